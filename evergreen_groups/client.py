@@ -138,12 +138,16 @@ class Client:
         stored = self._groups_to_keep()
         to_keep = stored.read()
         audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
-        found = {finding.group.number for finding in audit.groups_of_kind(FindingKind.ACCIDENTAL)}
+        found = {
+            finding.group.number for finding in audit.groups if finding.kind.search == FindingKind.ACCIDENTAL.search
+        }
         stored.remove(found & to_keep.keys())
         return audit
 
     def keep_groups(self, numbers: Collection[int]) -> None:
-        """Keep groups as they are: an audit doesn't list them as accidental as long as their members are the same.
+        """Keep groups as they are, as long as their members are the same.
+
+        An audit doesn't list them as accidental or for review then.
 
         Raises:
             NotFoundError: one of them has no visible member; nothing is kept then.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
 from evergreen_groups.settings import Settings, passwords
 from evergreen_groups.state import State, find_state_directory
 
@@ -79,7 +80,7 @@ def named(settings: Settings) -> tuple[str, str]:
             "--sandbox",
             setting=f"gateway.{missing}",
             code="gateway-not-set",
-            values={"name": missing, "file": settings.source or "a configuration file"},
+            values={"name": missing, "file": settings.source or Message("a configuration file")},
         )
     return url, username
 

@@ -39,6 +39,8 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from evergreen_groups.message import filled
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -113,15 +115,6 @@ class EvergreenGroupsError(Exception):
     def __str__(self) -> str:
         """The problem and the advice in one line."""
         return "; ".join(part for part in (self.problem, self.what_to_do) if part)
-
-
-def filled(template: str, values: Mapping[str, object]) -> str:
-    """A text with its values; where there are none it is taken as it is, braces and all.
-
-    >>> filled("{count:,} bytes", {"count": 32000}), filled("{}", {})
-    ('32,000 bytes', '{}')
-    """
-    return template.format_map(values) if values else template
 
 
 def _code_of(kind: type) -> str:

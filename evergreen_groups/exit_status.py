@@ -18,6 +18,7 @@ from evergreen_groups.errors import (
     TransportError,
     UnexpectedAnswerError,
 )
+from evergreen_groups.message import Message
 
 DONE = 0
 FAILED = 1
@@ -38,23 +39,23 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 MEANINGS = {
-    DONE: "done",
-    FAILED: "failed: something was not found, the ILS refused, or a file could not be written",
-    USAGE: "usage: an option or argument is wrong",
-    CONFIGURATION: "configuration: a setting is missing or not allowed",
-    UNREACHABLE: "the gateway could not be reached, or gave no usable answer",
-    LOGIN: "login refused, or the session was lost",
-    PERMISSION: "the account lacks a permission",
-    INCOMPLETE: "written, but incomplete: the account can't see everything about a listed group",
-    UNSENT: "written, but a mail could not be sent: it is queued and goes out with the next run",
-    DEADLINE: "not done before the deadline of the run",
-    BLOCKED: "checked: somebody is over the limit with own fines",
-    BUSY: "another run is under way",
-    STALE: "status: no run has ended in the time allowed, or the last one was killed",
-    UNWELL: "doctor: something is wrong that keeps the command from working",
-    UNTRUSTED: "nothing was written: an answer of the ILS can't be trusted",
-    INTERRUPTED: "interrupted (Ctrl-C)",
-    TERMINATED: "terminated (SIGTERM)",
+    DONE: Message("done"),
+    FAILED: Message("failed: something was not found, the ILS refused, or a file could not be written"),
+    USAGE: Message("usage: an option or argument is wrong"),
+    CONFIGURATION: Message("configuration: a setting is missing or not allowed"),
+    UNREACHABLE: Message("the gateway could not be reached, or gave no usable answer"),
+    LOGIN: Message("login refused, or the session was lost"),
+    PERMISSION: Message("the account lacks a permission"),
+    INCOMPLETE: Message("written, but incomplete: the account can't see everything about a listed group"),
+    UNSENT: Message("written, but a mail could not be sent: it is queued and goes out with the next run"),
+    DEADLINE: Message("not done before the deadline of the run"),
+    BLOCKED: Message("checked: somebody is over the limit with own fines"),
+    BUSY: Message("another run is under way"),
+    STALE: Message("status: no run has ended in the time allowed, or the last one was killed"),
+    UNWELL: Message("doctor: something is wrong that keeps the command from working"),
+    UNTRUSTED: Message("nothing was written: an answer of the ILS can't be trusted"),
+    INTERRUPTED: Message("interrupted (Ctrl-C)"),
+    TERMINATED: Message("terminated (SIGTERM)"),
 }
 
 MAY_PASS = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,8 @@ class OutputFormat(NamedTuple):
     keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
 
     ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
-    call it; ``package`` has to be installed for it, and comes with the extra called as the format is.
+    call it; ``package`` has to be installed for it, and comes with the extra called as the format is. What is
+    ``for_programs`` is in English and has its columns and keys by the same names, whatever the language of its readers.
     """
 
     name: str
@@ -39,8 +41,9 @@ class OutputFormat(NamedTuple):
     options: tuple[str, ...] = ("details",)
     binary: bool = False
     to_file: bool = True
-    phrase: str = "a file"
+    phrase: str = Message("a file")
     package: str | None = None
+    for_programs: bool = False
 
     @property
     def installed(self) -> bool:
@@ -57,7 +60,7 @@ OUTPUT_FORMATS = (
         audit=f"{_AUDIT}.text:write_listing",
         options=("details", "width", "color"),
         to_file=False,
-        phrase="a table",
+        phrase=Message("a table"),
     ),
     OutputFormat(
         "csv",
@@ -66,7 +69,8 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.csv:write_rows",
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
-        phrase="CSV",
+        phrase=Message("CSV"),
+        for_programs=True,
     ),
     OutputFormat(
         "json",
@@ -74,7 +78,8 @@ OUTPUT_FORMATS = (
         media_type="application/json",
         report=f"{_REPORT}.json:write_document",
         audit=f"{_AUDIT}.json:write_document",
-        phrase="JSON",
+        phrase=Message("JSON"),
+        for_programs=True,
     ),
     OutputFormat(
         "html",
@@ -83,7 +88,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.page:write_page",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index"),
-        phrase="a page",
+        phrase=Message("a page"),
     ),
     OutputFormat(
         "xlsx",
@@ -92,7 +97,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.workbook:write_workbook",
         options=("details", "client"),
         binary=True,
-        phrase="a spreadsheet",
+        phrase=Message("a spreadsheet"),
         package="xlsxwriter",
     ),
 )

@@ -7,11 +7,6 @@ from decimal import Decimal
 NOTHING = Decimal("0.00")
 
 
-def amount(value: Decimal) -> str:
-    """Write money for people, as ``1,234.50``."""
-    return f"{value + 0:,.2f}"  # + 0: never "-0.00"
-
-
 def plain_amount(value: Decimal) -> str:
     """Write money for programs, as ``1234.50``."""
     return f"{value + 0:.2f}"

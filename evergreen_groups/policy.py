@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
+from evergreen_groups.message import Message
+
 _NOTHING = Decimal("0.00")
 _CENT = Decimal("0.01")
 
@@ -62,13 +64,22 @@ class Decision:
         return max(self.own_balance - self.limit.amount, _NOTHING)
 
     @property
-    def explanation(self) -> str:
+    def explanation(self) -> Message:
         """One sentence for a person to read, with the own balance, the limit and the comparison."""
         if self.limit.amount is None:
-            return "Not over the limit: there is no limit."
-        verb = "exceed" if self.limit.comparison is Comparison.EXCEEDS else "reach"
-        verdict, verb = ("Over the limit", verb) if self.over_limit else ("Not over the limit", f"do not {verb}")
-        return f"{verdict}: own fines of {self.own_balance:.2f} {verb} the limit of {self.limit.amount:.2f}."
+            return Message("Not over the limit: there is no limit.")
+        text = _EXPLANATIONS[self.over_limit, self.limit.comparison]
+        return Message(text, values={"fines": self.own_balance, "limit": self.limit.amount})
+
+
+_EXPLANATIONS = {  # by whether somebody is over the limit
+    (True, Comparison.EXCEEDS): Message("Over the limit: own fines of {fines} exceed the limit of {limit}."),
+    (True, Comparison.REACHES): Message("Over the limit: own fines of {fines} reach the limit of {limit}."),
+    (False, Comparison.EXCEEDS): Message(
+        "Not over the limit: own fines of {fines} do not exceed the limit of {limit}."
+    ),
+    (False, Comparison.REACHES): Message("Not over the limit: own fines of {fines} do not reach the limit of {limit}."),
+}
 
 
 def decide(own_balance: Decimal, limit: Limit) -> Decision:

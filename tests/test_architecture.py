@@ -47,13 +47,17 @@ GROUND = {"errors", "exit_status", "formats", "language", "message", "money", "p
 """What stands below every room, and is imported by any."""
 GROUND_MAY_IMPORT = {
     "errors": {"message"},
-    "exit_status": {"errors"},
-    "formats": {"errors"},
+    "exit_status": {"errors", "message"},
+    "formats": {"errors", "message"},
     "language": {"errors", "message"},
-    "policy": {"errors", "money"},
+    "policy": {"errors", "message", "money"},
     "money": {"errors"},
 }
-STANDS_APART = {"gateway": {"errors", "message"}, "state": {"errors", "message"}, "sandbox": {"errors", "money"}}
+STANDS_APART = {
+    "gateway": {"errors", "message"},
+    "state": {"errors", "message"},
+    "sandbox": {"errors", "message", "money"},
+}
 """Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
 
 

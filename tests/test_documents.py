@@ -126,7 +126,7 @@ def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     assert len(copy.put(section("Example: an output format of the report"))) == 2
     listed = copy.command("report", "--format", "markdown")
-    assert listed.startswith("- van der Meer, Marijke: 84.35\n  - ")
+    assert listed.startswith("- van der Meer, Marijke: $84.35\n  - ")
     assert "  - " not in copy.command("report", "--format", "markdown", "--no-details")
     copy.command("report", "--output", "today.md")
     assert (tmp_path / "today.md").read_text("utf-8") == listed
@@ -185,4 +185,4 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     page = copy.command("audit", "--format", "html")
     assert page.count(f'<section class="kind" aria-labelledby="{kind}">') == 1
     assert page.count(reason) == 1
-    assert f"8. {heading}" in copy.command("audit", "--help")
+    assert f"9. {heading}" in copy.command("audit", "--help")

@@ -21,9 +21,10 @@ from support.error_catalog import (
     sources,
 )
 
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, filled
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError
+from evergreen_groups.message import filled
 from evergreen_groups.render.audit.wording import REASONS
-from evergreen_groups.render.changes import WARNINGS
+from evergreen_groups.render.plan_warnings import WARNINGS
 
 ERRORS = errors()
 SITES = [*ERRORS, *findings()]

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.confidence import Confidence, Evidence
-from evergreen_groups.audit.findings import GroupFinding, Reason
+from evergreen_groups.audit.findings import FindingKind, GroupFinding, Reason
 from evergreen_groups.audit.group_split import suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
@@ -43,12 +43,12 @@ _ADULT_YEARS = 18
 
 
 def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
-    """The search for groups that look accidental, without those that are to be kept as they are."""
+    """The search for groups that look accidental or are for review, without those that are to be kept as they are."""
     return AccidentalGroupSearch(context).run()
 
 
 class AccidentalGroupSearch:
-    """Finds groups of two and more that look accidental."""
+    """Finds groups of two and more that look accidental, and those for review: odd, but together they belong."""
 
     def __init__(self, context: SearchContext) -> None:
         self._context = context
@@ -86,14 +86,16 @@ class AccidentalGroupSearch:
     def _listed(
         self, group: Group, reasons: list[Reason], adults: Sequence[int], relations: Relations
     ) -> Iterator[GroupFinding]:
-        """The finding about a group, unless it doesn't look accidental after all or is to be kept as it is."""
+        """The finding about a group, unless nothing is odd about it after all or it is to be kept as it is."""
         names = {member.id: member.name for member in group.members}
         strangers = [Reason("stranger", {"name": names[id]}) for id in relations.strangers(adults)]
         reasons = [*reasons, *strangers]
         if reasons and not self._stays_as_it_is(group):
             confidence = Confidence.by(_evidence(group, reasons, relations, self._context.institutions))
             split = suggested_split(group, relations)
-            yield GroupFinding(group, tuple(reasons), confidence=confidence, split=split)
+            # What members have in common may outweigh everything: a family without a lead is no accident.
+            kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
+            yield GroupFinding(group, tuple(reasons), kind, confidence=confidence, split=split)
 
     def _stays_as_it_is(self, group: Group) -> bool:
         """Whether somebody has decided that a group is to be kept as it is, and its members are still the same."""
@@ -104,7 +106,7 @@ class AccidentalGroupSearch:
         return True
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
-        """Those of the groups that have a deleted lead."""
+        """Those of the groups that have a deleted lead (``work-list-009``)."""
         condition = {"deleted": "t", "master_account": "t"}
         batches = self._gateway.pcrud.columns_by_values(
             "au", ("usrgroup",), "usrgroup", sorted(groups), where=condition
@@ -144,7 +146,7 @@ def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount
     for lead in leads:
         expire_date = accounts[lead.id].expire_date
         if expire_date is not None and expire_date < long_ago:
-            yield Reason("lead-expired", {"name": lead.name, "date": expire_date})
+            yield Reason("lead-expired", {"name": lead.name, "date": expire_date.date()})
 
 
 def _evidence(

@@ -50,6 +50,9 @@ def find_groups_of_adults(context: SearchContext) -> list[GroupFinding]:
 class GroupsOfAdults:
     """Groups that may have too many adults on a day, as a query; some that it finds turn out not to.
 
+    A real Evergreen answers it in ``work-list-001`` (more than one), ``work-list-003`` (as a branch sees them),
+    ``work-list-005`` (of a library) and ``work-list-007`` (more than two).
+
     ``homes`` keeps the groups with a member of these home libraries; ``visible_orgs`` are the home libraries whose
     patrons the account sees (both: ids, none: everywhere).
     """

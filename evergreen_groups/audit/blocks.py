@@ -10,6 +10,7 @@ from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, PatronRow, Query
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ _PAGE = 4_000
 
 def find_blocks(context: SearchContext) -> list[PatronFinding]:
     """The search for the kinds that compare blocks with own fines."""
-    context.progress("reading penalties", len(context.penalty_kinds))
+    context.progress(Message("reading penalties"), len(context.penalty_kinds))
     search = BlockSearch(
         context.gateway, context.org_units, context.reader, context.penalty_kinds, context.limits, context.bounds
     )
     found = search.run(context.homes)
-    context.progress("reading people", len(found))
+    context.progress(Message("reading people"), len(found))
     return found
 
 

@@ -14,6 +14,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
 from evergreen_groups.limits import Limits
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
@@ -35,7 +36,8 @@ def build_audit(
     """Go over everyone who owes something or has a penalty, and over the groups, set by set.
 
     ``policy`` says which limits patrons have where ``criteria`` names none for all of them. ``to_keep`` are groups that
-    needn't be listed as accidental, with the ids of their members, by number: one whose members have changed since is.
+    needn't be listed as accidental or for review, with the ids of their members, by number: one whose members have
+    changed since is.
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit or a profile that isn't there.
@@ -113,13 +115,16 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
     return homes
 
 
-def _notes(access: Access) -> tuple[str, ...]:
+def _notes(access: Access) -> tuple[Message, ...]:
     """What the audit can't say, because the account doesn't see everybody."""
     if access.everywhere:
         return ()
     return (
-        f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so their patrons are not "
-        "looked at, and of groups with such members only what the others show.",
+        Message(
+            "Incomplete: the account lacks {permission} at {libraries}, so their patrons are not looked at, and of "
+            "groups with such members only what the others show.",
+            values={"permission": VIEW_USER, "libraries": access.missing_names},
+        ),
     )
 
 

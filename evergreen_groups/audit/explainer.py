@@ -1,4 +1,8 @@
-"""Reads all that tells why one patron is blocked for fines or not: a dozen calls, whatever the size of the ILS."""
+"""Reads all that tells why one patron is blocked for fines or not: a dozen calls, whatever the size of the ILS.
+
+The calls are those of ``explanation-001`` to ``explanation-015``, and for a branch, which reads thresholds and what it
+may see otherwise, of ``explanation-021`` to ``explanation-038``.
+"""
 
 from __future__ import annotations
 

@@ -62,6 +62,8 @@ class FindingKind(Enum):
     """Blocked by staff, and neither own fines nor the group's are over the limit: for review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
+    FOR_REVIEW = _kind("group-for-review", _ACCIDENTAL, about_groups=True)
+    """A group with something odd, and whose members have so much in common that nothing speaks for an accident."""
     SEVERAL_ADULTS = _kind("several-adults", _ADULTS, about_groups=True)
     """A group with more adults than the library wants in one."""
     BORROWED_ADDRESS = _kind("borrowed-address", _BORROWED)
@@ -104,9 +106,10 @@ class PatronFinding:
 class GroupFinding:
     """A group with which something may be wrong, and why.
 
-    Of one that looks accidental ``confidence`` says how sure that is, and by which evidence; ``split`` who of the
-    members would stay together and who would be taken out, None where all belong together by what is on file, or where
-    members are hidden.
+    ``confidence`` says how sure it is that it is accidental, and by which evidence: some for
+    :attr:`FindingKind.ACCIDENTAL`, none for :attr:`FindingKind.FOR_REVIEW`. ``split`` says who of the members would
+    stay together and who would be taken out, None where all belong together by what is on file, or where members are
+    hidden.
     """
 
     group: Group
@@ -122,15 +125,13 @@ class AuditCriteria:
 
     ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
     ``adults`` says how many of them are too many in one group; ``institution_profiles`` (names) are the profiles of
-    schools, offices and the like, with all below them. ``desk_url`` is where browsers reach the service, for links to
-    the pages of groups.
+    schools, offices and the like, with all below them.
     """
 
     orgs: tuple[str, ...] = ()
     limit: Limit | None = field(default_factory=Limit)
     adults: AdultRule = field(default_factory=AdultRule)
     institution_profiles: tuple[str, ...] = ()
-    desk_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,8 @@ class Audit:
     """What stands in the ILS and doesn't fit the rule.
 
     ``generated_at`` is when reading began (aware); ``notes`` are sentences about what is missing; ``complete`` says
-    that the account sees every patron. ``to_keep`` are the numbers of groups that would look accidental and aren't
-    listed, because somebody decided that they are to be kept as they are.
+    that the account sees every patron. ``to_keep`` are the numbers of groups that would be accidental or for review
+    and aren't listed, because somebody decided that they are to be kept as they are.
     """
 
     generated_at: datetime

@@ -14,7 +14,8 @@ from typing import Any
 from evergreen_groups.groups import Groups, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
-# A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
+# A penalty with a stop date in the future still blocks (work-list-017, work-list-018); archived ones stay in the
+# table (pcrud-072).
 _IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
 _OTHER: Query = {"id": {"<>": {"+d": "id"}}}
 _LEAD: Query = {"master_account": "t"}
@@ -133,6 +134,9 @@ def members_of(groups: Query, within: Groups, visible_orgs: Collection[int]) -> 
 @dataclass(frozen=True, slots=True)
 class AccidentalGroups:
     """Groups that may be accidental, as a query; some of those it finds turn out not to be.
+
+    A real Evergreen answers it in ``work-list-002``, ``work-list-004`` (as a branch sees them), ``work-list-006`` (of a
+    library) and ``work-list-008`` (three members are many).
 
     ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
     ``long_ago`` has expired long since. ``homes`` keeps the groups with a member of these home libraries;

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, PlanError
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.plan_basis import PlanBasis
@@ -46,7 +47,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         raise ConfigurationError(
             "{path}: cannot be read: {reason}",
             code="batch-not-read",
-            values={"path": path, "reason": error.strerror},
+            values={"path": path, "reason": system_reason(error)},
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlanError(
@@ -67,7 +68,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         )
     filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
     lines = [BatchLine(number, *_three(cells)) for number, cells in filled]
-    _complain((f"line {line.number}: {problem}" for line in lines for problem in _problems(line)), path)
+    _complain(_of_line(line, problem) for line in lines for problem in _problems(line))
     return lines
 
 
@@ -76,18 +77,19 @@ def _three(cells: list[str]) -> tuple[str, str, str]:
     return action.casefold(), barcode, target
 
 
-def _problems(line: BatchLine) -> Iterator[str]:
+def _problems(line: BatchLine) -> Iterator[Message]:
     if line.action not in ("move", "remove", "merge", "lead"):
-        yield "the action must be move, remove, merge or lead"
+        yield Message("the action must be move, remove, merge or lead")
         return
     if not line.barcode:
-        yield "the barcode is missing"
+        yield Message("the barcode is missing")
     if line.action in ("move", "merge") and not line.target:
-        yield f"{line.action} needs the barcode of somebody in the other group as target"
+        text = Message("{action} needs the barcode of somebody in the other group as target")
+        yield Message(text, values={"action": line.action})
     if line.action == "remove" and line.target not in ("", "lead"):
-        yield 'remove takes no target, or "lead" to make them lead of their new group'
+        yield Message('remove takes no target, or "lead" to make them lead of their new group')
     if line.action == "lead" and line.target not in ("", "on", "off"):
-        yield 'lead takes "on" or "off" as target'
+        yield Message('lead takes "on" or "off" as target')
 
 
 def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
@@ -108,17 +110,19 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     unchanged: list[str] = []
     problems: list[str] = []
     for line, line_steps, line_unchanged in _steps(basis, lines):
-        unchanged.extend(f"line {line.number}: {text}" for text in line_unchanged)
+        unchanged.extend(_of_line(line, text) for text in line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
-                problems.append(f"line {line.number}: its patron is changed by line {earlier} already")
+                text = Message("its patron is changed by line {line} already", values={"line": earlier})
+                problems.append(_of_line(line, text))
         steps.extend(line_steps)
     moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
         if line.action in ("move", "merge") and cards[line.target].member.id in moving:
             other = moving[cards[line.target].member.id]
-            problems.append(f"line {line.number}: its target is moved by line {other}; put that in a file of its own")
+            text = Message("its target is moved by line {line}; put that in a file of its own", values={"line": other})
+            problems.append(_of_line(line, text))
     _complain(problems)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
@@ -126,9 +130,9 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
 def _unknown(lines: Sequence[BatchLine], cards: Mapping[PatronReference, Card]) -> Iterator[str]:
     for line in lines:
         if line.barcode not in cards:
-            yield f"line {line.number}: no visible patron has this barcode"
+            yield _of_line(line, Message("no visible patron has this barcode"))
         if line.action in ("move", "merge") and line.target not in cards:
-            yield f"line {line.number}: no visible patron has the target's barcode"
+            yield _of_line(line, Message("no visible patron has the target's barcode"))
 
 
 def _steps(basis: PlanBasis, lines: Sequence[BatchLine]) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
@@ -145,13 +149,14 @@ def _steps(basis: PlanBasis, lines: Sequence[BatchLine]) -> Iterator[tuple[Batch
         yield line, steps, unchanged
 
 
-def _complain(problems: Iterator[str] | Sequence[str], path: Path | None = None) -> None:
+def _complain(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
-        more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-        where = f"{path}: " if path else ""
-        raise PlanError(
-            "{where}nothing was changed; {problems}",
-            code="batch-broken",
-            values={"where": where, "problems": "; ".join(found[:_MOST_SHOWN]) + more},
-        )
+        shown = found[:_MOST_SHOWN]
+        if len(found) > _MOST_SHOWN:
+            shown.append(Message("and {count:,} more", values={"count": len(found) - _MOST_SHOWN}))
+        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(shown)})
+
+
+def _of_line(line: BatchLine, text: str) -> Message:
+    return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state import Transactions
 
+_TEXTS = "texts"
+
 
 class Journal:
     """The journal in a database. Each patron's steps have one writer at a time: over the lease of
@@ -237,11 +239,20 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
 
 def _reason(reason: StepReason) -> dict[str, Any]:
     """The columns of a reason."""
+    values = dict(reason.values)
+    if reason.texts not in ((), (str(reason),)):
+        values[_TEXTS] = reason.texts  # what the sentence is made of, for readers of other languages
     return {
         "reason": str(reason),
         "reason_code": reason.code or None,
-        "reason_values": json.dumps(dict(reason.values)) if reason.values else None,
+        "reason_values": json.dumps(values) if values else None,
     }
+
+
+def _reason_of(row: Row[Any]) -> StepReason:
+    values = json.loads(row.reason_values or "{}")
+    texts = values.pop(_TEXTS, None)
+    return StepReason(row.reason if texts is None else texts, row.reason_code or "", **values)
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
@@ -271,7 +282,7 @@ def _step(row: Row[Any]) -> JournalStep:
         after=_number(row.after),
         state=state,
         value=_number(row.value),
-        reason=StepReason(row.reason, row.reason_code or "", **json.loads(row.reason_values or "{}")),
+        reason=_reason_of(row),
         sending=sending,
         refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
     )

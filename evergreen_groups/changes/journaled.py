@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.changes.step_reason import NO_REASON, StepReason
 from evergreen_groups.errors import BusyError
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State, Transactions
+
+_CHANGING = Message("changing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class JournaledChanges:
         *,
         undoes: int | None = None,
         also: Callable[[Connection, int], None] | None = None,
-        doing: str = "changing",
+        doing: str = _CHANGING,
         progress: Progress = silent,
     ) -> tuple[list[Result], GatewayError | None]:
         """Write the steps down, apply one after another, and give what became of them and the error that ended it.

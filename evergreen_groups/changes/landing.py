@@ -33,6 +33,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, beyond, holds
 from evergreen_groups.groups import members_not_asked_for
 from evergreen_groups.ils import set_by_ils
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.patron_penalties import PatronPenalties
@@ -138,17 +139,19 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
     if _by_somebody_else(change, record):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
-        late = f"it came in late, after somebody else had moved them to group {change.seen}"
+        late = Message("it came in late, after somebody else had moved them to group {group}")
         return Landing(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
     return Landing(StepState.DONE, now)
 
 
 def _elsewhere(change: SentChange, now: int) -> Landing:
-    moved = StepReason("somebody else changed it", "lead-changed-meanwhile")
+    moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
-        moved = StepReason(f"somebody else moved them to group {now}", "moved-meanwhile", group=now)
+        moved = StepReason(Message("somebody else moved them to group {group}"), "moved-meanwhile", group=now)
     if not change.protected and change.may_land:
-        return Landing(StepState.SENDING, now, may_come_in(change.sending.until, f"{moved}, and this change: "))
+        return Landing(
+            StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)
+        )
     return Landing(StepState.FAILED, reason=moved)
 
 
@@ -164,8 +167,13 @@ def _by_somebody_else(change: SentChange, record: Record) -> bool:
 
 
 def _uncertain(change: SentChange, now: int) -> StepReason:
-    where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
-    text = f"{where}, but somebody else has written the record since, perhaps this very change"
+    text = (
+        Message("in group {value} now, but somebody else has written the record since, perhaps this very change")
+        if change.field == GROUP
+        else Message(
+            "changed as it was meant, but somebody else has written the record since, perhaps this very change"
+        )
+    )
     return StepReason(text, "so-by-somebody", value=now)
 
 

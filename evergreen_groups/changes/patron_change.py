@@ -20,11 +20,12 @@ from evergreen_groups.changes.step_reason import (
     NO_REASON,
     OLD_COPY,
     SO_ALREADY,
-    UNREADABLE,
     StepReason,
+    unreadable,
 )
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_CHANGED_AFTER = StepReason("somebody else changed the record right after", "changed-again")
+_CHANGED_AFTER = StepReason(Message("somebody else changed the record right after"), "changed-again")
+_READ_BACK = Message("it was read back as {value}; somebody else has changed it too")
+_OTHER_ANSWER = Message("the ILS answered with group {group}: the request came in twice, or another answer came back")
+_TRIED = Message("tried {count} times")
 
 
 class PatronChange(Generic[StepT]):
@@ -78,8 +82,10 @@ class PatronChange(Generic[StepT]):
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
-            return StepOutcome(self._step, StepState.SENDING, reason=UNREADABLE, error=error, sent=self._sent)
-        return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(f", {TRIES} times"))
+            reason = unreadable(error)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
+        return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
 
     def _try(self) -> StepOutcome[StepT] | None:
         """One try; None where it has to be tried again."""
@@ -188,8 +194,8 @@ class PatronChange(Generic[StepT]):
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             if self._step.field == GROUP:
-                return StepReason(f"moved meanwhile, to group {now}", "moved-meanwhile", group=now)
-            return StepReason("changed meanwhile", "lead-changed-meanwhile")
+                return StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=now)
+            return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
         return None
 
     def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
@@ -214,7 +220,7 @@ class PatronChange(Generic[StepT]):
         if now == wanted:
             return self._ended(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
-        reason = StepReason(f"it was read back as {now}; somebody else has changed it too", "changed-again", value=now)
+        reason = StepReason(_READ_BACK, "changed-again", value=now)
         return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
     def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
@@ -226,17 +232,15 @@ class PatronChange(Generic[StepT]):
             return self._compared(before, after)
         landing = self._judged(change, after)
         if landing.state is StepState.DONE:
-            reason = f"the ILS answered with group {answer}: the request came in twice, or another answer came back"
-            return self._ended(
-                StepState.DONE, value=landing.value, reason=StepReason(reason, "another-answer", group=answer)
-            )
+            reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
+            return self._ended(StepState.DONE, value=landing.value, reason=reason)
         return self._open(landing)
 
     def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """Name whatever has changed beside the one field."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
-        reason = StepReason(f"also changed: {fields}", "also-changed", fields=fields) if effects else NO_REASON
+        reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
@@ -269,10 +273,10 @@ class PatronChange(Generic[StepT]):
 
 def _waits(change: SentChange) -> StepReason:
     if not change.may_land:  # it couldn't be read, or the account can't see the patron
-        text = "what became of an earlier change of this patron isn't known yet; try again later"
+        text = Message("what became of an earlier change of this patron isn't known yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = change.sending.until
-    text = f"an earlier change of this patron may still come in until {until.astimezone():%H:%M}; try again after that"
+    text = Message("an earlier change of this patron may still come in until {until:time}; try again after that")
     return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
 
 

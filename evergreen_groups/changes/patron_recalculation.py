@@ -13,16 +13,16 @@ from evergreen_groups.changes.step_reason import (
     BLOCK_BY_STAFF,
     BLOCK_BY_STAFF_GONE,
     HIDDEN_MEANWHILE,
-    NO_CONNECTION,
     NO_REASON,
-    UNREADABLE,
     StepReason,
     may_come_in,
     no_clear_answer,
+    unreadable,
 )
-from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
+from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, set_by_ils
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.journaled import JournaledStep
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
 _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
-    True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
-    False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
+    True: Message("own fines reach the ILS's threshold, or the block is from another library's threshold"),
+    False: Message(
+        "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing"
+    ),
 }
 _CHANGES = {  # by whether the ILS blocked them before, and does now
-    (True, True): StepReason("still blocked", "still-blocked"),
-    (False, True): StepReason("blocked in the ILS now", "blocked-now"),
-    (True, False): StepReason("not blocked for fines any more", "block-lifted"),
-    (False, False): StepReason("still not blocked", "still-not-blocked"),
+    (True, True): StepReason(Message("still blocked"), "still-blocked"),
+    (False, True): StepReason(Message("blocked in the ILS now"), "blocked-now"),
+    (True, False): StepReason(Message("not blocked for fines any more"), "block-lifted"),
+    (False, False): StepReason(Message("still not blocked"), "still-not-blocked"),
 }
 
 
@@ -105,13 +107,16 @@ class PatronRecalculation:
             clear = self._send()
         except GatewayError as error:
             if self._is_open:
-                reason = may_come_in(sending.until, f"{_refused(self._gateway, error)}; ")
+                refused = refusal(self._gateway, error)
+                reason = may_come_in(sending.until).preceded_by(*refused.texts, **refused.values)
                 return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
+            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)
         except (GatewayError, DataError) as error:
-            return Attempt(StepState.SENDING, reason=UNREADABLE, error=error)
+            reason = unreadable(error)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return Attempt(StepState.SENDING, reason=reason, error=error)
         if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
@@ -149,7 +154,7 @@ class PatronRecalculation:
         resolved = has_block is self._due
         reason = _CHANGES[had_block, has_block]
         if not resolved:
-            reason = reason.followed_by(f": {_OTHERWISE[has_block]}")
+            reason = reason.followed_by(_OTHERWISE[has_block])
         return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
@@ -174,7 +179,3 @@ class PatronRecalculation:
     ) -> Attempt:
         self._journaled.record(state, value=value, reason=reason, refusal=refused_permission(error))
         return Attempt(state, resolved, reason, error)
-
-
-def _refused(gateway: Gateway, error: GatewayError) -> StepReason:
-    return NO_CONNECTION if isinstance(error, TransportError) else refusal(gateway, error)

@@ -16,6 +16,7 @@ from evergreen_groups.changes.plans import (
 )
 from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import AdultRule, Relations
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,9 +63,9 @@ class PlanBasis:
         """
         missing = [position for position, named in enumerate(references, 1) if named not in self.cards]
         if missing:
-            numbers = ", ".join(f"number {position}" for position in missing)
+            numbers = ", ".join(map(str, missing))
             raise PlanError(
-                "no visible patron has this barcode: {numbers} of {count} given",
+                "no visible patron has this barcode: number {numbers} of {count} given",
                 advice="check the digits, and that the account has VIEW_USER at the patron's home library",
                 code="barcodes-unknown",
                 values={"numbers": numbers, "count": len(references)},
@@ -78,21 +79,23 @@ class PlanBasis:
 
     def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
         """The steps that bring patrons into a group, and who is in it already."""
-        steps, unchanged = [], []
+        steps: list[Step] = []
+        unchanged: list[str] = []
         for entry in found:
             if entry.member.patron.group == group:
-                unchanged.append(f"{entry.member.name} is already in group {group}")
+                unchanged.append(_about(Message("{name} is already in group {group}"), entry, group=group))
             else:
                 steps.append(Step(entry.member, GROUP, group, entry.account))
         return steps, unchanged
 
     def removals(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
         """The steps that give patrons groups of their own, and who is alone already."""
-        steps, unchanged = [], []
+        steps: list[Step] = []
+        unchanged: list[str] = []
         for entry in found:
             member, number = entry.member, entry.member.patron.group
             if self.groups[number].member_count == 1:
-                unchanged.append(f"{member.name} is already alone in group {number}")
+                unchanged.append(_about(Message("{name} is already alone in group {group}"), entry, group=number))
             else:
                 steps.append(Step(member, GROUP, None, entry.account))
             # Only where it was asked for: usergroup.new makes a lead by any true value (usergroup-new-006), and never
@@ -109,7 +112,7 @@ class PlanBasis:
         """
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
-            return [], [f"they are already in the same group, {number}"]
+            return [], [Message("they are already in the same group, {group}", values={"group": number})]
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
@@ -128,7 +131,8 @@ class PlanBasis:
         """The step that sets or clears the mark of a group lead, and who has it so already."""
         member = found.member
         if member.group_lead == on:
-            return [], [f"{member.name} is {'already' if on else 'not'} a group lead"]
+            text = Message("{name} is already a group lead") if on else Message("{name} is not a group lead")
+            return [], [_about(text, found)]
         return [Step(member, LEAD, int(on), found.account)], []
 
     def draft(
@@ -150,3 +154,7 @@ class PlanBasis:
         members = self._surroundings.membership.members
         relations = Relations((member.patron for member in members.values()), self._surroundings.contacts)
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
+
+
+def _about(text: Message, card: Card, **values: object) -> Message:
+    return Message(text, values={**values, "name": card.member.name})

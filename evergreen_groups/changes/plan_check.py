@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.plans import GROUP, LEAD
 from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import read_member_ids
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
 _MOST_NAMED = 10
+_LEAD_NOW = Message("patron {patron} is a group lead now")
+_NO_LEAD_NOW = Message("patron {patron} is no group lead now")
 
 
 def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
@@ -35,30 +38,30 @@ def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
             "the plan no longer fits: {differences}",
             advice="make it again, and look at it",
             code="plan-outdated",
-            values={"differences": "; ".join(differences[:_MOST_NAMED])},
+            values={"differences": tuple(differences[:_MOST_NAMED])},
         )
 
 
-def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[str]:
+def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
     fields = ("id", GROUP, LEAD, "deleted")
     found = gateway.pcrud.columns_by_values("au", fields, "id", sorted(plan.patrons))
     now = {id: (group, bool(lead), bool(deleted)) for batch in found for id, group, lead, deleted in batch}
     for step in plan.steps:
         if step.patron_id not in now:
-            yield f"patron {step.patron_id} can't be seen any more"
+            yield Message("patron {patron} can't be seen any more", values={"patron": step.patron_id})
             continue
         group, lead, deleted = now[step.patron_id]
         if step.field == GROUP and group != step.before:
-            yield f"patron {step.patron_id} is in group {group} now"
+            yield Message("patron {patron} is in group {group} now", values={"patron": step.patron_id, "group": group})
         if lead != step.lead:
-            yield f"patron {step.patron_id} is {'a' if lead else 'no'} group lead now"
+            yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values={"patron": step.patron_id})
         if deleted and not step.deleted:
-            yield f"patron {step.patron_id} has been deleted"
+            yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
 
 
-def _of_groups(gateway: Gateway, plan: StoredPlan) -> Iterator[str]:
+def _of_groups(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
     # Group by group: of all of them together nobody would see who has gone from one to another.
     found = gateway.map(lambda group: read_member_ids(gateway, [group.number]), plan.groups)
     for group, now in zip(plan.groups, found, strict=True):
         if now != frozenset(group.members):
-            yield f"other patrons are in group {group.number} now"
+            yield Message("other patrons are in group {group} now", values={"group": group.number})

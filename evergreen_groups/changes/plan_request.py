@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.errors import PlanError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import PatronReference
@@ -40,25 +41,25 @@ class PlanRequest:
             PlanError: it doesn't.
         """
         if self.action is Action.BATCH:
-            raise _unclear("a file of changes is for the command line", "action")
+            raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear("change names the entry to take back, and goes with undo alone", "change")
+            raise _unclear(Message("change names the entry to take back, and goes with undo alone"), "change")
         if bool(self.patrons) is (self.action is Action.UNDO):
-            raise _unclear("patrons are needed, but for undo", "patrons")
+            raise _unclear(Message("patrons are needed, but for undo"), "patrons")
         if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear("a target goes with move and merge, and they need one", "target")
+            raise _unclear(Message("a target goes with move and merge, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear("merge takes one patron of the group that moves", "patrons")
+            raise _unclear(Message("merge takes one patron of the group that moves"), "patrons")
         if len(self.patrons) > MOST_PATRONS:
-            raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
+            raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear("lead goes with remove, off with lead", "lead")
+            raise _unclear(Message("lead goes with remove, off with lead"), "lead")
         if self.active_cards and self.target is None:
-            raise _unclear("active_cards goes with move and merge", "active_cards")
+            raise _unclear(Message("active_cards goes with move and merge"), "active_cards")
         return self
 
 
-def _unclear(problem: str, field: str) -> PlanError:
+def _unclear(problem: Message, field: str) -> PlanError:
     return PlanError(
         "it isn't clear what is to be planned by {field}: {problem}",
         code="plan-unclear",

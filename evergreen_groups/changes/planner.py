@@ -14,6 +14,7 @@ from evergreen_groups.changes.steps_back import StepBack, refuse_what_is_final, 
 from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import MembershipReader, read_member_ids, read_surroundings
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -124,11 +125,17 @@ class Planner:
             if isinstance(step, StepBack):
                 steps.append(Step(members[step.patron], step.field, step.before, basis.accounts[step.patron]))
             else:
-                unchanged.append(f"{members[step.patron].name}{step.reason}")
+                unchanged.append(step.described(members[step.patron].name))
         # By their number alone: the change may be another's, whose patrons this account has never seen.
         hidden = len({step.patron for step in entry.steps} - records.keys())
         if hidden:
-            unchanged.append(f"{hidden} {'patron' if hidden == 1 else 'patrons'} can't be seen by the account")
+            unchanged.append(
+                Message(
+                    "{count} patron can't be seen by the account",
+                    plural="{count} patrons can't be seen by the account",
+                    values={"count": hidden},
+                )
+            )
         return basis.draft(Action.UNDO, steps, unchanged)
 
     def undo_at_once(self, entry: JournalEntry, staff: int) -> StoredPlan:

@@ -17,6 +17,7 @@ from evergreen_groups.changes.patron_recalculation import Attempt, PatronRecalcu
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.step_reason import NO_REASON, NOT_BEGUN, StepReason
 from evergreen_groups.ils import PenaltyKinds, rows_in_force
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Recalculator:
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
-                journal, _ACTION, steps, recalculate, also=also, doing="recalculating", progress=progress
+                journal, _ACTION, steps, recalculate, also=also, doing=Message("recalculating"), progress=progress
             )
         left = [Attempt(StepState.PLANNED, reason=NOT_BEGUN)] * (len(patrons) - len(attempts))
         return [*attempts, *left], stopped

@@ -81,7 +81,7 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
 def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
     """Why the ILS refused something; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
-        return refused(error, _library(gateway, error.org_unit))
+        return refused(error, _library(gateway, error.org_unit), error.org_unit)
     return refused(error)
 
 
@@ -99,4 +99,4 @@ def _library(gateway: Gateway, org_unit: int | None) -> str:
         record = gateway.pcrud.retrieve("aou", org_unit)
     except GatewayError:
         record = None
-    return f" at {record.shortname}" if record else f" at org unit {org_unit}"
+    return str(record.shortname) if record else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from evergreen_groups.errors import (
@@ -11,12 +12,16 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     NoSessionError,
     PermissionDeniedError,
+    TimedOutError,
     TransportError,
 )
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+
+_BETWEEN = "; "
+_MOMENTS = ("until",)
 
 
 class StepReason(str):
@@ -24,73 +29,143 @@ class StepReason(str):
 
     ``code`` names the case for whoever makes words of their own of it, and ``values`` are what it is about: numbers of
     groups, a moment (ISO 8601), the name of an event or of fields, and nothing of a patron. The code is empty in what
-    releases before this one wrote.
+    releases before this one wrote. ``texts`` are the texts of the catalogue that the sentence is made of, each with
+    some of the values.
+
+    >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
+    >>> reason.followed_by(Message("tried {count} times"), count=3)
+    'moved meanwhile, to group 7; tried 3 times'
     """
 
-    __slots__ = ("code", "values")
+    __slots__ = ("code", "texts", "values")
 
     code: str
+    texts: tuple[str, ...]
     values: Mapping[str, object]
 
-    def __new__(cls, text: str = "", code: str = "", **values: object) -> Self:
-        """Make it of the sentence."""
-        made = super().__new__(cls, text)
-        made.code, made.values = code, values
+    def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
+        """Make it of its texts, or of one."""
+        given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
+        made = super().__new__(cls, _BETWEEN.join(_messages(given, values)))
+        made.texts, made.code, made.values = given, code, values
         return made
 
-    def followed_by(self, text: str) -> StepReason:
+    @property
+    def messages(self) -> list[Message]:
+        """The texts with their values, to be translated where they are shown."""
+        return _messages(self.texts, self.values)
+
+    def followed_by(self, text: str, **values: object) -> StepReason:
         """The same with more behind it."""
-        return StepReason(f"{self}{text}", self.code, **self.values)
+        return StepReason((*self.texts, text), self.code, **{**self.values, **values})
+
+    def preceded_by(self, *texts: str, **values: object) -> StepReason:
+        """The same with more before it."""
+        return StepReason((*texts, *self.texts), self.code, **{**self.values, **values})
+
+
+def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
+    shown = {name: _moment(value) if name in _MOMENTS else value for name, value in values.items()}
+    return [_message(text, shown) for text in texts]
+
+
+def _message(text: str, values: Mapping[str, object]) -> Message:
+    try:
+        return Message(text, values=values)
+    except (LookupError, ValueError):  # braces in what an ILS has said, or in what an earlier release wrote
+        return Message(text)
+
+
+def _moment(value: object) -> object:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 NO_REASON = StepReason()
-HIDDEN_MEANWHILE = StepReason("the account can't see this patron any more", "hidden-meanwhile")
-DELETED_MEANWHILE = StepReason("the account has been deleted meanwhile", "deleted-meanwhile")
-NO_CONNECTION = StepReason("there was no connection", "ils-unreachable")
-NEVER_CAME_IN = StepReason("it never came in", "never-came-in")
-NOTHING_CAME = StepReason("it never came in, or changed nothing", "never-came-in")
+HIDDEN_MEANWHILE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
+DELETED_MEANWHILE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
+NO_CONNECTION = StepReason(Message("the ILS could not be reached"), "ils-unreachable")
+NO_TIME = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
+NEVER_CAME_IN = StepReason(Message("it never came in"), "never-came-in")
+NOTHING_CAME = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
 REFUSED_FOR_ANOTHER = StepReason(
-    "somebody else changed the record first, so the ILS refuses this change", "changed-meanwhile"
+    Message("somebody else changed the record first, so the ILS refuses this change"), "changed-meanwhile"
 )
-CHANGED_BY_ANOTHER = StepReason("the record was changed by somebody else", "changed-meanwhile")
-UNREADABLE = StepReason("it was sent, and what came of it can't be read", "not-certain")
-OLD_COPY = StepReason("what was read back is older than the change", "not-certain")
-HIDDEN_NOW = StepReason("sent, but the account can't see this patron any more", "not-certain-hidden")
-HIDDEN_OPEN = StepReason("the account can't see this patron; whoever can looks again", "not-certain-hidden")
-SO_ALREADY = StepReason("it was so already", "so-already")
-STAYS_LAST = StepReason("stays until everybody else of the group has moved; the same command carries on", "stays-last")
-NOT_BEGUN = StepReason("not begun", "not-begun")
-TAKEN_OVER = StepReason("no clear answer came, and a later run sends the same change again", "taken-over")
-BLOCK_BY_STAFF = StepReason("a block of theirs was set by staff, and a recalculation might remove it", "block-by-staff")
+CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
+UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
+UNREADABLE_IN_TIME = StepReason(
+    Message(
+        "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
+    ),
+    "not-certain",
+)
+OLD_COPY = StepReason(Message("what was read back is older than the change"), "not-certain")
+HIDDEN_NOW = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
+HIDDEN_OPEN = StepReason(
+    Message("the account can't see this patron; whoever can looks again"),
+    "not-certain-hidden",
+)
+SO_ALREADY = StepReason(Message("it was so already"), "so-already")
+STAYS_LAST = StepReason(
+    Message("stays until everybody else of the group has moved; the same command carries on"), "stays-last"
+)
+NOT_BEGUN = StepReason(Message("not begun"), "not-begun")
+TAKEN_OVER = StepReason(
+    Message("no clear answer came, and a later run sends the same change again"),
+    "taken-over",
+)
+BLOCK_BY_STAFF = StepReason(
+    Message("a block of theirs was set by staff, and a recalculation might remove it"), "block-by-staff"
+)
 BLOCK_BY_STAFF_GONE = StepReason(
-    "a block that was set by staff is gone; look at the patron's record", "block-by-staff-gone"
+    Message("a block that was set by staff is gone; look at the patron's record"), "block-by-staff-gone"
 )
-FOUND_DONE = StepReason("found done after an interruption", "found-done")
+FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done")
 
 
-def may_come_in(until: datetime, before: str = "") -> StepReason:
-    """A request may still come in until then; ``before`` begins the sentence."""
-    text = f"it may still come in until {until.astimezone():%H:%M}, and the next run looks again"
-    return StepReason(before + text, "not-certain", until=until.isoformat(timespec="seconds"))
+def may_come_in(until: datetime) -> StepReason:
+    """A request may still come in until then."""
+    return StepReason(
+        Message("it may still come in until {until:time}, and the next run looks again"),
+        "not-certain",
+        until=until.isoformat(timespec="seconds"),
+    )
 
 
 def no_clear_answer(until: datetime) -> StepReason:
     """The same after an answer that was neither yes nor no."""
-    return may_come_in(until, "no clear answer came and nothing was changed so far; ")
+    return may_come_in(until).preceded_by(Message("no clear answer came and nothing was changed so far"))
 
 
-def refused(error: EvergreenGroupsError, library: str = "") -> StepReason:
-    """Why the ILS refused something; ``library`` says where a permission is missing."""
+def unreadable(error: EvergreenGroupsError) -> StepReason:
+    """What came of a request that was sent isn't known: the error came before that could be looked up."""
+    return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
+
+
+def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
+    """Why the ILS refused something; ``library``, or else ``org_unit``, says where a permission is missing."""
     match error:
         case PermissionDeniedError():
-            return StepReason(f"the account lacks {error.permission}{library}", "permission-missing")
+            return _lacking(error.permission, library, org_unit)
         case NoSessionError() | LoginRefusedError():
             return StepReason(error.textcode, "session-ended")
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
-            return StepReason("the method failed on the server", "ils-unreachable")
+            return NO_TIME if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:
-            return StepReason("the method failed on the server", "ils-failed")
+            return StepReason(_FAILED, "ils-failed")
+
+
+def _lacking(permission: str, library: str, org_unit: int | None) -> StepReason:
+    if library:
+        text = Message("the account lacks {permission} at {library}")
+        return StepReason(text, "permission-missing", permission=permission, library=library)
+    if org_unit is not None:
+        text = Message("the account lacks {permission} at org unit {org_unit}")
+        return StepReason(text, "permission-missing", permission=permission, org_unit=org_unit)
+    return StepReason(Message("the account lacks {permission}"), "permission-missing", permission=permission)
+
+
+_FAILED = Message("the method failed on the server")

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.errors import PlanError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.journal_step import JournalStep
     from evergreen_groups.gateway import Record
+
+
+_NOT_DONE = {
+    StepState.PLANNED: Message("{name}: that change was only planned"),
+    StepState.SENDING: Message("{name}: that change isn't known to be done"),
+    StepState.NOT_DONE: Message("{name}: that change was not done"),
+    StepState.FAILED: Message("{name}: that change failed"),
+}
+_IN_ANOTHER_GROUP = Message("{name} has been changed since and is now in group {group}")
+_LEAD_NOW = Message("{name} has been changed since and is now a group lead")
+_NO_LEAD_NOW = Message("{name} has been changed since and is now no group lead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +42,15 @@ class StepBack:
 
 @dataclass(frozen=True, slots=True)
 class NoStepBack:
-    """A step that can't be: why, in words that go after the patron's name."""
+    """A step that can't be: why, as a text with the patron's ``{name}`` in it."""
 
     patron: int
-    reason: str
+    text: Message
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def described(self, name: str) -> Message:
+        """Why, about a patron of this name."""
+        return Message(self.text.text, values={**self.values, "name": name})
 
 
 def refuse_what_is_final(entry: JournalEntry) -> None:
@@ -71,8 +88,7 @@ def steps_back(entry: JournalEntry, records: Mapping[int, Record]) -> Iterator[S
         if record is None:
             continue
         if step.state is not StepState.DONE:
-            state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
-            yield NoStepBack(step.patron, f": that change {state}")
+            yield NoStepBack(step.patron, _NOT_DONE[step.state])
         else:
             yield from _one_back(step, record)
 
@@ -81,7 +97,9 @@ def _one_back(step: JournalStep, record: Record) -> Iterator[StepBack | NoStepBa
     # Taken back only where the ILS still has what was put there: a later change is somebody else's.
     now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
     if now != step.value:
-        what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
-        yield NoStepBack(step.patron, f" has been changed since and is now {what}")
+        if step.field == GROUP:
+            yield NoStepBack(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+        else:
+            yield NoStepBack(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
     elif now != step.before:
         yield StepBack(step.patron, step.field, now, step.before)

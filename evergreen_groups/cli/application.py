@@ -17,7 +17,8 @@ from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import LOG_FORMATS
-from evergreen_groups.language import ENGLISH, Language, describe_error, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
+from evergreen_groups.message import Message, system_reason
 
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
@@ -136,7 +137,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         _show(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _emit_error("interrupted")
+        _emit_error(Message("interrupted"))
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
         _emit_error(_in_a_line(error), error.code)
@@ -146,7 +147,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = exit_status.FAILED
     except OSError as error:
         give_up_standard_output()  # what is left of it would fail again at exit
-        _emit_error(f"cannot read or write: {error.strerror or type(error).__name__}")
+        _emit_error(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}))
         status = exit_status.FAILED
     except Exception as error:  # a mistake of ours; nobody is to see a traceback, and what it says may be of patrons
         _report(error)
@@ -157,6 +158,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _in_a_line(error: EvergreenGroupsError) -> str:
     """An error as the reader of standard error has it: a person in their language, a program in English."""
     from evergreen_groups.cli import logs
+    from evergreen_groups.language import describe_error
 
     return str(error) if logs.as_json() else describe_error(error)
 
@@ -180,6 +182,10 @@ def _show(problem: click.ClickException) -> None:
     from evergreen_groups.cli import logs
 
     if logs.as_json():
-        logs.emit(problem.format_message(), error=True)
-    else:
-        problem.show()
+        logs.emit(str(problem.format_message()), error=True)
+        return
+    if isinstance(problem.message, Message):
+        from evergreen_groups.language import gettext
+
+        problem.message = gettext(problem.message)  # type: ignore[misc]  # nobody reads it but its own show()
+    problem.show()

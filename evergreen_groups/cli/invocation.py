@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import standard_output
-from evergreen_groups.cli.terminal import terminal_progress, terminal_width
+from evergreen_groups.cli.terminal import ASKING, terminal_progress, terminal_width
 from evergreen_groups.language import of_terminal, set_language
 from evergreen_groups.settings import MailSettings, Settings, load
 from evergreen_groups.state import State
@@ -76,7 +76,7 @@ class Invocation:
         with TemporaryDirectory(prefix="evergreen-groups-") as directory, State(Path(directory)) as state:
             yield state
 
-    def progress(self, doing: str = "asking the gateway …") -> AbstractContextManager[Progress]:
+    def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Shows how far a command is, on a terminal; ``doing`` stands there until it reports more."""
         return terminal_progress(quiet=self.quiet, doing=doing)
 

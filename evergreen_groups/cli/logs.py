@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 
 import click
 
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
+
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = "evergreen_groups"
 _CODE = "code"
@@ -69,15 +72,18 @@ def as_json() -> bool:
 
 
 def emit(message: str, *, error: bool = False, code: str = "") -> None:
-    """Write a line for people on standard error: an error, or what must be known of a result.
+    """Write a line on standard error: an error, or what must be known of a result.
 
-    ``code`` is that of an error, for programs.
+    A text of the catalogue (``Message``) is in the reader's language for people, and in English as an event for
+    programs. ``code`` is that of an error, for programs.
     """
     click.echo(format_line(message, error=error, code=code), err=True)
 
 
 def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     """What :func:`emit` writes."""
+    if isinstance(message, Message) and not as_json():
+        message = gettext(message)
     line = _shown(message)
     if not as_json():
         return f"evergreen-groups: {line}"
@@ -94,12 +100,12 @@ def report_unforeseen(error: Exception) -> None:
     there, as an event where events are JSON, else with ``-v``.
     """
     number = os.urandom(4).hex()
-    emit(
-        f"something unforeseen went wrong (report {number}); "
-        "report it with what -v says about the place, or see the log",
-        error=True,
-        code="unforeseen",
+    text = Message(
+        "something unforeseen went wrong (report {number}); report it with what -v says about the place, or see the "
+        "log",
+        values={"number": number},
     )
+    emit(text, error=True, code="unforeseen")
     level = logging.ERROR if as_json() else logging.INFO
     logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _way_to(error))
 

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups.formats import AUDIT_FORMATS
+from evergreen_groups.message import Message
 from evergreen_groups.settings import (
     Kind,
     NotAllowedError,
@@ -43,7 +44,8 @@ class Checked(click.ParamType[object]):
         try:
             return self._kind(value)
         except NotAllowedError as problem:
-            self.fail(f"{value!r} isn't allowed; it takes {problem}", param, ctx)
+            values = {"value": repr(value), "allowed": problem.allowed}
+            self.fail(Message("{value} isn't allowed; it takes {allowed}", values=values), param, ctx)
 
 
 def setting_options(

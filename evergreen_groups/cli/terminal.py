@@ -7,9 +7,32 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+
+from evergreen_groups.language import gettext, number, pgettext
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 _UNSET_WIDTH = 100
+ASKING = Message("asking the gateway …")
+
+
+def confirmed(question: str) -> bool:
+    """Ask on standard error, and take an answer in the reader's language, or in English; nothing is a no.
+
+    Raises:
+        click.Abort: there is nobody to answer.
+    """
+    yes = {"y", "yes", pgettext("answer", "y"), pgettext("answer", "yes")}
+    no = {"", "n", "no", pgettext("answer", "n"), pgettext("answer", "no")}
+    text = gettext(
+        "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
+    )
+    while True:
+        answer = click.prompt(text, default="", show_default=False, err=True).strip().casefold()
+        if answer in yes or answer in no:
+            return answer in yes
+        click.echo(gettext("Error: invalid input"), err=True)
 
 
 def terminal_width() -> int:
@@ -18,7 +41,7 @@ def terminal_width() -> int:
 
 
 @contextmanager
-def terminal_progress(*, quiet: bool, doing: str = "asking the gateway …") -> Iterator[Progress]:
+def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]:
     """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it.
 
     ``doing`` stands there until more is reported.
@@ -38,7 +61,7 @@ def terminal_progress(*, quiet: bool, doing: str = "asking the gateway …") -> 
         TimeRemainingColumn(compact=True),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(doing, total=None, count="")
+        task = display.add_task(_shown(doing), total=None, count="")
         doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:
@@ -46,7 +69,11 @@ def terminal_progress(*, quiet: bool, doing: str = "asking the gateway …") -> 
             if doing != doing_now:
                 doing_now = doing
                 display.reset(task)
-            count = f"{min(done, total):,} of {total:,}" if total else f"{done:,}"
-            display.update(task, description=doing, completed=done, total=total, count=count)
+            count = gettext("{done:,} of {total:,}", done=min(done, total), total=total) if total else number(done)
+            display.update(task, description=_shown(doing), completed=done, total=total, count=count)
 
         yield show
+
+
+def _shown(doing: str) -> str:
+    return gettext(doing) if isinstance(doing, Message) else doing

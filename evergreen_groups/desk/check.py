@@ -10,6 +10,7 @@ from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, Member, MembershipReader, Standing, StandingDifference, decided
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
 from evergreen_groups.limits import Limits
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -46,20 +47,22 @@ class GroupCheck:
         """Whether it is the penalty for own fines at the patron's home library."""
         return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
 
-    def differences(self, member: Member) -> Iterator[str]:
+    def differences(self, member: Member) -> Iterator[Message]:
         """Where the ILS blocks a patron otherwise than the rule does, a sentence for each.
 
         Of a patron whose limit the account may not see, each block is said: nobody knows whether the rule has it.
         """
         standing = self.standing(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-            yield "Over the limit, not yet blocked in Evergreen."
-        else:
-            within = ", own fines now within the limit" if standing.difference is not None else ""
-            for penalty in standing.blocks_for_fines if within or standing.over_limit is None else ():
-                yield f"Blocked in Evergreen{within}: {_described(penalty)}."
-        for penalty in standing.other_blocks:
-            yield f"Blocked in Evergreen for something else: {_described(penalty)}."
+            yield Message("Over the limit, not yet blocked in Evergreen.")
+        elif standing.difference is not None:
+            within = Message("Blocked in Evergreen, own fines now within the limit: {penalty}.")
+            yield from (_about(within, penalty) for penalty in standing.blocks_for_fines)
+        elif standing.over_limit is None:
+            blocked = Message("Blocked in Evergreen: {penalty}.")
+            yield from (_about(blocked, penalty) for penalty in standing.blocks_for_fines)
+        other = Message("Blocked in Evergreen for something else: {penalty}.")
+        yield from (_about(other, penalty) for penalty in standing.other_blocks)
 
     def standing(self, member: Member) -> Standing:
         """A checked member's own fines against the rule, and the penalties that block them."""
@@ -114,6 +117,7 @@ class Checker:
         )
 
 
-def _described(penalty: Penalty) -> str:
-    by_staff = ", set by staff" if penalty.by_staff else ""
-    return f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}"
+def _about(text: Message, penalty: Penalty) -> Message:
+    where = {"name": penalty.kind.name, "library": penalty.org_unit.shortname}
+    known = Message("{name} at {library}, set by staff") if penalty.by_staff else Message("{name} at {library}")
+    return Message(text, values={"penalty": Message(known, values=where)})

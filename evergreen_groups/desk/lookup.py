@@ -16,6 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
 from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
 from evergreen_groups.ils import Profiles, account_of_session, library_of
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -50,7 +51,7 @@ class FoundPatron:
     patron: Patron
     juvenile: bool
     profile: str
-    note: str = ""
+    note: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class PatronLookup:
             )
         except PermissionDeniedError:  # an event among the results, for a patron who may not be seen
             return Lookup(LookupKind.NOBODY)
-        with answer.understood("a list of cards"):
+        with answer.understood(Message("a list of cards")):
             ids = [whole_number(row["id"]) for row in answer.value or []]
         found = self._described(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
@@ -147,7 +148,7 @@ class PatronLookup:
         # Ids as text (patrons-085), and null where nothing fits.
         ids = [whole_number(id) for id in result.value or []]
         if None in ids:
-            raise result.unexpected("a list of ids")
+            raise result.unexpected(Message("a list of ids"))
         return [id for id in ids if id is not None]
 
     def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
@@ -168,7 +169,9 @@ class PatronLookup:
         )
 
 
-def _note(patron: Patron, account: PatronAccount) -> str:
+def _note(patron: Patron, account: PatronAccount) -> Message | None:
     if patron.deleted:
-        return "deleted"
-    return "barred" if account.barred else "" if account.active else "not active"
+        return Message("deleted", context="a record")
+    if account.barred:
+        return Message("barred")
+    return None if account.active else Message("not active")

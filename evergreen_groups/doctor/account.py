@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import connect
 from evergreen_groups.errors import EventError, LoginRefusedError
-from evergreen_groups.ils import read_fines_penalties
+from evergreen_groups.ils import Profiles, read_fines_penalties
 from evergreen_groups.limits import Limits
 from evergreen_groups.settings import passwords
 
@@ -91,17 +91,17 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     elif expires is not None and expires < datetime.now(UTC):
         yield line.warning(
-            "id {id}, home library {library}; it expired on {date:%Y-%m-%d}",
+            "id {id}, home library {library}; it expired on {date}",
             "give the account a later date",
             code="account-expired",
-            values={**values, "date": expires},
+            values={**values, "date": expires.date()},
         )
     elif expires is not None and expires < datetime.now(UTC) + _SOON:
         yield line.warning(
-            "id {id}, home library {library}; it expires on {date:%Y-%m-%d}",
+            "id {id}, home library {library}; it expires on {date}",
             "give the account a later date",
             code="account-expires-soon",
-            values={**values, "date": expires},
+            values={**values, "date": expires.date()},
         )
     else:
         yield line.ok("id {id}, home library {library}", values=values)
@@ -128,12 +128,16 @@ def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The libraries and profiles that the configuration names are there, and the ILS's settings make sense."""
     settings, org_units = subject.settings, subject.org_units
-    org_units.named(settings.report.orgs)
-    org_units.named(place for place, _addresses in settings.mail.recipients if place != "*")
+    reports = [settings.report, *(named.report for named in settings.reports)]
+    recipients = [settings.mail.recipients, *(named.recipients for named in settings.reports)]
+    org_units.named(place for report in reports for place in report.orgs)
+    org_units.named(place for some in recipients for place, _addresses in some if place != "*")
+    if profiles := [profile for report in reports for profile in report.profiles]:
+        Profiles.read(subject.gateway).named(profiles)
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     count = sum(1 for _unit in org_units)
     yield line.ok(
-        "{count} org units under {root}; all that are named are among them",
+        "org units under {root}: {count:,}; all that are named are among them",
         values={"count": count, "root": org_units.root.shortname},
     )

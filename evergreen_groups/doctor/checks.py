@@ -14,12 +14,14 @@ from evergreen_groups.doctor import (
     interface,
     network,
     nightly,
+    outputs,
     permissions,
     service,
     thresholds,
 )
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
@@ -38,34 +40,34 @@ class Check:
 
 
 CHECKS = (
-    Check("configuration", "Configuration", files.configuration),
-    Check("configuration-file", "File permissions", files.configuration_file, ("configuration",)),
-    Check("password", "Password", files.password, ("configuration",)),
-    Check("state", "State directory", files.state_directory),
-    Check("databases", "Database", files.database, ("configuration", "state")),
-    Check("last-run", "Last report", nightly.last_run, ("configuration", "databases")),
-    Check("output", "Report file", nightly.output, ("configuration",)),
-    Check("events", "Events", files.events_secret, ("configuration",)),
-    Check("counters", "Shared counters", counters.shared, ("configuration",)),
-    Check("address", "Address", network.address, ("configuration",)),
-    Check("certificate", "TLS certificate", network.certificate, ("address",)),
-    Check("gateway", "Gateway", service.gateway, ("certificate",)),
-    Check("services", "Services", service.services, ("gateway",)),
-    Check("time", "Answer time", service.answer_time, ("services",)),
-    Check("clock", "Clock", service.clock, ("services",)),
-    Check("idl", "IDL", interface.idl, ("gateway",)),
-    Check("methods", "Methods", interface.methods, ("services",)),
-    Check("login", "Login", account.login, ("services", "password")),
-    Check("account", "Account", account.account, ("login", "idl")),
-    Check("workstation", "Workstation", account.workstation, ("account",)),
-    Check("names", "Configured names", account.names, ("account",)),
+    Check("configuration", Message("Configuration"), files.configuration),
+    Check("configuration-file", Message("File permissions"), files.configuration_file, ("configuration",)),
+    Check("password", Message("Password"), files.password, ("configuration",)),
+    Check("state", Message("State directory"), files.state_directory),
+    Check("databases", Message("Database"), files.database, ("configuration", "state")),
+    Check("last-run", Message("Last report"), nightly.last_run, ("configuration", "databases")),
+    Check("output", Message("Report file"), outputs.outputs, ("configuration",)),
+    Check("events", Message("Events"), files.events_secret, ("configuration",)),
+    Check("counters", Message("Shared counters"), counters.shared, ("configuration",)),
+    Check("address", Message("Address"), network.address, ("configuration",)),
+    Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
+    Check("gateway", Message("Gateway"), service.gateway, ("certificate",)),
+    Check("services", Message("Services"), service.services, ("gateway",)),
+    Check("time", Message("Answer time"), service.answer_time, ("services",)),
+    Check("clock", Message("Clock"), service.clock, ("services",)),
+    Check("idl", Message("IDL"), interface.idl, ("gateway",)),
+    Check("methods", Message("Methods"), interface.methods, ("services",)),
+    Check("login", Message("Login"), account.login, ("services", "password")),
+    Check("account", Message("Account"), account.account, ("login", "idl")),
+    Check("workstation", Message("Workstation"), account.workstation, ("account",)),
+    Check("names", Message("Configured names"), account.names, ("account",)),
     Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
-    Check("pushdown", "Combined query", interface.pushdown, ("permission.VIEW_USER",)),
-    Check("permission", "Permissions", permissions.others, ("account",)),
-    Check("permission.profiles", "Profiles", permissions.profiles, ("account",)),
-    Check("permission.desk", "Desk", permissions.desk, ("account",)),
-    Check("thresholds", "Thresholds", thresholds.thresholds, ("names", "permission.VIEW_USER")),
-    Check("mail", "Mail server", nightly.mail, ("configuration",)),
+    Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",)),
+    Check("permission", Message("Permissions"), permissions.others, ("account",)),
+    Check("permission.profiles", Message("Profiles"), permissions.profiles, ("account",)),
+    Check("permission.desk", Message("Desk"), permissions.desk, ("account",)),
+    Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER")),
+    Check("mail", Message("Mail server"), nightly.mail, ("configuration",)),
 )
 """All checks. A check stands behind those that it needs."""
 

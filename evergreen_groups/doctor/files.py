@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import connect
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import passwords
 from evergreen_groups.state import examine
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _PORTION = 64 * 1024
+_STORED = {
+    "history": Message("runs of the report: {count:,}, since {day}"),
+    "journal": Message("changes: {count:,}, since {day}"),
+    "events": Message("events: {count:,}, since {day}"),
+    "mails": Message("mails that wait: {count:,}, since {day}"),
+}
+"""What there is of each kind in the database."""
 
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -46,26 +54,26 @@ def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding
         return
     mode = source.stat().st_mode
     owner = _stranger(source)
-    if owner:
+    if owner is not None:
         yield line.failed(
-            "{path} belongs to {owner}, who could have the password sent elsewhere",
-            "chown root {path}; chmod 600 {path}",
+            "{path} belongs to another user (uid {owner}), who could have the password sent elsewhere",
+            "{command}",
             code="configuration-of-another-user",
-            values={"path": source, "owner": owner},
+            values={"path": source, "owner": owner, "command": f"chown root {source}; chmod 600 {source}"},
         )
     elif mode & stat.S_IWOTH:
         yield line.failed(
             "{path} can be changed by everybody, who could have the password sent elsewhere",
-            "chmod 600 {path}",
+            "{command}",
             code="configuration-open-to-everybody",
-            values={"path": source},
+            values={"path": source, "command": f"chmod 600 {source}"},
         )
     elif mode & stat.S_IWGRP:
         yield line.warning(
             "{path} can be changed by its group ({mode})",
-            "chmod g-w {path}",
+            "{command}",
             code="configuration-open-to-group",
-            values={"path": source, "mode": _octal(mode)},
+            values={"path": source, "mode": _octal(mode), "command": f"chmod g-w {source}"},
         )
     else:
         yield line.ok("{mode}, changed by its owner alone", values={"mode": _octal(mode)})
@@ -76,10 +84,10 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     text = passwords.password(subject.settings.gateway, subject.environ)
     file = subject.settings.gateway.password_file
     if subject.environ.get(passwords.PASSWORD_VARIABLE):
-        place = f"from ${passwords.PASSWORD_VARIABLE}" + (f", which comes before {file}" if file else "")
+        place = _from_variable(passwords.PASSWORD_VARIABLE, file)
         file = None
     else:
-        place = f"from {file or 'the systemd credential'}"
+        place = _from_file(file)
     trouble = _shared(file) if file else None
     if text != text.strip():
         yield line.warning(
@@ -106,7 +114,7 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if passwords.events_secret(subject.settings.events, subject.environ) is None:
         yield line.ok("no secret set: the web service takes no events")
         return
-    place = f"from {file or 'the systemd credential'}"
+    place = _from_file(file)
     trouble = _shared(file) if file else None
     if trouble:
         yield line.warning(
@@ -120,12 +128,23 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("{place}", values={"place": place})
 
 
-def _shared(path: Path) -> str | None:
+def _from_variable(name: str, file: Path | None) -> Message:
+    if file is None:
+        return Message("from ${variable}", values={"variable": name})
+    return Message("from ${variable}, which comes before {path}", values={"variable": name, "path": file})
+
+
+def _from_file(file: Path | None) -> Message:
+    return Message("from {path}", values={"path": file}) if file else Message("from the systemd credential")
+
+
+def _shared(path: Path) -> Message | None:
     """Who else can change a file that not everybody can, None where nobody can."""
     mode = path.stat().st_mode
-    if owner := _stranger(path):
-        return f"it belongs to {owner}"
-    return f"its group can change it ({_octal(mode)})" if mode & stat.S_IWGRP else None
+    owner = _stranger(path)
+    if owner is not None:
+        return Message("it belongs to another user (uid {owner})", values={"owner": owner})
+    return Message("its group can change it ({mode})", values={"mode": _octal(mode)}) if mode & stat.S_IWGRP else None
 
 
 def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -148,18 +167,16 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "{place} can't be written to: {reason}",
             "let this user have {path}, and make room",
             code="state-not-writable",
-            values={"place": place, "reason": error.strerror, "path": path},
+            values={"place": place, "reason": system_reason(error), "path": path},
         )
         return
     if place != path:
         yield line.ok("{path}: the first run makes it", values={"path": path})
         return
     mode = path.stat().st_mode
-    values = {"path": path, "mode": _octal(mode)}
+    values = {"path": path, "mode": _octal(mode), "command": f"chmod 700 {path}"}
     if mode & _GROUP_AND_OTHERS:
-        yield line.warning(
-            "{path} can be entered by others ({mode})", "chmod 700 {path}", code="state-open", values=values
-        )
+        yield line.warning("{path} can be entered by others ({mode})", "{command}", code="state-open", values=values)
     else:
         yield line.ok("{path} ({mode}), writable", values=values)
 
@@ -174,25 +191,27 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if path is not None and os.path.lexists(path) and (mode := path.lstat().st_mode) & _OTHERS:
         yield line.failed(
             "{path} can be read by everybody ({mode})",
-            "chmod 600 {path}",
+            "{command}",
             code="database-open",
-            values={"path": path, "mode": _octal(mode)},
+            values={"path": path, "mode": _octal(mode), "command": f"chmod 600 {path}"},
         )
         return
     found = examine(database)
-    stored = "; ".join(
-        f"{amount.rows:,} of {amount.name} since {amount.since:%Y-%m-%d}" for amount in found.amounts if amount.since
+    stored = tuple(
+        _STORED[amount.name].with_values({"count": amount.rows, "day": amount.since.astimezone().date()})
+        for amount in found.amounts
+        if amount.since
     )
     yield line.ok(
         "{where}: whole, {megabytes:.1f} MB, {stored}",
-        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "nothing yet"},
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or Message("nothing yet")},
     )
 
 
-def _stranger(path: Path) -> str | None:
-    """The owner of a file, where that is neither root nor whoever runs this; root may look for another user."""
+def _stranger(path: Path) -> int | None:
+    """The owner (uid) of a file, where that is neither root nor whoever runs this; root may look for another user."""
     owner, reader = path.stat().st_uid, os.geteuid()
-    return f"another user (uid {owner})" if reader and owner not in (0, reader) else None
+    return owner if reader and owner not in (0, reader) else None
 
 
 def _octal(mode: int) -> str:

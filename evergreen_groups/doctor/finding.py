@@ -21,21 +21,23 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
     UnreachableError,
-    filled,
 )
+from evergreen_groups.message import Message, system_reason
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 _OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
 _WHAT_TO_DO = (
-    (ConfigurationError, "correct it in the configuration"),
-    (PermissionDeniedError, "grant it to the account"),
-    (TransportError, "check url in [gateway], and the web server there"),
-    (DataError, "check that the address is that of an Evergreen, and which release it runs"),
-    (MailServerError, "check [mail] in the configuration, and the server"),
-    (GatewayError, "look into the server's log"),
+    (ConfigurationError, Message("correct it in the configuration")),
+    (PermissionDeniedError, Message("grant it to the account")),
+    (TransportError, Message("check url in [gateway], and the web server there")),
+    (DataError, Message("check that the address is that of an Evergreen, and which release it runs")),
+    (MailServerError, Message("check [mail] in the configuration, and the server")),
+    (GatewayError, Message("look into the server's log")),
+    (EvergreenGroupsError, Message("see what else failed")),
 )
 """For errors that have no advice."""
+_NOT_CHECKED = Message("not checked, because of: {title}")
 
 
 class Verdict(Enum):
@@ -54,7 +56,8 @@ class Finding:
     ``check`` names it for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``code`` names the
     case, ``values`` are what the case is about, by name, and ``setting`` is the dotted name of the setting it is about,
     None where it is about none. ``message`` and ``remedy`` are the templates of what is the case and of what to do,
-    with ``{name}`` for a value; the latter is empty where there is nothing to do.
+    with ``{name}`` for a value; the latter is empty where there is nothing to do. Filled in, they are English, as for
+    programs; to people they are shown by ``gettext``.
     """
 
     check: str
@@ -67,14 +70,14 @@ class Finding:
     setting: str | None = None
 
     @property
-    def found(self) -> str:
+    def found(self) -> Message:
         """What is the case."""
-        return filled(self.message, self.values)
+        return Message(self.message, values=self.values)
 
     @property
-    def advice(self) -> str:
+    def advice(self) -> Message:
         """What to do; empty where there is nothing to do."""
-        return filled(self.remedy, self.values)
+        return Message(self.remedy, values=self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +140,33 @@ class FindingMaker:
 
     def skipped(self, because: str) -> Finding:
         """It was not looked at, ``because`` another check failed."""
-        message, values = "not checked, because of: {title}", {"title": because}
-        return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", message, values=values)
+        values = {"title": because}
+        return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", _NOT_CHECKED, values=values)
 
     def of_error(self, error: EvergreenGroupsError) -> Finding:
         """Failed by an error, with its code and values; what its kind advises where it says nothing itself."""
+        problem = Message(error.message, values=error.values)
         # Of those about the address it doesn't matter what was asked for.
-        problem = error.came_back if isinstance(error, _OF_THE_ADDRESS) else error.problem
-        advice = error.what_to_do or next(
-            (words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed"
-        )
-        # The error's own templates are filled already: what came from outside may hold braces.
+        if isinstance(error, GatewayError) and error.asked and not isinstance(error, _OF_THE_ADDRESS):
+            problem = Message("{asked}: {problem}", values={"asked": error.asked, "problem": problem})
+        advice = Message(error.advice, values=error.values) if error.advice else _what_to_do(error)
         values = {**error.values, "problem": problem, "advice": advice}
         return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
     def of_disk(self, error: OSError) -> Finding:
         """Failed because a file could not be looked at."""
+        reason = system_reason(error)
         return self.failed(
-            "{where}{reason}",
+            "{problem}",
             "let this user read it, or name another",
             code="file-not-read",
-            values={"where": f"{error.filename}: " if error.filename else "", "reason": error.strerror or error},
+            values={
+                "problem": Message("{path}: {reason}", values={"path": error.filename, "reason": reason})
+                if error.filename
+                else reason
+            },
         )
+
+
+def _what_to_do(error: EvergreenGroupsError) -> Message:
+    return next(words for kind, words in _WHAT_TO_DO if isinstance(error, kind))

@@ -18,6 +18,7 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
 )
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -30,20 +31,22 @@ _ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or 
 def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The server's IDL has the classes and fields that are used."""
     asked = subject.gateway
-    missing = []
+    missing: list[str] = []
     for class_id, fields in FIELDS.items():
         try:
             known = asked.idl(class_id)[class_id]
         except DataError:
             if not len(asked.idl()):
                 raise
-            missing.append(f"class {class_id}")
+            missing.append(Message("class {class_id}", values={"class_id": class_id}))
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield line.failed("it lacks {missing}", _ANOTHER, code="idl-incomplete", values={"missing": ", ".join(missing)})
+        yield line.failed("it lacks {missing}", _ANOTHER, code="idl-incomplete", values={"missing": missing})
     else:
-        yield line.ok("{count} classes, with all the fields that are used", values={"count": len(FIELDS)})
+        yield line.ok(
+            "the classes that are used are there with all their fields ({count})", values={"count": len(FIELDS)}
+        )
 
 
 def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -58,20 +61,20 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         values = {"method": method.name, "purpose": method.purpose}
         if method.instead:
             yield line.warning(
-                "{method} is not offered; it is needed for {purpose}. Used in its place: {instead}",
+                "{method} is not offered; needed for: {purpose}. Used in its place: {instead}",
                 "nothing, or install a newer release",
                 code="method-replaced",
                 values={**values, "instead": method.instead},
             )
         else:
             yield line.failed(
-                "{method} is not offered; it is needed for {purpose}",
+                "{method} is not offered; needed for: {purpose}",
                 "look at the server's release, and at what its gateway lets through",
                 code="method-not-offered",
                 values=values,
             )
     if not missing:
-        yield line.ok("all {count} that are used are offered", values={"count": len(METHODS)})
+        yield line.ok("all that are used are offered ({count})", values={"count": len(METHODS)})
 
 
 def _offered(asked: Gateway, method: Method) -> bool:

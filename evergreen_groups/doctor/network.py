@@ -6,11 +6,14 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests.utils
+
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -37,7 +40,7 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it can't be a host's name"
+        reason = system_reason(error) if isinstance(error, OSError) else Message("it can't be a host's name")
         yield line.failed(
             "the host {host} isn't known ({reason})",
             "check url in [gateway], and this machine's DNS",
@@ -46,7 +49,7 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             setting="gateway.url",
         )
         return
-    addresses = ", ".join(sorted({str(place[4][0]) for place in found}))
+    addresses = sorted({str(place[4][0]) for place in found})
     if not where.encrypted and not where.loopback:
         yield line.warning(
             "{address} ({numbers}) is not encrypted: password and patron data cross the network in clear",
@@ -55,7 +58,7 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             values={"address": where.base, "numbers": addresses},
             setting="gateway.allow_plain_http",
         )
-    elif addresses != where.host:
+    elif addresses != [where.host]:
         yield line.ok("{address} ({numbers})", values={"address": where.base, "numbers": addresses})
     else:
         yield line.ok("{address}", values={"address": where.base})
@@ -73,7 +76,8 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=str(bundle))
     except OSError as error:
-        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        without = Message("it holds no certificate")
+        reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
         yield line.failed(
             "ca_bundle {path} can't be used: {reason}",
             "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
@@ -99,7 +103,11 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "no connection to {host} at port {port}: {reason}",
             "check url in [gateway], the firewall, and whether the web server is running",
             code="no-connection",
-            values={"host": where.host, "port": _port(where), "reason": error.strerror or "nobody answered"},
+            values={
+                "host": where.host,
+                "port": _port(where),
+                "reason": system_reason(error) if error.strerror else Message("nobody answered"),
+            },
             setting="gateway.url",
         )
     else:
@@ -118,15 +126,15 @@ def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
     """The verdict on an accepted certificate: how many days it has left."""
     end = str(found["notAfter"])
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
-    values = {"date": time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(end))), "days": days}
+    values = {"date": datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC).date(), "days": days}
     if days < FEW_DAYS:
         return line.warning(
-            "ends on {date}, in {days} days",
+            "ends on {date}; days left: {days}",
             "renew it; from that day on nothing is read any more",
             code="certificate-ends-soon",
             values=values,
         )
-    return line.ok("valid until {date}, {days} days", values=values)
+    return line.ok("valid until {date}; days left: {days:,}", values=values)
 
 
 def _not_accepted(
@@ -164,14 +172,14 @@ def _not_accepted(
     )
 
 
-def _names(where: Address, context: ssl.SSLContext) -> str:
+def _names(where: Address, context: ssl.SSLContext) -> list[str]:
     """Whom the certificate is for; everything but the name is checked for this."""
     context.check_hostname = False
     try:
         found = _fetched(where, context)
     except OSError:
-        return "another host"
-    return ", ".join(str(name) for _kind, name in found.get("subjectAltName", ())) or "another host"
+        found = {}
+    return [str(name) for _kind, name in found.get("subjectAltName", ())] or [Message("another host")]
 
 
 def _bundle(subject: Subject) -> Path:

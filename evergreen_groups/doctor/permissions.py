@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.ils import VIEW_USER_TRANSACTIONS, OrgUnits, held_at
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
 _MOST_NAMED = 8
 _GRANT = "grant {permission} with depth 0, and {root} as a working location"
+_INCOMPLETE = Message("to see patrons, fines and penalties: groups with members there are incomplete")
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -77,8 +79,8 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
     if application:
         changes &= frozenset().union(*(held[permission] for permission in application))
-    values = {
-        "needed": ", ".join(DESK_PERMISSIONS),
+    values: dict[str, object] = {
+        "needed": [*DESK_PERMISSIONS],
         "root": root.shortname,
         "places": name_places(subject.org_units, set(changes)) if changes else "",
     }
@@ -90,7 +92,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     lacks = [name for name in DESK_PERMISSIONS if not held[name]]
-    values["lacks"] = ", ".join(lacks)
+    values["lacks"] = lacks
     if lacks:
         yield line.ok("this account could change groups at {places}; it lacks {lacks}", values=values)
     else:
@@ -102,20 +104,25 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     org_units = subject.org_units
     every = {unit.id for unit in org_units}
     needed = _needed(subject, permission.need)
-    values = {"permission": permission.name, "purpose": permission.purpose, "root": org_units.root.shortname}
+    values: dict[str, object] = {
+        "permission": permission.name,
+        "purpose": permission.purpose,
+        "root": org_units.root.shortname,
+    }
     if every <= set(held):
-        return line.ok("everywhere; to {purpose}", values=values)
+        return line.ok("everywhere; {purpose}", values=values)
     if not held and needed:
-        return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
+        return line.failed("nowhere; it is needed {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
         return _without(subject, permission, line)
     values["places"] = name_places(org_units, set(held))
     if not needed:
-        return line.ok("at {places}; to {purpose}", values=values)
+        return line.ok("at {places}; {purpose}", values=values)
     values["missing"] = name_places(org_units, every - set(held))
-    values["effect"] = "; groups with members there are incomplete" if permission is VIEW_USER else ""
+    if permission is VIEW_USER:
+        values["purpose"] = _INCOMPLETE
     return line.warning(
-        "at {places}, but not at {missing}{effect}; to {purpose}",
+        "at {places}, but not at {missing}; {purpose}",
         _GRANT,
         code="permission-partly-missing",
         values=values,
@@ -127,13 +134,17 @@ def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Fi
     root = subject.org_units.root.shortname
     values = {"permission": permission.name, "purpose": permission.purpose, "root": root}
     if permission.need is Need.ITEMS:
-        return line.warning("nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values)
-    if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
-        advice = f'{_GRANT}, or set [report] details = "sums"'
         return line.warning(
-            "nowhere: the report can't {purpose}", advice, code="permission-missing-for-details", values=values
+            "nowhere; show needs it {purpose}", _GRANT, code="permission-missing-for-show", values=values
         )
-    return line.ok("nowhere; only needed to {purpose}", values=values)
+    if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
+        return line.warning(
+            "nowhere; the report needs it {purpose}",
+            'grant {permission} with depth 0, and {root} as a working location, or set [report] details = "sums"',
+            code="permission-missing-for-details",
+            values=values,
+        )
+    return line.ok("nowhere; only needed {purpose}", values=values)
 
 
 def _needed(subject: Subject, need: Need) -> bool:
@@ -145,16 +156,17 @@ def _needed(subject: Subject, need: Need) -> bool:
     return need is Need.ALWAYS
 
 
-def name_places(org_units: OrgUnits, ids: set[int]) -> str:
+def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:
     """Short names of as few org units as say it, each meant with all below it."""
     tops = org_units.tops_of(ids) or [unit for unit in org_units if unit.id in ids]
     return name_some([unit.shortname for unit in tops])
 
 
-def name_some(names: Sequence[str]) -> str:
-    """Names, the first few where there are many."""
+def name_some(names: Sequence[str]) -> list[str]:
+    """Names, the first few where there are many, and then how many more there are."""
     more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    some = list(names[:_MOST_NAMED])
+    return [*some, Message("{count} more", plural="{count} more", values={"count": more})] if more > 0 else some
 
 
 def _application_permissions(subject: Subject) -> dict[str, list[str]]:

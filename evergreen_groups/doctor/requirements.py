@@ -10,6 +10,7 @@ from enum import Enum
 
 from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
+from evergreen_groups.message import Message
 
 NO_TOKEN = "0" * 32
 """A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
@@ -21,95 +22,102 @@ _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 class Method:
     """A method, and the parameters it is asked for with, none of which means anything.
 
-    ``purpose`` ends the sentence "it is needed for …". ``instead`` says what is done on a server without it, empty
-    where nothing can be.
+    ``purpose`` says in a few words what it is needed for, ``instead`` what is done on a server without it, None where
+    nothing can be.
     """
 
     service: str
     name: str
     parameters: tuple[object, ...]
-    purpose: str
-    instead: str = ""
+    purpose: Message
+    instead: Message | None = None
 
 
-def _search(class_id: str, purpose: str) -> Method:
+def _search(class_id: str, purpose: Message) -> Method:
     return Method(_PCRUD, f"open-ils.pcrud.search.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
 
 
-def _ids(class_id: str, purpose: str) -> Method:
+def _ids(class_id: str, purpose: Message) -> Method:
     return Method(_PCRUD, f"open-ils.pcrud.id_list.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
 
 
 METHODS = (
     Method(
-        _AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), "logging in", "the older pair of methods"
+        _AUTH,
+        "open-ils.auth.login",
+        ({"username": "-", "password": "-"},),
+        Message("logging in"),
+        Message("the older pair of methods"),
     ),
-    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), "knowing the account"),
-    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), "logging out"),
-    _search("aou", "everything"),
-    _search("au", "everything"),
-    _search("mous", "everything"),
-    _search("ac", "everything"),
-    _search("mobts", "what is owed for, and limits that depend on the library"),
-    _search("pgt", "profiles in the report, and limits that depend on them"),
-    _search("pgpt", "the ILS's own limits"),
-    _search("ausp", "everything"),
-    _search("csp", "everything"),
-    _search("aua", "changes and audit"),
-    _search("circ", "items overdue and out"),
-    _ids("aou", "everything"),
-    _ids("pgt", "profiles in the report, and limits that depend on them"),
-    _ids("pgpt", "the ILS's own limits"),
-    _ids("csp", "everything"),
+    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
+    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
+    _search("aou", Message("everything")),
+    _search("au", Message("everything")),
+    _search("mous", Message("everything")),
+    _search("ac", Message("everything")),
+    _search("mobts", Message("what is owed for, and limits that depend on the library")),
+    _search("pgt", Message("profiles in the report, and limits that depend on them")),
+    _search("pgpt", Message("the ILS's own limits")),
+    _search("ausp", Message("everything")),
+    _search("csp", Message("everything")),
+    _search("aua", Message("changes and audit")),
+    _search("circ", Message("items overdue and out")),
+    _ids("aou", Message("everything")),
+    _ids("pgt", Message("profiles in the report, and limits that depend on them")),
+    _ids("pgpt", Message("the ILS's own limits")),
+    _ids("csp", Message("everything")),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",
         (NO_TOKEN, {"id": -1}),
-        "everything",
-        "a look for hidden rows behind each short answer",
+        Message("everything"),
+        Message("a look for hidden rows behind each short answer"),
     ),
-    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
+    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), Message("changes")),
     Method(
         _PCRUD,
         "open-ils.pcrud.retrieve.aws",
         (NO_TOKEN, -1),
-        "a supervisor's yes at the desk",
-        "a login without the clerk's workstation",
+        Message("a supervisor's yes at the desk"),
+        Message("a login without the clerk's workstation"),
     ),
-    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
-    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
+    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), Message("everything")),
+    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), Message("everything")),
     Method(
         _ACTOR,
         "open-ils.actor.user.perm.check.multi_org",
         (NO_TOKEN, -1, [], []),
-        "everything",
-        "a call for each org unit",
+        Message("everything"),
+        Message("a call for each org unit"),
     ),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), "hidden members"),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), "hidden members"),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
     Method(
         _ACTOR,
         "open-ils.actor.user.checked_out.count",
         (NO_TOKEN, -1),
-        "items out elsewhere",
+        Message("items out elsewhere"),
     ),
-    Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), "show"),
+    Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), Message("the command show")),
     Method(
         _ACTOR,
         "open-ils.actor.settings.value_for_all_orgs.atomic",
         (NO_TOKEN, ""),
-        "everything",
-        "a call for each org unit",
+        Message("everything"),
+        Message("a call for each org unit"),
     ),
     Method(
-        _ACTOR, "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic", (NO_TOKEN, -1), "the ILS's own limits"
+        _ACTOR,
+        "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
+        (NO_TOKEN, -1),
+        Message("the ILS's own limits"),
     ),
-    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
-    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), "audit --fix"),
-    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
-    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), "changes"),
-    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), "changes"),
-    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), "audit --fix"),
+    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), Message("audit --fix")),
 )
 
 FIELDS: dict[str, frozenset[str]] = {
@@ -150,20 +158,20 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission, when it is needed, and what it is for."""
+    """A permission, when it is needed, and what it is for: ``purpose`` goes on after "it is needed"."""
 
     name: str
     need: Need
-    purpose: str
+    purpose: Message
 
 
-VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, "see patrons, fines and penalties")
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("to see patrons, fines and penalties"))
 
 PERMISSIONS = (
-    Permission("VIEW_CIRCULATIONS", Need.ITEMS, "count items out and overdue"),
-    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, "know the ILS's own limits"),
-    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, "know what is owed for, and where"),
-    Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, Message("to count items out and overdue")),
+    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, Message("to know the ILS's own limits")),
+    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("to know what is owed for, and where")),
+    Permission("UPDATE_USER", Need.CHANGES, Message("to change groups, recalculate penalties")),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
 

@@ -16,6 +16,7 @@ from evergreen_groups.errors import (
     ProtocolError,
     ServiceNotFoundError,
 )
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -45,7 +46,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "no gateway at {address}: {problem}",
             "check host, port and path of url in [gateway]: it is the root of an Evergreen's web server",
             code="no-gateway",
-            values={"address": subject.address.gateway, "problem": error.came_back},
+            values={"address": subject.address.gateway, "problem": Message(error.message, values=error.values)},
             setting="gateway.url",
         )
         return
@@ -67,10 +68,10 @@ def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "without {missing}",
             "start what is missing, and name it among the gateway's services in opensrf_core.xml",
             code="services-missing",
-            values={"missing": ", ".join(missing)},
+            values={"missing": missing},
         )
     else:
-        yield line.ok("{services} are offered", values={"services": ", ".join(SERVICES)})
+        yield line.ok("{services} are offered", values={"services": [*SERVICES]})
 
 
 def _echo(asked: Gateway, service: str) -> object:
@@ -81,12 +82,14 @@ def _echo(asked: Gateway, service: str) -> object:
         return None
 
 
-def _release(asked: Gateway) -> str:
+def _release(asked: Gateway) -> Message:
     try:
         version = str(asked.call(_SERVICE, _VERSION, expect="optional").value or "HEAD")
     except (ServiceNotFoundError, ProtocolError):
-        return "Evergreen of an unknown release"
-    return "Evergreen from its main branch" if version == "HEAD" else f"Evergreen {version[:20]}"
+        return Message("Evergreen of an unknown release")
+    if version == "HEAD":
+        return Message("Evergreen from its main branch")
+    return Message("Evergreen {version}", values={"version": version[:20]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,13 @@ def clock(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     ahead = _sample(subject).ahead
     if abs(ahead) > CLOCK_SECONDS:
         yield line.warning(
-            "the server is {seconds:,.0f} s {side} this machine",
+            "the clocks of the server and this machine are {seconds:,.0f} s apart: {which}",
             "have both set by NTP: dates are compared with the wrong time otherwise",
             code="clocks-apart",
-            values={"seconds": abs(ahead), "side": "ahead of" if ahead > 0 else "behind"},
+            values={
+                "seconds": abs(ahead),
+                "which": Message("the server's is ahead") if ahead > 0 else Message("the server's is behind"),
+            },
         )
     else:
         yield line.ok("this machine and the server agree")

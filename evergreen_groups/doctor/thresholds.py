@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.permissions import name_places, name_some
+from evergreen_groups.doctor.threshold_parts import (
+    describe_libraries,
+    describe_profiles,
+    describe_rows,
+    describe_rule,
+)
 from evergreen_groups.ils import (
     PENALTY_OVERRIDE,
     VIEW_THRESHOLDS,
@@ -17,13 +22,13 @@ from evergreen_groups.ils import (
     read_fines_penalties,
 )
 from evergreen_groups.limits import DifferenceKind, Limits, RuleDifference, find_rule_differences
-from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.message import Message
 
 MOST = 6
 """So many differences have a line of their own; what concerns most patrons comes first."""
@@ -33,14 +38,14 @@ MOST = 6
 class _About:
     """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
 
-    rule: str
+    rule: Message
     threshold: Decimal | None
     example: Decimal
     owed: Decimal | None
     penalty: str
-    rows: str
-    profile_part: str
-    library_part: str
+    rows: list[str]
+    profile_part: Message
+    library_part: Message
     threshold_place: str
     elsewhere: str
     root: str
@@ -78,7 +83,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not found:
         yield line.ok(
             "Evergreen blocks for fines from where the rule says, seen from {library_part}",
-            values={"library_part": _part(libraries, len(org_units), "org units", name_places(org_units, libraries))},
+            values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 
 
@@ -86,20 +91,17 @@ def _warning(
     subject: Subject, line: FindingMaker, difference: RuleDifference, profiles: Profiles, libraries: Collection[int]
 ) -> Finding:
     org_units = subject.org_units
-    profile_names = name_some(sorted(map(profiles.name, difference.profiles)))
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
     about = _About(
-        rule=_rule(difference.limit),
+        rule=describe_rule(difference.limit),
         threshold=difference.threshold,
         example=difference.example,
         owed=difference.limit.least_over,
         penalty=difference.penalty.name,
-        rows=_rows(subject, difference, profiles),
-        profile_part=_part(difference.profiles, len(profiles), "profiles", profile_names),
-        library_part=_part(
-            difference.libraries, len(libraries), "org units", name_places(org_units, set(difference.libraries))
-        ),
+        rows=describe_rows(org_units, difference, profiles),
+        profile_part=describe_profiles(difference.profiles, profiles),
+        library_part=describe_libraries(difference.libraries, len(libraries), org_units),
         threshold_place=org_units.shortname(place),
         # The last one is a library rather than a system of libraries: ids are given from the top down.
         elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
@@ -111,9 +113,9 @@ def _warning(
 
 def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
-        "in Evergreen and not over the limit ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds), or comparison = "
+        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
+        "in Evergreen and not over the limit ({profile_part}; {library_part})",
+        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or comparison = "
         '"reaches" in [policy]',
         code="blocks-at-limit",
         values={
@@ -132,9 +134,9 @@ def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
 
 def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
-        "in Evergreen and not over the limit ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is blocked "
+        "in Evergreen and not over the limit ({profile_part}; {library_part})",
+        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
         "Evergreen does",
         code="blocks-earlier",
         values={
@@ -153,9 +155,9 @@ def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
 
 def _blocks_later(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
-        "limit and not blocked in Evergreen ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen blocks from {threshold} on, and the rule is {rule}: whoever owes {example} is over the "
+        "limit and not blocked in Evergreen ({profile_part}; {library_part})",
+        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
         "Evergreen does",
         code="blocks-later",
         values={
@@ -174,9 +176,9 @@ def _blocks_later(line: FindingMaker, about: _About) -> Finding:
 
 def _no_threshold(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
-        "limit and never blocked in Evergreen ({profile_part} at {library_part})",
-        "add a threshold of {owed:.2f} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
+        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes {example} is over the "
+        "limit and never blocked in Evergreen ({profile_part}; {library_part})",
+        "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
         "what Evergreen does",
         code="no-threshold",
         values={
@@ -194,8 +196,8 @@ def _no_threshold(line: FindingMaker, about: _About) -> Finding:
 
 def _no_limit(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
-        "blocked in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "Evergreen blocks from {threshold} on, and the rule has no limit: whoever owes {example} is "
+        "blocked in Evergreen and not over the limit ({profile_part}; {library_part})",
         "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
         code="no-limit",
         values={
@@ -212,8 +214,8 @@ def _no_limit(line: FindingMaker, about: _About) -> Finding:
 
 def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes ${owed:,.2f} "
-        "is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes {owed} "
+        "is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
         values={
@@ -232,8 +234,8 @@ def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
 def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
-        "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
-        "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "what is owed anywhere: whoever owes {owed} at {elsewhere}, with a home library at or below "
+        "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
         'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
         code="counts-fewer-bills",
         values={
@@ -269,28 +271,3 @@ def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:
         values={"count": len(left_out)},
         setting="policy.limits",
     )
-
-
-def _rule(limit: Limit) -> str:
-    """The limit in a few words."""
-    if limit.amount is None:
-        return "no limit"
-    if limit.comparison is Comparison.REACHES:
-        return f"${limit.amount:,.2f} or more"
-    return f"more than ${limit.amount:,.2f}"
-
-
-def _rows(subject: Subject, difference: RuleDifference, profiles: Profiles) -> str:
-    """Where the thresholds stand that differ."""
-    org_units = subject.org_units
-    return name_some(
-        [
-            f"{profiles.name(profile)} at {org_units.shortname(org_unit)}"
-            for org_unit, profile in sorted(difference.rows)
-        ]
-    )
-
-
-def _part(some: Collection[int], count: int, noun: str, names: str) -> str:
-    """How many of all it is about, and their names where it isn't all of them."""
-    return f"all {count} {noun}" if len(some) == count else f"{len(some)} of {count} {noun}: {names}"

@@ -24,6 +24,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import wire
 from evergreen_groups.gateway.result import Expect, Result
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
@@ -149,7 +150,11 @@ class Answer:
     def _raise_status(self, status: int, debug: object) -> NoReturn:
         # Of the debug text only the exception's name is repeated: the rest may quote tokens and patron data.
         name = re.match(r"[A-Za-z]+(?: Error)?(?= *:)", debug) if isinstance(debug, str) else None
-        values = {"status": f"status {status}" + (f", {name.group()}" if name else "")}
+        known: dict[str, object] = {"number": status}
+        shown = Message("status {number}", values=known)
+        if name:
+            shown = Message("status {number}, {error}", values={**known, "error": name.group()})
+        values = {"status": shown}
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
         # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
@@ -204,11 +209,15 @@ class Answer:
         if textcode == "PERM_FAILURE":
             # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
-            where = "" if org_unit is None else f" at org unit {org_unit}"
+            which: str = permission or Message("(the server does not say which)")
+            if org_unit is not None:
+                which = Message(
+                    "{permission} at org unit {org_unit}", values={"permission": which, "org_unit": org_unit}
+                )
             self._fail(
                 PermissionDeniedError,
-                "the account lacks the permission {permission}{where}",
-                values={"permission": permission or "(the server does not say which)", "where": where},
+                "the account lacks the permission {permission}",
+                values={"permission": which},
                 permission=permission,
                 org_unit=org_unit,
                 **rest,

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from evergreen_groups.errors import RequestTooLargeError
 from evergreen_groups.gateway import wire
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +30,15 @@ class Call:
     method: str
 
     def __str__(self) -> str:
-        return self.method or "the IDL"
+        return self.method or _THE_IDL
 
     @property
     def names(self) -> CallNames:
         """What an error says of it."""
-        return {"service": self.service, "method": self.method, "asked": str(self)}
+        return {"service": self.service, "method": self.method, "asked": self.method or _THE_IDL}
 
 
+_THE_IDL = Message("the IDL")
 IDL_CALL = Call("", "")
 """Stands for fetching the IDL, which is no method."""
 

@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from evergreen_groups.errors import DataError
+from evergreen_groups.message import Message
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -79,7 +80,7 @@ def finite_number(value: Any) -> Decimal | None:
 
 def _decode_text(value: Any, class_id: str, name: str) -> str:
     if isinstance(value, dict | list):
-        raise wrong_value(class_id, name, "a text")
+        raise wrong_value(class_id, name, Message("a text"))
     return value if isinstance(value, str) else str(value)
 
 
@@ -88,21 +89,21 @@ def _decode_text(value: Any, class_id: str, name: str) -> str:
 def _decode_id(value: Any, class_id: str, name: str) -> Any:
     number = whole_number(value)
     if number is None and not isinstance(value, str):
-        raise wrong_value(class_id, name, "an id")
+        raise wrong_value(class_id, name, Message("an id"))
     return value if number is None else number
 
 
 def _decode_integer(value: Any, class_id: str, name: str) -> int:
     number = whole_number(value)
     if number is None:
-        raise wrong_value(class_id, name, "a whole number")
+        raise wrong_value(class_id, name, Message("a whole number"))
     return number
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
     number = finite_number(value)
     if number is None:
-        raise wrong_value(class_id, name, "a number")
+        raise wrong_value(class_id, name, Message("a number"))
     return number
 
 
@@ -111,7 +112,7 @@ def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
         # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
-        raise wrong_value(class_id, name, "an amount of money") from None
+        raise wrong_value(class_id, name, Message("an amount of money")) from None
 
 
 def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
@@ -120,7 +121,7 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
             return True
         if value in FALSE:
             return False
-    raise wrong_value(class_id, name, "a boolean")
+    raise wrong_value(class_id, name, Message("a boolean"))
 
 
 def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
@@ -129,9 +130,9 @@ def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise wrong_value(class_id, name, "a time") from None
+        raise wrong_value(class_id, name, Message("a time")) from None
     if moment.tzinfo is None:
-        raise wrong_value(class_id, name, "a time with its zone")
+        raise wrong_value(class_id, name, Message("a time with its zone"))
     return moment
 
 

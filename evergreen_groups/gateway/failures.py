@@ -17,6 +17,7 @@ from evergreen_groups.errors import (
     TransportError,
     UnreachableError,
 )
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,12 +182,12 @@ def _not_connected(
                 sent=sent,
                 **call.names,
             )
-    reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+    reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
     return UnreachableError(
         "no connection to {address}: {reason}",
         advice="check the address, and whether the web server is running",
         setting=_URL,
-        values={"address": base, "reason": reason or "the connection failed"},
+        values={"address": base, "reason": next(reasons, Message("the connection failed"))},
         sent=sent,
         **call.names,
     )
@@ -215,5 +216,5 @@ def _place(response: requests.Response) -> str:
     try:
         parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
     except ValueError:  # such as http://[
-        return "an address that can't be read"
+        return Message("an address that can't be read")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

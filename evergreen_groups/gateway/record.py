@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode, wrong_value
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.idl import Class, Idl, Link
@@ -136,7 +137,7 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
     # it should be, and mustn't pass for something.
     items = value if isinstance(value, list) else [value]
     if _link_of(known, name) is None or not all(map(is_object, items)):
-        raise wrong_value(known.id, name, "of its datatype")
+        raise wrong_value(known.id, name, Message("of its datatype"))
     return decode(value, idl)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from evergreen_groups.errors import UnexpectedAnswerError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ class Result:
         Raises:
             UnexpectedAnswerError: it is something else.
         """
-        return self._of(list, "a list")
+        return self._of(list, Message("a list"))
 
     def mapping(self) -> dict[str, Any]:
         """The value, which has to be a hash.
@@ -50,15 +51,15 @@ class Result:
         Raises:
             UnexpectedAnswerError: it is something else.
         """
-        return self._of(dict, "a hash")
+        return self._of(dict, Message("a hash"))
 
-    def _of(self, kind: type[Shape], due: str) -> Shape:
+    def _of(self, kind: type[Shape], due: Message) -> Shape:
         if not isinstance(self.value, kind):
             raise self.unexpected(due)
         return self.value
 
     @contextmanager
-    def understood(self, due: str) -> Iterator[None]:
+    def understood(self, due: Message) -> Iterator[None]:
         """Take what goes wrong in the block, where the value is read, for a value of another shape than ``due``.
 
         Raises:
@@ -69,7 +70,7 @@ class Result:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise self.unexpected(due) from None
 
-    def unexpected(self, due: str) -> UnexpectedAnswerError:
+    def unexpected(self, due: Message) -> UnexpectedAnswerError:
         """The error for a value of another shape than is ``due``."""
         return UnexpectedAnswerError(
             "the answer has another shape than Evergreen's: it is not {due}",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.datatypes import FALSE, TRUE
 from evergreen_groups.gateway.record import values_of_rows
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.idl import Class
@@ -41,7 +42,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
 
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
-_LOOK_AT_PROXY = "look at the proxy, where there is one: it may have mixed up answers"
+_LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
 
 
 class RowQuestion:

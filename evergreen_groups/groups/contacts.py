@@ -89,7 +89,8 @@ def read_contact_records(gateway: Gateway, patrons: Sequence[int]) -> dict[int, 
 def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> list[_AddressRow]:
     """The address rows that belong to some patrons, and those that their records use.
 
-    Rows of patrons who are hidden from the account are missing without a word (``family-021``).
+    Both at once (``contacts-002``). Rows of patrons who are hidden from the account are missing without a word
+    (``family-021``, ``contacts-009``).
     """
     wanted: dict[str, Any] = {"usr": list(patrons)}
     if used := sorted({row for id in patrons for row in _used(records[id])}):

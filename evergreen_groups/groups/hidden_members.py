@@ -77,7 +77,7 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
 def read_balances(gateway: Gateway, *groups: int) -> dict[int, Decimal]:
     """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
 
-    The method takes a list as well (``desk-006``): it looks members up as that for their ids does (``UserGroups.pm``).
+    The method takes a list as well (``desk-007``): it looks members up as that for their ids does (``UserGroups.pm``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.

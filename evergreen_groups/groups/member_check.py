@@ -13,6 +13,7 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, beyond, holds
+from evergreen_groups.message import Message
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
@@ -25,7 +26,7 @@ _Pair = tuple[int, int]
 AnsweringRows = tuple[str, Sequence[int]]
 """Rows that the account sees, each of which stands for one answer: their class, and their ids."""
 
-_TRY_AGAIN = (
+_TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
 )
 
@@ -88,7 +89,7 @@ def part_by_group(
     """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`members_conditions` hold.
 
     One call. Their own rows aren't shown: so for each of the hidden and each of the groups there is one of the ``rows``
-    that comes if that is where they are (``desk-007``, ``desk-008``). Exactly one comes for each of them; where rows
+    that comes if that is where they are (``desk-008``, ``desk-009``). Exactly one comes for each of them; where rows
     are lost, somebody is in no group.
     """
     pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]

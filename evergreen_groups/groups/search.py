@@ -17,6 +17,7 @@ from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import GroupRanges
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class GroupSearch:
             started = time.monotonic()
             members = self._range(within, ranges)
             ranges.learn(within, len(members), time.monotonic() - started)
-            self._progress("looking through group numbers", ranges.searched, ranges.highest)
+            self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())

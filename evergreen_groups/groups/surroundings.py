@@ -131,7 +131,7 @@ def _owners(people: Iterable[_Person], barcodes: Collection[str]) -> dict[str, t
 
 
 def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[_Person]:
-    """Those whom some conditions name, and the members of their groups."""
+    """Those whom some conditions name, and the members of their groups (``desk-010``)."""
     gateway.idl("au", "ac", "mous", "aua")  # in one go, with what is read next
     queries = list(_queries(named))
     everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused

@@ -50,6 +50,7 @@ from .thresholds import ThresholdLook as ThresholdLook
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_fines_penalties as read_fines_penalties
+from .timezones import read_timezones as read_timezones
 from .titles import read_titles as read_titles
 from .unreturned_items import UnreturnedItems as UnreturnedItems
 from .unreturned_items import read_unreturned_items as read_unreturned_items

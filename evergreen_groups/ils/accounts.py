@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
+from evergreen_groups.message import Message
 
 
 def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
@@ -18,10 +19,10 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
-    with result.understood("an account"):
+    with result.understood(Message("an account")):
         account = gateway.decode(result.value)
     if not isinstance(account, Record) or account.class_id != "au" or not isinstance(account.id, int):
-        raise result.unexpected("an account")
+        raise result.unexpected(Message("an account"))
     return account
 
 

@@ -13,6 +13,8 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -33,20 +35,24 @@ _FIELDS = (
 # The billing types of a stock Evergreen (950.data.seed-values.sql), as people say them. A library's own, and renamed
 # ones, are said as they are called.
 _STOCK = {
-    "Overdue Materials": "overdue materials",
-    "Lost Materials": "lost materials",
-    "Lost Materials Processing Fee": "processing of lost materials",
-    "Long-Overdue Materials": "long overdue materials",
-    "Long-Overdue Materials Processing Fee": "processing of long overdue materials",
-    "Long Overdue Collection Fee": "collection of long overdue materials",
-    "Damaged Item": "damage",
-    "Damaged Item Processing Fee": "processing of damaged items",
-    "Notification Fee": "notification",
-    "System: Deposit": "deposit",
-    "System: Rental": "rental",
+    "Overdue Materials": Message("overdue materials"),
+    "Lost Materials": Message("lost materials"),
+    "Lost Materials Processing Fee": Message("processing of lost materials"),
+    "Long-Overdue Materials": Message("long overdue materials"),
+    "Long-Overdue Materials Processing Fee": Message("processing of long overdue materials"),
+    "Long Overdue Collection Fee": Message("collection of long overdue materials"),
+    "Damaged Item": Message("damage"),
+    "Damaged Item Processing Fee": Message("processing of damaged items"),
+    "Notification Fee": Message("notification"),
+    "System: Deposit": Message("deposit"),
+    "System: Rental": Message("rental"),
 }
 _SPELLING = {name.casefold(): name for name in _STOCK}
-_WITHOUT_BILLING = {"circulation": "items", "grocery": "other bills", "reservation": "reservations"}
+_WITHOUT_BILLING = {
+    "circulation": Message("items"),
+    "grocery": Message("other bills"),
+    "reservation": Message("reservations"),
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,9 +81,18 @@ class BillKind:
             billing_type = _SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
+    def describe(self) -> str:
+        """What it is for, in the language that is written now; billing types of the library's own are its names."""
+        text = self.text
+        if isinstance(text, Message):
+            return gettext(text)
+        if self.transaction == "circulation":
+            return gettext("{billing_type} (item)", billing_type=self.billing_type)
+        return text
+
     @property
     def text(self) -> str:
-        """What it is for, as people read it; two kinds never have the same text."""
+        """What it is for, in English; two kinds never have the same text."""
         if not self.billing_type:
             return _WITHOUT_BILLING.get(self.transaction, self.transaction)
         if self.transaction == "circulation":
@@ -122,10 +137,10 @@ def balance_of(bills: Iterable[Bill]) -> Decimal:
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
     """The visible bills of patrons, oldest first, by patron's id, up to 2,000 patrons in a call
-    (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``).
+    (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
 
     Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are
-    left out without a word (``family-018``), so that nobody's lack of bills says that nothing is owed:
+    left out without a word (``family-018``, ``details-003``), so that nobody's lack of bills says that nothing is owed:
     :func:`read_bills_that_add_up` does.
     """
     # Each item that is out has an open transaction, on which mostly nothing is owed (family-001): hundreds of them.

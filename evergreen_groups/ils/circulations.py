@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.gateway import TOKEN, Gateway, beyond, columns, not_asked_for, whole_number
 from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
 from evergreen_groups.ils.items import patrons_with_circulations_at
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -75,7 +76,7 @@ class CirculationTally:
             # Null where nobody has set it at or above the library (settings-015).
             return settings[name] is not None and bool(settings[name]["value"])
 
-        with result.understood("the values of settings"):
+        with result.understood(Message("the values of settings")):
             return cls(claims_returned=not is_set(_NO_CLAIMS), lost=is_set(_LOST))
 
     def counts(self, numbers: Mapping[CirculationKind, int]) -> CirculationCounts:
@@ -229,7 +230,7 @@ class CirculationReader:
         if result.value is None:
             return None
         answer = result.mapping()
-        with result.understood("counts of circulations"):
+        with result.understood(Message("counts of circulations")):
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 
 Scope = frozenset[int] | None
@@ -46,11 +47,11 @@ def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None
-    with result.understood("a summary of fines"):
+    with result.understood(Message("a summary of fines")):
         summary = gateway.decode(result.value)
         owner, owed = summary.usr, summary.balance_owed
     if owner != id or not isinstance(owed, Decimal):
-        raise result.unexpected("a summary of this user's fines")
+        raise result.unexpected(Message("a summary of this user's fines"))
     return owed
 
 

@@ -72,7 +72,7 @@ def read_items(
     Those that came back are among them where something is still owed for them, so that a bill can be told by its item.
     pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation (``visible_at``
     are the ids of those), and leaves out the others without a word. Where it hasn't it everywhere, one more call finds
-    out who has something out elsewhere.
+    out who has something out elsewhere (``items-005``, ``items-006``).
     """
     if not patrons or not visible_at:
         return dict.fromkeys(patrons, PatronItems((), complete=False))
@@ -89,7 +89,7 @@ def patrons_with_circulations_at(gateway: Gateway, patrons: Collection[int], lib
     """Those of the patrons who have something out of one of the libraries (ids), visible or not; one call."""
     if not libraries:
         return set()
-    # Inside a query nothing is hidden (pcrud-141).
+    # Inside a query nothing is hidden (items-006).
     there = {"usr": {"=": {"+au": "id"}}, "checkin_time": None, "circ_lib": sorted(libraries)}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": there}}
     pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
@@ -98,7 +98,7 @@ def patrons_with_circulations_at(gateway: Gateway, patrons: Collection[int], lib
 
 def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
     now = datetime.now(UTC)
-    # An item that came back has an open transaction as long as something is owed for it (family-003).
+    # An item that came back has an open transaction as long as something is owed for it (items-004).
     where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
     pages = gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", sorted(patrons), where=where)
     found: dict[int, list[ItemOut]] = {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway, whole_number
 from evergreen_groups.ils.accounts import account_of_session
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
@@ -131,7 +132,7 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
     # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
-        raise result.unexpected("a list of permissions that were asked about")
+        raise result.unexpected(Message("a list of permissions that were asked about"))
     return frozenset(missing)
 
 
@@ -140,7 +141,7 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
-    with result.understood("a list of org units for each permission"):
+    with result.understood(Message("a list of org units for each permission")):
         return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
 
 
@@ -159,10 +160,10 @@ def denied_pairs(
         verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, permissions), org_units)
         return {(org_id, name) for org_id, names in zip(org_units, verdicts, strict=True) for name in names}
     # Pairs of org unit and missing permission (releases-054).
-    with result.understood("a list of org units and permissions"):
+    with result.understood(Message("a list of org units and permissions")):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
     if not all(org_id in org_units and missing in permissions for org_id, missing in pairs):
-        raise result.unexpected("a list of the org units and permissions that were asked about")
+        raise result.unexpected(Message("a list of the org units and permissions that were asked about"))
     return set(pairs)
 
 

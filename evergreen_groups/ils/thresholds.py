@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -56,7 +57,8 @@ class ThresholdLook:
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
 
-    One call; on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org unit.
+    One call (``explanation-008``); on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org
+    unit.
 
     Raises:
         DataError: the setting names something else than a penalty's id.
@@ -64,8 +66,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     try:
         answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, PENALTY_OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-        # Each org unit is there, be it with null (Settings.pm, setting_value_for_all_orgs): one that isn't may well
-        # have a penalty of its own.
+        # Each org unit is there, be it with null (explanation-008): one that isn't may well have a penalty of its own.
         complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
     except MethodNotFoundError:
         values, complete = _one_by_one(gateway, [unit.id for unit in org_units]), True
@@ -83,7 +84,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
         result = gateway.call(_SERVICE, _FOR_ONE, org_id, [PENALTY_OVERRIDE], TOKEN)
-        with result.understood("the values of settings"):
+        with result.understood(Message("the values of settings")):
             setting = result.mapping()[PENALTY_OVERRIDE]
             return None if setting is None else setting["value"]
 
@@ -158,7 +159,7 @@ class ThresholdReader:
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
         permitted = result.mapping().get(VIEW_THRESHOLDS)  # without it, each library is asked about
         if not isinstance(permitted, list | None):
-            raise result.unexpected("a list of org units for each permission")
+            raise result.unexpected(Message("a list of org units for each permission"))
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in (permitted or ())

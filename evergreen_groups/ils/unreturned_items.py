@@ -43,8 +43,8 @@ def read_unreturned_items(
 
     pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation
     (``visible_at`` are the ids of those), and leaves out the others without a word. Where it hasn't it everywhere, one
-    more call finds out who has an unreturned item elsewhere. Items that are out and not yet due aren't read
-    (``family-003``, ``family-004``): they are most of them.
+    more call finds out who has an unreturned item elsewhere (``items-002``, ``items-003``). Items that are out and not
+    yet due aren't read (``items-001``): they are most of them. What is lost is, whenever it is due.
     """
     if not patrons or not visible_at:
         return dict.fromkeys(patrons)
@@ -78,7 +78,7 @@ def _visible(gateway: Gateway, patrons: Collection[int], now: datetime) -> dict[
 
 def _with_hidden(gateway: Gateway, patrons: Collection[int], now: datetime, hidden_at: list[int]) -> set[int]:
     """Those of the patrons who have an unreturned item that pcrud hides."""
-    # Inside a query nothing is hidden (pcrud-141).
+    # Inside a query nothing is hidden (items-003: somebody's item at a branch that the account doesn't see).
     hidden = {"usr": {"=": {"+au": "id"}}, "circ_lib": hidden_at, **_unreturned(now)}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}}
     pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)

@@ -18,8 +18,10 @@ from .dates import minute as minute
 from .dates import moment_with_zone as moment_with_zone
 from .language import ENGLISH as ENGLISH
 from .language import PSEUDO as PSEUDO
+from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
+from .language import own_name as own_name
 from .language import set_language as set_language
 from .language import use_language as use_language
 from .messages import describe_advice as describe_advice
@@ -31,8 +33,10 @@ from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
 from .numbers import currency_sign as currency_sign
+from .numbers import decimal as decimal
 from .numbers import number as number
 from .numbers import percent as percent
 from .numbers import price as price
 from .numbers import signed_price as signed_price
 from .scripts import texts_for_scripts as texts_for_scripts
+from .templates import install_texts as install_texts

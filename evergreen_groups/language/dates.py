@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from evergreen_groups.language.language import current_language
+
+if TYPE_CHECKING:
+    from babel import Locale
 
 
 def local(moment: datetime) -> datetime:
@@ -62,10 +67,16 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 
 def _day(moment: date, width: str) -> str:
+    that = local(moment).date() if isinstance(moment, datetime) else moment
+    return _written_day(that, width, current_language().date_locale)
+
+
+# A page has thousands of days, and many of them are the same.
+@lru_cache(maxsize=4096)
+def _written_day(that: date, width: str, locale: Locale) -> str:
     from babel.dates import format_date
 
-    that = local(moment).date() if isinstance(moment, datetime) else moment
-    return format_date(that, width, locale=current_language().date_locale)
+    return format_date(that, width, locale=locale)
 
 
 def _both(moment: datetime, width: str) -> str:

@@ -82,6 +82,15 @@ def set_language(language: Language) -> None:
     _now.set(language)
 
 
+def own_name(tag: str) -> str:
+    """What those who read a language call it.
+
+    >>> own_name("fr-CA"), own_name("en")
+    ('français (Canada)', 'English')
+    """
+    return str(Language(tag).locale.get_display_name())
+
+
 @lru_cache(maxsize=64)
 def _locale(name: str) -> Locale:
     from babel import Locale, UnknownLocaleError

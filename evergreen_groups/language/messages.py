@@ -8,14 +8,17 @@ catalogue among the values are written as the language has them; numbers such as
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.dates import clock_time, day, enumeration, minute
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import number, price
+from evergreen_groups.language.numbers import decimal_number, number, price
 from evergreen_groups.message import Message
 
 
@@ -25,9 +28,9 @@ def gettext(message: str, /, **values: object) -> str:
     >>> gettext("group {group} owes {owed}", group=1204, owed=Decimal("7.5"))
     'group 1204 owes $7.50'
     """
-    translations = translations_for(current_language().tag)
-    context = message.context if isinstance(message, Message) else ""
-    return filled(translations.pgettext(context, message) if context else translations.gettext(message), values)
+    if isinstance(message, Message):
+        return _of_message(message, values)
+    return filled(translations_for(current_language().tag).gettext(message), values) if message else ""
 
 
 def ngettext(singular: str, plural: str, count: int, /, **values: object) -> str:
@@ -51,9 +54,52 @@ def npgettext(context: str, singular: str, plural: str, count: int, /, **values:
     return filled(text, {"count": number(count), **values})
 
 
+def _of_message(message: Message, more: Mapping[str, object]) -> str:
+    values = {**message.values, **more} if more else message.values
+    context, text = message.context, message.text
+    if message.plural:
+        count = cast("int", values["count"])
+        if context:
+            return npgettext(context, text, message.plural, count, **{**values, "count": number(count)})
+        return ngettext(text, message.plural, count, **{**values, "count": number(count)})
+    translations = translations_for(current_language().tag)
+    if not text:
+        return ""
+    return filled(translations.pgettext(context, text) if context else translations.gettext(text), values)
+
+
 def filled(template: str, values: Mapping[str, object]) -> str:
     """A text that is translated already with its values; where there are none it is taken as it is, braces and all."""
-    return _FILLER.vformat(template, (), values) if values else template
+    if not values:
+        return template
+    parts = _parts(template)
+    if parts is None:
+        return _FILLER.vformat(template, (), values)
+    return "".join([_part(part, values) for part in parts])
+
+
+def _part(part: str | tuple[str, str], values: Mapping[str, object]) -> str:
+    if isinstance(part, str):
+        return part
+    name, spec = part
+    value = values[name]
+    return value if type(value) is str and not spec else str(_FILLER.format_field(value, spec))
+
+
+# A page of thousands of groups has some hundred thousand sentences of a few texts, and Formatter reads each anew.
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
+    """The text cut at its values, which are names with how to write them; None where it isn't as plain as that."""
+    found: list[str | tuple[str, str]] = []
+    for text, name, spec, conversion in _FILLER.parse(template):
+        if text:
+            found.append(text)
+        if name is None:
+            continue
+        if not name.isidentifier() or conversion or "{" in (spec or ""):
+            return None
+        found.append((name, spec or ""))
+    return tuple(found)
 
 
 def describe_error(error: EvergreenGroupsError) -> str:
@@ -76,14 +122,24 @@ class _Filler(Formatter):
     """Fills in values as the language has them."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        """Money with its currency, counts (``{count:,}``) with the language's separators, texts translated."""
+        """Money with its currency, counts (``{count:,}``) with the language's separators, days, moments, and texts."""
         if isinstance(value, Decimal) and not format_spec:
             return price(value)
         if isinstance(value, int) and format_spec == ",":
             return number(value)
-        if isinstance(value, Message):
+        if isinstance(value, datetime) and format_spec in ("", "time"):
+            return clock_time(value) if format_spec else minute(value)
+        if isinstance(value, date) and not format_spec:
+            return day(value)
+        if isinstance(value, tuple | list):
+            parts = [self.format_field(part, "") for part in value]
+            value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
+        elif isinstance(value, Message):
             value = gettext(value)
-        return super().format_field(value, format_spec)
+        elif isinstance(value, EvergreenGroupsError):
+            value = describe_error(value)
+        text = super().format_field(value, format_spec)
+        return decimal_number(text) if isinstance(value, float) else text
 
 
 _FILLER = _Filler()

@@ -37,6 +37,25 @@ def number(value: int) -> str:
     return _number_writer(current_language().locale)(value)
 
 
+def decimal_number(text: str) -> str:
+    """A number as Python writes it (``1,234.5``), as the language has it.
+
+    >>> decimal_number("1,234.5")
+    '1,234.5'
+    """
+    from babel.numbers import get_decimal_symbol, get_group_symbol
+
+    locale = current_language().locale
+    return text.translate({ord(","): get_group_symbol(locale), ord("."): get_decimal_symbol(locale)})
+
+
+def decimal(value: float) -> str:
+    """A number with one decimal place: ``1,234.5``."""
+    from babel.numbers import format_decimal
+
+    return str(format_decimal(value, "#,##0.0", locale=current_language().locale))
+
+
 def currency_sign() -> str:
     """The sign of the currency, such as ``$``."""
     from babel.numbers import get_currency_symbol

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from evergreen_groups.ils import OrgUnits, Profiles, ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
-_NO_THRESHOLD = Limit(None, origin="ILS: no threshold")
-_CONFIGURATION = "configuration"
+_NO_THRESHOLD = Limit(None, origin=Message("ILS: no threshold"))
+_CONFIGURATION = Message("configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,8 @@ class Limits:
         scope = frozenset(self._org_units.full_path(found.org_unit))
         everywhere = len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
-        origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
+        values = {"profile": self._profiles.name(found.profile), "library": place}
+        origin = Message("ILS: threshold of {profile} at {library}", values=values)
         return ResolvedLimit(
             # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
             limit=Limit(found.amount, Comparison.REACHES, origin),
@@ -211,7 +213,9 @@ def _is_reached_by_nothing(amount: Decimal | None, comparison: Comparison) -> bo
 
 
 def _rule_origin(rule: LimitRule) -> str:
-    words = ["configuration:"]
-    words += [rule.profile] if rule.profile else []
-    words += [f"at {rule.library}"] if rule.library else []
-    return " ".join(words)
+    values = {"profile": rule.profile, "library": rule.library}
+    if rule.library is None:
+        return Message("configuration: {profile}", values=values)
+    if rule.profile is None:
+        return Message("configuration: at {library}", values=values)
+    return Message("configuration: {profile} at {library}", values=values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,16 @@ from evergreen_groups.ils import (
     Profiles,
     SessionAccount,
     SessionRights,
+    read_timezones,
 )
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from evergreen_groups.gateway import Gateway
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
@@ -47,6 +51,7 @@ class ReferenceData:
         self._profiles: TimeToLiveCache[Profiles] = TimeToLiveCache(clock, SECONDS)
         self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
         self._tallies: TimeToLiveCache[CirculationTally] = TimeToLiveCache(clock, SECONDS)
+        self._timezones: TimeToLiveCache[Mapping[int, tzinfo]] = TimeToLiveCache(clock, SECONDS)
 
     def account(self, gateway: Gateway) -> SessionAccount:
         """Whose session it is, and where they work; one call, which doesn't prolong the session.
@@ -117,7 +122,7 @@ class ReferenceData:
             kinds = PenaltyKinds.read(gateway, self.org_units(gateway))
             # All sessions share them.
             if not len(kinds):
-                raise _not_staff("kinds of penalties")
+                raise _not_staff(Message("kinds of penalties"))
             return kinds
 
         kinds = self._penalty_kinds.get(gateway.url, read)
@@ -130,6 +135,16 @@ class ReferenceData:
         """Which circulations count as out where the session's account works; one call, and that of :meth:`account`."""
         library = self.account(gateway).library
         return self._tallies.get(f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library))
+
+    def timezone(self, gateway: Gateway) -> tzinfo | None:
+        """The time zone of where the session's account works; one call for all libraries, and that of :meth:`account`.
+
+        None where the ILS names none.
+
+        Raises:
+            DataError: the ILS's answer isn't what the method gives.
+        """
+        return self._timezones.get(gateway.url, lambda: read_timezones(gateway)).get(self.account(gateway).library)
 
     def limits(self, gateway: Gateway) -> LimitFinder:
         """The limits of own fines: no call for one amount, four with rules, eight and more for the ILS's thresholds.
@@ -163,7 +178,7 @@ def _read_profiles(gateway: Gateway) -> Profiles:
     profiles = Profiles.read(gateway)
     # Any staff account sees all, any other none (pcrud-083), and all sessions share them.
     if not len(profiles):
-        raise _not_staff("permission profiles")
+        raise _not_staff(Message("permission profiles"))
     return profiles
 
 

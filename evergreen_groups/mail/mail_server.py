@@ -8,6 +8,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError, MailServerError
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import MailSettings
@@ -64,7 +65,7 @@ class MailServer:
                 final=True,
             ) from None
         except smtplib.SMTPResponseException as error:
-            raise self.refused("the connection", error.smtp_code) from None
+            raise self.refused(Message("the connection"), error.smtp_code) from None
         except (smtplib.SMTPException, OSError) as error:
             raise self.lost(error) from None
         try:
@@ -115,7 +116,7 @@ class MailServer:
                 final=True,
             ) from None
         except smtplib.SMTPResponseException as error:
-            raise self.refused("the login", error.smtp_code) from None
+            raise self.refused(Message("the login"), error.smtp_code) from None
         except smtplib.SMTPServerDisconnected as error:
             raise self.lost(error) from None
         except smtplib.SMTPException:
@@ -143,7 +144,7 @@ class MailServer:
 
     def lost(self, error: Exception) -> MailServerError:
         """The error for a connection that there never was, or that broke off."""
-        words = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        words = system_reason(error) if isinstance(error, OSError) else type(error).__name__
         return MailServerError(
             "mail server {server} can't be reached or hung up ({reason})",
             code="mail-server-lost",

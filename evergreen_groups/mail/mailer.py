@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.mail_server import MailServer
 from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, mail_password
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Mailer:
             )
         except smtplib.SMTPRecipientsRefused as error:
             (code, _), *_ = error.recipients.values()
-            raise self._server.refused("a recipient", code) from None
+            raise self._server.refused(Message("a recipient"), code) from None
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
@@ -205,5 +206,5 @@ class Mailer:
 def _what(error: smtplib.SMTPResponseException) -> str:
     """What of a mail was refused."""
     if not isinstance(error, smtplib.SMTPSenderRefused):
-        return "a mail"
-    return "a mail for its size" if error.smtp_code in _TOO_LARGE else "the sender"
+        return Message("a mail")
+    return Message("a mail for its size") if error.smtp_code in _TOO_LARGE else Message("the sender")

@@ -10,9 +10,10 @@ from typing import NoReturn, Self
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import DeadlineError
+from evergreen_groups.message import Message
 
 _GRACE = 30.0
-CUT_OFF = "the run did not end at its deadline, and was cut off"
+CUT_OFF = Message("the run did not end at its deadline, and was cut off")
 
 
 class _ExpiredError(BaseException):

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE
-from evergreen_groups.nightly.file_names import INDEX
-from evergreen_groups.render import failed_run_page
-from evergreen_groups.state import LATEST, write_bytes_atomically
+from evergreen_groups.language import ENGLISH, describe_advice, describe_problem, use_language
 
 if TYPE_CHECKING:
+    from evergreen_groups.language import Language
     from evergreen_groups.nightly.options import Target
     from evergreen_groups.state import RunStatus
 
@@ -31,19 +30,27 @@ def page_beside(target: Target) -> Path | None:
     return target.path.with_suffix(f".{NAME}") if target.formats == (PAGE,) else None
 
 
-def leave_page(target: Target, status: RunStatus, error: BaseException | None) -> None:
-    """Say there that the run failed, and why. What goes wrong with that is only logged: the run has failed anyway."""
+def leave_page(target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH) -> None:
+    """Say there, in this language, that the run failed, and why.
+
+    What goes wrong with that is only logged: the run has failed anyway.
+    """
     page = page_beside(target)
     if page is None or target.path is None:
         return
+    from evergreen_groups.nightly.file_names import INDEX  # all of it for pages, which most runs needn't load
+    from evergreen_groups.render import failed_run_page
+    from evergreen_groups.state import LATEST, write_bytes_atomically
+
     known = error if isinstance(error, EvergreenGroupsError) else None  # what others say may be about a patron
     last = f"{LATEST}/{INDEX}" if target.split else target.path.name
-    text = failed_run_page(
-        status,
-        last=last if (page.parent / last).exists() else "",
-        reason=known.problem if known else "",
-        advice=known.what_to_do if known else "",
-    )
+    with use_language(language):
+        text = failed_run_page(
+            status,
+            last=last if (page.parent / last).exists() else "",
+            reason=describe_problem(known) if known else "",
+            advice=describe_advice(known) if known else "",
+        )
     try:
         page.parent.mkdir(mode=0o700, exist_ok=True)
         with write_bytes_atomically(page) as stream:

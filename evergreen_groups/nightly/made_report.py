@@ -13,7 +13,9 @@ from evergreen_groups.render import StaffClient
 if TYPE_CHECKING:
     from evergreen_groups.mail import Mailer
     from evergreen_groups.nightly.options import ReportJob
+    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.progress import Progress
+    from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import History, Report
     from evergreen_groups.settings import Settings
 
@@ -22,11 +24,12 @@ log = logging.getLogger("evergreen_groups.report_run")
 
 @dataclass(slots=True)
 class MadeReport:
-    """A report and where it goes; ``history`` is its own (None: the database can't be used)."""
+    """A report, where it goes and who reads it; ``history`` is its own (None: the database can't be used)."""
 
     job: ReportJob
     report: Report
     history: History | None
+    readers: Readers
     letters: list[EmailMessage] = field(default_factory=list)
     rendered: Rendered | None = None
 
@@ -42,7 +45,10 @@ class MadeReport:
 
         client = StaffClient.of(settings, self.report.gateway)
         dialect = self.job.target.dialect
-        self.letters = list(messages(self.report, self.job.mail, client=client, dialect=dialect))
+        options: WritingOptions = {"client": client, "dialect": dialect}
+        self.letters = list(
+            messages(self.report, self.job.mail, self.readers, with_name=not self.job.own_subject, **options)
+        )
 
     def write(self, width: int, progress: Progress, settings: Settings) -> None:
         """Write it to its target; what goes to standard output is kept.
@@ -53,7 +59,7 @@ class MadeReport:
         if not self.job.target.formats:  # it is mailed and nothing else
             return
         client = StaffClient.of(settings, self.report.gateway)
-        self.rendered = write(self.report, self.job.target, width, progress, client)
+        self.rendered = write(self.report, self.job.target, width, progress, client, self.readers)
 
 
 def send(mailer: Mailer) -> bool:

@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
+from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
 from evergreen_groups.nightly.file_names import library_file_names
+from evergreen_groups.nightly.publication import day_of
 from evergreen_groups.nightly.recipients import addressed
-from evergreen_groups.render import local_time
 from evergreen_groups.render.report import (
     LetterOptions,
     WritingOptions,
@@ -26,6 +27,7 @@ from evergreen_groups.render.report import (
 from evergreen_groups.report import for_libraries
 
 if TYPE_CHECKING:
+    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
     from evergreen_groups.state import Transactions
@@ -40,10 +42,19 @@ def mailer_for(settings: MailSettings, transactions: Transactions) -> Mailer:
     return Mailer.configured(settings, os.environ, transactions)
 
 
-def messages(report: Report, settings: MailSettings, **options: Unpack[WritingOptions]) -> Iterator[EmailMessage]:
+def messages(
+    report: Report,
+    settings: MailSettings,
+    readers: Readers | None = None,
+    *,
+    with_name: bool = False,
+    **options: Unpack[WritingOptions],
+) -> Iterator[EmailMessage]:
     """A mail for each recipient with their part of the report, where it is about their libraries.
 
-    Where names are allowed, they lead into the staff client; the ``options`` are for what is attached, too.
+    It is in the language of its ``readers`` (None: in the one that is written now); with ``with_name``, the report's
+    name stands before the subject. Where names of patrons are allowed, they lead into the staff client; the
+    ``options`` are for what is attached, too.
 
     Raises:
         ConfigurationError: a recipient's library isn't there.
@@ -63,7 +74,8 @@ def messages(report: Report, settings: MailSettings, **options: Unpack[WritingOp
             links=_links(part, settings.link, places or all_places or (org_units.root.shortname,)),
             client=options.get("client") if settings.names_in_mail else None,
         )
-        letter = _letter(part, settings, letter_options, options)
+        with use_language(readers.of_libraries(places) if readers else current_language()):
+            letter = _letter(part, settings, letter_options, options, with_name=with_name)
         for address in addresses:
             yield build_message(
                 letter,
@@ -74,9 +86,14 @@ def messages(report: Report, settings: MailSettings, **options: Unpack[WritingOp
             )
 
 
-def _letter(report: Report, settings: MailSettings, options: LetterOptions, attached: WritingOptions) -> Letter:
+def _letter(
+    report: Report, settings: MailSettings, options: LetterOptions, attached: WritingOptions, *, with_name: bool
+) -> Letter:
+    subject = subject_line(settings.subject, report, options.places)
+    if with_name and report.name:
+        subject = gettext("{name}: {subject}", name=report.name, subject=subject)
     return Letter(
-        subject=subject_line(settings.subject, report, options.places),
+        subject=subject,
         text=plain_letter(report, options),
         html=html_letter(report, options),
         attachment=None if settings.attach == "none" else _attachment(report, settings.attach, attached),
@@ -84,12 +101,12 @@ def _letter(report: Report, settings: MailSettings, options: LetterOptions, atta
 
 
 def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The configured link with a label, or one for each library or system where it distinguishes them."""
+    """The configured link, or one for each library or system (its short name) where it distinguishes them."""
     if link is None:
         return ()
-    date = local_time(report.generated_at)[:10]
+    date = day_of(report)
     if "{library}" not in link:
-        return (("all libraries", link.format(date=date)),)
+        return (("", link.format(date=date)),)
     files = library_file_names([unit.shortname for unit in report.org_units])
     return tuple((name, link.format(date=date, library=quote(files[name]))) for name in names)
 
@@ -98,5 +115,5 @@ def _attachment(report: Report, name: str, options: WritingOptions) -> Attachmen
     attached = output_format(name)
     stream = io.BytesIO()
     render_bytes(report, name, stream, **options)
-    file_name = f"groups-{local_time(report.generated_at)[:10]}.{attached.ending}"
+    file_name = f"groups-{day_of(report)}.{attached.ending}"
     return Attachment(file_name, attached.media_type, stream.getvalue())

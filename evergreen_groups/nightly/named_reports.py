@@ -22,9 +22,10 @@ def named_job(report: NamedReport, settings: Settings, *, limit: Limit | None, m
     """
     mail = None
     if mails and report.recipients:
-        subject = report.subject or f"{report.name}: {settings.mail.subject}"
+        subject = report.subject or settings.mail.subject
         mail = replace(settings.mail, recipients=report.recipients, subject=subject, link=report.link)
-    return ReportJob(criteria_of(report.report, limit), _target(report), mail, report.name)
+    own_subject = report.subject is not None
+    return ReportJob(criteria_of(report.report, limit), _target(report), mail, report.name, own_subject)
 
 
 def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
@@ -34,6 +35,7 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
         min_members=settings.min_members,
         orgs=settings.orgs,
         sort=settings.sort,
+        top=settings.top,
         limit=limit,
         choice=choice_of(settings),
         details=settings.details == "full",

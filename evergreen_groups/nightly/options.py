@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.formats import output_format
 from evergreen_groups.report import Choice
 
 if TYPE_CHECKING:
@@ -30,18 +31,25 @@ class Target:
     bom: bool = False
     dialect: str = "plain"
 
+    @property
+    def has_files_for_people(self) -> bool:
+        """Whether it writes files that people read, in their language and time zone."""
+        return self.path is not None and not all(output_format(name).for_programs for name in self.formats)
+
 
 @dataclass(frozen=True, slots=True)
 class ReportJob:
     """One report of a run: what it lists, where it goes, and who gets it by ``mail`` (None: nobody).
 
-    ``name`` is that of a table of ``[[reports]]``; the report that ``[report]`` says has none.
+    ``name`` is that of a table of ``[[reports]]``; the report that ``[report]`` says has none. It stands before the
+    subject of its mails unless that is its ``own_subject``.
     """
 
     criteria: Criteria
     target: Target
     mail: MailSettings | None = None
     name: str = ""
+    own_subject: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen_groups.language import current_language, use_language
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, write_file
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly.options import Target
+    from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
@@ -26,11 +28,17 @@ class Rendered:
 
 
 def write(
-    report: Report, target: Target, width: int, progress: Progress = silent, client: StaffClient | None = None
+    report: Report,
+    target: Target,
+    width: int,
+    progress: Progress = silent,
+    client: StaffClient | None = None,
+    readers: Readers | None = None,
 ) -> Rendered | None:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
-    ``progress`` is called for the files of a directory. Names lead into the staff ``client``.
+    ``progress`` is called for the files of a directory. Names lead into the staff ``client``. Files are in the language
+    of their ``readers``; standard output, and all where there are none, in the one that is written now.
 
     Raises:
         ConfigurationError: it can't be written there.
@@ -54,9 +62,11 @@ def write(
             target.formats,
             keep_days=target.keep_days,
             progress=progress,
+            readers=readers,
             **options,
         )
-    else:
+        return None
+    with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
         write_file(report, name, target.path, **options)
     return None
 

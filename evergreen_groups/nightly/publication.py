@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from evergreen_groups.formats import output_format, require
+from evergreen_groups.language import current_language, use_language
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render_bytes
 from evergreen_groups.report import Report, by_library, libraries
 from evergreen_groups.state import LATEST, new_edition
+
+if TYPE_CHECKING:
+    from evergreen_groups.nightly.readers import Readers
 
 DEFAULT_FORMATS = ("html", "csv", "json")
 
@@ -35,6 +40,7 @@ def publish(
     *,
     keep_days: int | None = None,
     progress: Progress = silent,
+    readers: Readers | None = None,
     **options: Unpack[WritingOptions],
 ) -> Publication:
     """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
@@ -42,7 +48,8 @@ def publish(
     Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
     date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
     removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
-    ``progress`` is called for each file. Each library's page leads back to the index.
+    ``progress`` is called for each file. Each library's page leads back to the index. A library's files are in the
+    language of its ``readers``, the index in that of all (None: everything in the one that is written now).
 
     Raises:
         BusyError: another run is writing there.
@@ -56,17 +63,19 @@ def publish(
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
+    writing = Message("writing files")
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]
+            language = readers.of_library(library.shortname) if readers else current_language()
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
-                progress("writing files", position, len(parts) * len(formats))
-                with edition.create(name) as stream:
+                progress(writing, position, len(parts) * len(formats))
+                with edition.create(name) as stream, use_language(language):
                     render_bytes(part, format, stream, **options)
-            entries.append(IndexedLibrary(library, part, files))
-        progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
-        with edition.create(INDEX) as stream:
+            entries.append(IndexedLibrary(library, part, files, language.tag))
+        progress(writing, len(parts) * len(formats), len(parts) * len(formats))
+        with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
     return Publication(
         directory=directory / day.isoformat(),

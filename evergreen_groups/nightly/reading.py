@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import OrgUnits
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen, for_libraries
+from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -51,10 +52,16 @@ def widest(wanted: Sequence[Criteria]) -> Criteria:
 
 def _part(everything: Report, criteria: Criteria) -> Report:
     """The report of some criteria, out of one that is wide enough."""
+    from evergreen_groups.report import for_libraries  # where there is one report, nothing is taken apart
+
     part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
     found = chosen(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):
         return found
     # What was noted about the reading counts groups of all reports.
-    noted = [f"Of everything that was read: {note}" if note in everything.notes else note for note in found.notes]
+    noted = [_of_everything(note) if note in everything.notes else note for note in found.notes]
     return replace(found, notes=tuple(noted))
+
+
+def _of_everything(note: str) -> Message:
+    return Message("Of everything that was read: {note}", values={"note": note})

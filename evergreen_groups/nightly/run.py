@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.failure import remove_page
 from evergreen_groups.nightly.made_report import MadeReport, send
 from evergreen_groups.nightly.options import RunPurpose
+from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.reading import read_reports
 from evergreen_groups.nightly.run_record import RunRecord
+from evergreen_groups.nightly.run_wording import AT_TERMINAL, NOT_COMPARED, already_made, not_written_either, noted
 from evergreen_groups.report import History, look_up_cleared
 from evergreen_groups.state import prune, run_status
 
@@ -30,10 +33,6 @@ if TYPE_CHECKING:
 
 _UNUSABLE = (StateError, ConfigurationError)
 """What a database or a lock that can't be used, or that the settings name wrongly, is told by."""
-_NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
-_AT_TERMINAL = (
-    "Tonight's report isn't compared with this run, which was started at a terminal; with --history it would be."
-)
 
 log = logging.getLogger("evergreen_groups.report_run")
 
@@ -123,10 +122,7 @@ class ReportRun:
             return False
         if last is None or not last.wrote_within(timedelta(hours=hours)):
             return False
-        self._environment.emit(
-            f"nothing to do: the report was made at {last.finished.astimezone():%Y-%m-%d %H:%M}, and "
-            f"{hours} hours are to lie between two ([report] hours_between_runs)"
-        )
+        self._environment.emit(already_made(last.finished, hours))
         return True
 
     def _send_what_waits(self, transactions: Transactions) -> int:
@@ -185,9 +181,10 @@ class ReportRun:
 
     def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[MadeReport]:
         """Read the reports, and what changed in each since the run before."""
-        with self._environment.progress("asking the gateway …") as progress:
+        with self._environment.progress(Message("asking the gateway …")) as progress:
             wanted = [job.criteria for job in jobs]
             reports = read_reports(gateway, wanted, progress, policy=self._environment.settings.policy)
+            timezones = timezones_for(gateway, jobs, self._environment.settings.language)
         made = []
         for job, report in zip(jobs, reports, strict=True):
             history, changes = None, None
@@ -198,10 +195,11 @@ class ReportRun:
                 except _UNUSABLE as error:
                     self._without_state(error)
             if changes is None:
-                report = replace(report, notes=(*report.notes, _NOT_COMPARED))  # noqa: PLW2901
+                report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
-            made.append(MadeReport(job, replace(report, name=job.name), history))
+            readers = Readers(self._environment.settings.language, report.org_units, timezones)
+            made.append(MadeReport(job, replace(report, name=job.name), history, readers))
         return made
 
     def _recover(self, gateway: Gateway, state: State) -> None:
@@ -222,14 +220,13 @@ class ReportRun:
         """Write each report to its target; one that can't be written keeps none of the others from theirs."""
         for one in made:
             try:
-                with self._environment.progress("writing …") as progress:
+                with self._environment.progress(Message("writing …")) as progress:
                     one.write(self._environment.width(), progress, self._environment.settings)
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):
                     raise
                 if self._problem is not None:  # the run ends with the first of them
-                    which = f"the report {one.job.name}" if one.job.name else "the report"
-                    self._environment.emit(f"{which} could not be written either: {error}", error=True)
+                    self._environment.emit(not_written_either(one.job.name, error), error=True)
                 self._problem = self._problem or error
             else:
                 self._made.append(one)
@@ -291,6 +288,6 @@ class ReportRun:
             return
         for report in self._record.reports:
             for note in report.notes:
-                self._environment.emit(f"{report.name}: {note}" if report.name else note)
+                self._environment.emit(noted(report.name, note))
         if self._made and not (self._recorded or self._looks):
-            self._environment.emit(_AT_TERMINAL)
+            self._environment.emit(AT_TERMINAL)

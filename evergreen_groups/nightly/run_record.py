@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups import exit_status
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.nightly.failure import leave_page
+from evergreen_groups.nightly.readers import Readers
+from evergreen_groups.nightly.run_wording import not_stored
 from evergreen_groups.state import RunOutcome, RunStatus, run_status
 
 if TYPE_CHECKING:
@@ -42,10 +44,10 @@ class RunRecord:
             problem, exit_code = refusal, exit_code or exit_status.FAILED
         if error is not None:
             for job in self.options.jobs if self.options else ():
-                leave_page(job.target, status, error)
+                leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(well=exit_code == exit_status.DONE)
         if problem is not None:
-            self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
+            self._environment.emit(not_stored(problem), error=True)
         return exit_code
 
     def call_healthcheck(self, *, well: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plans, what became of them, and the journal, as text for a terminal."""
+"""Plans and what became of them, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from evergreen_groups.changes import (
     PENALTIES,
     Action,
     Draft,
-    JournalEntry,
-    JournalStep,
     PlannedGroup,
     PlanOutcome,
     Recalculated,
@@ -20,60 +18,34 @@ from evergreen_groups.changes import (
     StepOutcome,
     StepState,
 )
-from evergreen_groups.money import amount
+from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
+from evergreen_groups.render.plan_warnings import describe_warning
 from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.wording import counted, local_time
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.audit import PatronFinding
-    from evergreen_groups.changes import PlanWarning
+    from evergreen_groups.changes import StepReason
 
 _HEADINGS = {
-    Action.MOVE: "Move into another group",
-    Action.REMOVE: "Remove from the group",
-    Action.MERGE: "Merge two groups",
-    Action.LEAD: "Group lead",
-    Action.BATCH: "Changes from a file",
-    Action.UNDO: "Take back",
-    Action.RECALCULATE: "Recalculate penalties",
+    Action.MOVE: Message("Move into another group"),
+    Action.REMOVE: Message("Remove from the group"),
+    Action.MERGE: Message("Merge two groups"),
+    Action.LEAD: Message("Group lead"),
+    Action.BATCH: Message("Changes from a file"),
+    Action.UNDO: Message("Take back"),
+    Action.RECALCULATE: Message("Recalculate penalties"),
 }
-
-
-WARNINGS = {
-    "card-not-active": "the card given for {name} is not active",
-    "account-deleted": "the account of {name} is deleted",
-    "account-barred": "the account of {name} is barred",
-    "account-not-active": "the account of {name} is not active",
-    "account-expired": "the account of {name} has expired",
-    "stranger-to-group": ("{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"),
-    "borrowed-address": (
-        "{name} uses an address that belongs to {owner}'s record: where one of the two changes it, it changes for both"
-    ),
-    "borrowed-address-of-another": (
-        "{name} uses an address that belongs to the record of somebody outside these groups: where one of the two "
-        "changes it, it changes for both"
-    ),
-    "lent-address": (
-        "{borrower} stays and uses an address that belongs to {name}'s record: where one of the two changes it, it "
-        "changes for both"
-    ),
-    "several-adults": "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
-    "group-left-empty": "group {group} will be empty",
-    "last-member-leaves": "the last member leaves group {group}",
-    "left-alone": "{name} is left alone in group {group}",
-    "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
-    "several-leads": "group {group} will have {count} group leads: {names}",
-    "hidden-members": "group {group} has members that the account can't see ({count})",
+_STATES = {
+    StepState.PLANNED: Message("not begun"),
+    StepState.SENDING: Message("not known yet"),
+    StepState.DONE: Message("done"),
+    StepState.NOT_DONE: Message("not done"),
+    StepState.FAILED: Message("failed"),
 }
-
-
-def describe_warning(warning: PlanWarning) -> str:
-    """Describe a plan's warning; several names are joined."""
-    values = {
-        name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
-    }
-    return WARNINGS[warning.code].format_map(values)
 
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
@@ -81,41 +53,60 @@ def write_draft(draft: Draft, stream: TextIO) -> None:
     _write_lines(stream, _draft_lines(draft))
 
 
+def describe_reason(reason: StepReason) -> str:
+    """Say why a step is as it is, in the words of the journal."""
+    return "; ".join(map(gettext, reason.messages))
+
+
 def _draft_lines(draft: Draft) -> Iterator[str]:
-    yield f"{_HEADINGS[draft.action]}: {counted(len(draft.steps), 'change')}"
+    heading = gettext(_HEADINGS[draft.action])
+    yield ngettext("{heading}: {count} change", "{heading}: {count} changes", len(draft.steps), heading=heading)
     for step in draft.steps:
         member = step.member
-        barcode = printable(member.barcode or "no card")
-        yield f"  {printable(member.name)} ({barcode}), own fines {amount(member.own_fines)}"
+        yield "  " + gettext(
+            "{name} ({barcode}), own fines {fines}",
+            name=printable(member.name),
+            barcode=printable(member.barcode) if member.barcode else gettext("no card"),
+            fines=member.own_fines,
+        )
         yield f"    {_change(step)}"
     if draft.groups:
-        yield "Groups before and after, their fines for information only:"
+        yield gettext("Groups before and after, their fines for information only:")
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed("Look at this before you agree:", map(describe_warning, draft.warnings))
-    yield from _listed("Nothing to do for these:", draft.unchanged)
+    yield from _listed(gettext("Look at this before you agree:"), map(describe_warning, draft.warnings))
+    yield from _listed(gettext("Nothing to do for these:"), map(gettext, draft.unchanged))
 
 
 def _change(step: Step) -> str:
     if step.field == PENALTIES:
-        return "the ILS recalculates the penalties"
+        return gettext("the ILS recalculates the penalties")
     if step.field != GROUP:
-        return "becomes a group lead" if step.after else "is no group lead any more"
-    to = "a new group of their own" if step.after is None else f"group {step.after}"
-    return f"from group {step.before} to {to}"
+        return gettext("becomes a group lead") if step.after else gettext("is no group lead any more")
+    if step.after is None:
+        return gettext("from group {group} to a new group of their own", group=step.before)
+    return gettext("from group {group} to group {other}", group=step.before, other=step.after)
 
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
-    name = "  a new group" if group.number is None else f"  group {group.number}"
     members, hidden = group.members_before, group.hidden_member_count
-    before = f"{counted(len(members) + hidden, 'member')} owing {amount(group.total_before)}"
-    after = f"{counted(len(group.after) + hidden, 'member')} owing {amount(group.total_after)}"
-    yield f"{name}: {before}, then {after}"
-    staying = [member for member in members if member in group.after]
+    values = {
+        "before": _owing(len(members) + hidden, group.total_before),
+        "after": _owing(len(group.after) + hidden, group.total_after),
+    }
+    if group.number is None:
+        yield "  " + gettext("a new group: {before}, then {after}", **values)
+    else:
+        yield "  " + gettext("group {group}: {before}, then {after}", group=group.number, **values)
+    staying = [printable(member.name) for member in members if member in group.after]
     if staying and len(group.after) < len(members):
-        yield f"    stay behind: {'; '.join(printable(member.name) for member in staying)}"
+        yield "    " + gettext("stay behind: {names}", names="; ".join(staying))
     elif staying:
-        yield f"    there now: {'; '.join(printable(member.name) for member in staying)}"
+        yield "    " + gettext("there now: {names}", names="; ".join(staying))
+
+
+def _owing(count: int, total: Decimal) -> str:
+    return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=total)
 
 
 def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
@@ -125,58 +116,40 @@ def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
 
 def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
     done = sum(step.state is StepState.DONE for step in outcome.steps)
-    yield f"{done} of {counted(len(outcome.steps), 'change')} done."
+    yield ngettext(
+        "{done:,} of {count} change done.", "{done:,} of {count} changes done.", len(outcome.steps), done=done
+    )
     for step in outcome.steps:
-        if step.state is not StepState.DONE:
-            yield f"  {printable(step.step.member.name)}: {_why(step)}"
-        elif step.step.after is None:
-            also = f" ({step.reason})" if step.reason and not step.side_effects else ""
-            yield f"  {printable(step.step.member.name)} is in group {step.value} now{also}"
-        elif step.reason and not step.side_effects:
-            yield f"  {printable(step.step.member.name)}: done: {step.reason}"
+        name = printable(step.step.member.name)
+        if text := _about_step(name, step):
+            yield f"  {text}"
         for effect in step.side_effects:
-            yield (
-                f"  {printable(step.step.member.name)}: {effect.field} changed as well, "
-                f"from {printable(str(effect.before))} to {printable(str(effect.after))}"
+            yield "  " + gettext(
+                "{name}: {field} changed as well, from {before} to {after}",
+                name=name,
+                field=effect.field,
+                before=printable(str(effect.before)),
+                after=printable(str(effect.after)),
             )
 
 
+def _about_step(name: str, step: StepOutcome[Step]) -> str:
+    """What there is to say of one step; nothing of one that was done as planned into a group that is known."""
+    reason = "" if step.side_effects else describe_reason(step.reason)
+    if step.state is not StepState.DONE:
+        return gettext("{name}: {state}", name=name, state=_why(step))
+    if step.step.after is None and step.step.field == GROUP:
+        if reason:
+            return gettext("{name} is in group {group} now ({reason})", name=name, group=step.value, reason=reason)
+        return gettext("{name} is in group {group} now", name=name, group=step.value)
+    return gettext("{name}: done: {reason}", name=name, reason=reason) if reason else ""
+
+
 def _why(step: StepOutcome[Step]) -> str:
-    words = {StepState.PLANNED: "not begun", StepState.SENDING: "not known yet", StepState.NOT_DONE: "not done"}
-    state = words.get(step.state, step.state.value)
-    return state if step.reason in ("", state) else f"{state}: {step.reason}"
-
-
-def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
-    """Write a line for each entry of the journal."""
-    _write_lines(stream, (_entry_line(entry) for entry in entries))
-
-
-def _entry_line(entry: JournalEntry) -> str:
-    done = sum(step.state is StepState.DONE for step in entry.steps)
-    undoes = f" of entry {entry.undoes}" if entry.undoes is not None else ""
-    missing = f", {entry.missing_step_count} more not kept any longer" if entry.missing_step_count else ""
-    return (
-        f"{entry.id:>5}  {local_time(entry.at)}  {entry.operator.account}: {entry.action}{undoes}, "
-        f"{done} of {counted(len(entry.steps), 'change')} done{missing}"
-    )
-
-
-def write_entry(entry: JournalEntry, stream: TextIO) -> None:
-    """Write one entry of the journal with its steps."""
-    _write_lines(stream, [_entry_line(entry), *(_journal_step(step) for step in entry.steps)])
-
-
-def _journal_step(step: JournalStep) -> str:
-    after = step.value if step.value is not None else step.after
-    if step.field == PENALTIES:
-        change = f"penalties set by the ILS: {step.before}, then {'not known' if after is None else after}"
-    elif step.field == GROUP:
-        change = f"group {step.before} to {'a new one' if after is None else after}"
-    else:
-        change = "group lead on" if after else "group lead off"
-    reason = f" ({step.reason})" if step.reason else ""
-    return f"       patron {step.patron}: {change}: {step.state.value}{reason}"
+    state = gettext(_STATES[step.state])
+    if not step.reason or step.reason.code == "not-begun":
+        return state
+    return gettext("{state}: {reason}", state=state, reason=describe_reason(step.reason))
 
 
 def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
@@ -192,31 +165,50 @@ def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
 
 def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
     """Write whose penalties would be recalculated, and why."""
-    stream.writelines(f"{line}\n" for line in _recalculation_plan_lines(findings))
+    _write_lines(stream, _recalculation_plan_lines(findings))
 
 
 def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
-        yield "Nobody's penalties need to be recalculated."
+        yield gettext("Nobody's penalties need to be recalculated.")
         return
-    yield f"Recalculate the penalties of {counted(len(findings), 'patron')}, as the ILS does at their home libraries:"
+    yield ngettext(
+        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
+        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
+        len(findings),
+    )
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        yield f"    {HEADINGS[finding.kind]}: {describe_patron_finding(finding)}"
+        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
+        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
 
 
 def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
     """Write what changed for whom, and what didn't and why."""
-    stream.writelines(f"{line}\n" for line in _recalculation_lines(outcome))
+    _write_lines(stream, _recalculation_lines(outcome))
 
 
 def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
     resolved = sum(person.resolved for person in outcome.people)
-    yield f"{resolved} of {counted(len(outcome.people), 'finding')} resolved."
+    count = len(outcome.people)
+    yield ngettext(
+        "{resolved:,} of {count} finding resolved.",
+        "{resolved:,} of {count} findings resolved.",
+        count,
+        resolved=resolved,
+    )
     for person in outcome.people:
-        yield f"  {person_heading(person.finding)}: {_what(person)}"
+        yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
 
 
 def _what(person: Recalculated) -> str:
-    words = {StepState.NOT_DONE: "left out: ", StepState.FAILED: "failed: ", StepState.SENDING: "not known yet: "}
-    return words.get(person.state, "") + person.reason
+    reason = describe_reason(person.reason)
+    match person.state:
+        case StepState.NOT_DONE:
+            return gettext("left out: {reason}", reason=reason)
+        case StepState.FAILED:
+            return gettext("failed: {reason}", reason=reason)
+        case StepState.SENDING:
+            return gettext("not known yet: {reason}", reason=reason)
+        case _:
+            return reason

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.language import gettext, pgettext, price
+from evergreen_groups.message import Message
+from evergreen_groups.money import plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
@@ -24,7 +26,7 @@ SCHEMA = "evergreen-groups/check/1"
 def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, under it the reasons, and the group's total, for information only."""
     rows = [_row(member) for member in check.checked]
-    columns = Columns(_COLUMNS, rows, width)
+    columns = Columns(_columns(), rows, width)
     stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
     stream.write("─" * columns.width + "\n")
     for row in rows:
@@ -33,29 +35,40 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     for member in check.checked:
         stream.writelines(f"{line}\n" for line in _reasons(check, member))
     group = check.group
-    stream.write(f"\nGroup {group.number} owes {amount(group.combined_fines)} together, for information only.\n")
+    text = gettext(
+        "Group {group} owes {fines} together, for information only.", group=group.number, fines=group.combined_fines
+    )
+    stream.write(f"\n{text}\n")
     if not group.complete:
-        stream.write(hidden_members(group, "it") + "\n")
+        stream.write(hidden_members(group) + "\n")
 
 
-_COLUMNS = (
-    TextColumn("Name", least=14),
-    TextColumn("Barcode", least=14),
-    TextColumn("Library"),
-    TextColumn("Own fines", right=True),
-    TextColumn("Limit", least=10),
-    TextColumn("Over the limit"),
-)
+def _columns() -> tuple[TextColumn, ...]:
+    return (
+        TextColumn(gettext("Name"), least=14),
+        TextColumn(gettext("Barcode"), least=14),
+        TextColumn(gettext("Library")),
+        TextColumn(gettext("Own fines"), right=True),
+        TextColumn(gettext("Limit"), least=10),
+        TextColumn(gettext("Over the limit")),
+    )
+
+
+_OVER_THE_LIMIT = {
+    True: Message("yes", context="over the limit"),
+    False: Message("no", context="over the limit"),
+    None: Message("not known", context="over the limit"),
+}
 
 
 def _row(member: Member) -> list[Cell]:
     texts = (
         printable(member.name),
-        printable(member.barcode or "no card"),
+        printable(member.barcode) if member.barcode else gettext("no card"),
         printable(member.library),
-        amount(member.own_fines),
-        "not visible" if member.decision is None else describe_limit(member.limit),
-        {True: "yes", False: "no", None: "not known"}[member.over_limit_if_known],
+        price(member.own_fines),
+        pgettext("limit", "not visible") if member.decision is None else describe_limit(member.limit),
+        gettext(_OVER_THE_LIMIT[member.over_limit_if_known]),
     )
     return [Cell(text) for text in texts]
 
@@ -63,20 +76,21 @@ def _row(member: Member) -> list[Cell]:
 def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
     yield from _decision(member)
     for difference in check.differences(member):
-        yield f"  {printable(difference)}"
+        yield f"  {printable(gettext(difference))}"
 
 
 def _decision(member: Member) -> Iterator[str]:
-    decision = member.decision
+    name, decision = printable(member.name), member.decision
     if decision is None:
-        yield f"{printable(member.name)}: not decided, for the account may not see the limit."
+        yield gettext("{name}: not decided, for the account may not see the limit.", name=name)
         return
-    yield f"{printable(member.name)}: {decision.explanation}"
-    yield f"  Limit: {printable(decision.limit.origin)}."
+    yield gettext("{name}: {explanation}", name=name, explanation=decision.explanation)
+    yield "  " + gettext("Limit: {origin}.", origin=printable(gettext(decision.limit.origin)))
     if decision.own_balance != member.own_fines:
-        yield (
-            f"  Of {amount(member.own_fines)} owed, {amount(decision.own_balance)} counts: "
-            "what is owed at the limit's libraries."
+        yield "  " + gettext(
+            "Of {owed} owed, {counted} counts: what is owed at the limit's libraries.",
+            owed=member.own_fines,
+            counted=decision.own_balance,
         )
 
 

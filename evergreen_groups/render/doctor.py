@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
+from evergreen_groups.language import gettext, npgettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.safe_text import printable
 
 SCHEMA = "evergreen-groups/diagnosis/1"
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.SKIPPED: "dim"}
-_VERDICT_WIDTH = 9
+_VERDICTS = {
+    Verdict.OK: Message("ok", context="a check"),
+    Verdict.WARNING: Message("warning", context="a check"),
+    Verdict.FAILED: Message("failed", context="a check"),
+    Verdict.SKIPPED: Message("skipped", context="a check"),
+}
+_GAP = 2
 _TITLE_WIDTH = 18
 _LEAST_WIDTH = 60
 
@@ -25,6 +35,8 @@ class DiagnosisWriter:
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
         self._width = max(width, _LEAST_WIDTH)
+        self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
+        self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = Console(
             file=stream,
             width=self._width,
@@ -36,26 +48,24 @@ class DiagnosisWriter:
 
     def finding(self, finding: Finding) -> None:
         """Write one finding, and under it what to do."""
-        indent = _VERDICT_WIDTH + _TITLE_WIDTH
-        title = printable(finding.title)
-        lines = self._wrapped(finding.found, indent)
-        if len(title) >= _TITLE_WIDTH:
+        indent = self._verdict_width + _TITLE_WIDTH
+        title = printable(gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
+        lines = self._wrapped(gettext(finding.found), indent)
+        if cell_len(title) >= _TITLE_WIDTH:
             lines.insert(0, "")
-        self._line(
-            (f"{finding.verdict.value:{_VERDICT_WIDTH}}", _STYLES[finding.verdict]),
-            (f"{title:{_TITLE_WIDTH}}{lines[0]}", ""),
-        )
+        verdict = set_cell_size(self._verdicts[finding.verdict], self._verdict_width)
+        beginning = title if cell_len(title) >= _TITLE_WIDTH else set_cell_size(title, _TITLE_WIDTH)
+        self._line((verdict, _STYLES[finding.verdict]), (f"{beginning}{lines[0]}", ""))
         for line in lines[1:]:
             self._line((" " * indent + line, ""))
         if finding.advice:
-            for line in self._wrapped(f"→ {finding.advice}", indent, hanging="  "):
+            for line in self._wrapped(f"→ {gettext(finding.advice)}", indent, hanging="  "):
                 self._line((" " * indent + line, "bold"))
 
     def end(self, diagnosis: Diagnosis) -> None:
         """Write how many findings there are of each kind."""
-        counts = [(diagnosis.count(verdict), verdict.value) for verdict in Verdict]
         self._line()
-        self._line((", ".join(f"{count} {word}" for count, word in counts if count) + ".", ""))
+        self._line((", ".join(_counts(diagnosis)) + ".", ""))
 
     def _wrapped(self, text: str, indent: int, hanging: str = "") -> list[str]:
         width = self._width - indent
@@ -63,6 +73,17 @@ class DiagnosisWriter:
 
     def _line(self, *parts: tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False)
+
+
+def _counts(diagnosis: Diagnosis) -> Iterator[str]:
+    if count := diagnosis.count(Verdict.OK):
+        yield npgettext("checks", "{count} ok", "{count} ok", count)
+    if count := diagnosis.count(Verdict.WARNING):
+        yield npgettext("checks", "{count} warning", "{count} warnings", count)
+    if count := diagnosis.count(Verdict.FAILED):
+        yield npgettext("checks", "{count} failed", "{count} failed", count)
+    if count := diagnosis.count(Verdict.SKIPPED):
+        yield npgettext("checks", "{count} skipped", "{count} skipped", count)
 
 
 def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render.wording import local_time
+from rich.cells import cell_len
+
+from evergreen_groups.language import day, decimal, gettext, ngettext, number
+from evergreen_groups.message import Message
+from evergreen_groups.render.text_columns import aligned
 
 if TYPE_CHECKING:
     from evergreen_groups.state import Examination
 
-_NAMES = {"history": "runs of the report", "journal": "changes", "events": "events", "mails": "mails that wait"}
+_NAMES = {
+    "history": Message("runs of the report"),
+    "journal": Message("changes"),
+    "events": Message("events"),
+    "mails": Message("mails that wait"),
+}
+_ROWS_WIDTH = 9
 
 
 def write_examination(found: Examination, stream: TextIO) -> None:
     """Write what is kept, since when, and how large the database is."""
-    print(f"{found.where} is whole: {found.size / 1_000_000:.1f} MB.", file=stream)
+    print(gettext("{where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)), file=stream)
+    names = {amount.name: gettext(_NAMES[amount.name]) for amount in found.amounts}
+    width = max(map(cell_len, names.values()), default=0)
     for amount in found.amounts:
-        since = f"  since {local_time(amount.since)}" if amount.since else ""
-        print(f"  {amount.rows:>9,}  {_NAMES[amount.name]:<18}{since}".rstrip(), file=stream)
+        rows = aligned(number(amount.rows), _ROWS_WIDTH, right=True)
+        since = gettext("since {day}", day=day(amount.since)) if amount.since else ""
+        print(f"  {rows}  {aligned(names[amount.name], width)}  {since}".rstrip(), file=stream)
     if found.open_steps:
-        print(f"Open: {found.open_steps:,} changes of which it isn't known yet what became of them.", file=stream)
+        text = ngettext(
+            "Open: {count} change of which it isn't known yet what became of it.",
+            "Open: {count} changes of which it isn't known yet what became of them.",
+            found.open_steps,
+        )
+        print(text, file=stream)

@@ -5,31 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.money import NOTHING, amount, plain_amount
+from evergreen_groups.language import gettext, ngettext, number, pgettext, price
+from evergreen_groups.money import NOTHING, plain_amount
+from evergreen_groups.policy import Comparison
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.standing_wording import explain_standing, standing_document
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
-from evergreen_groups.render.wording import counted, describe_limit, hidden_members
+from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Member, PatronAccount
     from evergreen_groups.ils import CirculationCounts
+    from evergreen_groups.policy import Limit
 
 SCHEMA = "evergreen-groups/group/1"
 _UNKNOWN = "–"
-_COLUMNS = (
-    TextColumn("Name", least=14),
-    TextColumn("Barcode", least=14),
-    TextColumn("Library"),
-    TextColumn("Own fines", right=True),
-    TextColumn("Out", right=True),
-    TextColumn("Over- due", right=True),
-    TextColumn("Lost", right=True),
-    TextColumn("Remarks", least=10),
-)
+
+
+def _columns() -> tuple[TextColumn, ...]:
+    return (
+        TextColumn(gettext("Name"), least=14),
+        TextColumn(gettext("Barcode"), least=14),
+        TextColumn(gettext("Library")),
+        TextColumn(gettext("Own fines"), right=True),
+        TextColumn(pgettext("items", "Out"), right=True),
+        TextColumn(pgettext("items, in a narrow column", "Over- due"), right=True),
+        TextColumn(pgettext("items", "Lost"), right=True),
+        TextColumn(gettext("Remarks"), least=10),
+    )
 
 
 def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
@@ -37,29 +43,41 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     group = details.group
     rows = [_row(details, member) for member in group.members]
     sums = _sums(details)
-    columns = Columns(_COLUMNS, [*rows, sums], width)
-    stream.write(f"Group {group.number}: {counted(group.member_count, 'member')}\n\n")
+    columns = Columns(_columns(), [*rows, sums], width)
+    heading = ngettext(
+        "Group {group}: {count} member", "Group {group}: {count} members", group.member_count, group=group.number
+    )
+    stream.write(f"{heading}\n\n")
     stream.writelines(_lines(columns, rows, sums))
-    stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
-    stream.write(f"Over the limit, by their own fines alone: {_rule(details)}.\n")
+    stream.write("\n")
+    fines = gettext("Group fines: {fines}, for information only.", fines=group.combined_fines)
+    for sentence in (fines, _rule(details.limit)):
+        stream.writelines(f"{line}\n" for line in wrapped(sentence, width))
     stream.writelines(_explanations(details, width))
     if not group.complete:
-        stream.write(hidden_members(group, "the group fines") + "\n")
+        stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
 
 
-def _rule(details: GroupDetails) -> str:
-    if details.limit is None:
-        return "who is marked, each by the limit for their profile and library (check says which)"
-    return f"who owes {describe_limit(details.limit)}"
+def _rule(limit: Limit | None) -> str:
+    if limit is None:
+        return gettext(
+            "Over the limit, by their own fines alone: who is marked, each by the limit for their profile and library "
+            "(check says which)."
+        )
+    if limit.amount is None:
+        return gettext("There is no limit for own fines, so no member is over it.")
+    if limit.comparison is Comparison.REACHES:
+        return gettext("Over the limit, by their own fines alone: who owes {amount} or more.", amount=limit.amount)
+    return gettext("Over the limit, by their own fines alone: who owes more than {amount}.", amount=limit.amount)
 
 
 def _row(details: GroupDetails, member: Member) -> list[Cell]:
     account = details.accounts[member.id]
     texts = [
         printable(member.name),
-        printable(member.barcode or "no card"),
+        printable(member.barcode) if member.barcode else gettext("no card"),
         printable(member.library),
-        amount(member.own_fines),
+        price(member.own_fines),
         *_counts(details.circulations[member.id]),
         ", ".join(_remarks(details, member, account)),
     ]
@@ -69,38 +87,42 @@ def _row(details: GroupDetails, member: Member) -> list[Cell]:
 def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> Iterator[str]:
     standing = details.standing(member)
     if member.group_lead:
-        yield "lead"
+        yield pgettext("remark about a member", "lead")
     if standing.over_limit:
-        yield "over limit"
+        yield pgettext("remark about a member", "over limit")
     if standing.blocked_for_fines:
-        yield "blocked"
+        yield pgettext("remark about a member", "blocked")
     if standing.other_blocks:
-        yield "other block"
+        yield pgettext("remark about a member", "other block")
     if account.juvenile:
-        yield "juvenile"
+        yield pgettext("remark about a member", "juvenile")
     if not account.active:
-        yield "inactive"
+        yield pgettext("remark about a member", "inactive")
     if account.barred:
-        yield "barred"
+        yield pgettext("remark about a member", "barred")
     if account.expired:
-        yield "expired"
+        yield pgettext("remark about a member", "expired")
 
 
 def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
     """Where the limit and Evergreen's blocks differ, what else blocks a member, and whose limit isn't known."""
     for member in details.group.members:
         for sentence in explain_standing(details.standing(member)):
-            yield from (f"{line}\n" for line in wrapped(f"{printable(member.name)}: {sentence}.", width))
+            text = gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
+            yield from (f"{line}\n" for line in wrapped(text, width))
     hidden = sum(member.decision is None for member in details.group.members)
     if hidden:
-        who = counted(hidden, "member is", "members are")
-        words = f"Whether {who} over the limit isn't known: this account may not see the limit."
-        yield from (f"{line}\n" for line in wrapped(words, width))
+        text = ngettext(
+            "Whether {count} member is over the limit isn't known: this account may not see the limit.",
+            "Whether {count} members are over the limit isn't known: this account may not see the limit.",
+            hidden,
+        )
+        yield from (f"{line}\n" for line in wrapped(text, width))
 
 
 def _sums(details: GroupDetails) -> list[Cell]:
     owed = sum((member.own_fines for member in details.group.members), NOTHING)
-    texts = ["Total", "", "", amount(owed), *_counts(details.all_circulations), ""]
+    texts = [pgettext("last line of a table", "Total"), "", "", price(owed), *_counts(details.all_circulations), ""]
     return [Cell(text) if text else EMPTY for text in texts]
 
 
@@ -108,7 +130,7 @@ def _counts(counts: CirculationCounts | None) -> list[str]:
     if counts is None:
         return [_UNKNOWN] * 3
     more = "" if counts.complete else "+"
-    return [f"{number:,}{more}" for number in (counts.out, counts.overdue, counts.lost)]
+    return [f"{number(count)}{more}" for count in (counts.out, counts.overdue, counts.lost)]
 
 
 def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:

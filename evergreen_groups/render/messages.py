@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen_groups.exit_status import MEANINGS
+from evergreen_groups.language import gettext
 from evergreen_groups.render.templates import template_text
 
 if TYPE_CHECKING:
@@ -18,5 +19,13 @@ def refusal_page(title: str, text: str, *, advice: str, again: str, login: str =
 
 def failed_run_page(status: RunStatus, *, last: str, reason: str = "", advice: str = "") -> str:
     """Say that a run ended without a report, and why; ``last`` is the address of the last one, where there is one."""
-    meaning = MEANINGS.get(status.exit_code, "")
-    return template_text("run_failed.html", status=status, meaning=meaning, reason=reason, advice=advice, last=last)
+    meaning = gettext(MEANINGS.get(status.exit_code, ""))
+    return template_text(
+        "run_failed.html",
+        title=gettext("The report was not made"),
+        status=status,
+        meaning=meaning,
+        reason=reason,
+        advice=advice,
+        last=last,
+    )

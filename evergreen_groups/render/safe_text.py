@@ -1,8 +1,11 @@
-"""Text that does no harm where it is shown: no control characters, no formulas."""
+"""Text that does no harm where it is shown: no control characters, no formulas, no turned directions."""
 
 from __future__ import annotations
 
 import re
+from unicodedata import bidirectional
+
+from evergreen_groups.language import current_language
 
 # Tab and line ends can hide the sign from a reader; the last four are the wide forms that East Asian keyboards give.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -32,3 +35,21 @@ def printable(text: str) -> str:
         return text
     text = _BREAKS.sub(" ", _DIRECTION_CONTROLS.sub("", text))
     return _UNPRINTABLE.sub("\ufffd", text)
+
+
+# The classes of letters that are written from the right (UAX 9), and of those from the left.
+_LETTERS_AGAINST = {"ltr": ("R", "AL"), "rtl": ("L",)}
+_ISOLATE, _END = "\u2068", "\u2069"
+
+
+def isolated(text: str) -> str:
+    """A name, say, for the middle of a sentence: printable, and its direction of writing is its own.
+
+    Where all of its letters are written as the sentence is, that needs no marks.
+    """
+    text = printable(text)
+    direction = current_language().direction
+    if direction == "ltr" and text.isascii():
+        return text
+    against = _LETTERS_AGAINST[direction]
+    return f"{_ISOLATE}{text}{_END}" if any(bidirectional(letter) in against for letter in text) else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from rich.cells import cell_len
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import currency_sign, current_language, gettext
 from evergreen_groups.render.safe_text import printable
 
 Row = TypeVar("Row")
@@ -23,10 +25,10 @@ MOST_LINKS = 65_000
 """How many links a sheet may have is 65,530; beyond, names are there without."""
 _LONGEST_TEXT = 32_767
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
+_SIGN_WIDTH = 2
+_UNWRITTEN = {0x200E: None, 0x200F: None}  # marks for the direction of text, which a program has by its cells
 _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
-    "money": {"num_format": "#,##0.00"},
-    "change": {"num_format": "+#,##0.00;-#,##0.00;0.00"},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
 }
@@ -66,27 +68,50 @@ class Formats:
     def __init__(self, workbook: Any) -> None:
         self._workbook = workbook
         self._made: dict[tuple[str, str], Any] = {}
+        money = money_format()
+        self._kinds: dict[ColumnKind, dict[str, object]] = {
+            **_KINDS,
+            "money": {"num_format": f"{money};-{money}"},
+            "change": {"num_format": f"+{money};-{money};{money}"},
+        }
         self.title = workbook.add_format({"bold": True, "font_size": 16})
         self.label = workbook.add_format({"bold": True, "valign": "top"})
 
     def of(self, kind: ColumnKind, mark: Mark = "") -> Any:
         """The format for values of a kind, with a mark or without."""
-        return self._format(kind, mark, {**_KINDS[kind], **_MARKS[mark], "valign": "top"})
+        return self._format(kind, mark, {**self._kinds[kind], **_MARKS[mark], "valign": "top"})
 
     def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
-        side = _KINDS[kind] if kind in ("text", "id") else {"align": "right"}
+        side = self._kinds[kind] if kind in ("text", "id") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
         """The format for a value that stands beside its label, and not under others of its kind."""
         wrap = {"text_wrap": True} if kind == "text" else {}
-        return self._format(kind, "fact", {**_KINDS[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
+        return self._format(kind, "fact", {**self._kinds[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
 
     def _format(self, kind: str, use: str, properties: dict[str, object]) -> Any:
         if (kind, use) not in self._made:
             self._made[kind, use] = self._workbook.add_format(properties)
         return self._made[kind, use]
+
+
+def money_format() -> str:
+    """The format of amounts: the currency's sign where the language has it, and separators as each reader's program.
+
+    >>> money_format()
+    '"$"#,##0.00'
+    """
+    # CLDR's own, such as "#,##0.00 ¤" in French; after a semicolon comes that of amounts below nought.
+    pattern = current_language().locale.currency_formats["standard"].pattern.partition(";")[0]
+    before, after = re.split("[#0][#0.,]*", pattern.translate(_UNWRITTEN), maxsplit=1)
+    return f"{_quoted(before)}#,##0.00{_quoted(after)}"
+
+
+def _quoted(text: str) -> str:
+    sign = currency_sign().replace('"', "")
+    return f'"{text.replace("¤", sign)}"' if text else ""
 
 
 def cell_text(text: str) -> str:
@@ -150,11 +175,14 @@ def _width(value: Value, kind: ColumnKind) -> int:
         return 0
     if isinstance(value, str):
         return cell_len(cell_text(value))
-    return len(f"{value:,.2f}" if kind in ("money", "change") else f"{value:,}")
+    return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
 
 
 def _for_print(sheet: Any) -> None:
     sheet.set_landscape()
     sheet.fit_to_pages(1, 0)
     sheet.repeat_rows(0)
-    sheet.set_footer("&L&A&RPage &P of &N")
+    # The names of a sheet and of its pages are put in by whoever prints.
+    sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
+    if current_language().direction == "rtl":
+        sheet.right_to_left()

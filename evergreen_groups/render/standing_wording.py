@@ -6,21 +6,41 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.groups import StandingDifference
+from evergreen_groups.language import day, gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Standing
     from evergreen_groups.ils import Penalty
 
-DIFFERENCES: Mapping[StandingDifference, str] = {
-    StandingDifference.NOT_YET_BLOCKED: "over the limit, not yet blocked in Evergreen",
-    StandingDifference.NOW_WITHIN_LIMIT: "blocked in Evergreen, own fines now within the limit",
+DIFFERENCES: Mapping[StandingDifference, Message] = {
+    StandingDifference.NOT_YET_BLOCKED: Message("over the limit, not yet blocked in Evergreen"),
+    StandingDifference.NOW_WITHIN_LIMIT: Message("blocked in Evergreen, own fines now within the limit"),
 }
 """What is said where the two differ."""
+# By whether staff have set it, and whether it is known when.
+_PENALTIES = {
+    (False, False): Message("{penalty} at {library}"),
+    (False, True): Message("{penalty} at {library}, since {day}"),
+    (True, False): Message("{penalty} at {library}, by staff"),
+    (True, True): Message("{penalty} at {library}, by staff, since {day}"),
+}
 
 
 def describe_penalty(penalty: Penalty) -> str:
-    """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
+    """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2 Nov 2026``."""
+    since = penalty.set_date
+    return gettext(
+        _PENALTIES[penalty.by_staff, since is not None],
+        penalty=printable(penalty.kind.name),
+        library=printable(penalty.org_unit.shortname),
+        day=day(since.date()) if since else "",  # in the ILS's own time zone
+    )
+
+
+def penalty_cell(penalty: Penalty) -> str:
+    """A penalty as programs read it in a column, in English: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
     by_staff = ", by staff" if penalty.by_staff else ""
     since = f", since {penalty.set_date:%Y-%m-%d}" if penalty.set_date else ""
     return printable(f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}{since}")
@@ -32,23 +52,23 @@ def describe_standing(standing: Standing) -> str:
     That is *over the limit*, *blocked in Evergreen*, both, or how the two differ.
     """
     if standing.difference is not None:
-        return DIFFERENCES[standing.difference]
-    if standing.blocked_for_fines:
-        return "over the limit, blocked in Evergreen" if standing.over_limit else "blocked in Evergreen"
-    return ""
+        return gettext(DIFFERENCES[standing.difference])
+    if not standing.blocked_for_fines:
+        return ""
+    return gettext("over the limit, blocked in Evergreen") if standing.over_limit else gettext("blocked in Evergreen")
 
 
 def explain_standing(standing: Standing) -> Iterator[str]:
     """Say where the two truths differ and what else blocks a member, a sentence without its dot for each."""
     blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        yield DIFFERENCES[standing.difference]
+        yield gettext(DIFFERENCES[standing.difference])
     elif standing.difference is not None:
-        yield f"{DIFFERENCES[standing.difference]}: {blocks}"
+        yield gettext("blocked in Evergreen, own fines now within the limit: {penalties}", penalties=blocks)
     elif standing.over_limit is None and blocks:
-        yield f"blocked in Evergreen: {blocks}"
+        yield gettext("blocked in Evergreen: {penalties}", penalties=blocks)
     for penalty in standing.other_blocks:
-        yield f"blocked in Evergreen for something else: {describe_penalty(penalty)}"
+        yield gettext("blocked in Evergreen for something else: {penalty}", penalty=describe_penalty(penalty))
 
 
 def penalty_document(penalty: Penalty) -> dict[str, Any]:

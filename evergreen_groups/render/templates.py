@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -16,7 +18,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups import __version__, language
-from evergreen_groups.money import amount
 from evergreen_groups.render import standing_wording, wording
 from evergreen_groups.render.safe_text import printable
 
@@ -53,7 +54,7 @@ def environment() -> Environment:
     """The environment of the templates, with what they have in common."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    from evergreen_groups.render.template_texts import install_texts
+    from evergreen_groups.language import install_texts
 
     made = Environment(
         loader=PackageLoader("evergreen_groups.render"),
@@ -66,6 +67,7 @@ def environment() -> Environment:
     )
     install_texts(made)
     made.filters |= {
+        "css_string": _css_string,
         "clock_time": language.clock_time,
         "day": language.day,
         "long_day": language.long_day,
@@ -77,25 +79,23 @@ def environment() -> Environment:
         "price": language.price,
         "printable": printable,
         "signed_price": language.signed_price,
-        # Until every page has the currency beside its amounts.
-        "local_time": wording.local_time,
-        "money": amount,
-        "signed": wording.signed,
+        "translated": language.gettext,
     }
     made.globals |= {
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
-        "counted": wording.counted,
         "describe_penalty": standing_wording.describe_penalty,
         "differences": standing_wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "describe_limit": wording.describe_limit,
+        "labels_style": lambda: _labels_style(language.current_language().tag),
         "language": language.current_language,
         "listed": wording.listed,
         "nothing_found": wording.NOTHING_FOUND,
-        "one_may": wording.one_may,
+        "texts_for": lambda name: _texts_for(name, language.current_language().tag),
         "version": __version__,
+        "yet_together": wording.yet_together,
     }
     return made
 
@@ -103,11 +103,46 @@ def environment() -> Environment:
 @cache
 def _asset(name: str) -> Asset:
     """A file beside the templates, as it stands: inside these elements HTML knows no escapes."""
+    return _asset_of(_text_of(name))
+
+
+@cache
+def _labels_style(_tag: str) -> Asset:
+    """The style sheet of the labels, in the language that is written now, which has this tag."""
+    return _asset_of(template_text("labels.txt"))
+
+
+def _asset_of(text: str) -> Asset:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Asset(_markup(text), f"sha256-{digest}")
+
+
+def _markup(text: str) -> Markup:
     from markupsafe import Markup
 
-    text = resources.files("evergreen_groups.render").joinpath("templates", name).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return Asset(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of this package
+    return Markup(text)  # noqa: S704 - a file of this package, or texts of the catalogue
+
+
+def _text_of(name: str) -> str:
+    return resources.files("evergreen_groups.render").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _texts_for(script: str, tag: str) -> Markup | None:
+    """The texts of a page's script, for a block of JSON beside it; None where the script's own are the right ones."""
+    document = json.loads(language.texts_for_scripts(tag))
+    if not document["texts"]:
+        return None
+    source = _text_of(script)
+    document["texts"] = {key: text for key, text in document["texts"].items() if key.split("\x04")[-1] in source}
+    # Inside such an element only its end tag, and a comment, mean anything.
+    return _markup(json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _css_string(text: str) -> str:
+    """A text as a string of a style sheet that stands in a page."""
+    escaped = re.sub(r'["\\\n<]', lambda found: f"\\{ord(found[0]):x} ", text)
+    return f'"{escaped}"'
 
 
 def _percent(value: Decimal) -> str:

@@ -19,7 +19,8 @@ from rich.style import Style
 PLAIN = Style()
 GAP = 2
 
-_PIECES = re.compile(r"[^\s-]*-+\s*|[^\s-]+\s*|\s+")
+# Only blanks part words: in an amount of money there may be spaces that don't.
+_PIECES = re.compile(r"[^ -]*-+ *|[^ -]+ *| +")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class Cell(NamedTuple):
 EMPTY = Cell("")
 
 
+def aligned(text: str, width: int, *, right: bool = False) -> str:
+    """``text`` with blanks up to ``width`` terminal cells, behind it or before it.
+
+    >>> aligned("Müller", 8), aligned("山田", 6, right=True)
+    ('Müller  ', '  山田')
+    """
+    blanks = " " * (width - cell_len(text))
+    return f"{blanks}{text}" if right else f"{text}{blanks}"
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Break ``text`` into lines of at most ``width`` terminal cells, after blanks and hyphens where it can be."""
     lines = [""]
@@ -66,7 +77,7 @@ class Columns:
 
     def __init__(self, columns: Sequence[TextColumn], rows: Iterable[Sequence[Cell]], width: int) -> None:
         self._columns = columns
-        self.widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
+        self.widths = [max(cell_len(word) for word in column.heading.split(" ")) for column in columns]
         for row in rows:
             for index, cell in enumerate(row):
                 needed = cell_len(cell.text) + cell.indent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,15 +21,16 @@ from evergreen_groups.ils import (
     highest_granted,
 )
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
 from evergreen_groups.report.chosen import chosen, meeting_sums, refuse_without_details
-from evergreen_groups.report.details_reader import DetailReader, DetailRows
 from evergreen_groups.report.models import Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
 def build_report(
@@ -70,7 +71,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         lambda: Access.read(gateway, org_units, granted[VIEW_USER]),
         lambda: PenaltyKinds.read(gateway, org_units),
         lambda: _limits(gateway, criteria, policy, org_units),
-        lambda: DetailReader(gateway, org_units, granted) if criteria.details else None,
+        lambda: _detail_reader(gateway, org_units, granted) if criteria.details else None,
     )
     access, kinds, limits, detail_reader = gateway.map(lambda read: read(), beside)
     if detail_reader is not None:
@@ -119,6 +120,13 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     return replace(report, blocks=blocks, notes=tuple(notes))
 
 
+def _detail_reader(gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]) -> DetailReader:
+    # With it come bills and items, which a report of sums needn't load.
+    from evergreen_groups.report.details_reader import DetailReader
+
+    return DetailReader(gateway, org_units, granted)
+
+
 class _Part(NamedTuple):
     """What was read of some groups."""
 
@@ -151,16 +159,25 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 
 
-def _notes(access: Access, listed: Sequence[Group]) -> list[str]:
+def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:
+    missing = {"permission": VIEW_USER, "libraries": access.missing_names}
     notes = []
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
         notes.append(
-            f"Incomplete: {incomplete} of {len(listed)} groups {'has' if incomplete == 1 else 'have'} members whom "
-            f"the account can't see. It lacks {VIEW_USER} at {access.missing_names}."
+            Message(
+                "Incomplete: {count} of {all:,} groups has members whom the account can't see. "
+                "It lacks {permission} at {libraries}.",
+                plural="Incomplete: {count} of {all:,} groups have members whom the account can't see. "
+                "It lacks {permission} at {libraries}.",
+                values={"count": incomplete, "all": len(listed), **missing},
+            )
         )
     if not access.everywhere:
         notes.append(
-            f"Groups with no visible member are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
+            Message(
+                "Groups with no visible member are not listed: the account lacks {permission} at {libraries}.",
+                values=missing,
+            )
         )
     return notes

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.message import Message
 from evergreen_groups.report.models import Report, Totals
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
     if len(groups) < len(report.groups):
-        notes = tuple(f"Of the whole report: {note}" for note in notes)
+        notes = tuple(_of_whole_report(note) for note in notes)
     return replace(
         report,
         criteria=replace(report.criteria, orgs=shortnames),
@@ -106,3 +107,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
         left_out=left_out,
         changes=changes,
     )
+
+
+def _of_whole_report(note: str) -> Message:
+    return Message("Of the whole report: {note}", values={"note": note})

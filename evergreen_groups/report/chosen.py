@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
 from evergreen_groups.report.choice import Chooser
 from evergreen_groups.report.models import Criteria, Report, Totals
 
@@ -64,7 +65,12 @@ def chosen(report: Report, criteria: Criteria) -> Report:
         groups = [group for group, fits in verdicts if fits]
         unknown = sum(fits is None for _group, fits in verdicts)
         if unknown:
-            notes = (*notes, f"Not listed: {unknown} more that owe enough, and may fit as far as the account can see.")
+            more = Message(
+                "Not listed: {count} more that owes enough, and may fit as far as the account can see.",
+                plural="Not listed: {count} more that owe enough, and may fit as far as the account can see.",
+                values={"count": unknown},
+            )
+            notes = (*notes, more)
     groups.sort(key=lambda group: (-group.combined_fines, group.number))
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))

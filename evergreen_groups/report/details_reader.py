@@ -19,6 +19,7 @@ from evergreen_groups.ils import (
     read_bills,
     read_unreturned_items,
 )
+from evergreen_groups.message import Message
 from evergreen_groups.report.details import MemberDetails, ReportDetails
 
 if TYPE_CHECKING:
@@ -86,23 +87,37 @@ class DetailReader:
             self.profiles,
         )
 
-    def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[str]:
+    def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[Message]:
         """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""
         found = [details.of(member) for group in groups for member in group.members]
         without_bills = sum(one.bills is None for one in found)
         if without_bills:
-            lacking = self._lacking(VIEW_USER_TRANSACTIONS, self._bills_at)
-            yield f"What {without_bills} of {len(found)} members owe for isn't known{lacking}."
+            reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)
+            yield Message(
+                "What {count} of {all:,} members owes for isn't known: {reason}.",
+                plural="What {count} of {all:,} members owe for isn't known: {reason}.",
+                values={"count": without_bills, "all": len(found), "reason": reason},
+            )
         without_items = sum(one.items is None for one in found)
         if without_items:
-            lacking = self._lacking(VIEW_CIRCULATIONS, self._items_at)
-            yield f"How many items {without_items} of {len(found)} members have overdue or lost isn't known{lacking}."
+            reason = self._reason(VIEW_CIRCULATIONS, self._items_at)
+            yield Message(
+                "How many items {count} of {all:,} members has overdue or lost isn't known: {reason}.",
+                plural="How many items {count} of {all:,} members have overdue or lost isn't known: {reason}.",
+                values={"count": without_items, "all": len(found), "reason": reason},
+            )
 
-    def _lacking(self, permission: str, held: Collection[int]) -> str:
+    def _reason(self, permission: str, held: Collection[int]) -> Message:
         if not held:
-            return f': the account lacks {permission}; grant it, or have details = "sums"'
+            return Message(
+                'the account lacks {permission}; grant it, or have details = "sums"', values={"permission": permission}
+            )
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
-            return ": something was paid or billed while the report was made"
+            return Message("something was paid or billed while the report was made")
         named = self._org_units.tops_of(missing) or [unit for unit in self._org_units if unit.id in missing]
-        return f": the account lacks {permission} at {', '.join(unit.shortname for unit in named)}"
+        libraries = ", ".join(unit.shortname for unit in named)
+        return Message(
+            "the account lacks {permission} at {libraries}",
+            values={"permission": permission, "libraries": libraries},
+        )

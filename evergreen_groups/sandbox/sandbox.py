@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
@@ -69,7 +70,7 @@ class Sandbox:
                 "port {port} on {host} can't be used: {reason}",
                 advice="try another",
                 code="port-unusable",
-                values={"port": port, "host": host, "reason": error.strerror},
+                values={"port": port, "host": host, "reason": system_reason(error)},
             ) from error
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)
@@ -116,19 +117,6 @@ class Sandbox:
             "ORDER BY au.id LIMIT 5"
         )
         return [barcode for (barcode,) in found]
-
-    def how_to_connect(self) -> str:
-        """What whoever starts it needs to know: address, logins, a few barcodes, and the configuration."""
-        width = max(len(account.login) for account in self.accounts.values())
-        lines = [f"Sandbox at {self.url} (it keeps state until it ends)", "", "Logins, with their passwords:"]
-        for account in self.accounts.values():
-            kind = "" if account.kind == "staff" else f" ({account.kind}, by barcode)"
-            lines.append(f"  {account.login:{width}}  {account.password}  {account.note or ''}{kind}".rstrip())
-        lines += ["", "Barcodes to try: " + ", ".join(self.barcodes)]
-        lines += ["", "Configuration:", "  [gateway]", f'  url = "{self.url}"']
-        username, password = self.report_account
-        lines += [f'  username = "{username}"', "and in the environment:", f"  EVERGREEN_GROUPS_PASSWORD={password}"]
-        return "\n".join(lines)
 
     def serve_desk(self, service_url: str) -> None:
         """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""

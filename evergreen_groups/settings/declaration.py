@@ -132,7 +132,7 @@ class Setting:
                 advice="it takes {allowed}",
                 setting=self.key,
                 code="setting-not-allowed",
-                values={"origin": origin, "value": f"{value!s:.80}", "allowed": str(problem)},
+                values={"origin": origin, "value": f"{value!s:.80}", "allowed": problem.allowed},
             ) from None
 
 

@@ -10,7 +10,11 @@ Value = TypeVar("Value")
 
 
 class NotAllowedError(ValueError):
-    """A value that a setting doesn't take; the message says what is allowed."""
+    """A value that a setting doesn't take; ``allowed`` says what is allowed, as a text of the catalogue."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import named_reports
 from evergreen_groups.settings.declaration import declared_sections, with_values
 from evergreen_groups.settings.sections import Settings
@@ -81,10 +82,10 @@ def _read(path: Path) -> dict[str, Any]:
             "{path}: cannot be read: {reason}",
             advice="let this user read it",
             code="configuration-unreadable",
-            values={"path": path, "reason": error.strerror},
+            values={"path": path, "reason": system_reason(error)},
         ) from error
     except (ValueError, RecursionError) as error:  # of bad syntax, of a number of thousands of digits, of deep nesting
-        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        reason = error if isinstance(error, ValueError) else Message("nested too deeply")
         raise ConfigurationError(
             "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": reason}
         ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import system_reason
 from evergreen_groups.settings.declaration import declared_sections
 from evergreen_groups.settings.sections import Settings
 
@@ -165,7 +166,7 @@ def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
             advice="let this user read it, or name another",
             setting=setting.key,
             code="secret-file-not-read",
-            values={**where, "reason": error.strerror},
+            values={**where, "reason": system_reason(error)},
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.language import Language, timezone_of
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
@@ -43,7 +44,7 @@ class GatewaySettings:
         example="https://evergreen.example.org",
         essential=True,
         options=(Option("--url", _INIT),),
-        asked=Question("Address of the Evergreen server"),
+        asked=Question(Message("Address of the Evergreen server")),
     )
     username: str | None = setting(
         v.TEXT,
@@ -52,7 +53,7 @@ class GatewaySettings:
         example="groups_report",
         essential=True,
         options=(Option("--username", _INIT, "User name of the service account."),),
-        asked=Question("User name of the service account"),
+        asked=Question(Message("User name of the service account")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -69,7 +70,7 @@ class GatewaySettings:
                 v.EXISTING_FILE,
             ),
         ),
-        secret=Secret("password", "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
+        secret=Secret(Message("password"), "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
     )
     workstation: str | None = setting(
         v.TEXT,
@@ -121,7 +122,7 @@ class PolicySettings:
             Option("--limit", _AUDIT, 'The limit of one person\'s own fines, or "none" ({default}).', v.LIMIT),
             Option("--limit", _INIT, 'The limit of one person\'s own fines, "none", or "ils" ({default}).'),
         ),
-        asked=Question('Limit of one person\'s own fines, "none", or "ils"'),
+        asked=Question(Message('Limit of one person\'s own fines, "none", or "ils"')),
     )
     comparison: Comparison = setting(
         v.COMPARISON,
@@ -178,14 +179,14 @@ class ReportSettings:
             ),
             Option("--org", _INIT, "List groups of this library only. Repeatable."),
         ),
-        asked=Question("Libraries, with commas", empty="all"),
+        asked=Question(Message("Libraries, with commas"), empty=Message("all", context="libraries")),
     )
     min_total: Decimal = setting(
         v.AMOUNT_ABOVE_ZERO,
         Decimal("25.00"),
         help="List groups that together owe this much or more.",
         options=(Option("--min-total", _REPORT + _INIT),),
-        asked=Question("List groups that together owe this much or more"),
+        asked=Question(Message("List groups that together owe this much or more")),
     )
     min_members: int = setting(
         v.whole_number(1, 1_000_000),
@@ -261,6 +262,14 @@ class ReportSettings:
         help="The order of the groups: total (the highest combined fines first), age (who has owed longest first), "
         "members, name or library.",
         options=(Option("--sort", _REPORT, "Order of the groups ({default})."),),
+    )
+    top: int | None = setting(
+        v.whole_number(1, 1_000_000),
+        None,
+        help="List only so many groups, those with the highest combined fines; all where it isn't set. What changed "
+        "since the last run is found out of all of them.",
+        example=50,
+        options=(Option("--top", _REPORT, "Only this many, the highest."),),
     )
     format: str = setting(
         v.one_of(*REPORT_FORMATS),
@@ -368,8 +377,9 @@ class NamedReport:
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where it is to be found, with {date} and {library} in it or not.",
-        example="https://evergreen.example.org/old-debts/{library}.html",
+        help="Where it is to be found, with {date} and {library} in it or not. The service hands it out below "
+        "reports/named, as in the example, to those who may see the patrons on it.",
+        example="https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}",
     )
     report: ReportSettings = field(default_factory=ReportSettings)
 
@@ -429,7 +439,7 @@ class StateSettings:
         None,
         help="The file with the password of its user, alone on one line; it must not be open to everybody (chmod 600).",
         example="/etc/evergreen-groups/database-password",
-        secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
+        secret=Secret(Message("password"), "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
     )
 
 
@@ -457,14 +467,16 @@ class MailSettings:
         help="The mail server that takes the report when a run has --mail.",
         example="mail.example.org",
         options=(Option("--mail-host", _INIT, "The mail server for the report."),),
-        asked=Question("Mail server for the report", empty="none", opens_section=True),
+        asked=Question(
+            Message("Mail server for the report"), empty=Message("none", context="answer"), opens_section=True
+        ),
     )
     security: str = setting(
         v.one_of("starttls", "tls", "none"),
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
         options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
-        asked=Question("Its security (starttls, tls, none)"),
+        asked=Question(Message("Its security (starttls, tls, none)")),
     )
     port: int | None = setting(
         v.whole_number(1, 65_535, "port"),
@@ -472,7 +484,7 @@ class MailSettings:
         help="The usual port for the security where none is set: 587, 465 or 25.",
         example=587,
         options=(Option("--mail-port", _INIT, "Its port."),),
-        asked=Question("Its port", empty="the usual one"),
+        asked=Question(Message("Its port"), empty=Message("the usual one")),
     )
     ca_bundle: Path | None = setting(
         v.PATH,
@@ -487,7 +499,7 @@ class MailSettings:
         help="The login, where the server wants one, of ASCII characters alone.",
         example="groups",
         options=(Option("--mail-username", _INIT, "The login there, where one is wanted."),),
-        asked=Question("User name there", empty="none"),
+        asked=Question(Message("User name there"), empty=Message("none", context="answer")),
     )
     password_file: Path | None = setting(
         v.PATH,
@@ -495,7 +507,7 @@ class MailSettings:
         help="The file with its password, of ASCII characters alone.",
         example="/etc/evergreen-groups/mail-password",
         options=(Option("--mail-password-file", _INIT, "A file that has its password already.", v.EXISTING_FILE),),
-        secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
+        secret=Secret(Message("password"), "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
     )
     sender: str | None = setting(
         v.MAIL_ADDRESS,
@@ -503,7 +515,7 @@ class MailSettings:
         help="Who the mails come from.",
         example="groups@example.org",
         options=(Option("--mail-sender", _INIT),),
-        asked=Question("From"),
+        asked=Question(Message("From")),
     )
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
         v.RECIPIENTS,
@@ -513,11 +525,11 @@ class MailSettings:
         'alone (orgs) goes to theirs, and to "*".',
         sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
         options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
-        asked=Question('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"'),
+        asked=Question(Message('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"')),
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
-        "Groups with high combined fines, {date}: {groups} listed, {total}",
+        Message("Groups with high combined fines, {date}: {groups} listed, {total}"),
         help="The subject, with {date}, {groups}, {members}, {total} and {libraries} in it or not.",
     )
     names_in_mail: bool = setting(
@@ -651,7 +663,7 @@ class ServeSettings:
         help="The page at reports/latest, or the directory of a report by library, of which reports/latest/BR1 is that "
         "of BR1. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
         "with VIEW_USER for the whole consortium may see the page, and of a report by library each one those of the "
-        "libraries where they have it.",
+        "libraries where they have it. A report of [[reports]] is at reports/named/NAME/latest by itself.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -672,7 +684,7 @@ class RedisSettings:
         None,
         help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
         example="/etc/evergreen-groups/redis-password",
-        secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
+        secret=Secret(Message("password"), "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
     )
 
 
@@ -686,7 +698,7 @@ class EventsSettings:
         help="The file with the secret that the ILS sends along, alone on one line, 16 characters or more; it must not "
         "be open to everybody. Without a secret, no events are taken.",
         example="/etc/evergreen-groups/events-secret",
-        secret=Secret("secret", "events_secret", shortest=16),
+        secret=Secret(Message("secret"), "events_secret", shortest=16),
     )
     allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
     recalculate: bool = setting(v.BOOLEAN, False, help="Ask the ILS to recalculate the patron's penalties.")

@@ -37,6 +37,7 @@ _EXAMPLE_REPORT = """\
 #   output = "/var/lib/evergreen-groups/old-debts"
 #   split = "library"
 #   recipients = {"*" = ["director@example.org"]}
+#   link = "https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}"
 """
 _FIRST_HEAD = """\
 # Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained in the example

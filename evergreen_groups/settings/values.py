@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.language import catalogue_for, tag_of, timezone_of
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, LimitRule
 from evergreen_groups.settings.kind import Kind, NotAllowedError
 
@@ -41,7 +42,9 @@ def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
             raise ValueError
         return value
 
-    return Kind(name, f"a whole number from {lowest} to {highest}", read)
+    return Kind(
+        name, Message("a whole number from {lowest} to {highest}", values={"lowest": lowest, "highest": highest}), read
+    )
 
 
 def one_of(*words: str) -> Kind[str]:
@@ -52,7 +55,7 @@ def one_of(*words: str) -> Kind[str]:
             raise ValueError
         return str(value)
 
-    return Kind("choice", "one of " + ", ".join(words), read, choices=words)
+    return Kind("choice", Message("one of {words}", values={"words": ", ".join(words)}), read, choices=words)
 
 
 def template(*names: str) -> Kind[str]:
@@ -66,7 +69,8 @@ def template(*names: str) -> Kind[str]:
         return line
 
     placeholders = ", ".join(f"{{{name}}}" for name in names)
-    return Kind("text", f"one line of text, with {placeholders} in it or not", read)
+    allowed = Message("one line of text, with {placeholders} in it or not", values={"placeholders": placeholders})
+    return Kind("text", allowed, read)
 
 
 def origin_of(address: str) -> str:
@@ -80,6 +84,10 @@ def origin_of(address: str) -> str:
     host = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{host}" + ("" if parts.port in (None, usual) else f":{parts.port}")
+
+
+def _more(allowed: str, more: str) -> Message:
+    return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
 
 
 def _text(value: object) -> str:
@@ -132,7 +140,7 @@ def _networks(value: object) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part) for part in parts)
     except ValueError as problem:  # it says which address, and why
-        raise NotAllowedError(f"{NETWORKS.allowed} ({problem})") from None
+        raise NotAllowedError(_more(NETWORKS.allowed, str(problem))) from None
 
 
 def _path(value: object) -> Path:
@@ -142,7 +150,8 @@ def _path(value: object) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user, or no home directory
-        raise NotAllowedError(f"{PATH.allowed} (there is no home directory for {text.partition('/')[0]})") from None
+        nobody = Message("there is no home directory for {user}", values={"user": text.partition("/")[0]})
+        raise NotAllowedError(_more(PATH.allowed, nobody)) from None
 
 
 def _existing_file(value: object) -> Path:
@@ -221,7 +230,12 @@ def _limit_rules(value: object) -> tuple[LimitRule, ...]:
     for number, rule in enumerate(rules, 1):
         place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
         if place in seen:
-            raise NotAllowedError(f"one table for each profile and library (table {number} is a second one)")
+            raise NotAllowedError(
+                Message(
+                    "one table for each profile and library (table {number} is a second one)",
+                    values={"number": number},
+                )
+            )
         seen.add(place)
     return rules
 
@@ -229,9 +243,19 @@ def _limit_rules(value: object) -> tuple[LimitRule, ...]:
 def _limit_rule(number: int, entry: object) -> LimitRule:
     allowed = {"profile", "library", "limit", "comparison"}
     if not isinstance(entry, dict) or not entry.keys() <= allowed or "limit" not in entry:
-        raise NotAllowedError(f"a limit with a profile or library or both, and a comparison, only (table {number})")
+        raise NotAllowedError(
+            Message(
+                "a limit with a profile or library or both, and a comparison, only (table {number})",
+                values={"number": number},
+            )
+        )
     if "profile" not in entry and "library" not in entry:
-        raise NotAllowedError(f"a profile or a library in each table (table {number}); limit is for everybody else")
+        raise NotAllowedError(
+            Message(
+                "a profile or a library in each table (table {number}); limit is for everybody else",
+                values={"number": number},
+            )
+        )
     try:
         return LimitRule(
             profile=TEXT(entry["profile"]) if "profile" in entry else None,
@@ -240,7 +264,8 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
             comparison=COMPARISON(entry["comparison"]) if "comparison" in entry else None,
         )
     except NotAllowedError as problem:
-        raise NotAllowedError(f"{problem} (table {number})") from None
+        table = Message("table {number}", values={"number": number})
+        raise NotAllowedError(_more(problem.allowed, table)) from None
 
 
 def _file_formats(value: object) -> tuple[str, ...]:
@@ -284,50 +309,59 @@ def _addresses(listed: object) -> Iterator[str]:
     try:
         yield from (MAIL_ADDRESS(address) for address in addresses)
     except NotAllowedError as problem:
-        raise NotAllowedError(f"for each short name {problem}") from None
+        raise NotAllowedError(Message("for each short name {allowed}", values={"allowed": problem.allowed})) from None
 
 
-TEXT = Kind("text", "a text that isn't empty", _text)
-TEXTS = Kind("shortname", 'a list of short names such as ["BR1", "BR2"]', _texts, several=True)
+TEXT = Kind("text", Message("a text that isn't empty"), _text)
+TEXTS = Kind("shortname", Message('a list of short names such as ["BR1", "BR2"]'), _texts, several=True)
 REPORT_NAME = Kind(
-    "name", "a name of letters, digits, - and _, 40 at most, that no other report has", _report_name, empty='""'
+    "name",
+    Message("a name of letters, digits, - and _, 40 at most, that no other report has"),
+    _report_name,
+    empty='""',
 )
-KIND_NAMES = Kind("kind", 'a list of kinds such as ["lost materials"]', _texts, several=True)
-PROFILE_NAMES = Kind("profile", 'a list of profiles such as ["Juvenile"]', _texts, several=True)
-BOOLEAN = Kind("flag", "true or false", _boolean)
-URL = Kind("url", 'an address such as "https://evergreen.example.org", without a user name or password in it', _url)
-ORIGIN = Kind("url", 'an origin such as "https://evergreen.example.org", without a path', _origin)
-NETWORKS = Kind("network", 'a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]', _networks)
-PATH = Kind("path", 'a path such as "/var/lib/evergreen-groups", where ~ is the home directory', _path)
-EXISTING_FILE = Kind("file", "a file that is there", _existing_file)
-LOCALE = Kind("locale", 'a language tag such as "en-US"', _locale)
-LANGUAGE = Kind("language", 'a language that there are texts in, such as "fr-CA" (docs/translating.md)', _language)
+KIND_NAMES = Kind("kind", Message('a list of kinds such as ["lost materials"]'), _texts, several=True)
+PROFILE_NAMES = Kind("profile", Message('a list of profiles such as ["Juvenile"]'), _texts, several=True)
+BOOLEAN = Kind("flag", Message("true or false"), _boolean)
+URL = Kind(
+    "url", Message('an address such as "https://evergreen.example.org", without a user name or password in it'), _url
+)
+ORIGIN = Kind("url", Message('an origin such as "https://evergreen.example.org", without a path'), _origin)
+NETWORKS = Kind("network", Message('a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]'), _networks)
+PATH = Kind("path", Message('a path such as "/var/lib/evergreen-groups", where ~ is the home directory'), _path)
+EXISTING_FILE = Kind("file", Message("a file that is there"), _existing_file)
+LOCALE = Kind("locale", Message('a language tag such as "en-US"'), _locale)
+LANGUAGE = Kind(
+    "language", Message('a language that there are texts in, such as "fr-CA" (docs/translating.md)'), _language
+)
 LANGUAGES_OF_LIBRARIES = Kind(
     "shortname=language",
-    'short names with languages such as {BR3 = "fr-CA"}',
+    Message('short names with languages such as {BR3 = "fr-CA"}'),
     _languages_of_libraries,
     empty="{}",
 )
-CURRENCY = Kind("currency", 'the code of a currency (ISO 4217) such as "CAD"', _currency)
-TIMEZONE = Kind("timezone", 'a time zone such as "America/Toronto"', _timezone)
-AMOUNT = Kind("amount", "an amount such as 5.00, not below zero, with at most two decimal places", _amount)
+CURRENCY = Kind("currency", Message('the code of a currency (ISO 4217) such as "CAD"'), _currency)
+TIMEZONE = Kind("timezone", Message('a time zone such as "America/Toronto"'), _timezone)
+AMOUNT = Kind("amount", Message("an amount such as 5.00, not below zero, with at most two decimal places"), _amount)
 AMOUNT_ABOVE_ZERO = Kind(
-    "amount", "an amount above zero such as 25.00, with at most two decimal places", _amount_above_zero
+    "amount", Message("an amount above zero such as 25.00, with at most two decimal places"), _amount_above_zero
 )
-LIMIT = Kind("amount", f'{AMOUNT.allowed}, or "none"', _limit)
-LIMIT_OR_ILS = Kind("amount", f'{LIMIT.allowed}, or "ils"', _limit_or_ils)
-LIMIT_RULES = Kind("limits", "tables [[policy.limits]] in the configuration file", _limit_rules)
-COMPARISON = Kind("comparison", '"exceeds" (over the limit) or "reaches" (at it as well)', Comparison)
-FILE_FORMAT_LIST = Kind("formats", "a list of " + ", ".join(FILE_FORMATS), _file_formats)
-HOST = Kind("host", 'the name of a machine such as "mail.example.org"', _host)
+LIMIT = Kind("amount", Message('{amount}, or "none"', values={"amount": AMOUNT.allowed}), _limit)
+LIMIT_OR_ILS = Kind("amount", Message('{amount}, or "ils"', values={"amount": LIMIT.allowed}), _limit_or_ils)
+LIMIT_RULES = Kind("limits", Message("tables [[policy.limits]] in the configuration file"), _limit_rules)
+COMPARISON = Kind("comparison", Message('"exceeds" (over the limit) or "reaches" (at it as well)'), Comparison)
+FILE_FORMAT_LIST = Kind(
+    "formats", Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}), _file_formats
+)
+HOST = Kind("host", Message('the name of a machine such as "mail.example.org"'), _host)
 MAIL_ADDRESS = Kind(
     "address",
-    'an address such as "circulation@example.org", with a domain of other letters as xn--…',
+    Message('an address such as "circulation@example.org", with a domain of other letters as xn--…'),
     _mail_address,
 )
 RECIPIENTS = Kind(
     "shortname=address",
-    'short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}',
+    Message('short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'),
     _recipients,
     empty="{}",
 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 
 from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.message import system_reason
 from evergreen_groups.state import refusals
 from evergreen_groups.state.counters import set_counters
 from evergreen_groups.state.engine import READS, sqlite_engine
@@ -152,7 +153,7 @@ def _new_file(target: Path) -> Iterator[Path]:
             "cannot write {path}: {reason}",
             advice="name a directory that this user can write to, with room in it",
             code="backup-not-written",
-            values={"path": target, "reason": error.strerror},
+            values={"path": target, "reason": system_reason(error)},
         ) from error
 
 

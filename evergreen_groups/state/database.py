@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evergreen_groups.errors import StateError
+from evergreen_groups.message import Message
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
@@ -88,7 +89,10 @@ class Database:
         """What messages call it."""
         if self._url is None:
             return str(self.path)
-        return f"{self._url.database} at {self._url.host or 'this machine'}"
+        values = {"name": self._url.database, "host": self._url.host}
+        if self._url.host:
+            return Message("{name} at {host}", values=values)
+        return Message("{name} at this machine", values=values)
 
     @property
     def is_there(self) -> bool:

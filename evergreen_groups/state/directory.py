@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import NO_ROOM
 
 REPORT_LOCK = "report.lock"
@@ -41,9 +42,9 @@ def make_state_directory(path: Path) -> Path:
     except OSError as error:
         raise ConfigurationError(
             "cannot make the state directory {path}: {reason}",
-            advice="make room on the disk" if error.errno in NO_ROOM else "let this user make it",
+            advice=Message("make room on the disk") if error.errno in NO_ROOM else Message("let this user make it"),
             code="state-directory-not-made",
-            values={"path": path, "reason": error.strerror},
+            values={"path": path, "reason": system_reason(error)},
         ) from error
     return path
 

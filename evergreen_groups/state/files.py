@@ -12,20 +12,42 @@ from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast
 
 from evergreen_groups.errors import ConfigurationError, DiskError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import directory_of, is_own, names_in, open_own, sync
 
+_MAY_NOT = (
+    Message("allow this user to write in the directory or name another file"),
+    Message("allow this user to write in the directory or name another directory"),
+)
 _ADVICE = {
-    errno.ENOENT: "create the directory or name another {kind}",
-    errno.EEXIST: "name another {kind}, or move away what is there",
-    errno.ENOTDIR: "name a {kind} in a directory",
-    errno.EISDIR: "name a {kind} in it",
-    errno.EACCES: "allow this user to write in the directory or name another {kind}",
-    errno.EPERM: "allow this user to write in the directory or name another {kind}",
-    errno.EROFS: "name a {kind} on a disk that can be written to",
-    errno.ENOSPC: "make room on the disk or name a {kind} on another",
-    errno.EDQUOT: "make room or name a {kind} elsewhere",
-    errno.ENAMETOOLONG: "name it shorter",
+    errno.ENOENT: (
+        Message("create the directory or name another file"),
+        Message("create the directory or name another directory"),
+    ),
+    errno.EEXIST: (
+        Message("name another file, or move away what is there"),
+        Message("name another directory, or move away what is there"),
+    ),
+    errno.ENOTDIR: (Message("name a file in a directory"), Message("name a directory in a directory")),
+    errno.EISDIR: (Message("name a file in it"), Message("name a directory in it")),
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: (
+        Message("name a file on a disk that can be written to"),
+        Message("name a directory on a disk that can be written to"),
+    ),
+    errno.ENOSPC: (
+        Message("make room on the disk or name a file on another"),
+        Message("make room on the disk or name a directory on another"),
+    ),
+    errno.EDQUOT: (
+        Message("make room or name a file elsewhere"),
+        Message("make room or name a directory elsewhere"),
+    ),
+    errno.ENAMETOOLONG: (Message("name it shorter"), Message("name it shorter")),
 }
+_ANOTHER = (Message("name another file"), Message("name another directory"))
+"""What to do when the system refuses to write a file, and a directory."""
 _UNFINISHED = ".part"
 _LONGEST_NAME = 255
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -133,12 +155,12 @@ def writing_in(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(directory, error, "directory") from error
+        raise _cannot_write(directory, error, directory=True) from error
 
 
-def _cannot_write(path: Path, error: OSError, kind: str = "file") -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, "name another {kind}")
-    values = {"path": path, "reason": error.strerror or error, "kind": kind}
+def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> ConfigurationError:
+    advice = _ADVICE.get(error.errno or 0, _ANOTHER)[directory]
+    values = {"path": path, "reason": system_reason(error) if error.strerror else error}
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
     return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)

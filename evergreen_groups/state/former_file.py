@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, select
 
 from evergreen_groups.errors import StateError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.engine import refuse_another_users_database
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def damage_named(path: Path) -> Iterator[None]:
             "{path} of release 0.1 can't be taken over ({reason})",
             advice="repair it, or move it away to begin without it",
             code="former-file-broken",
-            values={"path": path, "reason": getattr(error, "strerror", None) or _kind(error)},
+            values={"path": path, "reason": system_reason(error) if isinstance(error, OSError) else _kind(error)},
         ) from error
 
 
 def _kind(error: BaseException) -> str:
     """What went wrong, without anything that stands in the file."""
-    return str(error) if isinstance(error, sqlite3.Error) else "it holds something it never wrote"
+    return str(error) if isinstance(error, sqlite3.Error) else Message("it holds something it never wrote")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
+from evergreen_groups.message import Message
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
@@ -81,7 +82,13 @@ class RemoteHolder:
     alive: bool
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+        return str(self.message)
+
+    @property
+    def message(self) -> Message:
+        """Which it is, and since when."""
+        values = {"pid": self.pid, "host": self.host, "since": self.since}
+        return Message("process {pid} on {host}, since {since}", values=values)
 
 
 class Lease:
@@ -237,7 +244,8 @@ def _busy(connection: Connection, name: LeaseName) -> BusyError:
     with connection.begin():
         holder = _noted(connection, name)
     return BusyError(
-        "another run {doing} ({holder})", values={"doing": name.doing, "holder": holder or "it has just begun"}
+        "another run {doing} ({holder})",
+        values={"doing": name.doing, "holder": holder.message if holder else Message("it has just begun")},
     )
 
 

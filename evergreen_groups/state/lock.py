@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import NO_ROOM, directory_of, hand_over, open_own
 
 _NOTE_LIMIT = 4096
-_OWN_DIRECTORY = "the state directory must belong to the user who runs this"
+_OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")
 _FLOCK = "hhqqi4x"  # struct flock
 _PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
@@ -58,7 +59,12 @@ class Holder:
         return tick is not None and tick == self.start_tick
 
     def __str__(self) -> str:
-        return f"process {self.pid}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+        return str(self.message)
+
+    @property
+    def message(self) -> Message:
+        """Which it is, and since when."""
+        return Message("process {pid}, since {since}", values={"pid": self.pid, "since": self.since})
 
 
 @contextmanager
@@ -97,7 +103,7 @@ def hold(
                 "cannot lock {path}: {reason}",
                 advice="put it on a local disk",
                 code="lock-impossible",
-                values={"path": file, "reason": error.strerror},
+                values={"path": file, "reason": system_reason(error)},
             ) from error
         holder = Holder.this_process()
         if parts:
@@ -132,7 +138,7 @@ def holder_of(file: Path) -> Holder | None:
             "cannot read {path}: {reason}",
             advice=_OWN_DIRECTORY,
             code="lock-not-read",
-            values={"path": file, "reason": error.strerror},
+            values={"path": file, "reason": system_reason(error)},
         ) from error
 
 
@@ -164,9 +170,9 @@ def _descriptor(file: Path, directory: int | None = None) -> int:
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
-            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
+            advice=Message("make room on the disk") if error.errno in NO_ROOM else _OWN_DIRECTORY,
             code="lock-not-opened",
-            values={"path": file, "reason": error.strerror},
+            values={"path": file, "reason": system_reason(error)},
         ) from error
 
 
@@ -249,10 +255,13 @@ def _noted(descriptor: int) -> Holder | None:
         return None
 
 
-def _described(holder: Holder | None) -> str:
+def _described(holder: Holder | None) -> Message:
     if holder is None:
-        return "it has just begun"
-    return str(holder) if holder.alive else f"{holder}; that one has ended, but something it started has not"
+        return Message("it has just begun")
+    if holder.alive:
+        return holder.message
+    text = Message("{holder}; that one has ended, but something it started has not")
+    return Message(text, values={"holder": holder.message})
 
 
 def _start_tick(pid: int) -> int | None:

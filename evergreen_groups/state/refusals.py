@@ -10,30 +10,31 @@ from textwrap import shorten
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
 
 from evergreen_groups.errors import EvergreenGroupsError, StateError, StateUnavailableError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import NO_ROOM
 
-ANEW = "move it away to begin a new one, or put a backup in its place"
+ANEW = Message("move it away to begin a new one, or put a backup in its place")
 _SQLITE_ADVICE = {
-    sqlite3.SQLITE_FULL: "make room on the disk",
-    sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
-    sqlite3.SQLITE_BUSY: "another process holds it: end that (fuser names it), or run again later",
-    sqlite3.SQLITE_LOCKED: "another process holds it: end that (fuser names it), or run again later",
-    sqlite3.SQLITE_READONLY: "allow this user to write it and in its directory",
-    sqlite3.SQLITE_CANTOPEN: "allow this user to write it and in its directory",
+    sqlite3.SQLITE_FULL: Message("make room on the disk"),
+    sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
+    sqlite3.SQLITE_BUSY: Message("another process holds it: end that (fuser names it), or run again later"),
+    sqlite3.SQLITE_LOCKED: Message("another process holds it: end that (fuser names it), or run again later"),
+    sqlite3.SQLITE_READONLY: Message("allow this user to write it and in its directory"),
+    sqlite3.SQLITE_CANTOPEN: Message("allow this user to write it and in its directory"),
 }
 _PRIMARY_CODE = 0xFF
 _POSTGRESQL_ADVICE = {
-    "08": "see whether PostgreSQL runs and can be reached from here",
-    "28": "look at the user, the password and the address in [state], and at the server's pg_hba.conf",
-    "3D": "make the database (createdb), or name another in [state]",
-    "42501": "let this user write there, or run `evergreen-groups state upgrade` as the owner",
-    "53": "make room, or allow more connections",
-    "57": "run again when PostgreSQL is up",
-    "57014": "run again; the server ends what takes longer than it allows",
-    "25006": "name the server that can be written to: this one only reads",
-    "40": "run again: others were writing the same",
-    "55P03": "another session holds it: end that (pg_stat_activity names it), or run again later",
-    "XX": "see PostgreSQL's log; where its data are damaged, put a backup in their place",
+    "08": Message("see whether PostgreSQL runs and can be reached from here"),
+    "28": Message("look at the user, the password and the address in [state], and at the server's pg_hba.conf"),
+    "3D": Message("make the database (createdb), or name another in [state]"),
+    "42501": Message("let this user write there, or run `evergreen-groups state upgrade` as the owner"),
+    "53": Message("make room, or allow more connections"),
+    "57": Message("run again when PostgreSQL is up"),
+    "57014": Message("run again; the server ends what takes longer than it allows"),
+    "25006": Message("name the server that can be written to: this one only reads"),
+    "40": Message("run again: others were writing the same"),
+    "55P03": Message("another session holds it: end that (pg_stat_activity names it), or run again later"),
+    "XX": Message("see PostgreSQL's log; where its data are damaged, put a backup in their place"),
 }
 _CODES_BY_TEXT = {
     "too many clients": "53",
@@ -53,7 +54,7 @@ _CODES_BY_TEXT = {
 _PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Codes, or what they begin with, of what may be over when the same is tried again."""
 _LONGEST = 300
-_LOOK = "see PostgreSQL's log; `evergreen-groups state check` looks everything through"
+_LOOK = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def broken(where: str) -> StateError:
 def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
     if isinstance(error, OSError):
         code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
-        return code, error.strerror or str(error), _SQLITE_ADVICE[code]
+        return code, system_reason(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         return code, str(error), _SQLITE_ADVICE.get(code, ANEW)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.message import Message
 from evergreen_groups.state.directory import REPORT_LOCK, gateway_key
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class State:
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
-        name = LeaseName("event", "events.lock", "is still working on an event", frozenset({event}))
+        name = LeaseName("event", "events.lock", Message("is still working on an event"), frozenset({event}))
         return lease(database, self.directory, name, timeout)
 
     def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
@@ -141,7 +142,7 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
     name = LeaseName(
         f"changes {gateway}",
         f"{gateway_key(gateway)}.lock",
-        "is changing one of these patrons or groups",
+        Message("is changing one of these patrons or groups"),
         frozenset(parts or {"none"}),
         _EVERYBODY,
     )
@@ -151,4 +152,4 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
 def _report() -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
-    return LeaseName("report", REPORT_LOCK, "is making the report")
+    return LeaseName("report", REPORT_LOCK, Message("is making the report"))

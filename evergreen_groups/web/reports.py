@@ -1,4 +1,8 @@
-"""The nightly report: the whole of it, the page of each library, and the index that leads to them."""
+"""The nightly reports: the whole of each, the page of each library, and the index that leads to them.
+
+``[report]`` has ``reports/latest``, and a report of ``[[reports]]`` the same below ``reports/named/NAME``, where no
+name of a report can be taken for a library's.
+"""
 
 from __future__ import annotations
 
@@ -40,43 +44,46 @@ _ADVICE = {
 
 
 @blueprint.get("/reports/latest")
-def latest_report() -> Response:
+@blueprint.get("/reports/named/<report>/latest")
+def latest_report(report: str | None = None) -> Response:
     """The page that the nightly run wrote last; of a report by library, where whoever asks is led to theirs."""
     running = service()
-    path = _where(running)
     with _admitted(running) as desk:
+        path = _where(running, report)
         units = OrgUnits.read(desk.client.gateway)
         everybody = may_view_everybody(desk.client.gateway, desk.caller, units.root.id)
     if path.is_dir():
-        return _to_their_page(path / LATEST, units.root if everybody else units.unit(desk.caller.library), units)
+        library = units.root if everybody else units.unit(desk.caller.library)
+        return _to_their_page(path / LATEST, library, units, report)
     if not everybody:
         raise ProblemError(
             403, "The report has patrons of every library: it takes VIEW_USER for all of them.", code="report-refused"
         )
     warning = None if "last" in request.args else _warning(running, path, "?last")
-    return warning or _file(path, PAGE)
+    return warning or _file(path, PAGE, report)
 
 
-def _to_their_page(directory: Path, library: OrgUnit, units: OrgUnits) -> Response:
+def _to_their_page(directory: Path, library: OrgUnit, units: OrgUnits, report: str | None) -> Response:
     """Lead on to a library's page, or to the index where the report has none: their links lead to their neighbours."""
     name = library_file_names([unit.shortname for unit in units])[library.shortname]
     is_there = (directory / f"{name}.{PAGE}").exists() or not (directory / INDEX).exists()
-    where = url_for(".report_of_library", name=name if is_there else INDEX)
+    where = url_for(".report_of_library", report=report, name=name if is_there else INDEX)
     return Response(status=303, headers={"Location": where})
 
 
 @blueprint.get("/reports/latest/<name>")
-def report_of_library(name: str) -> Response:
+@blueprint.get("/reports/named/<report>/latest/<name>")
+def report_of_library(name: str, report: str | None = None) -> Response:
     """A library's page of a report by library, by its short name; one of its files, by that file's name; or the index.
 
     They are for whoever may see that library's patrons. The groups are whole: members with another home library are
     named as they are in that library's mail. The index has sums alone, and is for all staff who are let in.
     """
     running = service()
-    directory = _where(running) / LATEST
     with _admitted(running) as desk:
+        directory = _where(running, report) / LATEST
         if name == INDEX:
-            return _file(directory / INDEX, PAGE)
+            return _file(directory / INDEX, PAGE, report)
         units = OrgUnits.read(desk.client.gateway)
         unit, format = _asked_for(name, units)
         allowed = has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER)
@@ -91,7 +98,7 @@ def report_of_library(name: str) -> Response:
     path = directory / f"{stem}.{output_format(format).ending}"
     # Whoever comes by a file's name comes from the report's own links, and knows.
     warning = None if name == path.name else _warning(running, path, path.name)
-    return warning or _file(path, format)
+    return warning or _file(path, format, report)
 
 
 @contextmanager
@@ -148,28 +155,39 @@ def _page(content: bytes) -> Response:
     return response
 
 
-def _file(path: Path, format: str) -> Response:
+def _file(path: Path, format: str, report: str | None) -> Response:
     if format == PAGE:
-        return _page(_read(path))
-    response = Response(_read(path), content_type=output_format(format).media_type)
+        return _page(_read(path, report))
+    response = Response(_read(path, report), content_type=output_format(format).media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
     return response
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, report: str | None) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise ProblemError(
-            404,
-            "There is no report yet, or it is elsewhere: see report in [serve].",
-            setting="serve.report",
-            code="no-report",
-        ) from None
+        raise _not_there(report) from None
     except OSError:
         raise ProblemError(
             503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
         ) from None
+
+
+def _not_there(report: str | None) -> ProblemError:
+    if report is None:
+        return ProblemError(
+            404,
+            "There is no report yet, or it is elsewhere: see report in [serve].",
+            setting="serve.report",
+            code="no-report",
+        )
+    return ProblemError(
+        404,
+        "There is no such report yet, or it is no page: see output in [[reports]].",
+        setting="reports.output",
+        code="no-named-report",
+    )
 
 
 def _warning(running: Service, path: Path, last: str) -> Response | None:
@@ -191,18 +209,30 @@ def _is_older(path: Path, moment: datetime) -> bool:
         return False
 
 
-def _where(running: Service) -> Path:
-    """The page, or the directory of a report by library: what is configured, or where the nightly unit writes it."""
+def _where(running: Service, report: str | None) -> Path:
+    """The page, or the directory of a report by library: what is configured, or where the nightly unit writes it.
+
+    Raises:
+        ProblemError: 404, no report of ``[[reports]]`` of that name has pages.
+    """
     settings = running.settings
-    path = settings.serve.report
-    if path is None and (settings.report.split == "library" or _writes_a_page(settings.report)):
-        path = settings.report.output
-    return path or running.state.directory / REPORTS
+    if report is None:
+        return settings.serve.report or _pages_of(settings.report) or running.state.directory / REPORTS
+    # Names differ in more than capitals: see named_reports.
+    named = (one.report for one in settings.reports if one.name.casefold() == report.casefold())
+    path = next(map(_pages_of, named), None)
+    if path is None:
+        raise _not_there(report)
+    return path
 
 
-def _writes_a_page(settings: ReportSettings) -> bool:
-    """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
-    return (format_of_file(settings.output) or settings.format) == PAGE
+def _pages_of(settings: ReportSettings) -> Path | None:
+    """The page that is written, or the directory of pages, None where the output is neither.
+
+    A page it is by its ending, or by the format where the ending is no format's.
+    """
+    is_page = (format_of_file(settings.output) or settings.format) == PAGE
+    return settings.output if settings.split == "library" or is_page else None
 
 
 def _policy_of(page: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cheroot.wsgi import Server as WSGIServer
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.web import plan_bodies
 from evergreen_groups.web.connection import LARGEST_HEADERS, Arrival, Connection
 from evergreen_groups.web.overload import Slots
@@ -130,7 +131,9 @@ class Server:
         preparing.start()
         preparing.join()
         if refusal := self._cheroot.refusal:
-            reason = getattr(refusal, "strerror", None) or "not a host's name"
+            reason = Message("not a host's name")
+            if isinstance(refusal, OSError) and refusal.strerror:
+                reason = system_reason(refusal)
             raise ConfigurationError(
                 "port {port} on {host} can't be used: {reason}",
                 advice="try another",

@@ -23,6 +23,7 @@ from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.language import current_language, set_language
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
 from evergreen_groups.state import find_cache_directory
@@ -165,6 +166,19 @@ class Service:
             ),
             adults=adult_rule(self.settings.audit),
         )
+
+    def write_times_of(self, gateway: Gateway) -> None:
+        """Write times as they are where the session's account works, unless the settings say how.
+
+        Raises:
+            ProblemError: the ILS doesn't answer, or not as it should.
+        """
+        if self.settings.language.timezone is None:
+            try:
+                timezone = self._reference.timezone(gateway)
+            except EvergreenGroupsError as error:
+                raise problems.of_reading(error) from error
+            set_language(self.settings.language.language(current_language().tag, timezone))
 
     def address_of(self, request: Request) -> Address | None:
         """Where a request comes from, as far as the proxies that are trusted report it."""

@@ -1,13 +1,59 @@
 """The audit's questions as they were measured at a real Evergreen, by the id of each exchange."""
 
 import json
+from collections.abc import Callable, Collection
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from support.recorded import params
+from support.recorded import gateway_of, params
 
-from evergreen_groups.audit.queries import BlockQuery
+from evergreen_groups.audit import BlockExplainer, PenaltyFate
+from evergreen_groups.audit.accidental_groups import AccidentalGroupSearch
+from evergreen_groups.audit.adults import GroupsOfAdults
+from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
+from evergreen_groups.audit.context import SearchContext
+from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import PATRON_FIELDS, AdultRule, GroupRange, GroupReader, GroupSearch, Query, read_accounts
+from evergreen_groups.ils import Access, OrgUnits
 from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.progress import silent
+from evergreen_groups.settings import PolicySettings
+
+FAMILIES = GroupRange(7000, 7099)
+TODAY = date(2026, 11, 26)
+LONG_AGO = datetime(2023, 11, 26, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def org_units() -> OrgUnits:
+    with gateway_of("contacts-021", "contacts-022") as gateway:
+        return OrgUnits.read(gateway)
+
+
+def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> SearchContext:
+    """What the searches of these tests work with; an account that doesn't see everybody sees these home libraries."""
+    every = frozenset(unit.id for unit in org_units)
+    access = Access(frozenset(homes) or every, (org_units.root,) if homes else ())
+    unused: Any = None
+    return SearchContext(
+        gateway=gateway,
+        org_units=org_units,
+        access=access,
+        reader=GroupReader(gateway, org_units, access),
+        penalty_kinds=unused,
+        limits=unused,
+        bounds=unused,
+        chosen=homes,
+        homes=homes,
+        now=datetime.now(UTC),
+        progress=silent,
+        adults=AdultRule(18, 1),
+        institutions={},
+        to_keep={},
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,3 +86,156 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     assert list(ours[0]["id"]) == list(listed["id"])
     [subquery], [recorded] = ours[0]["id"].values(), listed["id"].values()
     assert (subquery["select"], subquery["from"]) == (recorded["select"], recorded["from"])
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "query", "patrons"),
+    [("work-list-017", BlockQuery.not_over, [308, 314]), ("work-list-018", BlockQuery.by_staff, [305])],
+)
+def test_a_penalty_that_ends_later_is_in_force(
+    exchange_id: str, query: Callable[[BlockQuery], Query], patrons: list[int]
+) -> None:
+    """That of 314 ends in 2099; 311 had one that was archived."""
+    asked = query(BlockQuery(Limit(Decimal(10)), Limit(Decimal(10)), [1], [1], (4, 5, 6)))
+    with gateway_of(exchange_id) as gateway:
+        pages = gateway.pcrud.pages("au", asked, select=PATRON_FIELDS, page_size=4_000, concurrency=1, all_visible=True)
+        assert [row.id for page in pages for row in page] == patrons
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "most", "homes", "visible", "members"),
+    [
+        ("work-list-001", 1, (), (), [*range(301, 307), *range(307, 310), 310, 311]),
+        ("work-list-003", 1, (), (4, 8), [301, 302, 303, 304, 305, 307, 309, 311]),
+        ("work-list-005", 1, (5,), (), [307, 308, 309]),
+        ("work-list-007", 2, (), (), [304, 305, 306]),
+    ],
+)
+def test_groups_of_several_adults(
+    exchange_id: str, most: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
+) -> None:
+    """307 comes of age this year and is found; 308 and a child without a birth date are in that group as well."""
+    query = GroupsOfAdults(AdultRule(18, most), TODAY, homes, visible)
+    with gateway_of(exchange_id) as gateway:
+        found = GroupSearch(gateway, query)._search(FAMILIES, 60)
+    assert [row.id for row in found] == members
+
+
+def test_who_turns_out_to_be_an_adult() -> None:
+    with gateway_of("work-list-010") as gateway:
+        accounts = read_accounts(gateway, range(301, 317))
+    rule = AdultRule(18, 1)
+    assert [rule.is_adult(accounts[id], TODAY) for id in (301, 303, 305, 307, 309)] == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "unusual_size", "homes", "visible", "members"),
+    [
+        ("work-list-002", 10, (), (), [*range(304, 310), 314, 315]),
+        ("work-list-004", 10, (), (4, 8), [304, 305, 307, 309, 314, 315]),
+        ("work-list-006", 10, (5,), (), [307, 308, 309]),
+        ("work-list-008", 3, (), (), [*range(301, 310), 314, 315]),
+    ],
+)
+def test_groups_that_may_be_accidental(
+    exchange_id: str, unusual_size: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
+) -> None:
+    query = AccidentalGroups(unusual_size, LONG_AGO, homes, visible)
+    with gateway_of(exchange_id) as gateway:
+        found = GroupSearch(gateway, query)._search(FAMILIES, 60)
+    assert [row.id for row in found] == members
+
+
+def test_the_evidence_about_them(org_units: OrgUnits) -> None:
+    evidence = ("work-list-011", "work-list-012", "work-list-013", "work-list-014", "work-list-015", "work-list-016")
+    with gateway_of("work-list-002", *evidence) as gateway:
+        rows = GroupSearch(gateway, AccidentalGroups(10, LONG_AGO))._search(FAMILIES, 60)
+        found = AccidentalGroupSearch(context(gateway, org_units))._examine(rows)
+    by_number = {finding.group.number: finding for finding in found}
+    assert {number: [one.code for one in finding.reasons] for number, finding in by_number.items()} == {
+        7002: ["stranger"],
+        7003: ["lead-expired"],
+        7006: ["lead-deleted"],
+    }
+    split = by_number[7002].split
+    assert split is not None
+    assert (split.stay, split.leave) == ((304, 305), ((306,),))
+    confidence = by_number[7006].confidence
+    assert confidence is not None
+    assert [one.code for one in confidence.evidence] == ["lead-deleted", "surname-shared", "address-shared"]
+
+
+def test_a_deleted_lead(org_units: OrgUnits) -> None:
+    with gateway_of("work-list-009") as gateway:
+        assert AccidentalGroupSearch(context(gateway, org_units))._with_deleted_lead(range(7001, 7007)) == {7006}
+
+
+@pytest.mark.parametrize(
+    ("exchange_ids", "homes", "reasons"),
+    [
+        (
+            ("contacts-003", "contacts-004", "contacts-005", "contacts-006", "contacts-007"),
+            (),
+            [(307, "Vale, Ansel"), (312, "Birch, Dagny"), (312, "Wren, Jorun")],
+        ),
+        (
+            ("contacts-010", "contacts-011", "contacts-012", "contacts-013", "contacts-014"),
+            (4, 8),
+            [(307, "Vale, Ansel"), (312, "Birch, Dagny"), (312, None)],
+        ),
+    ],
+)
+def test_addresses_borrowed_across_groups(
+    org_units: OrgUnits, exchange_ids: tuple[str, ...], homes: tuple[int, ...], reasons: list[tuple[int, str | None]]
+) -> None:
+    """316 uses a row of somebody deleted, which nobody changes any more; Jorun Wren is hidden from the branch."""
+    with gateway_of(*exchange_ids) as gateway:
+        found = find_borrowed_addresses(context(gateway, org_units, homes))
+    assert [(finding.member.id, finding.reason and finding.reason.values.get("owner")) for finding in found] == reasons
+
+
+ANYWHERE = (
+    *("contacts-021", "contacts-022"),
+    *("explanation-004", "explanation-005", "explanation-006", "explanation-007", "explanation-008", "explanation-009"),
+    *("explanation-010", "explanation-011", "explanation-012", "explanation-013"),
+)
+"""What is asked about everybody, by an account that may see it everywhere."""
+
+
+def test_why_somebody_is_blocked_who_owes_more_than_the_threshold() -> None:
+    own = ("explanation-001", "explanation-002", "explanation-003", "explanation-003")
+    with gateway_of(*ANYWHERE, *own, "explanation-014", "explanation-015") as gateway:
+        found = BlockExplainer(gateway, PolicySettings()).of_user(302)
+    assert found.threshold is not None
+    assert (found.threshold.org_unit.shortname, found.threshold.profile) == ("CONS", "Users")
+    assert (found.threshold.amount, found.counted, found.reaches_threshold) == (
+        Decimal("10.00"),
+        Decimal("19.00"),
+        True,
+    )
+    assert found.fates == {801: PenaltyFate.STAYS}
+    assert found.complete
+
+
+def test_why_somebody_is_blocked_who_has_paid() -> None:
+    own = ("explanation-016", "explanation-017", "explanation-017", "explanation-018")
+    with gateway_of(*ANYWHERE, *own, "explanation-019", "explanation-020") as gateway:
+        found = BlockExplainer(gateway, PolicySettings()).of_user(308)
+    assert (found.counted, found.reaches_threshold, found.would_block) == (Decimal("-1.00"), False, False)
+    assert found.fates == {802: PenaltyFate.REMOVED}
+
+
+def test_why_somebody_is_not_blocked_as_a_branch_sees_it() -> None:
+    """The threshold stands above the branch, and what is owed at another one counts; no penalty is there yet."""
+    asked = (
+        *("explanation-021", "explanation-022", "explanation-023", "explanation-023", "explanation-024"),
+        *("explanation-025", "explanation-026", "explanation-027", "explanation-028", "explanation-029"),
+        *("explanation-030", "explanation-031", "explanation-032", "explanation-033", "explanation-034"),
+        *("explanation-035", "explanation-036", "explanation-037", "explanation-038"),
+    )
+    with gateway_of(*asked) as gateway:
+        found = BlockExplainer(gateway, PolicySettings()).of_user(304)
+    assert (found.counted, found.reaches_threshold, found.to_be_set) == (Decimal("11.00"), True, True)
+    assert found.bills is not None
+    assert [(one.library and one.library.shortname, one.counts) for one in found.bills] == [("BR3", True)]
+    assert found.complete

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +17,13 @@ from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, F
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError, NotFoundError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.render.audit import describe_confidence, describe_split, group_page
+from evergreen_groups.render import StaffClient
+from evergreen_groups.render.audit import HEADINGS, describe_confidence, describe_split, group_link, render_audit
 from evergreen_groups.sandbox import Sandbox
 
 SCHOOL, LEADERLESS, TWO_LEADS = 1016, 1007, 1006
-CRITERIA = AuditCriteria(institution_profiles=("institution",), desk_url="https://ils.example.org/")
+CRITERIA = AuditCriteria(institution_profiles=("institution",))
+CLIENT = StaffClient(url="https://ils.example.org")
 
 
 @pytest.fixture
@@ -40,8 +46,12 @@ def accidental(audit: Audit) -> list[int]:
     return [finding.group.number for finding in audit.groups_of_kind(FindingKind.ACCIDENTAL)]
 
 
+def for_review(audit: Audit) -> list[int]:
+    return [finding.group.number for finding in audit.groups_of_kind(FindingKind.FOR_REVIEW)]
+
+
 def found(audit: Audit, number: int) -> GroupFinding:
-    (finding,) = (one for one in audit.groups_of_kind(FindingKind.ACCIDENTAL) if one.group.number == number)
+    (finding,) = (one for one in audit.groups if one.group.number == number)
     return finding
 
 
@@ -52,7 +62,7 @@ def evidence(finding: GroupFinding) -> dict[str, int]:
 
 def test_the_surest_stand_first_and_each_says_why(staff: Gateway) -> None:
     audit = build_audit(staff, CRITERIA)
-    assert accidental(audit) == [SCHOOL, TWO_LEADS, LEADERLESS]
+    assert (accidental(audit), for_review(audit)) == ([SCHOOL], [TWO_LEADS, LEADERLESS])
     school = found(audit, SCHOOL)
     assert evidence(school) == {"strangers": 35, "institution": 25, "cloned": 15}
     assert school.confidence is not None
@@ -62,6 +72,46 @@ def test_the_surest_stand_first_and_each_says_why(staff: Gateway) -> None:
     low = found(audit, LEADERLESS).confidence
     assert low is not None
     assert (low.points, low.level) == (0, "low")
+
+
+def test_a_family_without_a_lead_is_for_review_until_nothing_is_shared(sandbox: Sandbox, staff: Gateway) -> None:
+    update(sandbox, 1030, family_name="Quux")
+    audit = build_audit(staff, CRITERIA)
+    assert (accidental(audit), for_review(audit)) == ([SCHOOL, LEADERLESS], [TWO_LEADS])
+    assert evidence(found(audit, LEADERLESS)) == {"nothing-shared": 25, "no-lead": 10}
+
+
+@pytest.mark.parametrize("number", [LEADERLESS, SCHOOL])
+def test_every_format_says_which_of_the_two_it_is_and_leads_to_the_same_page(staff: Gateway, number: int) -> None:
+    audit = build_audit(staff, CRITERIA)
+    audit = replace(audit, patrons=(), groups=(finding := found(audit, number),))
+    kind, page = finding.kind, group_link(finding, CLIENT)
+
+    def rendered(output_format: str, client: StaffClient | None = CLIENT) -> str:
+        stream = io.StringIO(newline="")
+        render_audit(audit, output_format, stream, client=client)
+        return stream.getvalue()
+
+    text = rendered("table")
+    assert f"\n{HEADINGS[kind]}: 1\n" in text
+    assert f"    {page}\n" in text
+    rows = list(csv.DictReader(io.StringIO(rendered("csv"))))
+    assert {(row["kind"], row["page"]) for row in rows} == {(kind.value, page)}
+    document = json.loads(rendered("json"))
+    assert {one["kind"]: one["count"] for one in document["kinds"] if one["count"]} == {kind.value: 1}
+    (group,) = document["groups"]
+    assert (group["kind"], group["page"]) == (kind.value, page)
+    html = rendered("html")
+    assert f'<h2 id="{kind.value}">{HEADINGS[kind]}' in html
+    assert f'<a href="{page.replace("&", "&amp;")}">{number}</a>' in html
+    for output_format in ("table", "csv", "json", "html"):
+        assert "https://ils.example.org" not in rendered(output_format, client=None)
+        assert in_tab(finding) in rendered(output_format, client=replace(CLIENT, groups_in_tab=True))
+
+
+def in_tab(finding: GroupFinding) -> str:
+    patron = finding.split.stay[0] if finding.split else finding.group.lead.id
+    return f"https://ils.example.org/eg/staff/circ/patron/{patron}/group"
 
 
 def test_without_profiles_of_institutions_there_is_no_such_evidence(staff: Gateway) -> None:
@@ -109,12 +159,11 @@ def test_a_split_and_the_page_where_it_is_done(staff: Gateway) -> None:
     assert (
         describe_split(school) == "Suggested split: stay: Pine Hill School, Office; Sandoval, Greta. Out: Petrov, Omar."
     )
-    assert group_page(audit, school) == "https://ils.example.org/evergreen-groups/patrons/1054/group?select=1056"
+    page = "https://ils.example.org/evergreen-groups/patrons/{}/group?client=eg{}"
+    assert group_link(school, CLIENT) == page.format(1054, "&select=1056")
     together = found(audit, LEADERLESS)
     assert (together.split, describe_split(together)) == (None, "")
-    assert group_page(audit, together) == "https://ils.example.org/evergreen-groups/patrons/1029/group"
-    unknown = build_audit(staff, AuditCriteria())
-    assert group_page(unknown, found(unknown, SCHOOL)) is None
+    assert group_link(together, CLIENT) == page.format(1029, "")
 
 
 def test_of_families_as_large_the_leads_stays(sandbox: Sandbox, staff: Gateway) -> None:
@@ -139,17 +188,31 @@ def test_what_is_kept_is_not_listed_again_until_its_members_change(
 ) -> None:
     client.keep_groups([SCHOOL, LEADERLESS])
     audit = client.audit(AuditCriteria())
-    assert (accidental(audit), audit.to_keep) == ([TWO_LEADS], (LEADERLESS, SCHOOL))
+    assert (accidental(audit), for_review(audit)) == ([], [TWO_LEADS])
+    assert audit.to_keep == (LEADERLESS, SCHOOL)
     update(sandbox, 1056, usrgroup=4711)
     update(sandbox, 1055, home_ou=21)
     audit = client.audit(AuditCriteria())
-    assert accidental(audit) == [TWO_LEADS]  # the school's share an address
+    assert (accidental(audit), for_review(audit)) == ([], [TWO_LEADS])  # the school's share an address
     update(sandbox, 1055, mailing_address=None, billing_address=None)
     audit = client.audit(AuditCriteria())
-    assert (accidental(audit), audit.to_keep) == ([SCHOOL, TWO_LEADS], (LEADERLESS,))
+    assert (accidental(audit), for_review(audit)) == ([SCHOOL], [TWO_LEADS])
+    assert audit.to_keep == (LEADERLESS,)
     # It is forgotten for good: who comes back isn't taken for decided.
     update(sandbox, 1056, usrgroup=SCHOOL)
     assert SCHOOL in accidental(client.audit(AuditCriteria()))
+
+
+def test_what_is_kept_for_a_family_is_forgotten_as_well_when_its_members_change(
+    sandbox: Sandbox, client: Client
+) -> None:
+    client.keep_groups([LEADERLESS, TWO_LEADS])
+    audit = client.audit(AuditCriteria())
+    assert (for_review(audit), audit.to_keep) == ([], (TWO_LEADS, LEADERLESS))
+    update(sandbox, 1003, usrgroup=LEADERLESS)
+    assert TWO_LEADS not in for_review(audit := client.audit(AuditCriteria()))
+    assert audit.to_keep == (TWO_LEADS,)
+    assert client.audit(AuditCriteria()).to_keep == (TWO_LEADS,)
 
 
 def test_listing_again(client: Client) -> None:
@@ -218,7 +281,6 @@ def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> Non
 
     from evergreen_groups.formats import AUDIT_FORMATS
     from evergreen_groups.groups import AdultRule
-    from evergreen_groups.render.audit import render_audit
 
     for patron in (1019, 1020, 1021):
         update(sandbox, patron, dob="1971-07-13")

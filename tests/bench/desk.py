@@ -219,7 +219,7 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
 
 
 def cost_with_hidden(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print what plans cost a clerk from whom nobody is hidden, members of one group, or of both that they are about."""
+    """Print what plans cost a clerk from whom nobody is hidden, or members of one of their groups, or of both."""
     staff, clerk = (bearer(session(gateway, username=account)) for account in (ACCOUNT, ORDINARY_ACCOUNT))
 
     def ask(path: str, body: object, headers: dict[str, str], key: str = "") -> dict[str, Any]:

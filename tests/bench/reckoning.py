@@ -7,8 +7,9 @@
 
 Each population has a seed, from 1 on. ``--seed`` looks at one of them; ``--minimise`` leaves out of it what doesn't
 matter for the difference, and ``--dump`` writes it down, as a data set that ``evergreen-groups sandbox`` serves.
-``--patrons`` and ``--dataset`` look at the report over one large population, or over a data set of the sandbox's, each
-with several choices of groups.
+``--patrons`` and ``--dataset`` look at one large population, whose people get addresses and birth dates, or at a data
+set of the sandbox's: at the report with several choices of groups, the audit with all that it looks for, and the
+explanations of ``--explanations`` patrons.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ from typing import Any
 # In place of this directory, where this file has the room's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from reckoning.large import (  # noqa: E402
+    audit_differences,
+    content_of,
+    explanation_differences,
+    report_differences,
+    settle,
+)
 from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
-from reckoning.product import JOBS, Product, content_of, product, report_differences  # noqa: E402
+from reckoning.product import JOBS, Product, product  # noqa: E402
 
 from evergreen_groups.gateway import Credentials, Gateway  # noqa: E402
 from evergreen_groups.sandbox import Sandbox  # noqa: E402
@@ -48,12 +56,13 @@ def main() -> int:
     )
     parser.add_argument("--minimise", action="store_true", help="with --seed: leave out what doesn't matter")
     parser.add_argument("--dump", type=Path, help="with --seed: write the population to this file")
-    parser.add_argument("--patrons", type=int, help="the report over a population of so many")
-    parser.add_argument("--dataset", type=Path, help="the report over this data set")
+    parser.add_argument("--patrons", type=int, help="report, audit, explanations over a population of so many")
+    parser.add_argument("--explanations", type=int, default=400, help="with --patrons, --dataset: of so many patrons")
+    parser.add_argument("--dataset", type=Path, help="report, audit, explanations over this data set")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     if given.patrons or given.dataset:
-        return _large(given.patrons or 0, given.dataset)
+        return _large(given.patrons or 0, given.dataset, given.explanations)
     with tempfile.TemporaryDirectory() as directory, product(Path(directory)) as subject:
         if given.seed:
             return max(_one(subject, seed, given) for seed in given.seed)
@@ -126,10 +135,11 @@ CHOICES: tuple[dict[str, Any], ...] = (
 )
 
 
-def _large(patrons: int, dataset: Path | None) -> int:
-    """Hold the report over one large data set against the reckoning, once for each choice."""
+def _large(patrons: int, dataset: Path | None, explanations: int) -> int:
+    """Hold report, audit and explanations over one large data set against the reckoning, the report by each choice."""
     status = 0
     with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
+        settle(sandbox)
         username, password = sandbox.report_account
         content = content_of(sandbox, username, dataset)
         with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:
@@ -138,6 +148,13 @@ def _large(patrons: int, dataset: Path | None) -> int:
                 found, count = report_differences(gateway, content)
                 print(f"{choice}: {count} groups, {len(found)} differences", *found[:5], sep="\n  ")
                 status |= bool(found)
+            found, counts = audit_differences(gateway, content)
+            counted = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            print(f"audit: {counted}: {len(found)} differences", *(text[:500] for text in found[:5]), sep="\n  ")
+            status |= bool(found)
+            found, count = explanation_differences(gateway, content, explanations)
+            print(f"explanations: {count} patrons, {len(found)} differences", *found[:5], sep="\n  ")
+            status |= bool(found)
     return status
 
 

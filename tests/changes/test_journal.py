@@ -17,11 +17,19 @@ from support.states import FILE_FIRST, journal_in, state_on
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, clock
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
-from evergreen_groups.changes.step_reason import TAKEN_OVER, StepReason
+from evergreen_groups.changes.step_reason import (
+    CHANGED_BY_ANOTHER,
+    NO_REASON,
+    TAKEN_OVER,
+    StepReason,
+    no_clear_answer,
+)
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.render import write_entries
+from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.message import Message
+from evergreen_groups.render import describe_reason, write_entries
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, schema
 
@@ -136,6 +144,29 @@ def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
     found = the_step(journal, 1)
     assert (found.state, found.value, found.reason, found.sending) == (StepState.DONE, 2, "", None)
     assert journal.open_steps(HERE) == []
+
+
+def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal: Journal) -> None:
+    step = begin(journal)
+    reasons = [
+        StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7),
+        no_clear_answer(NOON),
+        CHANGED_BY_ANOTHER.followed_by(Message("tried {count} times"), count=3),
+        StepReason("what an {odd} server says", "ils-refused", event="{x}"),
+        StepReason("as release 0.1 wrote it"),
+        NO_REASON,
+    ]
+    for reason in reasons:
+        journal.record(step, StepState.FAILED, reason=reason)
+        found = the_step(journal, 1).reason
+        assert (found, found.code, found.values) == (reason, reason.code, reason.values)
+        assert found.messages == reason.messages
+        with use_language(Language(PSEUDO)):
+            assert describe_reason(found) == describe_reason(reason)
+    with use_language(Language(PSEUDO)):
+        said = describe_reason(no_clear_answer(NOON))
+    assert "answer" not in said
+    assert "; " in said
 
 
 def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:

@@ -15,9 +15,11 @@ from support.states import state_in
 from evergreen_groups.changes import JournalStep, StepState, clock
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.changes.step_reason import NO_TIME
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
     BusyError,
+    CutOffError,
     DataError,
     EventError,
     GatewayError,
@@ -241,6 +243,8 @@ def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Cl
     assert refusal(mover.gateway, nowhere) == "the account lacks UPDATE_USER"
     assert refusal(mover.gateway, EventError("no", textcode="ODD", **CALL)) == "ODD"
     assert refusal(mover.gateway, ServerError("no", status=500, **CALL)) == "the method failed on the server"
+    assert refusal(mover.gateway, CutOffError("no", **CALL)) == "the ILS could not be reached"
+    assert refusal(mover.gateway, TimedOutError("no", **CALL)) == NO_TIME
     assert refusal(mover.gateway, DataError("what came is odd")) == "what came is odd"
 
 

@@ -116,7 +116,7 @@ def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "Not listed again as long as the members are the same: group 1006, group 1016." in done.stderr
     assert (
-        "Not listed, for they are to be kept as they are: groups 1006, 1016. List them again: audit --list-again."
+        "Not listed, for they are to be kept as they are: groups 1006 and 1016. List them again: audit --list-again."
         in run("audit").stdout
     )
     document = json.loads(run("audit", "--format", "json").stdout)
@@ -137,7 +137,7 @@ def test_what_nobody_is_in_is_not_kept(run: Command) -> None:
 
 
 def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
-    address = f"{sandbox.url}/evergreen-groups/patrons/1054/group?select=1056"
+    address = f"{sandbox.url}/evergreen-groups/patrons/1054/group?client=eg&select=1056"
     table = run("audit").stdout
     assert "Confidence high, 50 of 100: adults who share nothing with another adult: 1 +35" in table
     assert "Suggested split: stay: Pine Hill School, Office; Sandoval, Greta. Out: Petrov, Omar." in table
@@ -187,7 +187,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert done.returncode == 0
     assert "4 of 4 findings resolved." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
-    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 3, 0, 1]
+    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
     journal = run("journal", "1").stdout
     assert re.search(r"recalculate, 4 of 4 changes done", journal)
@@ -236,3 +236,17 @@ def test_the_ils_own_thresholds_from_the_configuration(run: Command, tmp_path: P
     assert [kind["count"] for kind in document["kinds"][:2]] == [3, 1]
     assert "ILS: threshold of" in document["people"][0]["reason"]
     assert "as configured for each" in run("--config", str(configuration), "audit").stdout
+
+
+def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: Command, tmp_path: Path) -> None:
+    run.config.write_text('[language]\ndefault = "ar-XB"\n')
+    run.environ["LC_ALL"] = "en_US.UTF-8"
+    assert run("audit").stdout.startswith("Audit of blocks and groups, ")
+    assert '<html lang="ar-XB" dir="rtl"' in run("audit", "--format", "html").stdout
+    page, explanation = tmp_path / "audit.html", tmp_path / "explanation.txt"
+    run("audit", "--output", str(page))
+    assert '<html lang="ar-XB" dir="rtl"' in page.read_text()
+    run("audit", "--explain", "20000000001030", "--format", "table", "--output", str(explanation))
+    assert "What the rule says" not in explanation.read_text()
+    assert "What the rule says" in run("audit", "--explain", "20000000001030").stdout
+    assert '"title": "Groups that look accidental"' in run("audit", "--format", "json").stdout

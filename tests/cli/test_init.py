@@ -209,7 +209,7 @@ def test_where_evergreen_blocks_otherwise_is_said_at_the_limit(
     assert done.returncode == exit_status.DONE
     said = "warning: Thresholds: Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01"
     assert said in done.stderr
-    assert "set the threshold of Everyone at LAKELAND to 5.01" in done.stderr
+    assert "set the threshold of Everyone at LAKELAND to $5.01" in done.stderr
     assert load.load(file, {}).policy.limit == Decimal("5.00")
 
 

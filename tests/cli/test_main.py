@@ -22,6 +22,7 @@ from support.repository import REPOSITORY
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation
 from evergreen_groups.cli.application import COMMANDS
+from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.cli.reference import reference
 from evergreen_groups.sandbox import Sandbox
 
@@ -240,7 +241,7 @@ def test_show(run: Command) -> None:
     done = run("show", "20000000001013")
     assert done.returncode == 0
     assert "Group 1003: 3 members" in done.stdout
-    assert "Group fines: 33.50, for information only." in done.stdout
+    assert "Group fines: $33.50, for information only." in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     by_user = json.loads(run("show", "--user", "1013", "--format", "json").stdout)
     by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)
@@ -270,7 +271,7 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     words = ("move", "20000000001052", "--to", "20000000001007")
     dry = run(*words, "--dry-run")
     assert "from group 1015 to group 1002" in dry.stdout
-    assert "group 1002: 5 members owing 25.00, then 6 members owing 25.35" in dry.stdout
+    assert "group 1002: 5 members owing $25.00, then 6 members owing $25.35" in dry.stdout
     refused = run(*words, answer="n\n")
     assert "Nothing was changed." in refused.stdout
     assert group_of(run, 1052) == 1015
@@ -363,6 +364,14 @@ def test_lines_that_contradict_each_other(run: Command, batch: Callable[[str], s
     done = run("batch", batch(BATCH + lines), "--yes")
     assert done.returncode == exit_status.FAILED
     assert says in done.stderr
+
+
+def test_how_to_connect_to_a_sandbox() -> None:
+    with Sandbox() as sandbox:
+        text = how_to_connect(sandbox)
+        assert sandbox.url in text
+        assert all(account.login in text and account.password in text for account in sandbox.accounts.values())
+        assert all(barcode in text for barcode in sandbox.barcodes)
 
 
 def test_the_sandbox_says_how_to_connect(tmp_path: Path) -> None:

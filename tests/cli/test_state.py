@@ -85,7 +85,7 @@ def test_the_sql_can_be_read_before(command: Command, tmp_path: Path) -> None:
 
 def test_forget(command: Command) -> None:
     told(command, "-q", "remove", "20000000001052", "--yes")
-    assert told(command, "state", "forget", "1052") == "Removed: 1 steps of changes, 0 events, from 0 listed groups.\n"
+    assert told(command, "state", "forget", "1052") == "Removed: 1 step of changes, 0 events, from 0 listed groups.\n"
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")
     assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE

@@ -288,7 +288,7 @@ def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) 
     words = " ".join(shown.split())
     assert "Adaeze: over the limit, not yet blocked in Evergreen." in words
     assert (
-        "blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 2026-10-01."
+        "blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 1 Oct 2026."
         in words
     )
     assert "blocked in Evergreen for something else: STAFF_CHR at HARBOR, by staff." in words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -92,6 +93,25 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     assert sum(line.amount for line in sheet.kinds) == sheet.owed
     assert sheet.next_due == date(2039, 1, 15)
     assert sheet.at <= datetime.now(UTC)
+
+
+def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, client: Client) -> None:
+    lend(sandbox, MINH, "2039-02-01", copy=9001)
+    lend(sandbox, MINH, "2039-02-01", copy=9002)
+    lend(sandbox, MINH, "2026-05-01", copy=9005, state="LOST")
+    lend(sandbox, MINH, "2038-03-01", copy=9006, state="CLAIMSRETURNED")
+    found = statement(client, HUONG, StatementSettings())
+    titles = {9001: "The Hobbit", 9002: "The Hobbit", 9005: "Matilda", 9006: "Heidi"}
+    *others, minh = found.members
+    late = {item.copy: "Momo" for item in minh.items.out if item.copy not in titles}
+    found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
+    sheet = pages.statement_page(found, StatementSettings())
+    assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
+        "Matilda: due on 1 May 2026, counts as lost.",
+        "Momo: was due on 20 September 2026. Please bring it back.",
+        "Heidi: said to have come back.",
+        "The Hobbit: 2 copies, due on 1 February 2039.",
+    ]
 
 
 def test_what_is_lost_or_said_to_have_come_back_is_not_due_next(sandbox: Sandbox, client: Client) -> None:

@@ -23,7 +23,7 @@ from support.report_samples import sample_report
 from support.state_files import write_last_run
 
 from evergreen_groups import exit_status
-from evergreen_groups.doctor import Subject, Verdict, run, service
+from evergreen_groups.doctor import Finding, Subject, Verdict, run, service
 from evergreen_groups.doctor.finding import FindingMaker
 from evergreen_groups.doctor.requirements import NO_TOKEN
 from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
@@ -95,7 +95,7 @@ def test_what_the_report_cannot_say_is_warned_of(installation: Installation, san
 
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER_TRANSACTIONS'")
-    assert found() == "nowhere: the report can't know what is owed for, and where"
+    assert found() == "nowhere; the report needs it to know what is owed for, and where"
     installation.more = '[report]\ndetails = "sums"\n'
     installation.write()
     assert found().startswith("nowhere; only needed to")
@@ -211,6 +211,83 @@ def test_spreadsheets_without_what_writes_them(
     assert "pip install" in failure.advice
 
 
+def found_of_reports(installation: Installation, *tables: str) -> list[Finding]:
+    installation.more = "".join(f'[[reports]]\nname = "r{n}"\n{table}\n' for n, table in enumerate(tables))
+    installation.write()
+    return [one for one in installation.examined(["configuration", "output"]).findings if one.check != "configuration"]
+
+
+def test_the_reports_of_the_night_are_written_where_they_can_be(installation: Installation) -> None:
+    place = installation.directory
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    to_nobody = 'recipients = {"*" = ["a@library.example"]}'
+    main, *others = found_of_reports(
+        installation,
+        f'output = "{place}/a.html"',
+        to_nobody,
+        f'output = "{place}/nowhere/b.html"',
+        f'output = "{installation.state}"',
+        f'output = "{installation.password}"\nsplit = "library"',
+        f'output = "{place}/open/c.json"',
+        f'output = "{place}/a.html"',
+        f'output = "{place}/d.today"',
+        f'output = "{place}/e.today"\nformat = "csv"',
+        f'output = "{place}/f"\nsplit = "library"\nformats = ["html"]',
+    )
+    assert (main.check, main.found) == ("output", "standard output")
+    assert [(one.check, one.title) for one in others] == [(f"output.r{n}", f"Report r{n}") for n in range(10)]
+    assert [one.code for one in others] == [
+        "well",
+        "well",
+        "output-directory-missing",
+        "output-of-another-kind",
+        "output-of-another-kind",
+        "output-replaceable",
+        "output-shared",
+        "output-ending-unknown",
+        "well",
+        "well",
+    ]
+    assert others[6].found == f"{place}/a.html is written by r0 as well"
+    failed = [one for one in others if one.verdict is FAILED]
+    assert {one.setting for one in failed} == {"reports.output"}
+    assert all("[[reports]]" in one.advice for one in failed)
+
+
+def test_spreadsheets_of_the_night_without_what_writes_them(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    table = f'output = "{installation.directory}/x"\nsplit = "library"\nformats = ["html", "xlsx"]'
+    _main, one = found_of_reports(installation, table)
+    assert (one.check, one.code) == ("output.r0", "format-package-missing")
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ('orgs = ["nowhere"]', "no-such-org-unit"),
+        ('recipients = {"nowhere" = ["a@library.example"]}', "no-such-org-unit"),
+        ('profiles = ["nobody"]', "no-such-profile"),
+        ('orgs = ["HARBOR"]\nprofiles = ["child"]\nrecipients = {"*" = ["a@library.example"]}', "well"),
+    ],
+)
+def test_what_the_reports_of_the_night_name_is_there(installation: Installation, setting: str, code: str) -> None:
+    installation.more = f'[[reports]]\nname = "old"\noutput = "{installation.directory}/a.html"\n{setting}\n'
+    (found,) = [one for one in installation.examined().findings if one.check == "names"]
+    assert found.code == code, said(found)
+
+
+def test_reports_with_recipients_need_a_mail_server(installation: Installation) -> None:
+    installation.more = '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
+    (found,) = [one for one in installation.examined(["configuration", "mail"]).findings if one.check == "mail"]
+    assert (found.code, found.found) == (
+        "reports-without-mail-server",
+        "none set, and reports have recipients: old",
+    )
+
+
 def test_no_configuration_at_all(tmp_path: Path) -> None:
     with Subject(None, {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path)}) as subject:
         diagnosis = run(subject)
@@ -267,7 +344,7 @@ def test_what_is_kept_is_said(installation: Installation) -> None:
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         (found,) = [finding.found for finding in installation.examined().findings if finding.check == "databases"]
-    assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, 1 of history since \d{4}-\d\d-\d\d", found)
+    assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, runs of the report: 1, since \d{4}-\d\d-\d\d", found)
 
 
 def test_before_the_first_run_of_this_release(installation: Installation) -> None:

@@ -71,8 +71,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "bundle", "verdict", "cause", "advice"),
     [
-        ("long", "ca.pem", OK, "59 days", ""),
-        ("short", "ca.pem", WARNING, "in 2 days", "renew it"),
+        ("long", "ca.pem", OK, "days left: 59", ""),
+        ("short", "ca.pem", WARNING, "days left: 2", "renew it"),
         ("over", "ca.pem", FAILED, "has expired", "renew it"),
         ("early", "ca.pem", FAILED, "is not valid yet", "this machine's clock"),
         ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
@@ -149,9 +149,14 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
             )
             Outbox(state.database).add([mail])
         waiting = found(SECRET)
+        house.more = MAIL.format(port=port, bundle=mail_certificates / "right.pem").replace("recipients", "# ")
+        house.more += '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
+        house.write()
+        of_another_report = found("wrong")
     assert (right.verdict, right.found) == (OK, "localhost can be reached and takes the login")
     assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
-    assert (waiting.verdict, "1 of earlier runs are waiting" in waiting.found) == (WARNING, True)
+    assert (waiting.verdict, "some of earlier runs that wait: 1" in waiting.found) == (WARNING, True)
+    assert "refused the login (535)" in of_another_report.found
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))
 

@@ -10,6 +10,7 @@ from support.installation import Installation
 
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.doctor.thresholds import MOST
+from evergreen_groups.language import gettext
 from evergreen_groups.sandbox import Sandbox
 
 ROOT, NORTH, HARBOR, CHILD = 1, 2, 11, 12
@@ -48,8 +49,8 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-at-limit",
             "Evergreen blocks from $5.00 on, and the rule is more than $5.00: whoever owes $5.00 is blocked in "
-            "Evergreen and not over the limit (all 7 profiles at all 8 org units)",
-            "set the threshold of Everyone at LAKELAND to 5.01 in Evergreen (Group Penalty Thresholds), or "
+            "Evergreen and not over the limit (all 7 profiles; all 8 org units)",
+            "set the threshold of Everyone at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
             'comparison = "reaches" in [policy]',
         ),
         (
@@ -57,23 +58,23 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-later",
             "Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01 is over the limit "
-            "and not blocked in Evergreen (all 7 profiles at all 8 org units)",
-            "to 5.01",
+            "and not blocked in Evergreen (all 7 profiles; all 8 org units)",
+            "to $5.01",
         ),
         (
             "2.50",
             '[policy]\ncomparison = "reaches"\n',
             "blocks-earlier",
             "Evergreen blocks from $2.50 on, and the rule is $5.00 or more: whoever owes $2.50 is blocked in Evergreen "
-            "and not over the limit (all 7 profiles at all 8 org units)",
-            "to 5.00",
+            "and not over the limit (all 7 profiles; all 8 org units)",
+            "to $5.00",
         ),
         (
             "1250.00",
             '[policy]\nlimit = "none"\n',
             "no-limit",
             "Evergreen blocks from $1,250.00 on, and the rule has no limit: whoever owes $1,250.00 is blocked in "
-            "Evergreen and not over the limit (all 7 profiles at all 8 org units)",
+            "Evergreen and not over the limit (all 7 profiles; all 8 org units)",
             "remove the threshold of Everyone at LAKELAND",
         ),
     ],
@@ -83,8 +84,8 @@ def test_one_sentence_with_an_amount_and_the_threshold_to_set(
 ) -> None:
     threshold(sandbox, amount)
     (found,) = look(more)
-    assert (found.verdict, found.code, found.found) == (Verdict.WARNING, code, sentence)
-    assert advice in found.advice
+    assert (found.verdict, found.code, gettext(found.found)) == (Verdict.WARNING, code, sentence)
+    assert advice in gettext(found.advice)
     assert found.values["profile_count"] == 7
     assert found.values["library_count"] == 8
 
@@ -93,24 +94,24 @@ def test_no_threshold_and_a_penalty_of_a_librarys_own(sandbox: Sandbox, look: Lo
     sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": HARBOR, "value": "20"})
     (found,) = look()
     assert found.code == "no-threshold"
-    assert "Evergreen has no threshold for ALERT_NOTE" in found.found
-    assert "whoever owes $5.01 is over the limit and never blocked in Evergreen" in found.found
-    assert "(all 7 profiles at 1 of 8 org units: HARBOR)" in found.found
-    assert found.advice.startswith("add a threshold of 5.01 for ALERT_NOTE")
+    assert "Evergreen has no threshold for ALERT_NOTE" in gettext(found.found)
+    assert "whoever owes $5.01 is over the limit and never blocked in Evergreen" in gettext(found.found)
+    assert "(all 7 profiles; 1 of 8 org units: HARBOR)" in gettext(found.found)
+    assert gettext(found.advice).startswith("add a threshold of $5.01 for ALERT_NOTE")
     sandbox._store.insert("pgpt", {"org_unit": ROOT, "grp": 1, "penalty": 20, "threshold": "5.01"})
     (found,) = look()
     assert found.code == "penalty-blocks-nothing"
-    assert "Evergreen sets ALERT_NOTE for fines, which blocks nothing" in found.found
-    assert OVERRIDE in found.advice
+    assert "Evergreen sets ALERT_NOTE for fines, which blocks nothing" in gettext(found.found)
+    assert OVERRIDE in gettext(found.advice)
 
 
 def test_bills_that_a_threshold_of_some_libraries_does_not_count(sandbox: Sandbox, look: Look) -> None:
     sandbox._store.insert("pgpt", {"org_unit": NORTH, "grp": 1, "penalty": 1, "threshold": "5.01"})
     (found,) = look()
     assert found.code == "counts-fewer-bills"
-    assert "whoever owes $5.01 at " in found.found
-    assert "with a home library at or below NORTH, is over the limit and not blocked" in found.found
-    assert "at LAKELAND" in found.advice
+    assert "whoever owes $5.01 at " in gettext(found.found)
+    assert "with a home library at or below NORTH, is over the limit and not blocked" in gettext(found.found)
+    assert "at LAKELAND" in gettext(found.advice)
 
 
 def test_many_differences_are_not_a_list_of_hundreds(sandbox: Sandbox, look: Look) -> None:
@@ -136,9 +137,9 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     threshold(sandbox, "10.00")
     (found,) = look(account="north_manager")
     assert (found.code, found.values["library_count"]) == ("blocks-later", 3)
-    assert "at all 3 org units" in found.found
+    assert "; all 3 org units" in gettext(found.found)
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
     (found,) = look(account="north_manager")
     assert (found.verdict, found.code) == (Verdict.OK, "thresholds-not-visible")
-    assert "VIEW_GROUP_PENALTY_THRESHOLD" in found.found
+    assert "VIEW_GROUP_PENALTY_THRESHOLD" in gettext(found.found)

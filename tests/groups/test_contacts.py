@@ -38,6 +38,33 @@ def test_as_a_real_evergreen_has_them() -> None:
     assert not any(contacts.borrows for contacts in found.values())
 
 
+def test_address_rows_of_others_as_a_real_evergreen_has_them() -> None:
+    with recorded_gateway_of("contacts-001", "contacts-002") as gateway:
+        found = contacts_of(gateway, *range(301, 317))
+    assert {id: set(theirs.lenders) for id, theirs in found.items() if theirs.lenders} == {
+        302: {301},
+        303: {301},
+        305: {304},
+        307: {301},
+        311: {310},
+        312: {304, 310},
+        315: {314},
+        316: {313},
+    }
+    assert not any(theirs.hidden_lender for theirs in found.values())
+    assert found[302].phones == {"5550107302", "5550107301"}
+    assert found[305].emails == {"edda@example.org"}
+    assert found[303].addresses == {("3lanternrow", "45501")}
+
+
+def test_a_row_of_somebody_hidden_is_missing_at_a_real_evergreen() -> None:
+    with recorded_gateway_of("contacts-008", "contacts-009") as gateway:
+        found = contacts_of(gateway, *range(301, 317))
+    assert not {306, 308, 310} & set(found)
+    assert [id for id, theirs in found.items() if theirs.hidden_lender] == [311, 312]
+    assert found[312].lenders == {304}
+
+
 @pytest.mark.parametrize(
     ("older", "exchange_id"), [("3.12/family-005", "family-005"), ("3.12/family-006", "family-006")]
 )

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import GroupViewer, MembershipReader, read_balances, read_member_ids, visible_in
+from evergreen_groups.groups import (
+    GroupSearch,
+    GroupViewer,
+    MembershipReader,
+    PatronState,
+    read_balances,
+    read_member_ids,
+    read_surroundings,
+    visible_in,
+)
 from evergreen_groups.groups.group_question import GroupQuestion
 from evergreen_groups.groups.member_check import members_conditions, part_by_group
 from evergreen_groups.groups.queries import GroupRange, HighFines
@@ -36,13 +45,13 @@ def test_members_of_several_groups_in_one_list():
 
 def test_balances_of_several_groups_in_one_list():
     """Hidden members are among them: 14 of the one group, 21 of the other."""
-    with gateway_of("desk-006") as gateway:
+    with gateway_of("desk-007") as gateway:
         balances = read_balances(gateway, 244, 245)
     assert balances.keys() == {14, 21, *range(244, 252)}
     assert sum(balances.values()) == Decimal("29.75")
 
 
-@pytest.mark.parametrize(("exchange_id", "class_id", "rows"), [("desk-007", "au", 244), ("desk-008", "aou", 1)])
+@pytest.mark.parametrize(("exchange_id", "class_id", "rows"), [("desk-008", "au", 244), ("desk-009", "aou", 1)])
 def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, rows):
     """Six rows for three members of two groups."""
     asked = (class_id, list(range(rows, rows + 6)))
@@ -88,6 +97,33 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
         }
     else:
         assert counted is None
+
+
+def test_members_with_the_state_of_their_accounts():
+    """Read together: whoever is in a group that owes enough, whether juvenile, barred or expired."""
+    states: dict[int, PatronState] = {}
+    with gateway_of("details-001") as gateway:
+        rows = GroupSearch(gateway, HighFines(Decimal("5.00")), states=states)._search(GroupRange(7000, 7099), 60)
+    assert [(row.id, row.group) for row in rows] == [(id, 7001 + (id > 303)) for id in range(301, 307)]
+    assert states[303] == PatronState(juvenile=True, barred=False, expired=False)
+    assert set(states) == {row.id for row in rows}
+
+
+def test_the_surroundings_of_two_who_are_to_be_moved():
+    """With their cards, in one answer: the one is named by hers."""
+    exchanges = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
+    with gateway_of(*exchanges) as gateway:
+        found = read_surroundings(
+            gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
+        )
+    members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}
+    assert members == {244: [244, 245, 246, 247, 248, 249], 245: [250, 251], 246: [252]}
+    assert {reference: card.member.id for reference, card in found.cards.items()} == {246: 246, "29990000000007": 250}
+    assert [member.barcode for member in found.membership.members.values()] == [
+        f"299900000000{n:02}" for n in range(1, 10)
+    ]
+    assert str(found.membership.own_fines[250]) == "12.50"
+    assert found.contacts[250].addresses == found.contacts[251].addresses != found.contacts[246].addresses
 
 
 @pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])

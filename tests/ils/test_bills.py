@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from support.gateway_server import TOKEN, Server, connect, http, raw, results
-from support.recorded import gateway_of, payload
+from support.recorded import gateway_of, idl_bytes, idl_of, payload
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway, Idl, RetryPolicy
+from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import (
     Bill,
     BillKind,
@@ -23,10 +23,8 @@ from evergreen_groups.ils import (
     read_bills_that_add_up,
     read_own_fines,
 )
-from evergreen_groups.sandbox.http.idl_file import fm_idl
 
-# With the view of open transactions, which the recorded one doesn't have.
-IDL = Idl.parse(fm_idl())
+IDL = idl_of()
 
 OVERDUE, PROCESSING = (
     BillKind("circulation", "Overdue Materials"),
@@ -60,7 +58,7 @@ def answering(rows: list[dict[str, Any]]) -> Iterator[Gateway]:
 
     def answer(line: Any, request: Any) -> None:
         if request.method == "GET":
-            raw(http(fm_idl()))(line, request)
+            raw(http(idl_bytes()))(line, request)
         elif request.osrf_method == "open-ils.pcrud.count.aou":
             results("1")(line, request)
         else:
@@ -108,6 +106,30 @@ def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
     with answering(open_transactions()) as gateway:
         found = read_bills_that_add_up(gateway, owed)
     assert {id: balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
+
+
+def test_as_a_real_evergreen_answers_the_question() -> None:
+    """A lost item with a fee, of which a part is paid; a credit; overdue fines of what came back."""
+    with gateway_of("details-002") as gateway:
+        found = read_bills(gateway, range(301, 317))
+    assert {id: [(bill.id, str(bill.balance), bill.library) for bill in theirs] for id, theirs in found.items()} == {
+        301: [(701, "2.40", 4), (731, "4.00", 4)],
+        302: [(703, "19.00", 4)],
+        304: [(732, "11.00", 6)],
+        307: [(708, "1.90", 4)],
+        308: [(734, "-1.00", 5)],
+        312: [(733, "0.50", 4)],
+    }
+    assert [bill.kind for bill in found[301]] == [OVERDUE, BillKind("grocery", "Photocopies")]
+    (lost,) = found[302]
+    assert (lost.kind, lost.billed, lost.paid) == (PROCESSING, Decimal("24.00"), Decimal("5.00"))
+    assert lost.last_payment == datetime(2026, 6, 1, 10, tzinfo=UTC)
+
+
+def test_bills_of_patrons_of_elsewhere_are_left_out() -> None:
+    """308 has another home library; what 304 owes elsewhere is visible, for the home library is what counts."""
+    with gateway_of("details-003") as gateway:
+        assert sorted(read_bills(gateway, range(301, 317))) == [301, 302, 304, 307, 312]
 
 
 def test_who_paid_between_the_two_looks_is_looked_at_once_more() -> None:

@@ -8,6 +8,7 @@ import pytest
 from support.affairs import ELM, HARBOR, bill, lend
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.recorded import gateway_of as recorded_gateway_of
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import (
@@ -46,6 +47,66 @@ def test_what_is_out_and_what_came_back_unpaid(sandbox: Sandbox, admin: Gateway)
     assert found[DUC].complete
     assert [(item.id, item.kind) for item in found[LAN].items] == [(returned, None)]
     assert found[LAN].out == ()
+
+
+@pytest.fixture(scope="module")
+def recorded_units() -> OrgUnits:
+    with recorded_gateway_of("contacts-021", "contacts-022") as gateway:
+        return OrgUnits.read(gateway)
+
+
+def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
+    """Of 307 something came back and is owed for, something else is paid; the one that 312 lost is paid as well."""
+    every = [unit.id for unit in recorded_units]
+    with recorded_gateway_of("items-004") as gateway:
+        found = read_items(gateway, recorded_units, every, range(301, 317))
+    overdue, long_overdue = CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE
+    assert [(item.id, item.kind) for item in found[301].items] == [(701, overdue), (702, CirculationKind.OUT)]
+    assert [(item.id, item.kind) for item in found[307].items] == [(708, None)]
+    assert {id: theirs.items[0].kind for id, theirs in found.items() if theirs.items and id not in (301, 307)} == {
+        302: CirculationKind.LOST,
+        303: overdue,
+        304: long_overdue,
+        305: CirculationKind.CLAIMS_RETURNED,
+        306: overdue,
+        308: CirculationKind.OUT,
+        311: CirculationKind.LOST,
+        312: None,
+        314: overdue,
+        315: overdue,
+    }
+    assert all(theirs.complete for theirs in found.values())
+    (first,) = found[314].items
+    assert (first.due, first.library, first.copy) == (datetime(2026, 6, 12, 23, 59, 59, tzinfo=UTC), 4, 9302)
+
+
+def test_an_older_release_has_its_fields_in_another_order(recorded_units: OrgUnits) -> None:
+    """It has no ``circ.renewal``, so that fields after it stand elsewhere; what was asked for here had some alone."""
+    every, patrons = [unit.id for unit in recorded_units], range(5001, 5053)
+    with recorded_gateway_of("family-003", alike=False) as gateway:
+        found = read_items(gateway, recorded_units, every, patrons)
+    with recorded_gateway_of("3.12/family-003", alike=False) as gateway:
+        assert read_items(gateway, recorded_units, every, patrons) == found
+    assert [item.copy for item in found[5041].items] == [520, 519, 518]
+
+
+def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
+    with recorded_gateway_of("items-005", "items-006") as gateway:
+        found = read_items(gateway, recorded_units, [4, 8], range(301, 317))
+    assert [id for id, items in found.items() if not items.complete] == [303]
+    assert found[303].items == ()
+
+
+def test_titles_as_a_real_evergreen_has_them() -> None:
+    """Two items aren't cataloged; one of them has no title at all."""
+    with recorded_gateway_of("items-007", "items-008", "items-009") as gateway:
+        assert read_titles(gateway, [4182, 4183, 4216, 4482, 9301, 9302]) == {
+            4182: "Stardust",
+            4183: "Coraline",
+            4216: "Stardust",
+            4482: "Cláudia",
+            9301: "Borrowed from elsewhere",
+        }
 
 
 def test_what_is_hidden_is_said_to_be(sandbox: Sandbox) -> None:

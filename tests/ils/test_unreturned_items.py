@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from support.gateways import gateway_of
+from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import idl_of, payload
 
 from evergreen_groups.ils import OrgUnits, UnreturnedItems, read_unreturned_items
@@ -28,6 +29,30 @@ def test_what_is_asked_for_holds_what_is_overdue() -> None:
     found = {row["__p"][places["id"]] for row in payload("family-004")[0]}
     assert {id for id, kind in kinds.items() if kind is CirculationKind.OVERDUE} == found
     assert [id for id, kind in kinds.items() if kind is CirculationKind.LOST] == [50055]
+
+
+@pytest.fixture(scope="module")
+def recorded_units() -> OrgUnits:
+    with recorded_gateway_of("contacts-021", "contacts-022") as gateway:
+        return OrgUnits.read(gateway)
+
+
+def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
+    """What was lost counts before it is due as well; what is paid, claimed or on its way back doesn't."""
+    every = [unit.id for unit in recorded_units]
+    with recorded_gateway_of("items-001") as gateway:
+        found = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
+    overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
+    expected = dict.fromkeys((301, 303, 304, 306, 314, 315), overdue) | dict.fromkeys((302, 311), lost)
+    assert found == dict.fromkeys(range(301, 317), UnreturnedItems()) | expected
+
+
+def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
+    """303 has one at a branch where the account may not see circulations; 306, who does too, is hidden altogether."""
+    with recorded_gateway_of("items-002", "items-003") as gateway:
+        found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317))
+    assert [id for id, items in found.items() if items is None] == [303]
+    assert found[301] == UnreturnedItems(1, 0)
 
 
 @pytest.mark.parametrize("visible", [True, False])

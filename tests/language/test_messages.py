@@ -31,7 +31,7 @@ from evergreen_groups.language import (
     use_language,
 )
 from evergreen_groups.language.pseudo import PseudoTranslations
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, system_reason
 
 MOMENT = datetime(2026, 11, 25, 20, 14, tzinfo=UTC)
 PLAIN = st.text(st.characters(exclude_characters="{}<>%&"), max_size=40)
@@ -124,3 +124,38 @@ def test_enumerations() -> None:
     assert [enumeration(list("abc")[:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
     with use_language(Language("fr-CA")):
         assert enumeration(["a", "b"], "or") == "a ou b"
+
+
+def test_a_text_brings_its_values() -> None:
+    inner = Message("{count} patron", plural="{count} patrons", values={"count": 1200})
+    outer = Message("{who}: {amount}", values={"who": inner, "amount": Decimal("1234.5")})
+    assert str(outer) == "1,200 patrons: 1,234.50"
+    assert gettext(outer) == "1,200 patrons: $1,234.50"
+    with use_language(Language("fr-CA", "CAD", TORONTO)):
+        assert gettext(Message("{amount}, {moment:time}", values={"amount": Decimal("1.5"), "moment": MOMENT})) == (
+            "1,50\xa0$, 15 h 14"
+        )
+    with use_language(Language(PSEUDO)):
+        assert not set("patrons") & set(gettext(outer))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"a": Message("a word"), "b": 7},
+        {"a": Message("{count:,} bytes", values={"count": 32000}), "b": "text"},
+        {"a": (Message("one"), Message("another")), "b": Message("{x}", values={"x": "y"})},
+        {"a": date(2026, 8, 1).year, "b": TimedOutError("no answer", asked=Message("the IDL"))},
+    ],
+)
+def test_logs_and_people_read_the_same_english(values: dict[str, object]) -> None:
+    error = ConfigurationError("{a}: {b}", advice="look at {a}", values=values)
+    assert describe_error(error) == str(error)
+
+
+def test_what_the_system_says_is_translated() -> None:
+    reason = system_reason(PermissionError(13, "Permission denied"))
+    assert reason == "Permission denied"
+    with use_language(Language(PSEUDO)):
+        assert "Permission" not in gettext("{reason}", reason=reason)
+    assert system_reason(OSError()) == "OSError"

@@ -18,6 +18,9 @@ from evergreen_groups.client import Client
 from evergreen_groups.nightly.reading import read_reports, widest
 from evergreen_groups.report import Choice, Criteria
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ReportSettings
+from evergreen_groups.settings.declaration import declared_in
+from evergreen_groups.settings.named_reports import shared_settings
 
 WANTED = (
     Criteria(),
@@ -68,6 +71,38 @@ output = "{tmp_path / "small.json"}"
     assert command("report").returncode == 0
     assert len(proxy.seen) == alone
     assert document(tmp_path / "small.json")["groups"] == document(tmp_path / "wide.json")["groups"]
+
+
+def test_each_chooses_and_orders_by_whatever_the_report_does(command: Command, tmp_path: Path) -> None:
+    of_the_run = {"details", "deadline", "hours_between_runs", "healthcheck_url"}
+    assert {setting.name for setting in shared_settings()} == {
+        setting.name for setting in declared_in("report", ReportSettings)
+    } - of_the_run
+    command.config.write_text(
+        f"""
+[report]
+output = "{tmp_path / "main.json"}"
+top = 3
+sort = "name"
+[[reports]]
+name = "first"
+top = 1
+output = "{tmp_path / "first.json"}"
+[[reports]]
+name = "as-the-report"
+sort = "total"
+output = "{tmp_path / "as-the-report.json"}"
+"""
+    )
+    assert command("report").returncode == exit_status.DONE
+    found = {name: document(tmp_path / f"{name}.json") for name in ("main", "first", "as-the-report")}
+    groups = {name: [group["group"] for group in one["groups"]] for name, one in found.items()}
+    assert (len(groups["main"]), len(groups["as-the-report"])) == (3, 3)
+    assert sorted(groups["main"]) == sorted(groups["as-the-report"])
+    assert groups["first"] == groups["as-the-report"][:1]
+    assert command("report", "--top", "2").returncode == exit_status.DONE
+    assert len(document(tmp_path / "main.json")["groups"]) == 2
+    assert len(document(tmp_path / "first.json")["groups"]) == 1
 
 
 def test_the_widest() -> None:

@@ -40,10 +40,15 @@ def audit(library: Library) -> Document | None:
     counts = {kind: sum(finding["kind"] == kind for finding in people) for kind in kinds}
     return {
         "complete": library.sees_everything,
-        "counts": {**counts, "accidental-group": len(groups), "several-adults": len(adults)},
+        "counts": {**counts, **_counts(groups), "several-adults": len(adults)},
         "people": people,
         "groups": [*groups, *adults],
     }
+
+
+def _counts(groups: Sequence[Document]) -> dict[str, int]:
+    kinds = [found["kind"] for found in groups]
+    return {kind: kinds.count(kind) for kind in ("accidental-group", "group-for-review")}
 
 
 def _findings(library: Library, patron: Row) -> Iterable[Document]:
@@ -120,7 +125,7 @@ def explanation(library: Library, id: int) -> Document | None:
 
 
 def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
-    """What makes a group of two and more look accidental."""
+    """What is odd about a group of two and more: it looks accidental, or has too much in common for that."""
     visible = by_fines(library, filter(library.visible, members))
     if len(members) < 2 or not visible:
         return
@@ -135,8 +140,9 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
             codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
-            deleted = [row for row in library.people.values() if row["deleted"] == "t" and library.visible(row)]
-            gone = any(row["usrgroup"] == number and row["master_account"] == "t" for row in deleted)
+            everybody = library.rows_with("au", "usrgroup", number)
+            deleted = [row for row in everybody if row["deleted"] == "t" and library.visible(row)]
+            gone = any(row["master_account"] == "t" for row in deleted)
             reasons.append("Its lead is deleted." if gone else "It has no lead.")
             codes.add("lead-deleted" if gone else "no-lead")
         for stranger in strangers(library, [patron for patron in members if _adult(patron)]):
@@ -149,10 +155,11 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
         codes.add("unusually-large")
     if reasons:
         whole = len(visible) == len(members)
+        sure = confidence(library, members, visible, codes)
         yield {
-            **_group(library, "accidental-group", number, members, visible),
+            **_group(library, "accidental-group" if sure["points"] else "group-for-review", number, members, visible),
             "reasons": sorted(reasons),
-            "confidence": confidence(library, members, visible, codes),
+            "confidence": sure,
             "split": split(library, visible, lead_of(visible), complete=whole),
         }
 

@@ -1,12 +1,14 @@
 """A data set as whoever reckons by pencil reads it: trees, who sees whom, who owes what, which limit counts.
 
 Nothing here, nor in the modules beside it that reckon, comes from the product: a fault of the product's isn't made a
-second time. Everything is looked up row by row; only what somebody has is found by whose it is, and permissions once.
+second time. Everything is looked up row by row; only what belongs to somebody or something is found by its number, and
+permissions and groups once.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,7 +59,8 @@ class Library:
     def __init__(self, content: Content) -> None:
         self.content = content
         self._rows: dict[str, list[Row]] = {}
-        self._by_user: dict[str, dict[int, list[Row]]] = {}
+        self._by_field: dict[tuple[str, str], dict[Any, list[Row]]] = {}
+        self._groups: dict[int, list[Row]] = {}
         self._held: dict[str, set[int]] = {}
         self.question: Row = content["_question"]
         self.orgs = {row["id"]: row for row in self.rows("aou")}
@@ -79,12 +82,16 @@ class Library:
 
     def rows_of(self, class_id: str, patron: int) -> list[Row]:
         """The rows of a class that are somebody's."""
-        if class_id not in self._by_user:
-            found: dict[int, list[Row]] = {}
+        return self.rows_with(class_id, "usr", patron)
+
+    def rows_with(self, class_id: str, field: str, value: object) -> list[Row]:
+        """The rows of a class in which a field has a value."""
+        if (class_id, field) not in self._by_field:
+            found = defaultdict(list)
             for row in self.rows(class_id):
-                found.setdefault(row["usr"], []).append(row)
-            self._by_user[class_id] = found
-        return self._by_user[class_id].get(patron, [])
+                found[row.get(field)].append(row)
+            self._by_field[class_id, field] = dict(found)
+        return self._by_field[class_id, field].get(value, [])
 
     # the trees
 
@@ -179,10 +186,10 @@ class Library:
 
     def groups(self) -> dict[int, list[Row]]:
         """Everybody who isn't deleted, by group."""
-        found: dict[int, list[Row]] = {}
-        for patron in self.patrons.values():
-            found.setdefault(patron["usrgroup"], []).append(patron)
-        return found
+        if not self._groups:
+            for patron in self.patrons.values():
+                self._groups.setdefault(patron["usrgroup"], []).append(patron)
+        return self._groups
 
     def combined(self, members: Iterable[Row]) -> Decimal:
         """What these people owe together."""

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ from evergreen_groups.nightly import choice_of
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
 from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria, History, Report, build_report, look_up_cleared
+from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ReportSettings, load
+from evergreen_groups.settings import load
 from evergreen_groups.state import State
 
 JOBS = ("comparison", "report", "audit", "explanation", "check", "summary")
@@ -124,39 +123,6 @@ def _criteria(client: Client, content: Content) -> Criteria:
         choice=choice_of(configured),
         details=wanted.get("details", True),
     )
-
-
-def content_of(sandbox: Sandbox, account: str, dataset: Path | None) -> Content:
-    """What a sandbox has now, with a question of this account's about all groups that owe 25.00.
-
-    Who may do what is in ``dataset``, or in the families built in.
-    """
-    built_in = resources.files("evergreen_groups.sandbox.data").joinpath("families.json")
-    permissions = json.loads((dataset or built_in).read_text(encoding="utf-8"))
-    classes = ("aou", "aout", "pgt", "csp", "pgpt", "aous", "au", "ac", "mbts", "mg", "circ", "ausp")
-    return {
-        **{class_id: sandbox._store.rows(class_id) for class_id in classes},
-        **{name: permissions.get(name, {}) for name in ("staff_permissions", "group_permissions")},
-        "_question": {
-            "account": account,
-            "policy": {"limit": "5.00", "comparison": "exceeds", "limits": []},
-            "report": {"min_total": "25.00", "min_members": 2, "orgs": [], "top": None, "sort": "total"},
-        },
-    }
-
-
-def report_differences(gateway: Gateway, content: Content) -> tuple[list[str], int]:
-    """Where the report that a gateway's ILS gives isn't what was reckoned of its data, and how many groups it has."""
-    asked = content["_question"]["report"]
-    choice = asked["choice"]
-    settings = ReportSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in choice.items()})
-    stream = io.StringIO()
-    render(build_report(gateway, Criteria(choice=choice_of(settings))), "json", stream)
-    said, expected = _read(stream), report(Library(content))
-    if expected is None:
-        return ["nothing to reckon"], 0
-    expected.pop("_notes")
-    return list(differences(said, expected)), len(expected["groups"])
 
 
 def _report(product: Product, content: Content) -> Iterator[str]:

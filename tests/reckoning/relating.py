@@ -28,8 +28,8 @@ WEIGHTS = {
 
 def used_rows(library: Library, patron: Row) -> list[Row]:
     """The address rows that somebody's record uses, whoever they belong to."""
-    wanted = {patron.get("mailing_address"), patron.get("billing_address")}
-    return [row for row in library.rows("aua") if row["id"] in wanted]
+    wanted = {patron.get("mailing_address"), patron.get("billing_address")} - {None}
+    return [row for id in sorted(wanted) for row in library.rows_with("aua", "id", id)]
 
 
 def sees_row(library: Library, row: Row) -> bool:
@@ -52,7 +52,7 @@ def in_common(library: Library, one: Row, other: Row) -> set[str]:
 
 
 def _addresses(library: Library, patron: Row) -> set[tuple[str, ...]]:
-    own = [row for row in library.rows("aua") if row["usr"] == patron["id"]]
+    own = library.rows_of("aua", patron["id"])
     rows = [*own, *(row for row in used_rows(library, patron) if sees_row(library, row))]
     return {tuple("".join(row[part].split()).casefold() for part in ("street1", "post_code")) for row in rows}
 

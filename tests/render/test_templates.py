@@ -81,7 +81,7 @@ def test_what_is_shown_is_escaped_and_what_is_missing_is_an_error(made: Any) -> 
 def test_only_plain_text_is_not_escaped() -> None:
     decide: Any = environment().autoescape
     escaped = {name for room, name in TEMPLATES if room.name == "render" and decide(name)}
-    assert {name for room, name in TEMPLATES if room.name == "render"} - escaped == {"mail.txt"}
+    assert {name for room, name in TEMPLATES if room.name == "render"} - escaped == {"labels.txt", "mail.txt"}
     assert pages.environment().autoescape is True
 
 
@@ -138,16 +138,18 @@ def test_only_files_of_the_package_are_taken_for_markup() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Markup"
     ]
-    assert takes == ["render/template_texts.py", "render/templates.py"]
+    assert takes == ["language/templates.py", "render/templates.py"]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.css")), ids=lambda path: path.name)
 def test_colors_are_variables(path: Path) -> None:
     """And every variable that a style uses is declared, with a value of its own for the dark where it needs one."""
     css = re.sub(r"/\*.*?\*/", "", path.read_text("utf-8"), flags=re.DOTALL)
+    labels = path.with_name("labels.txt")
+    declared = set(re.findall(r"(--[a-z-]+):", labels.read_text("utf-8"))) if path.name == "page.css" else set()
     light, *others = (set(re.findall(r"(--[a-z-]+):", palette)) for palette in PALETTE.findall(css))
     assert COLOR.search(PALETTE.sub("", css)) is None
-    assert set(re.findall(r"var\((--[a-z-]+)\)", css)) <= light
+    assert set(re.findall(r"var\((--[a-z-]+)\)", css)) <= light | declared
     assert all(other <= light for other in others)
 
 

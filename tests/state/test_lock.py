@@ -62,7 +62,10 @@ def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
     with another_process_holds(file) as process:
         holder = holder_of(file)
         assert holder is not None
-        assert refusal(file) == f"another run is busy (process {process.pid}, since {holder.since:%Y-%m-%d %H:%M:%S})"
+        assert (
+            refusal(file)
+            == f"another run is busy (process {process.pid}, since {holder.since.astimezone():%Y-%m-%d %H:%M})"
+        )
         assert holder_of(file) == holder  # the refused one left the note alone
     with hold(file, "is busy"):
         pass

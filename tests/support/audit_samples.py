@@ -70,6 +70,7 @@ def sample_audit(times: int = 2) -> Audit:
         borrowed = Reason("borrowed-address", {"owner": "Petrov, Omar", "library": "BR2", "group": 4711})
         patrons.append(PatronFinding(FindingKind.BORROWED_ADDRESS, member(number + 20_000), borrowed))
     groups = tuple(_group(70_000 + 20 * place, place) for place in range(times * 2))
+    groups += tuple(_family(80_000 + 20 * place) for place in range(times))
     groups += tuple(_adults(90_000 + 20 * place) for place in range(times))
     order = list(FindingKind)
     patrons.sort(key=lambda found: (order.index(found.kind), -found.member.own_fines, found.member.id))
@@ -89,6 +90,13 @@ def _group(number: int, place: int) -> GroupFinding:
     split = GroupSplit((members[0].id, members[1].id), ((members[2].id,),)) if place % 2 and size < 9 else None
     group = Group(number, members, hidden, fines)
     return GroupFinding(group, tuple(reasons), confidence=Confidence.by(evidence[: place % 3 + 1]), split=split)
+
+
+def _family(number: int) -> GroupFinding:
+    """A group for review: without a lead, and with too much in common for an accident."""
+    members = tuple(member(number + n, f"{n}.25", group=number, lead=False) for n in range(3))
+    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    return GroupFinding(Group(number, members), (Reason("no-lead"),), FindingKind.FOR_REVIEW, confidence=confidence)
 
 
 def _adults(number: int) -> GroupFinding:

@@ -211,9 +211,9 @@ def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
 def _set_in(function: ast.AST, name: str) -> Iterator[str]:
     """The keys of a dictionary that a function makes under a name, and adds to it."""
     for node in ast.walk(function):
-        if not isinstance(node, ast.Assign):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
-        for target in node.targets:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id == name:
                 yield from _names_of(node.value, function)[0]
             elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
@@ -233,7 +233,7 @@ def page() -> str:
     """``docs/errors.md``."""
     from evergreen_groups.audit import WEIGHTS
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
-    from evergreen_groups.render.changes import WARNINGS
+    from evergreen_groups.render.plan_warnings import WARNINGS
 
     parts = [
         "# Codes",
@@ -253,13 +253,13 @@ def page() -> str:
         "## Warnings of a plan",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
-        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in REASONS.items())),
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in REASONS.items())),
         "## Evidence that a group is accidental",
         "The weights of what is found are added up, to 0 at the least and 100 at the most. From 50 points on the "
         "confidence is high, from 25 on it is medium, else low.",
         _table(
             ("Code", "Weight", "Says"),
-            ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words)) for code, words in EVIDENCE.items()),
+            ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words.plural or words)) for code, words in EVIDENCE.items()),
         ),
     ]
     return "\n\n".join(parts) + "\n"

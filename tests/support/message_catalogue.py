@@ -152,8 +152,11 @@ def _of_call(place: str, call: ast.Call) -> Iterator[Text]:
     name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name == "Message" and _literals(call.args[:1]):
         (text,) = _literals(call.args[:1])
-        given = [keyword.value for keyword in call.keywords if keyword.arg == "context"]
-        yield Text(place, text, context=_literals(given)[0] if given else None)
+        given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg in ("context", "plural")}
+        context, plural = (
+            next(iter(_literals([given[name]])), None) if name in given else None for name in ("context", "plural")
+        )
+        yield Text(place, text, plural, context)
     elif name in _ARGUMENTS:
         literals = _literals(call.args[: _ARGUMENTS[name]])
         if len(literals) == _ARGUMENTS[name]:
@@ -176,8 +179,14 @@ def _of_templates() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
         for _line, function, texts, _comments in found:
-            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
-            yield _made(_place(path), function, given)
+            given = _texts_of(texts)
+            if len(given) >= _ARGUMENTS[function]:  # else the text is a variable, and collected where it comes from
+                yield _made(_place(path), function, given)
+
+
+def _texts_of(extracted: object) -> list[str]:
+    found = extracted if isinstance(extracted, (list, tuple)) else [extracted]
+    return [text for text in found if isinstance(text, str)]
 
 
 def _of_scripts() -> Iterator[Text]:
@@ -185,7 +194,7 @@ def _of_scripts() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
         for _line, function, texts, _comments in found:
-            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
+            given = _texts_of(texts)
             if len(given) >= _ARGUMENTS[function]:  # else it is where the function itself stands
                 yield _made(_place(path), function, given[: _ARGUMENTS[function]])
 

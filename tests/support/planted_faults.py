@@ -164,13 +164,13 @@ def an_answer_of_another_shape(house: Installation, proxy: FaultProxy, sandbox: 
     proxy.answer = lambda call: {} if call.method.endswith("has_work_perm_at.batch") else None
 
 
-@planted("clock", WARNING, "s ahead of this machine", "NTP")
+@planted("clock", WARNING, "s apart: the server's is ahead", "NTP")
 def a_clock_that_is_wrong(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     later = str(int(datetime.now(UTC).timestamp()) + 5400)
     proxy.answer = lambda call: later if call.method == "opensrf.system.time" else None
 
 
-@planted("clock", WARNING, "s behind this machine", "NTP")
+@planted("clock", WARNING, "s apart: the server's is behind", "NTP")
 def a_clock_that_is_late(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     earlier = str(int(datetime.now(UTC).timestamp()) - 5400)
     proxy.answer = lambda call: earlier if call.method == "opensrf.system.time" else None
@@ -199,7 +199,7 @@ def an_idl_without_a_field(house: Installation, proxy: FaultProxy, sandbox: Sand
     proxy.alter = narrowed
 
 
-@planted("methods", FAILED, "usergroup.new is not offered; it is needed for changes", "release")
+@planted("methods", FAILED, "usergroup.new is not offered; needed for: changes", "release")
 def a_method_that_is_missing(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     proxy.refuse = lambda call: NO_METHOD if call.method.endswith("usergroup.new") else None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from support.gateway_server import TOKEN, Line, Request, Server, connect, http, raw, results
+from support.gateway_server import TOKEN, Action, Line, Request, Server, connect, http, raw, results
 from support.repository import REPOSITORY
 
 from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -19,8 +20,14 @@ from evergreen_groups.gateway.idl import Idl
 RECORDED = REPOSITORY / "tests" / "recorded"
 CURRENT, OLDER = "3.17", "3.12"
 RELEASES = (CURRENT, OLDER)
-ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]+(?:-[a-z]+)*-\d{3})(?![\w-])")
-"""``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` one with the older."""
+FAMILIES = RECORDED / CURRENT / "families.json"
+"""Behind the exchanges of ``ON_FAMILIES``: a data set that the sandbox can serve as well."""
+ON_FAMILIES = ("contacts", "details", "explanation", "items", "work-list")
+ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]{3,}(?:-[a-z]+)*-\d{3})(?![\w-])")
+"""``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` one with the older.
+
+A locale (``es-419``) is none.
+"""
 
 Exchange = dict[str, Any]
 
@@ -100,45 +107,72 @@ def is_call(exchange_id: str) -> bool:
     return whole and exchange["http"]["method"] == "POST" and {name for name, _ in exchange["form"]} <= known
 
 
+_MOMENT = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"')
+
+
+def _sent(parameters: list[Any]) -> str:
+    """Parameters without the moment when they were sent, which is no other form of date in what is asked."""
+    return _MOMENT.sub('"a moment"', json.dumps(parameters, sort_keys=True))
+
+
+def _beside(request: Request, exchange_ids: tuple[str, ...], release: str) -> Action | None:
+    """What a request gets that goes with those of the exchanges and isn't among them; None for any other."""
+    asked = request.osrf_method
+    if request.method == "GET":
+        return raw(http(idl_bytes(release)))
+    if asked in map(method, exchange_ids):
+        return None
+    if asked.startswith("open-ils.pcrud.id_list."):
+        return results(_ids_beside(asked.split(".")[3], exchange_ids, release))
+    if asked == "open-ils.pcrud.count.aou":
+        # How the release deals with hidden rows is asked before the first list, whatever it is of.
+        return raw(http('{"payload":["1"],"status":200}' if release == CURRENT else body("3.12/releases-059")))
+    if release == OLDER and asked == "open-ils.pcrud.search.aou.atomic":
+        return results([])  # whether there are more rows than those that came, hidden ones
+    return None
+
+
+def _ids_beside(class_id: str, exchange_ids: tuple[str, ...], release: str) -> list[int]:
+    position = idl_of(release)[class_id].positions["id"]
+    search = f"open-ils.pcrud.search.{class_id}.atomic"
+    answers = [payload(exchange_id)[0] for exchange_id in exchange_ids if method(exchange_id) == search]
+    return sorted((row["__p"][position] for rows in answers for row in rows), reverse=True)
+
+
 @contextmanager
 def gateway_of(*exchange_ids: str, alike: bool = True) -> Iterator[Gateway]:
-    """A gateway that gives these answers one after the other, each to its own method, and the IDL of their release.
+    """A gateway that gives each of these answers once, each to its own method, and the IDL of their release.
 
-    ``alike`` insists on the parameters as well. Ids that are asked for beside rows, from the last one down, are those
-    of the rows.
+    ``alike`` insists on the parameters as well, but for a moment that says when something was sent; without it,
+    answers to one method go in the order of ``exchange_ids``. Ids that are asked for beside rows, from the last one
+    down, are those of the rows.
     """
     release = release_of(exchange_ids[0])
     waiting = list(exchange_ids)
+    wrong: list[str] = []
+    lock = threading.Lock()
 
-    def ids_beside(class_id: str) -> list[int]:
-        position = idl_of(release)[class_id].positions["id"]
-        search = f"open-ils.pcrud.search.{class_id}.atomic"
-        answers = [payload(exchange_id)[0] for exchange_id in exchange_ids if method(exchange_id) == search]
-        return sorted((row["__p"][position] for rows in answers for row in rows), reverse=True)
+    def next_for(request: Request) -> str:
+        """The exchange that a request is answered with, "" for none; several requests may be under way at once."""
+        with lock:
+            fitting = [one for one in waiting if method(one) == request.osrf_method]
+            same = [one for one in fitting if alike and _sent(params(one)) == _sent(request.params)]
+            found = (same or fitting or [""])[0]
+            if not found:
+                wrong.append(f"{request.osrf_method} came, for which nothing waits")
+                return ""
+            waiting.remove(found)
+            if alike and not same:
+                wrong.append(f"{found}: {request.params} came")
+            return found
 
     def answer(line: Line, request: Request) -> None:
-        if request.method == "GET":
-            raw(http(idl_bytes(release)))(line, request)
-            return
-        beside = request.osrf_method not in map(method, exchange_ids)
-        if beside and request.osrf_method.startswith("open-ils.pcrud.id_list."):
-            results(ids_beside(request.osrf_method.split(".")[3]))(line, request)
-            return
-        if request.osrf_method == "open-ils.pcrud.count.aou" and (
-            not waiting or method(waiting[0]) != request.osrf_method
-        ):
-            # How the release deals with hidden rows is asked before the first list, whatever it is of.
-            found = '{"payload":["1"],"status":200}' if release == CURRENT else body("3.12/releases-059")
-            raw(http(found))(line, request)
-            return
-        exchange_id = waiting.pop(0) if waiting else ""
-        if not exchange_id or request.osrf_method != method(exchange_id):
-            wrong.append(f"{request.osrf_method} came, not that of {exchange_id or 'anything more'}")
-        elif alike and request.params != params(exchange_id):
-            wrong.append(f"{exchange_id}: {request.params} came")
-        raw(http(body(exchange_id) if exchange_id else '{"payload":[],"status":404}'))(line, request)
+        reply = _beside(request, exchange_ids, release)
+        if reply is None:
+            exchange_id = next_for(request)
+            reply = raw(http(body(exchange_id) if exchange_id else '{"payload":[],"status":404}'))
+        reply(line, request)
 
-    wrong: list[str] = []
     with Server(otherwise=answer) as server, connect(server, token=TOKEN, retries=RetryPolicy(tries=1)) as gateway:
         yield gateway
     assert wrong == []

@@ -1,13 +1,14 @@
 """Replays recorded traffic of a real Evergreen against the sandbox.
 
-    python tests/support/replay.py DATASET REPLAY EXCHANGES
+    python tests/support/replay.py [--release 3.12] DATASET REPLAY EXCHANGES...
 
 ``DATASET`` is what the recorded server held, ``REPLAY`` the program that sends the ``EXCHANGES`` to an address and
-compares the answers; its exit status is this one's.
+compares the answers; its exit status is this one's. An older release was recorded on a bus of its time, XMPP.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,20 @@ from pathlib import Path
 from evergreen_groups.sandbox import Sandbox
 
 
-def main(dataset: str, replay: str, exchanges: str) -> int:
-    with Sandbox(dataset=Path(dataset)) as sandbox:
-        return subprocess.run([sys.executable, replay, sandbox.url, exchanges], check=False).returncode
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--release", help="the sandbox answers as this one, on XMPP; the latest, on Redis, unless given"
+    )
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("replay")
+    parser.add_argument("exchanges", nargs="+")
+    given = parser.parse_args()
+    differences = ("xmpp",) if given.release else ()
+    with Sandbox(dataset=given.dataset, release=given.release, differences=differences) as sandbox:
+        command = [sys.executable, given.replay, sandbox.url, *given.exchanges, "--dataset", str(given.dataset)]
+        return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

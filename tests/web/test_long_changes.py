@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from flask import Flask
@@ -14,6 +15,10 @@ from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import API, client_of, end_session, session, settings_of
 
+from evergreen_groups.changes import JournalStep, StepState
+from evergreen_groups.changes.journal import Journal
+from evergreen_groups.changes.step_reason import NO_TIME, UNREADABLE_IN_TIME
+from evergreen_groups.render.desk.reasons import explain, explain_uncertain
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import close
@@ -214,3 +219,50 @@ def test_an_error_of_its_own_is_not_lost(desk: DeskCaller, app: Flask, caplog: p
         runs.close()
     assert "ZeroDivisionError" in caplog.text
     assert "Okonkwo" not in json.dumps(caplog.text)
+
+
+class TestTheTimeForARequest:
+    """``[serve] timeout`` ends a change in the middle; what is said of it is what is known then."""
+
+    READ = "open-ils.actor.user.retrieve.authoritative"
+
+    @pytest.fixture
+    def app(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+        return make_app(settings_of(proxy.url, serve=replace(SERVE, timeout=4)))
+
+    def late(self, proxy: FaultProxy, method: str) -> None:
+        proxy.decide = lambda call: Fault.LATE_ANSWER if call.method == method else Fault.NONE
+
+    def journaled(self, app: Flask) -> JournalStep:
+        """The first step of the one change."""
+        (entry,) = Journal(app.extensions["evergreen-groups"].state.database).entries()
+        return entry.steps[0]
+
+    def test_before_anything_is_sent(self, desk: DeskCaller, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        self.late(proxy, self.READ)
+        answer = desk.apply(plan)
+        assert (answer.status, answer.states) == (200, ["not done"]), answer.body
+        assert answer.body["steps"][0]["reason"] == str(NO_TIME)
+        step = self.journaled(app)
+        assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, NO_TIME, "no-time")
+        why = explain(step, {}, approved=False)
+        assert "longer than the time that this service gives it; nothing was changed" in why.text
+        assert "Try once more" in why.advice
+        assert UPDATE not in proxy.seen
+        proxy.decide = lambda call: Fault.NONE
+        assert desk.apply(desk.planned("move", 1052, target=1007)).body["done"]
+
+    def test_after_it_was_sent(self, desk: DeskCaller, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, 1053, target=1007)
+        self.late(proxy, UPDATE)
+        answer = desk.apply(plan, "k")
+        assert (answer.status, answer.states) == (200, ["sending", "planned"]), answer.body
+        assert answer.body["steps"][0]["reason"] == str(UNREADABLE_IN_TIME)
+        step = self.journaled(app)
+        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, UNREADABLE_IN_TIME, "not-certain")
+        assert explain_uncertain(step).advice == "It will be looked at again by itself. Don't repeat it."
+        assert group_of(sandbox, 1052) == 1002, "the ILS has done it"
+        proxy.decide = lambda call: Fault.NONE
+        looked_at = desk.change(answer.body["id"])
+        assert looked_at.states == ["done", "planned"]

@@ -70,3 +70,27 @@ def test_the_tabs_own_words(desk: Desk) -> None:
     )
     assert holder[:2] == ["ar-XB", "rtl"]
     assert [text for text in holder[2:] if not text or LATIN.search(text)] == []
+
+
+ON_SCREEN = """
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const texts = [];
+while (walker.nextNode()) {
+  const { data, parentElement } = walker.currentNode;
+  if (data.trim() && !/^(SCRIPT|STYLE|TEMPLATE)$/.test(parentElement.tagName)) texts.push(data.trim());
+}
+return [document.documentElement.lang, document.documentElement.dir, texts];
+"""
+
+
+@pytest.mark.parametrize("client", ["Angular", "AngularJS"])
+def test_the_demo_desk_is_in_the_clients_language_as_well(desk: Desk, client: str) -> None:
+    desk.begin()
+    desk.browser.add_cookie({"name": "eg_locale", "value": "ar-XB", "path": "/"})
+    desk.open(MIRRORED if client == "Angular" else client, "1017/checkout")
+    desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"])
+    language, direction, texts = desk.run(ON_SCREEN)
+    desk.browser.delete_cookie("eg_locale")
+    assert (language, direction) == ("ar-XB", "rtl")
+    data = re.compile(r"Nguy.*Minh|HARBOR|AngularJS|Angular|\$|consortium_staff|[a-z]+\d+|Adults?|Child|^checkout$")
+    assert [text for text in texts if LATIN.search(data.sub("", text))] == []

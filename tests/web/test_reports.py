@@ -17,11 +17,14 @@ from support.report_samples import sample_report
 from support.web_caller import bearer, client_of, cookie, session, settings_of
 
 from evergreen_groups.client import Client
+from evergreen_groups.nightly import named_job
+from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.nightly.publication import publish
+from evergreen_groups.policy import Limit
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ClientSettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import ClientSettings, NamedReport, ReportSettings, ServeSettings, Settings, load
 from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
 from evergreen_groups.web import PREFIX
 
@@ -260,6 +263,111 @@ class TestLibraries:
         assert "/staff/login" not in answer.text
 
 
+class TestNamedReports:
+    """Those of ``[[reports]]``, below addresses of their own."""
+
+    ADDRESS = f"{PREFIX}/reports/named"
+
+    @pytest.fixture
+    def caller(self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client) -> FlaskClient:
+        report = client.report(Criteria(min_total=Decimal("20.00")))
+        publish(report, tmp_path / "main")
+        publish(client.report(Criteria(min_total=Decimal("40.00"))), tmp_path / "high")
+        (tmp_path / "page.html").write_text("the report")
+        named = {
+            "high": ReportSettings(output=tmp_path / "high", split="library"),
+            "latest": ReportSettings(output=tmp_path / "page.html"),
+            "HARBOR": ReportSettings(output=tmp_path / "page", format="html"),
+            "for-programs": ReportSettings(output=tmp_path / "report.json"),
+            "mailed": ReportSettings(),
+        }
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "main"))
+        reports = tuple(NamedReport(name=name, report=one) for name, one in named.items())
+        return client_of(make_app(replace(settings, reports=reports)))
+
+    @pytest.mark.parametrize(
+        ("account", "own", "refused"),
+        [
+            ("harbor_desk", ["HARBOR"], ["LAKELAND", "NORTH"]),
+            ("north_manager", ["NORTH", "HARBOR"], ["LAKELAND", "MILL"]),
+            ("consortium_staff", ["LAKELAND", "MILL"], []),
+        ],
+    )
+    def test_a_library_reads_its_own(
+        self, caller: FlaskClient, sandbox: Sandbox, tmp_path: Path, account: str, own: list[str], refused: list[str]
+    ) -> None:
+        headers = bearer(session(sandbox.url, username=account))
+        answer = caller.get(f"{self.ADDRESS}/high/latest", headers=headers)
+        assert (answer.status_code, answer.location) == (303, f"{self.ADDRESS}/high/latest/{own[0]}")
+        for name in own:
+            for address in (f"high/latest/{name}", f"HIGH/latest/{name.lower()}", f"high/latest/{name}.html"):
+                answer = caller.get(f"{self.ADDRESS}/{address}", headers=headers)
+                assert answer.text == (tmp_path / "high" / "latest" / f"{name}.html").read_text("utf-8"), address
+                assert answer.text != (tmp_path / "main" / "latest" / f"{name}.html").read_text("utf-8")
+                assert answer.headers["Content-Security-Policy"].endswith(FRAMES)
+        for name in refused:
+            for address in (name, f"{name}.html", f"{name}.csv"):
+                answer = caller.get(f"{self.ADDRESS}/high/latest/{address}", headers=headers)
+                assert (answer.status_code, answer.get_json()["code"]) == (403, "library-report-refused"), address
+        index = caller.get(f"{self.ADDRESS}/high/latest/index.html", headers=headers)
+        assert index.text == (tmp_path / "high" / "latest" / "index.html").read_text("utf-8")
+
+    @pytest.mark.parametrize(("account", "status"), [("consortium_staff", 200), ("north_manager", 403)])
+    def test_one_page_is_for_those_who_may_see_every_library_whatever_it_is_called(
+        self, caller: FlaskClient, sandbox: Sandbox, account: str, status: int
+    ) -> None:
+        headers = bearer(session(sandbox.url, username=account))
+        assert caller.get(f"{self.ADDRESS}/latest/latest", headers=headers).status_code == status
+
+    @pytest.mark.parametrize(
+        "address",
+        ["HARBOR/latest", "for-programs/latest", "mailed/latest", "nothing/latest", "nothing/latest/HARBOR", "latest"],
+    )
+    def test_what_there_is_none_of(self, caller: FlaskClient, staff: dict[str, str], address: str) -> None:
+        answer = caller.get(f"{self.ADDRESS}/{address}", headers=staff)
+        code = "no-such-address" if address == "latest" else "no-named-report"
+        assert (answer.status_code, answer.get_json()["code"]) == (404, code)
+
+    def test_which_reports_there_are_is_for_those_who_are_let_in(self, caller: FlaskClient) -> None:
+        there, elsewhere = (caller.get(f"{self.ADDRESS}/{name}/latest") for name in ("high", "nothing"))
+        assert (there.status_code, there.data) == (elsewhere.status_code, elsewhere.data)
+        assert there.status_code == 401
+
+    def test_the_button_of_the_mail_leads_there(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client
+    ) -> None:
+        origin = "https://ils.example.org"
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f"""
+[gateway]
+url = "{sandbox.url}"
+username = "consortium_staff"
+[mail]
+sender = "groups@library.example"
+[[reports]]
+name = "high"
+min_total = 40
+output = "{tmp_path / "high"}"
+split = "library"
+recipients = {{"HARBOR" = ["desk@library.example"]}}
+link = "{origin}{self.ADDRESS}/high/latest/{{library}}"
+"""
+        )
+        settings = load.load(config, {})
+        job = named_job(settings.reports[0], settings, limit=None, mails=True)
+        assert job.mail is not None
+        report = client.report(replace(job.criteria, limit=Limit()))
+        publish(report, tmp_path / "high")
+        (letter,) = messages(report, job.mail)
+        page = letter.get_body(("html",))
+        assert page is not None
+        (address,) = set(re.findall(rf'href="{origin}([^"]+)"', page.get_content()))
+        headers = {**cookie(session(sandbox.url, username="harbor_desk")), **NAVIGATION}
+        answer = client_of(make_app(settings)).get(address, headers=headers)
+        assert answer.text == (tmp_path / "high" / "latest" / "HARBOR.html").read_text("utf-8")
+
+
 class TestAfterARunThatFailed:
     """Nobody takes the report of the night before for tonight's."""
 
@@ -292,6 +400,17 @@ class TestAfterARunThatFailed:
         self.told(state, RunOutcome.PARTIAL)
         answer = caller.get(f"{self.ADDRESS}/HARBOR", headers=staff)
         assert answer.data == (directory / "latest" / "HARBOR.html").read_bytes()
+
+    def test_of_a_named_report_as_well(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], state: State
+    ) -> None:
+        named = NamedReport(name="high", report=ReportSettings(output=tmp_path / "high", split="library"))
+        caller = client_of(make_app(replace(settings_of(sandbox.url), reports=(named,))))
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path / "high")
+        self.told(state, RunOutcome.FAILED)
+        answer = caller.get(f"{PREFIX}/reports/named/high/latest/HARBOR", headers=staff)
+        assert "The report was not made" in answer.text
+        assert 'href="HARBOR.html"' in answer.text
 
     def test_of_one_page_as_well(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str], state: State

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -20,7 +21,7 @@ from support.web_caller import API, SECRET, bearer, cookie, end_session, events_
 from werkzeug.test import TestResponse
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
+from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.app import LARGEST_BODY
@@ -42,6 +43,8 @@ ADDRESSES = {
     f"{API}/changes/<change>/undo": f"{API}/changes/1/undo",
     f"{PREFIX}/reports/latest": f"{PREFIX}/reports/latest",
     f"{PREFIX}/reports/latest/<name>": f"{PREFIX}/reports/latest/LAKELAND",
+    f"{PREFIX}/reports/named/<report>/latest": f"{PREFIX}/reports/named/old/latest",
+    f"{PREFIX}/reports/named/<report>/latest/<name>": f"{PREFIX}/reports/named/old/latest/LAKELAND",
     f"{PREFIX}/events": f"{PREFIX}/events",
     f"{PREFIX}/healthz": f"{PREFIX}/healthz",
     f"{PREFIX}/openapi.json": f"{PREFIX}/openapi.json",
@@ -90,8 +93,10 @@ def app(sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
         page = tmp_path / "reports" / "latest" / f"{name}.html"
         page.write_text("<!DOCTYPE html><title>family of the report</title>")
     serve = ServeSettings(port=0, report=tmp_path / "reports", rate_limit=1_000_000)
+    named = NamedReport(name="old", report=ReportSettings(output=tmp_path / "reports", split="library"))
     environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-    app = create_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), environ)
+    wanted = replace(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), reports=(named,))
+    app = create_app(wanted, environ)
     yield app
     close(app)
 
@@ -211,6 +216,7 @@ class TestWhoHasNoBusinessThere:
             headers = bearer(session(sandbox.url, username=account))
             for name in others:
                 check(caller.get(f"{PREFIX}/reports/latest/{name}", headers=headers), 403)
+                check(caller.get(f"{PREFIX}/reports/named/old/latest/{name}", headers=headers), 403)
 
     @pytest.mark.parametrize("address", PRIVATE)
     def test_pages_of_other_origins(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:

@@ -12,6 +12,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
     Invocation,
+    confirmed,
     logs,
     one_limit,
     output_options,
@@ -20,14 +21,16 @@ from evergreen_groups.cli import (
     with_given,
 )
 from evergreen_groups.cli.commands.explanation import explain_blocks
-from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
+from evergreen_groups.language import current_language, gettext, use_language
+from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
-from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
+    from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
@@ -69,7 +72,7 @@ def _help() -> str:
     type=GROUP_NUMBER,
     multiple=True,
     metavar="GROUP",
-    help="Keep this group as it is: it isn't listed as accidental again as long as its members are the same. "
+    help="Keep this group as it is: it isn't listed as accidental or for review as long as its members are the same. "
     "Repeatable; nothing else is done.",
 )
 @click.option(
@@ -106,16 +109,20 @@ def audit_command(  # noqa: PLR0913 - an option each
     session: Invocation = context.obj
     if explain is not None:
         if fix or orgs or keep or list_again:
-            raise click.UsageError("--explain is about one patron, and changes nothing: leave out the other options.")
+            raise click.UsageError(
+                Message("--explain is about one patron, and changes nothing: leave out the other options.")
+            )
         settings = with_given(context, session.settings)
         return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
-        raise click.UsageError("--yes and --dry-run go with --fix.")
+        raise click.UsageError(Message("--yes and --dry-run go with --fix."))
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
-        raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
+        raise click.UsageError(
+            Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
+        )
     if keep or list_again:
         if fix or output is not None or output_format is not None:
-            raise click.UsageError("--keep and --list-again go with nothing else.")
+            raise click.UsageError(Message("--keep and --list-again go with nothing else."))
         return _remember(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = with_given(context, session.settings)
@@ -124,29 +131,28 @@ def audit_command(  # noqa: PLR0913 - an option each
         limit=one_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
-        desk_url=_desk_url(session),
     )
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, format_name, output, _staff_client(session, audit))
+        with use_language(_language_of(session, format_name, output)):
+            _write(audit, format_name, output, _staff_client(session, audit))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
 
 def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
-    """Where names lead; the sandbox has no staff client."""
+    """Where names and groups lead; the sandbox has no staff client."""
     from evergreen_groups.render import StaffClient
 
     return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
 
 
-def _desk_url(session: Invocation) -> str | None:
-    """Where browsers reach the pages of groups: at the staff client's own origin, unless none are served."""
-    settings = session.settings
-    if session.use_sandbox or not settings.desk.page or settings.gateway.url is None:
-        return None
-    return settings.serve.origin or values.origin_of(settings.gateway.url)
+def _language_of(session: Invocation, output_format: str, output: Path | None) -> Language:
+    """The language of whoever reads the audit: a file or a page is for everybody, the terminal for who sits there."""
+    if output is None and output_format != PAGE:
+        return current_language()
+    return session.settings.language.language()
 
 
 def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
@@ -155,14 +161,21 @@ def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int,
         client.keep_groups(keep)
         count = client.list_groups_again(list_again)
     if keep:
-        click.echo(f"Not listed again as long as the members are the same: {_numbers(keep)}.", err=True)
+        text = gettext("Not listed again as long as the members are the same: {groups}.", groups=_numbers(keep))
+        click.echo(text, err=True)
     if list_again:
-        click.echo(f"{count} of {len(list_again)} had been to be kept: {_numbers(list_again)}.", err=True)
+        text = gettext(
+            "{count:,} of {all:,} had been to be kept: {groups}.",
+            count=count,
+            all=len(list_again),
+            groups=_numbers(list_again),
+        )
+        click.echo(text, err=True)
     return exit_status.DONE
 
 
 def _numbers(groups: tuple[int, ...]) -> str:
-    return ", ".join(f"group {number}" for number in groups)
+    return ", ".join(gettext("group {group}", group=number) for number in groups)
 
 
 def _write(audit: Audit, output_format: str, output: Path | None, client: StaffClient | None) -> None:
@@ -188,8 +201,8 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
     write_recalculation_plan(findings, sys.stderr)
     if not findings or dry_run:
         return exit_status.DONE
-    if not yes and not click.confirm("Do it?", err=True):
-        click.echo("Nothing was changed.", err=True)
+    if not yes and not confirmed(gettext("Do it?")):
+        click.echo(gettext("Nothing was changed."), err=True)
         return exit_status.DONE
     with session.progress() as progress:
         outcome = client.recalculator.recalculate(findings, progress)
@@ -202,7 +215,8 @@ def _status(outcome: Recalculations) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
+        text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
+        logs.emit(text, error=True)
         return exit_status.for_interruption(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)

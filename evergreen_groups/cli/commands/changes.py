@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import ENTRY_NUMBER, Invocation, logs
+from evergreen_groups.cli import ENTRY_NUMBER, Invocation, confirmed, logs
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Plan, PlanOutcome
@@ -42,8 +44,8 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
         sys.stdout.flush()
         if not plan.draft.steps or dry_run:
             return exit_status.DONE
-        if not yes and not click.confirm("Do it?", err=True):
-            click.echo("Nothing was changed.")
+        if not yes and not confirmed(gettext("Do it?")):
+            click.echo(gettext("Nothing was changed."))
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
@@ -53,23 +55,30 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
 
 def _recover(client: Client) -> None:
     """Find out what became of changes that earlier runs left open, and say how many there are."""
-    from evergreen_groups.render import counted
-
     ended = client.moves.recover()
     if ended:
-        logs.emit(f"{counted(len(ended), 'open change')} of earlier runs looked up: `journal` shows what became of it.")
+        text = Message(
+            "{count} open change of earlier runs looked up: `journal` shows what became of it.",
+            plural="{count} open changes of earlier runs looked up: `journal` shows what became of them.",
+            values={"count": len(ended)},
+        )
+        logs.emit(text)
     left = client.moves.open_steps()
     if left:
-        logs.emit(
-            f"{counted(len(left), 'earlier change')} still open: the request may come in late, or this account can't "
-            "see the patron."
+        text = Message(
+            "{count} earlier change still open: the request may come in late, or this account can't see the patron.",
+            plural="{count} earlier changes still open: the request may come in late, or this account can't see the "
+            "patron.",
+            values={"count": len(left)},
         )
+        logs.emit(text)
 
 
 def _status(outcome: PlanOutcome) -> int:
     """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
     if outcome.stopped is not None:
-        logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
+        text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
+        logs.emit(text, error=True)
         return exit_status.for_interruption(outcome.stopped)
     if outcome.done:
         return exit_status.DONE

@@ -8,6 +8,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 
@@ -30,7 +31,7 @@ def check_command(
     the limit; 10: over it, or with --all-members, somebody is.
     """
     if (barcode is None) == (user is None):
-        raise click.UsageError("give a barcode or --user: one of them")
+        raise click.UsageError(Message("give a barcode or --user: one of them"))
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json
 

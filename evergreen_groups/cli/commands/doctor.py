@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import of_terminal, set_language
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor import Finding, Subject
@@ -41,6 +43,8 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
     from evergreen_groups.doctor import Verdict, run
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
+    with suppress(ConfigurationError):  # which is found below
+        set_language(subject.settings.language.language(of_terminal(os.environ)))
     stream = standard_output("json" if as_json else "table")
     if as_json:
         diagnosis = run(subject)

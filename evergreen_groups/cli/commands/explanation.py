@@ -9,6 +9,8 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output, terminal_width
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.language import use_language
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +29,13 @@ def explain_blocks(
 
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     if format_name not in _FORMATS:
-        raise click.UsageError(f"--explain is written as {' or '.join(_FORMATS)}.")
+        raise click.UsageError(Message("--explain is written as table or json."))
     with session.gateway() as gateway, session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:
         from evergreen_groups.state import write_atomically
 
-        with write_atomically(output) as stream:
+        with write_atomically(output) as stream, use_language(session.settings.language.language()):
             _write(explanation, format_name, stream)
     else:
         stream = standard_output(format_name)

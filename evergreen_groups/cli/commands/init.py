@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from evergreen_groups.cli import Invocation, logs, setting_options
+from evergreen_groups.cli import Invocation, confirmed, logs, setting_options
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.settings import load
 
 
@@ -65,7 +67,8 @@ def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
             code="file-is-there",
             values={"file": file},
         )
-    click.confirm(f"{file} is there already. Overwrite it in the end?", abort=True, err=True)
+    if not confirmed(gettext("{file} is there already. Overwrite it in the end?", file=file)):
+        raise click.Abort
 
 
 def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool, interactive: bool) -> None:
@@ -80,7 +83,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
             stream.write(content)
-        logs.emit(f"written: {file}")
+        logs.emit(Message("written: {file}", values={"file": file}))
 
 
 def _examine(session: Invocation, target: Path) -> int:

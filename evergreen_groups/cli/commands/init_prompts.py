@@ -15,6 +15,8 @@ import click
 
 from evergreen_groups.doctor import Diagnosis, Finding, Subject, Verdict, run
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.nightly import EVERYTHING
 from evergreen_groups.settings import (
     NotAllowedError,
@@ -141,7 +143,7 @@ class Interview:
         option, secret = setting.option("init"), secret_of(setting)
         if option is not None and option.name in self._given:
             return {setting.key: self._given.pop(option.name)}
-        self._passwords[setting.section] = self._password(setting, f"{secret.name.capitalize()} of {answer}")
+        self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
         return {setting.key: self._directory / secret.credential.replace("_", "-")}
 
     def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
@@ -206,7 +208,7 @@ class Interview:
                     "{option} takes {allowed}",
                     setting=setting.key,
                     code="option-not-allowed",
-                    values={"option": option.flag, "allowed": str(problem)},
+                    values={"option": option.flag, "allowed": problem.allowed},
                 ) from None
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
@@ -221,7 +223,7 @@ class Interview:
             return default
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
-            click.echo(f"There are {', '.join(names[:40])}.", err=True)
+            click.echo(gettext("There are {libraries}.", libraries=", ".join(names[:40])), err=True)
         return self._prompt(setting)
 
     def _prompt(self, setting: Setting) -> Any:
@@ -229,10 +231,11 @@ class Interview:
         if question is None:
             return setting.default
         if question.empty:
-            answer = click.prompt(f"{question.text} ({question.empty})", default="", show_default=False, err=True)
+            text = gettext("{question} ({empty})", question=question.text, empty=question.empty)
+            answer = click.prompt(text, default="", show_default=False, err=True)
             return setting.kind(answer) if answer else setting.default
         shown = None if setting.default in (None, ()) else as_toml(setting.default).strip('"')
-        return setting.kind(click.prompt(question.text, default=shown, err=True))
+        return setting.kind(click.prompt(gettext(question.text), default=shown, err=True))
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
@@ -255,11 +258,11 @@ class Interview:
             try:
                 ask()
             except NotAllowedError as problem:
-                click.echo(f"That doesn't do: this takes {problem}", err=True)
+                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             except ConfigurationError as error:
                 if not self._interactive:
                     raise
-                click.echo(f"That doesn't do: {error}", err=True)
+                click.echo(gettext("That doesn't do: {problem}", problem=error), err=True)
             else:
                 return
 
@@ -292,16 +295,20 @@ class Interview:
                 )
                 if finding.verdict is Verdict.FAILED:
                     raise refused
-                click.echo(f"  warning: {refused}", err=True)
-        click.echo(f"  ok: {diagnosis.findings[-1].found}", err=True)
+                click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
+        click.echo("  " + gettext("ok: {found}", found=diagnosis.findings[-1].found), err=True)
 
-    def _advice(self, finding: Finding) -> str:
+    def _advice(self, finding: Finding) -> Message:
         """What a finding advises, with the option: there is no configuration yet where the setting could be set."""
+        advice = finding.advice
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
         is_asked_again = setting is not None and setting.question is not None and self._interactive
         if setting is None or setting.option("init") is None or is_asked_again:
-            return finding.advice
-        return "; ".join(part for part in (finding.advice, f"here, give {_flag(setting)}") if part)
+            return advice
+        here = {"option": _flag(setting), "advice": advice}
+        if not advice:
+            return Message("here, give {option}", values=here)
+        return Message("{advice}; here, give {option}", values=here)
 
 
 def _flag(setting: Setting) -> str:

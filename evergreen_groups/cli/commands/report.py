@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked, Invocation, setting_options
-from evergreen_groups.settings import values
+from evergreen_groups.cli import Invocation, setting_options
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly import RunPurpose
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @setting_options("report")
-@click.option(
-    "--top",
-    type=Checked(values.whole_number(1, 1_000_000)),
-    help="Only this many, the highest.",
-)
 @click.option(
     "--over-limit/--within-limit",
     default=None,
@@ -69,10 +64,10 @@ def report_command(
     # every 700 objects, as is usual, takes an eighth of its time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
-        raise click.UsageError("--no-history only looks: it goes with neither --mail nor --split library.")
+        raise click.UsageError(Message("--no-history only looks: it goes with neither --mail nor --split library."))
     session: Invocation = context.obj
     if mail and session.use_sandbox:
-        raise click.UsageError("--sandbox has sample data: it doesn't go with --mail.")
+        raise click.UsageError(Message("--sandbox has sample data: it doesn't go with --mail."))
     purpose = _purpose(history)
     run = ReportRun(
         session,

@@ -38,7 +38,6 @@ def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> R
     main = ReportJob(
         criteria=replace(
             criteria_of(wanted.report, one_limit(wanted)),
-            top=context.params["top"],
             choice=_choice(context, wanted.report),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups.cli import Checked
+from evergreen_groups.language import gettext
 from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox import Sandbox
+
+
+def how_to_connect(sandbox: Sandbox) -> str:
+    """What whoever starts a sandbox needs to know: address, logins, a few barcodes, and the configuration."""
+    width = max(len(account.login) for account in sandbox.accounts.values())
+    lines = [
+        gettext("Sandbox at {address} (it keeps state until it ends)", address=sandbox.url),
+        "",
+        gettext("Logins, with their passwords:"),
+    ]
+    for account in sandbox.accounts.values():
+        note = account.note or ""
+        if account.kind != "staff":
+            note = gettext("{note} ({kind}, by barcode)", note=note, kind=account.kind)
+        lines.append(f"  {account.login:{width}}  {account.password}  {note.lstrip()}".rstrip())
+    barcodes = ", ".join(sandbox.barcodes)
+    lines += ["", gettext("Barcodes to try: {barcodes}", barcodes=barcodes), "", gettext("Configuration:")]
+    username, password = sandbox.report_account
+    lines += ["  [gateway]", f'  url = "{sandbox.url}"', f'  username = "{username}"']
+    lines += [gettext("and in the environment:"), f"  EVERGREEN_GROUPS_PASSWORD={password}"]
+    return "\n".join(lines)
 
 
 @click.command("sandbox")
@@ -43,5 +69,5 @@ def sandbox_command(port: int, dataset: Path | None, patrons: int, database: Pat
     from evergreen_groups.sandbox import Sandbox
 
     with Sandbox(dataset=dataset, patrons=patrons, database=database, port=port) as sandbox:
-        click.echo(sandbox.how_to_connect())
+        click.echo(how_to_connect(sandbox))
         sandbox.wait()

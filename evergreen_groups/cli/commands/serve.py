@@ -15,7 +15,10 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, setting_options, with_given
+from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
@@ -39,7 +42,9 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
     """
     session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
-        raise click.UsageError("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
+        raise click.UsageError(
+            Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
+        )
     settings = with_given(context, session.settings)
     if not session.use_sandbox:
         return _serve(settings, os.environ)
@@ -65,10 +70,11 @@ def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
     """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known."""
 
     def announce(service_url: str) -> None:
-        click.echo(sandbox.how_to_connect())
+        click.echo(how_to_connect(sandbox))
         if demo_desk:
             sandbox.serve_desk(service_url)
-            click.echo("\nDemo desk, for the staff accounts above:")
+            click.echo()
+            click.echo(gettext("Demo desk, for the staff accounts above:"))
             for client, address in sandbox.desk_addresses.items():
                 click.echo(f"  {client:9}  {address}")
         click.echo()
@@ -94,7 +100,7 @@ def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str
         with _stopped_by_signals(server):
             if opened is not None:
                 opened(server.url)
-            click.echo(f"Serving at {server.url}{PREFIX}/")
+            click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             longest = max(settings.serve.timeout, settings.events.deadline)
             finished = server.run(grace=longest + GRACE)
     finally:

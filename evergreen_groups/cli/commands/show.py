@@ -8,6 +8,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 _NUMBER = Checked(values.whole_number(1, 2**31 - 1))
@@ -29,7 +30,7 @@ def show_command(
     what they have out.
     """
     if sum(given is not None for given in (barcode, user, group)) != 1:
-        raise click.UsageError("give a barcode, --user or --group: one of them")
+        raise click.UsageError(Message("give a barcode, --user or --group: one of them"))
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 

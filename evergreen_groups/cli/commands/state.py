@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups.cli import Checked
+from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
     with invocation.state() as state:
         with state.database.reading():
             pass
-        click.echo(f"{state.database.where} is up to date.")
+        click.echo(gettext("{where} is up to date.", where=state.database.where))
 
 
 @state_command.command("check")
@@ -51,7 +52,7 @@ def check_command(invocation: Invocation) -> None:
 
     with invocation.state() as state:
         if not state.database.is_there:
-            click.echo("Nothing is kept yet.")
+            click.echo(gettext("Nothing is kept yet."))
             return
         write_examination(examine(state.database, thoroughly=True), sys.stdout)
 
@@ -67,7 +68,8 @@ def backup_command(invocation: Invocation, file: Path) -> None:
     from evergreen_groups.state import back_up
 
     with invocation.state() as state:
-        click.echo(f"{back_up(state.database, file):,} rows are in {file}.")
+        rows = back_up(state.database, file)
+        click.echo(ngettext("{count} row is in {file}.", "{count} rows are in {file}.", rows, file=file))
 
 
 @state_command.command("restore")
@@ -81,7 +83,8 @@ def restore_command(invocation: Invocation, file: Path) -> None:
     from evergreen_groups.state import restore
 
     with invocation.state() as state:
-        click.echo(f"{restore(state.database, file):,} rows are in {state.database.where} now.")
+        rows, where = restore(state.database, file), state.database.where
+        click.echo(ngettext("{count} row is in {where} now.", "{count} rows are in {where} now.", rows, where=where))
 
 
 @state_command.command("export")
@@ -110,7 +113,16 @@ def forget_command(invocation: Invocation, patron: int) -> None:
 
     with invocation.state() as state:
         gone = forget(state.database, patron)
-        click.echo(f"Removed: {gone.steps} steps of changes, {gone.events} events, from {gone.groups} listed groups.")
+        text = gettext(
+            "Removed: {steps}, {events}, from {groups}.",
+            steps=ngettext("{count} step of changes", "{count} steps of changes", gone.steps),
+            events=ngettext("{count} event", "{count} events", gone.events),
+            groups=ngettext("{count} listed group", "{count} listed groups", gone.groups),
+        )
+        click.echo(text)
         if left := state.database.former_files:
             places = ", ".join(map(str, left))
-            click.echo(f"Not touched, and to be deleted where nobody goes back to release 0.1: {places}.")
+            text = gettext(
+                "Not touched, and to be deleted where nobody goes back to release 0.1: {places}.", places=places
+            )
+            click.echo(text)

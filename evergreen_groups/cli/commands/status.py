@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Checked
+from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
 
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
+_OUTCOMES = {
+    "done": Message("done", context="how a run ended"),
+    "partial": Message("partial", context="how a run ended"),
+    "failed": Message("failed", context="how a run ended"),
+}
+_UNKNOWN = Message("an exit status of another release")
 
 
 @click.command("status")
@@ -82,15 +91,22 @@ class StatusReading:
 
     def sentence(self) -> str:
         """The same for people, in a line or two."""
-        lines = [self._about_last()]
-        if self._killed:
-            lines.append(f"A later run ({self._holder}) was killed, or the machine went down.")
+        lines = [*self._about_last()]
+        if self._killed and self._holder:
+            holder = self._holder.message
+            lines.append(gettext("A later run ({holder}) was killed, or the machine went down.", holder=holder))
         elif self._holder and self._holder.alive:
-            lines.append(f"A run is under way ({self._holder}).")
+            lines.append(gettext("A run is under way ({holder}).", holder=self._holder.message))
         if self._last and self._too_old:
-            lines.append(f"That is longer ago than {self._max_age // timedelta(hours=1)} hours: too old.")
+            hours = self._max_age // timedelta(hours=1)
+            text = ngettext(
+                "That is longer ago than {count} hour: too old.",
+                "That is longer ago than {count} hours: too old.",
+                hours,
+            )
+            lines.append(text)
         if self._last and self._in_future:
-            lines.append("That is in the future: a clock was or is wrong, so nobody knows how old it is.")
+            lines.append(gettext("That is in the future: a clock was or is wrong, so nobody knows how old it is."))
         return "\n".join(lines)
 
     @property
@@ -119,18 +135,33 @@ class StatusReading:
 
         return was_killed(self._last, self._holder)
 
-    def _about_last(self) -> str:
+    def _about_last(self) -> Iterator[str]:
         last = self._last
         if last is None:
-            return "No run of the report has ended yet."
-        when = f"{last.finished.astimezone():%Y-%m-%d %H:%M} ({_ago(self._age)})"
-        line = f"Last run: {last.outcome.value}, ended {when}, took {last.seconds} s"
-        if last.groups is not None:
-            line += f", listed {last.groups:,} groups with {last.members:,} members"
+            yield gettext("No run of the report has ended yet.")
+            return
+        values = {
+            "outcome": gettext(_OUTCOMES[last.outcome.value]),
+            "moment": last.finished,
+            "ago": _ago(self._age),
+            "seconds": last.seconds,
+        }
+        if last.groups is None:
+            yield gettext("Last run: {outcome}, ended {moment} ({ago}), took {seconds} s.", **values)
+        else:
+            yield gettext(
+                "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s, listed {groups} with {members}.",
+                groups=ngettext("{count} group", "{count} groups", last.groups),
+                members=ngettext("{count} member", "{count} members", last.members or 0),
+                **values,
+            )
         if last.exit_code:
-            meaning = exit_status.MEANINGS.get(last.exit_code, "an exit status of another release")
-            line += f".\nExit status {last.exit_code}: {meaning}"
-        return f"{line}{f' ({last.error})' if last.error else ''}."
+            meaning = exit_status.MEANINGS.get(last.exit_code, _UNKNOWN)
+            known = {"status": last.exit_code, "meaning": meaning, "error": last.error}
+            if last.error:
+                yield gettext("Exit status {status}: {meaning} ({error}).", **known)
+            else:
+                yield gettext("Exit status {status}: {meaning}.", **known)
 
     @staticmethod
     def _begun(holder: Holder | RemoteHolder) -> dict[str, object]:
@@ -144,9 +175,9 @@ def _ago(age: timedelta) -> str:
     ('just now', '5 minutes ago', '30 hours ago', '4 days ago')
     """
     if age < timedelta(minutes=2):
-        return "just now"
+        return gettext("just now")
     if age < timedelta(hours=2):
-        return f"{age // timedelta(minutes=1)} minutes ago"
+        return ngettext("{count} minute ago", "{count} minutes ago", age // timedelta(minutes=1))
     if age < timedelta(days=2):
-        return f"{age // timedelta(hours=1)} hours ago"
-    return f"{age.days} days ago"
+        return ngettext("{count} hour ago", "{count} hours ago", age // timedelta(hours=1))
+    return ngettext("{count} day ago", "{count} days ago", age.days)

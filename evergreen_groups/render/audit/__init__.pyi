@@ -1,5 +1,6 @@
 from .block_explanation import write_block_explanation as write_block_explanation
 from .block_explanation_json import write_block_explanation_json as write_block_explanation_json
+from .group_link import group_link as group_link
 from .text import person_heading as person_heading
 from .wording import HEADINGS as HEADINGS
 from .wording import describe_confidence as describe_confidence
@@ -7,5 +8,4 @@ from .wording import describe_patron_finding as describe_patron_finding
 from .wording import describe_reason as describe_reason
 from .wording import describe_split as describe_split
 from .wording import explanation as explanation
-from .wording import group_page as group_page
 from .writers import render_audit as render_audit

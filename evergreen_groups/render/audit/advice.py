@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.audit.wording import WHAT_TO_DO
 
 if TYPE_CHECKING:
@@ -23,25 +25,43 @@ class Advice:
     command: str = ""
 
 
-_ADVICE: dict[str, tuple[str, str]] = {
-    "over-limit": ("Have Evergreen recalculate.", ""),
-    "limit-reached": ("Have Evergreen recalculate.", ""),
-    "exactly-at-limit": ("Evergreen blocks at the limit already. The threshold to set says:", _DOCTOR),
-    "not-over-limit": ("Have Evergreen recalculate. If the block stays, see which threshold asks for it:", _EXPLAIN),
-    "group-over-limit": ("Ask whoever set the block, and remove it in the staff client.", ""),
-    "group-within-limit": ("Look whether the block still has a reason.", ""),
-    "group-not-known": ("Look whether the block still has a reason.", ""),
-    "no-lead": ("Make a member the lead, on the group's page.", ""),
-    "lead-deleted": ("Make another member the lead, on the group's page.", ""),
-    "several-leads": ("Make all but one ordinary members, on the group's page.", ""),
-    "lead-expired": ("Renew the lead's account, or make another member the lead.", ""),
-    "stranger": ("Take {name} out if they don't belong:", _REMOVE),
-    "unusually-large": ("An institution's card rather than a family? Take those out who don't belong.", ""),
-    "several-adults": ("Ask them whether they want that, and take out who doesn't, on the group's page.", ""),
-    "borrowed-address": ("Give the borrower an address of their own, in the staff client.", ""),
-    "borrowed-address-of-hidden": ("Give the borrower an address of their own, in the staff client.", ""),
+class _Advised(NamedTuple):
+    """A sentence, the command for it, and the sentence where the patron has no card that the command could name."""
+
+    text: Message
+    command: str = ""
+    without_card: Message | None = None
+
+
+_ADVICE = {
+    "over-limit": _Advised(Message("Have Evergreen recalculate.")),
+    "limit-reached": _Advised(Message("Have Evergreen recalculate.")),
+    "exactly-at-limit": _Advised(Message("Evergreen blocks at the limit already. The threshold to set says:"), _DOCTOR),
+    "not-over-limit": _Advised(
+        Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it:"),
+        _EXPLAIN,
+        Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it."),
+    ),
+    "group-over-limit": _Advised(Message("Ask whoever set the block, and remove it in the staff client.")),
+    "group-within-limit": _Advised(Message("Look whether the block still has a reason.")),
+    "group-not-known": _Advised(Message("Look whether the block still has a reason.")),
+    "no-lead": _Advised(Message("Make a member the lead, on the group's page.")),
+    "lead-deleted": _Advised(Message("Make another member the lead, on the group's page.")),
+    "several-leads": _Advised(Message("Make all but one ordinary members, on the group's page.")),
+    "lead-expired": _Advised(Message("Renew the lead's account, or make another member the lead.")),
+    "stranger": _Advised(
+        Message("Take {name} out if they don't belong:"), _REMOVE, Message("Take {name} out if they don't belong.")
+    ),
+    "unusually-large": _Advised(
+        Message("An institution's card rather than a family? Take those out who don't belong.")
+    ),
+    "several-adults": _Advised(
+        Message("Ask them whether they want that, and take out who doesn't, on the group's page.")
+    ),
+    "borrowed-address": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
+    "borrowed-address-of-hidden": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
 }
-"""What to do, by the reason's code, and the command for it; the words take the reason's values and a barcode."""
+"""What to do, by the reason's code; the sentences take the reason's values, and the commands a barcode."""
 
 
 def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice:
@@ -49,8 +69,7 @@ def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice
 
     Of a reason without advice of its own, what is advised for its kind.
     """
-    text, command = _ADVICE.get(reason.code, (WHAT_TO_DO[kind], ""))
-    if "{barcode}" in command and barcode is None:
-        command = ""
-        text = text.rstrip(":") + "."
-    return Advice(text.format_map({**reason.values}), command.format_map({"barcode": barcode}))
+    advised = _ADVICE.get(reason.code) or _Advised(WHAT_TO_DO[kind])
+    if barcode is None and advised.without_card:
+        return Advice(gettext(advised.without_card, **reason.values))
+    return Advice(gettext(advised.text, **reason.values), advised.command.format(barcode=barcode))

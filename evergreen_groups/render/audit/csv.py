@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import describe_penalty, harmless
-from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation, group_page
+from evergreen_groups.render import harmless, penalty_cell
+from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding
     from evergreen_groups.groups import Member
+    from evergreen_groups.render import StaffClient
 
 COLUMNS = (
     "kind",
@@ -32,18 +34,20 @@ COLUMNS = (
 )
 
 
-def write_rows(audit: Audit, stream: TextIO) -> None:
-    """Write the header and the rows, each ended by CR LF; no text in them can be calculated."""
+def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write the header and the rows, each ended by CR LF; no text in them can be calculated. Groups lead into the staff
+    ``client`` where one is given.
+    """
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_rows(audit))
+    writer.writerows(_rows(audit, client))
 
 
-def _rows(audit: Audit) -> Iterator[list[str]]:
+def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
         fines = plain_amount_or_none(finding.group_fines) or ""
-        blocks = harmless("; ".join(map(describe_penalty, finding.blocks)))
+        blocks = harmless("; ".join(map(penalty_cell, finding.blocks)))
         reason = harmless(explanation(finding))
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, "", "", "", ""]
     for found in audit.groups:
@@ -55,14 +59,15 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
                 *(found.kind.value, str(group.number), *_member(member), fines, "", reasons),
                 *_confidence(found),
                 _part(found, member),
-                group_page(audit, found) or "",
+                group_link(found, client) if client else "",
             ]
 
 
 def _confidence(found: GroupFinding) -> list[str]:
     if found.confidence is None:
         return ["", ""]
-    evidence = harmless("; ".join(map(describe_evidence, found.confidence.evidence)))
+    pieces = (f"{describe_evidence(piece)} {piece.weight:+}" for piece in found.confidence.evidence)
+    evidence = harmless("; ".join(pieces))
     return [f"{found.confidence.level} ({found.confidence.points})", evidence]
 
 

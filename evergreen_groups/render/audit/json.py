@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     WHAT_TO_DO,
     describe_evidence,
     describe_reason,
     explanation,
-    group_page,
 )
 from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence
     from evergreen_groups.ils import Penalty
+    from evergreen_groups.render import StaffClient
 
 SCHEMA = "evergreen-groups/audit/1"
 
 
-def write_document(audit: Audit, stream: TextIO) -> None:
-    """Write the document, indented by two. Amounts are strings with two places."""
+def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write the document, indented by two. Amounts are strings with two places. Groups lead into the staff ``client``
+    where one is given.
+    """
     stream.write(
         text(
             {
@@ -42,7 +45,7 @@ def write_document(audit: Audit, stream: TextIO) -> None:
                     for kind in FindingKind
                 ],
                 "people": [_patron(finding) for finding in audit.patrons],
-                "groups": [_group(audit, finding) for finding in audit.groups],
+                "groups": [_group(finding, client) for finding in audit.groups],
                 "groups_to_keep": list(audit.to_keep),
             }
         )
@@ -77,13 +80,13 @@ def _confidence(confidence: Confidence) -> dict[str, Any]:
         "level": confidence.level,
         "points": confidence.points,
         "evidence": [
-            {"code": piece.code, "weight": piece.weight, "text": describe_evidence(piece)}
+            {"code": piece.code, "weight": piece.weight, "text": f"{describe_evidence(piece)} {piece.weight:+}"}
             for piece in confidence.evidence
         ],
     }
 
 
-def _group(audit: Audit, finding: GroupFinding) -> dict[str, Any]:
+def _group(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
     group = finding.group
     return {
         "kind": finding.kind.value,
@@ -97,6 +100,6 @@ def _group(audit: Audit, finding: GroupFinding) -> dict[str, Any]:
         "split": None
         if finding.split is None
         else {"stay": list(finding.split.stay), "leave": [list(family) for family in finding.split.leave]},
-        "page": group_page(audit, finding),
+        "page": None if client is None else group_link(finding, client),
         "members": [member_document(member) for member in group.members],
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from evergreen_groups.language import gettext
 from evergreen_groups.render import write_template
 from evergreen_groups.render.audit.page_rows import sections_of
 from evergreen_groups.render.audit.wording import NOTHING_FOUND, TITLE, describe_groups_to_keep, looked_at
@@ -21,11 +22,11 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
 
     Names lead into the staff ``client`` where one is given, and groups to their pages.
     """
-    sections = sections_of(audit)
+    sections = sections_of(audit, client)
     write_template(
         "audit.html",
         stream,
-        title=TITLE,
+        title=gettext(TITLE),
         audit=audit,
         sections=sections,
         filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from evergreen_groups.audit import FindingKind
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render import describe_penalty
 from evergreen_groups.render.audit.advice import Advice, advice_for
+from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
+    LEVELS,
     MEANINGS,
-    MOST_SELECTED,
     WHAT_TO_DO,
     describe_evidence,
     describe_reason,
@@ -23,12 +28,16 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, Confidence, FindingKind, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
 _FIX = "evergreen-groups audit --fix"
 _KEEP = "evergreen-groups audit --keep {group}"
+_WHERE_TO_KEEP = {
+    FindingKind.ACCIDENTAL: Message("Where all belong together:"),
+    FindingKind.FOR_REVIEW: Message("Where it is as it should be:"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +45,10 @@ class FindingRow:
     """One finding. ``subject`` is the patron whom it is about, of a group its lead, or who stands for one.
 
     ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
-    each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
-    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. The group's page is
-    opened as that of ``page_of`` (an id, None: the subject), with those in ``to_select`` (ids) selected.
+    each reason, ``remarks`` what stands below them, ``evidence`` what speaks for and against it, each piece with its
+    weight, and ``advice`` what to do. ``members`` are those of a group.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. ``group_page`` is
+    where the group is looked at, None where nothing leads into the staff client.
     """
 
     subject: Member
@@ -52,15 +62,30 @@ class FindingRow:
     member_count: int | None = None
     without_lead: bool = False
     confidence: Confidence | None = None
-    page_of: int | None = None
-    to_select: tuple[int, ...] = ()
+    evidence: tuple[tuple[str, str], ...] = ()
+    group_page: str | None = None
 
-    def group_page(self, client: StaffClient) -> str:
-        """The address of the page of the patron's group, with those selected who would be taken out."""
-        return client.group_page(self.page_of or self.subject.id, select=self.to_select)
+    @property
+    def confidence_level(self) -> str:
+        """The level of the confidence in a word."""
+        return "" if self.confidence is None else gettext(LEVELS[self.confidence.level])
 
 
-@dataclass(frozen=True, slots=True)
+_LABELS = {
+    "lead": Message("Lead", context="a member who leads the group"),
+    "name": Message("Name"),
+    "library": Message("Library"),
+    "group": Message("Group"),
+    "members": Message("Members"),
+    "own_fines": Message("Own fines"),
+    "group_fines": Message("Group's fines"),
+    "confidence": Message("Confidence"),
+    "why": Message("Why"),
+    "to_do": Message("What to do"),
+}
+
+
+@dataclass(frozen=True)
 class Section:
     """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
 
@@ -74,63 +99,68 @@ class Section:
     about_groups: bool
     rows: tuple[FindingRow, ...]
 
-    @property
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The headings of all columns, which stand before the cells on a narrow screen."""
+        return {name: gettext(label) for name, label in _LABELS.items()}
+
+    @cached_property
     def columns(self) -> tuple[tuple[str, bool], ...]:
         """The headings, and whether they are of numbers; a column that would be empty isn't there."""
         return (
-            ("Lead" if self.about_groups else "Name", False),
-            ("Library", False),
-            ("Group", True),
-            *((("Members", True),) if self.with_members else ()),
-            *((("Own fines", True),) if self.with_own_fines else ()),
-            *((("Group's fines", True),) if self.with_group_fines else ()),
-            *((("Confidence", True),) if self.with_confidence else ()),
-            ("Why", False),
-            ("What to do", False),
+            (self.labels["lead" if self.about_groups else "name"], False),
+            (self.labels["library"], False),
+            (self.labels["group"], True),
+            *(((self.labels["members"], True),) if self.with_members else ()),
+            *(((self.labels["own_fines"], True),) if self.with_own_fines else ()),
+            *(((self.labels["group_fines"], True),) if self.with_group_fines else ()),
+            *(((self.labels["confidence"], True),) if self.with_confidence else ()),
+            (self.labels["why"], False),
+            (self.labels["to_do"], False),
         )
 
-    @property
+    @cached_property
     def with_members(self) -> bool:
         """Whether it says how many members groups have."""
         return any(row.member_count is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_own_fines(self) -> bool:
         """Whether anybody's own fines matter."""
         return any(row.own_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_group_fines(self) -> bool:
         """Whether any group's fines matter."""
         return any(row.group_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_confidence(self) -> bool:
         """Whether it is said how sure findings are."""
         return any(row.confidence is not None for row in self.rows)
 
 
-def sections_of(audit: Audit) -> list[Section]:
+def sections_of(audit: Audit, client: StaffClient | None = None) -> list[Section]:
     """A section for each kind of which there is a finding, in the order of the kinds."""
-    return [_section(audit, kind) for kind in kinds_found(audit)]
+    return [_section(audit, kind, client) for kind in kinds_found(audit)]
 
 
-def _section(audit: Audit, kind: FindingKind) -> Section:
+def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Section:
     if kind.about_groups:
-        rows = tuple(map(_group_row, audit.groups_of_kind(kind)))
+        rows = tuple(_group_row(finding, client) for finding in audit.groups_of_kind(kind))
     else:
-        rows = tuple(map(_patron_row, audit.of_kind(kind)))
+        rows = tuple(_patron_row(finding, client) for finding in audit.of_kind(kind))
     return Section(
         id=kind.value,
-        heading=HEADINGS[kind],
-        meaning=MEANINGS.get(kind, WHAT_TO_DO[kind]),
+        heading=gettext(HEADINGS[kind]),
+        meaning=gettext(MEANINGS.get(kind, WHAT_TO_DO[kind])),
         command=_FIX if kind.recalculable else "",
         about_groups=kind.about_groups,
         rows=rows,
     )
 
 
-def _patron_row(finding: PatronFinding) -> FindingRow:
+def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRow:
     member = finding.member
     return FindingRow(
         subject=member,
@@ -140,33 +170,37 @@ def _patron_row(finding: PatronFinding) -> FindingRow:
         why=(short_reason(finding.reason),),
         remarks=tuple(_remarks(finding)),
         advice=(advice_for(finding.kind, finding.reason, member.barcode),),
+        group_page=client.group_page(member.id) if client else None,
     )
 
 
 def _remarks(finding: PatronFinding) -> Iterator[str]:
     if finding.limits_differ:
-        yield limit_that_counted(finding.member)
+        yield gettext(limit_that_counted(finding.member))
     yield from map(describe_penalty, finding.blocks)
 
 
-def _group_row(finding: GroupFinding) -> FindingRow:
-    group, confidence, split = finding.group, finding.confidence, finding.split
-    leaving = split.leaving if split else ()
+def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
+    group, confidence = finding.group, finding.confidence
     return FindingRow(
         subject=group.lead,
-        page_of=split.stay[0] if split else None,
         group=group.number,
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
-        why=tuple(map(describe_reason, finding.reasons)),
-        remarks=tuple(map(describe_evidence, confidence.evidence)) if confidence else (),
+        why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
+        remarks=(),
+        evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),
         advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
         without_lead=not group.lead.group_lead,
         confidence=confidence,
-        to_select=leaving if len(leaving) <= MOST_SELECTED else (),
+        group_page=group_link(finding, client) if client else None,
     )
+
+
+def _weighed(piece: Evidence) -> tuple[str, str]:
+    return gettext(describe_evidence(piece)), f"{piece.weight:+}"
 
 
 def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
@@ -176,7 +210,7 @@ def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice("Where all belong together:", _KEEP.format(group=finding.group.number))
+        yield Advice(gettext(_WHERE_TO_KEEP[finding.kind]), _KEEP.format(group=finding.group.number))
 
 
 def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:

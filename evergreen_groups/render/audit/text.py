@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render import CONFIDENTIAL, local_time, printable
+from evergreen_groups.language import gettext, moment_with_zone, ngettext, number
+from evergreen_groups.render import CONFIDENTIAL, printable
+from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
@@ -16,47 +18,56 @@ from evergreen_groups.render.audit.wording import (
     describe_groups_to_keep,
     describe_patron_finding,
     describe_split,
-    group_page,
     kinds_found,
     looked_at,
 )
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
+    from evergreen_groups.render import StaffClient
 
 
-def write_listing(audit: Audit, stream: TextIO) -> None:
-    """Write what was found, kind by kind, two lines for each finding."""
-    stream.writelines(f"{line}\n" for line in _lines(audit))
+def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write what was found, kind by kind, two lines for each finding.
+
+    Groups lead into the staff ``client`` where one is given.
+    """
+    stream.writelines(f"{line}\n" for line in _lines(audit, client))
 
 
-def _lines(audit: Audit) -> Iterator[str]:
-    yield f"{TITLE}, {local_time(audit.generated_at)}, {printable(audit.gateway)}"
+def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
+    moment = moment_with_zone(audit.generated_at)
+    yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
     yield looked_at(audit.criteria)
-    yield from (f"Note: {printable(note)}" for note in audit.notes)
+    yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)
     if to_keep := describe_groups_to_keep(audit):
         yield to_keep
     kinds = kinds_found(audit)
     if not kinds:
-        yield NOTHING_FOUND
+        yield gettext(NOTHING_FOUND)
         return
     for kind in kinds:
         yield ""
-        yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
-        yield f"  {WHAT_TO_DO[kind]}"
+        yield f"{gettext(HEADINGS[kind])}: {number(audit.count(kind))}"
+        yield f"  {gettext(WHAT_TO_DO[kind])}"
         for group in audit.groups_of_kind(kind):
-            yield from _group(audit, group)
+            yield from _group(group, client)
         for person in audit.of_kind(kind):
             yield from _person(person)
     yield ""
-    yield CONFIDENTIAL
+    yield gettext(CONFIDENTIAL)
 
 
 def person_heading(finding: PatronFinding) -> str:
     """Who it is: name, card, library and group."""
     member = finding.member
-    barcode = printable(member.barcode or "no card")
-    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {member.patron.group}"
+    return gettext(
+        "{name} ({card}), {library}, group {group}",
+        name=printable(member.name),
+        card=printable(member.barcode) if member.barcode else gettext("no card"),
+        library=printable(member.library),
+        group=member.patron.group,
+    )
 
 
 def _person(finding: PatronFinding) -> Iterator[str]:
@@ -64,15 +75,17 @@ def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"    {describe_patron_finding(finding)}"
 
 
-def _group(audit: Audit, finding: GroupFinding) -> Iterator[str]:
+def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
     group = finding.group
-    yield f"  Group {group.number}: {describe_group_finding(finding)}"
+    found = describe_group_finding(finding)
+    yield f"  {gettext('Group {group}: {found}', group=group.number, found=found)}"
     if finding.confidence is not None:
         yield f"    {printable(describe_confidence(finding.confidence))}"
-    names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
-    hidden = f"; {group.hidden_member_count} hidden" if group.hidden_member_count else ""
-    yield f"    {names}{hidden}"
+    members = [f"{printable(member.name)}, {printable(member.library)}" for member in group.members]
+    if group.hidden_member_count:
+        members.append(ngettext("{count} hidden member", "{count} hidden members", group.hidden_member_count))
+    yield f"    {'; '.join(members)}"
     if split := describe_split(finding):
         yield f"    {printable(split)}"
-    if page := group_page(audit, finding):
-        yield f"    {page}"
+    if client is not None:
+        yield f"    {group_link(finding, client)}"

@@ -1,137 +1,178 @@
-"""The audit's sentences: a heading for each kind of finding, and what to do about it."""
+"""The audit's sentences: a heading for each kind of finding, and what to do about it.
+
+What is a :class:`Message` here is English for programs, and shown to people by ``gettext``.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
-from evergreen_groups.money import amount
-from evergreen_groups.render import counted, describe_limit, describe_penalty, printable
+from evergreen_groups.language import enumeration, gettext, ngettext
+from evergreen_groups.message import Message
+from evergreen_groups.render import describe_limit, describe_penalty, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evergreen_groups.audit import Confidence, Evidence, Reason
     from evergreen_groups.groups import Member
 
-TITLE = "Audit of blocks and groups"
-NOTHING_FOUND = "Nothing found."
-MOST_SELECTED = 100
-"""So many members are selected by the link to a group's page at the most."""
+TITLE = Message("Audit of blocks and groups")
+NOTHING_FOUND = Message("Nothing found.")
 _MOST_NUMBERS = 20
 _MOST_NAMES = 12
 
 HEADINGS = {
-    FindingKind.NOT_BLOCKED: "Over the limit, not blocked in the ILS",
-    FindingKind.NOT_OVER: "Blocked for fines in the ILS, not over the limit",
-    FindingKind.FOR_FAMILY: "Blocked by staff, probably for the family's fines",
-    FindingKind.BY_STAFF: "Blocked by staff within the limit, for review",
-    FindingKind.ACCIDENTAL: "Groups that look accidental",
-    FindingKind.SEVERAL_ADULTS: "Groups with several adults",
-    FindingKind.BORROWED_ADDRESS: "Addresses borrowed from outside the group",
+    FindingKind.NOT_BLOCKED: Message("Over the limit, not blocked in the ILS"),
+    FindingKind.NOT_OVER: Message("Blocked for fines in the ILS, not over the limit"),
+    FindingKind.FOR_FAMILY: Message("Blocked by staff, probably for the family's fines"),
+    FindingKind.BY_STAFF: Message("Blocked by staff within the limit, for review"),
+    FindingKind.ACCIDENTAL: Message("Groups that look accidental"),
+    FindingKind.FOR_REVIEW: Message("Groups that look like families, for review"),
+    FindingKind.SEVERAL_ADULTS: Message("Groups with several adults"),
+    FindingKind.BORROWED_ADDRESS: Message("Addresses borrowed from outside the group"),
 }
 WHAT_TO_DO = {
-    FindingKind.NOT_BLOCKED: "Have the ILS recalculate their penalties: audit --fix.",
-    FindingKind.NOT_OVER: (
+    FindingKind.NOT_BLOCKED: Message("Have the ILS recalculate their penalties: audit --fix."),
+    FindingKind.NOT_OVER: Message(
         "Have the ILS recalculate their penalties: audit --fix. Where that changes nothing, the ILS's own threshold "
         "is lower than the limit, or blocks when it is reached."
     ),
-    FindingKind.FOR_FAMILY: (
+    FindingKind.FOR_FAMILY: Message(
         "Nobody is to be blocked for the fines of others. Ask whoever set the block, and remove it in the staff client."
     ),
-    FindingKind.BY_STAFF: "Look whether the block still has a reason.",
-    FindingKind.ACCIDENTAL: (
+    FindingKind.BY_STAFF: Message("Look whether the block still has a reason."),
+    FindingKind.ACCIDENTAL: Message(
         "The members see each other's fines. Take those out who don't belong, on the group's page or by "
         "evergreen-groups remove BARCODE; where all of them do: evergreen-groups audit --keep GROUP."
     ),
-    FindingKind.SEVERAL_ADULTS: (
+    FindingKind.FOR_REVIEW: Message(
+        "What the members have in common outweighs what is odd about the group, so nothing speaks for an accident. Set "
+        "right what is odd, on the group's page; where all is as it should be: evergreen-groups audit --keep GROUP."
+    ),
+    FindingKind.SEVERAL_ADULTS: Message(
         "Adults in a group see each other's affairs. Ask them whether they want that, and take out who doesn't."
     ),
-    FindingKind.BORROWED_ADDRESS: (
+    FindingKind.BORROWED_ADDRESS: Message(
         "A change of the address in one of the two records changes it in the other. Give the borrower an address of "
         "their own in the staff client."
     ),
 }
 MEANINGS = {
-    FindingKind.NOT_BLOCKED: (
+    FindingKind.NOT_BLOCKED: Message(
         "They owe more than they may themselves, and nothing in Evergreen stops them until it recalculates."
     ),
-    FindingKind.NOT_OVER: "Evergreen blocks them for fines, and what they owe themselves is not over the limit.",
-    FindingKind.FOR_FAMILY: (
+    FindingKind.NOT_OVER: Message(
+        "Evergreen blocks them for fines, and what they owe themselves is not over the limit."
+    ),
+    FindingKind.FOR_FAMILY: Message(
         "Staff blocked them, they owe little themselves, and their group a lot. Nobody is to be blocked for the fines "
         "of others."
     ),
-    FindingKind.BY_STAFF: "Staff blocked them, and fines don't explain it.",
-    FindingKind.ACCIDENTAL: "Their members see each other's fines, and may not belong together.",
-    FindingKind.SEVERAL_ADULTS: "Adults in a group see each other's affairs.",
-    FindingKind.BORROWED_ADDRESS: "A change of the address in one of the two records changes it in the other.",
+    FindingKind.BY_STAFF: Message("Staff blocked them, and fines don't explain it."),
+    FindingKind.ACCIDENTAL: Message("Their members see each other's fines, and may not belong together."),
+    FindingKind.FOR_REVIEW: Message(
+        "What their members have in common outweighs what is odd about them, so nothing speaks for an accident."
+    ),
+    FindingKind.SEVERAL_ADULTS: Message("Adults in a group see each other's affairs."),
+    FindingKind.BORROWED_ADDRESS: Message("A change of the address in one of the two records changes it in the other."),
 }
 """What it means that there are findings of a kind, where that isn't in what to do about it."""
 
 REASONS = {
-    "over-limit": "Own fines are over the limit by {over_by:,.2f}, and the ILS has no block for fines.",
-    "limit-reached": "Own fines are at the limit, and the ILS has no block for fines.",
-    "exactly-at-limit": "Own fines are exactly at the limit: the ILS blocks there already.",
-    "not-over-limit": "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold.",
-    "group-over-limit": "Own fines are within the limit, the group's are over it: probably blocked for the family's.",
-    "group-within-limit": "Own fines and the group's are within the limit: blocked for another reason, perhaps.",
-    "group-not-known": "Own fines are within the limit; what the group owes isn't known whole.",
-    "no-lead": "It has no lead.",
-    "lead-deleted": "Its lead is deleted.",
-    "several-leads": "It has {count} leads.",
-    "lead-expired": "The account of its lead {name} expired on {date:%Y-%m-%d}.",
-    "stranger": "{name} shares no surname, address, phone, e-mail or home library with another adult.",
-    "unusually-large": "It is unusually large: {count} members.",
-    "several-adults": "It has {count} adults, more than {most}.",
-    "borrowed-address": "Uses an address that belongs to the record of {owner}, {library}, group {group}.",
-    "borrowed-address-of-hidden": "Uses an address that belongs to the record of a patron hidden from the account.",
+    "over-limit": Message("Own fines are over the limit by {over_by}, and the ILS has no block for fines."),
+    "limit-reached": Message("Own fines are at the limit, and the ILS has no block for fines."),
+    "exactly-at-limit": Message("Own fines are exactly at the limit: the ILS blocks there already."),
+    "not-over-limit": Message(
+        "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
+    ),
+    "group-over-limit": Message(
+        "Own fines are within the limit, the group's are over it: probably blocked for the family's."
+    ),
+    "group-within-limit": Message(
+        "Own fines and the group's are within the limit: blocked for another reason, perhaps."
+    ),
+    "group-not-known": Message("Own fines are within the limit; what the group owes isn't known whole."),
+    "no-lead": Message("It has no lead."),
+    "lead-deleted": Message("Its lead is deleted."),
+    "several-leads": Message("It has {count} lead.", plural="It has {count} leads."),
+    "lead-expired": Message("The account of its lead {name} expired on {date}."),
+    "stranger": Message("{name} shares no surname, address, phone, e-mail or home library with another adult."),
+    "unusually-large": Message(
+        "It is unusually large: {count} member.", plural="It is unusually large: {count} members."
+    ),
+    "several-adults": Message(
+        "It has {count} adult, more than {most}.", plural="It has {count} adults, more than {most}."
+    ),
+    "borrowed-address": Message("Uses an address that belongs to the record of {owner}, {library}, group {group}."),
+    "borrowed-address-of-hidden": Message(
+        "Uses an address that belongs to the record of a patron hidden from the account."
+    ),
 }
 EVIDENCE = {
-    "no-lead": "no lead",
-    "lead-deleted": "its lead is deleted",
-    "several-leads": "{count} leads",
-    "lead-expired": "its lead expired on {date:%Y-%m-%d}",
-    "unusually-large": "{count} members",
-    "institution": "an institution's card among them (profile {profile})",
-    "strangers": "adults who share nothing with another adult: {count}",
-    "nothing-shared": "no two members share a surname, address, phone or e-mail",
-    "cloned": "made within a day by cloning, with nothing shared but the address that was cloned: {count}",
-    "surname-shared": "each member shares a surname with another",
-    "address-shared": "each member shares an address with another",
-    "phone-or-email-shared": "each member shares a phone or an e-mail with another",
+    "no-lead": Message("no lead"),
+    "lead-deleted": Message("its lead is deleted"),
+    "several-leads": Message("{count} lead", plural="{count} leads"),
+    "lead-expired": Message("its lead expired on {date}"),
+    "unusually-large": Message("{count} member", plural="{count} members"),
+    "institution": Message("an institution's card among them (profile {profile})"),
+    "strangers": Message("adults who share nothing with another adult: {count}"),
+    "nothing-shared": Message("no two members share a surname, address, phone or e-mail"),
+    "cloned": Message("made within a day by cloning, with nothing shared but the address that was cloned: {count}"),
+    "surname-shared": Message("each member shares a surname with another"),
+    "address-shared": Message("each member shares an address with another"),
+    "phone-or-email-shared": Message("each member shares a phone or an e-mail with another"),
 }
 """Each piece of evidence of a confidence, by its code."""
 
 
 _SHORT_REASONS = {
-    "over-limit": "over the limit by ${over_by:,.2f}",
-    "limit-reached": "at the limit, which is over it here",
-    "exactly-at-limit": "exactly at the limit",
-    "not-over-limit": "not over the limit",
-    "group-over-limit": "own fines within the limit, the group's over it",
-    "group-within-limit": "own fines and the group's within the limit",
-    "group-not-known": "own fines within the limit; the group's aren't known whole",
+    "over-limit": Message("over the limit by {over_by}"),
+    "limit-reached": Message("at the limit, which is over it here"),
+    "exactly-at-limit": Message("exactly at the limit"),
+    "not-over-limit": Message("not over the limit"),
+    "group-over-limit": Message("own fines within the limit, the group's over it"),
+    "group-within-limit": Message("own fines and the group's within the limit"),
+    "group-not-known": Message("own fines within the limit; the group's aren't known whole"),
 }
 """Reasons where the heading above them says the rest."""
+LEVELS = {
+    "high": Message("high", context="confidence"),
+    "medium": Message("medium", context="confidence"),
+    "low": Message("low", context="confidence"),
+}
+"""Each level of a confidence."""
 
 
 def short_reason(reason: Reason) -> str:
     """A reason in a few words, below a heading of its kind."""
-    return _SHORT_REASONS.get(reason.code, REASONS[reason.code]).format_map(reason.values)
+    return gettext(_SHORT_REASONS.get(reason.code, REASONS[reason.code]), **reason.values)
 
 
-def describe_reason(reason: Reason) -> str:
+def describe_reason(reason: Reason) -> Message:
     """Put a reason into a sentence."""
-    return REASONS[reason.code].format_map(reason.values)
+    return REASONS[reason.code].with_values(reason.values)
 
 
-def describe_evidence(piece: Evidence) -> str:
-    """Put a piece of evidence into words, with its weight."""
-    return f"{EVIDENCE[piece.code].format_map(piece.values)} {piece.weight:+}"
+def describe_evidence(piece: Evidence) -> Message:
+    """Put a piece of evidence into words; its weight stands beside it."""
+    return EVIDENCE[piece.code].with_values(piece.values)
+
+
+def with_weight(piece: Evidence) -> str:
+    """A piece of evidence with its weight."""
+    return f"{gettext(describe_evidence(piece))} {piece.weight:+}"
 
 
 def describe_confidence(confidence: Confidence) -> str:
     """How sure it is that a group is accidental, and by which evidence."""
-    pieces = "; ".join(map(describe_evidence, confidence.evidence))
-    return f"Confidence {confidence.level}, {confidence.points} of 100: {pieces}."
+    return gettext(
+        "Confidence {level}, {points} of 100: {evidence}.",
+        level=LEVELS[confidence.level],
+        points=confidence.points,
+        evidence="; ".join(map(with_weight, confidence.evidence)),
+    )
 
 
 def describe_split(finding: GroupFinding) -> str:
@@ -143,74 +184,85 @@ def describe_split(finding: GroupFinding) -> str:
     def listed(*families: tuple[int, ...]) -> str:
         count = sum(map(len, families))
         if count > _MOST_NAMES:
-            return counted(count, "member")
+            return ngettext("{count} member", "{count} members", count)
         return " / ".join("; ".join(names[id] for id in family) for family in families)
 
-    return f"Suggested split: stay: {listed(finding.split.stay)}. Out: {listed(*finding.split.leave)}."
-
-
-def group_page(audit: Audit, finding: GroupFinding) -> str | None:
-    """The address of a group's page, with those selected who would be taken out; None where the service's isn't known.
-
-    There they can be removed or moved, with the plan shown before.
-    """
-    if audit.criteria.desk_url is None:
-        return None
-    split = finding.split
-    patron = split.stay[0] if split else finding.group.lead.id
-    # As many as fit an address; of more than that nobody selects by a link.
-    chosen = split.leaving if split and len(split.leaving) <= MOST_SELECTED else ()
-    query = f"?select={','.join(map(str, chosen))}" if chosen else ""
-    return f"{audit.criteria.desk_url.rstrip('/')}/evergreen-groups/patrons/{patron}/group{query}"
+    return gettext(
+        "Suggested split: stay: {staying}. Out: {leaving}.",
+        staying=listed(finding.split.stay),
+        leaving=listed(*finding.split.leave),
+    )
 
 
 def describe_groups_to_keep(audit: Audit) -> str:
     """Which groups aren't listed because somebody decided so; empty where there are none."""
     if not audit.to_keep:
         return ""
-    numbers = ", ".join(map(str, audit.to_keep[:_MOST_NUMBERS]))
-    more = f" and {len(audit.to_keep) - _MOST_NUMBERS:,} more" if len(audit.to_keep) > _MOST_NUMBERS else ""
-    return (
-        f"Not listed, for they are to be kept as they are: groups {numbers}{more}. List them again: audit --list-again."
+    numbers = [str(number) for number in audit.to_keep[:_MOST_NUMBERS]]
+    if (more := len(audit.to_keep) - _MOST_NUMBERS) > 0:
+        numbers.append(ngettext("{count} more", "{count} more", more))
+    return ngettext(
+        "Not listed, for it is to be kept as it is: group {groups}. List it again: audit --list-again.",
+        "Not listed, for they are to be kept as they are: groups {groups}. List them again: audit --list-again.",
+        len(audit.to_keep),
+        groups=enumeration(numbers),
     )
 
 
 def explanation(finding: PatronFinding) -> str:
-    """Why somebody was found, and which limit counted where there are several."""
-    sentence = describe_reason(finding.reason)
-    if not finding.limits_differ:
-        return sentence
-    return f"{sentence} {limit_that_counted(finding.member)}."
+    """Why somebody was found, and which limit counted where there are several: in English, for programs."""
+    reason = str(describe_reason(finding.reason))
+    return f"{reason} {limit_that_counted(finding.member)}." if finding.limits_differ else reason
 
 
-def limit_that_counted(member: Member) -> str:
+def limit_that_counted(member: Member) -> Message:
     """The limit that counted for a member, where it comes from, and what of their fines it counts."""
     decision = member.decided
-    limit = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
-    counted = decision.own_balance
-    counts = "" if counted == member.own_fines else f"; it counts {counted:,.2f}"
-    return f"Limit {limit} ({decision.limit.origin}){counts}"
+    none = Message("none", context="limit")
+    values = {
+        "limit": none if decision.limit.amount is None else decision.limit.amount,
+        "origin": decision.limit.origin,
+        "counted": decision.own_balance,
+    }
+    if decision.own_balance == member.own_fines:
+        return Message("Limit {limit} ({origin})", values=values)
+    return Message("Limit {limit} ({origin}); it counts {counted}", values=values)
 
 
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
-    where = f" with home library {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
-    limit = "as configured for each" if criteria.limit is None else describe_limit(criteria.limit)
-    return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
+    limit = gettext("as configured for each") if criteria.limit is None else describe_limit(criteria.limit)
+    if not criteria.orgs:
+        return gettext("Everyone who owes something or has a penalty; the limit of own fines: {limit}", limit=limit)
+    return gettext(
+        "Everyone with home library {libraries} or below who owes something or has a penalty; the limit of own fines: "
+        "{limit}",
+        libraries=enumeration(map(printable, criteria.orgs), "or"),
+        limit=limit,
+    )
 
 
 def describe_patron_finding(finding: PatronFinding) -> str:
     """The finding's own amounts, reason and blocks, in a line."""
-    words = [f"own fines {amount(finding.member.own_fines)}"]
-    if finding.group_fines is not None:
-        words.append(f"the group's {amount(finding.group_fines)}")
-    blocks = "".join(f" {describe_penalty(block)}." for block in finding.blocks)
-    return f"{', '.join(words)}. {explanation(finding)}{blocks}"
+    return " ".join(_sentences(finding))
+
+
+def _sentences(finding: PatronFinding) -> Iterator[str]:
+    own, together = finding.member.own_fines, finding.group_fines
+    if together is None:
+        yield gettext("own fines {own}.", own=own)
+    else:
+        yield gettext("own fines {own}, the group's {together}.", own=own, together=together)
+    yield printable(gettext(describe_reason(finding.reason)))
+    if finding.limits_differ:
+        yield f"{printable(gettext(limit_that_counted(finding.member)))}."
+    yield from (f"{describe_penalty(block)}." for block in finding.blocks)
 
 
 def describe_group_finding(finding: GroupFinding) -> str:
     """How many members a group has and why it is listed, in a line."""
-    return f"{finding.group.member_count} members. {printable(' '.join(map(describe_reason, finding.reasons)))}"
+    reasons = " ".join(gettext(describe_reason(reason)) for reason in finding.reasons)
+    return f"{ngettext('{count} member.', '{count} members.', finding.group.member_count)} {printable(reasons)}"
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:

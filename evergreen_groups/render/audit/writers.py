@@ -8,7 +8,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.formats import AUDIT_FORMATS, PAGE, output_format
+from evergreen_groups.formats import AUDIT_FORMATS, output_format
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; names on a page lead into ``client``.
+    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; what leads into the staff client leads
+    into ``client``.
 
     A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
     """
     if format not in AUDIT_FORMATS:
         raise ValueError(f"unknown format {format!r}")
-    links = {"client": client} if format == PAGE else {}
-    resolve_name(output_format(format).audit or "")(audit, stream, **links)
+    resolve_name(output_format(format).audit or "")(audit, stream, client=client)

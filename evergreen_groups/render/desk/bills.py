@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import Bill, CirculationKind, balance_of
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import GroupBills, MemberBills
     from evergreen_groups.ils import CirculationCounts, ItemOut
 
-_KINDS = {
-    CirculationKind.OUT: "out",
-    CirculationKind.OVERDUE: "overdue",
-    CirculationKind.LONG_OVERDUE: "long overdue",
-    CirculationKind.LOST: "lost",
-    CirculationKind.CLAIMS_RETURNED: "claimed to be returned",
+_STATES: Mapping[CirculationKind, Message] = {
+    CirculationKind.OUT: Message("out", context="an item"),
+    CirculationKind.OVERDUE: Message("overdue", context="an item"),
+    CirculationKind.LONG_OVERDUE: Message("long overdue", context="an item"),
+    CirculationKind.LOST: Message("lost", context="an item"),
+    CirculationKind.CLAIMS_RETURNED: Message("claimed to be returned", context="an item"),
 }
 _CIRCULATION = "circulation"
 
@@ -39,10 +41,15 @@ class ItemLine:
     """An item that is out; ``title`` is empty where there is none to show."""
 
     due: date | None
-    state: str
+    kind: CirculationKind | None
     days_overdue: int
     library: str
     title: str
+
+    @property
+    def state(self) -> str:
+        """What is said of it in a word."""
+        return gettext(_STATES[self.kind]) if self.kind else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut])
         ItemLine(
             # By the ILS's own calendar: what is due at the end of a day there is due on that day.
             due=item.due.date() if item.due else None,
-            state=_KINDS[item.kind] if item.kind else "",
+            kind=item.kind,
             days_overdue=item.days_overdue(group.at),
             library=group.library(item.library),
             title=titles.get(item.copy, ""),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.render.desk.standing import Remark, Weight, remarks_about
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
+from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails, RecalculationProspect
@@ -44,10 +46,10 @@ class ListedMember:
 
 @dataclass(frozen=True, slots=True)
 class DeskColumn:
-    """A column of the list that it can be sorted by: ``descending`` is what a first click asks for."""
+    """A column of the list that it can be sorted by; ``heading`` is a text of the catalogue."""
 
     key: str
-    heading: str
+    heading: Message
     value: Callable[[ListedMember], Any]
     number: bool = False
     right: bool = False
@@ -63,16 +65,34 @@ class DeskColumn:
 
 
 COLUMNS = (
-    DeskColumn("name", "Name", lambda row: row.member.name.casefold()),
-    DeskColumn("barcode", "Barcode", lambda row: row.member.barcode or ""),
-    DeskColumn("fines", "Own fines", lambda row: row.member.own_fines, number=True, right=True),
-    DeskColumn("out", "Out", lambda row: row.counts.out if row.counts else -1, number=True, right=True),
-    DeskColumn("overdue", "Overdue", lambda row: row.counts.overdue if row.counts else -1, number=True, right=True),
-    DeskColumn("lost", "Lost", lambda row: row.counts.lost if row.counts else -1, number=True, right=True),
-    DeskColumn("library", "Home library", lambda row: row.member.library.casefold()),
-    DeskColumn("profile", "Profile", lambda row: row.profile.casefold()),
-    DeskColumn("expires", "Expires", lambda row: row.account.expire_date or _NEVER),
-    DeskColumn("standing", "Standing", lambda row: tuple(one.text for one in row.remarks), number=True),
+    DeskColumn("name", Message("Name"), lambda row: row.member.name.casefold()),
+    DeskColumn("barcode", Message("Barcode"), lambda row: row.member.barcode or ""),
+    DeskColumn("fines", Message("Own fines"), lambda row: row.member.own_fines, number=True, right=True),
+    DeskColumn(
+        "out",
+        Message("Out", context="items"),
+        lambda row: row.counts.out if row.counts else -1,
+        number=True,
+        right=True,
+    ),
+    DeskColumn(
+        "overdue",
+        Message("Overdue", context="items"),
+        lambda row: row.counts.overdue if row.counts else -1,
+        number=True,
+        right=True,
+    ),
+    DeskColumn(
+        "lost",
+        Message("Lost", context="items"),
+        lambda row: row.counts.lost if row.counts else -1,
+        number=True,
+        right=True,
+    ),
+    DeskColumn("library", Message("Home library"), lambda row: row.member.library.casefold()),
+    DeskColumn("profile", Message("Profile"), lambda row: row.profile.casefold()),
+    DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
+    DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
 )
 """What the list can be sorted by. ``number`` ones begin with the highest, ``right`` ones stand at the right."""
 HEADS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
@@ -92,7 +112,7 @@ def member_rows(
 
     ``prospects`` are what recalculations could do, by member's id.
     """
-    staff = {**details.names, details.user: "you"}
+    staff = {**details.names, details.user: gettext(YOU)}
     rows = [_row(details, member, staff, prospects.get(member.id)) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]

@@ -7,19 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES, StepState
-from evergreen_groups.render import counted
+from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.message import Message
+from evergreen_groups.render import isolated
 from evergreen_groups.render.desk.reasons import explain, explain_recalculation, explain_uncertain, remark_about_done
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep
 
-_TITLES = {"done": "Done", "problem": "Not done", "warning": "Not all done", "note": "Under way"}
-_NOT_BEGUN = "Look at the list, then do what is left once more."
+_TITLES = {
+    "done": Message("Done", context="a change"),
+    "problem": Message("Not done", context="a change"),
+    "warning": Message("Not all done", context="a change"),
+    "note": Message("Under way", context="a change"),
+}
+_GOING_ON = {
+    StepState.SENDING: Message("being changed", context="a change"),
+    StepState.PLANNED: Message("waits", context="a change"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """What became of one step: whose, in words, and what to do. ``reads_on``: the words make a sentence of the name."""
+    """What became of one step: whose, in words, and what to do. ``reads_on``: the words name them already."""
 
     who: str
     text: str
@@ -77,7 +87,7 @@ class OutcomeView:
     @property
     def title(self) -> str:
         """The outcome in a word, without a name: titles of pages stay in the browser's history."""
-        return _TITLES[self.kind]
+        return gettext(_TITLES[self.kind])
 
 
 def outcome_view(
@@ -102,7 +112,7 @@ def outcome_view(
         for step in entry.steps
     )
     if hidden:
-        lines += (OutcomeLine(counted(hidden, "change"), "about patrons whom your login can't see"),)
+        lines += (OutcomeLine("", _about_hidden(hidden), reads_on=True),)
     states = [step.state for step in entry.steps]
     done = states.count(StepState.DONE)
     return OutcomeView(
@@ -157,16 +167,38 @@ def _kind(states: list[StepState], under_way: bool) -> str:
 
 
 def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, under_way: bool) -> str:
-    taken_back = "Undone" if entry.undoes is not None else "Done"
     if under_way:
-        return "Changes are being made"
-    if done == len(entry.steps) == 1:
-        return f"{taken_back}: {lines[0].who}{'' if lines[0].reads_on else ':'} {lines[0].text}"
+        return gettext("Changes are being made")
     if done == len(entry.steps):
-        return f"{taken_back}: all {counted(done, 'change')}"
+        return _all_done(entry, lines, done)
     if any(step.state is StepState.SENDING for step in entry.steps):
-        return "It isn't certain yet whether everything arrived"
-    return f"{done} of {counted(len(entry.steps), 'change')} done" if done else "Nothing was changed"
+        return gettext("It isn't certain yet whether everything arrived")
+    if not done:
+        return gettext("Nothing was changed")
+    count = len(entry.steps)
+    return ngettext("{done:,} of {count} change done", "{done:,} of {count} changes done", count, done=done)
+
+
+def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) -> str:
+    undone = entry.undoes is not None
+    if done == 1:
+        text = (
+            lines[0].text
+            if lines[0].reads_on
+            else gettext("{name}: {text}", name=isolated(lines[0].who), text=lines[0].text)
+        )
+        return gettext("Undone: {text}", text=text) if undone else gettext("Done: {text}", text=text)
+    if undone:
+        return ngettext("Undone: {count} change", "Undone: all {count} changes", done)
+    return ngettext("Done: {count} change", "Done: all {count} changes", done)
+
+
+def _about_hidden(count: int) -> str:
+    return ngettext(
+        "{count} change: about patrons whom your login can't see",
+        "{count} changes: about patrons whom your login can't see",
+        count,
+    )
 
 
 def describe_step(
@@ -179,28 +211,33 @@ def describe_step(
     approved: bool = False,
 ) -> OutcomeLine:
     """What became of a step; ``approved``: a supervisor had it done."""
-    who = patrons.get(step.patron, "A patron whom your login can't see")
+    who = patrons.get(step.patron) or gettext("A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
             return OutcomeLine(who, explain_recalculation(step.reason), done=True)
-        return OutcomeLine(who, _done(step, this_group), remark_about_done(step.reason), reads_on=True, done=True)
+        text = _done(step, isolated(who), this_group)
+        return OutcomeLine(who, text, remark_about_done(step.reason), reads_on=True, done=True)
+    if under_way and step.state in _GOING_ON:
+        return OutcomeLine(who, gettext(_GOING_ON[step.state]))
     if step.state is StepState.SENDING:
-        if under_way:
-            return OutcomeLine(who, "being changed")
         unclear = explain_uncertain(step)
-        return OutcomeLine(who, f"{unclear.text}.", unclear.advice)
+        return OutcomeLine(who, unclear.text, unclear.advice)
     if step.state is StepState.PLANNED:
-        return OutcomeLine(who, "waits" if under_way else "not begun.", "" if under_way else _NOT_BEGUN)
+        return OutcomeLine(who, gettext("not begun."), gettext("Look at the list, then do what is left once more."))
     why = explain(step, libraries, approved=approved)
-    return OutcomeLine(who, f"not changed: {why.text}.", why.advice)
+    return OutcomeLine(who, gettext("not changed: {reason}.", reason=why.text), why.advice)
 
 
-def _done(step: JournalStep, this_group: int) -> str:
+def _done(step: JournalStep, name: str, this_group: int) -> str:
     if step.field != GROUP:
-        return "is group lead now" if step.after else "is no longer group lead"
+        if step.after:
+            return gettext("{name} is group lead now", name=name)
+        return gettext("{name} is no longer group lead", name=name)
     if step.after is None:
-        return f"is in a group of their own now ({step.value})"
-    return "is in this group now" if step.after == this_group else f"is in group {step.after} now"
+        return gettext("{name} is in a group of their own now ({group})", name=name, group=step.value)
+    if step.after == this_group:
+        return gettext("{name} is in this group now", name=name)
+    return gettext("{name} is in group {group} now", name=name, group=step.after)
 
 
 def _can_be_undone(step: JournalStep) -> bool:

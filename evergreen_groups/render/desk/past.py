@@ -8,25 +8,28 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES, StepState
+from evergreen_groups.language import gettext, pgettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.desk.outcomes import OutcomeLine
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import JournalEntry, JournalStep
 
 _ACTIONS = {
-    "move": "moved",
-    "remove": "removed from the group",
-    "merge": "groups merged",
-    "lead": "group lead",
-    "batch": "changes from a file",
-    "undo": "taken back",
-    "recalculate": "penalties recalculated",
+    "move": Message("moved", context="what was done"),
+    "remove": Message("removed from the group", context="what was done"),
+    "merge": Message("groups merged", context="what was done"),
+    "lead": Message("group lead", context="what was done"),
+    "batch": Message("changes from a file", context="what was done"),
+    "undo": Message("taken back", context="what was done"),
+    "recalculate": Message("penalties recalculated", context="what was done"),
 }
+# Those that aren't done.
 _STATES = {
-    StepState.PLANNED: "not begun",
-    StepState.SENDING: "not certain yet",
-    StepState.NOT_DONE: "not done",
-    StepState.FAILED: "refused",
+    StepState.PLANNED: Message("{change} (not begun)"),
+    StepState.SENDING: Message("{change} (not certain yet)"),
+    StepState.NOT_DONE: Message("{change} (not done)"),
+    StepState.FAILED: Message("{change} (refused)"),
 }
 
 
@@ -52,7 +55,7 @@ def past_entry(
     return PastEntry(
         id=entry.id,
         at=entry.at,
-        what=_ACTIONS.get(entry.action, entry.action),
+        what=gettext(_ACTIONS[entry.action]) if entry.action in _ACTIONS else entry.action,
         by=by,
         lines=tuple(OutcomeLine(patrons[step.patron], _what(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
@@ -63,13 +66,17 @@ def past_entry(
 
 def _what(step: JournalStep) -> str:
     state = _STATES.get(step.state)
-    return f"{_change(step)} ({state})" if state else _change(step)
+    return gettext(state, change=_change(step)) if state else _change(step)
 
 
 def _change(step: JournalStep) -> str:
     if step.field == PENALTIES:
-        return "penalties recalculated"
+        return pgettext("what was done", "penalties recalculated")
     if step.field != GROUP:
-        return "made group lead" if step.after else "no longer group lead"
+        if step.after:
+            return pgettext("what was done", "made group lead")
+        return pgettext("what was done", "no longer group lead")
     to = step.after if step.after is not None else step.value
-    return f"from group {step.before} to {'a group of their own' if to is None else f'group {to}'}"
+    if to is None:
+        return gettext("from group {before} to a group of their own", before=step.before)
+    return gettext("from group {before} to group {after}", before=step.before, after=to)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES
-from evergreen_groups.render import counted, describe_warning, hidden_members, price
+from evergreen_groups.language import gettext, ngettext, pgettext
+from evergreen_groups.message import Message
+from evergreen_groups.render import describe_warning, hidden_members, isolated, printable, sentence
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -47,6 +49,7 @@ class MemberMark:
 
     member: Member
     mark: str
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class GroupView:
 
     title: str
     members: tuple[MemberMark, ...]
-    count_before: str
-    count_after: str
+    count_before: int
+    count_after: int
     total_before: Decimal
     total_after: Decimal
     note: str
@@ -70,36 +73,55 @@ class GroupView:
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     """Make what the page of a plan shows: ``action`` is a form's word for it, ``this_group`` the page's own number."""
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
-    titles = {group.number: _title(group.before, this_group) for group in draft.groups if group.before}
+    warnings = tuple(sentence(describe_warning(one)) for one in draft.warnings if one.code not in expected)
+    known = {group.number: group.before for group in draft.groups if group.before}
     return PlanPage(
-        title=f"{_CONFIRM[action]}?",  # without names: titles of pages stay in the browser's history
+        title=gettext(_TITLES[action]),  # without names: titles of pages stay in the browser's history
         heading=_heading(draft, action),
-        confirm=_CONFIRM[action],
-        steps=tuple(_step(step, titles, this_group) for step in draft.steps),
+        confirm=gettext(_CONFIRM_IN_SPITE[action] if warnings else _CONFIRM[action]),
+        steps=tuple(_step(step, known, this_group) for step in draft.steps),
         # A new group has nobody in it but whom the step names.
-        groups=tuple(_group(group, titles) for group in draft.groups if group.before is not None),
-        warnings=tuple(_sentence(describe_warning(one)) for one in draft.warnings if one.code not in expected),
-        unchanged=tuple(_sentence(text) for text in draft.unchanged),
+        groups=tuple(_group(group, this_group) for group in draft.groups if group.before is not None),
+        warnings=warnings,
+        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged),
     )
 
 
 _CONFIRM = {
-    "join": "Move",
-    "move": "Move",
-    "remove": "Remove",
-    "merge": "Merge",
-    "lead": "Make group lead",
-    "no-lead": "No longer group lead",
-    "recalculate": "Recalculate",
+    "join": Message("Move", context="a button"),
+    "move": Message("Move", context="a button"),
+    "remove": Message("Remove", context="a button"),
+    "merge": Message("Merge", context="a button"),
+    "lead": Message("Make group lead", context="a button"),
+    "no-lead": Message("No longer group lead", context="a button"),
+    "recalculate": Message("Recalculate", context="a button"),
+}
+_CONFIRM_IN_SPITE = {
+    "join": Message("Move in spite of this"),
+    "move": Message("Move in spite of this"),
+    "remove": Message("Remove in spite of this"),
+    "merge": Message("Merge in spite of this"),
+    "lead": Message("Make group lead in spite of this"),
+    "no-lead": Message("No longer group lead in spite of this"),
+    "recalculate": Message("Recalculate in spite of this"),
+}
+_TITLES = {
+    "join": Message("Move?"),
+    "move": Message("Move?"),
+    "remove": Message("Remove?"),
+    "merge": Message("Merge?"),
+    "lead": Message("Make group lead?"),
+    "no-lead": Message("No longer group lead?"),
+    "recalculate": Message("Recalculate?"),
 }
 _HEADINGS = {
-    "join": "Move {who} to this group?",
-    "move": "Move {who} to another group?",
-    "remove": "Remove {who} from the group?",
-    "merge": "Merge this group into another?",
-    "lead": "Make {who} group lead?",
-    "no-lead": "Should {who} no longer be group lead?",
-    "recalculate": "Recalculate the penalties of {who}?",
+    "join": Message("Move {who} to this group?"),
+    "move": Message("Move {who} to another group?"),
+    "remove": Message("Remove {who} from the group?"),
+    "merge": Message("Merge this group into another?"),
+    "lead": Message("Make {who} group lead?"),
+    "no-lead": Message("Should {who} no longer be group lead?"),
+    "recalculate": Message("Recalculate the penalties of {who}?"),
 }
 
 
@@ -111,79 +133,108 @@ _EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
 
 def _heading(draft: Draft, action: str) -> str:
     if not draft.steps:
-        return "Nothing to do"
+        return gettext("Nothing to do")
     members = {step.member.id: step.member for step in draft.steps}
-    who = next(iter(members.values())).name if len(members) == 1 else counted(len(members), "patron")
-    return _HEADINGS[action].format(who=who)
+    if len(members) == 1 or action == "merge":
+        return gettext(_HEADINGS[action], who=isolated(next(iter(members.values())).name))
+    return _heading_for(len(members), action)
+
+
+def _heading_for(count: int, action: str) -> str:
+    match action:
+        case "join":
+            return ngettext("Move {count} patron to this group?", "Move {count} patrons to this group?", count)
+        case "move":
+            return ngettext("Move {count} patron to another group?", "Move {count} patrons to another group?", count)
+        case "remove":
+            return ngettext("Remove {count} patron from the group?", "Remove {count} patrons from the group?", count)
+        case "lead":
+            return ngettext("Make {count} patron group lead?", "Make {count} patrons group lead?", count)
+        case "no-lead":
+            return ngettext(
+                "Should {count} patron no longer be group lead?",
+                "Should {count} patrons no longer be group lead?",
+                count,
+            )
+        case _:
+            return ngettext(
+                "Recalculate the penalties of {count} patron?", "Recalculate the penalties of {count} patrons?", count
+            )
 
 
 def _title(group: Group, this_group: int | None) -> str:
+    """What a group is called where it stands alone."""
     if group.number == this_group:
-        return f"This group ({group.number})"
+        return gettext("This group ({group})", group=group.number)
     if not group.members:
-        return f"Group {group.number}"
-    return f"The group of {group.lead.name} ({group.number})"
+        return gettext("Group {group}", group=group.number)
+    return gettext("The group of {name} ({group})", name=isolated(group.lead.name), group=group.number)
 
 
-def _step(step: Step, titles: dict[int | None, str], this_group: int | None) -> StepView:
-    return StepView(step.member, _change(step, titles, this_group), tuple(_remarks(step)))
+def _within(number: int, known: Group | None, this_group: int | None) -> str:
+    """What a group is called in the middle of a sentence."""
+    if known is None:
+        return gettext("this group") if number == this_group else gettext("group {group}", group=number)
+    if number == this_group:
+        return gettext("this group ({group})", group=number)
+    if not known.members:
+        return gettext("group {group}", group=number)
+    return gettext("the group of {name} ({group})", name=isolated(known.lead.name), group=number)
 
 
-def _change(step: Step, titles: dict[int | None, str], this_group: int | None) -> str:
+def _step(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> StepView:
+    return StepView(step.member, _change(step, known, this_group), tuple(_remarks(step)))
+
+
+def _change(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> str:
     if step.field == PENALTIES:
-        return "Evergreen recalculates the penalties, as it does after a payment"
+        return gettext("Evergreen recalculates the penalties, as it does after a payment")
     if step.field != GROUP:
-        return "becomes group lead" if step.after else "is no longer group lead"
-    came_from = _uncapitalised(titles.get(step.before, f"group {step.before}"))
+        return gettext("becomes group lead") if step.after else gettext("is no longer group lead")
+    before = step.member.patron.group
+    group = _within(before, known.get(before), this_group)
     # Only the group is written: the flag of a lead goes along, to where there may be a lead already.
     stays_lead = step.member.group_lead
+    if step.after is None and stays_lead:
+        return gettext("leaves {group} for a new group of their own, still marked as group lead", group=group)
     if step.after is None:
-        lead = "still marked as group lead" if stays_lead else "not as its lead"
-        return f"leaves {came_from} for a new group of their own, {lead}"
-    into = _uncapitalised(titles.get(step.after, "this group" if step.after == this_group else f"group {step.after}"))
-    return f"from {came_from} to {into}{', still marked as group lead' if stays_lead else ''}"
+        return gettext("leaves {group} for a new group of their own, not as its lead", group=group)
+    into = _within(step.after, known.get(step.after), this_group)
+    if stays_lead:
+        return gettext("from {before} to {after}, still marked as group lead", before=group, after=into)
+    return gettext("from {before} to {after}", before=group, after=into)
 
 
 def _remarks(step: Step) -> Iterator[str]:
     if step.member.group_lead:
-        yield "group lead"
+        yield pgettext("a member who leads the group", "group lead")
     if step.account.juvenile:
-        yield "juvenile"
+        yield gettext("juvenile")
     if step.account.barred:
-        yield "barred"
+        yield gettext("barred")
     if step.account.expired:
-        yield "expired"
+        yield gettext("expired")
     if not step.account.active:
-        yield "not active"
+        yield gettext("not active")
 
 
-def _group(group: PlannedGroup, titles: dict[int | None, str]) -> GroupView:
+def _group(group: PlannedGroup, this_group: int | None) -> GroupView:
     before, after = group.members_before, group.after
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
+    joins, leaves = pgettext("a group", "joins"), pgettext("a group", "leaves")
+    stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
     changes = [
-        *(MemberMark(member, "joins") for member in after if member.id not in ids_before),
-        *(MemberMark(member, "leaves") for member in before if member.id not in ids_after),
-        *(MemberMark(member, _stays(before, after)) for member in before if member.id in ids_after),
+        *(MemberMark(member, joins, joins=True) for member in after if member.id not in ids_before),
+        *(MemberMark(member, leaves) for member in before if member.id not in ids_after),
+        *(MemberMark(member, stays) for member in before if member.id in ids_after),
     ]
     hidden = group.hidden_member_count
     return GroupView(
-        title=titles.get(group.number, "A new group"),
+        title=_title(group.before, this_group) if group.before else gettext("A new group"),
         members=tuple(changes),
-        count_before=counted(len(before) + hidden, "member"),
-        count_after=counted(len(after) + hidden, "member"),
+        count_before=len(before) + hidden,
+        count_after=len(after) + hidden,
         total_before=group.total_before,
         total_after=group.total_after,
-        note=hidden_members(group.before, "these amounts", price) if hidden and group.before else "",
+        note=hidden_members(group.before) if hidden and group.before else "",
     )
-
-
-def _stays(before: tuple[Member, ...], after: tuple[Member, ...]) -> str:
-    return "stays behind" if len(after) < len(before) else ""
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
-
-
-def _uncapitalised(text: str) -> str:
-    return f"{text[:1].lower()}{text[1:]}"

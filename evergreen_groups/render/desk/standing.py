@@ -12,14 +12,20 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups.desk import Obstacle
+from evergreen_groups.language import day, gettext
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison
-from evergreen_groups.render import price
+from evergreen_groups.render import isolated, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import RecalculationProspect
     from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.policy import Limit
+
+YOU = Message("you", context="who set a block")
+"""Whoever looks at the page, among the names of staff."""
+_SOMEBODY = Message("staff", context="who set a block")
 
 
 class Weight(Enum):
@@ -52,56 +58,93 @@ def remarks_about(
     """
     stays = "" if prospect is None else _why_it_stays(member, prospect)
     for penalty in standing.blocks_for_fines:
-        within = f" Own fines are within the limit now.{stays}" if standing.over_limit is False else ""
-        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty, staff)}{within}")
+        within = (gettext("Own fines are within the limit now."), stays) if standing.over_limit is False else ()
+        detail = _joined(_where_from(penalty, staff, named=True), *within)
+        yield Remark(Weight.BLOCK, gettext("Blocked in Evergreen"), detail)
     if standing.over_limit:
-        not_yet = "" if standing.blocked_for_fines else f", not {'' if stays else 'yet '}blocked in Evergreen"
-        detail = f"{describe_own_limit(member.limit)}{'' if standing.blocked_for_fines else stays}"
-        yield Remark(Weight.WARNING, f"Over the limit{not_yet}", detail)
+        detail = _joined(describe_own_limit(member.limit), "" if standing.blocked_for_fines else stays)
+        yield Remark(Weight.WARNING, _over_limit(standing, stays=bool(stays)), detail)
     for penalty in standing.other_blocks:
-        yield Remark(Weight.BLOCK, f"Blocked: {penalty.kind.name}", _where_from(penalty, staff))
+        text = gettext("Blocked: {penalty}", penalty=printable(penalty.kind.name))
+        yield Remark(Weight.BLOCK, text, _where_from(penalty, staff, named=False))
     if member.patron.deleted:
-        yield Remark(Weight.BLOCK, "Deleted")
+        yield Remark(Weight.BLOCK, gettext("Deleted"))
     yield from _account(member, account)
     if standing.over_limit is None:
-        yield Remark(Weight.NOTE, "Limit not visible", "Your login may not see the limit that counts here.")
+        detail = gettext("Your login may not see the limit that counts here.")
+        yield Remark(Weight.NOTE, gettext("Limit not visible"), detail)
+
+
+def _over_limit(standing: Standing, *, stays: bool) -> str:
+    if standing.blocked_for_fines:
+        return gettext("Over the limit")
+    if stays:
+        return gettext("Over the limit, not blocked in Evergreen")
+    return gettext("Over the limit, not yet blocked in Evergreen")
 
 
 def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
     if account.barred:
-        yield Remark(Weight.BLOCK, "Barred")
+        yield Remark(Weight.BLOCK, gettext("Barred"))
     if not account.active and not member.patron.deleted:
-        yield Remark(Weight.BLOCK, "Not active")
+        yield Remark(Weight.BLOCK, gettext("Not active"))
     if account.expired:
-        yield Remark(Weight.WARNING, "Expired")
+        yield Remark(Weight.WARNING, gettext("Expired"))
 
 
-def _where_from(penalty: Penalty, staff: Mapping[int, str]) -> str:
-    by = staff.get(penalty.staff or 0, "staff") if penalty.by_staff else "Evergreen"
-    since = f" since {penalty.set_date:%Y-%m-%d}" if penalty.set_date else ""  # the day in the ILS's own time zone
-    return f"at {penalty.org_unit.shortname}{since}, set by {by}."
+# By whether the penalty is named, whether it is known when it was set, and whether staff have set it.
+_WHERE_FROM = {
+    (True, True, True): Message("{penalty} at {library} since {day}, set by {staff}."),
+    (True, True, False): Message("{penalty} at {library} since {day}, set by Evergreen."),
+    (True, False, True): Message("{penalty} at {library}, set by {staff}."),
+    (True, False, False): Message("{penalty} at {library}, set by Evergreen."),
+    (False, True, True): Message("at {library} since {day}, set by {staff}."),
+    (False, True, False): Message("at {library} since {day}, set by Evergreen."),
+    (False, False, True): Message("at {library}, set by {staff}."),
+    (False, False, False): Message("at {library}, set by Evergreen."),
+}
+
+
+def _where_from(penalty: Penalty, staff: Mapping[int, str], *, named: bool) -> str:
+    since = penalty.set_date
+    return gettext(
+        _WHERE_FROM[named, since is not None, penalty.by_staff],
+        penalty=printable(penalty.kind.name),
+        library=printable(penalty.org_unit.shortname),
+        day=day(since.date()) if since else "",  # in the ILS's own time zone
+        staff=isolated(staff.get(penalty.staff or 0) or gettext(_SOMEBODY)),
+    )
 
 
 def _why_it_stays(member: Member, prospect: RecalculationProspect) -> str:
-    """Why a recalculation would change nothing, as a sentence that goes on; empty where one may."""
+    """Why a recalculation would change nothing; empty where one may."""
     decision = prospect.decision
     threshold = None if decision is None else decision.limit.amount
     match prospect.obstacle:
         case None:
             return ""
         case Obstacle.SET_BY_STAFF:
-            return " A block that staff have set is never recalculated: it is removed in the patron's Messages."
+            return gettext("A block that staff have set is never recalculated: it is removed in the patron's Messages.")
         case Obstacle.BLOCKS_NOTHING:
-            return " What Evergreen sets for fines at this library blocks nothing."
+            return gettext("What Evergreen sets for fines at this library blocks nothing.")
         case _ if decision is None or threshold is None:
-            return " Evergreen has no threshold for this profile and library."
+            return gettext("Evergreen has no threshold for this profile and library.")
+    if decision.own_balance == member.own_fines:
+        return gettext("Evergreen blocks from {threshold} on.", threshold=threshold)
     # Evergreen may count what is owed at some libraries alone.
-    counted = f", and counts {price(decision.own_balance)} here" if decision.own_balance != member.own_fines else ""
-    return f" Evergreen blocks from {price(threshold)} on{counted}."
+    return gettext(
+        "Evergreen blocks from {threshold} on, and counts {owed} here.", threshold=threshold, owed=decision.own_balance
+    )
 
 
 def describe_own_limit(limit: Limit) -> str:
     """Say which limit counts for a member."""
     if limit.amount is None:
-        return "No limit."
-    return f"The limit is {price(limit.amount)}{' or more' if limit.comparison is Comparison.REACHES else ''}."
+        return gettext("No limit.")
+    if limit.comparison is Comparison.REACHES:
+        return gettext("The limit is {limit} or more.", limit=limit.amount)
+    return gettext("The limit is {limit}.", limit=limit.amount)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))

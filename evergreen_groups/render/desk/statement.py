@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import CirculationKind
+from evergreen_groups.language import gettext, long_day, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import long_day
 from evergreen_groups.render.desk.bills import ItemLine, item_lines, member_affairs
 
 if TYPE_CHECKING:
@@ -19,22 +20,8 @@ if TYPE_CHECKING:
     from evergreen_groups.render.desk.bills import MemberAffairs
     from evergreen_groups.settings import StatementSettings
 
-_UNKNOWN = "for something that cannot be listed here"
-_CLAIMED = "claimed to be returned"
-_LATE = (
-    "1 item was due on {day}. Please bring it back.",
-    "{count} items were due on {day}. Please bring them back.",
-)
-# One and several, each a whole sentence.
-_SENTENCES = {
-    "out": ("1 item is due on {day}.", "{count} items are due on {day}."),
-    "overdue": _LATE,
-    "long overdue": _LATE,
-    # It may be lost before it is due.
-    "lost": ("1 item, due on {day}, counts as lost.", "{count} items, due on {day}, count as lost."),
-    _CLAIMED: ("1 item is said to have come back.", "{count} items are said to have come back."),
-}
-_WITHOUT_DATE = ("1 item has no due date.", "{count} items have no due date.")
+HOW_TO_PAY = Message("You can pay at the desk of the library.")
+"""What is said, in the reader's language, where the library says nothing of its own: the setting's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +35,10 @@ class OwedFor:
 
 @dataclass(frozen=True, slots=True)
 class DueItems:
-    """What is said of items that are due, or were, on the same day; each has its ``title`` where that is shown."""
+    """What is said of items that are due, or were, on the same day.
+
+    Where titles are shown, ``sentence`` is what goes on after the ``title`` that they have.
+    """
 
     title: str
     sentence: str
@@ -102,7 +92,7 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
         with_items=settings.items,
         items_out=len(out),
         next_due=min(to_come, default=None),
-        how_to_pay=_paragraphs(settings.how_to_pay),
+        how_to_pay=_paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
         paragraphs=_paragraphs(settings.text or ""),
     )
 
@@ -120,18 +110,62 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
-    one, several = _SENTENCES[item.state] if item.due or item.state == _CLAIMED else _WITHOUT_DATE
-    day = long_day(item.due) if item.due else ""
-    return (one if count == 1 else several).format(count=count, day=day)
+    """A line about items without titles, or what goes on after one and a colon."""
+    describe = _describe_copies if item.title else _describe_items
+    return describe(item, count, long_day(item.due) if item.due else None)
+
+
+def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
+    if item.kind is CirculationKind.CLAIMS_RETURNED:
+        return ngettext("{count} item is said to have come back.", "{count} items are said to have come back.", count)
+    if day is None:
+        return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
+    match item.kind:
+        case CirculationKind.LOST:  # it may be lost before it is due
+            return ngettext(
+                "{count} item, due on {day}, counts as lost.",
+                "{count} items, due on {day}, count as lost.",
+                count,
+                day=day,
+            )
+        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
+            return ngettext(
+                "{count} item was due on {day}. Please bring it back.",
+                "{count} items were due on {day}. Please bring them back.",
+                count,
+                day=day,
+            )
+    return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
+
+
+def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
+    if item.kind is CirculationKind.CLAIMS_RETURNED:
+        return ngettext("said to have come back.", "{count} copies are said to have come back.", count)
+    if day is None:
+        return ngettext("no due date.", "{count} copies, no due date.", count)
+    match item.kind:
+        case CirculationKind.LOST:
+            return ngettext(
+                "due on {day}, counts as lost.", "{count} copies, due on {day}, count as lost.", count, day=day
+            )
+        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
+            return ngettext(
+                "was due on {day}. Please bring it back.",
+                "{count} copies were due on {day}. Please bring them back.",
+                count,
+                day=day,
+            )
+    return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
 
 
 def _owed_for(member: MemberAffairs) -> tuple[OwedFor, ...]:
     """What a member owes by kinds, and by titles where they are shown; together it is what they owe."""
     if member.bills is None:
-        return (OwedFor(_UNKNOWN, "", member.own_fines),) if member.own_fines else ()
+        unknown = gettext("for something that cannot be listed here")
+        return (OwedFor(unknown, "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:
-        key = line.bill.kind.text, line.title or ""
+        key = line.bill.kind.describe(), line.title or ""
         sums[key] = sums.get(key, NOTHING) + line.bill.balance
     return tuple(OwedFor(text, title, amount) for (text, title), amount in sums.items())
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.render import hidden_members, price
+from evergreen_groups.language import gettext, number, pgettext
+from evergreen_groups.render import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.render.desk.members import ListedMember
-
-_UNKNOWN = "not visible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,17 @@ def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums
     more = counts is not None and not counts.complete
     over = [row.standing.over_limit for row in rows]
     return GroupSums(
-        over_limit=_UNKNOWN if None in over else _count(sum(map(bool, over))),
+        over_limit=_count(None if None in over else sum(map(bool, over))),
         blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
         items=tuple(
-            (label, f"at least {number:,}" if more and number is not None else _count(number))
-            for label, number in (("Items out", out), ("Overdue", overdue), ("Lost", lost))
+            (label, _count(count, at_least=more))
+            for label, count in (
+                (gettext("Items out"), out),
+                (pgettext("items", "Overdue"), overdue),
+                (pgettext("items", "Lost"), lost),
+            )
         ),
-        items_explained="your login may not see all" if more else "",
+        items_explained=gettext("your login may not see all") if more else "",
     )
 
 
@@ -49,10 +52,12 @@ def notes_about(details: GroupDetails, patron: int) -> Iterator[str]:
     """What is to be known about the list: who isn't in it."""
     group = details.group
     if not group.complete:
-        yield hidden_members(group, "the combined fines", price)
+        yield hidden_members(group)
     if all(member.id != patron for member in group.members):
-        yield "The patron you came from is deleted, and counts as a member no more."
+        yield gettext("The patron you came from is deleted, and counts as a member no more.")
 
 
-def _count(number: int | None) -> str:
-    return _UNKNOWN if number is None else f"{number:,}"
+def _count(count: int | None, *, at_least: bool = False) -> str:
+    if count is None:
+        return gettext("not visible")
+    return gettext("at least {count:,}", count=count) if at_least else number(count)

@@ -1,10 +1,10 @@
 from . import workbook as workbook
 from .change_wording import CLEARED as CLEARED
+from .change_wording import KINDS as KINDS
 from .change_wording import cleared_lead as cleared_lead
 from .change_wording import cleared_now as cleared_now
 from .change_wording import cleared_remarks as cleared_remarks
 from .change_wording import compared as compared
-from .change_wording import counts as counts
 from .change_wording import explain_cleared as explain_cleared
 from .change_wording import remarks as remarks
 from .change_wording import since as since

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from evergreen_groups.money import amount
-from evergreen_groups.render import counted, local_time, printable
+from evergreen_groups.language import enumeration, gettext, minute, ngettext, npgettext, price
+from evergreen_groups.message import Message
+from evergreen_groups.render import printable
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
-UNCERTAIN = "not certain: what hidden members owe, or owed, is not known"
-CLEARED = "No longer listed"
-NO_LEAD = "lead not known"
+UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")
+CLEARED = Message("No longer listed")
+NO_LEAD = Message("lead not known")
 """Its members are in no group together any more, or they couldn't be looked up."""
-CLEARED_EXPLANATION = "They were in the report before and don't fit it any more, mostly because enough was paid."
+NOT_KNOWN = Message("not known")
+KINDS: Mapping[ChangeKind, Message] = {
+    ChangeKind.NEW: Message("new", context="group"),
+    ChangeKind.WORSE: Message("worse", context="group"),
+    ChangeKind.BETTER: Message("better", context="group"),
+    ChangeKind.UNCHANGED: Message("unchanged", context="group"),
+    ChangeKind.CLEARED: Message("cleared", context="group"),
+    ChangeKind.HIDDEN: Message("hidden", context="group"),
+}
+"""What became of a group, in a word."""
 
 
 def compared(report: Report) -> Changes | None:
@@ -22,26 +32,51 @@ def compared(report: Report) -> Changes | None:
 
 def counts(changes: Changes) -> str:
     """Say how many groups are of each kind: ``2 new, 14 unchanged``."""
-    numbers = [(changes.count(kind), kind.value) for kind in ChangeKind]
-    words = ", ".join(f"{number:,} {word}" for number, word in numbers if number)
-    return words or "no group was listed then, and none is now"
+    numbers = [(kind, changes.count(kind)) for kind in ChangeKind]
+    words = ", ".join(_count(kind, number) for kind, number in numbers if number)
+    return words or gettext("no group was listed then, and none is now")
+
+
+def _count(kind: ChangeKind, number: int) -> str:
+    match kind:
+        case ChangeKind.NEW:
+            return npgettext("groups", "{count} new", "{count} new", number)
+        case ChangeKind.WORSE:
+            return npgettext("groups", "{count} worse", "{count} worse", number)
+        case ChangeKind.BETTER:
+            return npgettext("groups", "{count} better", "{count} better", number)
+        case ChangeKind.UNCHANGED:
+            return npgettext("groups", "{count} unchanged", "{count} unchanged", number)
+        case ChangeKind.CLEARED:
+            return npgettext("groups", "{count} cleared", "{count} cleared", number)
+        case ChangeKind.HIDDEN:
+            return npgettext("groups", "{count} hidden", "{count} hidden", number)
 
 
 def since(changes: Changes) -> str:
-    """Say since when, where there was a run before: ``since 2026-08-13 03:15``."""
-    return f"since {local_time(changes.since)[:16]}" if changes.since else ""
+    """Say what changed since when, where there was a run before: ``since 13 Aug 2026, 03:15: 2 new``."""
+    if changes.since is None:
+        return ""
+    return gettext("since {moment}: {changes}", moment=minute(changes.since), changes=counts(changes))
 
 
 def change_sentence(change: GroupChange | None) -> str:
-    """Say what became of a group, and the remarks: ``worse by 12.50; 1 member joined``. Empty where nothing did."""
+    """Say what became of a group, and the remarks: ``worse by $12.50; 1 member joined``. Empty where nothing did."""
     if change is None:
         return ""
-    verdicts = {
-        ChangeKind.NEW: "new",
-        ChangeKind.WORSE: f"worse by {amount(change.difference)}",
-        ChangeKind.BETTER: f"better by {amount(-change.difference)}",
-    }
-    return "; ".join(filter(None, (verdicts.get(change.kind), remarks(change))))
+    return "; ".join(filter(None, (_verdict(change), remarks(change))))
+
+
+def _verdict(change: GroupChange) -> str:
+    match change.kind:
+        case ChangeKind.NEW:
+            return gettext(KINDS[ChangeKind.NEW])
+        case ChangeKind.WORSE:
+            return gettext("worse by {amount}", amount=change.difference)
+        case ChangeKind.BETTER:
+            return gettext("better by {amount}", amount=-change.difference)
+        case _:
+            return ""
 
 
 def remarks(change: GroupChange | None) -> str:
@@ -51,46 +86,45 @@ def remarks(change: GroupChange | None) -> str:
 
 def _remarks(change: GroupChange) -> Iterator[str]:
     if change.kind is ChangeKind.NEW and change.formerly:
-        yield f"split from group {change.formerly[0]}"
+        yield gettext("split from group {group}", group=change.formerly[0])
     elif len(change.formerly) == 1:
-        yield f"was group {change.formerly[0]}"
+        yield gettext("was group {group}", group=change.formerly[0])
     elif change.formerly:
-        numbers = [str(number) for number in change.formerly]
-        yield f"were groups {', '.join(numbers[:-1])} and {numbers[-1]}"
+        yield gettext("were groups {groups}", groups=enumeration(map(str, change.formerly)))
     if change.joined_count:
-        yield f"{counted(change.joined_count, 'member')} joined"
+        yield ngettext("{count} member joined", "{count} members joined", change.joined_count)
     if change.left_count:
-        yield f"{counted(change.left_count, 'member')} left"
+        yield ngettext("{count} member left", "{count} members left", change.left_count)
     if not change.certain:
-        yield UNCERTAIN
+        yield gettext(UNCERTAIN)
 
 
 def cleared_lead(change: GroupChange) -> str:
     """The name of a cleared group's lead now; what there is instead where nobody can be named."""
-    return printable(change.present.lead_name) if change.present else NO_LEAD
+    return printable(change.present.lead_name) if change.present else gettext(NO_LEAD)
 
 
 def cleared_now(change: GroupChange) -> str:
     """What a cleared group owes now."""
     if change.present is None or change.present.combined_fines is None:
-        return "not known"
-    return amount(change.present.combined_fines)
+        return gettext(NOT_KNOWN)
+    return price(change.present.combined_fines)
 
 
 def cleared_remarks(change: GroupChange) -> str:
     """Say where a cleared group is now, and how sure the amounts are."""
     found = []
     if change.present and change.present.group != change.group:
-        found.append(f"now group {change.present.group}")
+        found.append(gettext("now group {group}", group=change.present.group))
     if change.present:
-        found.append(f"now {counted(change.present.member_count, 'member')}")
+        found.append(ngettext("now {count} member", "now {count} members", change.present.member_count))
     if not change.certain:
-        found.append(UNCERTAIN)
+        found.append(gettext(UNCERTAIN))
     return "; ".join(found)
 
 
 def explain_cleared(report: Report) -> str:
     """Say why groups are no longer listed; with a choice, others than those that paid may not fit any more."""
     if report.criteria.choice.document():
-        return "They were in the report before; they owe less now, or aren't what was asked for any more."
-    return CLEARED_EXPLANATION
+        return gettext("They were in the report before; they owe less now, or aren't what was asked for any more.")
+    return gettext("They were in the report before and don't fit it any more, mostly because enough was paid.")

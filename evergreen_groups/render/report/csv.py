@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import describe_penalty, harmless
+from evergreen_groups.render import harmless, penalty_cell
 from evergreen_groups.render.report.change_wording import compared
 from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
 
@@ -201,7 +201,7 @@ def _block_cells(standing: Standing | None) -> list[str]:
     if standing is None:
         return [""] * len(BLOCK_COLUMNS)
     difference = standing.difference
-    blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
+    blocks = "; ".join(map(penalty_cell, standing.blocks_for_fines))
     return [harmless(blocks), "" if difference is None else difference.value]
 
 

@@ -6,24 +6,23 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.money import amount, plain_amount
-from evergreen_groups.render import counted, printable
+from evergreen_groups.language import day, gettext, ngettext, npgettext
+from evergreen_groups.money import plain_amount
+from evergreen_groups.render import printable
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import UnreturnedItems
     from evergreen_groups.report import KindSum, MemberDetails, SummedDetails
 
-NOT_KNOWN = "not known"
-
-
-def day(moment: datetime) -> str:
-    """The day of a moment in this machine's time zone: ``2026-03-02``."""
-    return f"{moment.astimezone():%Y-%m-%d}"
-
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
-    """Say what is owed by kind: ``lost materials 23.00, overdue materials 0.50``."""
-    return ", ".join(f"{printable(one.kind.text)} {amount(one.balance)}" for one in kinds)
+    """Say what is owed by kind: ``lost materials $23.00, overdue materials $0.50``."""
+    return ", ".join(_kinds(kinds))
+
+
+def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
+    for one in kinds:
+        yield gettext("{kind} {amount}", kind=printable(one.kind.describe()), amount=one.balance)
 
 
 def describe_group_details(details: SummedDetails) -> str:
@@ -32,33 +31,40 @@ def describe_group_details(details: SummedDetails) -> str:
 
 
 def _of_group(details: SummedDetails) -> Iterator[str]:
-    parts = [describe_kinds(details.kinds)] if details.kinds else []
+    parts = list(_kinds(details.kinds))
     if details.not_known:
-        parts.append(f"{NOT_KNOWN} for what {amount(details.not_known)}")
+        parts.append(gettext("not known for what {amount}", amount=details.not_known))
     yield ", ".join(parts)
     if details.owing_since is not None:
-        yield f"owing since {day(details.owing_since)}{'' if details.certain else ' or longer'}"
+        since = day(details.owing_since)
+        at_least = gettext("owing since {day} or longer", day=since)
+        yield gettext("owing since {day}", day=since) if details.certain else at_least
     if details.last_payment is not None:
-        yield f"last paid {day(details.last_payment)}"
+        yield gettext("last paid {day}", day=day(details.last_payment))
     yield describe_returnable(details)
 
 
 def describe_returnable(details: SummedDetails) -> str:
     """Say what of a group is overdue and lost, and whether anything can still be returned or only paid."""
     items = describe_items(details.items)
+    if details.returnable and details.items_certain:
+        return gettext("{items}: can still be returned", items=items)
     if details.returnable:
-        return f"{items}: can still be returned{'' if details.items_certain else ', perhaps more'}"
+        return gettext("{items}: can still be returned, perhaps more", items=items)
     if details.returnable is None:
-        return f"{items + ', ' if items else ''}items overdue {NOT_KNOWN}"
-    return f"{items + ', ' if items else ''}nothing to return: can only be paid"
+        more = gettext("{items}, items overdue not known", items=items)
+        return more if items else gettext("items overdue not known")
+    nothing = gettext("nothing to return: can only be paid")
+    return gettext("{items}, nothing to return: can only be paid", items=items) if items else nothing
 
 
 def describe_items(items: UnreturnedItems) -> str:
     """Say how many items are overdue and lost: ``2 items overdue, 1 lost``; empty where none is."""
     overdue, lost = items.overdue, items.lost
-    if overdue:
-        return f"{counted(overdue, 'item')} overdue{f', {lost:,} lost' if lost else ''}"
-    return f"{counted(lost, 'item')} lost" if lost else ""
+    if not overdue:
+        return ngettext("{count} item lost", "{count} items lost", lost) if lost else ""
+    words = ngettext("{count} item overdue", "{count} items overdue", overdue)
+    return f"{words}, {npgettext('items', '{count} lost', '{count} lost', lost)}" if lost else words
 
 
 def describe_member_details(details: MemberDetails) -> str:
@@ -68,22 +74,29 @@ def describe_member_details(details: MemberDetails) -> str:
 
 def _of_member(details: MemberDetails) -> Iterator[str]:
     if details.bills is None:
-        yield f"{NOT_KNOWN} for what"
+        yield gettext("not known for what")
     elif details.bills:
         yield describe_kinds(details.kinds or ())
         if details.owing_since is not None:
-            yield f"since {day(details.owing_since)}"
+            yield gettext("since {day}", day=day(details.owing_since))
         if details.last_payment is not None:
-            yield f"last paid {day(details.last_payment)}"
-    yield f"items overdue {NOT_KNOWN}" if details.items is None else describe_items(details.items)
+            yield gettext("last paid {day}", day=day(details.last_payment))
+    yield gettext("items overdue not known") if details.items is None else describe_items(details.items)
     yield describe_state(details)
 
 
 def describe_state(details: MemberDetails) -> str:
     """Say what there is to a member's record: ``juvenile, expired``; empty for an adult's that is in order."""
-    state = details.state
-    words = {"juvenile": state.juvenile, "expired": state.expired, "barred": state.barred}
-    return ", ".join(word for word, is_so in words.items() if is_so)
+    return ", ".join(_of_state(details))
+
+
+def _of_state(details: MemberDetails) -> Iterator[str]:
+    if details.state.juvenile:
+        yield gettext("juvenile")
+    if details.state.expired:
+        yield gettext("expired")
+    if details.state.barred:
+        yield gettext("barred")
 
 
 def group_details_document(details: SummedDetails) -> dict[str, Any]:

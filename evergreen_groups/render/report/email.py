@@ -10,9 +10,22 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from evergreen_groups.money import amount, plain_amount
-from evergreen_groups.render import TITLE, listed, local_time, printable, signed, template_text
-from evergreen_groups.render.report.change_wording import compared, counts, since
+from rich.cells import cell_len, set_cell_size
+
+from evergreen_groups.language import (
+    current_language,
+    day,
+    gettext,
+    moment_with_zone,
+    ngettext,
+    npgettext,
+    number,
+    pgettext,
+    price,
+    signed_price,
+)
+from evergreen_groups.render import TITLE, listed, printable, template_text
+from evergreen_groups.render.report.change_wording import KINDS, compared, since
 from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -29,8 +42,8 @@ _NUMBERS = (0, 2, 3)
 class LetterOptions:
     """How a letter is to be: with names of patrons or without, and where the whole report is to be found.
 
-    ``places`` are the short names of the libraries that it's about (none: all); ``links`` are addresses with a word
-    for each. Names lead into the staff ``client`` where one is given.
+    ``places`` are the short names of the libraries that it's about (none: all); ``links`` are addresses, each with
+    the short name of its library (empty: all). Names lead into the staff ``client`` where one is given.
     """
 
     names: bool = False
@@ -40,19 +53,25 @@ class LetterOptions:
 
 
 def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
-    """Fill in the template of a subject: ``{date}``, ``{groups}``, ``{members}``, ``{total}`` and ``{libraries}``."""
-    return template.format(
-        date=local_time(report.generated_at)[:10],
-        groups=report.totals.group_count,
-        members=report.totals.member_count,
-        total=plain_amount(report.totals.combined_fines),
+    """Fill in the template of a subject: ``{date}``, ``{groups}``, ``{members}``, ``{total}`` and ``{libraries}``.
+
+    That of the settings, where none is configured, is a text of the catalogue.
+    """
+    return gettext(
+        template,
+        date=day(report.generated_at),
+        groups=number(report.totals.group_count),
+        members=number(report.totals.member_count),
+        total=report.totals.combined_fines,
         libraries=_places(places),
     )
 
 
 def plain_letter(report: Report, options: LetterOptions) -> str:
     """The letter as plain text of 72 columns."""
-    return template_text("mail.txt", **_values(report, options), filled=_filled, aligned=_aligned)
+    return template_text(
+        "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, padded=set_cell_size, label_of=_label
+    )
 
 
 def html_letter(report: Report, options: LetterOptions) -> str:
@@ -71,7 +90,7 @@ class _Column:
     @property
     def side(self) -> str:
         """The side that its texts are set to."""
-        return "right" if self.is_number else "left"
+        return "right" if self.is_number is (current_language().direction == "ltr") else "left"
 
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
@@ -80,78 +99,96 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
     columns = [
-        _Column(heading, place in _NUMBERS, max(len(row[place]) for row in (headings, *rows)))
+        _Column(heading, place in _NUMBERS, max(cell_len(row[place]) for row in (headings, *rows)))
         for place, heading in enumerate(headings)
     ]
     return {
-        "title": TITLE,
-        "places": _places(options.places),
+        "title": gettext(TITLE),
+        "heading": gettext("{title}: {library}", title=gettext(TITLE), library=_places(options.places)),
+        "highest": ngettext(
+            "Highest combined fines: {count} group", "Highest combined fines: {count} groups", len(rows)
+        ),
+        "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
         "facts": facts,
-        "facts_indent": max(len(term) for term, _ in facts) + 2,
+        "facts_indent": max(cell_len(term) for term, _ in facts) + 2,
         "columns": columns,
         "rows": rows,
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
         else [],
-        "links": options.links,
+        "links": [(name or gettext("all libraries"), address) for name, address in options.links],
     }
 
 
 def _filled(text: str, before: str = "") -> str:
     """A text in lines, those after the first indented by as much as what stands ``before``."""
-    indent = " " * len(before)
+    indent = " " * cell_len(before)
     return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
 
 
+def _label(word: str) -> str:
+    return gettext("{label}:", label=word)
+
+
 def _places(places: Sequence[str]) -> str:
-    return ", ".join(printable(place) for place in places) or "all libraries"
+    return ", ".join(printable(place) for place in places) or gettext("all libraries")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
-    yield "Listed", listed(report.criteria)
-    yield "Data as of", local_time(report.generated_at)
-    yield "Groups", f"{totals.group_count:,}"
-    yield "Members", f"{totals.member_count:,}, {totals.owing_count:,} of them owe"
-    yield "Combined fines", amount(totals.combined_fines)
-    yield "Members over the limit", f"{totals.over_limit_count:,}"
+    yield gettext("Listed"), listed(report.criteria)
+    yield gettext("Data as of"), moment_with_zone(report.generated_at)
+    yield gettext("Groups"), number(totals.group_count)
+    yield (
+        gettext("Members"),
+        ngettext(
+            "{members:,}, {count} of them owes",
+            "{members:,}, {count} of them owe",
+            totals.owing_count,
+            members=totals.member_count,
+        ),
+    )
+    yield gettext("Combined fines"), price(totals.combined_fines)
+    yield gettext("Members over the limit"), number(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        yield "Members blocked in Evergreen", _blocked(blocks)
-    yield "Groups, none over the limit", f"{totals.groups_without_member_over_limit:,}"
+        yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))
+    yield gettext("Groups, none over the limit"), number(totals.groups_without_member_over_limit)
     if totals.incomplete_group_count:
-        yield "Incomplete groups", f"{totals.incomplete_group_count:,} (not every member can be seen)"
-    if report.changes is not None:
-        yield "What changed", _changed(report.changes)
+        count = totals.incomplete_group_count
+        yield gettext("Incomplete groups"), gettext("{count:,} (not every member can be seen)", count=count)
+    if (changes := report.changes) is not None:
+        yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
 
 
-def _blocked(blocks: BlockTotals) -> str:
+def _blocked(blocks: BlockTotals) -> Iterator[str]:
     """How many, and of how many that differs from the rule."""
-    words = [f"{blocks.blocked:,}"]
-    if blocks.now_within_limit:
-        words.append(f"{blocks.now_within_limit:,} of them with own fines now within the limit")
-    if blocks.not_yet_blocked:
-        words.append(f"{blocks.not_yet_blocked:,} over the limit, not yet blocked")
-    return "; ".join(words)
-
-
-def _changed(changes: Changes) -> str:
-    return f"{counts(changes)}; {since(changes)}" if changes.compared else "nothing to compare with yet"
+    yield number(blocks.blocked)
+    if count := blocks.now_within_limit:
+        yield ngettext(
+            "{count} of them with own fines now within the limit",
+            "{count} of them with own fines now within the limit",
+            count,
+        )
+    if count := blocks.not_yet_blocked:
+        yield npgettext(
+            "members", "{count} over the limit, not yet blocked", "{count} over the limit, not yet blocked", count
+        )
 
 
 def _highest(
     groups: Sequence[Group], report: Report, options: LetterOptions
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The columns' names, and a row for each of the groups."""
-    names = ("Lead",) if options.names else ()
+    names = (pgettext("group", "Lead"),) if options.names else ()
     changes = compared(report)
-    change = ("Change",) if changes is not None else ()
-    heading = ("Group", "Library", "Members", "Fines", *change, *names)
+    change = (gettext("Change"),) if changes is not None else ()
+    heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Fines"), *change, *names)
     return heading, [_row(group, changes, names=options.names) for group in groups]
 
 
 def _row(group: Group, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
-    cells = (str(group.number), printable(group.library), str(group.member_count), amount(group.combined_fines))
+    cells = (str(group.number), printable(group.library), number(group.member_count), price(group.combined_fines))
     change = () if changes is None else (_change(changes.by_group.get(group.number)),)
     return (*cells, *change, *((printable(group.lead.name),) if names else ()))
 
@@ -160,12 +197,17 @@ def _change(change: GroupChange | None) -> str:
     if change is None:
         return ""
     differs = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
-    return f"{change.kind.value} {signed(change.difference)}" if differs else change.kind.value
+    kind = gettext(KINDS[change.kind])
+    return gettext("{kind} {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:
     cells = [
-        cell.rjust(column.width) if column.is_number else cell.ljust(column.width)
+        _padding(cell, column) + cell if column.is_number else cell + _padding(cell, column)
         for cell, column in zip(row, columns, strict=True)
     ]
     return "  ".join(cells).rstrip()
+
+
+def _padding(cell: str, column: _Column) -> str:
+    return " " * (column.width - cell_len(cell))

@@ -13,24 +13,28 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from evergreen_groups.groups import StandingDifference
+from evergreen_groups.language import (
+    gettext,
+    minute,
+    moment_with_zone,
+    ngettext,
+    pgettext,
+    signed_price,
+)
 from evergreen_groups.render import (
-    DIFFERENCES,
     NOTHING_FOUND,
     TITLE,
     Columns,
-    counted,
     describe_incomplete,
     explain_no_member_over_limit,
     information_only,
     listed,
-    local_time,
     printable,
-    signed,
     wrapped,
 )
 from evergreen_groups.render.report.change_wording import (
@@ -40,7 +44,6 @@ from evergreen_groups.render.report.change_wording import (
     counts,
     explain_cleared,
     remarks,
-    since,
 )
 from evergreen_groups.render.report.details_wording import describe_group_details, describe_member_details
 from evergreen_groups.render.report.table_layout import (
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from rich.style import Style
 
     from evergreen_groups.groups import Group
+    from evergreen_groups.message import Message
     from evergreen_groups.report import Report, ReportDetails
 
 NARROWEST = 72
@@ -101,7 +105,7 @@ def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterat
             console.print(Segments(part), soft_wrap=True, end="")
             yield
     else:
-        console.print(NOTHING_FOUND, style=BOLD)
+        console.print(gettext(NOTHING_FOUND), style=BOLD)
     _print_changes(console, report)
     yield
     _print_foot(console, report)
@@ -123,19 +127,23 @@ def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
 
 
 def _print_head(console: Console, report: Report) -> None:
-    console.print(Text.assemble((TITLE, BOLD), ", for information only"))
+    title = gettext(TITLE)
+    heading = Text(gettext("{title}, for information only", title=title))
+    heading.highlight_words([title], BOLD)
+    console.print(heading)
     console.print(information_only(report.criteria.limit), style=FAINT)
     console.print()
     facts = {
-        "Listed": listed(report.criteria),
-        "Data as of": local_time(report.generated_at),
-        "Gateway": printable(report.gateway),
+        gettext("Listed"): listed(report.criteria),
+        gettext("Data as of"): moment_with_zone(report.generated_at),
+        gettext("Gateway"): printable(report.gateway),
     }
+    indent = max(12, *(cell_len(label) + 2 for label in facts))
     for label, fact in facts.items():
-        first, *others = wrapped(fact, console.width - 12)
-        console.print(f"{label:12}{first}", soft_wrap=True)
+        first, *others = wrapped(fact, console.width - indent)
+        console.print(f"{set_cell_size(label, indent)}{first}", soft_wrap=True)
         for line in others:
-            console.print(f"{'':12}{line}", soft_wrap=True)
+            console.print(f"{'':{indent}}{line}", soft_wrap=True)
     console.print()
 
 
@@ -199,32 +207,51 @@ def _print_changes(console: Console, report: Report) -> None:
     if changes is None:
         return
     console.print()
-    of_all = ", with those no longer listed" if changes.cleared else ""
-    words = f": {counts(changes)}; together {signed(changes.difference)}{of_all}"
-    console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
+    head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
+    difference = signed_price(changes.difference)
+    together = gettext("together {difference}", difference=difference)
+    if changes.cleared:
+        together = gettext("together {difference}, with those no longer listed", difference=difference)
+    console.print(Text.assemble((head, BOLD), f": {counts(changes)}; {together}"))
     if changes.cleared:
         console.print()
-        console.print(Text.assemble((CLEARED, BOLD), f". {explain_cleared(report)}"))
+        console.print(Text.assemble((gettext(CLEARED), BOLD), f". {explain_cleared(report)}"))
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 
 def _print_foot(console: Console, report: Report) -> None:
-    notes: list[str | Text] = []
-    totals = report.totals
-    if totals.groups_without_member_over_limit:
-        groups = counted(totals.groups_without_member_over_limit, "group")
-        notes.append(f"none: in {groups}, {explain_no_member_over_limit(report.criteria.limit)}.")
-    notes += _block_notes(report, wide=console.width >= WIDE)
-    if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
-        notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
-    if totals.incomplete_group_count:
-        groups = counted(totals.incomplete_group_count, "group is", "groups are")
-        notes.append(Text(f"{groups} incomplete.", style=REMARKABLE))
-    notes += [Text(f"Note: {printable(note)}", style=REMARKABLE) for note in report.notes]
+    notes = [Text(note) for note in _notes(report, wide=console.width >= WIDE)]
+    notes += [Text(note, style=REMARKABLE) for note in _warnings(report)]
     if notes:
         console.print()
-    for remark in notes:
-        console.print(remark, overflow="fold")
+    for note in notes:
+        console.print(note, overflow="fold")
+
+
+def _notes(report: Report, *, wide: bool) -> Iterator[str]:
+    """Explain the words in the columns."""
+    if count := report.totals.groups_without_member_over_limit:
+        yield gettext(
+            "{word}: {explanation}",
+            word=pgettext("members", "none"),
+            explanation=ngettext(
+                "in {count} group, {explanation}.",
+                "in {count} groups, {explanation}.",
+                count,
+                explanation=explain_no_member_over_limit(report.criteria.limit),
+            ),
+        )
+    yield from _block_notes(report, wide=wide)
+    if not wide and not all(group.lead.group_lead for group in report.groups):
+        explanation = gettext("the oldest record of a group without a group lead stands for it.")
+        yield gettext("{word}: {explanation}", word=STANDS_IN, explanation=explanation)
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    if count := report.totals.incomplete_group_count:
+        yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
+    for note in report.notes:
+        yield gettext("Note: {note}", note=printable(gettext(note)))
 
 
 def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
@@ -232,11 +259,32 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     totals = report.block_totals
     if totals is None:
         return
-    both = totals.blocked - totals.now_within_limit
-    for word, number, words in (
-        (OVER_AND_BLOCKED, both, "over the limit, and blocked in Evergreen"),
-        (OVER, totals.not_yet_blocked, DIFFERENCES[StandingDifference.NOT_YET_BLOCKED]),
-        (BLOCKED_ALONE, totals.now_within_limit, DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT]),
-    ):
-        if number:
-            yield f"{'' if wide else f'{word}: '}{counted(number, 'member is', 'members are')} {words}."
+    numbers = {
+        OVER_AND_BLOCKED: totals.blocked - totals.now_within_limit,
+        OVER: totals.not_yet_blocked,
+        BLOCKED_ALONE: totals.now_within_limit,
+    }
+    for word, count in numbers.items():
+        if count:
+            explanation = _explain_word(word, count)
+            yield explanation if wide else gettext("{word}: {explanation}", word=word, explanation=explanation)
+
+
+def _explain_word(word: Message, count: int) -> str:
+    if word is OVER_AND_BLOCKED:
+        return ngettext(
+            "{count} member is over the limit, and blocked in Evergreen.",
+            "{count} members are over the limit, and blocked in Evergreen.",
+            count,
+        )
+    if word is OVER:
+        return ngettext(
+            "{count} member is over the limit, not yet blocked in Evergreen.",
+            "{count} members are over the limit, not yet blocked in Evergreen.",
+            count,
+        )
+    return ngettext(
+        "{count} member is blocked in Evergreen, own fines now within the limit.",
+        "{count} members are blocked in Evergreen, own fines now within the limit.",
+        count,
+    )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.style import Style
 
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.money import NOTHING, amount
-from evergreen_groups.render import DIFFERENCES, EMPTY, Cell, Columns, TextColumn, counted, printable, signed
-from evergreen_groups.render.report.change_wording import cleared_lead, cleared_now, cleared_remarks
+from evergreen_groups.language import gettext, ngettext, number, pgettext, price, signed_price
+from evergreen_groups.message import Message
+from evergreen_groups.money import NOTHING
+from evergreen_groups.render import DIFFERENCES, EMPTY, Cell, Columns, TextColumn, printable
+from evergreen_groups.render.report.change_wording import KINDS, cleared_lead, cleared_now, cleared_remarks
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 WIDE = 116
 """From this width on (terminal cells), each thing has a column of its own."""
 
-COMBINED_FINES = "Combined fines"
+COMBINED_FINES = Message("Combined fines")
 
 STANDS_IN = "*"
 """Follows the name of a lead who isn't a group lead, where there is no column for remarks."""
@@ -35,7 +37,9 @@ REMARKABLE = Style(bold=True, color="yellow")
 
 MEMBER_INDENT = 2
 
-OVER, OVER_AND_BLOCKED, BLOCKED_ALONE = "over", "blocked", "(blocked)"
+OVER = Message("over", context="the limit")
+OVER_AND_BLOCKED = Message("blocked", context="member")
+BLOCKED_ALONE = Message("(blocked)", context="member")
 """What a member's own fines and the ILS's blocks come to, on a narrow screen."""
 
 Row = list[Cell]
@@ -60,32 +64,32 @@ def layout_for(width: int, details: bool) -> Layout:
 
 def _wide_columns(details: bool) -> tuple[TextColumn, ...]:
     return (
-        TextColumn("Group", right=True),
-        TextColumn("Lead and members" if details else "Lead", least=16),
-        TextColumn("Barcode", least=10),
-        TextColumn("Library", least=7),
-        TextColumn("Members", right=True),
-        TextColumn("Owing", right=True),
-        TextColumn(COMBINED_FINES, right=True),
-        TextColumn("Highest own fines", right=True),
-        TextColumn("Over limit", right=True),
-        TextColumn("Remarks", least=12),
+        TextColumn(gettext("Group"), right=True),
+        TextColumn(gettext("Lead and members") if details else pgettext("group", "Lead"), least=16),
+        TextColumn(gettext("Barcode"), least=10),
+        TextColumn(gettext("Library"), least=7),
+        TextColumn(gettext("Members"), right=True),
+        TextColumn(pgettext("members", "Owing"), right=True),
+        TextColumn(gettext(COMBINED_FINES), right=True),
+        TextColumn(gettext("Highest own fines"), right=True),
+        TextColumn(gettext("Over limit"), right=True),
+        TextColumn(gettext("Remarks"), least=12),
     )
 
 
 def _wide_group(group: Group) -> Row:
-    remarks = [] if group.lead.group_lead else ["no group lead"]
+    remarks = [] if group.lead.group_lead else [gettext("no group lead")]
     if group.no_member_over_limit:
-        remarks.append("no member over the limit")
+        remarks.append(gettext("no member over the limit"))
     return [
         Cell(str(group.number), BOLD),
         _name(group.lead, BOLD),
         _barcode(group.lead),
         Cell(printable(group.library)),
-        Cell(f"{group.member_count:,}"),
-        Cell(f"{group.owing_count:,}"),
-        Cell(amount(group.combined_fines), BOLD),
-        Cell(amount(group.highest_own_fines)),
+        Cell(number(group.member_count)),
+        Cell(number(group.owing_count)),
+        Cell(price(group.combined_fines), BOLD),
+        Cell(price(group.highest_own_fines)),
         _over_count(group),
         Cell(", ".join(remarks)),
     ]
@@ -101,7 +105,7 @@ def _wide_member(member: Member, standing: Standing | None) -> Row:
         EMPTY,
         EMPTY,
         _own_fines(member),
-        Cell(OVER, BOLD) if member.over_limit else EMPTY,
+        Cell(gettext(OVER), BOLD) if member.over_limit else EMPTY,
         _remarks(member, standing),
     ]
 
@@ -109,27 +113,27 @@ def _wide_member(member: Member, standing: Standing | None) -> Row:
 def _wide_sums(totals: Totals) -> Row:
     return [
         EMPTY,
-        Cell(f"Total, {counted(totals.group_count, 'group')}", BOLD),
+        _total(totals),
         EMPTY,
         EMPTY,
-        Cell(f"{totals.member_count:,}", BOLD),
-        Cell(f"{totals.owing_count:,}", BOLD),
-        Cell(amount(totals.combined_fines), BOLD),
+        Cell(number(totals.member_count), BOLD),
+        Cell(number(totals.owing_count), BOLD),
+        Cell(price(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(f"{totals.over_limit_count:,}", BOLD),
+        Cell(number(totals.over_limit_count), BOLD),
         EMPTY,
     ]
 
 
 def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
     return (
-        TextColumn("Group", right=True),
-        TextColumn("Lead and members" if details else "Lead", least=12),
-        TextColumn("Library", least=7),
-        TextColumn("Members or barcode" if details else "Members", least=8),
-        TextColumn(COMBINED_FINES, right=True),
-        TextColumn("Highest own fines", right=True),
-        TextColumn("Over limit", right=True),
+        TextColumn(gettext("Group"), right=True),
+        TextColumn(gettext("Lead and members") if details else pgettext("group", "Lead"), least=12),
+        TextColumn(gettext("Library"), least=7),
+        TextColumn(gettext("Members or barcode") if details else gettext("Members"), least=8),
+        TextColumn(gettext(COMBINED_FINES), right=True),
+        TextColumn(gettext("Highest own fines"), right=True),
+        TextColumn(gettext("Over limit"), right=True),
     )
 
 
@@ -141,16 +145,16 @@ def _narrow_group(group: Group) -> Row:
         Cell(str(group.number), BOLD),
         name,
         Cell(printable(group.library)),
-        Cell(f"{group.member_count:,}, {group.owing_count:,} owe"),
-        Cell(amount(group.combined_fines), BOLD),
-        Cell(amount(group.highest_own_fines)),
+        Cell(_counts(group)),
+        Cell(price(group.combined_fines), BOLD),
+        Cell(price(group.highest_own_fines)),
         _over_count(group),
     ]
 
 
 def _narrow_member(member: Member, standing: Standing | None) -> Row:
     return [
-        Cell("lead", FAINT) if member.group_lead else EMPTY,
+        Cell(pgettext("group", "lead"), FAINT) if member.group_lead else EMPTY,
         _name(member, indent=MEMBER_INDENT),
         Cell(printable(member.library)),
         _barcode(member),
@@ -163,13 +167,22 @@ def _narrow_member(member: Member, standing: Standing | None) -> Row:
 def _narrow_sums(totals: Totals) -> Row:
     return [
         EMPTY,
-        Cell(f"Total, {counted(totals.group_count, 'group')}", BOLD),
+        _total(totals),
         EMPTY,
-        Cell(f"{totals.member_count:,}, {totals.owing_count:,} owe", BOLD),
-        Cell(amount(totals.combined_fines), BOLD),
+        Cell(_counts(totals), BOLD),
+        Cell(price(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(f"{totals.over_limit_count:,}", BOLD),
+        Cell(number(totals.over_limit_count), BOLD),
     ]
+
+
+def _total(totals: Totals) -> Cell:
+    return Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD)
+
+
+def _counts(of: Group | Totals) -> str:
+    """How many members there are, and how many of them owe something."""
+    return ngettext("{members:,}, {count} owes", "{members:,}, {count} owe", of.owing_count, members=of.member_count)
 
 
 def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
@@ -177,34 +190,37 @@ def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
 
 
 def _barcode(member: Member) -> Cell:
-    return Cell("no card" if member.barcode is None else printable(member.barcode), FAINT)
+    return Cell(gettext("no card") if member.barcode is None else printable(member.barcode), FAINT)
 
 
 def _own_fines(member: Member) -> Cell:
-    return Cell(amount(member.own_fines), BOLD if member.over_limit else Style.null())
+    return Cell(price(member.own_fines), BOLD if member.over_limit else Style.null())
 
 
 def _remarks(member: Member, standing: Standing | None) -> Cell:
-    lead = ["group lead"] if member.group_lead else []
+    lead = [gettext("group lead")] if member.group_lead else []
     if standing is None or not (standing.blocked_for_fines or standing.difference):
         return Cell("".join(lead), FAINT)
-    words = "blocked in Evergreen" if standing.difference is None else DIFFERENCES[standing.difference]
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        words = "not yet blocked in Evergreen"  # the other half stands in a column of its own
+        words = gettext("not yet blocked in Evergreen")  # the other half stands in a column of its own
+    elif standing.difference is not None:
+        words = gettext(DIFFERENCES[standing.difference])
+    else:
+        words = gettext("blocked in Evergreen")
     return Cell(", ".join([*lead, words]), BLOCKED if standing.blocked_for_fines else REMARKABLE)
 
 
 def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
     """One word where there is room for one; the table's foot says what each means."""
     if standing is not None and standing.blocked_for_fines:
-        return Cell(OVER_AND_BLOCKED if member.over_limit else BLOCKED_ALONE, BLOCKED)
-    return Cell(OVER, BOLD) if member.over_limit else EMPTY
+        return Cell(gettext(OVER_AND_BLOCKED if member.over_limit else BLOCKED_ALONE), BLOCKED)
+    return Cell(gettext(OVER), BOLD) if member.over_limit else EMPTY
 
 
 def _over_count(group: Group) -> Cell:
     if group.no_member_over_limit:
-        return Cell("none", REMARKABLE)
-    return Cell(f"{group.over_limit_count:,}")
+        return Cell(pgettext("members", "none"), REMARKABLE)
+    return Cell(number(group.over_limit_count))
 
 
 _LESS = Style(color="green")
@@ -216,35 +232,35 @@ Item = TypeVar("Item")
 
 def with_changes(layout: Layout, changes: Changes) -> Layout:
     """The layout with one more column beside the combined fines."""
-    place = 1 + [column.heading for column in layout.columns].index(COMBINED_FINES)
+    place = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
 
     def widened(items: Sequence[Item], item: Item) -> list[Item]:
         return [*items[:place], item, *items[place:]]
 
     return Layout(
-        columns=tuple(widened(layout.columns, TextColumn("Change", right=True))),
+        columns=tuple(widened(layout.columns, TextColumn(gettext("Change"), right=True))),
         group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
         member=lambda member, standing: widened(layout.member(member, standing), EMPTY),
-        sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.listed_difference), BOLD)),
+        sums=lambda totals: widened(layout.sums(totals), Cell(signed_price(changes.listed_difference), BOLD)),
     )
 
 
 def _cell(change: GroupChange | None) -> Cell:
     if change is None:
         return EMPTY
-    words = "new" if change.kind is ChangeKind.NEW else signed(change.difference)
+    words = gettext(KINDS[change.kind]) if change.kind is ChangeKind.NEW else signed_price(change.difference)
     return Cell(words if change.certain else words + _UNSURE, _STYLES[change.kind])
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
     """A line for each cleared group."""
     columns = (
-        TextColumn("Group", right=True),
-        TextColumn("Lead", least=12),
-        TextColumn("Library", least=7),
-        TextColumn("Owed before", right=True),
-        TextColumn("Owes now", right=True),
-        TextColumn("Remarks", least=10),
+        TextColumn(gettext("Group"), right=True),
+        TextColumn(pgettext("group", "Lead"), least=12),
+        TextColumn(gettext("Library"), least=7),
+        TextColumn(gettext("Owed before"), right=True),
+        TextColumn(gettext("Owes now"), right=True),
+        TextColumn(gettext("Remarks"), least=10),
     )
     rows = [_cleared_row(change) for change in changes.cleared]
     grid = Columns(columns, rows, width)
@@ -258,7 +274,7 @@ def _cleared_row(change: GroupChange) -> list[Cell]:
         Cell(str(change.group), BOLD),
         Cell(cleared_lead(change)),
         Cell(printable(change.library)),
-        Cell(amount(change.before or NOTHING)),
+        Cell(price(change.before or NOTHING)),
         Cell(cleared_now(change)),
         Cell(cleared_remarks(change), FAINT),
     ]

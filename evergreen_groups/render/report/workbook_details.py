@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.language import day, gettext
 from evergreen_groups.render import SpreadsheetColumn, Value
-from evergreen_groups.render.report.details_wording import NOT_KNOWN, day, describe_kinds, describe_state
+from evergreen_groups.render.report.change_wording import NOT_KNOWN
+from evergreen_groups.render.report.details_wording import describe_kinds, describe_state
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +28,7 @@ class MemberRow(NamedTuple):
 
 def yes_or_no(truth: bool) -> str:
     """A truth in a cell."""
-    return "yes" if truth else "no"
+    return gettext("yes") if truth else gettext("no")
 
 
 def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
@@ -36,13 +38,15 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
         return lambda group: get(details.of_group(group))
 
     return [
-        SpreadsheetColumn("Owed for", "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn("Not known for what", "money", of_group(lambda one: one.not_known or None)),
-        SpreadsheetColumn("Owing since", "text", of_group(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn("Last payment", "text", of_group(lambda one: _day(one.last_payment))),
-        SpreadsheetColumn("Items overdue", "number", of_group(lambda one: one.items.overdue)),
-        SpreadsheetColumn("Items lost", "number", of_group(lambda one: one.items.lost)),
-        SpreadsheetColumn("Can still be returned", "text", of_group(lambda one: _yes_no_or_not_known(one.returnable))),
+        SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
+        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: one.not_known or None)),
+        SpreadsheetColumn(gettext("Owing since"), "text", of_group(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "text", of_group(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: one.items.overdue)),
+        SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: one.items.lost)),
+        SpreadsheetColumn(
+            gettext("Can still be returned"), "text", of_group(lambda one: _yes_no_or_not_known(one.returnable))
+        ),
     ]
 
 
@@ -51,7 +55,7 @@ def _day(moment: datetime | None) -> str | None:
 
 
 def _yes_no_or_not_known(truth: bool | None) -> str:
-    return NOT_KNOWN if truth is None else yes_or_no(truth)
+    return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
 
 
 def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], Value]:
@@ -59,19 +63,25 @@ def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], 
 
 
 def _kinds(details: MemberDetails) -> str | None:
-    return NOT_KNOWN if details.kinds is None else describe_kinds(details.kinds) or None
+    return gettext(NOT_KNOWN) if details.kinds is None else describe_kinds(details.kinds) or None
 
 
-MEMBER_DETAIL_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
-    SpreadsheetColumn("Owed for", "text", _of_details(_kinds)),
-    SpreadsheetColumn("Owing since", "text", _of_details(lambda one: _day(one.owing_since))),
-    SpreadsheetColumn("Last payment", "text", _of_details(lambda one: _day(one.last_payment))),
-    SpreadsheetColumn(
-        "Items overdue", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.overdue)
-    ),
-    SpreadsheetColumn(
-        "Items lost", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.lost)
-    ),
-    SpreadsheetColumn("Record", "text", _of_details(lambda one: describe_state(one) or None)),
-    SpreadsheetColumn("Profile", "text", _of_details(lambda one: one.profile)),
-]
+def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
+    """The columns of members."""
+    return [
+        SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
+        SpreadsheetColumn(gettext("Owing since"), "text", _of_details(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "text", _of_details(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(
+            gettext("Items overdue"),
+            "number",
+            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.overdue),
+        ),
+        SpreadsheetColumn(
+            gettext("Items lost"),
+            "number",
+            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.lost),
+        ),
+        SpreadsheetColumn(gettext("Record"), "text", _of_details(lambda one: describe_state(one) or None)),
+        SpreadsheetColumn(gettext("Profile"), "text", _of_details(lambda one: one.profile)),
+    ]

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, BinaryIO, TextIO, TypedDict, Unpack
 
 from evergreen_groups.formats import TEXT_FORMATS, OutputFormat, output_format
+from evergreen_groups.language import ENGLISH, current_language, use_language
 from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
@@ -78,4 +79,5 @@ def write_file(report: Report, format: str, path: Path, **options: Unpack[Writin
 def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, options: WritingOptions) -> None:
     """Have a format's own function write the report, with those of the options that it takes."""
     wanted = {name: value for name, value in options.items() if name in chosen.options}
-    resolve_name(chosen.report)(report, stream, **wanted)
+    with use_language(ENGLISH if chosen.for_programs else current_language()):
+        resolve_name(chosen.report)(report, stream, **wanted)

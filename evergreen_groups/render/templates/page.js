@@ -3,7 +3,22 @@
   const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
   if (!tables.length) return;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
-  const numberIn = (text) => Number(text.replace(/[^\d.-]/g, "")) || 0;
+  // Amounts in the smallest unit of their currency, whatever stands between their digits.
+  const numberIn = (text) => Number(text.replace(/\D/g, "")) * (/[-−]/.test(text) ? -1 : 1);
+
+  // The texts in the page's language, by the English ones; English itself has none.
+  const texts = JSON.parse(document.getElementById("texts")?.textContent ?? '{"plurals": {}, "texts": {}}');
+  // Nobody speaks the tests' own language: its numbers are those of the one whose letters it has.
+  const tag = document.documentElement.lang === "ar-XB" ? "he" : document.documentElement.lang;
+  const numbers = new Intl.NumberFormat(tag);
+  const rules = new Intl.PluralRules(tag);
+  const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  const gettext = (text, values = {}) => filled(texts.texts[text] ?? text, values);
+  const ngettext = (one, many, count, values = {}) => {
+    const forms = texts.texts[one];
+    const form = forms ? forms[texts.plurals[rules.select(count)] ?? forms.length - 1] : count === 1 ? one : many;
+    return filled(form, { count: numbers.format(count), ...values });
+  };
 
   // The sum's row has fewer cells; only row groups are sorted.
   const keyOf = (body, column, isNumber) => {
@@ -76,27 +91,36 @@
   const groups = tables.flatMap((table) => [...table.tBodies]);
   // What a row group has under a heading, nothing where its table has none of that name.
   const columns = new Map(tables.map((table) => {
-    return [table, [...table.tHead.rows[0].cells].map((head) => head.textContent)];
+    if (table.matches(".findings")) return [table, ["", "library"]];
+    return [table, [...table.tHead.rows[0].cells].map((head) => head.dataset.column)];
   }));
-  const textUnder = (body, heading) => {
-    return body.rows[0].cells[columns.get(body.closest("table")).indexOf(heading)]?.textContent ?? "";
+  const textUnder = (body, column) => {
+    return body.rows[0].cells[columns.get(body.closest("table")).indexOf(column)]?.textContent ?? "";
   };
-  const libraryOf = (body) => textUnder(body, "Library");
-  const withSum = groups.some((body) => textUnder(body, "Combined fines"));
+  const libraryOf = (body) => textUnder(body, "library");
+  const withSum = groups.some((body) => textUnder(body, "total"));
   [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
   at.closest("p").hidden = at.options.length < 3;
 
   // Looked up when somebody first searches: names, barcodes and the group's number.
-  const texts = new Map();
+  const searchable = new Map();
   const textOf = (body) => {
-    if (!texts.has(body)) {
-      const parts = body.querySelectorAll("bdi, tr:first-child > th, [data-label=Group], tbody > tr > td:nth-child(2)");
-      texts.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
+    if (!searchable.has(body)) {
+      const parts = body.querySelectorAll("bdi, tr:first-child > th, .findings > tbody > tr:first-child > td:nth-child(3), tbody > tr > td:nth-child(2)");
+      searchable.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
     }
-    return texts.get(body);
+    return searchable.get(body);
   };
 
-  const amount = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2 });
+  const amounts = new Intl.NumberFormat(tag, { style: "currency", currency: document.documentElement.dataset.currency });
+  const unit = 10 ** amounts.resolvedOptions().maximumFractionDigits;
+  const describeShown = (count, sum) => {
+    const all = groups.length;
+    const values = { shown: numbers.format(count), owed: amounts.format(sum / unit) };
+    if (shown.dataset.noun === "findings") return ngettext("Shown: {shown} of {count} finding", "Shown: {shown} of {count} findings", all, values);
+    if (!withSum) return ngettext("Shown: {shown} of {count} group", "Shown: {shown} of {count} groups", all, values);
+    return ngettext("Shown: {shown} of {count} group, which owe {owed} together", "Shown: {shown} of {count} groups, which owe {owed} together", all, values);
+  };
   const filter = () => {
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);
     const fits = (body) =>
@@ -104,13 +128,13 @@
       (!only?.value || body.dataset.is.split(" ").includes(only.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
-    let cents = 0;
+    let sum = 0;
     for (const body of groups) {
       const fitting = fits(body);
       body.hidden = !fitting;
       if (!fitting) continue;
       count += 1;
-      cents += Math.round(numberIn(textUnder(body, "Combined fines")) * 100);
+      sum += numberIn(textUnder(body, "total"));
     }
     const all = !wanted.length && !at.value && !only?.value;
     for (const table of tables) {
@@ -119,16 +143,17 @@
       if (!section) continue;
       const fitting = [...table.tBodies].filter((body) => !body.hidden).length;
       section.hidden = !fitting;
-      section.querySelector(".count").textContent = fitting.toLocaleString("en-US");
+      section.querySelector(".count").textContent = numbers.format(fitting);
     }
     shown.hidden = all;
     shown.textContent = all
       ? ""
-      : `Shown: ${count.toLocaleString("en-US")} of ${groups.length.toLocaleString("en-US")} ${shown.dataset.noun}` +
-        (withSum ? `, which owe ${amount.format(cents / 100)} together` : "") +
-        (at.value ? `; library ${at.value}` : "") +
-        (only?.value ? `; ${only.selectedOptions[0].textContent}` : "") +
-        (wanted.length ? `; with “${find.value.trim()}”` : "");
+      : [
+        describeShown(count, sum),
+        at.value && gettext("library {library}", { library: at.value }),
+        only?.value && only.selectedOptions[0].textContent,
+        wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
+      ].filter(Boolean).join("; ");
   };
   let waiting = 0;
   const filterSoon = () => {
@@ -148,7 +173,7 @@
   unfold.addEventListener("click", () => {
     const open = !folds.every((fold) => fold.open);
     setAll(open);
-    unfold.textContent = open ? "Hide all members" : "Show all members";
+    unfold.textContent = open ? gettext("Hide all members") : gettext("Show all members");
   });
   const choosePrinted = () => {
     for (const table of tables) {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.sandbox.data import population
 from evergreen_groups.sandbox.database import VIEWS, BadValueError, StoredClass, idl_classes, to_storage
 
@@ -43,13 +44,13 @@ def read(path: Path | None) -> dict[str, Any]:
         raise ConfigurationError(
             "dataset {path} cannot be read: {reason}",
             code="dataset-not-read",
-            values={"path": path, "reason": error.strerror},
+            values={"path": path, "reason": system_reason(error)},
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
             "dataset {path} is not JSON: {reason}",
             code="dataset-not-json",
-            values={"path": path, "reason": error if isinstance(error, ValueError) else "nested too deeply"},
+            values={"path": path, "reason": error if isinstance(error, ValueError) else Message("nested too deeply")},
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
         raise ConfigurationError(
@@ -74,7 +75,7 @@ def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) ->
             "dataset {path} has another shape than it should ({reason})",
             advice="compare it with the built-in one",
             code="dataset-of-another-shape",
-            values={"path": path or "(built in)", "reason": type(error).__name__},
+            values={"path": path or Message("(built in)"), "reason": type(error).__name__},
         ) from error
     if patrons:
         population.add(connection, patrons)

@@ -26,4 +26,4 @@ class DemoDesk:
         """Answer a request for a page, or hand it on to the service; none if it's for neither."""
         if request.path.startswith(SERVICE):
             return self._service.forward(request)
-        return page(request.path) if request.command in ("GET", "HEAD") else None
+        return page(request) if request.command in ("GET", "HEAD") else None

@@ -8,10 +8,13 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from evergreen_groups.language import Language, first_known, install_texts, languages, texts_for_scripts, use_language
 from evergreen_groups.sandbox.demo_desk.http import ForwardedAnswer
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from evergreen_groups.sandbox.demo_desk.http import Request
 
 _STATIC = "/sandbox/desk/"
 _TYPES = {"css": "text/css", "js": "text/javascript"}
@@ -22,19 +25,32 @@ _CLIENTS = [
 ]
 
 
-def page(path: str) -> ForwardedAnswer | None:
-    """The page or asset at an address of the staff client; none if there is none."""
+def page(request: Request) -> ForwardedAnswer | None:
+    """The page or asset at an address of the staff client, in the client's language; none if there is none."""
+    path = request.path
     if path in ("/", "/eg2/", "/eg/staff/"):
         return ForwardedAnswer(302, None, b"", {"Location": "/eg2/en-US/staff/login"})
     if path.startswith(_STATIC):
         name = path.removeprefix(_STATIC)
         return _file(name) if re.fullmatch(r"[a-z]+\.(css|js)", name) else None
-    return next((_page(name) for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
+    return next((_page(name, _language(request)) for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
 
 
-def _page(name: str) -> ForwardedAnswer:
+def _language(request: Request) -> Language:
+    """As the real ones: Angular's is in the address, AngularJS's in a cookie."""
+    in_address = re.match(r"/eg2/([A-Za-z]{2}-[A-Za-z]{2})/", request.path)
+    in_cookie = re.search(r"(?:^|; )eg_locale=([\w-]+)", request.headers.get("cookie", ""))
+    return Language(first_known(found[1] for found in (in_address, in_cookie) if found) or "en-US")
+
+
+def _page(name: str, language: Language) -> ForwardedAnswer:
     # Another name each time, as with each build of the Angular client: nobody can rely on it.
-    text = environment().get_template(name).render(scope=f"ng-c{secrets.randbelow(10**10)}")
+    scope = f"ng-c{secrets.randbelow(10**10)}"
+    texts = texts_for_scripts(language.tag).decode().replace("<", "\\u003c")  # which could end the element
+    with use_language(language):
+        text = (
+            environment().get_template(name).render(scope=scope, language=language, texts=texts, languages=languages())
+        )
     return _answer(text.encode(), "text/html")
 
 
@@ -52,7 +68,7 @@ def environment() -> Environment:
     """The desk's own templates: the sandbox stands apart from everything that it is used to test."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader("evergreen_groups.sandbox.demo_desk"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -60,3 +76,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    install_texts(made)
+    return made

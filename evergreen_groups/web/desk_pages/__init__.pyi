@@ -1,2 +1,2 @@
 from .answers import describe_problem as describe_problem
-from .family import blueprint as blueprint
+from .history import blueprint as blueprint

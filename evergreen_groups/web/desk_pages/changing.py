@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.language import describe_problem, gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
+from evergreen_groups.render import error_sentences, isolated, sentence
 from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_change
 from evergreen_groups.web.desk_pages.patron_names import PatronNames
 
@@ -22,13 +25,14 @@ if TYPE_CHECKING:
     from evergreen_groups.web.desk_pages.forms import ChangeForm
 
 _NOT_FOUND = {
-    LookupKind.NOBODY: "No visible patron has this card or name.",
-    LookupKind.OLD_CARD: "This card is not active any more. It belonged to this patron; nothing has been moved.",
-    LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
-    LookupKind.NAMES: "Who is it?",
+    LookupKind.NOBODY: Message("No visible patron has this card or name."),
+    LookupKind.OLD_CARD: Message(
+        "This card is not active any more. It belonged to this patron; nothing has been moved."
+    ),
+    LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
+    LookupKind.NAMES: Message("Who is it?"),
 }
-_HIDDEN_STAFF = "a staff user whose record your login can't see"
-_BUSY = "Another desk is changing the same patrons or group just now."
+_HIDDEN_STAFF = Message("a staff user whose record your login can't see")
 # What may be wrong with a barcode: looking it up says more.
 _LOOKED_UP = ("no-active-card", "patron-twice")
 # A plan that can't be applied any more, and may be made anew.
@@ -62,7 +66,9 @@ def look_up(client: Client, text: str) -> CardLookup:
     lookup = client.patrons.find(text)
     if lookup.kind is LookupKind.CARD:
         return CardLookup(lookup.patron, "")
-    return CardLookup(None, _NOT_FOUND[lookup.kind], lookup.patrons, lookup.more, plain=lookup.kind is LookupKind.NAMES)
+    return CardLookup(
+        None, gettext(_NOT_FOUND[lookup.kind]), lookup.patrons, lookup.more, plain=lookup.kind is LookupKind.NAMES
+    )
 
 
 def with_found(form: ChangeForm, patron: int) -> ChangeForm:
@@ -126,17 +132,21 @@ def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_appro
     """
     try:
         if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
-            return "Type the supervisor's user name and password."
+            return gettext("Type the supervisor's user name and password.")
         return apply_plan(running, desk, agreed)
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
-            return "Something has changed since this was shown. Nothing has been moved; this is how it is now."
+            text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
+            return gettext(text)
         return _described(error)
     except BusyError:
-        return f"{_BUSY} Nothing has been moved; try once more."
+        text = Message(
+            "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
+        )
+        return gettext(text)
     except ProblemError as error:
         if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
-            return error.problem
+            return sentence(describe_problem(error))
         raise
 
 
@@ -146,10 +156,13 @@ def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str
         return undo_change(running, desk, entry, key)
     except (PlanError, NotFoundError) as error:
         if error.code == "plan-empty":
-            return "There is nothing to take back: it has been undone, or changed again, since."
+            return gettext("There is nothing to take back: it has been undone, or changed again, since.")
         return _described(error)
     except BusyError:
-        return f"{_BUSY} Nothing has been undone; try once more."
+        text = Message(
+            "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
+        )
+        return gettext(text)
 
 
 def entry(client: Client, id: int) -> JournalEntry | None:
@@ -242,11 +255,17 @@ def _by(change: Change, staff: Mapping[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
     # Commands are made in the name of an account, and have no id.
-    account = operator.account if operator.staff is None else staff.get(operator.staff, _HIDDEN_STAFF)
-    who = "by you" if change.is_own else f"by {account}"
+    name = operator.account if operator.staff is None else _named(operator.staff, staff)
     if operator.approved_by is None:
-        return who
-    return f"{who}, approved by {staff.get(operator.approved_by, _HIDDEN_STAFF)}"
+        return gettext("by you") if change.is_own else gettext("by {name}", name=isolated(name))
+    supervisor = isolated(_named(operator.approved_by, staff))
+    if change.is_own:
+        return gettext("by you, approved by {supervisor}", supervisor=supervisor)
+    return gettext("by {name}, approved by {supervisor}", name=isolated(name), supervisor=supervisor)
+
+
+def _named(staff_user: int, staff: Mapping[int, str]) -> str:
+    return staff.get(staff_user) or gettext(_HIDDEN_STAFF)
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:
@@ -266,10 +285,8 @@ def _libraries(client: Client) -> dict[int, str]:
 
 def _described(error: PlanError | NotFoundError) -> str:
     if error.code == "barcodes-unknown":
-        return _NOT_FOUND[LookupKind.NOBODY]
-    text = f"{error.problem}."
-    advice = f" {error.what_to_do}." if error.what_to_do else ""
-    return f"{text[:1].upper()}{text[1:]}{advice[:2].upper()}{advice[2:]}"
+        return gettext(_NOT_FOUND[LookupKind.NOBODY])
+    return error_sentences(error)
 
 
 def number_of(draft: Draft, form: ChangeForm) -> int | None:

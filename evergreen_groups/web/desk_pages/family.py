@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen_groups.desk import Titles, make_statement
+from evergreen_groups.language import catalogue_for, current_language, gettext, languages, own_name, pgettext
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ProblemError, requests, service
 from evergreen_groups.web.desk_pages.answers import html
@@ -30,7 +31,7 @@ def member(patron: str, member: str) -> Response:
         affairs = pages.member_affairs(found, theirs, counts)
         return html(
             "member.html",
-            title=f"{affairs.name}: bills and items",
+            title=gettext("{name}: bills and items", name=affairs.name),
             form_token=asked.form_token,
             group=found.group,
             member=affairs,
@@ -45,5 +46,12 @@ def statement(patron: str) -> Response:
         if not settings.page:
             raise ProblemError(404, "Statements are not made here: see page in [statement].", code="no-statement")
         found = asked.client.bills.of_user(asked.patron, titles=Titles(settings.titles))
-        sheet = pages.statement_page(make_statement(found, asked.patron, settings), settings)
-        return html("statement.html", title="Statement", form_token=asked.form_token, sheet=sheet)
+        return html(
+            "statement.html",
+            title=pgettext("a sheet", "Statement"),
+            form_token=asked.form_token,
+            sheet=pages.statement_page(make_statement(found, asked.patron, settings), settings),
+            # A parent may read another language than the clerk: the address can name it.
+            languages=[(tag, own_name(tag)) for tag in languages()],
+            shown_in=catalogue_for(current_language().tag),
+        )

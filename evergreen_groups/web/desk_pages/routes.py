@@ -13,6 +13,8 @@ from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.errors import StateError
+from evergreen_groups.language import gettext, number
+from evergreen_groups.message import Message
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service
 from evergreen_groups.web.desk_pages import changing, files, forms
@@ -29,9 +31,11 @@ log = logging.getLogger("evergreen_groups.web")
 blueprint = Blueprint("desk_pages", __name__)
 
 _NOBODY_NAMED = {
-    "join": "Scan a card first.",
-    "recalculate": "There is nobody here for whom a recalculation could set or lift a block.",
+    "join": Message("Scan a card first."),
+    "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
 }
+_SELECT_FIRST = Message("Select somebody in the list first.")
+_SHOWN_OF_ALL = Message("{shown} of {all} shown")
 _SEARCHED_FROM = 10
 """Among fewer members nobody searches."""
 _GROUP = "/patrons/<patron>/group"
@@ -71,6 +75,7 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
         else running.desk(request, by_link=True, largest=largest)
     )
     with entering as desk:
+        running.write_times_of(desk.client.gateway)
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
@@ -124,19 +129,22 @@ def list_page(
     prospects = asked.client.groups.prospects(details)
     rows = pages.member_rows(details, sort, prospects)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
-    title = f"Group {details.group.number}: Group Member Details"
+    title = gettext("Group {group}: Group Member Details", group=details.group.number)
+    fitting = pages.found_within(rows, within) if within else rows
     return html(
         "group.html",
         title=f"{outcome.title} - {title}" if outcome else title,
         form_token=asked.form_token,
         may_change=asked.may_change,
         group=details.group,
-        rows=pages.found_within(rows, within) if within else rows,
+        rows=fitting,
         heads=pages.HEADS,
         sort=sort,
         sums=pages.group_sums(details, rows),
         notes=list(pages.notes_about(details, asked.patron)),
         within=within,
+        shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
+        shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _SEARCHED_FROM,
         message=message,
         outcome=outcome,
@@ -203,36 +211,6 @@ def undo(patron: str) -> Response:
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 
-@blueprint.get(f"{_GROUP}/recent")
-def recent(patron: str) -> Response:
-    """What whoever asks has changed in the last days."""
-    with clerk(patron) as asked:
-        return html(
-            "history.html",
-            title="Recent changes",
-            explanation="What you have changed on this page in the last seven days.",
-            nothing="You have changed nothing here in the last days.",
-            form_token=asked.form_token,
-            entries=changing.recent(asked.client, may_change=asked.may_change),
-        )
-
-
-@blueprint.get(f"{_GROUP}/past")
-def past(patron: str) -> Response:
-    """What is known of who came into the group, left it, or led it."""
-    with clerk(patron) as asked:
-        number = changing.group_of(asked.client, asked.patron)
-        return html(
-            "history.html",
-            title="This group's past",
-            explanation=f"Group {number}: what was changed on pages like this one or by evergreen-groups, the latest "
-            "first. What was changed in the staff client itself isn't known here.",
-            nothing="Nothing is known of changes to this group.",
-            form_token=asked.form_token,
-            entries=changing.past(asked.client, number, may_change=asked.may_change),
-        )
-
-
 def _next_step(asked: Clerk) -> Response:
     """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
     form = forms.read_change(asked.fields)
@@ -242,7 +220,7 @@ def _next_step(asked: Clerk) -> Response:
     elif form.action == "recalculate" and not asked.fields.getlist("patron"):
         form = forms.ChangeForm("recalculate", changing.recalculable(asked.client, asked.patron))
     if not card and not form.patrons:
-        return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
+        return list_page(asked, message=gettext(_NOBODY_NAMED.get(form.action, _SELECT_FIRST)))
     if card:
         planned = changing.propose_with_card(asked.client, form, card, asked.patron)
         if planned is not None:
@@ -260,8 +238,8 @@ def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup
     joins = form.action == "join"
     return html(
         "card.html",
-        title="Move another patron to this group" if joins else "To which group?",
-        label="The patron's card" if joins else "A card of anybody in the other group",
+        title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
+        label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
         form_token=asked.form_token,
         form=form,
         field="patron" if joins else "target_id",

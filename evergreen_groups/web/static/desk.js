@@ -5,6 +5,12 @@
   const one = (selector) => document.querySelector(selector);
   const SCANNER_ECHO = 400; // ms: a scanner may end with two line ends, and the second one is nobody's yes
   const ASKED_AGAIN = 1500; // ms between two looks at a change under way
+  const PSEUDO = "ar-XB"; // its letters are Hebrew
+  const LANGUAGE = document.documentElement.lang === PSEUDO ? "he" : document.documentElement.lang;
+
+  // The page has the texts, in the reader's language; values have names in braces in them.
+  const number = (value) => new Intl.NumberFormat(LANGUAGE, { numberingSystem: "latn" }).format(value);
+  const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? number(values[name]) : whole));
 
   /** Say something to who listens to the page. */
   const announce = (text) => {
@@ -36,7 +42,7 @@
   /** Rows that fit what is typed, at once; the field's form does the same without a script. */
   const searchWithin = (field) => {
     const rows = all("#members tbody tr");
-    const parts = "bdi, .barcode, td[data-label=Library], .standing"; // as on the server: nobody searches for a date
+    const parts = "bdi, .barcode, .library, .standing"; // as on the server: nobody searches for a date
     const texts = rows.map((row) => all(parts, row).map((part) => part.textContent.toLowerCase()).join(" "));
     const count = one("#within-count");
     all("[data-without-script]", field.form).forEach((button) => { button.hidden = true; });
@@ -47,7 +53,7 @@
         row.hidden = !wanted.every((word) => texts[place].includes(word));
         shown += !row.hidden;
       });
-      count.textContent = wanted.length ? `${shown} of ${rows.length} shown` : "";
+      count.textContent = wanted.length ? filled(count.dataset.text, { shown, all: rows.length }) : "";
     };
     field.addEventListener("input", look);
     field.form.addEventListener("submit", (event) => { event.preventDefault(); look(); announce(count.textContent); });
@@ -62,7 +68,8 @@
     const look = () => {
       const chosen = boxes.filter((box) => box.checked);
       all("[data-needs-selection]", form).forEach((button) => { button.disabled = !chosen.length; });
-      one("#selected-count").textContent = chosen.length ? ` (${chosen.length})` : "";
+      const label = one("#selected-label");
+      label.textContent = chosen.length ? filled(label.dataset.counted, { count: chosen.length }) : label.dataset.text;
       const shown = visible();
       whole.checked = shown.length > 0 && shown.every((box) => box.checked);
       whole.indeterminate = chosen.length > 0 && !whole.checked;
@@ -155,7 +162,7 @@
   const leaveWithSession = () => {
     const leave = () => {
       const farewell = one("#logged-out").content.cloneNode(true);
-      document.title = "Logged out";
+      document.title = farewell.querySelector("h1").textContent;
       document.body.replaceChildren(farewell);
     };
     const channel = new BroadcastChannel("eg.auth");

@@ -89,7 +89,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
         "own fines within the limit, the group's over it",
-        "STAFF_CHR at BR1, by staff, since 2026-11-02",
+        "STAFF_CHR at BR1, by staff, since 2 Nov 2026",
         "PATRON_EXCEEDS_FINES at SYS1",
     ]
     assert accidental[:5] == [["Okafor, Ada", "2999"], ["BR1"], ["3"], ["4"], ["$1,235.50"]]
@@ -158,7 +158,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert headings(tree)[0][-3:] == ["Confidence", "Why", "What to do"]
     assert found[5:7] == [
         ["45", "medium"],
-        ["It has no lead.", "adults who share nothing with another adult: 1 +35", "no lead +10"],
+        ["It has no lead.", "adults who share nothing with another adult: 1", "+35", "no lead", "+10"],
     ]
     assert found[7] == [
         "Make a member the lead, on the group's page.",
@@ -173,17 +173,35 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert "select" not in in_tab.group_page(8, select=[7])
 
 
+def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
+    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    reasons = (Reason("no-lead"),)
+    odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)
+    tree = page(groups=(odd,))
+    assert tree.xpath("//section[@class='kind']/h2/@id") == ["group-for-review"]
+    (found,) = findings(tree)
+    assert found[5:] == [
+        ["0", "low"],
+        ["It has no lead.", "no lead", "+10", "each member shares a surname with another", "-20"],
+        [
+            "Make a member the lead, on the group's page.",
+            "Where it is as it should be:",
+            "evergreen-groups audit --keep 3",
+        ],
+    ]
+
+
 def test_groups_that_are_to_be_kept_are_named() -> None:
     audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), (OVER,), (), to_keep=(12, 13))
     (text,) = tree_of(audit).xpath("//main/p[not(@id)]/text()")
-    assert "groups 12, 13" in text
+    assert "groups 12 and 13" in text
 
 
 def test_the_limit_that_counted_is_said_where_there_are_several() -> None:
     limit = Limit(Decimal("5.00"), origin="configuration: Child at BR1")
     member = replace(ADA, decision=decide(Decimal("7.00"), limit))
     (found,) = findings(page(replace(OVER, member=member, limits_differ=True)))
-    assert found[4][1] == "Limit 5.00 (configuration: Child at BR1); it counts 7.00"
+    assert found[4][1] == "Limit $5.00 (configuration: Child at BR1); it counts $7.00"
 
 
 def test_members_unfold_with_their_cards_and_hidden_ones_are_counted() -> None:
@@ -222,7 +240,8 @@ def test_the_page_asks_nobody_for_anything_and_allows_its_own_script_alone() -> 
     policy = tree.xpath("string(//meta[@http-equiv='Content-Security-Policy']/@content)")
     hashed = "'sha256-[A-Za-z0-9+/]{43}='"
     assert re.fullmatch(
-        rf"default-src 'none'; style-src {hashed}; script-src {hashed}; base-uri 'none'; form-action 'none'", policy
+        rf"default-src 'none'; style-src {hashed} {hashed}; script-src {hashed}; base-uri 'none'; form-action 'none'",
+        policy,
     )
     assert len(tree.xpath("//script")) == 1
     assert not tree.xpath("//*[@style or @onclick or @src]")

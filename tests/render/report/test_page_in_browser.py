@@ -14,8 +14,10 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from support.desk_browser import chromium
+from support.pseudo import latin_words
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
 
+from evergreen_groups.language import PSEUDO, Language, use_language
 from evergreen_groups.nightly.publication import publish
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render
@@ -28,6 +30,7 @@ _SHOWN = "return [...document.querySelectorAll('#groups > tbody')].filter(one =>
 _STATE = "return document.getElementById('shown').textContent"
 _NAMES = "return [...document.querySelectorAll('#groups > tbody > tr:first-child bdi')].map(one => one.textContent)"
 _IN_ORDER = "return arguments[0].toSorted(new Intl.Collator('en', {numeric: true, sensitivity: 'base'}).compare)"
+_NUMBERS = "return [...document.querySelectorAll('#groups > tbody > tr:first-child > th')].map(one => one.textContent)"
 _CHOOSE = """
 const list = document.getElementById(arguments[0]);
 list.value = arguments[1];
@@ -47,6 +50,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, report in {"blocked": blocked_report(), "changed": changed_report(), "many": large_report(800)}.items():
         with (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render(report, "html", stream, client=CLIENT)
+    for name, language in {"pseudo": Language(PSEUDO), "french": Language("fr-CA", "CAD")}.items():
+        with use_language(language), (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
+            render(changed_report(), "html", stream, client=CLIENT)
     placed = replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())
     publish(placed, directory / "libraries", client=CLIENT)
     return directory
@@ -65,7 +71,9 @@ def until(browser: Chrome, script: str, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (768, "light"), (390, "light"), (1280, "dark")])
-@pytest.mark.parametrize("name", ["blocked", "changed", "libraries/latest/BR1", "libraries/latest/index"])
+@pytest.mark.parametrize(
+    "name", ["blocked", "changed", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"]
+)
 def test_axe_finds_nothing_and_nothing_sticks_out(
     browser: Chrome, files: Path, name: str, width: int, colours: str
 ) -> None:
@@ -104,8 +112,41 @@ def test_the_sum_is_that_of_what_is_shown(browser: Chrome, files: Path) -> None:
     opened(browser, files / "changed.html")
     browser.execute_script(_CHOOSE, "only", "new")
     until(browser, _SHOWN, 1)
-    assert browser.execute_script(_STATE) == "Shown: 1 of 5 groups, which owe 29.00 together; new since the last run"
+    assert browser.execute_script(_STATE) == "Shown: 1 of 5 groups, which owe $29.00 together; new since the last run"
     assert browser.execute_script("return document.querySelector('#groups > tfoot').hidden")
+
+
+def test_the_sum_is_in_the_pages_language_and_columns_sort_by_number(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "french.html")
+    browser.execute_script(_CHOOSE, "only", "worse")
+    until(browser, _SHOWN, 1)
+    state = browser.execute_script(_STATE)
+    assert "1\N{NO-BREAK SPACE}289,35\N{NO-BREAK SPACE}$" in state.replace(
+        "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
+    )
+    for name in ("french", "pseudo", "changed"):
+        opened(browser, files / f"{name}.html")
+        for place, numbers in (
+            (9, ["2240", "85", "31007", "902", "1187"]),
+            (4, ["85", "31007", "2240", "1187", "902"]),
+        ):
+            head = browser.find_element(By.CSS_SELECTOR, f"#groups > thead th:nth-child({place}) button")
+            head.click()
+            head.click()
+            assert browser.execute_script(_NUMBERS) == numbers
+
+
+def test_what_the_script_writes_is_in_the_catalogue(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "pseudo.html")
+    browser.execute_script(_CHOOSE, "only", "new")
+    browser.find_element(By.ID, "find").send_keys("tanaka")
+    until(browser, "return document.getElementById('shown').textContent.includes('tanaka')", True)
+    assert not latin_words(browser.execute_script(_STATE), ["tanaka"])
+    unfold = browser.find_element(By.ID, "unfold")
+    before = unfold.text
+    unfold.click()
+    assert not latin_words(before + unfold.text)
+    assert unfold.text != before
 
 
 @pytest.mark.parametrize("members", [True, False])

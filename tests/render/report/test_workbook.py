@@ -149,7 +149,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     cells = zip(names, column(members, "Blocked in Evergreen"), strict=True)
     blocked = {name: cell.value for name, cell in cells if cell.value}
     assert blocked == {
-        "Castellanos-Whitfield, Maximiliana Josephine": "PATRON_EXCEEDS_FINES at CONS, since 2026-08-01",
+        "Castellanos-Whitfield, Maximiliana Josephine": "PATRON_EXCEEDS_FINES at CONS, since 1 Aug 2026",
         "Whitfield, Rosa": "PATRON_EXCEEDS_FINES at CONS, by staff",
     }
     colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]

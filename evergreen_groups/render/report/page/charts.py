@@ -8,7 +8,8 @@ from decimal import Decimal
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
-from evergreen_groups.money import NOTHING, amount
+from evergreen_groups.language import gettext, number, price
+from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
@@ -46,8 +47,8 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
     if len(trend) < 2:
         return ()
     return (
-        _trend_chart("Combined fines", [run.combined_fines for run in trend], amount),
-        _trend_chart("Groups", [Decimal(run.group_count) for run in trend], "{:,}".format),
+        _trend_chart(gettext("Combined fines"), [run.combined_fines for run in trend], price),
+        _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count),
     )
 
 
@@ -58,9 +59,13 @@ def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decima
         name=name,
         first=written(values[0]),
         last=written(values[-1]),
-        extent=f"between {written(min(values))} and {written(max(values))}",
+        extent=gettext("between {lowest} and {highest}", lowest=written(min(values)), highest=written(max(values))),
         bars=tuple(max(value / highest * 100, NOTHING) for value in values),
     )
+
+
+def _count(value: Decimal) -> str:
+    return number(int(value))
 
 
 def group_bars(groups: Sequence[Group]) -> list[GroupBar]:

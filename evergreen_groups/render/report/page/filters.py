@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.report import compared
 
 if TYPE_CHECKING:
@@ -12,15 +14,15 @@ if TYPE_CHECKING:
     from evergreen_groups.report import Report
 
 _FILTERS = {
-    "over": "with a member over the limit",
-    "within": "with no member over the limit",
-    "blocked": "with a member blocked in Evergreen",
-    "items": "with items that can still be returned",
-    "new": "new since the last run",
-    "worse": "owing more than in the last run",
-    "better": "owing less than in the last run",
-    "unchanged": "owing the same as in the last run",
-    "incomplete": "incomplete",
+    "over": Message("with a member over the limit"),
+    "within": Message("with no member over the limit"),
+    "blocked": Message("with a member blocked in Evergreen"),
+    "items": Message("with items that can still be returned"),
+    "new": Message("new since the last run"),
+    "worse": Message("owing more than in the last run"),
+    "better": Message("owing less than in the last run"),
+    "unchanged": Message("owing the same as in the last run"),
+    "incomplete": Message("incomplete", context="groups"),
 }
 
 
@@ -45,4 +47,4 @@ def offered_filters(marks: Iterable[Collection[str]]) -> list[tuple[str, str]]:
     each = list(map(set, marks))
     some = set().union(*each)
     every = set.intersection(*each) if each else set()
-    return [(mark, words) for mark, words in _FILTERS.items() if mark in some - every]
+    return [(mark, gettext(words)) for mark, words in _FILTERS.items() if mark in some - every]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
+from evergreen_groups.language import SOURCE, gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render import template_text, title_of
 from evergreen_groups.render.report.page.shared_values import shared_values
 from evergreen_groups.report import ChangeKind
@@ -13,16 +15,23 @@ from evergreen_groups.report import ChangeKind
 if TYPE_CHECKING:
     from evergreen_groups.report import Report, ReportedLibrary
 
-_KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARED)
+_KINDS = (
+    (ChangeKind.NEW, Message("New", context="groups")),
+    (ChangeKind.WORSE, Message("Worse", context="groups")),
+    (ChangeKind.BETTER, Message("Better", context="groups")),
+    (ChangeKind.CLEARED, Message("Cleared", context="groups")),
+)
+"""The kinds of groups that have a column, and its heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedLibrary:
-    """A library, its part of the report, and the names of its files by format."""
+    """A library, its part of the report, the names of its files by format, and the language (tag) that they are in."""
 
     library: ReportedLibrary
     part: Report
     files: Mapping[str, str]
+    language: str = SOURCE
 
     @property
     def main_format(self) -> str:
@@ -44,6 +53,10 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
     """Write the page as UTF-8. Its sums are those of ``report``, in which each group counts once."""
     title = title_of(replace(report.criteria, orgs=()), report.name)
     page = template_text(
-        "library_index.html", **shared_values(report), title=f"{title}, by library", entries=entries, kinds=_KINDS
+        "library_index.html",
+        **shared_values(report),
+        title=gettext("{title}, by library", title=title),
+        entries=entries,
+        kinds=_KINDS,
     )
     stream.write(page.encode())

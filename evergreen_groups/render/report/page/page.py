@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.money import NOTHING
 from evergreen_groups.render import printable, title_of, write_template
 from evergreen_groups.render.report import (
     CLEARED,
+    KINDS,
     cleared_lead,
     cleared_now,
     cleared_remarks,
@@ -23,7 +26,7 @@ from evergreen_groups.render.report.page.filters import marks_of, offered_filter
 from evergreen_groups.render.report.page.shared_values import shared_values
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Member
+    from evergreen_groups.groups import Group, Member
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
@@ -40,6 +43,10 @@ def write_page(
         "report.html",
         stream,
         **shared_values(report),
+        kinds=KINDS,
+        nothing=NOTHING,
+        count_of_members=_count_of_members,
+        members_of_group=_members_of_group,
         title=title_of(report.criteria, report.name),
         details=details,
         client=client,
@@ -51,12 +58,28 @@ def write_page(
         describe_group_details=describe_group_details,
         details_of=lambda member: _details_of(report, member),
         cleared=report.changes.cleared if report.changes else (),
-        cleared_heading=CLEARED,
+        cleared_heading=gettext(CLEARED),
         cleared_explanation=explain_cleared(report),
         cleared_lead=cleared_lead,
         cleared_now=cleared_now,
         cleared_remarks=cleared_remarks,
     )
+
+
+def _count_of_members(group: Group) -> str:
+    """How many members a group has, and how many of them are visible where not all are."""
+    if group.complete:
+        return ngettext("{count} member", "{count} members", group.member_count)
+    return ngettext(
+        "{visible:,} of {count} member",
+        "{visible:,} of {count} members",
+        group.member_count,
+        visible=len(group.members),
+    )
+
+
+def _members_of_group(group: Group) -> str:
+    return gettext("Members of group {group}", group=group.number)
 
 
 def _details_of(report: Report, member: Member) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.render.report import compared, counts, since
+from evergreen_groups.render.report import compared, since
 from evergreen_groups.render.report.page.charts import trend_charts
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ def shared_values(report: Report) -> dict[str, object]:
     return {
         "report": report,
         "changes": compared(report),
-        "counts": counts,
         "since": since,
         "trend": trend,
         "trend_charts": trend_charts(trend),

@@ -1,8 +1,8 @@
 // The demo desk's stand-in for the Angular client's patron page: its elements, addresses and order of events.
 import { groupList, headings } from "./grouptab.js";
-import { colorMode, currency, element, everyone, fines, loggedIn, logOut, patron, pause } from "./ils.js";
+import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
 
-const ROOT = /^\/eg2\/[^/]+/.exec(location.pathname)[0];
+const ROOT = /^\/eg2\/[^\/]+/.exec(location.pathname)[0];
 const PATRONS = `${ROOT}/staff/circ/patron`;
 // Milliseconds, as seen in the real client: the address first, then the name beside no fines, then the amounts.
 const PACE = { address: 120, name: 40, amounts: 140, refresh: 90 };
@@ -55,7 +55,7 @@ function showSummary() {
     grid.prepend(made);
     if (collapsed) made.querySelector(".summary-details").remove();
   }
-  document.getElementById("banner").textContent = summary ? `Patron: ${summary.name}` : "Manage Patrons";
+  document.getElementById("banner").textContent = summary ? gettext("Patron: {name}", summary) : gettext("Manage Patrons");
 }
 
 function toggle(place) {
@@ -68,7 +68,8 @@ function toggle(place) {
 function showNav(tab) {
   for (const item of nav.querySelectorAll("[data-tab]")) {
     item.classList.toggle("active", item.dataset.tab === tab);
-    if (item.localName === "a") item.href = `${PATRONS}/${item.dataset.tab === "search" ? "" : `${current}/`}${item.dataset.tab}`;
+    const whose = item.dataset.tab === "search" ? "" : `${current}/`;
+    if (item.localName === "a") item.href = `${PATRONS}/${whose}${item.dataset.tab}`;
   }
   for (const item of nav.querySelectorAll("[data-link]")) item.href = `${ROOT}/${item.dataset.link}${current}`;
 }
@@ -93,7 +94,7 @@ function cardLink(person) {
 
 function table(people) {
   const made = element("table", "");
-  made.createCaption().textContent = "Patrons";
+  made.createCaption().textContent = gettext("Patrons");
   const body = made.createTBody();
   for (const person of people) {
     const row = body.insertRow();
@@ -138,9 +139,9 @@ async function searchTab() {
     showNav("search");
     await loading;
   });
-  const merge = element("button", "Merge the first two", { type: "button", class: "btn", id: "merge" });
+  const merge = element("button", gettext("Merge the first two"), { type: "button", class: "btn", id: "merge" });
   merge.addEventListener("click", () => {
-    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": "Merge patrons" });
+    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
     dialog.append(...people.slice(0, 2).map((person) => makeSummary(person)));
     tabs.prepend(dialog);
   });

@@ -1,6 +1,6 @@
 // The demo desk's stand-in for the AngularJS client's patron page: its elements, addresses and order of events.
 import { groupList, headings } from "./grouptab.js";
-import { colorMode, currency, element, everyone, fines, loggedIn, logOut, patron, pause } from "./ils.js";
+import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
 
 const PATRONS = "/eg/staff/circ/patron";
 // Milliseconds, as seen in the real client: the address first, blank fines, then name and card, then the amounts.
@@ -82,7 +82,7 @@ function cardLink(person) {
 
 function table(people) {
   const made = element("table", "", { class: "list" });
-  made.createCaption().textContent = "Patrons";
+  made.createCaption().textContent = gettext("Patrons");
   const body = made.createTBody();
   for (const person of people) {
     const row = body.insertRow();
@@ -130,14 +130,14 @@ async function searchTab() {
   made.addEventListener("click", (event) => {
     if (!event.target.closest("a")) changePatron(Number(event.target.closest("tr").dataset.patron));
   });
-  const merge = element("button", "Merge the first two", { type: "button", class: "btn", id: "merge" });
+  const merge = element("button", gettext("Merge the first two"), { type: "button", class: "btn", id: "merge" });
   merge.addEventListener("click", () => mergeDialog(people.slice(0, 2)));
   return [merge, made];
 }
 
 /** Two more summaries under the same id, before the main one. */
 function mergeDialog(people) {
-  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": "Merge patrons" });
+  const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": gettext("Merge patrons") });
   for (const person of people) {
     const summary = document.createElement("eg-patron-summary");
     const wrapper = element("div", "", { class: "patron-summary-grid-wrapper" });

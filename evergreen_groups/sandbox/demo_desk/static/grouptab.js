@@ -1,13 +1,15 @@
 // The clients' own list of a group, as both demo pages have it in the tab Group Member Details: what they do there, and
 // nothing of what they leave out. The frame of the group's page is to be seen in its place.
-import { byBarcode, currency, element, fines, members, moveInto, newGroup } from "./ils.js";
+import { byBarcode, currency, element, fines, gettext, members, moveInto, newGroup } from "./ils.js";
 
-const COLUMNS = ["Last Name", "First Name", "Balance Owed", "Barcode", "Group Lead"];
-const CARD = COLUMNS.indexOf("Barcode");
+const COLUMNS = [
+  gettext("Last Name"), gettext("First Name"), gettext("Balance Owed"), gettext("Barcode"), gettext("Group Lead"),
+];
+const CARD = 3;
 
 function cells(person) {
   const [family, first] = person.name.split(", ");
-  return [family, first, currency(person.owed), person.card, person.lead ? "Yes" : "No"];
+  return [family, first, currency(person.owed), person.card, person.lead ? gettext("Yes") : gettext("No")];
 }
 
 /** Ask for a barcode, show who that is where the client does, and give the patron; null where there is none. */
@@ -16,7 +18,7 @@ function prompted(place, says, showsFirst) {
     const dialog = element("form", "", { class: "modal", role: "dialog", "aria-label": says });
     const field = element("input", "", { "aria-label": says, required: "" });
     const found = element("span", "", { role: "status" });
-    const go = element("button", showsFirst ? "Find" : "Confirm", { class: "btn" });
+    const go = element("button", showsFirst ? gettext("Find") : gettext("Confirm"), { class: "btn" });
     dialog.append(element("label", says), field, found, go);
     let patron = null;
     dialog.addEventListener("submit", async (event) => {
@@ -24,8 +26,8 @@ function prompted(place, says, showsFirst) {
       const known = patron;
       patron = patron || (await byBarcode(field.value.trim()));
       if (showsFirst && patron && !known) {
-        found.textContent = `Move user into this group? ${patron.name} : ${patron.card}`;
-        go.textContent = "Move User";
+        found.textContent = gettext("Move user into this group? {name} : {card}", patron);
+        go.textContent = gettext("Move User");
         return;
       }
       dialog.remove();
@@ -42,7 +44,7 @@ export async function groupList({ place, body, actions, whose, rowOf, link, show
     const people = await members(whose.group);
     body.replaceChildren(
       ...people.map((person) => {
-        const pick = element("input", "", { type: "checkbox", "aria-label": `Select ${person.name}`, value: person.id });
+        const pick = element("input", "", { type: "checkbox", "aria-label": gettext("Select {name}", person), value: person.id });
         const texts = cells(person).map((text, at) => (at === CARD ? link(person) : text));
         const row = rowOf([pick, ...texts]);
         row.dataset.patron = person.id;
@@ -55,11 +57,11 @@ export async function groupList({ place, body, actions, whose, rowOf, link, show
   }
 
   const selected = () => [...body.querySelectorAll(":checked")].map((pick) => Number(pick.value));
-  const [move, remove] = ["Move Another Patron To This Group", "Remove Selected From Group"].map((name) =>
-    element("button", name, { type: "button", class: "btn" }),
-  );
+  const [move, remove] = [
+    gettext("Move Another Patron To This Group"), gettext("Remove Selected From Group"),
+  ].map((name) => element("button", name, { type: "button", class: "btn" }));
   move.addEventListener("click", async () => {
-    const patron = await prompted(place, "Enter the patron barcode", showsFirst);
+    const patron = await prompted(place, gettext("Enter the patron barcode"), showsFirst);
     if (patron) await moveInto(whose.group, patron.id);
     await load();
   });

@@ -101,9 +101,17 @@ export async function fines(id, group) {
   return { owed: own ? Number(decode(own).balance_owed) : 0, group: total };
 }
 
-/** An amount as the clients write it. */
+const { texts } = JSON.parse(document.getElementById("texts").textContent);
+const language = document.documentElement.lang.replace("ar-XB", "he");
+
+/** A text in the client's language. */
+export const gettext = (text, values = {}) =>
+  (texts[text] || text).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+
+/** An amount as the clients write it: in the language's order, with ASCII digits. */
 export function currency(amount) {
-  return amount.toLocaleString("en-US", { style: "currency", currency: "USD" });
+  const style = { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", numberingSystem: "latn" };
+  return amount.toLocaleString(language, style);
 }
 
 /** Go to the login page where the session has ended; true where it hasn't. */
@@ -113,7 +121,7 @@ export async function loggedIn() {
   } catch {
     // the session has ended
   }
-  location.href = `/eg2/en-US/staff/login?routeTo=${encodeURIComponent(location.pathname)}`;
+  location.href = `/eg2/${document.documentElement.lang}/staff/login?routeTo=${encodeURIComponent(location.pathname)}`;
   return false;
 }
 

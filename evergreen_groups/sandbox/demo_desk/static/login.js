@@ -1,5 +1,5 @@
 // Opening the login page ends the session, as it does in the staff client.
-import { request, token } from "./ils.js";
+import { gettext, request, token } from "./ils.js";
 
 const former = token();
 document.cookie = "eg.auth.token=; path=/; max-age=0";
@@ -15,7 +15,7 @@ form.addEventListener("submit", async (event) => {
     const routed = new URLSearchParams(location.search).get("routeTo") || "";
     location.href = /^\/eg2?\//.test(routed) ? routed : form.client.value;
   } catch {
-    form.querySelector("[role=alert]").textContent = "The login failed. Try again.";
+    form.querySelector("[role=alert]").textContent = gettext("The login failed. Try again.");
   }
 });
 form.dataset.ready = "";

@@ -18,6 +18,7 @@ from evergreen_groups.sandbox.services import (
     number,
     text,
 )
+from evergreen_groups.sandbox.services.actor.penalty_rules import OVERRIDE
 
 SERVICE = "open-ils.actor"
 # The only settings that take a permission to see are those about card payments (950.data.seed-values.sql).
@@ -89,10 +90,11 @@ def thresholds(context: CallContext, token: Any = None, org_id: Any = None) -> I
 def value_for_all_orgs(context: CallContext, token: Any = None, name: Any = None) -> Iterator[dict[str, Any]]:
     """The value of a setting as seen from each org unit, null where it isn't set.
 
-    The real one knows the types of all settings; here a setting is one of org units where it is set somewhere.
+    The real one knows the types of all settings (``explanation-008``); here a setting is one of org units where it is
+    set somewhere, and so are those that name a penalty of a library's own.
     """
     requestor = Editor(context, token) if is_true(token) else None
-    known = bool(context.store.rows("aous", {"name": text(name)}))
+    known = text(name).startswith(OVERRIDE) or bool(context.store.rows("aous", {"name": text(name)}))
     for org_id in context.store.orgs.ids:
         found = _setting(context, org_id, name, token)
         summary = {

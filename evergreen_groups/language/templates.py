@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import pass_eval_context
 from markupsafe import Markup
 
-from evergreen_groups.language import current_language, gettext, number, price, translations_for
+from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.language import current_language
+from evergreen_groups.language.messages import gettext
+from evergreen_groups.language.numbers import number, price
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ def _translations() -> NullTranslations:
 
 @pass_eval_context
 def _gettext(context: EvalContext, message: str, /, **values: object) -> str:
+    if isinstance(message, Message):
+        return gettext(message, **values)
     return _filled(context, _translations().gettext(message), values)
 
 
@@ -65,6 +70,8 @@ def _npgettext(context: EvalContext, about: str, singular: str, plural: str, cou
 
 def _filled(context: EvalContext, text: str, values: dict[str, object]) -> str:
     template = Markup(text) if context.autoescape else text  # noqa: S704 - of the catalogue; values are escaped
+    if not values and "%" not in text:
+        return template
     return template % {name: _written(name, value) for name, value in values.items()}
 
 

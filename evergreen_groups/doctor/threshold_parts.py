@@ -1,0 +1,58 @@
+"""What the sentences about thresholds name: the rule's limit, where thresholds stand, and whom they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from evergreen_groups.doctor.permissions import name_places, name_some
+from evergreen_groups.message import Message
+from evergreen_groups.policy import Comparison, Limit
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import OrgUnits, Profiles
+    from evergreen_groups.limits import RuleDifference
+
+
+def describe_rule(limit: Limit) -> Message:
+    """The limit in a few words."""
+    if limit.amount is None:
+        return Message("no limit")
+    if limit.comparison is Comparison.REACHES:
+        return Message("{amount} or more", values={"amount": limit.amount})
+    return Message("more than {amount}", values={"amount": limit.amount})
+
+
+def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Profiles) -> list[str]:
+    """Where the thresholds stand that differ."""
+    return name_some(
+        [
+            Message(
+                "{profile} at {library}",
+                values={"profile": profiles.name(profile), "library": org_units.shortname(org_unit)},
+            )
+            for org_unit, profile in sorted(difference.rows)
+        ]
+    )
+
+
+def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
+    """How many of all profiles it is about, and their names where it isn't all of them."""
+    if len(some) == len(profiles):
+        return Message("all {count} profiles", plural="all {count} profiles", values={"count": len(some)})
+    return Message(
+        "{count} of {all:,} profiles: {names}",
+        plural="{count} of {all:,} profiles: {names}",
+        values={"count": len(some), "all": len(profiles), "names": name_some(sorted(map(profiles.name, some)))},
+    )
+
+
+def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -> Message:
+    """How many org units of ``every`` one it is about, and their names where it isn't all of them."""
+    if len(some) == every:
+        return Message("all {count} org units", plural="all {count} org units", values={"count": every})
+    return Message(
+        "{count} of {all:,} org units: {names}",
+        plural="{count} of {all:,} org units: {names}",
+        values={"count": len(some), "all": every, "names": name_places(org_units, set(some))},
+    )

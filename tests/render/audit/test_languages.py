@@ -1,0 +1,220 @@
+"""The audit in other languages: as a page, on the terminal and of one patron; what programs read stays English."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import lxml.html
+import pytest
+from support.audit_samples import FINES, LIBRARIES, ROOT, member, penalty, sample_audit
+
+from evergreen_groups.audit import (
+    Audit,
+    AuditCriteria,
+    BillLooked,
+    BlockExplanation,
+    Confidence,
+    Evidence,
+    FindingKind,
+    GroupFinding,
+    PatronFinding,
+    Reason,
+)
+from evergreen_groups.audit.block_explanation import LookedAt, PenaltyFate
+from evergreen_groups.groups import Group, Standing
+from evergreen_groups.ils import Bill
+from evergreen_groups.ils.bills import BillKind
+from evergreen_groups.language import PSEUDO, Language, gettext, use_language
+from evergreen_groups.message import Message
+from evergreen_groups.policy import Comparison, Limit, decide
+from evergreen_groups.render import StaffClient
+from evergreen_groups.render.audit import render_audit, write_block_explanation, write_block_explanation_json
+from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
+
+NOW = datetime(2026, 11, 25, 3, 15, tzinfo=UTC)
+MIRRORED = Language(PSEUDO, timezone=UTC)
+WORD = re.compile(r"[A-Za-z]{2,}")
+CONFIGURATION = Message("configuration: {profile} at {library}", values={"profile": "Child", "library": "BR1"})
+VALUES = {
+    "over_by": Decimal("1229.50"),
+    "count": 12,
+    "most": 2,
+    "name": "Okafor, Ada",
+    "date": date(2023, 5, 1),
+    "owner": "Petrov, Omar",
+    "library": "BR2",
+    "group": 4711,
+    "profile": "School",
+}
+DATA = (
+    *("Okafor", "Lindqvist", "Wojciechowska", "van der Meer", "Ní Bhraonáin", "Østergård", "Li", "Petrov, Omar"),
+    *("Ada", "Bo", "Chidi", "Maria Guadalupe", "Jean-Baptiste", "Ümit", "School", "Child", "UTC"),
+    *("PATRON_EXCEEDS_FINES", "STAFF_CHR", "VIEW_USER", "CONS", "https://ils.example.org", "evergreen-groups"),
+)
+"""What is data: names of patrons, profiles, penalties, permissions and libraries, of the time zone and the program."""
+
+
+def everything() -> Audit:
+    """An audit with each reason and each piece of evidence, of an account that doesn't see everybody."""
+    audit = sample_audit()
+    limit = Limit(Decimal("5.00"), Comparison.EXCEEDS, CONFIGURATION)
+    owing = replace(member(1000, "12.00"), decision=decide(Decimal("7.00"), limit))
+    patrons = tuple(
+        PatronFinding(
+            FindingKind.NOT_BLOCKED, owing, Reason(code, VALUES), (penalty(1, FINES, ROOT, 4),), limits_differ=True
+        )
+        for code in REASONS
+    )
+    group = Group(3, (member(1000, "12.00"), member(1001)), 2, Decimal("1.00"))
+    confidence = Confidence.by(Evidence(code, VALUES) for code in EVIDENCE)
+    found = GroupFinding(group, tuple(Reason(code, VALUES) for code in REASONS), confidence=confidence)
+    return replace(
+        audit,
+        criteria=AuditCriteria(("BR1", "BR2"), None),
+        patrons=audit.patrons + patrons,
+        groups=(*audit.groups, found),
+        notes=(Message("Incomplete: {permission}", values={"permission": "VIEW_USER"}),),
+        complete=False,
+        to_keep=tuple(range(12, 40)),
+    )
+
+
+def rendered(audit: Audit, format: str, language: Language) -> str:
+    stream = io.StringIO()
+    with use_language(language):
+        render_audit(audit, format, stream, client=StaffClient(url="https://ils.example.org"))
+    return stream.getvalue()
+
+
+def words_in(text: str, data: tuple[str, ...] = DATA) -> list[str]:
+    """The Latin words in a text that are no data."""
+    text = re.sub(r"https?://\S+|\bBR\d+\b|US\$", " ", text)
+    for name in sorted(data, key=len, reverse=True):
+        text = text.replace(name, " ")
+    return WORD.findall(text)
+
+
+def shown_in(page: str) -> Iterator[str]:
+    """Every text of a page that is read: what stands there, and labels."""
+    tree = lxml.html.document_fromstring(page.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
+    for element in tree.iter():
+        if element.tag in ("style", "script", "code"):
+            yield element.tail or ""
+            continue
+        yield from (element.text or "", element.tail or "")
+        yield from (element.get(name, "") for name in ("aria-label", "title", "placeholder", "data-label", "alt"))
+
+
+def test_every_text_of_the_page_is_in_the_catalogue() -> None:
+    page = rendered(everything(), "html", MIRRORED)
+    assert '<html lang="ar-XB" dir="rtl"' in page
+    assert [(text, words) for text in shown_in(page) if (words := words_in(text))] == []
+
+
+def test_every_line_on_the_terminal_is_in_the_catalogue() -> None:
+    listing = rendered(everything(), "table", MIRRORED)
+    assert [line for line in listing.splitlines() if words_in(line)] == []
+    nothing = rendered(replace(everything(), patrons=(), groups=(), to_keep=()), "table", MIRRORED)
+    assert words_in(nothing) == []
+
+
+def test_what_programs_read_is_the_same_in_every_language() -> None:
+    for format in ("json", "csv"):
+        assert rendered(everything(), format, MIRRORED) == rendered(everything(), format, Language())
+    found = json.loads(rendered(everything(), "json", Language("fr-CA", "CAD")))
+    reasons = {person["reason_code"]: person["reason"] for person in found["people"]}
+    assert reasons["lead-expired"] == (
+        "The account of its lead Okafor, Ada expired on 2023-05-01. Limit 5.00 (configuration: Child at BR1); it "
+        "counts 7.00."
+    )
+
+
+def test_amounts_days_and_counts_are_those_of_the_language() -> None:
+    page = rendered(everything(), "html", Language("fr-CA", "CAD", UTC))
+    for text in ("1\xa0229,50\xa0$", "2 nov. 2026", "1 mai 2023", "25 novembre 2026"):
+        assert text in page
+
+
+def explanation(**changes: object) -> BlockExplanation:
+    limit = Limit(Decimal("5.00"), Comparison.EXCEEDS, Message("configuration"))
+    patron = replace(member(1000, "12.00"), decision=decide(Decimal("12.00"), limit))
+    fines = (penalty(1, FINES, ROOT, None), penalty(2, FINES, LIBRARIES[1], 4), penalty(3, FINES, ROOT, None))
+    bill = Bill(
+        *(1, 1000, BillKind("circulation", "Overdue Materials"), Decimal("1234.50"), Decimal("1234.50")),
+        *(Decimal("0.00"), datetime(2026, 5, 4, tzinfo=UTC), None, 11),
+    )
+    made = BlockExplanation(
+        generated_at=NOW,
+        gateway="https://ils.example.org",
+        member=patron,
+        profile="Child",
+        penalty=FINES,
+        penalty_is_custom=True,
+        looked_at=(LookedAt(LIBRARIES[0], "Child", None), LookedAt(ROOT, "Child", Decimal("5.01"))),
+        scope=LIBRARIES * 2,
+        scope_is_everywhere=False,
+        bills=(BillLooked(bill, LIBRARIES[0], counts=True), BillLooked(bill, None, counts=False)),
+        counted=Decimal("1234.50"),
+        any_open=True,
+        standing=Standing(True, (fines[0],), (penalty(4, FINES, ROOT, None),)),
+        penalties_for_fines=fines,
+        fates=dict(zip((1, 2, 3), PenaltyFate, strict=True)),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+NOT_SEEN = {"looked_at": None, "scope": (), "bills": None, "counted": None, "fates": {}}
+NO_THRESHOLD = {"looked_at": (LookedAt(ROOT, "Child", None),), "scope": (), "counted": None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "scope_is_everywhere": True,
+            "penalty_is_custom": False,
+            "counted": Decimal("1.00"),
+            "penalties_for_fines": (),
+        },
+        {"any_open": False, "counted": None, "bills": (), "penalty": replace(FINES, blocks=())},
+        NOT_SEEN,
+        NO_THRESHOLD,
+        {"member": member(29, "12.00")},
+        {"member": replace(member(1000), decision=None)},
+        {
+            "member": replace(
+                member(1000), decision=decide(Decimal("1.00"), Limit(None, origin=Message("configuration")))
+            )
+        },
+    ],
+)
+def test_every_line_about_one_patron_is_in_the_catalogue(changes: dict[str, object]) -> None:
+    stream = io.StringIO()
+    with use_language(MIRRORED):
+        write_block_explanation(explanation(**changes), stream, width=80)
+    data = (*DATA, "circ.custom_penalty_override", "VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS")
+    data += (*FINES.blocks, "(VIEW")
+    assert [line for line in stream.getvalue().splitlines() if words_in(line, data)] == []
+
+
+def test_what_programs_read_about_one_patron_is_english() -> None:
+    written = []
+    for language in (MIRRORED, Language()):
+        stream = io.StringIO()
+        with use_language(language):
+            write_block_explanation_json(explanation(), stream)
+        written.append(stream.getvalue())
+    assert written[0] == written[1]
+
+
+def test_a_text_of_a_table_takes_its_values() -> None:
+    leads = REASONS["several-leads"]
+    assert gettext(leads, count=2) == str(leads.with_values({"count": 2})) == "It has 2 leads."
+    assert gettext(leads.with_values({"count": 1})) == "It has 1 lead."

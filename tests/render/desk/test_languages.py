@@ -1,0 +1,139 @@
+"""What the desk says where no page of the tests comes to: each reason, warning and remark in another language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState
+from evergreen_groups.ils import CirculationKind
+from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.render import describe_warning, isolated, sentence
+from evergreen_groups.render.desk import outcomes, past, problems, reasons, standing, statement
+from evergreen_groups.render.desk.bills import ItemLine
+from evergreen_groups.render.plan_warnings import WARNINGS
+
+LEAD = "master_account"
+NAME = "Ó Néill, Zoë"
+DATA = {"Ó", "Néill", "Zoë", "BR1", "UPDATE_USER", "DATABASE_UPDATE_FAILED", "STAFF_CHR", "email"}
+
+
+@pytest.fixture(autouse=True)
+def another_language() -> Iterator[None]:
+    with use_language(Language(PSEUDO)):
+        yield
+
+
+def latin(text: str) -> set[str]:
+    """The words in Latin letters that aren't data of the tests."""
+    return set(re.findall(r"[^\W\d]*[A-Za-z][\w]*", text)) - DATA
+
+
+def step(state: StepState, field: str = GROUP, reason: StepReason | None = None, **values: Any) -> Any:
+    known = {"patron": 7, "before": 1001, "after": 1002, "value": 1002, "refusal": None, **values}
+    return SimpleNamespace(state=state, field=field, reason=reason or StepReason(), **known)
+
+
+def reason(code: str) -> StepReason:
+    values = {"group": 1002, "event": "DATABASE_UPDATE_FAILED", "fields": "email"}
+    until = datetime(2026, 8, 1, 9, 5, tzinfo=UTC).isoformat()
+    return StepReason("", code, until=until, **values)
+
+
+def described(one: Any, **how: bool) -> str:
+    line = outcomes.describe_step(one, {7: NAME}, {4: "BR1"}, 1001, **how)
+    return f"{line.who}: {line.text} {line.advice}"
+
+
+@pytest.mark.parametrize("code", [*reasons._BY_CODE, *reasons._WITH_VALUES, ""])
+def test_why_a_step_is_not_done(code: str) -> None:
+    for approved in (False, True):
+        assert latin(described(step(StepState.FAILED, reason=reason(code)), approved=approved)) == set()
+
+
+@pytest.mark.parametrize("org_unit", [4, None])
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_missing_permission(org_unit: int | None, approved: bool) -> None:
+    refusal = SimpleNamespace(permission="UPDATE_USER", org_unit=org_unit)
+    assert latin(described(step(StepState.FAILED, refusal=refusal), approved=approved)) == set()
+
+
+@pytest.mark.parametrize("code", ["", "also-changed", "changed-again", *reasons._RECALCULATED])
+@pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
+@pytest.mark.parametrize("after", [None, 0, 1, 1001, 1002])
+def test_what_is_done(code: str, field: str, after: int | None) -> None:
+    assert latin(described(step(StepState.DONE, field, reason(code), after=after))) == set()
+
+
+@pytest.mark.parametrize("state", StepState)
+@pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
+def test_what_was_done_before(state: StepState, field: str) -> None:
+    for after in (None, 0, 1002):
+        assert latin(past._what(step(state, field, after=after, value=after))) == set()
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+@pytest.mark.parametrize("code", ["not-certain-hidden", "not-certain"])
+def test_what_is_not_certain(under_way: bool, code: str) -> None:
+    for state in (StepState.SENDING, StepState.PLANNED):
+        assert latin(described(step(state, reason=reason(code)), under_way=under_way)) == set()
+    assert latin(described(step(StepState.SENDING, reason=StepReason("", code)))) == set()
+
+
+@pytest.mark.parametrize("code", WARNINGS)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_warnings(code: str, count: int) -> None:
+    names = dict.fromkeys(("name", "owner", "borrower"), NAME)
+    counted = {"count": count, "most": 2} if "{count}" in WARNINGS[code] else {}
+    warning = PlanWarning(code, {**names, "names": (NAME, NAME), "group": 1004, **counted})
+    assert latin(sentence(describe_warning(warning))) == set()
+
+
+@pytest.mark.parametrize("by_staff", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_where_a_block_is_from(by_staff: bool, named: bool) -> None:
+    for since in (None, datetime(2026, 8, 1, tzinfo=UTC)):
+        for staff in ({}, {9: NAME}):
+            penalty = cast("Any", SimpleNamespace)(
+                kind=SimpleNamespace(name="STAFF_CHR"),
+                org_unit=SimpleNamespace(shortname="BR1"),
+                set_date=since,
+                by_staff=by_staff,
+                staff=9,
+            )
+            assert latin(standing._where_from(penalty, staff, named=named)) == set()
+
+
+@pytest.mark.parametrize("kind", CirculationKind)
+@pytest.mark.parametrize("due", [date(2026, 8, 1), None])
+def test_items_of_a_statement(kind: CirculationKind, due: date | None) -> None:
+    item = ItemLine(due, kind, 0, "BR1", "")
+    for count in (1, 2, 5):
+        assert latin(statement._sentence_of(item, count)) == set()
+    assert latin(item.state) == set()
+
+
+@pytest.mark.parametrize("status", [*problems._TITLES, 400, 502])
+def test_problems(status: int) -> None:
+    from evergreen_groups.errors import PlanError
+
+    error = PlanError("two of the barcodes belong to the same patron", advice="name each patron once", code="twice")
+    values = problems.describe_failure(status, error)
+    assert latin(f"{values['title']} {values['text']} {values['advice']}") == set()
+
+
+class TestNames:
+    def test_against_the_direction_they_keep_their_own(self) -> None:
+        assert isolated(NAME) == f"\u2068{NAME}\u2069"
+        assert isolated("דוד") == "דוד"
+        with use_language(Language()):
+            assert isolated("דוד") == "\u2068דוד\u2069"
+            assert isolated(NAME) == NAME
+
+    def test_nothing_in_them_turns_what_follows(self) -> None:
+        assert isolated("\u202eevil") == "\u2068evil\u2069"

@@ -1,0 +1,196 @@
+"""The report in other languages: no text is outside the catalogue, and numbers and days are the language's own."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import lxml.html
+import openpyxl
+import pytest
+from support.detailed_reports import detailed
+from support.pseudo import latin_words, texts_of_page
+from support.report_samples import ORG_UNITS, blocked_report, changed_report, empty_report, report_with_limits
+
+from evergreen_groups import exit_status
+from evergreen_groups.language import ENGLISH, PSEUDO, Language, timezone_of, use_language
+from evergreen_groups.message import Message
+from evergreen_groups.render import failed_run_page, refusal_page
+from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, render, render_bytes, subject_line
+from evergreen_groups.render.report.page import IndexedLibrary, write_index
+from evergreen_groups.report import Choice, Criteria, Report, by_library, libraries
+from evergreen_groups.settings import MailSettings
+from evergreen_groups.state import RunOutcome, RunStatus
+
+SHOWN_AS_IT_IS = (
+    "Castellanos-Whitfield",
+    "UTC",
+    "PATRON_EXCEEDS_FINES",
+    "CONS",
+    "https://ils.example.org/osrf-gateway-v1",
+)
+REPORTS = {
+    "changed": changed_report,
+    "blocked": blocked_report,
+    "limits": report_with_limits,
+    "empty": empty_report,
+    "detailed": detailed,
+}
+
+
+def note() -> Message:
+    missing = {"permission": "VIEW_USER", "libraries": "BR3"}
+    inner = Message(
+        "Groups with no visible member are not listed: the account lacks {permission} at {libraries}.", values=missing
+    )
+    return Message("Of the whole report: {note}", values={"note": inner})
+
+
+def chosen(report: Report) -> Report:
+    choice = Choice(60, ("damage",), True, True, False, True, ("Child",))
+    return replace(report, criteria=replace(report.criteria, choice=choice, top=3), notes=(note(),))
+
+
+def data(report: Report) -> Iterator[str]:
+    """What stands in a report that nobody translates: names, barcodes, kinds of bills that are the library's own."""
+    yield from SHOWN_AS_IT_IS
+    yield from ("VIEW_USER", "BR3", "SYS1", "BM1", "Child", "damage", "Photocopies")
+    for group in report.groups:
+        yield group.library
+        yield from (text for one in group.members for text in (one.name, one.library))
+    for change in report.changes.cleared if report.changes else ():
+        yield change.library
+        yield change.present.lead_name if change.present else ""
+    if report.details:
+        yield from (report.details.of(one).profile for group in report.groups for one in group.members)
+
+
+def text(report: Report, format: str) -> str:
+    stream = io.StringIO()
+    options = {"width": 160} if format == "table" else {}
+    render(report, format, stream, **options)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+@pytest.fixture(params=REPORTS, ids=str)
+def report(request: pytest.FixtureRequest) -> Report:
+    return chosen(REPORTS[request.param]())
+
+
+@pytest.fixture
+def pseudo() -> Iterator[None]:
+    with use_language(Language(PSEUDO, timezone=UTC)):
+        yield
+
+
+@pytest.mark.usefixtures("pseudo")
+def test_every_text_of_the_page_is_in_the_catalogue(report: Report) -> None:
+    page = text(report, "html")
+    assert not latin_words(texts_of_page(page), data(report))
+    tree = lxml.html.document_fromstring(page)
+    assert (tree.get("lang"), tree.get("dir")) == (PSEUDO, "rtl")
+    labels = tree.xpath("//style")[1].text
+    assert not latin_words(re.sub(r"--[a-z-]+|:root", "", labels))
+
+
+@pytest.mark.usefixtures("pseudo")
+def test_every_text_of_the_table_is_in_the_catalogue(report: Report) -> None:
+    assert not latin_words(text(report, "table"), data(report))
+
+
+@pytest.mark.usefixtures("pseudo")
+@pytest.mark.parametrize("write", [plain_letter, html_letter])
+def test_every_text_of_a_mail_is_in_the_catalogue(report: Report, write: object) -> None:
+    link = ("", "https://ils.example.org/osrf-gateway-v1")
+    letter = write(report, LetterOptions(names=True, links=(link,)))  # type: ignore[operator]
+    shown = letter if write is plain_letter else texts_of_page(letter)
+    assert not latin_words(shown, data(report))
+    subject = subject_line(MailSettings().subject, report, ())
+    assert not latin_words(subject)
+
+
+@pytest.mark.usefixtures("pseudo")
+def test_every_text_of_a_spreadsheet_is_in_the_catalogue(report: Report) -> None:
+    stream = io.BytesIO()
+    render_bytes(report, "xlsx", stream)
+    workbook = openpyxl.load_workbook(stream)
+    shown = [str(cell) for sheet in workbook for row in sheet.iter_rows(values_only=True) for cell in row if cell]
+    assert not latin_words("\n".join([*shown, *workbook.sheetnames]), data(report))
+    assert all(sheet.sheet_view.rightToLeft for sheet in workbook.worksheets[1:])
+
+
+@pytest.mark.usefixtures("pseudo")
+def test_every_text_of_the_index_is_in_the_catalogue() -> None:
+    report = replace(changed_report(), criteria=Criteria(), org_units=ORG_UNITS, hidden_libraries=frozenset({"BR1"}))
+    parts = by_library(report)
+    entries = [
+        IndexedLibrary(
+            one, parts[one.shortname], {"html": f"{one.shortname}.html", "csv": f"{one.shortname}.csv"}, "fr-CA"
+        )
+        for one in libraries(report)
+    ]
+    stream = io.BytesIO()
+    write_index(report, entries, stream)
+    names = [text for one in libraries(report) for text in (one.shortname, one.name)]
+    page = stream.getvalue().decode()
+    assert not latin_words(texts_of_page(page), [*data(report), *names, "CSV"])
+    assert set(lxml.html.document_fromstring(page).xpath("//th/a/@hreflang")) == {"fr-CA"}
+
+
+@pytest.mark.usefixtures("pseudo")
+def test_every_text_of_the_page_about_a_failed_run_is_in_the_catalogue() -> None:
+    moment = datetime(2026, 8, 1, 5, tzinfo=UTC)
+    status = RunStatus(RunOutcome.FAILED, moment, moment, exit_status.PERMISSION, "PermissionDeniedError", None, None)
+    for last in ("", "report.html"):
+        page = failed_run_page(status, last=last)
+        assert not latin_words(texts_of_page(page), ["PermissionDeniedError"])
+    for login in ("", "/eg2/login"):
+        assert not latin_words(texts_of_page(refusal_page("", "", advice="", again="/", login=login)))
+
+
+@pytest.mark.usefixtures("pseudo")
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_what_programs_read_is_english_whatever_the_language(report: Report, format: str) -> None:
+    written = text(report, format)
+    with use_language(ENGLISH):
+        assert written == text(report, format)
+    assert written.isascii() or not re.search("[א-ת]", re.sub("בן-דוד|יוסף", "", written))
+    if format == "json":
+        assert json.loads(written)["notes"] == [str(note())]
+
+
+@pytest.mark.parametrize(
+    ("tag", "currency", "amount", "day"),
+    [
+        ("fr-CA", "CAD", "1\N{NO-BREAK SPACE}289,35\N{NO-BREAK SPACE}$", "14 août 2026"),
+        ("cs", "CZK", "1\N{NO-BREAK SPACE}289,35\N{NO-BREAK SPACE}Kč", "14. 8. 2026"),
+        ("es", "EUR", "1.289,35\N{NO-BREAK SPACE}€", "14 ago 2026"),
+    ],
+)
+def test_amounts_and_days_are_those_of_the_language(tag: str, currency: str, amount: str, day: str) -> None:
+    with use_language(Language(tag, currency, UTC)):
+        page = text(changed_report(), "html")
+        tree = lxml.html.document_fromstring(page.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
+        assert (tree.get("lang"), tree.get("dir"), tree.get("data-currency")) == (tag, "ltr", currency)
+        assert tree.xpath("//table[@id='groups']/tbody[1]/tr[1]/td[5]/text()") == [amount]
+        assert tree.findtext(".//title").endswith(day)
+        assert amount in text(changed_report(), "table").replace("\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
+
+
+def test_data_as_of_has_the_time_zone_of_the_reader() -> None:
+    with use_language(Language("en", timezone=timezone_of("America/Vancouver"))):
+        assert "14 August 2026, 01:15 PDT" in texts_of_page(text(changed_report(), "html"))
+
+
+def test_a_spreadsheets_amounts_are_numbers_with_the_currency() -> None:
+    with use_language(Language("fr-CA", "CAD")):
+        stream = io.BytesIO()
+        render_bytes(changed_report(), "xlsx", stream)
+    cell = openpyxl.load_workbook(stream).worksheets[1]["G2"]
+    assert Decimal(str(cell.value)) == Decimal("1289.35")
+    assert cell.number_format == '#,##0.00"\N{NO-BREAK SPACE}$";-#,##0.00"\N{NO-BREAK SPACE}$"'

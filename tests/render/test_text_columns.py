@@ -1,0 +1,33 @@
+"""Columns are as wide as a terminal shows their texts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from evergreen_groups.render import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
+
+TEXTS = st.text(st.sampled_from("ab c-é山田e\u0301\u200f\xa0\u202f,."), max_size=30)
+
+
+@given(TEXTS, st.integers(2, 20))
+def test_no_line_is_wider_than_it_may_be(text: str, width: int) -> None:
+    assert all(cell_len(line) <= width for line in wrapped(text, width))
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\u202f"])
+def test_an_amount_stays_on_one_line(blank: str) -> None:
+    amount = f"1{blank}234,50{blank}$"
+    assert wrapped(f"plus de {amount}", 12) == ["plus de", amount]
+    assert wrapped(f"doit {amount} depuis", 14) == ["doit", amount, "depuis"]
+
+
+@pytest.mark.parametrize("name", ["Müller", "山田, 太郎", "e\u0301lan", "\u200f4.90\xa0\u200f$", ""])
+def test_what_follows_begins_at_the_same_place(name: str) -> None:
+    columns = Columns([TextColumn("Name"), TextColumn("Fines", right=True)], [[Cell(name), Cell("1.00")]], 80)
+    (line,) = "".join(segment.text for segment in columns.row([Cell(name), Cell("1.00")])).splitlines()
+    assert cell_len(line) == columns.width == sum(columns.widths) + 2
+    assert "".join(segment.text for segment in columns.heading(PLAIN)).startswith("Name")
+    assert cell_len(aligned(name, 12)) == cell_len(aligned(name, 12, right=True)) == 12

@@ -1,0 +1,57 @@
+"""The sandbox over the rows behind recorded exchanges: it answers as the real Evergreen did, value for value.
+
+What needs the data set of 52 patrons is replayed by ``nox -s replay``; the rows of these exchanges are here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.gateway_server import TOKEN
+from support.recorded import CURRENT, FAMILIES, ON_FAMILIES, RECORDED, exchanges, method, params, payload, read
+
+from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
+from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.gateway.wire import dumps
+from evergreen_groups.sandbox import Sandbox
+
+IDS = [exchange["id"] for topic in ON_FAMILIES for exchange in read(RECORDED / CURRENT / f"{topic}.jsonl")]
+ACCOUNTS = {exchanges()[exchange_id]["as"] for exchange_id in IDS}
+
+
+@pytest.fixture(scope="module")
+def gateways() -> Iterator[dict[str, Gateway]]:
+    """A session of each account, by its name."""
+    with Sandbox(dataset=FAMILIES) as sandbox:
+        credentials = {name: Credentials(username=name, password=sandbox.accounts[name].password) for name in ACCOUNTS}
+        found = {name: Gateway(sandbox.url, credentials=credentials[name]) for name in ACCOUNTS}
+        yield found
+        for gateway in found.values():
+            gateway.close()
+
+
+def test_there_are_many() -> None:
+    assert len(IDS) > 75
+    assert sorted(ACCOUNTS) == ["context_branch", "context_staff"]
+
+
+@pytest.mark.parametrize("exchange_id", IDS)
+def test_it_answers_as_a_real_evergreen_did(exchange_id: str, gateways: dict[str, Gateway]) -> None:
+    exchange = exchanges()[exchange_id]
+    sent = [TOKEN_PLACE if value == TOKEN else value for value in params(exchange_id)]
+    service = dict(map(tuple, exchange["form"]))["service"]
+    answer = gateways[exchange["as"]].call(service, method(exchange_id), *sent)
+    ordered = any("order_by" in json.dumps(value) for value in params(exchange_id))
+    assert comparable(json.loads(dumps(answer.value)), ordered) == comparable(*payload(exchange_id), ordered)
+
+
+def comparable(value: Any, ordered: bool) -> Any:
+    """An answer; a list for which no order was asked for is in an order of its own."""
+    return (
+        value
+        if ordered or not isinstance(value, list)
+        else sorted(value, key=lambda it: json.dumps(it, sort_keys=True))
+    )

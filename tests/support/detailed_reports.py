@@ -1,0 +1,36 @@
+"""A report with what its members owe for, since when, and what they have out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from support.report_samples import sample_report
+
+from evergreen_groups.groups import PatronState
+from evergreen_groups.ils import Bill, BillKind, Profiles, UnreturnedItems
+from evergreen_groups.report import MemberDetails, Report, ReportDetails
+
+LOST, GROCERY = BillKind("circulation", "Lost Materials"), BillKind("grocery", "=Photocopies")
+ADULT, CHILD = PatronState(False, False, False), PatronState(True, True, True)
+MARCH, MAY = datetime(2026, 3, 2, 12, tzinfo=UTC), datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def bill(patron: int, balance: Decimal, kind: BillKind, since: datetime, payment: datetime | None = None) -> Bill:
+    return Bill(patron, patron, kind, balance, balance, Decimal(0), since, payment, 4)
+
+
+def detailed() -> Report:
+    """The sample report; of the first group everything is known, of the second's first member nothing."""
+    report = sample_report()
+    found: dict[int, MemberDetails] = {}
+    for place, group in enumerate(report.groups):
+        for number, member in enumerate(group.members):
+            owed = (bill(member.id, member.own_fines, LOST if number else GROCERY, MAY - timedelta(number), MARCH),)
+            bills = owed if member.own_fines else ()
+            items = UnreturnedItems(2, 1) if place == number == 0 else UnreturnedItems()
+            unknown = place == 1 and number == 0
+            state = CHILD if number else ADULT
+            found[member.id] = MemberDetails(None if unknown else bills, None if unknown else items, state, "Adult")
+    return replace(report, details=ReportDetails(found, Profiles([(1, "Adult", None)])))
