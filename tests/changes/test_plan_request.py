@@ -61,7 +61,7 @@ def test_exactly_the_documented_ones_pass(request: PlanRequest) -> None:
         with pytest.raises(PlanError) as caught:
             request.checked()
         assert caught.value.code == "plan-unclear"
-        assert caught.value.values["field"] in ("action", "patrons", "target", "lead", "change")
+        assert caught.value.values["field"] in ("action", "patrons", "target", "lead", "change", "active_cards")
 
 
 def test_how_many_at_once() -> None:
