@@ -56,7 +56,7 @@ GROUND_MAY_IMPORT = {
 STANDS_APART = {
     "gateway": {"errors", "message"},
     "state": {"errors", "message"},
-    "sandbox": {"errors", "message", "money"},
+    "sandbox": {"errors", "language", "message", "money"},
 }
 """Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
 

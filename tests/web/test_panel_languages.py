@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from support.desk_browser import Desk, desk_browser
+
+from evergreen_groups.language import Language, gettext, price, use_language
 
 pytestmark = pytest.mark.long
 
@@ -94,3 +97,24 @@ def test_the_demo_desk_is_in_the_clients_language_as_well(desk: Desk, client: st
     assert (language, direction) == ("ar-XB", "rtl")
     data = re.compile(r"Nguy.*Minh|HARBOR|AngularJS|Angular|\$|consortium_staff|[a-z]+\d+|Adults?|Child|^checkout$")
     assert [text for text in texts if LATIN.search(data.sub("", text))] == []
+
+
+@pytest.mark.parametrize(("tag", "amount"), [("fr-CA", "25,65\xa0$"), ("cs-CZ", "25,65\xa0$"), ("es-ES", "25,65\xa0$")])
+def test_panel_tab_and_page_are_in_the_language_of_the_address(desk: Desk, tag: str, amount: str) -> None:
+    with use_language(Language(tag)):
+        members, title, fines = gettext("Group members"), gettext("Group Member Details"), gettext("Combined fines")
+        whole = price(Decimal("25.65"))
+    assert "Group" not in members + title
+    desk.begin()
+    desk.open(f"/eg2/{tag}/staff/circ/patron", "1017/group")
+    panel = desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"] and panel)
+    assert panel["amount"] == amount
+    assert members in panel["text"]
+    desk.until(lambda: desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+    page = desk.run(
+        "const page = document.querySelector('.evergreen-groups-tab iframe').contentDocument;"
+        "return [page.documentElement.lang, page.querySelector('h1').innerText, page.querySelector('main').innerText]"
+    )
+    assert page[:2] == [tag, title]
+    assert whole in page[2]
+    assert fines in page[2]

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from evergreen_groups.language import Language, first_known, install_texts, languages, texts_for_scripts, use_language
+from evergreen_groups.language import Language, first_known, languages, texts_for_scripts, use_language
 from evergreen_groups.sandbox.demo_desk.http import ForwardedAnswer
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def _answer(body: bytes, content_type: str) -> ForwardedAnswer:
 def environment() -> Environment:
     """The desk's own templates: the sandbox stands apart from everything that it is used to test."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from evergreen_groups.language import install_texts
 
     made = Environment(
         loader=PackageLoader("evergreen_groups.sandbox.demo_desk"),

@@ -32,6 +32,8 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
+# What may be wrong with a barcode: looking it up says more.
+_LOOKED_UP = ("no-active-card", "patron-twice")
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
@@ -48,6 +50,14 @@ class CardLookup:
     found: tuple[FoundPatron, ...] = ()
     more: bool = False
     plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanByCard:
+    """A plan that somebody's card has completed, or a sentence where it can't be made; the ``form`` says it by ids."""
+
+    made: ProposedPlan | str
+    form: ChangeForm
 
 
 def look_up(client: Client, text: str) -> CardLookup:
@@ -71,6 +81,26 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
         return client.plans.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
         return _described(error)
+
+
+def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
+    """Make a plan with whoever has an active card of exactly this barcode, in the place of the one who is looked for.
+
+    None where a card names nobody, or somebody who has been named before: it has to be looked up then, by which names
+    are found as well. Where it does, which is mostly so, that saves the call.
+    """
+    joins = form.action == "join"
+    # Of a name it isn't worth trying.
+    if not (joins or (form.needs_target and form.patrons)) or not any(letter.isdigit() for letter in card):
+        return None
+    action = Action.MERGE if form.action == "merge" else Action.MOVE
+    joining = PlanRequest(action, (*form.patrons, card), patron, active_cards=True)
+    going = PlanRequest(action, form.patrons, card, active_cards=True)
+    try:
+        made = client.plans.propose(joining if joins else going)
+    except (PlanError, NotFoundError) as error:
+        return None if error.code in _LOOKED_UP else PlanByCard(_described(error), form)
+    return PlanByCard(made, with_found(form, made.draft.named[-2 if joins else -1]))
 
 
 def _request(form: ChangeForm, patron: int) -> PlanRequest:

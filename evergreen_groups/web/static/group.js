@@ -106,7 +106,7 @@ function pageLink(page, options) {
 export function lines(page, answer, { label, options, unfolded, unfold }) {
   const leads = options && options.page ? [pageLink(page, options)] : [];
   const people = answer.members.length + hiddenIn(answer).count;
-  const head = element("span", "", label);
+  const head = cut("", label);
   if (people < 2) return [line(head), line(gettext("alone in the group")), line(), links(element("span", ""), ...leads)];
   const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
   const fold = button(ngettext("{count} member", "{count} members", people), unfold);
