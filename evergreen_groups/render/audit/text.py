@@ -48,7 +48,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         return
     for kind in kinds:
         yield ""
-        yield f"{gettext(HEADINGS[kind])}: {number(audit.count(kind))}"
+        yield gettext("{heading}: {count:,}", heading=gettext(HEADINGS[kind]), count=audit.count(kind))
         yield f"  {gettext(WHAT_TO_DO[kind])}"
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)

@@ -131,7 +131,8 @@ def _print_head(console: Console, report: Report) -> None:
     heading = Text(gettext("{title}, for information only", title=title))
     heading.highlight_words([title], BOLD)
     console.print(heading)
-    console.print(information_only(report.criteria.limit), style=FAINT)
+    for line in wrapped(information_only(report.criteria.limit), console.width):
+        console.print(line, style=FAINT, soft_wrap=True)
     console.print()
     facts = {
         gettext("Listed"): listed(report.criteria),

@@ -15,6 +15,7 @@ from evergreen_groups.render import (
     cell_text,
     information_only,
     listed,
+    set_direction,
     title_of,
     write_cell,
 )
@@ -50,6 +51,7 @@ def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
         row += 1
     sheet.set_portrait()
     sheet.fit_to_pages(1, 0)
+    set_direction(sheet)
 
 
 def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
