@@ -122,7 +122,12 @@ class Columns:
         parts = [min(one, _PART_OF_HEADING) for one in headings]
         # What gives way, one after the other, until the line fits: blanks; long words of headings; words of names, but
         # no barcode, which nobody could copy in two parts; short words of headings; and barcodes as well.
-        for lowest in ((words, headings, leasts), (words, parts, leasts), (barcodes, parts, leasts), (barcodes, leasts)):
+        for lowest in (
+            (words, headings, leasts),
+            (words, parts, leasts),
+            (barcodes, parts, leasts),
+            (barcodes, leasts),
+        ):
             self._narrow(width, list(map(max, *lowest)))
         self._narrow(width, [barcodes[index] if one.least is None else one.least for index, one in enumerate(columns)])
 

@@ -60,7 +60,10 @@ class Admission:
         self._reference = reference
         self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
-            counters, "session", per_minute=per_minute, refusal=Message("Too many requests in this session. Wait a little.")
+            counters,
+            "session",
+            per_minute=per_minute,
+            refusal=Message("Too many requests in this session. Wait a little."),
         )
         refusal = Message("Too many requests without a session come from there. Wait a little.")
         self._strangers = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.language import gettext, moment_with_zone, ngettext, number
+from evergreen_groups.language import gettext, moment_with_zone, ngettext
 from evergreen_groups.render import CONFIDENTIAL, printable
 from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
