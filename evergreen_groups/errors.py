@@ -39,7 +39,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from evergreen_groups.message import filled
+from evergreen_groups.message import Message, filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -321,7 +321,7 @@ def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTH
     """The error for a patron or group that was asked for and isn't there, or is hidden."""
     return NotFoundError(
         message,
-        advice="check the number, and that the account has VIEW_USER at the home library",
+        advice=Message("check the number, and that the account has VIEW_USER at the home library"),
         textcode="NOT_FOUND",
         code=code,
         values=values,

@@ -57,8 +57,11 @@ class Message(str):
 def system_reason(error: OSError) -> Message:
     """What the operating system says of an error, or the error's kind where it says nothing.
 
-    What it says oftenest is in the catalogue (:data:`SYSTEM_REASONS`).
+    What it says oftenest is in the catalogue (:data:`SYSTEM_REASONS`). Where this package has raised the error itself,
+    its reason is a text of the catalogue already.
     """
+    if isinstance(error.strerror, Message):
+        return error.strerror
     return Message(error.strerror or type(error).__name__)
 
 

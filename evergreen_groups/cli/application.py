@@ -178,14 +178,12 @@ def _report(error: Exception) -> None:
 
 
 def _show(problem: click.ClickException) -> None:
-    """Show what was wrong with the command line: as click does, or as an event where events are JSON."""
+    """Show what was wrong with the command line: to people in their language, or as an event where events are JSON."""
     from evergreen_groups.cli import logs
 
     if logs.as_json():
         logs.emit(str(problem.format_message()), error=True)
         return
-    if isinstance(problem.message, Message):
-        from evergreen_groups.language import gettext
+    from evergreen_groups.cli.usage_errors import show_usage_error
 
-        problem.message = gettext(problem.message)  # type: ignore[misc]  # nobody reads it but its own show()
-    problem.show()
+    show_usage_error(problem)

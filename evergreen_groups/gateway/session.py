@@ -19,6 +19,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway.call import Call
 from evergreen_groups.gateway.deadline import held
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.redaction import Redactor
@@ -188,10 +189,12 @@ class Session:
         advice = {
             # One answer for a wrong password (auth-016), a deleted user (auth-024) and a permission that is missing at
             # the root (auth-012).
-            "LOGIN_FAILED": "check the name and password, and that the account may log in like this "
-            "(STAFF_LOGIN at the root org unit for staff)",
-            "WORKSTATION_NOT_FOUND": "check the workstation's name: it isn't registered",
-        }.get(error.textcode, error.description.rstrip(".") or "check the account")
+            "LOGIN_FAILED": Message(
+                "check the name and password, and that the account may log in like this "
+                "(STAFF_LOGIN at the root org unit for staff)"
+            ),
+            "WORKSTATION_NOT_FOUND": Message("check the workstation's name: it isn't registered"),
+        }.get(error.textcode, error.description.rstrip(".") or Message("check the account"))
         return LoginRefusedError(
             "login refused ({textcode})",
             advice="{advice}",

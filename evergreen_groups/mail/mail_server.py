@@ -39,7 +39,8 @@ class MailServer:
         try:
             self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
         except OSError as error:
-            why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+            no_certificate = isinstance(error, ssl.SSLError)
+            why = Message("there is no certificate in it") if no_certificate else system_reason(error)
             raise ConfigurationError(
                 "[mail] ca_bundle: {path} can't be used: {reason}",
                 setting="mail.ca_bundle",

@@ -27,6 +27,7 @@ from .spreadsheet import SpreadsheetColumn as SpreadsheetColumn
 from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
+from .spreadsheet import set_direction as set_direction
 from .spreadsheet import with_link as with_link
 from .spreadsheet import write_cell as write_cell
 from .staff_client import ANGULARJS as ANGULARJS

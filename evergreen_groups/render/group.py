@@ -32,7 +32,7 @@ def _columns() -> tuple[TextColumn, ...]:
         TextColumn(gettext("Library")),
         TextColumn(gettext("Own fines"), right=True),
         TextColumn(pgettext("items", "Out"), right=True),
-        TextColumn(pgettext("items, in a narrow column", "Over- due"), right=True),
+        TextColumn(pgettext("items; may be broken at a hyphen and space", "Over- due"), right=True),
         TextColumn(pgettext("items", "Lost"), right=True),
         TextColumn(gettext("Remarks"), least=10),
     )

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
 from rich.cells import cell_len
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import currency_sign, current_language, gettext
+from evergreen_groups.language import currency_sign, current_language, day, gettext
 from evergreen_groups.render.safe_text import printable
 
 Row = TypeVar("Row")
-Value = str | int | Decimal | None
-ColumnKind = Literal["text", "money", "change", "number", "id"]
+Value = str | int | Decimal | date | None
+ColumnKind = Literal["text", "money", "change", "number", "id", "day"]
 Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
@@ -32,6 +33,7 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
 }
+_DAY_PARTS = {"y": "yyyy", "yy": "yy", "M": "m", "MM": "mm", "MMM": "mmm", "MMMM": "mmmm", "d": "d", "dd": "dd"}
 _MARKS: dict[Mark, dict[str, object]] = {
     "": {},
     "blocked": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
@@ -44,7 +46,8 @@ _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "b
 class SpreadsheetColumn(Generic[Row]):
     """A column: its heading, what kind of values it has, and how to get the value of a row.
 
-    A "change" is money with its sign, an "id" a number that nobody counts with. ``mark`` says how a cell stands out:
+    A "change" is money with its sign, an "id" a number that nobody counts with,
+    a "day" a date, by which programs sort. ``mark`` says how a cell stands out:
     as a block, in red, as notable, or not at all. ``link`` is where a text leads, empty for nowhere.
     """
 
@@ -73,6 +76,7 @@ class Formats:
             **_KINDS,
             "money": {"num_format": f"{money};-{money}"},
             "change": {"num_format": f"+{money};-{money};{money}"},
+            "day": {"num_format": day_format(), "align": "left", "indent": 1},
         }
         self.title = workbook.add_format({"bold": True, "font_size": 16})
         self.label = workbook.add_format({"bold": True, "valign": "top"})
@@ -83,7 +87,7 @@ class Formats:
 
     def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
-        side = self._kinds[kind] if kind in ("text", "id") else {"align": "right"}
+        side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
@@ -109,6 +113,18 @@ def money_format() -> str:
     return f"{_quoted(before)}#,##0.00{_quoted(after)}"
 
 
+def day_format() -> str:
+    """The format of days, with the parts in the language's own order; the program writes the month's name in its own.
+
+    >>> day_format()
+    'd\\ mmm\\ yyyy'
+    """
+    # CLDR's own, such as "d. M. y" in Czech, or "d בMMM y" in Hebrew.
+    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_UNWRITTEN)
+    parts = re.findall(r"y+|M+|d+|'[^']*'|.", pattern)
+    return "".join(_DAY_PARTS.get(part) or f"\\{part}" for part in parts if part != "'")
+
+
 def _quoted(text: str) -> str:
     sign = currency_sign().replace('"', "")
     return f'"{text.replace("¤", sign)}"' if text else ""
@@ -127,6 +143,8 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
         sheet.write_string(row, column, cell_text(value), form)
+    elif isinstance(value, date):
+        sheet.write_datetime(row, column, value, form)
     else:
         sheet.write_number(row, column, float(value) if isinstance(value, Decimal) else value, form)
 
@@ -175,7 +193,15 @@ def _width(value: Value, kind: ColumnKind) -> int:
         return 0
     if isinstance(value, str):
         return cell_len(cell_text(value))
+    if isinstance(value, date):
+        return cell_len(day(value))
     return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
+
+
+def set_direction(sheet: Any) -> None:
+    """Have the first column stand where the language begins to be read."""
+    if current_language().direction == "rtl":
+        sheet.right_to_left()
 
 
 def _for_print(sheet: Any) -> None:
@@ -184,5 +210,4 @@ def _for_print(sheet: Any) -> None:
     sheet.repeat_rows(0)
     # The names of a sheet and of its pages are put in by whoever prints.
     sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
-    if current_language().direction == "rtl":
-        sheet.right_to_left()
+    set_direction(sheet)

@@ -18,6 +18,8 @@ from rich.style import Style
 
 PLAIN = Style()
 GAP = 2
+_PART_OF_HEADING = 7
+"""Down to this width, a column's heading isn't parted within its words; then it is where nothing else helps."""
 
 # Only blanks part words: in an amount of money there may be spaces that don't.
 _PIECES = re.compile(r"[^ -]*-+ *|[^ -]+ *| +")
@@ -69,6 +71,30 @@ def wrapped(text: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+def _longest_word(cell: Cell, needed: int) -> tuple[int, bool]:
+    """How wide a column has to be for a text's longest word, and whether it is the only one.
+
+    ``needed`` is what the text takes in one line.
+    """
+    if " " not in cell.text and "-" not in cell.text:
+        return needed, True
+    # The lines that follow the first begin one cell later.
+    return cell.indent + 1 + max(cell_len(piece.rstrip()) for piece in _PIECES.findall(cell.text)), False
+
+
+def _heading_lines(text: str, width: int) -> list[str]:
+    """A heading in lines; a word that is too long for one is parted by a hyphen."""
+    words = [
+        word if cell_len(word) <= width else "- ".join(_in_equal_parts(word, width - 1)) for word in text.split(" ")
+    ]
+    return wrapped(" ".join(words), width)
+
+
+def _in_equal_parts(word: str, width: int) -> list[str]:
+    count = -(-cell_len(word) // max(width, 1))
+    return chop_cells(word, -(-cell_len(word) // count))
+
+
 class Columns:
     """Columns that have been fitted to rows and a screen ``width``.
 
@@ -77,12 +103,33 @@ class Columns:
 
     def __init__(self, columns: Sequence[TextColumn], rows: Iterable[Sequence[Cell]], width: int) -> None:
         self._columns = columns
-        self.widths = [max(cell_len(word) for word in column.heading.split(" ")) for column in columns]
+        headings = [max(cell_len(word) for word in column.heading.split(" ")) for column in columns]
+        self.widths = [0] * len(columns)
+        words, barcodes = list(self.widths), list(self.widths)
         for row in rows:
             for index, cell in enumerate(row):
                 needed = cell_len(cell.text) + cell.indent
                 self.widths[index] = max(self.widths[index], needed)
-        self._narrow(width)
+                if columns[index].least is None:
+                    words[index] = barcodes[index] = self.widths[index]
+                elif needed > words[index]:
+                    longest, is_one_word = _longest_word(cell, needed)
+                    words[index] = max(words[index], longest)
+                    if is_one_word:
+                        barcodes[index] = max(barcodes[index], longest)
+        self.widths = list(map(max, self.widths, headings))
+        leasts = [column.least or 0 for column in columns]
+        parts = [min(one, _PART_OF_HEADING) for one in headings]
+        # What gives way, one after the other, until the line fits: blanks; long words of headings; words of names, but
+        # no barcode, which nobody could copy in two parts; short words of headings; and barcodes as well.
+        for lowest in (
+            (words, headings, leasts),
+            (words, parts, leasts),
+            (barcodes, parts, leasts),
+            (barcodes, leasts),
+        ):
+            self._narrow(width, list(map(max, *lowest)))
+        self._narrow(width, [barcodes[index] if one.least is None else one.least for index, one in enumerate(columns)])
 
     @property
     def width(self) -> int:
@@ -95,7 +142,7 @@ class Columns:
 
     def heading(self, style: Style) -> Iterator[Segment]:
         """The headings, over as many lines as they need, all of them ending on one line."""
-        blocks = [wrapped(column.heading, width) for column, width in self._paired()]
+        blocks = [_heading_lines(column.heading, width) for column, width in self._paired()]
         height = max(map(len, blocks))
         for number in range(height):
             words = [block[number - height + len(block)] if number >= height - len(block) else "" for block in blocks]
@@ -117,14 +164,10 @@ class Columns:
     def _paired(self) -> Iterator[tuple[TextColumn, int]]:
         return zip(self._columns, self.widths, strict=True)
 
-    def _narrow(self, width: int) -> None:
-        """Take from the widest column that may be narrowed, one cell at a time, until the line fits."""
+    def _narrow(self, width: int, lowest: Sequence[int]) -> None:
+        """Take from the widest column that is wider than its ``lowest``, one cell at a time, until the line fits."""
         while self.width > width:
-            candidates = [
-                index
-                for index, (column, current) in enumerate(self._paired())
-                if column.least is not None and current > column.least
-            ]
+            candidates = [index for index, current in enumerate(self.widths) if current > lowest[index]]
             if not candidates:
                 return
             self.widths[max(candidates, key=lambda index: self.widths[index])] -= 1

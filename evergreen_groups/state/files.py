@@ -107,7 +107,7 @@ def _beside(path: Path, directory: int) -> tuple[int, str]:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file")
+        raise OSError(errno.EINVAL, Message("not a regular file"))
     # A name has at most 255 bytes, the random letters and the ending among them.
     prefix = f".{path.name[:100]}."
     _remove_abandoned(directory, prefix)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from evergreen_groups.message import Message, system_reason
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where the disk, or a user's part of it, is full."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -80,7 +82,7 @@ def own_directory(name: str, parent: int) -> Iterator[int]:
         found = os.fstat(descriptor)
         _refuse_strangers(found, parent)
         if found.st_mode & stat.S_IWOTH:
-            raise _refusal("everybody can write to it")
+            raise _refusal(Message("everybody can write to it"))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -136,33 +138,34 @@ def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise _refusal(f"beside it is {name}{ending}: {error.strerror}") from error
+            values = {"file": name + ending, "reason": system_reason(error)}
+            raise _refusal(Message("beside it is {file}: {reason}", values=values)) from error
 
 
 def refuse_what_is_not_own(found: os.stat_result, parent: int, *, anybodys: bool = False) -> None:
     """Raise an ``OSError`` unless it is a regular file of this user's with one name."""
     if stat.S_ISLNK(found.st_mode):
-        raise _refusal("it is a symbolic link")
+        raise _refusal(Message("it is a symbolic link"))
     if not stat.S_ISREG(found.st_mode):
-        raise _refusal("it is not a regular file")
+        raise _refusal(Message("it is not a regular file"))
     if anybodys:
         return
     _refuse_strangers(found, parent)
     if found.st_nlink > 1:
-        raise _refusal("it has another name as well")
+        raise _refusal(Message("it has another name as well"))
 
 
 def _refuse_strangers(found: os.stat_result, parent: int) -> None:
     """Root may work in somebody's directory, with files of that somebody."""
     user = os.geteuid()
     if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
-        raise _refusal("it belongs to another user")
+        raise _refusal(Message("it belongs to another user"))
 
 
-def _refusal(reason: str) -> OSError:
+def _refusal(reason: Message) -> OSError:
     return PermissionError(errno.EPERM, reason)
 
 
 def _described(error: OSError) -> OSError:
     """The refusal to follow a link, in words."""
-    return _refusal("it is a symbolic link") if error.errno == errno.ELOOP else error
+    return _refusal(Message("it is a symbolic link")) if error.errno == errno.ELOOP else error

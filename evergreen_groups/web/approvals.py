@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import account_of_session
+from evergreen_groups.message import Message
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit
 
@@ -34,7 +35,7 @@ TRIES_A_MINUTE = 60
 """How many logins there may be at all, by tenths as well: a desk scans twenty cards a minute, and who guesses passwords
 side by side gets six of them in before the first is refused."""
 
-_REFUSAL = "A login was tried just before. Wait some seconds, then try again."
+_REFUSAL = Message("A login was tried just before. Wait some seconds, then try again.")
 
 
 class Approvals:
@@ -76,7 +77,7 @@ class Approvals:
                 if user == caller.user:
                     raise ProblemError(
                         403,
-                        "That is your own login: a change is approved by somebody else.",
+                        "That is your own account: somebody else has to approve the change.",
                         code="approval-by-oneself",
                     )
                 log.info("a change is approved by another account")
@@ -124,4 +125,4 @@ def _refused(error: LoginRefusedError) -> ProblemError:
             "Have the change made where it is logged in.",
             code="approval-second-factor",
         )
-    return ProblemError(403, "The supervisor's login was refused. Nothing was changed.", code="approval-refused")
+    return ProblemError(403, "The supervisor could not log in. Nothing was changed.", code="approval-refused")

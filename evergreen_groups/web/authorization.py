@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_at
+from evergreen_groups.message import Message
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
@@ -59,9 +60,12 @@ class Admission:
         self._reference = reference
         self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
-            counters, "session", per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
+            counters,
+            "session",
+            per_minute=per_minute,
+            refusal=Message("Too many requests in this session. Wait a little."),
         )
-        refusal = "Too many requests without a session come from there. Wait a little."
+        refusal = Message("Too many requests without a session come from there. Wait a little.")
         self._strangers = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
         # Whoever makes tokens up has a new one each time. Somebody who has just logged in behind the same address comes
         # again with theirs after the time that they were told to wait, and is let through to the ILS.

@@ -41,5 +41,5 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     assert "1 open change of earlier runs looked up" in last.stderr
     assert "already alone in group 1100" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
-    assert "1 of 1 change done" in run("journal", "1").stdout
+    assert "changes done: 1 of 1" in run("journal", "1").stdout
     assert run("undo", "1", "--yes").returncode == 0

@@ -321,7 +321,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
         "New",
         "Worse",
         "Better",
-        "Cleared",
+        "No longer listed",
         "Difference",
         "Other files",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.language import gettext, moment_with_zone, ngettext, number
+from evergreen_groups.language import gettext, moment_with_zone, ngettext
 from evergreen_groups.render import CONFIDENTIAL, printable
 from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
@@ -48,7 +48,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         return
     for kind in kinds:
         yield ""
-        yield f"{gettext(HEADINGS[kind])}: {number(audit.count(kind))}"
+        yield gettext("{heading}: {count:,}", heading=gettext(HEADINGS[kind]), count=audit.count(kind))
         yield f"  {gettext(WHAT_TO_DO[kind])}"
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)

@@ -18,7 +18,6 @@ from evergreen_groups.language import (
     gettext,
     moment_with_zone,
     ngettext,
-    npgettext,
     number,
     pgettext,
     price,
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 
 _MOST = 10
 _WIDTH = 72
+_MOST_INDENT = 34
+"""How far a fact may stand from the left; where its label is longer, it stands in the lines below."""
+_WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
 """The columns of the groups that are set to the right: group, members and fines."""
 
@@ -57,7 +59,7 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
 
     That of the settings, where none is configured, is a text of the catalogue.
     """
-    return gettext(
+    subject = gettext(
         template,
         date=day(report.generated_at),
         groups=number(report.totals.group_count),
@@ -65,12 +67,14 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
         total=report.totals.combined_fines,
         libraries=_places(places),
     )
+    # A header in English letters stays as it is: where one encoded word follows, some programs show two blanks.
+    return subject.translate(_WITHOUT_NO_BREAK)
 
 
 def plain_letter(report: Report, options: LetterOptions) -> str:
     """The letter as plain text of 72 columns."""
     return template_text(
-        "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, padded=set_cell_size, label_of=_label
+        "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, fact=_fact, label_of=_label
     )
 
 
@@ -111,7 +115,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
         "facts": facts,
-        "facts_indent": max(cell_len(term) for term, _ in facts) + 2,
+        "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
@@ -125,6 +129,13 @@ def _filled(text: str, before: str = "") -> str:
     """A text in lines, those after the first indented by as much as what stands ``before``."""
     indent = " " * cell_len(before)
     return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
+
+
+def _fact(term: str, value: str, indent: int) -> str:
+    """A label with what stands beside it, or below."""
+    if cell_len(term) + 2 <= indent:
+        return _filled(value, set_cell_size(term, indent))
+    return f"{_filled(term)}\n{_filled(value, ' ' * indent)}"
 
 
 def _label(word: str) -> str:
@@ -142,14 +153,9 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Groups"), number(totals.group_count)
     yield (
         gettext("Members"),
-        ngettext(
-            "{members:,}, {count} of them owes",
-            "{members:,}, {count} of them owe",
-            totals.owing_count,
-            members=totals.member_count,
-        ),
+        gettext("{members:,}; owing: {owing:,}", members=totals.member_count, owing=totals.owing_count),
     )
-    yield gettext("Combined fines"), price(totals.combined_fines)
+    yield pgettext("of all groups", "Combined fines"), price(totals.combined_fines)
     yield gettext("Members over the limit"), number(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))
@@ -166,13 +172,13 @@ def _blocked(blocks: BlockTotals) -> Iterator[str]:
     yield number(blocks.blocked)
     if count := blocks.now_within_limit:
         yield ngettext(
-            "{count} of them with own fines now within the limit",
-            "{count} of them with own fines now within the limit",
+            "{count} member with own fines now within the limit",
+            "{count} members with own fines now within the limit",
             count,
         )
     if count := blocks.not_yet_blocked:
-        yield npgettext(
-            "members", "{count} over the limit, not yet blocked", "{count} over the limit, not yet blocked", count
+        yield ngettext(
+            "{count} member over the limit, not yet blocked", "{count} members over the limit, not yet blocked", count
         )
 
 
@@ -198,7 +204,7 @@ def _change(change: GroupChange | None) -> str:
         return ""
     differs = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
     kind = gettext(KINDS[change.kind])
-    return gettext("{kind} {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
+    return gettext("{kind}: {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:

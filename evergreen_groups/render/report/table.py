@@ -131,7 +131,8 @@ def _print_head(console: Console, report: Report) -> None:
     heading = Text(gettext("{title}, for information only", title=title))
     heading.highlight_words([title], BOLD)
     console.print(heading)
-    console.print(information_only(report.criteria.limit), style=FAINT)
+    for line in wrapped(information_only(report.criteria.limit), console.width):
+        console.print(line, style=FAINT, soft_wrap=True)
     console.print()
     facts = {
         gettext("Listed"): listed(report.criteria),
@@ -234,12 +235,7 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
         yield gettext(
             "{word}: {explanation}",
             word=pgettext("members", "none"),
-            explanation=ngettext(
-                "in {count} group, {explanation}.",
-                "in {count} groups, {explanation}.",
-                count,
-                explanation=explain_no_member_over_limit(report.criteria.limit),
-            ),
+            explanation=explain_no_member_over_limit(report.criteria.limit, count),
         )
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):

@@ -32,7 +32,6 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
-_HIDDEN_STAFF = Message("a staff user whose record your login can't see")
 # What may be wrong with a barcode: looking it up says more.
 _LOOKED_UP = ("no-active-card", "patron-twice")
 # A plan that can't be applied any more, and may be made anew.
@@ -255,17 +254,21 @@ def _by(change: Change, staff: Mapping[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
     # Commands are made in the name of an account, and have no id.
-    name = operator.account if operator.staff is None else _named(operator.staff, staff)
-    if operator.approved_by is None:
-        return gettext("by you") if change.is_own else gettext("by {name}", name=isolated(name))
-    supervisor = isolated(_named(operator.approved_by, staff))
+    name = operator.account if operator.staff is None else staff.get(operator.staff)
     if change.is_own:
-        return gettext("by you, approved by {supervisor}", supervisor=supervisor)
-    return gettext("by {name}, approved by {supervisor}", name=isolated(name), supervisor=supervisor)
-
-
-def _named(staff_user: int, staff: Mapping[int, str]) -> str:
-    return staff.get(staff_user) or gettext(_HIDDEN_STAFF)
+        by = gettext("by you")
+    elif name:
+        by = gettext("by {name}", name=isolated(name))
+    else:
+        by = gettext("by a staff user whose record your login can't see")
+    if operator.approved_by is None:
+        return by
+    supervisor = staff.get(operator.approved_by)
+    if supervisor:
+        approved = gettext("approved by {supervisor}", supervisor=isolated(supervisor))
+    else:
+        approved = gettext("approved by a staff user whose record your login can't see")
+    return f"{by}; {approved}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

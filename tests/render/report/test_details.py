@@ -47,7 +47,7 @@ def test_sentences(report: Report) -> None:
     assert re.search(r"owing since [1-9] May 2026", said)
     assert said.endswith("last paid 2 Mar 2026; 2 items overdue, 1 lost: can still be returned")
     said = describe_group_details(report.details.of_group(second))
-    assert f"not known for what {price(second.members[0].own_fines)}" in said
+    assert f"not known for what: {price(second.members[0].own_fines)}" in said
     assert said.endswith("items overdue not known")
     assert (
         describe_member_details(report.details.of(second.members[0])) == "not known for what; items overdue not known"

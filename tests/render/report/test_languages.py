@@ -121,7 +121,7 @@ def test_every_text_of_a_spreadsheet_is_in_the_catalogue(report: Report) -> None
     workbook = openpyxl.load_workbook(stream)
     shown = [str(cell) for sheet in workbook for row in sheet.iter_rows(values_only=True) for cell in row if cell]
     assert not latin_words("\n".join([*shown, *workbook.sheetnames]), data(report))
-    assert all(sheet.sheet_view.rightToLeft for sheet in workbook.worksheets[1:])
+    assert all(sheet.sheet_view.rightToLeft for sheet in workbook.worksheets)
 
 
 @pytest.mark.usefixtures("pseudo")
@@ -194,3 +194,33 @@ def test_a_spreadsheets_amounts_are_numbers_with_the_currency() -> None:
     cell = openpyxl.load_workbook(stream).worksheets[1]["G2"]
     assert Decimal(str(cell.value)) == Decimal("1289.35")
     assert cell.number_format == '#,##0.00"\N{NO-BREAK SPACE}$";-#,##0.00"\N{NO-BREAK SPACE}$"'
+
+
+@pytest.mark.parametrize(
+    ("tag", "form"), [("en", "d\\ mmm\\ yyyy"), ("cs", "d\\.\\ m\\.\\ yyyy"), ("fr-CA", "d\\ mmm\\ yyyy")]
+)
+def test_days_in_a_spreadsheet_are_days_for_the_program(tag: str, form: str) -> None:
+    """Programs sort by them; as texts, April would come first."""
+    stream = io.BytesIO()
+    with use_language(Language(tag)):
+        render_bytes(detailed(), "xlsx", stream)
+    for sheet in openpyxl.load_workbook(stream).worksheets[1:]:
+        days = [cell for column in sheet.iter_cols(min_row=2) for cell in column if cell.is_date]
+        assert days
+        assert {cell.number_format for cell in days} == {form}
+
+
+@pytest.mark.parametrize("tag", ["en", "fr-CA", "es", "cs"])
+def test_the_facts_of_a_plain_letter_have_room_beside_long_labels(tag: str) -> None:
+    with use_language(Language(tag)):
+        lines = plain_letter(detailed(), LetterOptions()).splitlines()
+    assert all(len(line) <= 72 for line in lines)
+    beside = [re.match(r"\S.*?\s{2,}(?=\S)", line) for line in lines]
+    assert max(len(found[0]) for found in beside if found) <= 34
+
+
+@pytest.mark.parametrize("tag", ["en", "fr-CA", "es", "cs"])
+def test_a_subject_has_plain_spaces_alone(tag: str) -> None:
+    with use_language(Language(tag, "CAD")):
+        subject = subject_line(MailSettings().subject, detailed(), ())
+    assert not re.search("[\xa0\u202f]|  ", subject)

@@ -91,7 +91,7 @@ def test_groups() -> None:
         "Over the limit": 2,
         "No member over the limit": "no",
         "Hidden members": None,
-        "Fines of those": None,
+        "Fines of hidden members": None,
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
     assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
@@ -100,7 +100,7 @@ def test_groups() -> None:
         *[False] * 4,
         True,
     ]
-    assert [group["Fines of those"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
+    assert [group["Fines of hidden members"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
 
 
 def test_members() -> None:
@@ -119,7 +119,7 @@ def test_members() -> None:
 def test_members_with_different_limits_have_theirs_beside_them() -> None:
     book = workbook(report_with_limits())
     members = book["Members"]
-    assert [cell.value for cell in column(members, "Limit")] == ["more than 5.00", "2.00 or more", "none"]
+    assert [cell.value for cell in column(members, "Limit")] == ["more than $5.00", "$2.00 or more", "none"]
     assert members.auto_filter.ref == "A1:I4"
     assert "limit by profile and home library" in book["Summary"]["B2"].value
 
@@ -128,7 +128,7 @@ def test_amounts_are_numbers_with_the_format_of_money() -> None:
     book = workbook(sample_report())
     for name, heading in (("Groups", "Combined fines"), ("Members", "Own fines")):
         cells = column(book[name], heading)
-        assert {(cell.data_type, cell.number_format) for cell in cells} == {("n", "#,##0.00")}
+        assert {(cell.data_type, cell.number_format) for cell in cells} == {("n", '"$"#,##0.00;-"$"#,##0.00')}
     assert {cell.number_format for cell in column(book["Groups"], "Group")} == {"0"}
 
 
@@ -198,13 +198,15 @@ def test_changes() -> None:
     assert (groups[1187]["Difference"], groups[1187]["Fines before"]) == (85.35, 1204)
     assert groups[902]["Fines before"] is None
     assert "was group 11" in groups[2240]["Remarks"]
-    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {"+#,##0.00;-#,##0.00;0.00"}
+    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {
+        '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'
+    }
     assert [(row["Group"], row["Fines before"]) for row in rows(book["No longer listed"])] == [
         (611, 1260.1),
         (17, 26.1),
     ]
     facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
-    assert (facts["Groups new"], facts["Groups worse"], facts["Groups cleared"]) == (1, 1, 2)
+    assert (facts["Groups new"], facts["Groups worse"], facts["Groups no longer listed"]) == (1, 1, 2)
 
 
 def test_without_changes_there_are_no_columns_for_them() -> None:

@@ -129,13 +129,13 @@ def test_what_members_have_out_elsewhere(
     calls()
     page = clerk.open(OKONKWO)
     assert calls() == (3 if account == SEES_ALL else 4)
-    assert page.text.count("your login may not see all;") == (0 if account == SEES_ALL else 3 * len(lenders))
+    assert page.text.count("your login may not see all of them;") == (0 if account == SEES_ALL else 3 * len(lenders))
     assert ("Items out at least" in page.text) is (account != SEES_ALL)
     clerk.open(OKONKWO, f"/members/{CHIDI}")  # reads what bills are, once for all
     calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
     assert calls() == (4 if account == SEES_ALL else 6)
-    assert ("In all: 1 out, 0 overdue, 0 lost." in unfolded.text) is (account != SEES_ALL)
+    assert ("Items out in all: 1; overdue: 0; lost: 0." in unfolded.text) is (account != SEES_ALL)
 
 
 @pytest.mark.parametrize("owing", [False, True])
@@ -155,7 +155,7 @@ def test_hidden_members(
     assert calls() == (3 if account == SEES_ALL else 4)
     if account != SEES_ALL:
         assert "2 members are hidden from this account" in page.text
-        assert page.text.count("your login may not see all;") == (3 * len(SEVERAL) if lenders else 0)
+        assert page.text.count("your login may not see all of them;") == (3 * len(SEVERAL) if lenders else 0)
     saved = clerk.open(OKONKWO, ".csv").response.text
     assert calls() == (3 if account == SEES_ALL else 4)
     assert len(saved.splitlines()) == 1 + (8 if account == SEES_ALL else 6)

@@ -1,0 +1,78 @@
+"""A wrong command line is said in the reader's language, and to programs in English."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import cli, run
+from evergreen_groups.cli.usage_errors import described
+from evergreen_groups.language import ENGLISH, PSEUDO, Language, use_language
+
+# What is written by hand, and so stands in Latin letters in every language.
+WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|evergreen-groups")
+WRONG = [
+    ("report", "--nosuch"),
+    ("report", "--forma", "csv"),
+    ("report", "--format", "pdf"),
+    ("report", "--limit", "abc"),
+    ("report", "--limit"),
+    ("report", "--no-details=3"),
+    ("report", "--top", "0"),
+    ("show", "a", "b"),
+    ("show",),
+    ("move", "1"),
+    ("move",),
+    ("nonsense",),
+    ("--sandbox",),
+    ("--log-format", "xml", "report"),
+]
+
+
+def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:
+    with pytest.raises(click.ClickException) as raised:
+        cli.main(args=list(arguments), prog_name="evergreen-groups", standalone_mode=False)
+    return raised.value
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_every_word_is_in_the_catalogue(arguments: tuple[str, ...]) -> None:
+    with use_language(Language(PSEUDO)):
+        said = described(what_is_wrong(arguments))
+    assert not re.search("[A-Za-z]{2}", WRITTEN.sub("", said))
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_in_english_it_is_what_click_says(arguments: tuple[str, ...]) -> None:
+    problem = what_is_wrong(arguments)
+    with use_language(ENGLISH):
+        assert described(problem) == problem.format_message()
+
+
+def test_the_hint_is_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ar_XB.UTF-8")
+    assert run(["report", "--nosuch"]) == exit_status.USAGE
+    usage, hint, empty, error = capsys.readouterr().err.splitlines()
+    assert usage == "Usage: evergreen-groups report [OPTIONS]"  # as --help has it, which is English for now
+    assert empty == ""
+    assert "evergreen-groups report --help" in hint
+    assert "'--nosuch'" in error
+    assert not re.search("[A-Za-z]{2}", WRITTEN.sub("", hint + error))
+
+
+def test_programs_read_english(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ar_XB.UTF-8")
+    assert run(["--log-format", "json", "report", "--format", "pdf"]) == exit_status.USAGE
+    event = json.loads(capsys.readouterr().err)
+    assert event["message"].startswith("Invalid value for '--format': 'pdf' is not one of 'table'")
+
+
+def test_a_command_without_one_of_its_own_shows_its_help() -> None:
+    done = CliRunner().invoke(cli, ["state"])
+    assert done.exit_code == exit_status.USAGE
+    assert "Usage:" in done.output
