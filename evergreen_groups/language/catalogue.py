@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 
@@ -21,7 +21,8 @@ def languages() -> tuple[str, ...]:
     return (SOURCE, *sorted(found))
 
 
-@cache
+# Browsers send any tag of a million, so nothing is kept for each.
+@lru_cache(maxsize=256)
 def catalogue_for(tag: str) -> str | None:
     """The one of :func:`languages` for somebody who reads this tag; None where there is none.
 
@@ -35,10 +36,13 @@ def catalogue_for(tag: str) -> str | None:
     )
 
 
-@cache
 def translations_for(tag: str) -> NullTranslations:
     """The texts for somebody who reads this tag: the English ones where there is no catalogue."""
-    known = catalogue_for(tag)
+    return _translations(catalogue_for(tag))
+
+
+@cache
+def _translations(known: str | None) -> NullTranslations:
     if known == PSEUDO:
         return PseudoTranslations()
     if known in (None, SOURCE):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from evergreen_groups.language.catalogue import catalogue_for
-from evergreen_groups.language.language import PSEUDO, SOURCE, Language
+from evergreen_groups.language.language import Language
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -71,7 +71,8 @@ def _weight(parameter: str) -> float:
 
 
 def _exists(tag: str) -> bool:
-    if tag in (SOURCE, PSEUDO):
+    # Those with texts need no look into CLDR, which takes a short command longer than the rest of it.
+    if catalogue_for(tag) is not None:
         return True
     try:
         Language(tag).locale  # noqa: B018 - looked up only to see whether it is there

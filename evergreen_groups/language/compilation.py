@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from gettext import c2py
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from babel.messages.catalog import Catalog
 
 _DOMAIN = "evergreen_groups"
+_NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _ENOUGH = 200
 """Up to this number the plural forms of a language are tried: all rules repeat before it."""
 
@@ -34,6 +36,8 @@ def compile_catalogues(directory: Path) -> list[Path]:
     for source in sorted(directory.glob(f"*/LC_MESSAGES/{_DOMAIN}.po")):
         with source.open("rb") as file:
             catalog = read_po(file, locale=source.parts[-3], domain=_DOMAIN)
+        # The sources have no dates. Those of now, which Babel would put in, make each build another.
+        catalog.creation_date = catalog.revision_date = _NO_DATE
         with source.with_suffix(".mo").open("wb") as file:
             write_mo(file, catalog)
         written += [source.with_suffix(".mo"), _write_scripts(source.parent.parent, _of_catalog(catalog))]

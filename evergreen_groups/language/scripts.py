@@ -12,7 +12,6 @@ NAME = "scripts.json"
 NO_TEXTS = b'{"plurals": {}, "texts": {}}'
 
 
-@cache
 def texts_for_scripts(tag: str) -> bytes:
     """The texts for somebody who reads this tag, as a JSON object in UTF-8.
 
@@ -20,7 +19,11 @@ def texts_for_scripts(tag: str) -> bytes:
     ``plurals`` has the place in it for each of CLDR's categories (``Intl.PluralRules``). A text in a context has that
     before it, and U+0004 between the two. English has none: the script's own texts are.
     """
-    known = catalogue_for(tag)
+    return _texts(catalogue_for(tag))
+
+
+@cache
+def _texts(known: str | None) -> bytes:
     if known in (None, SOURCE):
         return NO_TEXTS
     return (DIRECTORY / str(known).replace("-", "_") / NAME).read_bytes()

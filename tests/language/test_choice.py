@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +18,9 @@ from evergreen_groups.language import (
     languages,
     of_terminal,
     tag_of,
+    texts_for_scripts,
     timezone_of,
+    translations_for,
 )
 
 LATIN_AMERICA = "es" + "-419"  # in one piece it would look like the id of a recorded exchange
@@ -107,3 +112,21 @@ def test_what_the_terminal_says(variables: dict[str, str], tag: str | None) -> N
 def test_time_zones_by_name() -> None:
     assert timezone_of("America/Toronto") is not None
     assert [timezone_of(name) for name in ("Mars/Olympus", "", "../etc/passwd", "America")] == [None] * 4
+
+
+def test_one_catalogue_is_read_for_all_regions() -> None:
+    """A browser may send any region, without a session: they must not fill the memory."""
+    regions = [f"fr-{number:03}" for number in range(300)]
+    assert {first_known([tag]) for tag in regions} == set(regions)
+    assert len({id(translations_for(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
+    assert len({id(texts_for_scripts(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
+
+
+def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
+    """It is asked for at the start of every command, ``--help`` among them."""
+    code = (
+        "import sys; from evergreen_groups.language import of_terminal; print(of_terminal({'LC_ALL': 'fr_CA.UTF-8'}))"
+    )
+    code += "; print('babel' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["fr-CA", "False"]
