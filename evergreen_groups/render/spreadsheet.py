@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,8 +16,8 @@ from evergreen_groups.language import currency_sign, current_language, gettext
 from evergreen_groups.render.safe_text import printable
 
 Row = TypeVar("Row")
-Value = str | int | Decimal | None
-ColumnKind = Literal["text", "money", "change", "number", "id"]
+Value = str | int | Decimal | date | None
+ColumnKind = Literal["text", "money", "change", "number", "id", "day"]
 Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
@@ -31,6 +32,8 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
+    # The names of months are those of each reader's program.
+    "day": {"num_format": "d mmm yyyy", "align": "left", "indent": 1},
 }
 _MARKS: dict[Mark, dict[str, object]] = {
     "": {},
@@ -83,7 +86,7 @@ class Formats:
 
     def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
-        side = self._kinds[kind] if kind in ("text", "id") else {"align": "right"}
+        side = self._kinds[kind] if kind in ("text", "id", "day") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
@@ -122,11 +125,13 @@ def cell_text(text: str) -> str:
 
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
-    """Write a value for what it is: a text stays a text, whatever it looks like."""
+    """Write a value for what it is: a text stays a text, whatever it looks like, and days can be put in order."""
     if value is None:
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
         sheet.write_string(row, column, cell_text(value), form)
+    elif isinstance(value, date):
+        sheet.write_datetime(row, column, value, form)
     else:
         sheet.write_number(row, column, float(value) if isinstance(value, Decimal) else value, form)
 
@@ -175,6 +180,8 @@ def _width(value: Value, kind: ColumnKind) -> int:
         return 0
     if isinstance(value, str):
         return cell_len(cell_text(value))
+    if isinstance(value, date):
+        return len("30 Sept 2026")
     return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
 
 

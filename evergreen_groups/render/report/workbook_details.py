@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.language import day, gettext
+from evergreen_groups.language import gettext, local
 from evergreen_groups.render import SpreadsheetColumn, Value
 from evergreen_groups.render.report.change_wording import NOT_KNOWN
 from evergreen_groups.render.report.details_wording import describe_kinds, describe_state
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
@@ -40,8 +40,8 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
         SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: one.not_known or None)),
-        SpreadsheetColumn(gettext("Owing since"), "text", of_group(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn(gettext("Last payment"), "text", of_group(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
         SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: one.items.overdue)),
         SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: one.items.lost)),
         SpreadsheetColumn(
@@ -50,8 +50,8 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
     ]
 
 
-def _day(moment: datetime | None) -> str | None:
-    return None if moment is None else day(moment)
+def _day(moment: datetime | None) -> date | None:
+    return None if moment is None else local(moment).date()
 
 
 def _yes_no_or_not_known(truth: bool | None) -> str:
@@ -70,8 +70,8 @@ def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
     """The columns of members."""
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
-        SpreadsheetColumn(gettext("Owing since"), "text", _of_details(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn(gettext("Last payment"), "text", _of_details(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(gettext("Owing since"), "day", _of_details(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "day", _of_details(lambda one: _day(one.last_payment))),
         SpreadsheetColumn(
             gettext("Items overdue"),
             "number",
