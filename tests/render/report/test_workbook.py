@@ -119,7 +119,7 @@ def test_members() -> None:
 def test_members_with_different_limits_have_theirs_beside_them() -> None:
     book = workbook(report_with_limits())
     members = book["Members"]
-    assert [cell.value for cell in column(members, "Limit")] == ["more than 5.00", "2.00 or more", "none"]
+    assert [cell.value for cell in column(members, "Limit")] == ["more than $5.00", "$2.00 or more", "none"]
     assert members.auto_filter.ref == "A1:I4"
     assert "limit by profile and home library" in book["Summary"]["B2"].value
 
@@ -128,7 +128,7 @@ def test_amounts_are_numbers_with_the_format_of_money() -> None:
     book = workbook(sample_report())
     for name, heading in (("Groups", "Combined fines"), ("Members", "Own fines")):
         cells = column(book[name], heading)
-        assert {(cell.data_type, cell.number_format) for cell in cells} == {("n", "#,##0.00")}
+        assert {(cell.data_type, cell.number_format) for cell in cells} == {("n", '"$"#,##0.00;-"$"#,##0.00')}
     assert {cell.number_format for cell in column(book["Groups"], "Group")} == {"0"}
 
 
@@ -198,7 +198,9 @@ def test_changes() -> None:
     assert (groups[1187]["Difference"], groups[1187]["Fines before"]) == (85.35, 1204)
     assert groups[902]["Fines before"] is None
     assert "was group 11" in groups[2240]["Remarks"]
-    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {"+#,##0.00;-#,##0.00;0.00"}
+    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {
+        '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'
+    }
     assert [(row["Group"], row["Fines before"]) for row in rows(book["No longer listed"])] == [
         (611, 1260.1),
         (17, 26.1),
