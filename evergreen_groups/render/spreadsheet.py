@@ -32,6 +32,8 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
+    # The names of months are those of each reader's program.
+    "day": {"num_format": "d mmm yyyy", "align": "left", "indent": 1},
 }
 _DAY_PARTS = {"y": "yyyy", "yy": "yy", "M": "m", "MM": "mm", "MMM": "mmm", "MMMM": "mmmm", "d": "d", "dd": "dd"}
 _MARKS: dict[Mark, dict[str, object]] = {
@@ -87,7 +89,11 @@ class Formats:
 
     def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
+<<<<<<< HEAD
         side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
+=======
+        side = self._kinds[kind] if kind in ("text", "id", "day") else {"align": "right"}
+>>>>>>> review13
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
@@ -138,7 +144,7 @@ def cell_text(text: str) -> str:
 
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
-    """Write a value for what it is: a text stays a text, whatever it looks like."""
+    """Write a value for what it is: a text stays a text, whatever it looks like, and days can be put in order."""
     if value is None:
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
@@ -194,7 +200,11 @@ def _width(value: Value, kind: ColumnKind) -> int:
     if isinstance(value, str):
         return cell_len(cell_text(value))
     if isinstance(value, date):
+<<<<<<< HEAD
         return cell_len(day(value))
+=======
+        return len("30 Sept 2026")
+>>>>>>> review13
     return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from importlib import resources
 from typing import Any
@@ -112,6 +113,12 @@ def test_the_spreadsheet(report: Report) -> None:
     assert next(column(groups, "Items overdue")) == 2
     assert "not known" in set(column(members, "Owed for"))
     assert set(column(members, "Profile")) == {"Adult"}
+    # Texts such as "1 Apr 2026" would be sorted before "2 Mar 2026".
+    for rows in (groups, members):
+        days = [day for heading in ("Owing since", "Last payment") for day in column(rows, heading) if day is not None]
+        assert days
+        assert all(isinstance(day, datetime) for day in days)
+    assert next(column(groups, "Last payment")) == datetime(2026, 3, 2)  # noqa: DTZ001  # a cell has no zone
 
 
 def test_what_was_chosen_is_said() -> None:
