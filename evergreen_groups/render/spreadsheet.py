@@ -89,11 +89,7 @@ class Formats:
 
     def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
-<<<<<<< HEAD
         side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
-=======
-        side = self._kinds[kind] if kind in ("text", "id", "day") else {"align": "right"}
->>>>>>> review13
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
@@ -200,11 +196,7 @@ def _width(value: Value, kind: ColumnKind) -> int:
     if isinstance(value, str):
         return cell_len(cell_text(value))
     if isinstance(value, date):
-<<<<<<< HEAD
         return cell_len(day(value))
-=======
-        return len("30 Sept 2026")
->>>>>>> review13
     return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
 
 
