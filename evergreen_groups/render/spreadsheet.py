@@ -33,7 +33,6 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
     # The names of months are those of each reader's program.
-    "day": {"num_format": "d mmm yyyy", "align": "left", "indent": 1},
 }
 _DAY_PARTS = {"y": "yyyy", "yy": "yy", "M": "m", "MM": "mm", "MMM": "mmm", "MMMM": "mmmm", "d": "d", "dd": "dd"}
 _MARKS: dict[Mark, dict[str, object]] = {
