@@ -32,7 +32,6 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
-    # The names of months are those of each reader's program.
 }
 _DAY_PARTS = {"y": "yyyy", "yy": "yy", "M": "m", "MM": "mm", "MMM": "mmm", "MMMM": "mmmm", "d": "d", "dd": "dd"}
 _MARKS: dict[Mark, dict[str, object]] = {
