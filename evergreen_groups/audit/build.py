@@ -105,7 +105,7 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
     if chosen and not homes:
         raise PermissionDeniedError(
             "the account sees no patrons at {places}",
-            advice="grant it {permission} there",
+            advice="grant the account {permission} there",
             code="no-patrons-visible-there",
             values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
             textcode="PERM_FAILURE",

@@ -154,7 +154,7 @@ def _complain(problems: Iterable[str]) -> None:
     if found:
         shown = found[:_MOST_SHOWN]
         if len(found) > _MOST_SHOWN:
-            shown.append(Message("and {count:,} more", values={"count": len(found) - _MOST_SHOWN}))
+            shown.append(Message("further problems: {count:,}", values={"count": len(found) - _MOST_SHOWN}))
         raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(shown)})
 
 

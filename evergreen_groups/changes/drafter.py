@@ -35,9 +35,12 @@ class Drafter:
         """
         match request.action:
             case Action.MOVE if request.target is not None:
-                return self._planner.move(request.patrons, request.target), frozenset()
+                return self._planner.move(
+                    request.patrons, request.target, active_cards=request.active_cards
+                ), frozenset()
             case Action.MERGE if request.target is not None:
-                return self._planner.merge(request.patrons[0], request.target), frozenset()
+                draft = self._planner.merge(request.patrons[0], request.target, active_cards=request.active_cards)
+                return draft, frozenset()
             case Action.REMOVE:
                 return self._planner.remove(request.patrons, lead=request.lead), frozenset()
             case Action.LEAD:

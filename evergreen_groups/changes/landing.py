@@ -139,7 +139,7 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
     if _by_somebody_else(change, record):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
-        late = Message("it came in late, after somebody else had moved them to group {group}")
+        late = Message("it came in late, after somebody else had moved the patron to group {group}")
         return Landing(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
     return Landing(StepState.DONE, now)
 
@@ -147,7 +147,7 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
 def _elsewhere(change: SentChange, now: int) -> Landing:
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
-        moved = StepReason(Message("somebody else moved them to group {group}"), "moved-meanwhile", group=now)
+        moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
     if not change.protected and change.may_land:
         return Landing(
             StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)

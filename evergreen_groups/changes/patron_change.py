@@ -39,7 +39,7 @@ _NEW_GROUP = "open-ils.actor.usergroup.new"
 _CHANGED_AFTER = StepReason(Message("somebody else changed the record right after"), "changed-again")
 _READ_BACK = Message("it was read back as {value}; somebody else has changed it too")
 _OTHER_ANSWER = Message("the ILS answered with group {group}: the request came in twice, or another answer came back")
-_TRIED = Message("tried {count} times")
+_TRIED = Message("tries: {count}")
 
 
 class PatronChange(Generic[StepT]):

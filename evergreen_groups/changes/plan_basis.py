@@ -116,7 +116,7 @@ class PlanBasis:
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
-                "group {group} has members that the account can't see ({count}); merging would leave them behind",
+                "members of group {group} that the account can't see: {count:,}; merging would leave them behind",
                 advice="move the others by barcode, or use an account that sees them",
                 code="merging-hidden-members",
                 values={"group": number, "count": group.hidden_member_count},
@@ -136,7 +136,7 @@ class PlanBasis:
         return [Step(member, LEAD, int(on), found.account)], []
 
     def draft(
-        self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[Card] = ()
+        self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
     ) -> Draft:
         """Put a plan together: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
@@ -147,7 +147,8 @@ class PlanBasis:
         warnings.extend(warnings_about_leads(steps, self.groups))
         # The same is said once, whatever number of steps it is true of.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))
+        named = tuple(card.member.id for card in cards)
+        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
 
     def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
         members = self._surroundings.membership.members

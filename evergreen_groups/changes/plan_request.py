@@ -22,7 +22,8 @@ class PlanRequest:
 
     ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
     ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
-    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back.
+    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back. With ``active_cards``
+    a barcode, of a move or a merge, has to be that of an active card; without, one that isn't is warned of.
     """
 
     action: Action
@@ -31,6 +32,7 @@ class PlanRequest:
     lead: bool = False
     off: bool = False
     change: int | None = None
+    active_cards: bool = False
 
     def checked(self) -> PlanRequest:
         """The request itself, where it says all that its action needs and nothing else.
@@ -41,17 +43,19 @@ class PlanRequest:
         if self.action is Action.BATCH:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear(Message("change names the entry to take back, and goes with undo alone"), "change")
+            raise _unclear(Message("`change` names the entry to take back, and goes with `undo` alone"), "change")
         if bool(self.patrons) is (self.action is Action.UNDO):
-            raise _unclear(Message("patrons are needed, but for undo"), "patrons")
+            raise _unclear(Message("patrons are needed, but for `undo`"), "patrons")
         if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear(Message("a target goes with move and merge, and they need one"), "target")
+            raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear(Message("merge takes one patron of the group that moves"), "patrons")
+            raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
         if len(self.patrons) > MOST_PATRONS:
             raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear(Message("lead goes with remove, off with lead"), "lead")
+            raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
+        if self.active_cards and self.target is None:
+            raise _unclear(Message("`active_cards` goes with `move` and `merge`"), "active_cards")
         return self
 
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class Planner:
     """Makes plans out of the state that the ILS has now; sends nothing that changes anything.
 
-    A plan takes six calls at most, whatever the number of patrons and groups up to some hundred, and what undoing
-    reads of each patron.
+    A plan takes four calls at most, whatever the number of patrons and groups up to some hundred, six where members are
+    hidden (:func:`~evergreen_groups.groups.read_surroundings` says where it is more), and what undoing reads of each
+    patron.
     """
 
     def __init__(
@@ -49,20 +50,31 @@ class Planner:
         self._reader = MembershipReader(gateway, org_units)
 
     def basis(
-        self, references: Iterable[PatronReference], groups: Collection[int] = (), *, with_contacts: bool = True
+        self,
+        references: Iterable[PatronReference],
+        groups: Collection[int] = (),
+        *,
+        with_contacts: bool = True,
+        active_cards: bool = False,
     ) -> PlanBasis:
         """Read what plans about these patrons, and these ``groups``, are made from.
 
-        ``with_contacts`` is for plans by which somebody leaves a group.
+        ``with_contacts`` is for plans by which somebody leaves a group; ``active_cards`` wants each barcode to be that
+        of an active card.
+
+        Raises:
+            PlanError: one isn't.
         """
-        surroundings = read_surroundings(self._gateway, self._reader, references, groups, with_contacts=with_contacts)
+        surroundings = read_surroundings(
+            self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
+        )
         return PlanBasis(surroundings, self._adults)
 
-    def move(self, patrons: Sequence[PatronReference], to: PatronReference) -> Draft:
+    def move(self, patrons: Sequence[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move patrons into the group of the patron ``to``."""
         # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
         # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
-        basis = self.basis([*patrons, to])
+        basis = self.basis([*patrons, to], active_cards=active_cards)
         target = basis.find([to])[0]
         found = basis.find(patrons)
         return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
@@ -73,9 +85,9 @@ class Planner:
         found = basis.find(patrons)
         return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
 
-    def merge(self, source: PatronReference, to: PatronReference) -> Draft:
+    def merge(self, source: PatronReference, to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move everyone in the group of one patron into the group of another."""
-        basis = self.basis([source, to])
+        basis = self.basis([source, to], active_cards=active_cards)
         source_card, target = basis.find([source])[0], basis.find([to])[0]
         return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
 

@@ -116,13 +116,17 @@ class PlanWarning:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan that nobody has agreed to yet: what will happen, what won't because it is so already, and warnings."""
+    """A plan that nobody has agreed to yet: what will happen, what won't because it is so already, and warnings.
+
+    ``named`` are the ids of those who were named, in the order of that; whose group is joined comes last.
+    """
 
     action: Action
     steps: tuple[Step, ...]
     groups: tuple[PlannedGroup, ...]
     warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
+    named: tuple[int, ...] = ()
 
 
 def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:

@@ -33,8 +33,8 @@ class StepReason(str):
     some of the values.
 
     >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
-    >>> reason.followed_by(Message("tried {count} times"), count=3)
-    'moved meanwhile, to group 7; tried 3 times'
+    >>> reason.followed_by(Message("tries: {count}"), count=3)
+    'moved meanwhile, to group 7; tries: 3'
     """
 
     __slots__ = ("code", "texts", "values")

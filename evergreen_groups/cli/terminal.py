@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,16 +24,26 @@ def confirmed(question: str) -> bool:
     Raises:
         click.Abort: there is nobody to answer.
     """
-    yes = {"y", "yes", pgettext("answer", "y"), pgettext("answer", "yes")}
-    no = {"", "n", "no", pgettext("answer", "n"), pgettext("answer", "no")}
+    yes = set(map(_plain, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
+    no = set(map(_plain, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
     text = gettext(
         "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
     )
     while True:
-        answer = click.prompt(text, default="", show_default=False, err=True).strip().casefold()
+        answer = _plain(click.prompt(text, default="", show_default=False, err=True))
         if answer in yes or answer in no:
             return answer in yes
         click.echo(gettext("Error: invalid input"), err=True)
+
+
+def _plain(answer: str) -> str:
+    """An answer without what people leave out when they type: capitals, accents, spaces around it.
+
+    >>> _plain(" SÍ ")
+    'si'
+    """
+    letters = unicodedata.normalize("NFD", answer.strip().casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def terminal_width() -> int:

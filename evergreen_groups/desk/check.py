@@ -118,6 +118,6 @@ class Checker:
 
 
 def _about(text: Message, penalty: Penalty) -> Message:
-    where = {"name": penalty.kind.name, "library": penalty.org_unit.shortname}
-    known = Message("{name} at {library}, set by staff") if penalty.by_staff else Message("{name} at {library}")
+    where = {"penalty": penalty.kind.name, "library": penalty.org_unit.shortname}
+    known = Message("{penalty} at {library}, set by staff") if penalty.by_staff else Message("{penalty} at {library}")
     return Message(text, values={"penalty": Message(known, values=where)})

@@ -173,5 +173,5 @@ def _note(patron: Patron, account: PatronAccount) -> Message | None:
     if patron.deleted:
         return Message("deleted", context="a record")
     if account.barred:
-        return Message("barred")
-    return None if account.active else Message("not active")
+        return Message("barred", context="remark about a member")
+    return None if account.active else Message("not active", context="remark about a member")

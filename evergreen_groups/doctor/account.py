@@ -112,11 +112,13 @@ def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     name = subject.settings.gateway.workstation
     place = subject.org_units.shortname(subject.work_org)
     if name is None:
-        yield line.ok("none set, and none needed; the account works at {place}", values={"place": place})
+        yield line.ok(
+            "no workstation is set, and none is needed; the account works at {place}", values={"place": place}
+        )
     elif subject.user.wsid is None:
         yield line.warning(
             "{workstation} was not taken by the server",
-            "look at whether it is registered",
+            "look at whether the workstation is registered",
             code="workstation-not-taken",
             values={"workstation": name},
             setting="gateway.workstation",

@@ -35,7 +35,8 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     settings = subject.settings
     if settings.gateway.url is None and settings.source is None:
         yield line.failed(
-            "none in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in $EVERGREEN_GROUPS_CONFIG",
+            "no configuration file in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in "
+            "$EVERGREEN_GROUPS_CONFIG",
             "make one with evergreen-groups init, or name one with --config",
             code="no-configuration",
         )
@@ -153,7 +154,7 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if path.exists() and not path.is_dir():
         yield line.failed(
             "{path} is no directory",
-            "move it away, or set $STATE_DIRECTORY",
+            "move {path} away, or set $STATE_DIRECTORY",
             code="state-not-a-directory",
             values={"path": path},
         )
@@ -185,7 +186,7 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """What is kept is whole, for this account alone, and no older than it is to be."""
     database = subject.state.database
     if not database.is_there:
-        yield line.ok("none yet: the first run makes it")
+        yield line.ok("no database yet: the first run makes the database")
         return
     path = database.path  # there is none yet where release 0.1 has left its files
     if path is not None and os.path.lexists(path) and (mode := path.lstat().st_mode) & _OTHERS:
@@ -204,7 +205,11 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     )
     yield line.ok(
         "{where}: whole, {megabytes:.1f} MB, {stored}",
-        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or Message("nothing yet")},
+        values={
+            "where": found.where,
+            "megabytes": found.size / 1_000_000,
+            "stored": stored or Message("nothing is kept yet"),
+        },
     )
 
 

@@ -28,8 +28,8 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 _OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
 _WHAT_TO_DO = (
-    (ConfigurationError, Message("correct it in the configuration")),
-    (PermissionDeniedError, Message("grant it to the account")),
+    (ConfigurationError, Message("correct the configuration")),
+    (PermissionDeniedError, Message("grant the account the permission")),
     (TransportError, Message("check url in [gateway], and the web server there")),
     (DataError, Message("check that the address is that of an Evergreen, and which release it runs")),
     (MailServerError, Message("check [mail] in the configuration, and the server")),
@@ -158,7 +158,7 @@ class FindingMaker:
         reason = system_reason(error)
         return self.failed(
             "{problem}",
-            "let this user read it, or name another",
+            "let this user read the file, or name another file",
             code="file-not-read",
             values={
                 "problem": Message("{path}: {reason}", values={"path": error.filename, "reason": reason})

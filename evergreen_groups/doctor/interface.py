@@ -42,7 +42,9 @@ def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield line.failed("it lacks {missing}", _ANOTHER, code="idl-incomplete", values={"missing": missing})
+        yield line.failed(
+            "the IDL lacks these: {missing}", _ANOTHER, code="idl-incomplete", values={"missing": missing}
+        )
     else:
         yield line.ok(
             "the classes that are used are there with all their fields ({count})", values={"count": len(FIELDS)}
@@ -123,6 +125,6 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     else:
         yield line.ok(
-            "taken; {count:,} group numbers in {seconds:.2f} s",
+            "the server takes the query; group numbers: {count:,}, in {seconds:.2f} s",
             values={"count": _RANGE, "seconds": time.monotonic() - began},
         )

@@ -130,7 +130,7 @@ def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
     if days < FEW_DAYS:
         return line.warning(
             "ends on {date}; days left: {days}",
-            "renew it; from that day on nothing is read any more",
+            "renew the certificate; from that day on nothing is read any more",
             code="certificate-ends-soon",
             values=values,
         )
@@ -149,7 +149,9 @@ def _not_accepted(
             setting="gateway.url",
         )
     if error.verify_code == _EXPIRED:
-        return line.failed("the certificate has expired", "renew it on the server", code="certificate-expired")
+        return line.failed(
+            "the certificate has expired", "renew the certificate on the server", code="certificate-expired"
+        )
     if error.verify_code == _NOT_YET:
         return line.failed(
             "the certificate is not valid yet",
@@ -166,7 +168,7 @@ def _not_accepted(
         )
     return line.failed(
         "the certificate is not accepted ({reason})",
-        "have it renewed on the server",
+        "have the certificate renewed on the server",
         code="certificate-refused",
         values={"reason": error.verify_message},
     )

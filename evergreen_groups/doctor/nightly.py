@@ -22,7 +22,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     to_mail = [report for report in subject.settings.reports if report.recipients]
     if settings.host is None and to_mail:
         yield line.failed(
-            "none set, and reports have recipients: {reports}",
+            "no mail server is set, and these reports have recipients: {reports}",
             "set host and sender in [mail], or take the recipients out of [[reports]]",
             code="reports-without-mail-server",
             values={"reports": [report.name for report in to_mail]},
@@ -30,7 +30,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     if settings.host is None:
-        yield line.ok("none set: the report is not mailed")
+        yield line.ok("no mail server is set: the report is not mailed")
         return
     # As in a run, any recipients will do: those of [mail] may have none where those of [[reports]] have.
     recipients = settings.recipients + tuple(entry for report in to_mail for entry in report.recipients)
@@ -67,7 +67,7 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     if last is None:
-        yield line.ok("none yet")
+        yield line.ok("no run of the report has ended yet")
         return
     values = {"finished": last.finished, "status": last.exit_code}
     if last.outcome is RunOutcome.FAILED:

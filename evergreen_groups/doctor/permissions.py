@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 8
 _GRANT = "grant {permission} with depth 0, and {root} as a working location"
-_INCOMPLETE = Message("to see patrons, fines and penalties: groups with members there are incomplete")
+_INCOMPLETE = Message("seeing patrons, fines and penalties: groups with members there are incomplete")
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
             "the account works at {place}, where it lacks it, so the ILS doesn't show who else is in a group",
-            "grant it at {place}, or set a workstation at a library where the account has it",
+            "grant the permission at {place}, or set a workstation at a library where the account has it",
             code="permission-missing-at-work",
             values={"place": place},
             setting="gateway.workstation",
@@ -110,19 +110,19 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         "root": org_units.root.shortname,
     }
     if every <= set(held):
-        return line.ok("everywhere; {purpose}", values=values)
+        return line.ok("everywhere; needed for: {purpose}", values=values)
     if not held and needed:
-        return line.failed("nowhere; it is needed {purpose}", _GRANT, code="permission-missing", values=values)
+        return line.failed("nowhere; needed for: {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
         return _without(subject, permission, line)
     values["places"] = name_places(org_units, set(held))
     if not needed:
-        return line.ok("at {places}; {purpose}", values=values)
+        return line.ok("at {places}; needed for: {purpose}", values=values)
     values["missing"] = name_places(org_units, every - set(held))
     if permission is VIEW_USER:
         values["purpose"] = _INCOMPLETE
     return line.warning(
-        "at {places}, but not at {missing}; {purpose}",
+        "at {places}, but not at {missing}; needed for: {purpose}",
         _GRANT,
         code="permission-partly-missing",
         values=values,
@@ -135,16 +135,19 @@ def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Fi
     values = {"permission": permission.name, "purpose": permission.purpose, "root": root}
     if permission.need is Need.ITEMS:
         return line.warning(
-            "nowhere; show needs it {purpose}", _GRANT, code="permission-missing-for-show", values=values
+            "nowhere; `evergreen-groups show` needs it for: {purpose}",
+            _GRANT,
+            code="permission-missing-for-show",
+            values=values,
         )
     if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
         return line.warning(
-            "nowhere; the report needs it {purpose}",
+            "nowhere; the report needs it for: {purpose}",
             'grant {permission} with depth 0, and {root} as a working location, or set [report] details = "sums"',
             code="permission-missing-for-details",
             values=values,
         )
-    return line.ok("nowhere; only needed {purpose}", values=values)
+    return line.ok("nowhere; only needed for: {purpose}", values=values)
 
 
 def _needed(subject: Subject, need: Need) -> bool:

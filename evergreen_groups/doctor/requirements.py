@@ -98,7 +98,12 @@ METHODS = (
         (NO_TOKEN, -1),
         Message("items out elsewhere"),
     ),
-    Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), Message("the command show")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.ou_setting.ancestor_default.batch",
+        (-1, [], NO_TOKEN),
+        Message("the command `evergreen-groups show`"),
+    ),
     Method(
         _ACTOR,
         "open-ils.actor.settings.value_for_all_orgs.atomic",
@@ -158,20 +163,20 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission, when it is needed, and what it is for: ``purpose`` goes on after "it is needed"."""
+    """A permission, when it is needed, and what it is for: ``purpose`` stands after a colon."""
 
     name: str
     need: Need
     purpose: Message
 
 
-VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("to see patrons, fines and penalties"))
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("seeing patrons, fines and penalties"))
 
 PERMISSIONS = (
-    Permission("VIEW_CIRCULATIONS", Need.ITEMS, Message("to count items out and overdue")),
-    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, Message("to know the ILS's own limits")),
-    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("to know what is owed for, and where")),
-    Permission("UPDATE_USER", Need.CHANGES, Message("to change groups, recalculate penalties")),
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, Message("counting items out and overdue")),
+    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, Message("knowing the ILS's own limits")),
+    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("knowing what is owed for, and where")),
+    Permission("UPDATE_USER", Need.CHANGES, Message("changing groups, recalculating penalties")),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
 

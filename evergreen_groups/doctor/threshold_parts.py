@@ -39,10 +39,9 @@ def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Pro
 def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
     """How many of all profiles it is about, and their names where it isn't all of them."""
     if len(some) == len(profiles):
-        return Message("all {count} profiles", plural="all {count} profiles", values={"count": len(some)})
+        return Message("all profiles ({count:,})", values={"count": len(some)})
     return Message(
-        "{count} of {all:,} profiles: {names}",
-        plural="{count} of {all:,} profiles: {names}",
+        "profiles ({count:,} of {all:,}): {names}",
         values={"count": len(some), "all": len(profiles), "names": name_some(sorted(map(profiles.name, some)))},
     )
 
@@ -50,9 +49,8 @@ def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
 def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -> Message:
     """How many org units of ``every`` one it is about, and their names where it isn't all of them."""
     if len(some) == every:
-        return Message("all {count} org units", plural="all {count} org units", values={"count": every})
+        return Message("all org units ({count:,})", values={"count": every})
     return Message(
-        "{count} of {all:,} org units: {names}",
-        plural="{count} of {all:,} org units: {names}",
+        "org units ({count:,} of {all:,}): {names}",
         values={"count": len(some), "all": every, "names": name_places(org_units, set(some))},
     )

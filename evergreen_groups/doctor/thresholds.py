@@ -82,7 +82,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield _more(line, found[MOST:])
     if not found:
         yield line.ok(
-            "Evergreen blocks for fines from where the rule says, seen from {library_part}",
+            "Evergreen blocks for fines from where the rule says, compared for: {library_part}",
             values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 
@@ -214,8 +214,8 @@ def _no_limit(line: FindingMaker, about: _About) -> Finding:
 
 def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
-        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes {owed} "
-        "is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
+        "For fines Evergreen sets {penalty}, a penalty that blocks nothing, and the rule is {rule}: whoever owes "
+        "{owed} is over the limit and not blocked in Evergreen ({profile_part}; {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
         values={

@@ -62,7 +62,7 @@ class Answer:
         if expect != "many" and len(payload) > 1:
             self._fail(
                 UnexpectedAnswerError,
-                "{count} results came where one was due",
+                "several results came where one was due: {count}",
                 code="several-results",
                 values={"count": len(payload)},
             )
@@ -209,14 +209,14 @@ class Answer:
         if textcode == "PERM_FAILURE":
             # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
-            which: str = permission or Message("(the server does not say which)")
+            which: str = permission or Message("not named by the server")
             if org_unit is not None:
                 which = Message(
                     "{permission} at org unit {org_unit}", values={"permission": which, "org_unit": org_unit}
                 )
             self._fail(
                 PermissionDeniedError,
-                "the account lacks the permission {permission}",
+                "the account lacks this permission: {permission}",
                 values={"permission": which},
                 permission=permission,
                 org_unit=org_unit,
@@ -226,7 +226,7 @@ class Answer:
             self._fail(
                 CollisionError,
                 "the record was changed by somebody else",
-                advice="fetch it again and repeat",
+                advice="fetch the record again, and repeat the change",
                 **rest,
             )
         # Named after whatever was looked for: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),

@@ -45,7 +45,7 @@ def _encode_date(value: date) -> str:
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
     """The error for a field's value that isn't ``what`` is due."""
     return DataError(
-        "the field {field} of a {name} is not {what}",
+        "the field {field} of class {name} has a wrong value; expected: {what}",
         code="field-broken",
         values={"field": name, "name": class_id, "what": what},
     )

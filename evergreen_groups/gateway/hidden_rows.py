@@ -112,8 +112,8 @@ class HiddenKeys:
 
     def _not_walkable(self) -> DataError:
         return DataError(
-            "rows that the account may not see can't be passed over along {key}",
-            advice="walk along the primary key, or name the home libraries that the account sees",
+            "rows that the account may not see can't be skipped when reading in the order of {key}",
+            advice="read in the order of the primary key, or name the home libraries that the account sees",
             code="hidden-rows-in-the-way",
             values={"key": self._key},
         )

@@ -45,6 +45,7 @@ Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 _SERVICE = "open-ils.pcrud"
+_FIRST_PAGE = 1000
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
@@ -152,7 +153,7 @@ class Pcrud:
         low: int | None = None,
         high: int | None = None,
         select: Sequence[str] | None = None,
-        page_size: int = 1000,
+        page_size: int | None = None,
         concurrency: int | None = None,
         flesh: int | None = None,
         flesh_fields: Mapping[str, Sequence[str]] | None = None,
@@ -163,7 +164,8 @@ class Pcrud:
 
         With a ``concurrency`` over 1 (the gateway's, unless given), whole-numbered keys from ``low`` to ``high``
         (looked up where they aren't given) are cut into as many stretches, walked side by side: pages are in order
-        within each stretch only. ``page_size`` rows are asked for at first, then as many as make about 1 MB.
+        within each stretch only. ``page_size`` rows are asked for at first (1,000, or 100 fleshed ones, unless given),
+        then as many as make about 1 MB.
 
         Before 3.16 rows that the account may not see count against a page, so a short one isn't the last; where they
         are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
@@ -187,7 +189,7 @@ class Pcrud:
 
         parts = self._stretches(class_id, where, key, (low, high), concurrency, hidden)
         position = self._gateway.idl(class_id)[class_id].field(key).position
-        size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
+        size = PageSize(page_size or (_FIRST_FLESHED if flesh else _FIRST_PAGE))
         rest_of = nothing_left if hidden is None else hidden.rest_of
         for page in walk(fetch, itemgetter(position), parts, size, concurrency, rest_of):
             yield self._records(class_id, page.rows, nested=bool(flesh))
@@ -322,7 +324,7 @@ class Pcrud:
         if value is not None and not isinstance(value, int):
             raise DataError(
                 "{name}.{key} is not a whole number",
-                advice="walk it with a concurrency of 1",
+                advice="read these rows with a concurrency of 1",
                 code="key-not-a-number",
                 values={"name": class_id, "key": key},
             )

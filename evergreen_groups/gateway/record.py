@@ -137,7 +137,7 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
     # it should be, and mustn't pass for something.
     items = value if isinstance(value, list) else [value]
     if _link_of(known, name) is None or not all(map(is_object, items)):
-        raise wrong_value(known.id, name, Message("of its datatype"))
+        raise wrong_value(known.id, name, Message("a value of its datatype"))
     return decode(value, idl)
 
 

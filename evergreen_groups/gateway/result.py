@@ -73,7 +73,7 @@ class Result:
     def unexpected(self, due: Message) -> UnexpectedAnswerError:
         """The error for a value of another shape than is ``due``."""
         return UnexpectedAnswerError(
-            "the answer has another shape than Evergreen's: it is not {due}",
+            "the answer has another shape than Evergreen's; expected: {due}",
             advice="look at the server's release, and into its log",
             code="answer-of-another-shape",
             values={"due": due},

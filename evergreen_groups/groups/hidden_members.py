@@ -74,13 +74,16 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
     return frozenset(_each_once(ids))
 
 
-def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
-    """What each member of a group owes, by id; of hidden ones as well. Who has no open transaction is left out.
+def read_balances(gateway: Gateway, *groups: int) -> dict[int, Decimal]:
+    """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
+
+    The method takes a list as well (``desk-007``): it looks members up as that for their ids does (``UserGroups.pm``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
-    answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
+    wanted = list(groups) if len(groups) > 1 else groups[0]
+    answer = gateway.call(_SERVICE, _BALANCES, TOKEN, wanted).value
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
@@ -144,17 +147,28 @@ def _members_by_list(
 
     The answer doesn't say whose each id is (``groups-075``), and balances have to be asked for group by group.
     """
-    everybody = read_member_ids(gateway, groups)
-    known = _known(groups, visible)
-    # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
-    if len(known & everybody) * 2 < len(known):
-        raise members_not_asked_for()
+    everybody, known = read_with_known(gateway, groups, visible)
     if everybody <= known or len(groups) == 1:
         yield groups, everybody
         return
     middle = len(groups) // 2
     yield from _members_by_list(gateway, groups[:middle], visible)
     yield from _members_by_list(gateway, groups[middle:], visible)
+
+
+def read_with_known(
+    gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """The ids of all members of some groups, and of the visible ones.
+
+    Raises:
+        DataError: they aren't those of these groups.
+    """
+    everybody, known = read_member_ids(gateway, groups), _known(groups, visible)
+    # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
+    if len(known & everybody) * 2 < len(known):
+        raise members_not_asked_for()
+    return everybody, known
 
 
 def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[int]:

@@ -109,10 +109,11 @@ class MembershipReader:
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
-    def completed(self, records: Iterable[tuple[Any, ...]]) -> Membership:
+    def completed(self, records: Iterable[tuple[Any, ...]], barcodes: Mapping[int, str] | None = None) -> Membership:
         """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
 
-        What stands behind these fields in a record is left alone. Three calls beside one another.
+        What stands behind these fields in a record is left alone. ``barcodes`` are those of their cards, by the cards'
+        ids, where they are known; else they are read beside what patrons owe. One call each.
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -124,12 +125,12 @@ class MembershipReader:
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_own_fines(self._gateway, accounts),
-            lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)),
+            lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)) if barcodes is None else barcodes,
             lambda: self.org_units if rows else None,
         )
-        own_fines, barcodes, org_units = self._gateway.map(lambda read: read(), readers)
+        own_fines, known_barcodes, org_units = self._gateway.map(lambda read: read(), readers)
         patrons = [
-            row.patron(barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
+            row.patron(known_barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
             for row, deleted in rows
         ]
         members = {member.id: member for member in make_members(patrons, own_fines, {})}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
-from evergreen_groups.groups.hidden_members import find_hidden
+from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
 from evergreen_groups.groups.membership import (
     MEMBER_FIELDS,
     Card,
@@ -22,7 +22,7 @@ from evergreen_groups.groups.membership import (
 from evergreen_groups.groups.models import Group, Member
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.gateway import Gateway, Record
 
 PatronReference = str | int
 """Somebody's barcode, exactly as written, or their id."""
@@ -31,6 +31,8 @@ Query = dict[str, Any]
 
 # A barcode stands in the question twice, percent-encoded: with so many characters it stays below the gateway's 32 kB.
 _AT_ONCE, _CHARACTERS_AT_ONCE = 200, 8_000
+# With their cards these are under a megabyte.
+_ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +55,36 @@ def read_surroundings(
     groups: Collection[int] = (),
     *,
     with_contacts: bool = False,
+    active_cards: bool = False,
 ) -> Surroundings:
     """Read the named patrons, everybody of their groups, and of these ``groups`` as well.
 
-    In two stages, whatever the size of the groups: who they are, and beside one another what stands about them. For up
-    to 200 of them that is six calls at most: one is for barcodes alone, one for contacts, and where members are
-    hidden, what they owe takes some more.
+    In two stages, whatever the size of the groups: who they are, with their cards, and beside one another what they
+    owe, who is in the groups, and how they are reached, where that is asked for. For up to 200 of them that is four
+    calls, and where members are hidden, two more after these (:func:`find_hidden_of_few` says where it is more).
+    With ``active_cards`` it is one where a barcode is that of no active card.
 
     Raises:
+        PlanError: that is so.
         PermissionDeniedError: the account may see no patrons at its own library.
     """
     wanted = list(dict.fromkeys(references))
     barcodes = [named for named in wanted if isinstance(named, str) and may_be_barcode(named)]
     ids = [named for named in wanted if isinstance(named, int)]
     conditions = [{"id": id} for id in ids] + [{"barcode": it} for it in barcodes] + [{"group": it} for it in groups]
-    reads: list[Callable[[], Any]] = [partial(_rows, gateway, portion) for portion in _portions(conditions)]
-    if barcodes:
-        reads.append(partial(_owners, gateway, barcodes))
-    found = list(gateway.map(lambda read: read(), reads))
-    owners = found.pop() if barcodes else {}
-    rows = {row[0]: row for row in chain.from_iterable(found)}
+    found = gateway.map(lambda portion: _people(gateway, portion), _portions(conditions))
+    people = {person.id: person for person in chain.from_iterable(found)}
+    owners = _owners(people.values(), barcodes)
+    if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
+        raise PlanError(
+            "a barcode isn't that of an active card of a visible patron",
+            advice="look up whose it is",
+            code="no-active-card",
+        )
     named = {*ids, *(patron for patron, _active in owners.values())}
     # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
-    concerned = {row[_GROUP] for id, row in rows.items() if id in named}.union(groups)
-    about = [row for row in rows.values() if row[_GROUP] in concerned]
+    concerned = {person.group for id, person in people.items() if id in named}.union(groups)
+    about = [person for person in people.values() if person.group in concerned]
     membership, contacts = _completed(gateway, reader, about, set(groups), with_contacts)
     return Surroundings(_cards(membership, ids, owners), membership, contacts)
 
@@ -96,18 +104,64 @@ def _portions(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[
         yield portion
 
 
-def _owners(gateway: Gateway, barcodes: Sequence[str]) -> dict[str, tuple[int, bool]]:
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """A patron's ``_FIELDS``, and cards."""
+
+    row: tuple[Any, ...]
+    cards: Sequence[Record]
+
+    @property
+    def id(self) -> int:
+        return int(self.row[0])
+
+    @property
+    def group(self) -> int:
+        return int(self.row[_GROUP])
+
+    @property
+    def deleted(self) -> bool:
+        return bool(self.row[_DELETED])
+
+
+def _owners(people: Iterable[_Person], barcodes: Collection[str]) -> dict[str, tuple[int, bool]]:
     """Whose each card is (a patron's id), and whether it is active; unknown barcodes are left out."""
-    found = gateway.pcrud.columns_by_values("ac", ("barcode", "usr", "active"), "barcode", barcodes)
-    return {barcode: (patron, bool(active)) for batch in found for barcode, patron, active in batch}
+    cards = {card.barcode: (person.id, bool(card.active)) for person in people for card in person.cards}
+    return {barcode: cards[barcode] for barcode in barcodes if barcode in cards}
 
 
-def _rows(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """The ``_FIELDS`` of those whom some conditions name, and of the members of their groups (``contacts-016``)."""
+def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[_Person]:
+    """Those whom some conditions name, and the members of their groups (``desk-010``)."""
+    gateway.idl("au", "ac", "mous", "aua")  # in one go, with what is read next
     queries = list(_queries(named))
     everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
-    pages = gateway.pcrud.pages("au", everybody, select=_FIELDS, concurrency=1)
-    return list(chain.from_iterable(columns(page, *_FIELDS) for page in pages))
+    # All of their cards, for it may be an old one that somebody was named by. They are small.
+    pages = gateway.pcrud.pages(
+        "au",
+        everybody,
+        select=_FIELDS,
+        flesh=1,
+        flesh_fields={"au": ("cards",)},
+        page_size=_ROWS_AT_ONCE,
+        concurrency=1,
+    )
+    return [
+        _Person(row, _cards_of(record))
+        for page in pages
+        for record, row in zip(page, columns(page, *_FIELDS), strict=True)
+    ]
+
+
+def _cards_of(record: Record) -> Sequence[Record]:
+    cards = record.cards
+    # A list even where there is none (oils_sql.c, doFieldmapperSearch).
+    if not isinstance(cards, list) or any(card.usr != record.id for card in cards):
+        raise DataError(
+            "the ILS gave no list of a patron's cards, or another patron's",
+            advice="look at the proxy, where there is one: it may have mixed up answers",
+            code="cards-broken",
+        )
+    return cards
 
 
 def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
@@ -131,20 +185,25 @@ def _ids(where: Query, column: str = "id") -> Query:
 def _completed(
     gateway: Gateway,
     reader: MembershipReader,
-    rows: list[tuple[Any, ...]],
+    people: Sequence[_Person],
     groups: set[int],
     with_contacts: bool,
 ) -> tuple[Membership, Mapping[int, Contacts]]:
-    """What stands about those whose rows were read, and the hidden members of all groups that they are in."""
+    """What stands about people, and the hidden members of all groups that they are in."""
     by_group: dict[int, set[int]] = {number: set() for number in groups}
-    for id, number, deleted in ((row[0], row[_GROUP], row[_DELETED]) for row in rows):
-        members = by_group.setdefault(number, set())
-        if not deleted:
-            members.add(id)
-    records = {row[0]: row[len(MEMBER_FIELDS) :] for row in rows}
+    for person in people:
+        members = by_group.setdefault(person.group, set())
+        if not person.deleted:
+            members.add(person.id)
+    barcodes = {card.id: card.barcode for person in people for card in person.cards}
+    records = {person.id: person.row[len(MEMBER_FIELDS) :] for person in people}
+
+    def org_units() -> list[int]:
+        return [unit.id for unit in reader.org_units]
+
     reads: tuple[Callable[[], Any], ...] = (
-        lambda: reader.completed(rows),
-        lambda: find_hidden(gateway, by_group) if by_group else {},
+        lambda: reader.completed((person.row for person in people), barcodes),
+        lambda: find_hidden_of_few(gateway, by_group, org_units) if by_group else {},
         lambda: read_contacts(gateway, records) if with_contacts else {},
     )
     read, hidden, contacts = gateway.map(lambda read: read(), reads)

@@ -78,7 +78,7 @@ def read_fines_within(
         raise DataError(
             "the account can't see the transactions of everybody who has any, so what they owe at the "
             "libraries that count isn't known",
-            advice="give it VIEW_USER_TRANSACTIONS",
+            advice="give the account VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
     return {id: within(found[id], scope) for id, scope in scopes.items()}

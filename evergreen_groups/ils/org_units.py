@@ -123,8 +123,8 @@ class OrgUnits:
                 return unit
         known = ", ".join(sorted(unit.shortname for unit in self)[:40])
         raise ConfigurationError(
-            "there is no org unit {name!r}",
-            advice="there are {known}",
+            'there is no org unit "{name}"',
+            advice="there are these org units: {known}",
             code="no-such-org-unit",
             values={"name": shortname, "known": known},
         )

@@ -71,7 +71,7 @@ class Access:
         if not visible_orgs:
             raise PermissionDeniedError(
                 "the account sees no patrons: it has {permission} nowhere",
-                advice="grant it at {root}, or at the libraries to report on",
+                advice="grant the permission at {root}, or at the libraries to report on",
                 code="no-patrons-visible",
                 values={"permission": VIEW_USER, "root": org_units.root.shortname},
                 textcode="PERM_FAILURE",

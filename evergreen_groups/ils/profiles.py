@@ -87,8 +87,8 @@ class Profiles:
                 return id
         names = ", ".join(sorted(self._names.values())[:40])
         raise ConfigurationError(
-            "there is no profile {name!r}",
-            advice="there are {known}",
+            'there is no profile "{name}"',
+            advice="there are these profiles: {known}",
             code="no-such-profile",
             values={"name": name, "known": names},
         )

@@ -101,7 +101,7 @@ def _penalty(value: object) -> int:
     except ValueError:
         raise DataError(
             "the setting {name} names no penalty by its id",
-            advice="correct it in the ILS",
+            advice="correct the setting in the ILS",
             code="ils-setting-without-penalty",
             values={"name": PENALTY_OVERRIDE},
         ) from None

@@ -184,8 +184,8 @@ def _read_profiles(gateway: Gateway) -> Profiles:
 
 def _not_staff(what: str) -> PermissionDeniedError:
     return PermissionDeniedError(
-        "the account sees no {what}",
-        advice="log in with a staff account, or grant it {permission}",
+        "the account sees nothing of this: {what}",
+        advice="log in with a staff account, or grant the account {permission}",
         code="account-not-staff",
         values={"what": what, "permission": "STAFF_LOGIN"},
         textcode="PERM_FAILURE",

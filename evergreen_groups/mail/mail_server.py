@@ -137,7 +137,7 @@ class MailServer:
     def refused(self, what: str, reply: int) -> MailServerError:
         """The error for ``what`` the server refused. Its own words stay out of it: they may hold addresses."""
         return MailServerError(
-            "mail server {server} refused {what} ({reply})",
+            "mail server {server} refused this: {what} ({reply})",
             code="mail-refused",
             values={"server": self._at, "what": what, "reply": reply},
             final=not 400 <= reply < 500,

@@ -207,4 +207,4 @@ def _what(error: smtplib.SMTPResponseException) -> str:
     """What of a mail was refused."""
     if not isinstance(error, smtplib.SMTPSenderRefused):
         return Message("a mail")
-    return Message("a mail for its size") if error.smtp_code in _TOO_LARGE else Message("the sender")
+    return Message("a mail that is too large") if error.smtp_code in _TOO_LARGE else Message("the sender")

@@ -42,7 +42,6 @@ _HEADINGS = {
 _STATES = {
     StepState.PLANNED: Message("not begun"),
     StepState.SENDING: Message("not known yet"),
-    StepState.DONE: Message("done"),
     StepState.NOT_DONE: Message("not done"),
     StepState.FAILED: Message("failed"),
 }
@@ -116,9 +115,7 @@ def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
 
 def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
     done = sum(step.state is StepState.DONE for step in outcome.steps)
-    yield ngettext(
-        "{done:,} of {count} change done.", "{done:,} of {count} changes done.", len(outcome.steps), done=done
-    )
+    yield gettext("Changes done: {done:,} of {all:,}.", done=done, all=len(outcome.steps))
     for step in outcome.steps:
         name = printable(step.step.member.name)
         if text := _about_step(name, step):
@@ -190,13 +187,7 @@ def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
 
 def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
     resolved = sum(person.resolved for person in outcome.people)
-    count = len(outcome.people)
-    yield ngettext(
-        "{resolved:,} of {count} finding resolved.",
-        "{resolved:,} of {count} findings resolved.",
-        count,
-        resolved=resolved,
-    )
+    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
     for person in outcome.people:
         yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
 

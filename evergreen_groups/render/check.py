@@ -36,7 +36,9 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
         stream.writelines(f"{line}\n" for line in _reasons(check, member))
     group = check.group
     text = gettext(
-        "Group {group} owes {fines} together, for information only.", group=group.number, fines=group.combined_fines
+        "Combined fines of group {group}: {fines}, for information only.",
+        group=group.number,
+        fines=group.combined_fines,
     )
     stream.write(f"\n{text}\n")
     if not group.complete:

@@ -24,7 +24,10 @@ _ROWS_WIDTH = 9
 
 def write_examination(found: Examination, stream: TextIO) -> None:
     """Write what is kept, since when, and how large the database is."""
-    print(gettext("{where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)), file=stream)
+    print(
+        gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
+        file=stream,
+    )
     names = {amount.name: gettext(_NAMES[amount.name]) for amount in found.amounts}
     width = max(map(cell_len, names.values()), default=0)
     for amount in found.amounts:

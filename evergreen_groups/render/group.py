@@ -32,7 +32,7 @@ def _columns() -> tuple[TextColumn, ...]:
         TextColumn(gettext("Library")),
         TextColumn(gettext("Own fines"), right=True),
         TextColumn(pgettext("items", "Out"), right=True),
-        TextColumn(pgettext("items, in a narrow column", "Over- due"), right=True),
+        TextColumn(pgettext("items; may be broken at a hyphen and space", "Over- due"), right=True),
         TextColumn(pgettext("items", "Lost"), right=True),
         TextColumn(gettext("Remarks"), least=10),
     )
@@ -62,7 +62,7 @@ def _rule(limit: Limit | None) -> str:
     if limit is None:
         return gettext(
             "Over the limit, by their own fines alone: who is marked, each by the limit for their profile and library "
-            "(check says which)."
+            "(`evergreen-groups check` says which)."
         )
     if limit.amount is None:
         return gettext("There is no limit for own fines, so no member is over it.")

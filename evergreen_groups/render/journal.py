@@ -41,10 +41,9 @@ def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
 
 def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     done = sum(step.state is StepState.DONE for step in entry.steps)
-    count = len(entry.steps)
-    parts = [ngettext("{done:,} of {count} change done", "{done:,} of {count} changes done", count, done=done)]
+    parts = [gettext("changes done: {done:,} of {all:,}", done=done, all=len(entry.steps))]
     if missing := entry.missing_step_count:
-        parts.append(ngettext("{count} more not kept any longer", "{count} more not kept any longer", missing))
+        parts.append(ngettext("{count} change not kept any longer", "{count} changes not kept any longer", missing))
     action: str = _ACTIONS.get(entry.action, entry.action)
     if entry.undoes is not None:
         action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})

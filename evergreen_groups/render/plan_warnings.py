@@ -36,9 +36,9 @@ WARNINGS: Mapping[str, str] = {
     "group-left-empty": Message("group {group} will be empty"),
     "last-member-leaves": Message("the last member leaves group {group}"),
     "left-alone": Message("{name} is left alone in group {group}"),
-    "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
+    "left-without-lead": "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
     "several-leads": "group {group} will have {count} group leads: {names}",
-    "hidden-members": "group {group} has members that the account can't see ({count})",
+    "hidden-members": "group {group} has {count} members that the account can't see",
 }
 """What to look at before agreeing to a plan, by the code of the warning; those with a count for many."""
 
@@ -63,8 +63,8 @@ def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str
             )
         case "left-without-lead":
             return ngettext(
-                "{names} leads group {group}; {count} stays behind without a lead",
-                "{names} leads group {group}; {count} stay behind without a lead",
+                "group {group} is left without a group lead; leaving: {names}; staying: {count} member",
+                "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
                 count,
                 **values,
             )
@@ -77,8 +77,8 @@ def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str
             )
         case "hidden-members":
             return ngettext(
-                "group {group} has members that the account can't see ({count})",
-                "group {group} has members that the account can't see ({count})",
+                "group {group} has {count} member that the account can't see",
+                "group {group} has {count} members that the account can't see",
                 count,
                 **values,
             )

@@ -138,7 +138,7 @@ def cell_text(text: str) -> str:
 
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
-    """Write a value for what it is: a text stays a text, whatever it looks like."""
+    """Write a value for what it is: a text stays a text, whatever it looks like, and days can be put in order."""
     if value is None:
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):

@@ -128,11 +128,20 @@ def _what_does(limit: Limit | None) -> str:
     return gettext("A member is over the limit only with own fines of more than {amount}.", amount=limit.amount)
 
 
-def explain_no_member_over_limit(limit: Limit | None) -> str:
-    """Explain the mark of a group that owes more than one person may, while none of its members does."""
+def explain_no_member_over_limit(limit: Limit | None, count: int) -> str:
+    """Explain the mark of groups that owe more than one person may, while none of their members does."""
     if limit is None or limit.amount is None:
-        return gettext("together they owe more than one of them may, but none of them is over the limit")
-    return gettext("together they owe more than {amount}, but none of them is over the limit", amount=limit.amount)
+        return ngettext(
+            "in {count} group the members together owe more than one of them may, but none of them is over the limit.",
+            "in {count} groups the members together owe more than one of them may, but none of them is over the limit.",
+            count,
+        )
+    return ngettext(
+        "in {count} group the members together owe more than {amount}, but none of them is over the limit.",
+        "in {count} groups the members together owe more than {amount}, but none of them is over the limit.",
+        count,
+        amount=limit.amount,
+    )
 
 
 def yet_together(limit: Limit | None) -> str:

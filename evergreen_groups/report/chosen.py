@@ -27,7 +27,8 @@ def refuse_without_details(criteria: Criteria) -> None:
     """
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
-            "groups can be chosen, or sorted by age, only where the report reads what members owe for",
+            "groups can be chosen, or sorted by the age of what they owe, only where the report reads what "
+            "members owe for",
             advice='with details = "full" it does',
             setting="report.details",
             code="choice-without-details",

@@ -38,7 +38,7 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
         if not named.is_file():
             raise ConfigurationError(
                 "no configuration file at {path}",
-                advice="create it, or name another with --config",
+                advice="create the file, or name another file with --config",
                 code="no-configuration-file",
                 values={"path": named},
             )
@@ -112,8 +112,8 @@ def _refuse_unknown(name: str, known: tuple[Setting, ...], content: dict[str, An
         where = {"path": path, "section": name, "key": key}
         if key in files:
             raise ConfigurationError(
-                "{path}: [{section}] {key}: a {key} belongs in its own file",
-                advice="name that with {file}",
+                "{path}: [{section}] {key}: a password or secret belongs in a file of its own",
+                advice="name that file with {file}",
                 setting=files[key].key,
                 code="secret-in-configuration",
                 values={**where, "file": files[key].name},

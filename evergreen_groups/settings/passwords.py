@@ -87,12 +87,11 @@ def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> s
     if found is None:
         secret = secret_of(setting)
         raise ConfigurationError(
-            "no {what}",
+            "no password is set",
             advice='set {key} in [{section}], ${variable}, or the systemd credential "{credential}"',
             setting=setting.key,
             code="secret-missing",
             values={
-                "what": secret.name,
                 "key": setting.name,
                 "section": setting.section,
                 "variable": secret.variable,
@@ -110,11 +109,11 @@ def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> st
     found = _from_file(setting, getattr(settings, setting.name), environ)
     if found is not None and len(found) < secret.shortest:
         raise ConfigurationError(
-            "the {what} of [{section}] is too short: it takes {shortest} characters",
+            "the secret of [{section}] is too short: it takes {shortest} characters",
             advice="`openssl rand -hex 24` makes one",
             setting=setting.key,
             code="secret-too-short",
-            values={"what": secret.name, "section": setting.section, "shortest": secret.shortest},
+            values={"section": setting.section, "shortest": secret.shortest},
         )
     return found
 
@@ -124,13 +123,12 @@ def _text(setting: Setting, value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        secret = secret_of(setting)
         raise ConfigurationError(
-            "the {what} in ${variable} is not UTF-8 text",
-            advice="set it anew",
+            "the password in ${variable} is not UTF-8 text",
+            advice="set the variable anew",
             setting=setting.key,
             code="secret-not-text",
-            values={"what": secret.name, "variable": secret.variable},
+            values={"variable": secret_of(setting).variable},
         ) from None
     return value
 
@@ -146,14 +144,14 @@ def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) 
 
 
 def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
-    where = {"what": secret_of(setting).name, "path": path}
+    where = {"path": path}
     try:
         with path.open(encoding="utf-8") as stream:
             # The very file that is read, whatever has that name by now.
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise ConfigurationError(
-                    "{what} file {path} is open to everybody",
+                    "the secret file {path} is open to everybody",
                     advice="chmod 600 {path}",
                     setting=setting.key,
                     code="secret-file-open",
@@ -162,24 +160,24 @@ def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(
-            "{what} file {path} cannot be read: {reason}",
-            advice="let this user read it, or name another",
+            "the secret file {path} cannot be read: {reason}",
+            advice="let this user read the file, or name another file",
             setting=setting.key,
             code="secret-file-not-read",
             values={**where, "reason": system_reason(error)},
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            "{what} file {path} is not UTF-8 text",
-            advice="write the {what} anew",
+            "the secret file {path} is not UTF-8 text",
+            advice="write the file anew",
             setting=setting.key,
             code="secret-file-not-text",
             values=where,
         ) from error
     if not text:
         raise ConfigurationError(
-            "{what} file {path} is empty",
-            advice="write the {what} into it, alone on one line",
+            "the secret file {path} is empty",
+            advice="write the password or secret into the file, alone on one line",
             setting=setting.key,
             code="secret-file-empty",
             values=where,

@@ -70,7 +70,7 @@ class GatewaySettings:
                 v.EXISTING_FILE,
             ),
         ),
-        secret=Secret(Message("password"), "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
+        secret=Secret("password", "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
     )
     workstation: str | None = setting(
         v.TEXT,
@@ -439,7 +439,7 @@ class StateSettings:
         None,
         help="The file with the password of its user, alone on one line; it must not be open to everybody (chmod 600).",
         example="/etc/evergreen-groups/database-password",
-        secret=Secret(Message("password"), "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
+        secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
     )
 
 
@@ -507,7 +507,7 @@ class MailSettings:
         help="The file with its password, of ASCII characters alone.",
         example="/etc/evergreen-groups/mail-password",
         options=(Option("--mail-password-file", _INIT, "A file that has its password already.", v.EXISTING_FILE),),
-        secret=Secret(Message("password"), "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
+        secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
     )
     sender: str | None = setting(
         v.MAIL_ADDRESS,
@@ -684,7 +684,7 @@ class RedisSettings:
         None,
         help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
         example="/etc/evergreen-groups/redis-password",
-        secret=Secret(Message("password"), "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
+        secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
     )
 
 
@@ -698,7 +698,7 @@ class EventsSettings:
         help="The file with the secret that the ILS sends along, alone on one line, 16 characters or more; it must not "
         "be open to everybody. Without a secret, no events are taken.",
         example="/etc/evergreen-groups/events-secret",
-        secret=Secret(Message("secret"), "events_secret", shortest=16),
+        secret=Secret("secret", "events_secret", shortest=16),
     )
     allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
     recalculate: bool = setting(v.BOOLEAN, False, help="Ask the ILS to recalculate the patron's penalties.")

@@ -159,7 +159,7 @@ def _new_file(target: Path) -> Iterator[Path]:
 
 def _there_already(target: Path) -> ConfigurationError:
     return ConfigurationError(
-        "{path} is there already", advice="name another", code="backup-there", values={"path": target}
+        "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
     )
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
 from evergreen_groups.state.ages import believed_since
 from evergreen_groups.state.files import writing_in
 from evergreen_groups.state.lock import hold
@@ -83,7 +84,11 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
         with (
             listed_directory(directory) as top,
             own_directory(_STORE, top) as store,
-            hold(directory / _STORE / _LOCK, f"is writing to {directory}", directory=store),
+            hold(
+                directory / _STORE / _LOCK,
+                Message("another run is writing to {directory}", values={"directory": directory}),
+                directory=store,
+            ),
         ):
             yield from _filled(directory, top, store, day, keep_days)
 
@@ -120,7 +125,7 @@ def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
     if not stat.S_ISLNK(found.st_mode):
         raise ConfigurationError(
             "{path} is in the way: a link is to be there",
-            advice="move it elsewhere or name another directory",
+            advice="move {path} elsewhere or name another directory",
             code="link-in-the-way",
             values={"path": link},
         )

@@ -42,7 +42,9 @@ def make_state_directory(path: Path) -> Path:
     except OSError as error:
         raise ConfigurationError(
             "cannot make the state directory {path}: {reason}",
-            advice=Message("make room on the disk") if error.errno in NO_ROOM else Message("let this user make it"),
+            advice=Message("make room on the disk")
+            if error.errno in NO_ROOM
+            else Message("let this user make the directory"),
             code="state-directory-not-made",
             values={"path": path, "reason": system_reason(error)},
         ) from error

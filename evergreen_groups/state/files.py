@@ -28,7 +28,10 @@ _ADVICE = {
         Message("name another file, or move away what is there"),
         Message("name another directory, or move away what is there"),
     ),
-    errno.ENOTDIR: (Message("name a file in a directory"), Message("name a directory in a directory")),
+    errno.ENOTDIR: (
+        Message("part of the path is no directory: name another file"),
+        Message("part of the path is no directory: name another directory"),
+    ),
     errno.EISDIR: (Message("name a file in it"), Message("name a directory in it")),
     errno.EACCES: _MAY_NOT,
     errno.EPERM: _MAY_NOT,

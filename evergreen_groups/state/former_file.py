@@ -30,7 +30,7 @@ def damage_named(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise StateError(
             "{path} of release 0.1 can't be taken over ({reason})",
-            advice="repair it, or move it away to begin without it",
+            advice="repair the file, or move the file away to begin without it",
             code="former-file-broken",
             values={"path": path, "reason": system_reason(error) if isinstance(error, OSError) else _kind(error)},
         ) from error
@@ -38,7 +38,11 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def _kind(error: BaseException) -> str:
     """What went wrong, without anything that stands in the file."""
-    return str(error) if isinstance(error, sqlite3.Error) else Message("it holds something it never wrote")
+    return (
+        str(error)
+        if isinstance(error, sqlite3.Error)
+        else Message("the file holds something that release 0.1 never wrote")
+    )
 
 
 @contextmanager

@@ -240,11 +240,11 @@ def _taken(connection: Connection, keys: Sequence[int]) -> int:
 
 def _busy(connection: Connection, name: LeaseName) -> BusyError:
     if name.parts:
-        return BusyError("another run {doing}", code="others-changing", values={"doing": name.doing})
+        return BusyError("{doing}", code="others-changing", values={"doing": name.doing})
     with connection.begin():
         holder = _noted(connection, name)
     return BusyError(
-        "another run {doing} ({holder})",
+        "{doing} ({holder})",
         values={"doing": name.doing, "holder": holder.message if holder else Message("it has just begun")},
     )
 

@@ -93,15 +93,15 @@ def hold(
         try:
             if not lock_in_time(descriptor, timeout, parts, shared):
                 if parts:
-                    raise BusyError("another run {doing}", code="others-changing", values={"doing": doing})
+                    raise BusyError("{doing}", code="others-changing", values={"doing": doing})
                 raise BusyError(
-                    "another run {doing} ({holder})",
+                    "{doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
                 )
         except OSError as error:
             raise ConfigurationError(
                 "cannot lock {path}: {reason}",
-                advice="put it on a local disk",
+                advice="put the state directory on a local disk",
                 code="lock-impossible",
                 values={"path": file, "reason": system_reason(error)},
             ) from error

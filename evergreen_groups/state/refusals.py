@@ -13,14 +13,18 @@ from evergreen_groups.errors import EvergreenGroupsError, StateError, StateUnava
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import NO_ROOM
 
-ANEW = Message("move it away to begin a new one, or put a backup in its place")
+ANEW = Message("move the database away to begin a new one, or put a backup in its place")
 _SQLITE_ADVICE = {
     sqlite3.SQLITE_FULL: Message("make room on the disk"),
     sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
-    sqlite3.SQLITE_BUSY: Message("another process holds it: end that (fuser names it), or run again later"),
-    sqlite3.SQLITE_LOCKED: Message("another process holds it: end that (fuser names it), or run again later"),
-    sqlite3.SQLITE_READONLY: Message("allow this user to write it and in its directory"),
-    sqlite3.SQLITE_CANTOPEN: Message("allow this user to write it and in its directory"),
+    sqlite3.SQLITE_BUSY: Message(
+        "another process holds the database: end that process (`fuser` names it), or run again later"
+    ),
+    sqlite3.SQLITE_LOCKED: Message(
+        "another process holds the database: end that process (`fuser` names it), or run again later"
+    ),
+    sqlite3.SQLITE_READONLY: Message("allow this user to write the database and in its directory"),
+    sqlite3.SQLITE_CANTOPEN: Message("allow this user to write the database and in its directory"),
 }
 _PRIMARY_CODE = 0xFF
 _POSTGRESQL_ADVICE = {
@@ -33,7 +37,9 @@ _POSTGRESQL_ADVICE = {
     "57014": Message("run again; the server ends what takes longer than it allows"),
     "25006": Message("name the server that can be written to: this one only reads"),
     "40": Message("run again: others were writing the same"),
-    "55P03": Message("another session holds it: end that (pg_stat_activity names it), or run again later"),
+    "55P03": Message(
+        "another session holds the database: end that session (`pg_stat_activity` names it), or run again later"
+    ),
     "XX": Message("see PostgreSQL's log; where its data are damaged, put a backup in their place"),
 }
 _CODES_BY_TEXT = {

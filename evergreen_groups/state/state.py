@@ -103,7 +103,9 @@ class State:
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
-        name = LeaseName("event", "events.lock", Message("is still working on an event"), frozenset({event}))
+        name = LeaseName(
+            "event", "events.lock", Message("another run is still working on an event"), frozenset({event})
+        )
         return lease(database, self.directory, name, timeout)
 
     def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
@@ -142,7 +144,7 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
     name = LeaseName(
         f"changes {gateway}",
         f"{gateway_key(gateway)}.lock",
-        Message("is changing one of these patrons or groups"),
+        Message("another run is changing one of these patrons or groups"),
         frozenset(parts or {"none"}),
         _EVERYBODY,
     )
@@ -152,4 +154,4 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
 def _report() -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
-    return LeaseName("report", REPORT_LOCK, Message("is making the report"))
+    return LeaseName("report", REPORT_LOCK, Message("another run is making the report"))

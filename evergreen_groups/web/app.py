@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -13,7 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.language import ENGLISH, set_language
+from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.render import SERVICE
 from evergreen_groups.web import api, changes, desk_pages, events, pages, reports
 from evergreen_groups.web.problems import ProblemError
@@ -87,6 +88,7 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
         app.register_blueprint(part.blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
+    app.teardown_request(_end)
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
@@ -100,9 +102,18 @@ def close(app: Flask) -> None:
 
 def _begin() -> None:
     g.began = time.monotonic()
-    # A thread answers one request after the other: each begins in its own language. Programs read English.
+    # Programs read English. A thread answers one request after the other, and does other things in between: what was
+    # its language before is so again when the request has ended.
     read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
-    set_language(language_of_reader(request, service().settings.language) if read_by_people else ENGLISH)
+    language = language_of_reader(request, service().settings.language) if read_by_people else ENGLISH
+    g.ending = ExitStack()
+    g.ending.enter_context(use_language(language))
+
+
+def _end(_error: BaseException | None) -> None:
+    ending: ExitStack | None = g.pop("ending", None)
+    if ending is not None:
+        ending.close()
 
 
 def _finish(response: Response) -> Response:
@@ -132,7 +143,7 @@ def _answer(error: ProblemError) -> Response:
     """A page where a page was asked for, else what programs read."""
     if request.blueprint == desk_pages.blueprint.name:
         return desk_pages.describe_problem(error)
-    return reports.describe_problem(error) if request.blueprint == reports.blueprint.name else error.response()
+    return reports.problem_page(error) if request.blueprint == reports.blueprint.name else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:

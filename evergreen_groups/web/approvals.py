@@ -77,7 +77,7 @@ class Approvals:
                 if user == caller.user:
                     raise ProblemError(
                         403,
-                        "That is your own login: a change is approved by somebody else.",
+                        "That is your own account: somebody else has to approve the change.",
                         code="approval-by-oneself",
                     )
                 log.info("a change is approved by another account")
@@ -125,4 +125,4 @@ def _refused(error: LoginRefusedError) -> ProblemError:
             "Have the change made where it is logged in.",
             code="approval-second-factor",
         )
-    return ProblemError(403, "The supervisor's login was refused. Nothing was changed.", code="approval-refused")
+    return ProblemError(403, "The supervisor could not log in. Nothing was changed.", code="approval-refused")

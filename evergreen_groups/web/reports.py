@@ -18,6 +18,8 @@ from flask import Blueprint, Response, request, url_for
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, format_of_file, output_format
 from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
+from evergreen_groups.language import describe_advice, describe_problem, gettext
+from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
@@ -36,10 +38,10 @@ REPORTS = "reports"
 _POLICY = "Content-Security-Policy"
 _HEAD = 4096  # bytes that the page's policy stands in, at its beginning
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_TEXTS = {401: "The report is shown to those who are logged in to the staff client."}
+_TEXTS = {401: Message("The report is shown to those who are logged in to the staff client.")}
 _ADVICE = {
-    401: "Log in there, in this browser, and open the report again.",
-    403: "Whose patrons your login sees depends on VIEW_USER; each library has a page of its own.",
+    401: Message("Log in there, in this browser, and open the report again."),
+    403: Message("Whose patrons your login sees depends on VIEW_USER; each library has a page of its own."),
 }
 
 
@@ -108,16 +110,16 @@ def _admitted(running: Service) -> Iterator[DeskRequest]:
         yield desk
 
 
-def describe_problem(error: ProblemError) -> Response:
+def problem_page(error: ProblemError) -> Response:
     """What went wrong: a page for people, and for programs what they read."""
     plain = error.response()
     if request.headers.get("Sec-Fetch-Mode") != "navigate":
         return plain
     client = StaffClient.of(service().settings, service().gateway.url)
     page = refusal_page(
-        "Log in to see the report" if error.status == 401 else "The report isn't shown",
-        _TEXTS.get(error.status, error.problem),
-        advice=error.what_to_do or _ADVICE.get(error.status, ""),
+        gettext("Log in to see the report") if error.status == 401 else gettext("The report isn't shown"),
+        gettext(_TEXTS[error.status]) if error.status in _TEXTS else describe_problem(error),
+        advice=describe_advice(error) or gettext(_ADVICE.get(error.status, "")),
         again=request.path,
         login=client.login_page(request.path) if error.status == 401 else "",
     ).encode()

@@ -99,7 +99,7 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         ProblemError: 403.
     """
     if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") or headers.get("Origin", origin) != origin:
-        raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
+        raise ProblemError(403, "This is only for pages of the same origin as the staff client.", code="another-origin")
 
 
 def refuse_foreign_writes(headers: Headers, origin: str) -> None:
@@ -115,7 +115,9 @@ def refuse_foreign_writes(headers: Headers, origin: str) -> None:
     is_program = site is None and sent is None and has_bearer(headers)
     is_own_page = (site, sent) != (None, None) and site in (None, "same-origin") and sent in (None, origin)
     if not (is_program or is_own_page):
-        raise ProblemError(403, "Changes are for pages of the staff client's own origin only.", code="foreign-write")
+        raise ProblemError(
+            403, "Changes are only for pages of the same origin as the staff client.", code="foreign-write"
+        )
 
 
 def has_bearer(headers: Headers) -> bool:

@@ -3,8 +3,9 @@
     python tests/bench/desk.py [--clerks 100] [--seconds 60] [--every 3] [--threads 8] [--calls-only]
 
 First each thing is done a few times by one clerk, with session and reference data known; printed are the calls that the
-gateway gets and the median of the milliseconds. Then some are done while each call takes 50 ms longer; printed is the
-slowest chain of calls that come after one another, and how many times as long as that the answer takes: 1.3 at most.
+gateway gets and the median of the milliseconds; then the same of plans of a clerk from whom members of the groups are
+hidden. Then some are done while each call takes 50 ms longer; printed is the slowest chain of calls that come after one
+another, and how many times as long as that the answer takes: 1.3 at most.
 
 Then each clerk, with a session of their own, does something every three seconds: in half of the cases looks at a
 patron's summary, else moves somebody of a family of their own, removes them, or takes the last change back. Sandbox,
@@ -44,6 +45,8 @@ from evergreen_groups.gateway import Credentials, Gateway
 
 PASSWORD = "sandbox"
 ACCOUNT = "consortium_staff"
+ORDINARY_ACCOUNT = "harbor_desk"
+"""Of one library: patrons of others are hidden from it."""
 TIMES = 7
 """How often each thing is done for its median."""
 MOST_503 = 0.01
@@ -156,6 +159,7 @@ def main() -> None:
         gateway = address_in(sandbox)
         with fault_proxy(gateway) as proxy, served(proxy.url, directory, "one", options.threads) as (address, _):
             cost(gateway, address, proxy)
+            cost_with_hidden(gateway, address, proxy)
             quick = chains(gateway, address, proxy)
         if options.calls_only:
             sys.exit(0 if quick else 1)
@@ -211,6 +215,43 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
         "a patron's group": lambda: ask("GET", "patrons/1001/group"),
         "a patron's summary": lambda: ask("GET", "patrons/1001/summary"),
     }
+    measured(things, proxy)
+
+
+def cost_with_hidden(gateway: str, address: str, proxy: FaultProxy) -> None:
+    """Print what plans cost a clerk from whom nobody is hidden, or members of one of their groups, or of both."""
+    staff, clerk = (bearer(session(gateway, username=account)) for account in (ACCOUNT, ORDINARY_ACCOUNT))
+
+    def ask(path: str, body: object, headers: dict[str, str], key: str = "") -> dict[str, Any]:
+        more = {**headers, "Idempotency-Key": f"hidden-{path}-{key}"}
+        answer = requests.post(f"{address}{API}/{path}", json=body, headers=more, timeout=60)
+        assert answer.status_code < 400, answer.text
+        return dict(answer.json())
+
+    def move(patrons: list[int], target: int) -> dict[str, Any]:
+        return {"action": "move", "patrons": [{"id": patron} for patron in patrons], "target": {"id": target}}
+
+    removal = {"action": "remove", "patrons": [{"id": 1002}]}
+    changes: list[int] = []
+    for where, patrons, target in (
+        ("", [], 0),
+        (", hidden in one", [1012, 1013], 1001),
+        (", in both", [1014, 1020], 1051),
+    ):
+        if patrons:
+            plan = ask("plans", move(patrons, target), staff)["id"]
+            changes.append(ask("changes", {"plan": plan}, staff, plan)["id"])
+        things = {
+            f"move of two{where}": lambda: ask("plans", move([1002, 1003], 1051), clerk),
+            f"removal{where}": lambda: ask("plans", removal, clerk),
+        }
+        measured(things, proxy)
+    for change in reversed(changes):
+        ask(f"changes/{change}/undo", {}, staff)
+
+
+def measured(things: dict[str, Callable[[], object]], proxy: FaultProxy) -> None:
+    """Do things a few times, and print the calls and the milliseconds that each has taken."""
     calls: dict[str, set[int]] = defaultdict(set)
     seconds: dict[str, list[float]] = defaultdict(list)
     for turn in range(TIMES + 1):
@@ -220,10 +261,10 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
             if turn:  # in the first, session and reference data become known
                 seconds[name].append(time.perf_counter() - began)
                 calls[name].add(len(proxy.seen) - before)
-    print(f"{'':20} {'calls':>7} {'ms':>7}")
+    print(f"{'':33} {'calls':>7} {'ms':>7}")
     for name in things:
         numbers = "-".join(str(number) for number in sorted({min(calls[name]), max(calls[name])}))
-        print(f"{name:20} {numbers:>7} {1000 * statistics.median(seconds[name]):7.0f}")
+        print(f"{name:33} {numbers:>7} {1000 * statistics.median(seconds[name]):7.0f}")
 
 
 class CallTimes:

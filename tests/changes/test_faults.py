@@ -135,7 +135,7 @@ def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gat
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").apply()
     assert outcome.steps[0].state is StepState.FAILED
-    assert outcome.steps[0].reason == "the record was changed by somebody else; tried 3 times"
+    assert outcome.steps[0].reason == "the record was changed by somebody else; tries: 3"
     assert proxy.seen.count(UPDATE) == 3
 
 

@@ -151,7 +151,7 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
     reasons = [
         StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7),
         no_clear_answer(NOON),
-        CHANGED_BY_ANOTHER.followed_by(Message("tried {count} times"), count=3),
+        CHANGED_BY_ANOTHER.followed_by(Message("tries: {count}"), count=3),
         StepReason("what an {odd} server says", "ils-refused", event="{x}"),
         StepReason("as release 0.1 wrote it"),
         NO_REASON,
@@ -342,7 +342,8 @@ def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
     import sys
 
     write_entries(client.moves.entries(), sys.stdout)
-    assert capsys.readouterr().out.endswith("consortium_staff: move, 1 of 1 change done, 1 more not kept any longer\n")
+    said = capsys.readouterr().out
+    assert said.endswith("consortium_staff: move, changes done: 1 of 1, 1 change not kept any longer\n")
 
 
 def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -> None:

@@ -216,7 +216,7 @@ class TestJudge:
         at(monkeypatch, LATE if late else timedelta())
         landing = judge(gateway, change(record, after=after, last_xact_id=mark), record.replace(usrgroup=1010))
         assert (landing.state, landing.value) == (state, value)
-        assert landing.reason.startswith("somebody else moved them to group 1010")
+        assert landing.reason.startswith("somebody else moved the patron to group 1010")
         assert ("may still come in" in landing.reason) is (state is StepState.SENDING)
 
 
@@ -266,7 +266,7 @@ class TestAlone:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
         landing = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100))
         assert (landing.state, landing.value) == (StepState.DONE, 1100)
-        assert landing.reason == f"it came in late, after somebody else had moved them to group {OTHER}"
+        assert landing.reason == f"it came in late, after somebody else had moved the patron to group {OTHER}"
 
     def test_by_somebody_else(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None

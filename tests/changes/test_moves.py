@@ -121,7 +121,7 @@ class TestOutcome:
 
         proxy.decide = decide
         (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else; tried 3 times")
+        assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else; tries: 3")
         assert proxy.seen.count(UPDATE) == TRIES == 3
         assert record_of(admin).usrgroup == HOME
 
@@ -138,7 +138,7 @@ class TestOutcome:
 
         monkeypatch.setattr(Gateway, "call", unreachable)
         (step,) = plan.apply().steps
-        assert (step.state, step.reason) == (StepState.FAILED, "the ILS could not be reached; tried 3 times")
+        assert (step.state, step.reason) == (StepState.FAILED, "the ILS could not be reached; tries: 3")
         assert mover.moves.open_steps() == []
 
     def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:

@@ -18,6 +18,7 @@ REQUESTS = st.builds(
     lead=st.booleans(),
     off=st.booleans(),
     change=st.one_of(st.none(), st.integers(1, 9)),
+    active_cards=st.booleans(),
 )
 
 
@@ -31,14 +32,15 @@ def is_documented(request: PlanRequest) -> bool:
             ("lead", request.lead),
             ("off", request.off),
             ("change", request.change is not None),
+            ("active_cards", request.active_cards),
         )
         if given
     }
     match request.action:
         case Action.MOVE:
-            return has == {"patrons", "target"}
+            return has - {"active_cards"} == {"patrons", "target"}
         case Action.MERGE:
-            return has == {"patrons", "target"} and len(request.patrons) == 1
+            return has - {"active_cards"} == {"patrons", "target"} and len(request.patrons) == 1
         case Action.REMOVE:
             return has - {"lead"} == {"patrons"}
         case Action.LEAD:
@@ -59,7 +61,7 @@ def test_exactly_the_documented_ones_pass(request: PlanRequest) -> None:
         with pytest.raises(PlanError) as caught:
             request.checked()
         assert caught.value.code == "plan-unclear"
-        assert caught.value.values["field"] in ("action", "patrons", "target", "lead", "change")
+        assert caught.value.values["field"] in ("action", "patrons", "target", "lead", "change", "active_cards")
 
 
 def test_how_many_at_once() -> None:

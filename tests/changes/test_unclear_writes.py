@@ -249,11 +249,11 @@ def test_a_removal_does_not_take_a_move_by_staff_for_its_own(
     proxy.decide = decide
     (step,) = mover.moves.plan_remove([CARD]).apply().steps
     assert step.state is StepState.SENDING
-    assert f"somebody else moved them to group {OTHER}" in step.reason
+    assert f"somebody else moved the patron to group {OTHER}" in step.reason
     at(monkeypatch, minutes=30)
     (recovered,) = mover.moves.recover()
     assert (recovered.state, recovered.value) == (StepState.FAILED, None)
-    assert f"somebody else moved them to group {OTHER}" in recovered.reason
+    assert f"somebody else moved the patron to group {OTHER}" in recovered.reason
 
 
 def test_a_removal_that_overwrote_a_move_by_staff_says_so(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -268,7 +268,7 @@ def test_a_removal_that_overwrote_a_move_by_staff_says_so(mover: Client, proxy: 
     proxy.let_go()
     (recovered,) = mover.moves.recover()
     assert (recovered.state, recovered.value) == (StepState.DONE, record_of(admin).usrgroup)
-    assert f"somebody else had moved them to group {OTHER}" in recovered.reason
+    assert f"somebody else had moved the patron to group {OTHER}" in recovered.reason
 
 
 def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -572,4 +572,4 @@ def test_a_move_by_staff_that_recovery_saw_is_named_when_the_removal_overwrites_
     assert seen.value == OTHER
     proxy.let_go()
     (recovered,) = mover.moves.recover()
-    assert f"somebody else had moved them to group {OTHER}" in recovered.reason
+    assert f"somebody else had moved the patron to group {OTHER}" in recovered.reason

@@ -122,7 +122,7 @@ def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     document = json.loads(run("audit", "--format", "json").stdout)
     assert document["groups_to_keep"] == [1006, 1016]
     assert [found["group"] for found in document["groups"]] == [1007]
-    assert "1 of 1 had been to be kept: group 1016." in run("audit", "--list-again", "1016").stderr
+    assert "Had been marked to be kept: 1 of 1 (group 1016)." in run("audit", "--list-again", "1016").stderr
     page = run("audit", "--format", "html").stdout
     assert ">1016<" in page
     assert ">1006<" not in page
@@ -185,12 +185,12 @@ def test_a_dry_run_or_a_no_changes_nothing(run: Command) -> None:
 def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     done = run("audit", "--fix", answer="y\n")
     assert done.returncode == 0
-    assert "4 of 4 findings resolved." in done.stderr
+    assert "Findings resolved: 4 of 4." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
     journal = run("journal", "1").stdout
-    assert re.search(r"recalculate, 4 of 4 changes done", journal)
+    assert re.search(r"recalculate, changes done: 4 of 4", journal)
     assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
 
 
@@ -200,7 +200,7 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(proxy: Fault
     )
     done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
     assert done.returncode == 1
-    assert "3 of 4 findings resolved." in done.stderr
+    assert "Findings resolved: 3 of 4." in done.stderr
     assert "not known yet: no clear answer came and nothing was changed so far; it may still come in" in done.stderr
 
 
@@ -209,7 +209,7 @@ def test_a_person_who_could_not_be_seen_by_then_is_in_the_exit_status(proxy: Fau
     proxy.answer = lambda call: hidden if call.method == RETRIEVE and call.parameters[1] == 1030 else None
     done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
     assert done.returncode == 1
-    assert "3 of 4 findings resolved." in done.stderr
+    assert "Findings resolved: 3 of 4." in done.stderr
     assert "left out: the account can't see this patron any more" in done.stderr
 
 
@@ -235,7 +235,7 @@ def test_the_ils_own_thresholds_from_the_configuration(run: Command, tmp_path: P
     assert document["criteria"]["limit"] is None
     assert [kind["count"] for kind in document["kinds"][:2]] == [3, 1]
     assert "ILS: threshold of" in document["people"][0]["reason"]
-    assert "as configured for each" in run("--config", str(configuration), "audit").stdout
+    assert "as configured for each patron" in run("--config", str(configuration), "audit").stdout
 
 
 def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: Command, tmp_path: Path) -> None:

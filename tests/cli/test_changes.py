@@ -24,7 +24,7 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     (told,) = [line for line in done.stdout.splitlines() if "not known yet" in line]
     assert "it may still come in until" in told
     assert "the next run looks again" in told
-    assert "0 of 1 change done." in done.stdout
+    assert "Changes done: 0 of 1." in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
     assert "1 earlier change still open" in again.stderr
@@ -41,5 +41,5 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     assert "1 open change of earlier runs looked up" in last.stderr
     assert "already alone in group 1100" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
-    assert "1 of 1 change done" in run("journal", "1").stdout
+    assert "changes done: 1 of 1" in run("journal", "1").stdout
     assert run("undo", "1", "--yes").returncode == 0

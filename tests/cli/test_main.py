@@ -131,7 +131,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("show",), exit_status.USAGE, "give a barcode, --user or --group"),
         (("nonsense",), exit_status.USAGE, "No such command"),
         (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
-        (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, "no org unit 'NOWHERE'"),
+        (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
         (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),
@@ -276,7 +276,7 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     assert "Nothing was changed." in refused.stdout
     assert group_of(run, 1052) == 1015
     agreed = run(*words, answer="y\n")
-    assert "1 of 1 change done." in agreed.stdout
+    assert "Changes done: 1 of 1." in agreed.stdout
     assert agreed.returncode == 0
     assert group_of(run, 1052) == 1002
 
@@ -305,7 +305,7 @@ def test_a_missing_permission_has_its_own_status(sandbox: Sandbox, tmp_path: Pat
     run = Command(tmp_path, sandbox.url, "harbor_desk")
     done = run("move", "20000000001052", "--to", "20000000001001", "--yes")
     assert done.returncode == exit_status.PERMISSION
-    assert "0 of 1 change done." in done.stdout
+    assert "Changes done: 0 of 1." in done.stdout
     assert "the account lacks" in done.stdout
 
 
@@ -331,7 +331,7 @@ def test_a_batch_twice_changes_nothing_the_second_time(run: Command, batch: Call
     path = batch(BATCH)
     first = run("batch", path, "--yes")
     assert first.returncode == 0, first.stderr
-    assert "5 of 5 changes done." in first.stdout
+    assert "Changes done: 5 of 5." in first.stdout
     assert group_of(run, 1043) == group_of(run, 1044) == 1001
     second = run("batch", path, "--yes")
     assert second.returncode == 0

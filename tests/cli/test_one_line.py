@@ -239,7 +239,7 @@ class TestTheJournal:
         done = moved("journal")
         assert done.returncode == exit_status.FAILED
         assert one_line(done.stderr)
-        assert "holds something that was never written; move it away" in done.stderr
+        assert "holds something that was never written; move the database away" in done.stderr
 
     def test_a_disk_that_is_full_in_the_middle_of_a_plan(self, tmp_path: Path) -> None:
         state = state_in(tmp_path)

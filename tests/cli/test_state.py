@@ -80,12 +80,14 @@ def test_the_sql_can_be_read_before(command: Command, tmp_path: Path) -> None:
     assert "CREATE TABLE steps" in printed
     assert "steps_open_once" in printed
     assert not (tmp_path / "state").exists()
-    assert told(command, "state", "upgrade") == f"{tmp_path}/state/state.sqlite3 is up to date.\n"
+    assert told(command, "state", "upgrade") == f"The database {tmp_path}/state/state.sqlite3 is up to date.\n"
 
 
 def test_forget(command: Command) -> None:
     told(command, "-q", "remove", "20000000001052", "--yes")
-    assert told(command, "state", "forget", "1052") == "Removed: 1 step of changes, 0 events, from 0 listed groups.\n"
+    assert told(command, "state", "forget", "1052") == (
+        "Steps of changes removed: 1; events removed: 0; listed groups that named the patron: 0.\n"
+    )
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")
     assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE
@@ -97,7 +99,7 @@ def test_forget_names_what_release_0_1_has_left(command: Command, tmp_path: Path
     for path in (*left, tmp_path / "state" / "status.json"):  # the last has nobody in it
         path.touch()
     (removed, named) = told(command, "state", "forget", "1052").splitlines()
-    assert removed.startswith("Removed: ")
+    assert removed.startswith("Steps of changes removed: ")
     assert named.endswith(f"release 0.1: {', '.join(map(str, left))}.")
 
 
@@ -115,7 +117,7 @@ def test_settings_that_will_not_do(command: Command, setting: str, says: str) ->
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
     assert says in done.stderr
-    assert "secret" not in done.stderr
+    assert "me:secret" not in done.stderr
 
 
 @pytest.mark.long

@@ -98,8 +98,8 @@ def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
     ended_with, text = status()
     assert ended_with == exit_status.DONE
     assert re.fullmatch(
-        r"Last run: done, ended \d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d \(3 hours ago\), took 12\.3 s, "
-        r"listed 1,234 groups with 4,321 members\.\n",
+        r"Last run: done, ended \d+ [A-Z][a-z]+ \d{4}, \d\d:\d\d \(3 hours ago\), took 12\.3 s; "
+        r"groups listed: 1,234, members: 4,321\.\n",
         text,
     )
     ended_with, text = status("--json")

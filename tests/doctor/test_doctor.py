@@ -95,10 +95,10 @@ def test_what_the_report_cannot_say_is_warned_of(installation: Installation, san
 
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER_TRANSACTIONS'")
-    assert found() == "nowhere; the report needs it to know what is owed for, and where"
+    assert found() == "nowhere; the report needs it for: knowing what is owed for, and where"
     installation.more = '[report]\ndetails = "sums"\n'
     installation.write()
-    assert found().startswith("nowhere; only needed to")
+    assert found().startswith("nowhere; only needed for: ")
 
 
 def test_nothing_is_changed_and_no_secret_is_shown(
@@ -284,7 +284,7 @@ def test_reports_with_recipients_need_a_mail_server(installation: Installation) 
     (found,) = [one for one in installation.examined(["configuration", "mail"]).findings if one.check == "mail"]
     assert (found.code, found.found) == (
         "reports-without-mail-server",
-        "none set, and reports have recipients: old",
+        "no mail server is set, and these reports have recipients: old",
     )
 
 

@@ -72,8 +72,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "bundle", "verdict", "cause", "advice"),
     [
         ("long", "ca.pem", OK, "days left: 59", ""),
-        ("short", "ca.pem", WARNING, "days left: 2", "renew it"),
-        ("over", "ca.pem", FAILED, "has expired", "renew it"),
+        ("short", "ca.pem", WARNING, "days left: 2", "renew the certificate"),
+        ("over", "ca.pem", FAILED, "has expired", "renew the certificate"),
         ("early", "ca.pem", FAILED, "is not valid yet", "this machine's clock"),
         ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
         ("long", None, FAILED, "nobody trusted here", "set ca_bundle"),
@@ -154,9 +154,9 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
         house.write()
         of_another_report = found("wrong")
     assert (right.verdict, right.found) == (OK, "localhost can be reached and takes the login")
-    assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
+    assert (wrong.verdict, "refused this: the login (535)" in wrong.found) == (FAILED, True)
     assert (waiting.verdict, "some of earlier runs that wait: 1" in waiting.found) == (WARNING, True)
-    assert "refused the login (535)" in of_another_report.found
+    assert "refused this: the login (535)" in of_another_report.found
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))
 

@@ -38,7 +38,7 @@ def threshold(sandbox: Sandbox, amount: str) -> None:
 def test_where_the_two_agree(look: Look) -> None:
     (found,) = look()
     assert found.verdict is Verdict.OK
-    assert found.found == "Evergreen blocks for fines from where the rule says, seen from all 8 org units"
+    assert found.found == "Evergreen blocks for fines from where the rule says, compared for: all org units (8)"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-at-limit",
             "Evergreen blocks from $5.00 on, and the rule is more than $5.00: whoever owes $5.00 is blocked in "
-            "Evergreen and not over the limit (all 7 profiles; all 8 org units)",
+            "Evergreen and not over the limit (all profiles (7); all org units (8))",
             "set the threshold of Everyone at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
             'comparison = "reaches" in [policy]',
         ),
@@ -58,7 +58,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-later",
             "Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01 is over the limit "
-            "and not blocked in Evergreen (all 7 profiles; all 8 org units)",
+            "and not blocked in Evergreen (all profiles (7); all org units (8))",
             "to $5.01",
         ),
         (
@@ -66,7 +66,7 @@ def test_where_the_two_agree(look: Look) -> None:
             '[policy]\ncomparison = "reaches"\n',
             "blocks-earlier",
             "Evergreen blocks from $2.50 on, and the rule is $5.00 or more: whoever owes $2.50 is blocked in Evergreen "
-            "and not over the limit (all 7 profiles; all 8 org units)",
+            "and not over the limit (all profiles (7); all org units (8))",
             "to $5.00",
         ),
         (
@@ -74,7 +74,7 @@ def test_where_the_two_agree(look: Look) -> None:
             '[policy]\nlimit = "none"\n',
             "no-limit",
             "Evergreen blocks from $1,250.00 on, and the rule has no limit: whoever owes $1,250.00 is blocked in "
-            "Evergreen and not over the limit (all 7 profiles; all 8 org units)",
+            "Evergreen and not over the limit (all profiles (7); all org units (8))",
             "remove the threshold of Everyone at LAKELAND",
         ),
     ],
@@ -96,12 +96,12 @@ def test_no_threshold_and_a_penalty_of_a_librarys_own(sandbox: Sandbox, look: Lo
     assert found.code == "no-threshold"
     assert "Evergreen has no threshold for ALERT_NOTE" in gettext(found.found)
     assert "whoever owes $5.01 is over the limit and never blocked in Evergreen" in gettext(found.found)
-    assert "(all 7 profiles; 1 of 8 org units: HARBOR)" in gettext(found.found)
+    assert "(all profiles (7); org units (1 of 8): HARBOR)" in gettext(found.found)
     assert gettext(found.advice).startswith("add a threshold of $5.01 for ALERT_NOTE")
     sandbox._store.insert("pgpt", {"org_unit": ROOT, "grp": 1, "penalty": 20, "threshold": "5.01"})
     (found,) = look()
     assert found.code == "penalty-blocks-nothing"
-    assert "Evergreen sets ALERT_NOTE for fines, which blocks nothing" in gettext(found.found)
+    assert "For fines Evergreen sets ALERT_NOTE, a penalty that blocks nothing" in gettext(found.found)
     assert OVERRIDE in gettext(found.advice)
 
 
@@ -137,7 +137,7 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     threshold(sandbox, "10.00")
     (found,) = look(account="north_manager")
     assert (found.code, found.values["library_count"]) == ("blocks-later", 3)
-    assert "; all 3 org units" in gettext(found.found)
+    assert "; all org units (3)" in gettext(found.found)
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
     (found,) = look(account="north_manager")

@@ -18,7 +18,7 @@ from evergreen_groups.groups import (
     visible_in,
 )
 from evergreen_groups.groups.group_question import GroupQuestion
-from evergreen_groups.groups.member_check import members_conditions
+from evergreen_groups.groups.member_check import members_conditions, part_by_group
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
 
@@ -41,6 +41,23 @@ def test_balances(exchange_id, group, owed):
 def test_members_of_several_groups_in_one_list():
     with gateway_of("groups-075") as gateway:
         assert read_member_ids(gateway, [6001, 6002]) == frozenset(range(5001, 5009))
+
+
+def test_balances_of_several_groups_in_one_list():
+    """Hidden members are among them: 14 of the one group, 21 of the other."""
+    with gateway_of("desk-007") as gateway:
+        balances = read_balances(gateway, 244, 245)
+    assert balances.keys() == {14, 21, *range(244, 252)}
+    assert sum(balances.values()) == Decimal("29.75")
+
+
+@pytest.mark.parametrize(("exchange_id", "class_id", "rows"), [("desk-008", "au", 244), ("desk-009", "aou", 1)])
+def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, rows):
+    """Six rows for three members of two groups."""
+    asked = (class_id, list(range(rows, rows + 6)))
+    with gateway_of(exchange_id) as gateway:
+        found = part_by_group(gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked)
+    assert found == {244: {21}, 245: {2, 14}}
 
 
 def test_a_barcode_is_found_in_its_own_letters_alone():
@@ -93,15 +110,20 @@ def test_members_with_the_state_of_their_accounts():
 
 
 def test_the_surroundings_of_two_who_are_to_be_moved():
-    exchanges = ("contacts-015", "contacts-016", "contacts-017", "contacts-018", "contacts-019", "contacts-020")
-    with gateway_of(*exchanges, "contacts-021", "contacts-022") as gateway:
+    """With their cards, in one answer: the one is named by hers."""
+    exchanges = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
+    with gateway_of(*exchanges) as gateway:
         found = read_surroundings(
-            gateway, MembershipReader(gateway), [303, "29990000000312"], [7002], with_contacts=True
+            gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
         )
     members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}
-    assert members == {7001: [301, 302, 303], 7002: [304, 305, 306], 7005: [312, 316]}
-    assert {reference: card.member.id for reference, card in found.cards.items()} == {303: 303, "29990000000312": 312}
-    assert (found.contacts[303].lenders, found.contacts[312].lenders) == ({301}, {304, 310})
+    assert members == {244: [244, 245, 246, 247, 248, 249], 245: [250, 251], 246: [252]}
+    assert {reference: card.member.id for reference, card in found.cards.items()} == {246: 246, "29990000000007": 250}
+    assert [member.barcode for member in found.membership.members.values()] == [
+        f"299900000000{n:02}" for n in range(1, 10)
+    ]
+    assert str(found.membership.own_fines[250]) == "12.50"
+    assert found.contacts[250].addresses == found.contacts[251].addresses != found.contacts[246].addresses
 
 
 @pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])

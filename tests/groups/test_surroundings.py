@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
+from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
     MembershipReader,
@@ -95,6 +98,54 @@ def test_the_deleted_are_named_and_no_members(gateway: Gateway) -> None:
     assert set(found.cards) == {1040, 1041}
     assert found.cards[1040].member.patron.deleted
     assert [member.id for member in found.membership.groups[1011].members] == [1041, 1042]
+
+
+@pytest.mark.parametrize(
+    ("references", "refused"),
+    [
+        (["20000000001041"], True),
+        (["20000000001052", "4711"], True),
+        (["20000000001052", "a\0b"], True),
+        (["20000000001052", 1041, 999_999], False),
+    ],
+)
+def test_active_cards_alone(gateway: Gateway, references: list[PatronReference], refused: bool) -> None:
+    reader = MembershipReader(gateway)
+    if not refused:
+        assert set(read_surroundings(gateway, reader, references, active_cards=True).cards) == {*references} - {999_999}
+        return
+    with pytest.raises(PlanError) as raised:
+        read_surroundings(gateway, reader, references, active_cards=True)
+    assert raised.value.code == "no-active-card"
+
+
+@pytest.mark.parametrize("cards", [None, "", [], [1052], [1051, 1052]])
+def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str | None) -> None:
+    """Fleshed into another's record they would make that one the patron who is named."""
+
+    def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != "open-ils.pcrud.search.au.atomic":
+            return None
+        body = json.loads(answer.body)
+        for row in body["payload"][0]:
+            place = next(place for place, value in enumerate(row["__p"]) if isinstance(value, list))
+            theirs = row["__p"][place]
+            row["__p"][place] = [{**theirs[0], "__p": with_owner(theirs[0], id)} for id in cards] if cards else cards
+        return HttpAnswer.of(body)
+
+    def with_owner(card: dict[str, list[object]], id: int) -> list[object]:
+        values = list(card["__p"])
+        values[-1] = id
+        return values
+
+    proxy.alter = altered
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        if cards == []:
+            found = read_surroundings(gateway, MembershipReader(gateway), ["20000000001052", 1051])
+            assert [card.barcode for card in found.cards.values()] == [""]
+        else:
+            with pytest.raises(DataError):
+                read_surroundings(gateway, MembershipReader(gateway), [1051])
 
 
 def test_groups_alone(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from shutil import copytree, ignore_patterns
 import pytest
 from babel.messages.catalog import Catalog
 from support.error_catalog import PACKAGE
+from support.message_catalogue import DIRECTORY as SOURCES
 from support.message_catalogue import TEMPLATE, catalogues, collected, problems, template, written
 
 from evergreen_groups.language import DIRECTORY, languages, texts_for_scripts
@@ -129,8 +130,7 @@ def test_scripts_get_their_texts_alone_with_the_plurals_of_browsers(tmp_path: Pa
 
 def test_what_is_installed_is_what_the_sources_say(tmp_path: Path) -> None:
     """Else ``nox -s messages`` compiles them anew."""
-    sources = ignore_patterns("*.mo", "*.json")
-    copytree(DIRECTORY, tmp_path / "locale", ignore=sources)
+    copytree(SOURCES, tmp_path / "locale", ignore=ignore_patterns("*.mo", "*.json"))
     for path in compile_catalogues(tmp_path / "locale"):
         assert path.read_bytes() == (DIRECTORY / path.relative_to(tmp_path / "locale")).read_bytes()
 

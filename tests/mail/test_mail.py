@@ -109,7 +109,7 @@ class TestTheServer:
         [
             ({}, "wrong", "certificate"),
             ({"ca_bundle": None}, "right", "certificate"),
-            ({"username": "groups", "password": "wrong"}, "right", "refused the login (535)"),
+            ({"username": "groups", "password": "wrong"}, "right", "refused this: the login (535)"),
             ({"security": "none", "username": None}, "right", "refused"),
         ],
     )
@@ -169,7 +169,7 @@ class TestTheServer:
             result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.queued) == (1, 1)
-        assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
+        assert result.reason == f"mail server localhost:{port} refused this: a recipient (550)"
         (left,) = outbox.numbers()
         assert caplog.messages == [f"mail {left} stays queued: {result.reason}"]
 
@@ -177,7 +177,7 @@ class TestTheServer:
         ("options", "answers", "what"),
         [
             ({}, ["554 Spam"], "a mail (554)"),
-            ({"data_size_limit": 300}, [], "a mail for its size (552)"),
+            ({"data_size_limit": 300}, [], "a mail that is too large (552)"),
             ({}, ["553 Who are you?"], "the sender (553)"),
         ],
     )
@@ -195,7 +195,7 @@ class TestTheServer:
         with server(post, mail_certificates, **options) as port:
             mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert result.reason == f"mail server localhost:{port} refused {what}"
+        assert result.reason == f"mail server localhost:{port} refused this: {what}"
 
     def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, outbox: Outbox) -> None:
         with server(Post(), mail_certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:

@@ -74,7 +74,7 @@ def plain(message: EmailMessage) -> str:
 def test_a_letter_tells_over_the_limit_from_blocked_in_evergreen() -> None:
     for letter in (plain_letter, html_letter):
         words = " ".join(letter(blocked_report(), LetterOptions()).split())
-        assert "2; 1 of them with own fines now within the limit; 6 over the limit, not yet blocked" in words
+        assert "2; 1 member with own fines now within the limit; 6 members over the limit, not yet blocked" in words
         assert "blocked in Evergreen" not in letter(SAMPLE, LetterOptions())  # not read
 
 
@@ -283,8 +283,9 @@ class TestTheLetter:
     def test_it_says_what_changed_without_names(self) -> None:
         for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):
             words = " ".join(letter.split())
-            assert re.search(r"since 1\d Aug 2026, \d\d:\d\d: 1 new, 1 worse, 1 better, 2 unchanged, 2 cleared", words)
-            assert "worse +$85.35" in words
+            assert re.search(r"since 1\d Aug 2026, \d\d:\d\d: 1 new, 1 worse, 1 better, 2 unchanged", words)
+            assert "2 unchanged, 2 no longer listed" in words
+            assert "worse: +$85.35" in words
             assert "Hildegard" not in words
         assert "nothing to compare with yet" in plain_letter(
             replace(SAMPLE, changes=Changes(None, {})), LetterOptions()

@@ -80,7 +80,7 @@ def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path
     done = run("report", "--format", "csv")
     assert done.returncode == exit_status.FAILED
     assert done.stdout.count("\n") > 1
-    assert "can't be used (no such table: steps); move it away" in done.stderr.splitlines()[-1]
+    assert "can't be used (no such table: steps); move the database away" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

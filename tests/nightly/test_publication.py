@@ -240,7 +240,7 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
 def test_a_directory_where_a_link_should_be_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "precious").write_text("precious")
-    with pytest.raises(ConfigurationError, match=rf"{name} is in the way: a link is to be there; move it elsewhere"):
+    with pytest.raises(ConfigurationError, match=rf"{name} is in the way: a link is to be there; move .* elsewhere"):
         publish(report(), tmp_path)
     assert (tmp_path / name / "precious").read_text() == "precious"
     assert editions(tmp_path) == []
@@ -251,7 +251,7 @@ def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "file", "File exists; name another directory, or move away what is there"),
         (tmp_path / "no" / "such", "No such file or directory; create the directory or name another directory"),
-        (tmp_path / "file" / "reports", "Not a directory; name a directory in a directory"),
+        (tmp_path / "file" / "reports", "Not a directory; part of the path is no directory: name another directory"),
     ):
         with pytest.raises(ConfigurationError) as caught:
             publish(report(), path)
@@ -321,7 +321,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
         "New",
         "Worse",
         "Better",
-        "Cleared",
+        "No longer listed",
         "Difference",
         "Other files",
     ]

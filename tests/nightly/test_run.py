@@ -198,7 +198,7 @@ def test_a_history_that_cannot_be_used_costs_nobody_the_report(
     shown = capsys.readouterr()
     assert "Okonkwo" in shown.out
     assert "What changed since the last run isn't known" in shown.err
-    assert "can't be used (file is not a database); move it away to begin a new one" in shown.err
+    assert "can't be used (file is not a database); move the database away to begin a new one" in shown.err
     assert "the status of this run could not be stored" in shown.err
     assert history.read_bytes() == before
 

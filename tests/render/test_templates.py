@@ -138,7 +138,7 @@ def test_only_files_of_the_package_are_taken_for_markup() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Markup"
     ]
-    assert takes == ["language/templates.py", "render/templates.py"]
+    assert takes == ["language/templates.py", "render/templates.py", "sandbox/demo_desk/pages.py"]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.css")), ids=lambda path: path.name)

@@ -174,7 +174,7 @@ def test_org_units_choose_groups_and_totals_stay_whole(staff: Gateway, orgs: tup
 
 
 def test_an_unknown_org_unit_is_an_error_that_names_those_there_are(staff: Gateway) -> None:
-    with pytest.raises(ConfigurationError, match="no org unit 'NOWHERE'; there are BUS, ELM, HARBOR"):
+    with pytest.raises(ConfigurationError, match='no org unit "NOWHERE"; there are these org units: BUS, ELM, HARBOR'):
         build_report(staff, Criteria(orgs=("NOWHERE",)))
 
 
@@ -216,7 +216,7 @@ def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandb
 def test_an_account_that_sees_nobody_is_told_so(sandbox: Sandbox, admin: Gateway) -> None:
     with (
         Gateway(sandbox.url, token=_patron_token(sandbox)) as gateway,
-        pytest.raises(PermissionDeniedError, match="VIEW_USER nowhere; grant it at LAKELAND"),
+        pytest.raises(PermissionDeniedError, match="VIEW_USER nowhere; grant the permission at LAKELAND"),
     ):
         build_report(gateway, Criteria())
 

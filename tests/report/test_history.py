@@ -217,7 +217,7 @@ def test_values_that_were_never_written(state: State, column: str, value: str) -
     record(state, report("30.00"))
     with state.database.writing() as connection:
         connection.execute(text(f"UPDATE run_groups SET {column} = {value}"))
-    with pytest.raises(StateError, match="holds something that was never written; move it away") as caught:
+    with pytest.raises(StateError, match="holds something that was never written; move the database away") as caught:
         compare(state, report("31.00", night=1))
     assert "\n" not in str(caught.value)
 
@@ -227,7 +227,7 @@ def test_a_moment_that_was_never_written_is_found_where_something_is_written_too
     record(state, report("30.00"))
     with state.database.writing() as connection:
         connection.execute(text("UPDATE retention SET believed_at = '2026-13-45'"))
-    with pytest.raises(StateError, match="holds something that was never written; move it away"):
+    with pytest.raises(StateError, match="holds something that was never written; move the database away"):
         record(state, report("31.00", night=1))
 
 

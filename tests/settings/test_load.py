@@ -119,7 +119,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, text: str, words: list[str]) -> 
     [
         ("[gateway]\ntimeout = 0", "gateway.timeout", "setting-not-allowed", "it takes a whole number from 1 to 600"),
         ("[gateway]\nspeed = 1", "gateway.speed", "unknown-setting", "allowed are url, username"),
-        ('[events]\nsecret = "x"', "events.secret_file", "secret-in-configuration", "name that with secret_file"),
+        ('[events]\nsecret = "x"', "events.secret_file", "secret-in-configuration", "name that file with secret_file"),
         ("[post]\nhost = 1", None, "unknown-section", "allowed are [gateway], [policy]"),
         ('[mail]\nattach = "csv"', "mail.attach", "names-in-mail", "set names_in_mail = true"),
         ("[report\n", None, "configuration-invalid", ""),
@@ -198,7 +198,7 @@ def test_where_the_password_comes_from(tmp_path: Path) -> None:
     assert passwords.password(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "from systemd"
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "from the environment"}
     assert passwords.password(settings, environ) == "from the environment"
-    with pytest.raises(ConfigurationError, match="no password; set password_file"):
+    with pytest.raises(ConfigurationError, match="no password is set; set password_file"):
         passwords.password(settings, {})
 
 

@@ -166,7 +166,7 @@ def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
 
 def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
     (tmp_path / "backup").write_text("precious", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="is there already; name another"):
+    with pytest.raises(ConfigurationError, match="is there already; name another file"):
         back_up(state.database, tmp_path / "backup")
     with pytest.raises(ConfigurationError, match="cannot write"):
         back_up(state.database, tmp_path / "nowhere" / "backup")

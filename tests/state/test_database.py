@@ -274,7 +274,7 @@ class TestFile:
 
     def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
-        with pytest.raises(StateError, match="is empty, which it never is; move it away"):
+        with pytest.raises(StateError, match="is empty, which it never is; move the database away"):
             _count(State(tmp_path))
 
     def test_another_programs_is_refused(self, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ class TestFile:
         size = (tmp_path / FILE_NAME).stat().st_size
         with (tmp_path / FILE_NAME).open("r+b") as file:
             file.write(b"?" * size)
-        with pytest.raises(StateError, match="move it away to begin a new one, or put a backup in its place"):
+        with pytest.raises(StateError, match="move the database away to begin a new one, or put a backup in its place"):
             _count(State(tmp_path))
 
 
@@ -326,7 +326,7 @@ def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_p
     with closing(Database(tmp_path, state.database.url_text, wait=0.2)) as other, state.database.writing() as holder:
         holder.execute(text("LOCK TABLE mails"))
         with (
-            pytest.raises(StateError, match=r"lock timeout\); another session holds it"),
+            pytest.raises(StateError, match=r"lock timeout\); another session holds the database"),
             other.reading() as connection,
         ):
             connection.execute(schema.mails.select())

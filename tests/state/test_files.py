@@ -102,7 +102,9 @@ def test_directory_in_its_place(tmp_path: Path) -> None:
 
 def test_file_where_a_directory_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "Not a directory; name a file in a directory" in refusal(tmp_path / "file" / "report.csv")
+    assert "Not a directory; part of the path is no directory: name another file" in refusal(
+        tmp_path / "file" / "report.csv"
+    )
 
 
 def test_name_too_long(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_one_that_is_damaged_is_named_and_nothing_is_taken_over(state: State, na
     lay_out(state.directory)
     whole = (state.directory / name).read_bytes()
     (state.directory / name).write_bytes(whole[:100] + b"?" * (len(whole) - 100))
-    with pytest.raises(StateError, match=f"{name} of release 0.1 can't be taken over.*move it away") as caught:
+    with pytest.raises(StateError, match=f"{name} of release 0.1 can't be taken over.*move the file away") as caught:
         counts(state)
     assert "\n" not in str(caught.value)
     if state.database.path is not None:

@@ -22,9 +22,11 @@ from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 from support.error_catalog import PACKAGE, REPOSITORY, errors, findings, sources
 
-from evergreen_groups.language import DIRECTORY, DOMAIN
+from evergreen_groups.language import DOMAIN
 from evergreen_groups.language.compilation import compile_catalogues
 
+DIRECTORY = PACKAGE / "language" / "locale"
+"""Where the translators' files are; a package that is installed has what is compiled of them."""
 TEMPLATE = DIRECTORY / f"{DOMAIN}.pot"
 PLAIN, PLURAL, CONTEXT, CONTEXT_PLURAL = "gettext", "ngettext", "pgettext", "npgettext"
 _ARGUMENTS = {PLAIN: 1, PLURAL: 2, CONTEXT: 2, CONTEXT_PLURAL: 3}

@@ -189,7 +189,7 @@ def an_idl_that_a_proxy_replaces(house: Installation, proxy: FaultProxy, sandbox
     proxy.instead = lambda call: None if call.method else page
 
 
-@planted("idl", FAILED, "it lacks au.master_account", "fm_IDL.xml")
+@planted("idl", FAILED, "the IDL lacks these: au.master_account", "fm_IDL.xml")
 def an_idl_without_a_field(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     def narrowed(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         if call.method:
@@ -227,7 +227,7 @@ def a_database_under_load(house: Installation, proxy: FaultProxy, sandbox: Sandb
     proxy.refuse = refuse
 
 
-@planted("permission.VIEW_USER", FAILED, "nowhere; it is needed to see patrons", "grant VIEW_USER with depth 0")
+@planted("permission.VIEW_USER", FAILED, "nowhere; needed for: seeing patrons", "grant VIEW_USER with depth 0")
 def a_missing_permission(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "VIEW_USER")
 
@@ -242,13 +242,13 @@ def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> No
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
 
-@planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know what is owed for, and where", "grant")
+@planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed for: knowing what is owed for, and where", "grant")
 def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[policy]\nlimit = "ils"\n'
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
 
 
-@planted("permission.UPDATE_USER", FAILED, "needed to change groups", "grant UPDATE_USER")
+@planted("permission.UPDATE_USER", FAILED, "needed for: changing groups", "grant UPDATE_USER")
 def an_account_that_changes_nothing(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.changes = True
     revoke(sandbox, "UPDATE_USER")
@@ -260,19 +260,19 @@ def profiles_out_of_reach(house: Installation, proxy: FaultProxy, sandbox: Sandb
     revoke(sandbox, "group_application.%")
 
 
-@planted("permission.VIEW_USER", FAILED, "works at LAKELAND, where it lacks it", "grant it at LAKELAND")
+@planted("permission.VIEW_USER", FAILED, "works at LAKELAND, where it lacks it", "grant the permission at LAKELAND")
 def an_account_blind_at_home(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     (user,) = sandbox._store.rows("au", {"usrname": "north_manager"})
     sandbox._store.update("au", user["id"], {"home_ou": 1})
     house.username = "north_manager"
 
 
-@planted("names", FAILED, "there is no org unit 'HARBUR'", "")
+@planted("names", FAILED, 'there is no org unit "HARBUR"', "")
 def a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[report]\norgs = ["HARBUR"]\n'
 
 
-@planted("names", FAILED, "there is no org unit 'HARBUR'", "there are BUS")
+@planted("names", FAILED, 'there is no org unit "HARBUR"', "there are these org units: BUS")
 def mail_for_a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n'
 
@@ -292,7 +292,7 @@ def a_state_directory_that_cannot_be_made(house: Installation, proxy: FaultProxy
     house.environ["STATE_DIRECTORY"] = "/proc/evergreen-groups"
 
 
-@planted("state", FAILED, "is no directory", "move it away")
+@planted("state", FAILED, "is no directory", "move ")
 def a_file_in_the_place_of_the_state_directory(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.environ["STATE_DIRECTORY"] = str(house.password)
 
@@ -360,7 +360,7 @@ def a_secret_that_its_group_can_change(house: Installation, proxy: FaultProxy, s
     house.more = f'[events]\nsecret_file = "{secret}"\n'
 
 
-@planted("permission.UPDATE_USER", FAILED, "nowhere; it is needed to", "grant UPDATE_USER")
+@planted("permission.UPDATE_USER", FAILED, "nowhere; needed for: changing groups", "grant UPDATE_USER")
 def events_that_are_to_recalculate_without_the_right(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "UPDATE_USER")
     house.more = "[events]\nrecalculate = true\n"

@@ -339,7 +339,7 @@ class TestMaking:
 
     def test_events_need_a_service_account(self, tmp_path: Path) -> None:
         settings = settings_of("http://127.0.0.1:1", events=events_settings(tmp_path))
-        with pytest.raises(ConfigurationError, match="no password"):
+        with pytest.raises(ConfigurationError, match="no password is set"):
             create_app(settings, {})
         settings = replace(settings, gateway=replace(settings.gateway, username=None))
         with pytest.raises(ConfigurationError, match="username"):

@@ -24,9 +24,9 @@ APACHE = (ROOT / "config" / "apache" / "evergreen-groups.conf").read_text(encodi
 
 
 def test_the_table_of_troubles_has_every_message_of_the_panel_and_no_other() -> None:
-    texts = re.search(r"const TEXTS = \{(.*?)\};", PANEL, re.DOTALL)
-    assert texts
-    messages = re.findall(r'"(.+?)"', texts[1])
+    said = re.search(r"const SAID = \{(.*?)\};", PANEL, re.DOTALL)
+    assert said
+    messages = re.findall(r'gettext\("(.+?)"\)', said[1])
     quoted = re.findall(r"^\| \*(.+?)\*", PAGE, re.MULTILINE)
     assert len(messages) == 4
     assert [quote for quote in quoted if not any(message.startswith(quote) for message in messages)] == []

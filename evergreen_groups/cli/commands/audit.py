@@ -165,7 +165,7 @@ def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int,
         click.echo(text, err=True)
     if list_again:
         text = gettext(
-            "{count:,} of {all:,} had been to be kept: {groups}.",
+            "Had been marked to be kept: {count:,} of {all:,} ({groups}).",
             count=count,
             all=len(list_again),
             groups=_numbers(list_again),

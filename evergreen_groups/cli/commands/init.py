@@ -63,7 +63,7 @@ def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
     if not interactive:
         raise ConfigurationError(
             "{file} is there already",
-            advice="name another with --config, or add --force",
+            advice="name another file with --config, or add --force",
             code="file-is-there",
             values={"file": file},
         )

@@ -244,11 +244,11 @@ class Interview:
             return self._environ[variable]
         if not self._interactive:
             raise RefusedError(
-                "no {secret}",
+                "no password is set",
                 advice="give {option}, or set ${variable}",
                 setting=setting.key,
                 code="secret-not-given",
-                values={"secret": secret_of(setting).name, "option": _flag(setting), "variable": variable},
+                values={"option": _flag(setting), "variable": variable},
             )
         return str(click.prompt(question, hide_input=True, err=True))
 

@@ -40,7 +40,7 @@ def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
     with invocation.state() as state:
         with state.database.reading():
             pass
-        click.echo(gettext("{where} is up to date.", where=state.database.where))
+        click.echo(gettext("The database {where} is up to date.", where=state.database.where))
 
 
 @state_command.command("check")
@@ -114,10 +114,11 @@ def forget_command(invocation: Invocation, patron: int) -> None:
     with invocation.state() as state:
         gone = forget(state.database, patron)
         text = gettext(
-            "Removed: {steps}, {events}, from {groups}.",
-            steps=ngettext("{count} step of changes", "{count} steps of changes", gone.steps),
-            events=ngettext("{count} event", "{count} events", gone.events),
-            groups=ngettext("{count} listed group", "{count} listed groups", gone.groups),
+            "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
+            "{groups:,}.",
+            steps=gone.steps,
+            events=gone.events,
+            groups=gone.groups,
         )
         click.echo(text)
         if left := state.database.former_files:

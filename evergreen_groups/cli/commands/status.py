@@ -106,7 +106,9 @@ class StatusReading:
             )
             lines.append(text)
         if self._last and self._in_future:
-            lines.append(gettext("That is in the future: a clock was or is wrong, so nobody knows how old it is."))
+            lines.append(
+                gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
+            )
         return "\n".join(lines)
 
     @property
@@ -150,9 +152,10 @@ class StatusReading:
             yield gettext("Last run: {outcome}, ended {moment} ({ago}), took {seconds} s.", **values)
         else:
             yield gettext(
-                "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s, listed {groups} with {members}.",
-                groups=ngettext("{count} group", "{count} groups", last.groups),
-                members=ngettext("{count} member", "{count} members", last.members or 0),
+                "Last run: {outcome}, ended {moment} ({ago}), took {seconds} s; groups listed: {groups:,}, "
+                "members: {members:,}.",
+                groups=last.groups,
+                members=last.members or 0,
                 **values,
             )
         if last.exit_code:

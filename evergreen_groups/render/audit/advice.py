@@ -36,9 +36,11 @@ class _Advised(NamedTuple):
 _ADVICE = {
     "over-limit": _Advised(Message("Have Evergreen recalculate.")),
     "limit-reached": _Advised(Message("Have Evergreen recalculate.")),
-    "exactly-at-limit": _Advised(Message("Evergreen blocks at the limit already. The threshold to set says:"), _DOCTOR),
+    "exactly-at-limit": _Advised(
+        Message("Evergreen blocks at the limit already. This command names the threshold to set:"), _DOCTOR
+    ),
     "not-over-limit": _Advised(
-        Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it:"),
+        Message("Have Evergreen recalculate. If the block stays, this command shows which threshold asks for it:"),
         _EXPLAIN,
         Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it."),
     ),

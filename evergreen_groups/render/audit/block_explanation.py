@@ -66,10 +66,12 @@ def _penalty(explanation: BlockExplanation) -> Iterator[str]:
     values = {"library": printable(explanation.member.library), "penalty": printable(kind.name)}
     if explanation.penalty_is_custom:
         yield gettext(
-            "For patrons of {library} {penalty}, by the setting {setting}.", **values, setting=PENALTY_OVERRIDE
+            "For patrons of {library}, Evergreen sets {penalty}, by the setting {setting}.",
+            **values,
+            setting=PENALTY_OVERRIDE,
         )
     else:
-        yield gettext("For patrons of {library} {penalty}.", **values)
+        yield gettext("For patrons of {library}, Evergreen sets {penalty}.", **values)
     if kind.blocks:
         yield gettext("It blocks {actions}.", actions=enumeration(map(printable, kind.blocks)))
     else:
@@ -161,11 +163,13 @@ def _verdict(explanation: BlockExplanation) -> Iterator[str]:
     if reached:
         if explanation.penalty.blocks:
             yield gettext(
-                "{counted} is {threshold} or more: it sets {penalty} at {library}, which blocks them.", **values
+                "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks them.",
+                **values,
             )
         else:
             yield gettext(
-                "{counted} is {threshold} or more: it sets {penalty} at {library}, which blocks nothing.", **values
+                "{counted} is {threshold} or more: it sets {penalty} at {library}, a penalty that blocks nothing.",
+                **values,
             )
         return
     if explanation.any_open:

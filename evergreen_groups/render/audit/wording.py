@@ -93,7 +93,7 @@ REASONS = {
     "group-within-limit": Message(
         "Own fines and the group's are within the limit: blocked for another reason, perhaps."
     ),
-    "group-not-known": Message("Own fines are within the limit; what the group owes isn't known whole."),
+    "group-not-known": Message("Own fines are within the limit; not all of the group's combined fines are known."),
     "no-lead": Message("It has no lead."),
     "lead-deleted": Message("Its lead is deleted."),
     "several-leads": Message("It has {count} lead.", plural="It has {count} leads."),
@@ -134,7 +134,7 @@ _SHORT_REASONS = {
     "not-over-limit": Message("not over the limit"),
     "group-over-limit": Message("own fines within the limit, the group's over it"),
     "group-within-limit": Message("own fines and the group's within the limit"),
-    "group-not-known": Message("own fines within the limit; the group's aren't known whole"),
+    "group-not-known": Message("own fines within the limit; not all of the group's combined fines known"),
 }
 """Reasons where the heading above them says the rest."""
 LEVELS = {
@@ -231,7 +231,7 @@ def limit_that_counted(member: Member) -> Message:
 
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
-    limit = gettext("as configured for each") if criteria.limit is None else describe_limit(criteria.limit)
+    limit = gettext("as configured for each patron") if criteria.limit is None else describe_limit(criteria.limit)
     if not criteria.orgs:
         return gettext("Everyone who owes something or has a penalty; the limit of own fines: {limit}", limit=limit)
     return gettext(

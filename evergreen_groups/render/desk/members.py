@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 
@@ -112,7 +111,7 @@ def member_rows(
 
     ``prospects`` are what recalculations could do, by member's id.
     """
-    staff = {**details.names, details.user: gettext(YOU)}
+    staff = {**details.names, details.user: YOU}
     rows = [_row(details, member, staff, prospects.get(member.id)) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]

@@ -175,8 +175,7 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, und
         return gettext("It isn't certain yet whether everything arrived")
     if not done:
         return gettext("Nothing was changed")
-    count = len(entry.steps)
-    return ngettext("{done:,} of {count} change done", "{done:,} of {count} changes done", count, done=done)
+    return gettext("Changes done: {done:,} of {all:,}", done=done, all=len(entry.steps))
 
 
 def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) -> str:

@@ -172,7 +172,7 @@ def _title(group: Group, this_group: int | None) -> str:
 
 
 def _within(number: int, known: Group | None, this_group: int | None) -> str:
-    """What a group is called in the middle of a sentence."""
+    """What a group is called after a colon."""
     if known is None:
         return gettext("this group") if number == this_group else gettext("group {group}", group=number)
     if number == this_group:
@@ -196,26 +196,27 @@ def _change(step: Step, known: Mapping[int | None, Group], this_group: int | Non
     # Only the group is written: the flag of a lead goes along, to where there may be a lead already.
     stays_lead = step.member.group_lead
     if step.after is None and stays_lead:
-        return gettext("leaves {group} for a new group of their own, still marked as group lead", group=group)
+        text = Message("group before: {group}; after: a new group of their own, still marked as group lead")
+        return gettext(text, group=group)
     if step.after is None:
-        return gettext("leaves {group} for a new group of their own, not as its lead", group=group)
+        return gettext("group before: {group}; after: a new group of their own, not as its lead", group=group)
     into = _within(step.after, known.get(step.after), this_group)
     if stays_lead:
-        return gettext("from {before} to {after}, still marked as group lead", before=group, after=into)
-    return gettext("from {before} to {after}", before=group, after=into)
+        return gettext("group before: {before}; after: {after}; still marked as group lead", before=group, after=into)
+    return gettext("group before: {before}; after: {after}", before=group, after=into)
 
 
 def _remarks(step: Step) -> Iterator[str]:
     if step.member.group_lead:
         yield pgettext("a member who leads the group", "group lead")
     if step.account.juvenile:
-        yield gettext("juvenile")
+        yield pgettext("remark about a member", "juvenile")
     if step.account.barred:
-        yield gettext("barred")
+        yield pgettext("remark about a member", "barred")
     if step.account.expired:
-        yield gettext("expired")
+        yield pgettext("remark about a member", "expired")
     if not step.account.active:
-        yield gettext("not active")
+        yield pgettext("remark about a member", "not active")
 
 
 def _group(group: PlannedGroup, this_group: int | None) -> GroupView:

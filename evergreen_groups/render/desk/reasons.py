@@ -46,7 +46,7 @@ _BY_CODE = {
     ),
     "deleted-meanwhile": ClerkReason(
         Message("the patron's record has been deleted meanwhile"),
-        Message("If it shouldn't be, have it restored first."),
+        Message("If the record shouldn't be deleted, have it restored first."),
     ),
     "session-ended": ClerkReason(
         Message("your session in the staff client had ended before this was reached"), _LOG_IN
@@ -60,7 +60,7 @@ _BY_CODE = {
     "never-came-in": ClerkReason(Message("it was sent and never arrived"), Message("It is safe to do it once more.")),
     "so-by-somebody": ClerkReason(
         Message("it is as you wanted it, but somebody else has changed the record since, perhaps in this very way"),
-        Message("Nothing is left to do; Undo doesn't take it back."),
+        Message("Nothing is left to do; undoing this change doesn't take it back."),
     ),
     "so-already": ClerkReason(Message("somebody else had done it already"), Message("Nothing is left to do.")),
     "stays-last": ClerkReason(
@@ -142,15 +142,15 @@ def explain_recalculation(reason: StepReason) -> str:
 
 _RECALCULATED = {
     "blocked-now": Message("blocked in Evergreen now"),
-    "still-blocked": Message("recalculated; still blocked in Evergreen, by the thresholds that are set there"),
+    "still-blocked": Message("recalculated by the thresholds that are set in Evergreen: still blocked there"),
     "block-lifted": Message("not blocked in Evergreen any more"),
-    "still-not-blocked": Message("recalculated; still not blocked in Evergreen, by the thresholds that are set there"),
+    "still-not-blocked": Message("recalculated by the thresholds that are set in Evergreen: still not blocked there"),
 }
 _BY_THRESHOLDS = Message("penalties recalculated by the thresholds that are set in Evergreen")
 
 
 def _moved(reason: StepReason) -> ClerkReason:
-    text = Message("somebody else has moved them to group {group} meanwhile")
+    text = Message("somebody else has moved the patron to group {group} meanwhile")
     return ClerkReason(gettext(text, group=reason.values["group"]), gettext(_RELOAD))
 
 

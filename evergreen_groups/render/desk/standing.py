@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups.desk import Obstacle
-from evergreen_groups.language import day, gettext
+from evergreen_groups.language import day, gettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render import isolated, printable
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty
     from evergreen_groups.policy import Limit
 
-YOU = Message("you", context="who set a block")
-"""Whoever looks at the page, among the names of staff."""
-_SOMEBODY = Message("staff", context="who set a block")
+YOU = "you"
+"""Stands for whoever looks at the page, among the names of staff."""
 
 
 class Weight(Enum):
@@ -68,7 +67,7 @@ def remarks_about(
         text = gettext("Blocked: {penalty}", penalty=printable(penalty.kind.name))
         yield Remark(Weight.BLOCK, text, _where_from(penalty, staff, named=False))
     if member.patron.deleted:
-        yield Remark(Weight.BLOCK, gettext("Deleted"))
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Deleted"))
     yield from _account(member, account)
     if standing.over_limit is None:
         detail = gettext("Your login may not see the limit that counts here.")
@@ -85,35 +84,40 @@ def _over_limit(standing: Standing, *, stays: bool) -> str:
 
 def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
     if account.barred:
-        yield Remark(Weight.BLOCK, gettext("Barred"))
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Barred"))
     if not account.active and not member.patron.deleted:
-        yield Remark(Weight.BLOCK, gettext("Not active"))
+        yield Remark(Weight.BLOCK, pgettext("remark about a member", "Not active"))
     if account.expired:
-        yield Remark(Weight.WARNING, gettext("Expired"))
+        yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
 
 
-# By whether the penalty is named, whether it is known when it was set, and whether staff have set it.
+# By whether the penalty is named, and whether it is known when it was set; who has set it is a sentence of its own.
 _WHERE_FROM = {
-    (True, True, True): Message("{penalty} at {library} since {day}, set by {staff}."),
-    (True, True, False): Message("{penalty} at {library} since {day}, set by Evergreen."),
-    (True, False, True): Message("{penalty} at {library}, set by {staff}."),
-    (True, False, False): Message("{penalty} at {library}, set by Evergreen."),
-    (False, True, True): Message("at {library} since {day}, set by {staff}."),
-    (False, True, False): Message("at {library} since {day}, set by Evergreen."),
-    (False, False, True): Message("at {library}, set by {staff}."),
-    (False, False, False): Message("at {library}, set by Evergreen."),
+    (True, True): Message("{penalty} at {library} since {day}."),
+    (True, False): Message("{penalty} at {library}."),
+    (False, True): Message("At {library} since {day}."),
+    (False, False): Message("At {library}."),
 }
 
 
 def _where_from(penalty: Penalty, staff: Mapping[int, str], *, named: bool) -> str:
     since = penalty.set_date
-    return gettext(
-        _WHERE_FROM[named, since is not None, penalty.by_staff],
+    where = gettext(
+        _WHERE_FROM[named, since is not None],
         penalty=printable(penalty.kind.name),
         library=printable(penalty.org_unit.shortname),
         day=day(since.date()) if since else "",  # in the ILS's own time zone
-        staff=isolated(staff.get(penalty.staff or 0) or gettext(_SOMEBODY)),
     )
+    return _joined(where, _set_by(penalty, staff))
+
+
+def _set_by(penalty: Penalty, staff: Mapping[int, str]) -> str:
+    if not penalty.by_staff:
+        return gettext("Set by Evergreen.")
+    name = staff.get(penalty.staff or 0)
+    if not name:
+        return gettext("Set by staff.")
+    return gettext("Set by you.") if name is YOU else gettext("Set by {staff}.", staff=isolated(name))
 
 
 def _why_it_stays(member: Member, prospect: RecalculationProspect) -> str:
@@ -142,7 +146,7 @@ def describe_own_limit(limit: Limit) -> str:
     if limit.amount is None:
         return gettext("No limit.")
     if limit.comparison is Comparison.REACHES:
-        return gettext("The limit is {limit} or more.", limit=limit.amount)
+        return gettext("Own fines of {limit} or more are over the limit.", limit=limit.amount)
     return gettext("The limit is {limit}.", limit=limit.amount)
 
 

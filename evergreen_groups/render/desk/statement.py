@@ -117,7 +117,7 @@ def _sentence_of(item: ItemLine, count: int) -> str:
 
 def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
     if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext("{count} item is said to have come back.", "{count} items are said to have come back.", count)
+        return ngettext("{count} item was reported as returned.", "{count} items were reported as returned.", count)
     if day is None:
         return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
     match item.kind:
@@ -140,7 +140,7 @@ def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
 
 def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
     if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext("said to have come back.", "{count} copies are said to have come back.", count)
+        return ngettext("reported as returned.", "{count} copies were reported as returned.", count)
     if day is None:
         return ngettext("no due date.", "{count} copies, no due date.", count)
     match item.kind:

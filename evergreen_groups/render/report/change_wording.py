@@ -19,7 +19,7 @@ KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.WORSE: Message("worse", context="group"),
     ChangeKind.BETTER: Message("better", context="group"),
     ChangeKind.UNCHANGED: Message("unchanged", context="group"),
-    ChangeKind.CLEARED: Message("cleared", context="group"),
+    ChangeKind.CLEARED: Message("no longer listed", context="group"),
     ChangeKind.HIDDEN: Message("hidden", context="group"),
 }
 """What became of a group, in a word."""
@@ -48,7 +48,7 @@ def _count(kind: ChangeKind, number: int) -> str:
         case ChangeKind.UNCHANGED:
             return npgettext("groups", "{count} unchanged", "{count} unchanged", number)
         case ChangeKind.CLEARED:
-            return npgettext("groups", "{count} cleared", "{count} cleared", number)
+            return npgettext("groups", "{count} no longer listed", "{count} no longer listed", number)
         case ChangeKind.HIDDEN:
             return npgettext("groups", "{count} hidden", "{count} hidden", number)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import day, gettext, ngettext, npgettext
+from evergreen_groups.language import day, gettext, ngettext, npgettext, pgettext
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import printable
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
-    """Say what is owed by kind: ``lost materials $23.00, overdue materials $0.50``."""
+    """Say what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
     return ", ".join(_kinds(kinds))
 
 
 def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
     for one in kinds:
-        yield gettext("{kind} {amount}", kind=printable(one.kind.describe()), amount=one.balance)
+        yield gettext("{kind}: {amount}", kind=printable(one.kind.describe()), amount=one.balance)
 
 
 def describe_group_details(details: SummedDetails) -> str:
@@ -33,7 +33,7 @@ def describe_group_details(details: SummedDetails) -> str:
 def _of_group(details: SummedDetails) -> Iterator[str]:
     parts = list(_kinds(details.kinds))
     if details.not_known:
-        parts.append(gettext("not known for what {amount}", amount=details.not_known))
+        parts.append(gettext("not known for what: {amount}", amount=details.not_known))
     yield ", ".join(parts)
     if details.owing_since is not None:
         since = day(details.owing_since)
@@ -92,11 +92,11 @@ def describe_state(details: MemberDetails) -> str:
 
 def _of_state(details: MemberDetails) -> Iterator[str]:
     if details.state.juvenile:
-        yield gettext("juvenile")
+        yield pgettext("remark about a member", "juvenile")
     if details.state.expired:
-        yield gettext("expired")
+        yield pgettext("remark about a member", "expired")
     if details.state.barred:
-        yield gettext("barred")
+        yield pgettext("remark about a member", "barred")
 
 
 def group_details_document(details: SummedDetails) -> dict[str, Any]:

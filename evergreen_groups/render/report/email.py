@@ -18,7 +18,6 @@ from evergreen_groups.language import (
     gettext,
     moment_with_zone,
     ngettext,
-    npgettext,
     number,
     pgettext,
     price,
@@ -154,14 +153,9 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Groups"), number(totals.group_count)
     yield (
         gettext("Members"),
-        ngettext(
-            "{members:,}, {count} of them owes",
-            "{members:,}, {count} of them owe",
-            totals.owing_count,
-            members=totals.member_count,
-        ),
+        gettext("{members:,}; owing: {owing:,}", members=totals.member_count, owing=totals.owing_count),
     )
-    yield gettext("Combined fines"), price(totals.combined_fines)
+    yield pgettext("of all groups", "Combined fines"), price(totals.combined_fines)
     yield gettext("Members over the limit"), number(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))
@@ -178,13 +172,13 @@ def _blocked(blocks: BlockTotals) -> Iterator[str]:
     yield number(blocks.blocked)
     if count := blocks.now_within_limit:
         yield ngettext(
-            "{count} of them with own fines now within the limit",
-            "{count} of them with own fines now within the limit",
+            "{count} member with own fines now within the limit",
+            "{count} members with own fines now within the limit",
             count,
         )
     if count := blocks.not_yet_blocked:
-        yield npgettext(
-            "members", "{count} over the limit, not yet blocked", "{count} over the limit, not yet blocked", count
+        yield ngettext(
+            "{count} member over the limit, not yet blocked", "{count} members over the limit, not yet blocked", count
         )
 
 
@@ -210,7 +204,7 @@ def _change(change: GroupChange | None) -> str:
         return ""
     differs = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
     kind = gettext(KINDS[change.kind])
-    return gettext("{kind} {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
+    return gettext("{kind}: {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:

@@ -235,12 +235,7 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
         yield gettext(
             "{word}: {explanation}",
             word=pgettext("members", "none"),
-            explanation=ngettext(
-                "in {count} group, {explanation}.",
-                "in {count} groups, {explanation}.",
-                count,
-                explanation=explain_no_member_over_limit(report.criteria.limit),
-            ),
+            explanation=explain_no_member_over_limit(report.criteria.limit, count),
         )
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):

@@ -155,7 +155,7 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
             lambda group: group.hidden_member_count or None,
             lambda group: "" if group.complete else "notable",
         ),
-        SpreadsheetColumn(gettext("Fines of those"), "money", _hidden_fines),
+        SpreadsheetColumn(gettext("Fines of hidden members"), "money", _hidden_fines),
     ]
     if report.details is not None:
         columns += group_detail_columns(report.details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import gettext, minute, moment_with_zone
+from evergreen_groups.language import gettext, minute, moment_with_zone, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import (
     CONFIDENTIAL,
@@ -30,7 +30,7 @@ _GROUPS_OF_KIND = {
     ChangeKind.WORSE: Message("Groups worse"),
     ChangeKind.BETTER: Message("Groups better"),
     ChangeKind.UNCHANGED: Message("Groups unchanged"),
-    ChangeKind.CLEARED: Message("Groups cleared"),
+    ChangeKind.CLEARED: Message("Groups no longer listed"),
     ChangeKind.HIDDEN: Message("Groups hidden"),
 }
 
@@ -64,7 +64,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Groups"), "number", totals.group_count
     yield gettext("Members"), "number", totals.member_count
     yield gettext("Members who owe"), "number", totals.owing_count
-    yield gettext("Combined fines"), "money", totals.combined_fines
+    yield pgettext("of all groups", "Combined fines"), "money", totals.combined_fines
     yield gettext("Members over the limit"), "number", totals.over_limit_count
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", blocks.blocked

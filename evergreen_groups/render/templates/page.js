@@ -11,14 +11,8 @@
   // Nobody speaks the tests' own language: its numbers are those of the one whose letters it has.
   const tag = document.documentElement.lang === "ar-XB" ? "he" : document.documentElement.lang;
   const numbers = new Intl.NumberFormat(tag);
-  const rules = new Intl.PluralRules(tag);
   const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
   const gettext = (text, values = {}) => filled(texts.texts[text] ?? text, values);
-  const ngettext = (one, many, count, values = {}) => {
-    const forms = texts.texts[one];
-    const form = forms ? forms[texts.plurals[rules.select(count)] ?? forms.length - 1] : count === 1 ? one : many;
-    return filled(form, { count: numbers.format(count), ...values });
-  };
 
   // The sum's row has fewer cells; only row groups are sorted.
   const keyOf = (body, column, isNumber) => {
@@ -115,11 +109,10 @@
   const amounts = new Intl.NumberFormat(tag, { style: "currency", currency: document.documentElement.dataset.currency });
   const unit = 10 ** amounts.resolvedOptions().maximumFractionDigits;
   const describeShown = (count, sum) => {
-    const all = groups.length;
-    const values = { shown: numbers.format(count), owed: amounts.format(sum / unit) };
-    if (shown.dataset.noun === "findings") return ngettext("Shown: {shown} of {count} finding", "Shown: {shown} of {count} findings", all, values);
-    if (!withSum) return ngettext("Shown: {shown} of {count} group", "Shown: {shown} of {count} groups", all, values);
-    return ngettext("Shown: {shown} of {count} group, which owe {owed} together", "Shown: {shown} of {count} groups, which owe {owed} together", all, values);
+    const values = { shown: numbers.format(count), all: numbers.format(groups.length), owed: amounts.format(sum / unit) };
+    if (shown.dataset.noun === "findings") return gettext("Findings shown: {shown} of {all}", values);
+    if (!withSum) return gettext("Groups shown: {shown} of {all}", values);
+    return gettext("Groups shown: {shown} of {all}; combined fines: {owed}", values);
   };
   const filter = () => {
     const wanted = plain(find.value).split(/\s+/).filter(Boolean);

@@ -13,6 +13,7 @@ from evergreen_groups.sandbox.demo_desk.http import ForwardedAnswer
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
     from evergreen_groups.sandbox.demo_desk.http import Request
 
@@ -46,12 +47,20 @@ def _language(request: Request) -> Language:
 def _page(name: str, language: Language) -> ForwardedAnswer:
     # Another name each time, as with each build of the Angular client: nobody can rely on it.
     scope = f"ng-c{secrets.randbelow(10**10)}"
-    texts = texts_for_scripts(language.tag).decode().replace("<", "\\u003c")  # which could end the element
     with use_language(language):
         text = (
-            environment().get_template(name).render(scope=scope, language=language, texts=texts, languages=languages())
+            environment()
+            .get_template(name)
+            .render(scope=scope, language=language, texts=_texts(language), languages=languages())
         )
     return _answer(text.encode(), "text/html")
+
+
+def _texts(language: Language) -> Markup:
+    """The texts of the catalogue for an element of JSON: there nothing is escaped, and none may end the element."""
+    from markupsafe import Markup
+
+    return Markup(texts_for_scripts(language.tag).decode().replace("<", "\\u003c"))  # noqa: S704
 
 
 def _file(name: str) -> ForwardedAnswer | None:

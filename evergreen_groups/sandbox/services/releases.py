@@ -75,7 +75,7 @@ def differences(release: str | None, names: Iterable[str]) -> frozenset[Differen
     if unknown:
         raise ConfigurationError(
             "no such difference: {unknown}",
-            advice="there are {known}",
+            advice="there are these differences: {known}",
             code="difference-unknown",
             values={"unknown": ", ".join(unknown), "known": ", ".join(known)},
         )

@@ -32,7 +32,8 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: Message("Several patrons have a barcode that ends like this. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
 }
-_HIDDEN_STAFF = Message("a staff user whose record your login can't see")
+# What may be wrong with a barcode: looking it up says more.
+_LOOKED_UP = ("no-active-card", "patron-twice")
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
@@ -49,6 +50,14 @@ class CardLookup:
     found: tuple[FoundPatron, ...] = ()
     more: bool = False
     plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanByCard:
+    """A plan that somebody's card has completed, or a sentence where it can't be made; the ``form`` says it by ids."""
+
+    made: ProposedPlan | str
+    form: ChangeForm
 
 
 def look_up(client: Client, text: str) -> CardLookup:
@@ -72,6 +81,26 @@ def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str
         return client.plans.propose(_request(form, patron))
     except (PlanError, NotFoundError) as error:
         return _described(error)
+
+
+def propose_with_card(client: Client, form: ChangeForm, card: str, patron: int) -> PlanByCard | None:
+    """Make a plan with whoever has an active card of exactly this barcode, in the place of the one who is looked for.
+
+    None where a card names nobody, or somebody who has been named before: it has to be looked up then, by which names
+    are found as well. Where it does, which is mostly so, that saves the call.
+    """
+    joins = form.action == "join"
+    # Of a name it isn't worth trying.
+    if not (joins or (form.needs_target and form.patrons)) or not any(letter.isdigit() for letter in card):
+        return None
+    action = Action.MERGE if form.action == "merge" else Action.MOVE
+    joining = PlanRequest(action, (*form.patrons, card), patron, active_cards=True)
+    going = PlanRequest(action, form.patrons, card, active_cards=True)
+    try:
+        made = client.plans.propose(joining if joins else going)
+    except (PlanError, NotFoundError) as error:
+        return None if error.code in _LOOKED_UP else PlanByCard(_described(error), form)
+    return PlanByCard(made, with_found(form, made.draft.named[-2 if joins else -1]))
 
 
 def _request(form: ChangeForm, patron: int) -> PlanRequest:
@@ -225,17 +254,21 @@ def _by(change: Change, staff: Mapping[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
     # Commands are made in the name of an account, and have no id.
-    name = operator.account if operator.staff is None else _named(operator.staff, staff)
-    if operator.approved_by is None:
-        return gettext("by you") if change.is_own else gettext("by {name}", name=isolated(name))
-    supervisor = isolated(_named(operator.approved_by, staff))
+    name = operator.account if operator.staff is None else staff.get(operator.staff)
     if change.is_own:
-        return gettext("by you, approved by {supervisor}", supervisor=supervisor)
-    return gettext("by {name}, approved by {supervisor}", name=isolated(name), supervisor=supervisor)
-
-
-def _named(staff_user: int, staff: Mapping[int, str]) -> str:
-    return staff.get(staff_user) or gettext(_HIDDEN_STAFF)
+        by = gettext("by you")
+    elif name:
+        by = gettext("by {name}", name=isolated(name))
+    else:
+        by = gettext("by a staff user whose record your login can't see")
+    if operator.approved_by is None:
+        return by
+    supervisor = staff.get(operator.approved_by)
+    if supervisor:
+        approved = gettext("approved by {supervisor}", supervisor=isolated(supervisor))
+    else:
+        approved = gettext("approved by a staff user whose record your login can't see")
+    return f"{by}; {approved}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

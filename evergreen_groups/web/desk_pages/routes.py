@@ -22,6 +22,7 @@ from evergreen_groups.web.desk_pages.answers import SENT_FORM, here, html, with_
 from evergreen_groups.web.desk_pages.form_token import form_token
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails
 
@@ -221,6 +222,9 @@ def _next_step(asked: Clerk) -> Response:
     if not card and not form.patrons:
         return list_page(asked, message=gettext(_NOBODY_NAMED.get(form.action, _SELECT_FIRST)))
     if card:
+        planned = changing.propose_with_card(asked.client, form, card, asked.patron)
+        if planned is not None:
+            return _shown_plan(asked, planned.form, planned.made)
         lookup = changing.look_up(asked.client, card)
         if lookup.taken is None:
             return _card_page(asked, form, lookup)
@@ -247,7 +251,10 @@ def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup
 
 
 def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "") -> Response:
-    made = changing.propose(asked.client, form, asked.patron)
+    return _shown_plan(asked, form, changing.propose(asked.client, form, asked.patron), message)
+
+
+def _shown_plan(asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "") -> Response:
     if isinstance(made, str):
         return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
     page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))

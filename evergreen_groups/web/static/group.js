@@ -68,7 +68,7 @@ export function go(place) {
 }
 
 const money = (amount, { currency }) =>
-  amount === null || amount === undefined ? gettext("unknown") : texts.money(amount, currency);
+  amount === null || amount === undefined ? pgettext("an amount", "unknown") : texts.money(amount, currency);
 
 /** A line that is cut where it is too long, and whole when pointed at. */
 function cut(className, text) {

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from importlib import resources
 from typing import Any
@@ -47,7 +48,7 @@ def test_sentences(report: Report) -> None:
     assert re.search(r"owing since [1-9] May 2026", said)
     assert said.endswith("last paid 2 Mar 2026; 2 items overdue, 1 lost: can still be returned")
     said = describe_group_details(report.details.of_group(second))
-    assert f"not known for what {price(second.members[0].own_fines)}" in said
+    assert f"not known for what: {price(second.members[0].own_fines)}" in said
     assert said.endswith("items overdue not known")
     assert (
         describe_member_details(report.details.of(second.members[0])) == "not known for what; items overdue not known"
@@ -112,6 +113,12 @@ def test_the_spreadsheet(report: Report) -> None:
     assert next(column(groups, "Items overdue")) == 2
     assert "not known" in set(column(members, "Owed for"))
     assert set(column(members, "Profile")) == {"Adult"}
+    # Texts such as "1 Apr 2026" would be sorted before "2 Mar 2026".
+    for rows in (groups, members):
+        days = [day for heading in ("Owing since", "Last payment") for day in column(rows, heading) if day is not None]
+        assert days
+        assert all(isinstance(day, datetime) for day in days)
+    assert next(column(groups, "Last payment")) == datetime(2026, 3, 2)  # noqa: DTZ001  # a cell has no zone
 
 
 def test_what_was_chosen_is_said() -> None:

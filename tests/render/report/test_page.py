@@ -88,8 +88,8 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     ]
     assert texts(tree.xpath("//td//strong[@class='blocked']")) == ["yes", "yes"], "red is for a block alone"
     sums = " ".join(tree.xpath("string(//dl[@class='sums'])").split())
-    assert "6 of them not yet blocked in Evergreen" in sums
-    assert "1 of them with own fines now within the limit" in sums
+    assert "6 members not yet blocked in Evergreen" in sums
+    assert "1 member with own fines now within the limit" in sums
     assert "Blocked in Evergreen" not in page(sample_report()).xpath("string(//body)")
 
 
@@ -227,7 +227,7 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
 def test_sums_say_what_changed() -> None:
     [tile] = page(changed_report()).xpath("//section[@aria-labelledby='sums']//div[starts-with(dt, 'Difference')]")
     assert tile.findtext("dd") == "-$1,183.46"
-    assert tile.xpath("string(.//small)").endswith(": 1 new, 1 worse, 1 better, 2 unchanged, 2 cleared")
+    assert tile.xpath("string(.//small)").endswith(": 1 new, 1 worse, 1 better, 2 unchanged, 2 no longer listed")
 
 
 def test_cleared_groups_have_a_section() -> None:

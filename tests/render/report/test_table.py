@@ -136,7 +136,7 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
     shown = squeezed(table(changed_report(), width=width))
-    assert "1new,1worse,1better,2unchanged,2cleared;together-$1,183.46" in shown
+    assert "1new,1worse,1better,2unchanged,2nolongerlisted;together-$1,183.46" in shown
     for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "$26.10notknownnotcertain:what"):
         assert words in shown
 

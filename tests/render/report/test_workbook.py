@@ -91,7 +91,7 @@ def test_groups() -> None:
         "Over the limit": 2,
         "No member over the limit": "no",
         "Hidden members": None,
-        "Fines of those": None,
+        "Fines of hidden members": None,
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
     assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
@@ -100,7 +100,7 @@ def test_groups() -> None:
         *[False] * 4,
         True,
     ]
-    assert [group["Fines of those"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
+    assert [group["Fines of hidden members"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
 
 
 def test_members() -> None:
@@ -206,7 +206,7 @@ def test_changes() -> None:
         (17, 26.1),
     ]
     facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
-    assert (facts["Groups new"], facts["Groups worse"], facts["Groups cleared"]) == (1, 1, 2)
+    assert (facts["Groups new"], facts["Groups worse"], facts["Groups no longer listed"]) == (1, 1, 2)
 
 
 def test_without_changes_there_are_no_columns_for_them() -> None:

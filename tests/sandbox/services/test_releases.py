@@ -41,7 +41,9 @@ def test_a_release_has_what_came_later_than_it() -> None:
 
 
 def test_what_there_isn_t_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no such difference: fax; there are hidden-rows-count"):
+    with pytest.raises(
+        ConfigurationError, match="no such difference: fax; there are these differences: hidden-rows-count"
+    ):
         releases.differences(None, ["fax"])
     with pytest.raises(ConfigurationError, match="three is no release"):
         releases.differences("three", [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,7 +15,7 @@ from support.recorded_nights import record_nights
 from support.web_caller import session, settings_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.language import ENGLISH, languages, own_name, use_language
+from evergreen_groups.language import current_language, languages, own_name
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import StatementSettings
 from evergreen_groups.web import close, create_app
@@ -42,13 +42,6 @@ def data(sandbox: Sandbox) -> set[str]:
     with sandbox._store.transaction() as connection:
         found = [str(text) for query in queries for (text,) in connection.execute(query)]
     return {word for text in found for word in _LATIN.findall(text)} | _ALIKE
-
-
-@pytest.fixture(autouse=True)
-def english_again() -> Iterator[None]:
-    """The requests are answered in this very thread, which goes on to other tests."""
-    with use_language(ENGLISH):
-        yield
 
 
 @pytest.fixture
@@ -199,3 +192,10 @@ class TestWhatGoesWrong:
 
     def test_a_form_of_another_session(self, clerk: DeskClerk, is_translated: Check) -> None:
         is_translated(clerk.post(f"{GROUP.format(MINH)}/plan", [("form", "no"), ("action", "join")]))
+
+
+def test_the_language_of_a_request_ends_with_it(clerk: DeskClerk, is_translated: Check) -> None:
+    """A test's requests are answered in its own thread; a server's thread answers somebody else's next."""
+    before = current_language()
+    is_translated(clerk.open(HUONG))
+    assert current_language() is before

@@ -39,10 +39,10 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
             connection.execute(f"INSERT INTO ausp ({columns}) VALUES ({values})")
     page = clerk.open(NGUYEN)
     both, not_yet, within, other = (page.members[f"Nguyễn, {name}"] for name in ("Thị Hương", "Văn Đức", "Minh", "Lan"))
-    assert "Blocked in Evergreen PATRON_EXCEEDS_FINES at LAKELAND since 5 Oct 2026, set by Evergreen." in both
+    assert "Blocked in Evergreen PATRON_EXCEEDS_FINES at LAKELAND since 5 Oct 2026. Set by Evergreen." in both
     assert "Over the limit The limit is $5.00." in both
     assert "Over the limit, not yet blocked in Evergreen" in not_yet
-    assert "Blocked in Evergreen PATRON_EXCEEDS_FINES at HARBOR since 5 Oct 2026, set by Shore, Norbert." in within
+    assert "Blocked in Evergreen PATRON_EXCEEDS_FINES at HARBOR since 5 Oct 2026. Set by Shore, Norbert." in within
     assert "Own fines are within the limit now." in within
     assert "Over the limit" not in within
     assert "Blocked: STAFF_CHR at HARBOR" in other
@@ -170,7 +170,7 @@ def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: Callable[[str], D
     sandbox._store.insert("circ", {"usr": 1017, "circ_lib": 21, **due})
     desk = clerk_named("harbor_desk")
     page = desk.open(NGUYEN)
-    explanation = "at least 1: your login may not see all; Details says how many"
+    explanation = "at least 1 item: your login may not see all of them; Details says how many there are"
     assert f"1+ {explanation}" in page.members["Nguyễn, Minh"].replace("1+at", "1+ at")
     assert page.tree.xpath(f"//span[@title='{explanation}']/span[@aria-hidden]/text()") == ["1+", "1+"]
     assert "at least" not in page.members["Nguyễn, Lan"]

@@ -52,7 +52,7 @@ class TestWhatOthersDidMeanwhile:
         ("values", "text", "advice"),
         [
             ({"deleted": "t"}, "the patron's record has been deleted meanwhile", "have it restored first"),
-            ({"usrgroup": 1002}, "somebody else has moved them to group 1002 meanwhile", "Show the group again"),
+            ({"usrgroup": 1002}, "somebody else has moved the patron to group 1002 meanwhile", "Show the group again"),
         ],
         ids=["deleted", "moved"],
     )
@@ -191,7 +191,7 @@ class TestSessionsThatEnd:
         end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
         said = agreed(page, username="admin", password=PASSWORD)
         assert said.status == 200
-        assert "1 of 2 changes done" in said.outcome
+        assert "Changes done: 1 of 2" in said.outcome
         assert "Whitfield, Thomas is in a group of their own now" in said.outcome
         assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
         assert group_of(admin, THOMAS) != group_of(admin, RUTH) == 1009

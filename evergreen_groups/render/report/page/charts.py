@@ -8,7 +8,7 @@ from decimal import Decimal
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
-from evergreen_groups.language import gettext, number, price
+from evergreen_groups.language import gettext, number, pgettext, price
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
     if len(trend) < 2:
         return ()
     return (
-        _trend_chart(gettext("Combined fines"), [run.combined_fines for run in trend], price),
+        _trend_chart(pgettext("of all groups", "Combined fines"), [run.combined_fines for run in trend], price),
         _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count),
     )
 

@@ -19,7 +19,7 @@ _KINDS = (
     (ChangeKind.NEW, Message("New", context="groups")),
     (ChangeKind.WORSE, Message("Worse", context="groups")),
     (ChangeKind.BETTER, Message("Better", context="groups")),
-    (ChangeKind.CLEARED, Message("Cleared", context="groups")),
+    (ChangeKind.CLEARED, Message("No longer listed", context="groups")),
 )
 """The kinds of groups that have a column, and its heading."""
 

@@ -1,0 +1,167 @@
+"""Hidden members of a few groups: in three calls the same as by halves, and no answer is taken on trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.debts import owe
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import find_hidden
+from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
+from evergreen_groups.sandbox import Sandbox
+
+MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+BY_MEMBERS, BY_ORG_UNITS = "open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.aou.atomic"
+EVENT = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "desc": "no", "ilsperm": "VIEW_USER", "ilspermloc": 11}
+ONE, OTHER, THIRD = 70_001, 70_002, 70_003
+VISIBLE = {ONE: {1001, 1002, 1003}, OTHER: {1004, 1005}, THIRD: {1006}}
+HIDDEN = {ONE: {1012, 1013}, OTHER: {1014}, THIRD: set[int]()}
+MILL = 21
+ORG_UNITS = (1, 2, 3, 11, 12, 21, 22)
+
+Alter = Callable[[Any], Any]
+
+
+@pytest.fixture(autouse=True)
+def families(sandbox: Sandbox) -> None:
+    for family in (VISIBLE, HIDDEN):
+        for group, members in family.items():
+            for member in members:
+                owe(sandbox, member, *([(MILL, "9.00")] if member in (1001, 1012) else []))
+                sandbox._store.update("au", member, {"usrgroup": group})
+
+
+@pytest.fixture
+def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
+    with gateway_of(proxy.url, "harbor_desk", concurrency=1) as gateway:
+        gateway.login()
+        gateway.idl("au", "aou")
+        proxy.seen.clear()
+        yield gateway
+
+
+def found_in(gateway: Gateway, *groups: int, org_units: tuple[int, ...] = ORG_UNITS) -> dict[int, tuple[set[int], str]]:
+    found = find_hidden_of_few(gateway, {group: VISIBLE[group] for group in groups}, lambda: org_units)
+    return {group: (set(hidden.ids), str(hidden.fines)) for group, hidden in found.items()}
+
+
+def alter(proxy: FaultProxy, method: str, change: Alter, times: int = 99) -> None:
+    """Make something else of the answers of a method, the first few times."""
+    left = [times]
+
+    def altered(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != method or not left[0]:
+            return None
+        left[0] -= 1
+        return HttpAnswer.of({"payload": [change(json.loads(answer.body)["payload"][0])], "status": 200})
+
+    proxy.alter = altered
+
+
+@pytest.mark.parametrize(
+    ("groups", "calls"),
+    [
+        ((THIRD,), [MEMBERS]),
+        ((ONE,), [MEMBERS, BALANCES, BY_ORG_UNITS]),
+        ((ONE, THIRD), [MEMBERS, BALANCES, BY_MEMBERS]),
+        ((ONE, OTHER), [MEMBERS, BALANCES, BY_ORG_UNITS]),
+    ],
+)
+def test_three_calls(gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...], calls: list[str]) -> None:
+    """With two visible and two hidden members there are rows enough of members; else org units answer."""
+    expected = {group: (HIDDEN[group], "9.00" if group == ONE else "0.00") for group in groups if HIDDEN[group]}
+    assert found_in(gateway, *groups) == expected
+    assert proxy.seen == calls
+    by_halves = find_hidden(gateway, {group: VISIBLE[group] for group in groups})
+    assert {group: (set(hidden.ids), str(hidden.fines)) for group, hidden in by_halves.items()} == expected
+
+
+@pytest.mark.parametrize("groups", [(ONE, OTHER), (ONE, OTHER, THIRD)])
+def test_too_few_rows_for_an_answer(gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...]) -> None:
+    """One call more for each group but the last."""
+    found = found_in(gateway, *groups, org_units=(1, 2, 3))
+    assert found == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
+    assert proxy.seen == [MEMBERS, BALANCES, *[MEMBERS] * (len(groups) - 1), BY_ORG_UNITS]
+
+
+def test_many_groups_are_looked_through(gateway: Gateway, proxy: FaultProxy) -> None:
+    visible = {**{80_000 + number: set[int]() for number in range(30)}, ONE: VISIBLE[ONE]}
+    found = find_hidden_of_few(gateway, visible, lambda: ORG_UNITS)
+    assert (set(found), found[ONE].fines) == ({ONE}, Decimal("9.00"))
+    assert proxy.seen.count(BALANCES) == 1
+
+
+WRONG: dict[str, tuple[str, Alter]] = {
+    "one who is nobody": (MEMBERS, lambda ids: [*ids, 99_999]),
+    "a hidden one is lost": (MEMBERS, lambda ids: [id for id in ids if id != 1012]),
+    "a visible one is lost": (MEMBERS, lambda ids: [id for id in ids if id != 1002]),
+    "one in place of another": (MEMBERS, lambda ids: [1020 if id == 1012 else id for id in ids]),
+    "nobody owes anything": (BALANCES, lambda _owed: []),
+    "a debt is lost": (BALANCES, lambda owed: [one for one in owed if one["usr"] != 1012]),
+    "somebody else's debt": (BALANCES, lambda owed: [*owed, {"usr": 1020, "balance_owed": "1.00"}]),
+    "no row": (BY_ORG_UNITS, lambda _rows: []),
+    "a row is lost": (BY_ORG_UNITS, lambda rows: rows[1:]),
+}
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_answer_that_is_wrong_is_asked_for_again(
+    gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool
+) -> None:
+    alter(proxy, *WRONG[wrong], times=1 if once else 99)
+    if once:
+        assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
+    else:
+        with pytest.raises(DataError) as raised:
+            found_in(gateway, ONE, OTHER)
+        assert raised.value.code == "members-not-asked-for"
+
+
+@pytest.mark.parametrize(
+    ("groups", "method"), [((ONE, OTHER), BY_ORG_UNITS), ((ONE, THIRD), BY_MEMBERS)], ids=["org units", "members"]
+)
+def test_rows_that_were_not_asked_for(
+    gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...], method: str
+) -> None:
+    def another(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows[0]["__p"] = [99 if value is not None else None for value in rows[0]["__p"]]
+        return rows
+
+    alter(proxy, method, another)
+    with pytest.raises(DataError) as raised:
+        found_in(gateway, *groups)
+    assert raised.value.code == "rows-not-asked-for"
+
+
+def test_one_in_two_groups_is_asked_for_again(gateway: Gateway, proxy: FaultProxy) -> None:
+    alter(proxy, BY_ORG_UNITS, lambda rows: [*rows, {"__c": "aou", "__p": [*[None] * 3, 11]}], times=1)
+    assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
+    assert proxy.seen.count(MEMBERS) == 2
+
+
+def test_balances_that_may_not_be_seen_are_unknown_and_not_nought(gateway: Gateway, proxy: FaultProxy) -> None:
+    proxy.answer = lambda call: EVENT if call.method == BALANCES else None
+    assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "None"), OTHER: ({1014}, "None")}
+
+
+def test_somebody_is_moved_in_meanwhile(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    owe(sandbox, 1040)
+    moved = iter([1040])
+
+    def joins(call: Call) -> None:
+        if call.method == BALANCES:
+            for patron in moved:
+                sandbox._store.update("au", patron, {"usrgroup": OTHER, "home_ou": MILL, "deleted": False})
+
+    proxy.refuse = joins
+    assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014, 1040}, "0.00")}
