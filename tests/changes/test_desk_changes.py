@@ -264,7 +264,7 @@ class TestNoLongerFits:
         sandbox._store.update("au", patron, changes)
         with pytest.raises(PlanError) as caught:
             desk.apply(plan, "k")
-        assert (caught.value.code, caught.value.values) == ("plan-outdated", {"differences": says})
+        assert (caught.value.code, caught.value.values) == ("plan-outdated", {"differences": (says,)})
         assert writes(proxy) == 0
 
     def test_a_lead_who_is_none_any_more(self, desk: DeskChanges, sandbox: Sandbox) -> None:
