@@ -117,7 +117,7 @@ def day_format() -> str:
     """The format of days, with the parts in the language's own order; the program writes the month's name in its own.
 
     >>> day_format()
-    'd\\ mmm\\ yyyy'
+    'd\\\\ mmm\\\\ yyyy'
     """
     # CLDR's own, such as "d. M. y" in Czech, or "d בMMM y" in Hebrew.
     pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_UNWRITTEN)

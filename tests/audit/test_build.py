@@ -169,7 +169,7 @@ def test_one_library_and_what_is_below(staff: Gateway) -> None:
     audit = build_audit(staff, AuditCriteria(orgs=("MILL",)))
     assert people(audit) == {FindingKind.NOT_BLOCKED: [1030], FindingKind.BORROWED_ADDRESS: [1044]}
     assert set(reasons(audit)) == {1006, 1007, 1016}
-    with pytest.raises(ConfigurationError, match="no org unit 'NOWHERE'"):
+    with pytest.raises(ConfigurationError, match='no org unit "NOWHERE"'):
         build_audit(staff, AuditCriteria(orgs=("NOWHERE",)))
 
 

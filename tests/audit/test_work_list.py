@@ -116,7 +116,7 @@ def in_tab(finding: GroupFinding) -> str:
 
 def test_without_profiles_of_institutions_there_is_no_such_evidence(staff: Gateway) -> None:
     assert evidence(found(build_audit(staff, AuditCriteria()), SCHOOL)) == {"strangers": 35, "cloned": 15}
-    with pytest.raises(ConfigurationError, match="no profile 'Nowhere'"):
+    with pytest.raises(ConfigurationError, match='no profile "Nowhere"'):
         build_audit(staff, AuditCriteria(institution_profiles=("Nowhere",)))
 
 

@@ -95,7 +95,7 @@ class TestReading:
         ],
     )
     def test_values_that_cannot_be(self, class_id, field, wire):
-        with pytest.raises(DataError, match=f"the field {field} of a {class_id} is not") as caught:
+        with pytest.raises(DataError, match=f"the field {field} of class {class_id} has a wrong value") as caught:
             getattr(record(class_id, **{field: wire}), field)
         assert str(wire) not in str(caught.value) or wire in ("", 2)
 

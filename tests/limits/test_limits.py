@@ -236,7 +236,7 @@ def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "words"),
-    [(rule("Nobody", None, "1"), "no profile 'Nobody'"), (rule(None, "MOON", "1"), "no org unit 'MOON'")],
+    [(rule("Nobody", None, "1"), 'no profile "Nobody"'), (rule(None, "MOON", "1"), 'no org unit "MOON"')],
 )
 def test_a_rule_for_nobody_is_an_error(admin: Gateway, bad: LimitRule, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
