@@ -74,7 +74,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     found = findings(client)
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
     outcome = by_id(client.recalculator.recalculate(found).people)
-    assert outcome[1036].reason.startswith("not blocked for fines any more: own fines don't reach")
+    assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].resolved
     assert not outcome[1045].resolved
@@ -219,7 +219,7 @@ def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox:
     outcome = by_id(client.recalculator.recalculate(found).people)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert not outcome[1030].resolved
-    assert outcome[1030].reason.startswith("still not blocked: ")
+    assert outcome[1030].reason.startswith("still not blocked; ")
     assert outcome[1030].reason.endswith("or its penalty blocks nothing")
 
 

@@ -228,13 +228,13 @@ def test_a_hidden_patron(sandbox: Sandbox) -> None:
 def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     free = run("check", "20000000001001")
     assert (free.returncode, free.stderr) == (exit_status.DONE, "")
-    assert "Not over the limit: own fines of 4.90 do not exceed the limit of 5.00." in free.stdout
+    assert "Not over the limit: own fines of $4.90 do not exceed the limit of $5.00." in free.stdout
     assert "Combined fines of group 1001: $28.10, for information only." in free.stdout
     assert run("check", "--user", "1013").returncode == exit_status.BLOCKED
     assert run("check", "--user", "1012").returncode == exit_status.DONE
     everybody = run("check", "--user", "1012", "--all-members")
     assert everybody.returncode == exit_status.BLOCKED
-    assert "Over the limit: own fines of 31.50 exceed the limit of 5.00." in everybody.stdout
+    assert "Over the limit: own fines of $31.50 exceed the limit of $5.00." in everybody.stdout
     run.environ["EVERGREEN_GROUPS_GATEWAY_USERNAME"] = "harbor_desk"
     sandbox._store.update("au", 1002, {"home_ou": MILL})
     assert run("check", "--user", "1001", "--all-members").returncode == exit_status.INCOMPLETE

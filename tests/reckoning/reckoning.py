@@ -130,7 +130,7 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
     details = [member_details(library, patron) for patron in members] if details_asked_for(library) else []
     return {
         " VIEW_USER at ": not library.sees_everything,
-        "owe for isn't known": any(one["kinds"] is None for one in details),
+        " for isn't known": any(one["kinds"] is None for one in details),
         "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
         "Not listed": unknown,
     }

@@ -237,7 +237,7 @@ def hidden_libraries(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -
     house.username = "north_manager"
 
 
-@planted("permission.VIEW_CIRCULATIONS", WARNING, "show can't count items out", "grant VIEW_CIRCULATIONS")
+@planted("permission.VIEW_CIRCULATIONS", WARNING, "needs it for: counting items out", "grant VIEW_CIRCULATIONS")
 def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
