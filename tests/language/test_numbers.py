@@ -32,6 +32,7 @@ def test_counts_are_written_as_cldr_has_them(value: int, tag: str) -> None:
         assert number(value) == format_decimal(value, locale=Locale.parse(tag, sep="-"))
 
 
+@pytest.mark.long
 def test_every_locale_there_is() -> None:
     for name in locale_identifiers():
         locale = Locale.parse(name)

@@ -13,6 +13,7 @@ import re
 import string
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,9 +50,10 @@ class Text(NamedTuple):
     context: str | None = None
 
 
-def collected() -> list[Text]:
+@cache
+def collected() -> tuple[Text, ...]:
     """Every text, in the order of the files."""
-    return [*_of_errors(), *_of_source(), *_of_templates(), *_of_scripts()]
+    return (*_of_errors(), *_of_source(), *_of_templates(), *_of_scripts())
 
 
 def template() -> Catalog:
