@@ -85,7 +85,13 @@ class BlockSearch:
         # One stretch: cut into several, the database would work out the same sets for each. The libraries that the
         # account sees are named where they aren't all, so no row is hidden.
         pages = self._gateway.pcrud.pages(
-            "au", where, select=PATRON_FIELDS, page_size=_PAGE, concurrency=1, all_visible=True
+            "au",
+            where,
+            select=PATRON_FIELDS,
+            page_size=_PAGE,
+            concurrency=1,
+            all_visible=True,
+            apart=True,  # nobody found is believed
         )
         return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
 

@@ -45,7 +45,13 @@ def find_borrowed_addresses(context: SearchContext) -> list[PatronFinding]:
     found = [
         (PatronRow._make(row[: len(PATRON_FIELDS)]), row[len(PATRON_FIELDS) :])
         for page in gateway.pcrud.pages(
-            "au", across_groups(context.homes), select=_FIELDS, page_size=_PAGE, concurrency=1, all_visible=True
+            "au",
+            across_groups(context.homes),
+            select=_FIELDS,
+            page_size=_PAGE,
+            concurrency=1,
+            all_visible=True,
+            apart=True,  # nobody found is believed
         )
         for row in columns(page, *_FIELDS)
     ]

@@ -159,6 +159,7 @@ class Pcrud:
         flesh_fields: Mapping[str, Sequence[str]] | None = None,
         join: Any = None,
         all_visible: bool = False,
+        apart: bool = False,
     ) -> Iterator[list[Record]]:
         """Yield all rows, page by page, by ascending ``key``: an indexed field, no value of which occurs twice.
 
@@ -169,7 +170,8 @@ class Pcrud:
 
         Before 3.16 rows that the account may not see count against a page, so a short one isn't the last; where they
         are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
-        that ``where`` leaves no hidden rows, which saves asking how the release behaves.
+        that ``where`` leaves no hidden rows, which saves asking how the release behaves. ``apart`` asks for each page
+        on a connection of its own: for what may well find nothing, where nothing tells whether that was the answer.
 
         Raises:
             DataError: rows came that weren't asked for, or rows may be hidden in a walk along other keys.
@@ -185,7 +187,8 @@ class Pcrud:
         hidden = None if all_visible else HiddenKeys(self._gateway, self._hidden_rows, source, where, key)
 
         def fetch(stretch: Stretch, limit: int) -> Page:
-            return self._rows(class_id, both(where, stretch.condition(key) or anything(key)), options(limit=limit))
+            condition = both(where, stretch.condition(key) or anything(key))
+            return self._rows(class_id, condition, options(limit=limit), apart=apart)
 
         parts = self._stretches(class_id, where, key, (low, high), concurrency, hidden)
         position = self._gateway.idl(class_id)[class_id].field(key).position
@@ -340,9 +343,9 @@ class Pcrud:
             select = list(dict.fromkeys([*select, primary] if primary else select))
         return _options(class_id, select=select, **options)
 
-    def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
+    def _rows(self, class_id: str, where: Where, options: Mapping[str, Any], *, apart: bool = False) -> Page:
         """The rows that an answer has, held against the question; raises DataError where they don't fit it."""
-        result = self._call(f"search.{class_id}.atomic", where, options)
+        result = self._call(f"search.{class_id}.atomic", where, options, apart=apart)
         if not isinstance(result.value, list):
             raise DataError(
                 "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
@@ -380,8 +383,8 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         return [Record(idl[class_id], values, idl) for values in rows]
 
-    def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
-        return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
+    def _call(self, name: str, *parameters: Any, expect: Any = "one", apart: bool = False) -> Result:
+        return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart)
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

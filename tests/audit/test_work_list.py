@@ -8,15 +8,20 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import state_in
 
 from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, FindingKind, GroupFinding, build_audit
+from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError, NotFoundError
-from evergreen_groups.gateway import Gateway
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import HEADINGS, describe_confidence, describe_split, group_link, render_audit
 from evergreen_groups.sandbox import Sandbox
@@ -289,3 +294,25 @@ def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> Non
         stream = io.StringIO(newline="")
         render_audit(audit, name, stream)
         assert "1971" not in stream.getvalue()
+
+
+class SomebodyIsFoundError(Exception):
+    """Raised where the search goes on with those that it has found."""
+
+
+def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: FaultProxy) -> None:
+    """An empty list names nothing that it could be told by, so it comes over a connection of its own."""
+
+    def members(_patrons: object) -> None:
+        raise SomebodyIsFoundError
+
+    with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
+        gateway.idl("au", "aua")
+        assert gateway.token
+        context: Any = SimpleNamespace(
+            gateway=gateway, homes=(), progress=silent, reader=SimpleNamespace(members=members)
+        )
+        proxy.decide = lambda call: Fault.ANSWERS_BEHIND
+        assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
+        with pytest.raises(SomebodyIsFoundError):
+            find_borrowed_addresses(context)
