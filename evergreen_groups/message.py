@@ -5,7 +5,7 @@ And how such a text is filled in for programs and logs, in English: that needs n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Self
@@ -80,6 +80,12 @@ def filled(template: str, values: Mapping[str, object]) -> str:
 
 class _EnglishFiller(Formatter):
     """Fills in values in English."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A value by its name, and nothing of what is in it: what an ILS has said may stand among the texts."""
+        if not field_name.isidentifier():
+            raise KeyError(field_name)
+        return super().get_field(field_name, args, kwargs)
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         """Money and moments in one form; the rest as Python has it."""

@@ -1,0 +1,29 @@
+"""The journal's sentences: made of texts of the catalogue, and of what an ILS has said, which is no text to fill in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evergreen_groups.changes.step_reason import StepReason, refused
+from evergreen_groups.errors import EventError
+from evergreen_groups.language import PSEUDO, Language, gettext, use_language
+from evergreen_groups.message import Message
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["ODD {event.x}", "{event.__class__}", "{event[9]}", "{event!z}", "{", "{}", "{0}", "{unknown}", "{event:z}"],
+)
+def test_braces_in_what_an_ils_says_stay_as_they_are(said: str) -> None:
+    reason = refused(EventError("refused", textcode=said))
+    assert reason == said
+    assert reason.followed_by(Message("tries: {count}"), count=3) == f"{said}; tries: 3"
+    with use_language(Language(PSEUDO)):
+        assert [gettext(message) for message in reason.messages]
+
+
+@given(st.text(max_size=30))
+def test_whatever_an_ils_says_is_a_reason(said: str) -> None:
+    assert isinstance(refused(EventError("refused", textcode=said)), StepReason)
