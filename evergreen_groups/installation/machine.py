@@ -93,7 +93,7 @@ def own_program(started_as: str) -> Path:
     if found := shutil.which("evergreen-groups"):
         names.append(Path(found))
     named = [path.absolute() for path in names if path.name == "evergreen-groups" and path.is_file()]
-    candidates = [*named, *(path.resolve() for path in named)]
+    candidates = [candidate for path in named for candidate in (path, path.resolve())]
     usable = (path for path in candidates if closed_to_others(path) is None)
     return next(usable, candidates[0] if candidates else names[1])
 

@@ -176,6 +176,8 @@ def _for_cron(machine: Machine) -> Iterator[tuple[str, ...]]:
     if not _has_user(SERVICE_USER):
         yield ("useradd", "--system", "--home-dir", home, "--shell", "/usr/sbin/nologin", SERVICE_USER)
     yield ("install", "-d", "-o", SERVICE_USER, "-g", SERVICE_USER, "-m", "700", home)
+    if Path(home).exists():  # with what root, or a unit, has kept in it
+        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)
     if machine.settings is None:
         return
     read = [machine.config_file, *(handed.file for handed in files_for_report(machine, machine.settings))]

@@ -55,8 +55,8 @@ class RemovalPlan:
                     here.unlink()
             yield here
         for path in self.files:
-            for link in self.machine.below_root(path.parent).glob(f"*.wants/{path.name}"):
-                link.unlink(missing_ok=True)
+            for directory in self.machine.below_root(path.parent).glob("*.wants"):
+                (directory / path.name).unlink(missing_ok=True)  # the link of a unit that was enabled
         if self.files:
             with suppress(OSError):  # something is kept in it, or it is a link
                 self.machine.below_root(SYSTEM_DIRECTORY).rmdir()

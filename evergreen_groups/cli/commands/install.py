@@ -203,11 +203,12 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         if PARTS[part].unit is not None and not runs_systemd(machine):
             text = gettext(
                 "Nothing was started, because systemd isn't running here. Where it is: systemctl daemon-reload && "
-                "systemctl enable --now {unit}.",
+                "systemctl enable --now {unit}. On a machine without it: evergreen-groups install cron.",
                 unit=PARTS[part].unit,
             )
             click.echo(text)
-        click.echo(gettext(_AFTERWARDS[part], **values))
+        else:
+            click.echo(gettext(_AFTERWARDS[part], **values))
 
 
 def _refuse_without_server() -> None:
