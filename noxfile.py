@@ -25,6 +25,7 @@ GENERATED = {
 """The files that are written from the source, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
+    "tests/test_pages.py",
     "tests/test_tasks.py",
     "tests/test_architecture.py",
     "tests/test_doctests.py",
@@ -104,6 +105,26 @@ def docs(session: nox.Session) -> None:
     if changed:
         session.error(f"{', '.join(changed)} was out of date and is written anew: look at it, and commit it")
     python(session, "-m", "pytest", "-n", "0", *DOCUMENT_TESTS)
+    build_site(session)
+
+
+def build_site(session: nox.Session, builder: str = "html", target: str = "build/site") -> None:
+    """Have Sphinx read the pages; what it warns of is an error."""
+    strict = ("-W", "-n", "--keep-going", "-q", "-j", "auto")
+    python(session, "-m", "sphinx", *strict, "-b", builder, "-d", "build/site.cache", "docs", target)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The pages as a site, in build/site: links and anchors lead somewhere, or it fails."""
+    build_site(session)
+    session.log(f"open {(ROOT / 'build' / 'site' / 'index.html').as_uri()}")
+
+
+@nox.session
+def links(session: nox.Session) -> None:
+    """Whether links out of the pages lead somewhere, which takes the network."""
+    build_site(session, "linkcheck", "build/links")
 
 
 @nox.session

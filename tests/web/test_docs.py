@@ -17,7 +17,7 @@ from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
 ROOT = REPOSITORY
-PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "install-service.md").read_text(encoding="utf-8")
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
 UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
 APACHE = (ROOT / "config" / "apache" / "evergreen-groups.conf").read_text(encoding="utf-8")
