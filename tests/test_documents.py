@@ -83,7 +83,7 @@ class Copy:
         """Make the edits, and give the files that they touch."""
         touched, path = set(), ""
         for words, code in re.findall(
-            r"^((?:\*\*`|and at).*?:)\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+            r"^((?:\*\*`|and at).*?:)\n\n<!--.*?-->\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
         ):
             path = next(iter(re.findall(r"\*\*`(.+?)`\*\*", words)), path)
             touched.add(path)

@@ -41,6 +41,7 @@ class PageReader:
     def __init__(self, home: Path, url: str | None) -> None:
         self.home = home
         self.url = url
+        self.printed = ""
         self.environ = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.environ["PATH"].split(os.pathsep)]),
             "HOME": str(home),
@@ -72,29 +73,33 @@ class PageReader:
             "python": self._python,
             "toml": self._toml,
             "json": self._json,
+            "text": self._printed,
         }[block.language](block)
 
     def _shell(self, block: Block) -> None:
-        self._run(block, ["bash", "-c", _SHELL + self._own(block.text)], block.exit_status)
+        self.printed = self._run(block, ["bash", "-c", _SHELL + self._own(block.text)], block.exit_status)
+
+    def _printed(self, block: Block) -> None:
+        self._compare(block, block.text, self.printed)
 
     def _console(self, block: Block) -> None:
         """Each command, and what it prints; where that isn't compared, three dots stand in the page."""
         parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
         assert not parts[0].strip(), f"{block.place}: begins without a prompt"
         for place, part in enumerate(parts[1:], start=2):
-            command, _, expected = self._command(part)
+            command, expected = self._command(part)
             status = block.exit_status if place == len(parts) else 0
             printed = self._run(block, ["bash", "-c", _SHELL + self._own(command)], status)
             self._compare(block, expected, printed)
 
     @staticmethod
-    def _command(part: str) -> tuple[str, str, str]:
+    def _command(part: str) -> tuple[str, str]:
         """A command, with the lines on which it goes on, and what stands below it."""
         lines = part.splitlines(keepends=True)
         end = 1
         while lines[end - 1].endswith("\\\n"):
             end += 1
-        return "".join(lines[:end]), "", "".join(lines[end:])
+        return "".join(lines[:end]), "".join(lines[end:])
 
     def _compare(self, block: Block, expected: str, printed: str) -> None:
         if self.url is not None:
@@ -104,7 +109,10 @@ class PageReader:
         assert good, f"{block.place} says\n{expected}\nand it is\n{printed}"
 
     def _python(self, block: Block) -> None:
-        self._run(block, [sys.executable, "-c", self._own(block.text)], block.exit_status)
+        """A program of its own, with what the shell has exported."""
+        file = self.home / "block.py"
+        file.write_text(self._own(block.text), "utf-8")
+        self.printed = self._run(block, ["bash", "-c", f"{_SHELL}{sys.executable} {file}"], block.exit_status)
 
     def _toml(self, block: Block) -> None:
         file = self.home / "block.toml"

@@ -8,6 +8,7 @@ lists the blocks that aren't run, and why. Comments that mean something here, al
 ``<!-- run with: the service -->``: and the web service beside it.
 ``<!-- not run: needs systemd -->`` above a block: why it can't be run here.
 ``<!-- exit status: 10 -->`` above a block: what its last command ends with.
+``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ class Block:
         return self.comment[1] if self.comment and self.comment[0] == "not run" else None
 
     @property
+    def is_tried(self) -> bool:
+        """Whether it is run, read, or compared with what is printed."""
+        printed = self.comment is not None and self.comment[0] == "printed by"
+        return printed or (self.language in TRIED and self.not_run is None)
+
+    @property
     def exit_status(self) -> int:
         return int(self.comment[1]) if self.comment and self.comment[0] == "exit status" else 0
 
@@ -78,7 +85,7 @@ def run_with(page: Path) -> str | None:
 
 def tried(page: Path) -> list[Block]:
     """The blocks of a page that are run or read."""
-    return [block for block in blocks(page) if block.language in TRIED and block.not_run is None]
+    return [block for block in blocks(page) if block.is_tried]
 
 
 def commands(block: Block) -> Iterator[str]:
