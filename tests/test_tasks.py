@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ from support.pages import PAGES, blocks, commands
 from support.repository import REPOSITORY
 
 from evergreen_groups.cli.application import COMMANDS, cli
-from evergreen_groups.sandbox import Sandbox
 
 BY_HAND = {"format", "benches", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
 """What is no check of a submission; the tests run there as a newcomer runs them, and ``docs`` makes the site."""
@@ -72,19 +69,3 @@ def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
         assert command is not None
         with command.make_context(words[place], words[place + 1 :], parent=context):
             pass
-
-
-def test_the_readmes_example_in_python(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
-    given = {"https://evergreen.example.org": sandbox.url, "groups_report": "consortium_staff", "…": "sandbox"}
-    for words, real in given.items():
-        assert words in example
-        example = example.replace(words, real)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})
-    first, *_others, warnings = printed.getvalue().splitlines()
-    assert first == "1008 PINE 84.35"
-    assert warnings.startswith("stranger-to-group ")
-    assert "'group': 1001" in warnings

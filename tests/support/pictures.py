@@ -96,7 +96,6 @@ def take_panel(desk: Desk, target: Path) -> None:
     desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
     desk.element("#patron-summary").screenshot(str(target / "panel.png"))
     print(target / "panel.png")
-    desk.run("localStorage.clear()")
 
 
 def take_move(desk: Desk, target: Path) -> None:
@@ -131,8 +130,9 @@ def main(directory: str = str(PICTURES)) -> None:
     with TemporaryDirectory() as home, chromium() as browser:
         browser.set_window_size(WIDTH, HEIGHT)
         with desk_of(browser, home) as desk:
-            take_panel(desk, target)
             take_move(desk, target)
+        with desk_of(browser, home) as desk:
+            take_panel(desk, target)
         take_report(browser, home, target)
     record(target)
 
