@@ -112,7 +112,7 @@ def docs(session: nox.Session) -> None:
 
 def build_site(session: nox.Session, builder: str = "html", target: str = "build/site") -> None:
     """Have Sphinx read the pages; what it warns of is an error."""
-    strict = ("-W", "-n", "--keep-going", "-q", "-j", "auto")
+    strict = ("-W", "-n", "--keep-going", "-q", "-E", "-a", "-j", "auto")
     python(session, "-m", "sphinx", *strict, "-b", builder, "-d", "build/site.cache", "docs", target)
 
 

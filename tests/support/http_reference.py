@@ -78,7 +78,9 @@ def _route(
     yield "\n| Status | Answer |\n| --- | --- |\n"
     for status, answer in sorted(operation["responses"].items()):
         found = _resolved(document, answer)
-        kinds = [_schema(media["schema"]) for media in found.get("content", {}).values() if "$ref" in media.get("schema", ())]
+        kinds = [
+            _schema(media["schema"]) for media in found.get("content", {}).values() if "$ref" in media.get("schema", ())
+        ]
         documents = [kind for kind in kinds if "Problem" not in kind]
         yield f"| {status} | {' '.join([_cell(found['description']), *documents])} |\n"
 

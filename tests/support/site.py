@@ -16,6 +16,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from support.repository import REPOSITORY
+from support.room_picture import draw
 
 DOCS = REPOSITORY / "docs"
 FROM_ROOT = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "security-policy": "SECURITY.md"}
@@ -54,7 +55,7 @@ def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
     """Have a page as the site needs it."""
     root = name in FROM_ROOT
     text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
-    text = re.sub(r"^```mermaid$", "```text", text, flags=re.MULTILINE)  # read without a script from elsewhere
+    text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)
     source[0] = for_site(text, REPOSITORY if root else DOCS)
 
 
