@@ -131,7 +131,7 @@ def _there(path: Path) -> str | None:
 
 def _refuse(part: InstalledPart, machine: Machine) -> None:
     if machine.settings is not None:
-        if part.needs_account:
+        if part.needs_account or machine.settings.gateway.url is None:
             named(machine.settings)
     elif machine.root == Path("/"):
         raise ConfigurationError(
