@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups.hidden_members import HiddenMembers, find_hidden
+from evergreen_groups.groups.hidden_in_sets import find_hidden
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, make_patrons, read_barcodes
 from evergreen_groups.ils import read_own_fines
@@ -16,6 +16,7 @@ from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups.hidden_members import HiddenMembers
     from evergreen_groups.ils import Access, OrgUnits
     from evergreen_groups.policy import Decision
 
@@ -42,7 +43,7 @@ class GroupReader:
         """Make groups of ``rows``, which are all visible members of each of their groups.
 
         Reads balances and cards in lists of up to 2,000; for an account that can't see every patron, it compares the
-        members with those that the ILS counts.
+        members with those that the ILS has (:func:`find_hidden`).
         """
         by_group: dict[int, list[Member]] = {}
         for member in self._members(rows):
@@ -51,7 +52,7 @@ class GroupReader:
         # Whoever sees everybody sees every member; a large report saves twenty calls and more.
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
-            hidden = find_hidden(self._gateway, visible)
+            hidden = find_hidden(self._gateway, visible, lambda: [unit.id for unit in self._org_units])
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
     def members(self, rows: Iterable[PatronRow]) -> dict[int, Member]:
