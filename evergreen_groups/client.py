@@ -158,9 +158,7 @@ class Client:
                 raise not_visible(
                     "group {group} has no visible member", code="group-to-keep-not-found", values={"group": number}
                 )
-        self._groups_to_keep().add(
-            {number: {member.id for member in group.members} | group.hidden_ids for number, group in groups.items()}
-        )
+        self._groups_to_keep().add({number: group.ids for number, group in groups.items()})
 
     def list_groups_again(self, numbers: Collection[int]) -> int:
         """Let an audit list groups again that were to be kept; says how many of them were."""

@@ -20,7 +20,7 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
-    find_hidden,
+    find_hidden_of_few,
     make_members,
     may_be_barcode,
     read_whole_balances,
@@ -244,4 +244,6 @@ class DetailsReader:
             return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
-            return self._own_fines(found), find_hidden(self._gateway, {found.group: found.ids}).get(found.group)
+            return self._own_fines(found), find_hidden_of_few(self._gateway, {found.group: found.ids}, lambda: ()).get(
+                found.group
+            )

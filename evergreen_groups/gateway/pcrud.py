@@ -75,11 +75,13 @@ class Pcrud:
         flesh: int | None = None,
         flesh_fields: Mapping[str, Sequence[str]] | None = None,
         join: Any = None,
+        apart: bool = False,
     ) -> list[Record]:
         """Return at most ``limit`` rows of a class.
 
         ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
         them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
+        ``apart`` is as in :meth:`pages`.
         """
         options = self._options(
             class_id,
@@ -91,7 +93,7 @@ class Pcrud:
             flesh_fields=flesh_fields,
             join=join,
         )
-        return self._records(class_id, self._rows(class_id, where, options).rows, nested=bool(flesh))
+        return self._records(class_id, self._rows(class_id, where, options, apart=apart).rows, nested=bool(flesh))
 
     def search_columns(
         self, class_id: str, names: Sequence[str], where: Where, *, order_by: Any = None, limit: int = 1000

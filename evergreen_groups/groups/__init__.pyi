@@ -7,11 +7,12 @@ from .contacts import read_contacts as read_contacts
 from .group_question import GroupViewer as GroupViewer
 from .group_question import HiddenCirculations as HiddenCirculations
 from .group_question import may_ask_about as may_ask_about
+from .hidden_in_sets import find_hidden as find_hidden
 from .hidden_members import HiddenMembers as HiddenMembers
-from .hidden_members import find_hidden as find_hidden
 from .hidden_members import read_balances as read_balances
 from .hidden_members import read_member_ids as read_member_ids
 from .hidden_members import total_of as total_of
+from .hidden_of_few import find_hidden_of_few as find_hidden_of_few
 from .member_check import members_not_asked_for as members_not_asked_for
 from .membership import Card as Card
 from .membership import Membership as Membership

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups.hidden_members import find_hidden
+from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import ACCOUNT_FIELDS, PATRON_FIELDS, PatronAccount, PatronRow, read_barcodes
 from evergreen_groups.groups.reader import make_members
@@ -103,9 +103,8 @@ class MembershipReader:
         for member in read.members.values():
             by_group[member.patron.group].append(member)
         # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
-        hidden = find_hidden(
-            self._gateway, {number: {member.id for member in found} for number, found in by_group.items()}
-        )
+        visible = {number: {member.id for member in found} for number, found in by_group.items()}
+        hidden = find_hidden_of_few(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
