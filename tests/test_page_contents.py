@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.error_catalog import page as codes_page
 from support.http_reference import page as http_page
 from support.pages import PAGES
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
@@ -27,21 +26,21 @@ def section(text: str, heading: str) -> str:
 
 def test_the_troubles_have_every_error_by_its_code_or_its_kind() -> None:
     named = set(re.findall(r"`([\w-]+)`", text_of("troubleshooting.md")))
-    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", section(codes_page(), "Errors"), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", section(text_of("errors.md"), "Errors"), re.MULTILINE)
     assert len(rows) > 150
     missing = [f"{code} ({kind})" for code, kind in rows if not {code, kind} & named and not kind.startswith("_")]
     assert missing == [], "name these in a row of docs/troubleshooting.md, or their kinds"
 
 
 def test_the_troubles_have_every_status_of_the_web_service() -> None:
-    statuses = set(re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(codes_page(), "Problems of the web service"), re.M))
+    statuses = set(re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(text_of("errors.md"), "Problems of the web service"), re.M))
     answered = section(text_of("troubleshooting.md"), "Programs that ask over HTTP")
     assert statuses <= set(re.findall(r"\b\d{3}\b", answered))
 
 
 def test_the_troubles_name_no_code_that_is_not_there() -> None:
-    known = set(re.findall(r"`([\w-]+)`", codes_page()))
-    named = {name for name in re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md"))}
+    known = set(re.findall(r"`([\w-]+)`", text_of("errors.md")))
+    named = set(re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md")))
     assert named <= known
 
 

@@ -1,7 +1,7 @@
 """Part of Sphinx while it makes the site: what the pages have for a host of repositories becomes what the site has.
 
-Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has no
-page, so its link becomes its text. Pages that stand at the root of the repository are taken from there. The API's
+Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has
+no page, so its link becomes its text. Pages that stand at the root of the repository are taken from there. The API's
 annotations lead to the page of the class that they mean.
 """
 
