@@ -33,7 +33,9 @@ def test_the_troubles_have_every_error_by_its_code_or_its_kind() -> None:
 
 
 def test_the_troubles_have_every_status_of_the_web_service() -> None:
-    statuses = set(re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(text_of("errors.md"), "Problems of the web service"), re.M))
+    statuses = set(
+        re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(text_of("errors.md"), "Problems of the web service"), re.M)
+    )
     answered = section(text_of("troubleshooting.md"), "Programs that ask over HTTP")
     assert statuses <= set(re.findall(r"\b\d{3}\b", answered))
 

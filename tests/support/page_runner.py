@@ -65,8 +65,11 @@ class PageReader:
         """Run a block or, where it is data, read it.
 
         Raises:
-            AssertionError: it fails, or what it prints isn't what the page says.
+            AssertionError: it fails, or what it prints isn't what the page says, or it isn't to be run at all.
         """
+        assert not block.is_for_machine, (
+            f"{block.place} would change this machine: it takes a comment, see support.pages"
+        )
         {
             "sh": self._shell,
             "console": self._console,
