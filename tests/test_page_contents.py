@@ -6,6 +6,7 @@ import re
 
 import pytest
 from support.http_reference import page as http_page
+from support.navigation import NAVIGATION
 from support.pages import PAGES
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
 from support.repository import REPOSITORY
@@ -13,6 +14,16 @@ from support.repository import REPOSITORY
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
 
 DOCS = REPOSITORY / "docs"
+LED_TO_FROM_OTHERS = {
+    "accidental-groups",
+    "audit",
+    "changelog",
+    "changes",
+    "releases",
+    "security-policy",
+    "translating",
+}
+"""Pages that nobody begins with."""
 
 
 def text_of(name: str) -> str:
@@ -60,11 +71,12 @@ def test_page_doctor_and_sql_name_the_same_permissions() -> None:
     assert all(f"`{name}`" in desk for name in DESK_PERMISSIONS)
 
 
-def test_the_index_leads_to_every_page() -> None:
-    index = text_of("index.md")
-    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL))
-    listed = set(re.findall(r"^(?:[^:<\n]+ <)?([\w-]+)>?$", trees, re.MULTILINE))
-    assert listed == {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
+def test_every_page_stands_at_the_side_and_in_the_index() -> None:
+    pages = {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
+    listed = [re.sub(r".+ <(.+)>", r"\1", entry) for entries in NAVIGATION.values() for entry in entries]
+    assert sorted(listed) == sorted(pages), "see tests/support/navigation.py"
+    led_to = set(re.findall(r"\]\(([\w-]+)\.md", text_of("index.md")))
+    assert pages - led_to == LED_TO_FROM_OTHERS
 
 
 def test_the_pages_of_routes_is_the_services_own_description() -> None:
