@@ -1,9 +1,9 @@
 """Part of Sphinx while it makes the site: what the pages have for a host of repositories becomes what the site has.
 
 Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has
-no page, so its link becomes its text. Pages that stand at the root of the repository are taken from there. ``<!-- reference: MODULE -->``,
-or ``<!-- reference: MODULE: NAME, NAME -->``, becomes the documentation that stands in the module, whose annotations lead to
-the classes that they mean.
+no page, so its link becomes its text. Pages that stand at the root of the repository are taken from there.
+``<!-- reference: MODULE -->``, or ``<!-- reference: MODULE: NAME, NAME -->``, becomes the documentation that stands in
+the module, whose annotations lead to the classes that they mean.
 """
 
 from __future__ import annotations
