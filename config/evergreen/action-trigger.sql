@@ -4,8 +4,11 @@
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
 --
--- as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names: read
--- here so that the secret is on no command line. Another address of the service: -v url=http://…/evergreen-groups/events
+-- `evergreen-groups install --show events` writes it with the address that the configuration gives the service.
+--
+-- Run it as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names:
+-- read here so that the secret is on no command line. Another address of the service:
+-- -v url=http://…/evergreen-groups/events
 --
 -- It may be run again: a definition that is there stays as it is, with whatever has been changed in it since. Only with
 -- -v renew=on are address and secret written anew, the rest of the template with them.

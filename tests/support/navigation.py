@@ -9,6 +9,7 @@ NAVIGATION = {
     ),
     "In the library": ("desk",),
     "In the server room": (
+        "Install the nightly report <install-report>",
         "Install the service and the panel <install-service>",
         "several-servers",
         "permissions",
