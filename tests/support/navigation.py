@@ -15,6 +15,7 @@ NAVIGATION = {
         "permissions",
         "security",
         "operations",
+        "Upgrade, backup, removal <upgrading>",
         "performance",
     ),
     "In depth": (
