@@ -9,7 +9,8 @@ lists the blocks that aren't run, and why. Comments that mean something here, al
 ``<!-- run with: tests/packages/test_upgrading.py -->``: that test runs the page, such as one about a whole machine.
 ``<!-- not run: needs systemd -->`` above a block: why it can't be run here.
 ``<!-- exit status: 10 -->`` above a block: what its last command ends with.
-``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints.
+``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints;
+``<!-- printed by: the block above, in part -->``: lines of that.
 """
 
 from __future__ import annotations
