@@ -9,6 +9,8 @@ from .options import output_options as output_options
 from .options import setting_options as setting_options
 from .options import with_given as with_given
 from .output import standard_output as standard_output
+from .shell_completion import SHELLS as SHELLS
+from .shell_completion import completion_script as completion_script
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width

@@ -37,6 +37,7 @@ COMMANDS = {
     "batch": "Make the changes in a CSV file.",
     "journal": "List the changes that were made.",
     "undo": "Take back a change that the journal has.",
+    "completion": "Print what completes commands in a shell.",
     "state": "Look after what is kept: check, backup, forget and more.",
     "serve": "Serve group fines to the staff client and to other systems.",
     "sandbox": "Serve an embedded stand-in for an Evergreen gateway.",

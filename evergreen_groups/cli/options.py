@@ -24,7 +24,13 @@ from evergreen_groups.settings import (
 )
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from evergreen_groups.policy import Limit
+
+    Converted = click.ParamType[object]
+else:
+    Converted = click.ParamType  # click 8.1 and 8.2, which Debian has, can't say of what it is one
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +38,7 @@ ENTRY_NUMBER = click.IntRange(min=1, max=2**63 - 1)
 """The number of an entry of the journal, as far as its file can count."""
 
 
-class Checked(click.ParamType[object]):
+class Checked(Converted):
     """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""
 
     def __init__(self, kind: Kind[Any], name: str = "") -> None:
@@ -46,6 +52,17 @@ class Checked(click.ParamType[object]):
         except NotAllowedError as problem:
             values = {"value": repr(value), "allowed": problem.allowed}
             self.fail(Message("{value} isn't allowed; it takes {allowed}", values=values), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as click calls it
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """What a shell offers at Tab: files, where it takes one."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")] if self._kind in (values.PATH, values.EXISTING_FILE) else []
 
 
 def setting_options(

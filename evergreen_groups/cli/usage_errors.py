@@ -42,9 +42,13 @@ _SENTENCES = (
 )
 
 
+_HELP_ALONE = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What a command raises that shows its help because it was given nothing; Click 8.1 shows it, and raises nothing."""
+
+
 def show_usage_error(problem: click.ClickException) -> None:
     """Write what is wrong on standard error, and how to get help."""
-    if isinstance(problem, click.exceptions.NoArgsIsHelpError):
+    if isinstance(problem, _HELP_ALONE):
         problem.show()
         return
     context = getattr(problem, "ctx", None)
