@@ -38,7 +38,7 @@ class Machine:
 
     def below_root(self, path: Path) -> Path:
         """Where a path of this machine is while ``root`` stands for ``/``."""
-        return self.root / path.relative_to("/")
+        return self.root / path.relative_to(path.anchor)
 
 
 def this_machine(
