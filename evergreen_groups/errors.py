@@ -18,6 +18,8 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     ├── StateError               what we keep ourselves can't be used
     │   └── StateUnavailableError  … for now: its server is down, or somebody else holds it
     ├── PlanError                what was asked for can't be done
+    ├── NotFoundError            what was asked for isn't there, or is hidden
+    │   └── RecordNotFoundError  … and the ILS said so: an EventError as well
     ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
         ├── TransportError       no usable answer
@@ -28,7 +30,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         │   └── UnexpectedAnswerError, RequestTooLargeError
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
-            └── NotFoundError, CollisionError
+            └── RecordNotFoundError, CollisionError
 
 They stand in one module because the tree is meant to be read as a whole.
 """
@@ -152,6 +154,15 @@ class StateUnavailableError(StateError):
 
 class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
+
+
+class NotFoundError(EvergreenGroupsError):
+    """What was asked for isn't there, or is hidden: a patron, a group, an entry of the journal, a plan.
+
+    Whether somebody is hidden or isn't there at all, nobody is told. Where an ILS's method says that it has no such
+    record, it is a :class:`RecordNotFoundError`; most of the time nothing but an empty list came back, or nobody was
+    asked but our own journal, so this is no :class:`EventError`.
+    """
 
 
 class MailServerError(EvergreenGroupsError):
@@ -309,8 +320,8 @@ class PermissionDeniedError(EventError):
         self.org_unit = org_unit
 
 
-class NotFoundError(EventError):
-    """The record asked for doesn't exist (an event whose textcode ends in ``_NOT_FOUND``)."""
+class RecordNotFoundError(NotFoundError, EventError):
+    """The ILS says that there is no such record: an event whose textcode ends in ``_NOT_FOUND``."""
 
 
 class CollisionError(EventError):
@@ -322,7 +333,6 @@ def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTH
     return NotFoundError(
         message,
         advice=Message("check the number, and that the account has VIEW_USER at the home library"),
-        textcode="NOT_FOUND",
         code=code,
         values=values,
     )

@@ -167,6 +167,4 @@ class ChangeReader:
 
 
 def _no_such_change(id: int) -> NotFoundError:
-    return NotFoundError(
-        "there is no change {change}", textcode="ENTRY_NOT_FOUND", code="no-such-change", values={"change": id}
-    )
+    return NotFoundError("there is no change {change}", code="no-such-change", values={"change": id})

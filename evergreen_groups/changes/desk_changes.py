@@ -112,9 +112,7 @@ class DeskChanges:
         """
         stored = self._store().find(plan, self._staff)
         if stored is None:
-            raise NotFoundError(
-                "there is no such plan", advice="make it again", textcode="PLAN_NOT_FOUND", code="no-such-plan"
-            )
+            raise NotFoundError("there is no such plan", advice="make it again", code="no-such-plan")
         return stored
 
     def undo(

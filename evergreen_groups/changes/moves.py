@@ -108,7 +108,6 @@ class Moves:
         if found.gateway != self._gateway.url:
             raise NotFoundError(
                 "the journal's entry {entry} is of another gateway, {gateway}",
-                textcode="ENTRY_NOT_FOUND",
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
