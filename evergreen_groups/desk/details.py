@@ -20,9 +20,9 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
+    find_card,
     find_hidden,
     make_members,
-    may_be_barcode,
     read_whole_balances,
     visible_in,
 )
@@ -110,18 +110,17 @@ class DetailsReader:
         self._reference = reference
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
-        """The group of the patron with this barcode, exactly as written, on any card of theirs.
+        """The group of the patron with this barcode, blanks in it ignored, on any card of theirs.
 
         Raises:
             NotFoundError: no visible patron has it.
             DataError: the group is too large to be a family.
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
         """
-        if may_be_barcode(barcode):
-            cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, select=("usr", "barcode"), limit=1)
-            found = self._around(cards[0].usr) if cards else None
-            if found is not None:
-                return self._details(*found, exact=exact)
+        card = find_card(self._gateway, barcode)
+        found = None if card is None else self._around(card.usr)
+        if found is not None:
+            return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
     def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
-from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
+from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, find_card, spellings, without_blanks
 from evergreen_groups.ils import Profiles, account_of_session, library_of
 from evergreen_groups.message import Message
 
@@ -77,15 +77,15 @@ class PatronLookup:
     def find(self, text: str) -> Lookup:
         """Find whoever is meant: by a card with exactly this barcode, a shortened one, or by name."""
         text = " ".join(text.split())
-        if not text or not may_be_barcode(text):
+        if not spellings(text):
             return Lookup(LookupKind.NOBODY)
-        cards = self._gateway.pcrud.search("ac", {"barcode": text}, select=("id", "usr", "active"), limit=1)
-        if cards and cards[0].active:
-            return Lookup(LookupKind.CARD, cards[0].usr)
-        if cards and (found := self._described([cards[0].usr])):
+        card = find_card(self._gateway, text)
+        if card is not None and card.active:
+            return Lookup(LookupKind.CARD, card.usr)
+        if card is not None and (found := self._described([card.usr])):
             return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
-            return self._shortened(text)
+            return self._shortened(without_blanks(text))
         return self._named(text)
 
     def names(self, ids: Collection[int]) -> dict[int, str]:

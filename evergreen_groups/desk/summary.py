@@ -18,8 +18,8 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
+    find_card,
     make_members,
-    may_be_barcode,
     read_whole_balances,
     visible_around,
     visible_in,
@@ -122,13 +122,11 @@ class SummaryReader:
         return self._decided(found[0])
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
-        """The same for the patron with this barcode, exactly as written, on any card of theirs."""
-        if not may_be_barcode(barcode):
-            raise _no_such_barcode()
+        """The same for the patron with this barcode, blanks in it ignored, on any card of theirs."""
         self._gateway.idl("ac", "au", "mous")
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
-        cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, flesh=1, flesh_fields={"ac": ["usr"]}, limit=1)
-        patron = cards[0].usr if cards else None
+        card = find_card(self._gateway, barcode, with_patron=True)
+        patron = None if card is None else card.usr
         if not isinstance(patron, Record) or patron.deleted:
             raise _no_such_barcode()
         return self._decided(patron)
