@@ -88,6 +88,16 @@ class PatronLookup:
             return self._shortened(without_blanks(text))
         return self._named(text)
 
+    def named(self, text: str) -> Lookup:
+        """Find patrons by the beginning of the family name, or of both: ``"Okonkwo, A"``; at most ``MOST_FOUND``.
+
+        As the staff client's own search does: preferred names count as well, and the account's library and those
+        below it are searched.
+        """
+        if "\0" in text:  # no name has one, and the ILS would take it for no name at all
+            return Lookup(LookupKind.NOBODY)
+        return self._named(text)
+
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The names of those of some patrons who are visible, deleted ones too; one call."""
         rows = chain.from_iterable(self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(ids)))

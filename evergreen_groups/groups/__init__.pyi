@@ -22,6 +22,9 @@ from .membership import Membership as Membership
 from .membership import MembershipReader as MembershipReader
 from .models import Group as Group
 from .models import Member as Member
+from .near_barcodes import check_digit_fails as check_digit_fails
+from .near_barcodes import near_barcodes as near_barcodes
+from .near_barcodes import usual_length as usual_length
 from .patrons import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .patrons import PATRON_FIELDS as PATRON_FIELDS
 from .patrons import STATE_FIELDS as STATE_FIELDS
