@@ -12,6 +12,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     EvergreenGroupsError
     ├── ConfigurationError       a setting is missing, unknown or not allowed
     │   └── DiskError            a file can't be written
+    ├── ArgumentError            a program handed in something of another type
     ├── DataError                answers that contradict each other or aren't whole
     ├── BusyError                another run is doing the same
     ├── DeadlineError            a run took longer than it may
@@ -130,6 +131,10 @@ class ConfigurationError(EvergreenGroupsError):
 
 class DiskError(ConfigurationError):
     """A file can't be written where the settings want it. Likely cause: the disk is full, failing, or read-only."""
+
+
+class ArgumentError(EvergreenGroupsError, TypeError):
+    """A program handed in something of another type than is documented: a mistake in that program, nowhere else."""
 
 
 class DataError(EvergreenGroupsError):

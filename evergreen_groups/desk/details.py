@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evergreen_groups import arguments
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
@@ -117,7 +118,7 @@ class DetailsReader:
             DataError: the group is too large to be a family.
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
         """
-        card = find_card(self._gateway, barcode)
+        card = find_card(self._gateway, arguments.text("barcode", barcode))
         found = None if card is None else self._around(card.usr)
         if found is not None:
             return self._details(*found, exact=exact)
@@ -128,7 +129,7 @@ class DetailsReader:
 
         ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
         """
-        found = self._around(id, beside)
+        found = self._around(arguments.whole("id", id), beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
@@ -139,6 +140,7 @@ class DetailsReader:
         Raises:
             NotFoundError: nobody is in it.
         """
+        arguments.whole("number", number)
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
