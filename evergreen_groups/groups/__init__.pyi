@@ -1,5 +1,9 @@
 from .adults import AdultRule as AdultRule
 from .adults import age_of as age_of
+from .barcodes import first_spelled as first_spelled
+from .barcodes import spellings as spellings
+from .barcodes import without_blanks as without_blanks
+from .cards import find_card as find_card
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contact_records as read_contact_records
@@ -17,9 +21,11 @@ from .member_check import members_not_asked_for as members_not_asked_for
 from .membership import Card as Card
 from .membership import Membership as Membership
 from .membership import MembershipReader as MembershipReader
-from .membership import may_be_barcode as may_be_barcode
 from .models import Group as Group
 from .models import Member as Member
+from .near_barcodes import check_digit_fails as check_digit_fails
+from .near_barcodes import near_barcodes as near_barcodes
+from .near_barcodes import usual_length as usual_length
 from .patrons import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .patrons import PATRON_FIELDS as PATRON_FIELDS
 from .patrons import STATE_FIELDS as STATE_FIELDS
