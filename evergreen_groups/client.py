@@ -71,6 +71,11 @@ class Client:
         self._adults = adults
         self._reference = reference or ReferenceData(self._policy)
 
+    @property
+    def state(self) -> State:
+        """What is kept: the journal, the history, events."""
+        return self._state
+
     @cached_property
     def moves(self) -> Moves:
         """Changes to membership."""

@@ -3,12 +3,17 @@ from .application import main as main
 from .invocation import Invocation as Invocation
 from .options import ENTRY_NUMBER as ENTRY_NUMBER
 from .options import Checked as Checked
+from .options import format_given as format_given
 from .options import given as given
 from .options import one_limit as one_limit
 from .options import output_options as output_options
+from .options import json_option as json_option
 from .options import setting_options as setting_options
 from .options import with_given as with_given
 from .output import standard_output as standard_output
+from .output import write_json as write_json
+from .terminal import UnansweredError as UnansweredError
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width
+from .usage_errors import usage_error as usage_error
