@@ -114,7 +114,7 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
     Raises:
         PlanError: lines make no sense, barcodes are unknown, or lines contradict each other; every one is named.
     """
-    lines = batch.lines
+    lines: Sequence[BatchLine] = batch.lines
     named = {barcode for line in lines for barcode in (line.barcode, *_target(line))}
     try:
         basis = planner.basis(sorted(named))
@@ -184,8 +184,12 @@ def _complain(problems: Iterable[Message]) -> None:
         shown = found[:_MOST_SHOWN]
         if len(found) > _MOST_SHOWN:
             shown.append(Message("further problems: {count:,}", values={"count": len(found) - _MOST_SHOWN}))
-        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(shown), "all": tuple(found)})
+        raise PlanError(
+            "nothing was changed; {problems}",
+            code="batch-broken",
+            values={"problems": tuple(shown), "all": tuple(found)},
+        )
 
 
-def _of_line(line: BatchLine, text: str) -> Message:
+def _of_line(line: BatchLine, text: object) -> Message:
     return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -5,9 +5,9 @@ from .options import ENTRY_NUMBER as ENTRY_NUMBER
 from .options import Checked as Checked
 from .options import format_given as format_given
 from .options import given as given
+from .options import json_option as json_option
 from .options import one_limit as one_limit
 from .options import output_options as output_options
-from .options import json_option as json_option
 from .options import setting_options as setting_options
 from .options import with_given as with_given
 from .output import standard_output as standard_output

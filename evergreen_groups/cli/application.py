@@ -83,7 +83,7 @@ class _Commands(click.Group):
     epilog=exit_status.explained(),
 )
 @click.pass_context
-def cli(context: click.Context, **options: Any) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Patron groups for the Evergreen library system.
 
     Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the

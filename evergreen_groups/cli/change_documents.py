@@ -40,7 +40,7 @@ def entries_document(state: State, entries: Iterable[JournalEntry]) -> dict[str,
 
 
 def _change(state: State, entry: JournalEntry) -> Change:
-    """An entry as the caller's own: those made on a command line have no staff user's id, and nothing is hidden here."""
+    """An entry as the caller's own: those of a command line have no staff user's id, and nothing is hidden here."""
     undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
     return Change(
         entry,

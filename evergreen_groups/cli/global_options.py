@@ -30,7 +30,7 @@ class _SandboxOption(click.Option):
 class _SandboxFileOption(click.Option):
     """The file of ``--sandbox=FILE``, called so in messages."""
 
-    def get_error_hint(self, ctx: click.Context | None) -> str:
+    def get_error_hint(self, _ctx: click.Context | None) -> str:
         return "'--sandbox=FILE'"
 
 
@@ -40,14 +40,14 @@ def global_options() -> list[click.Option]:
         click.Option(
             ["--config", "config_file"],
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml "
-            "or /etc/evergreen-groups/config.toml.",
+            help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, "
+            "~/.config/evergreen-groups/config.toml or /etc/evergreen-groups/config.toml.",
         ),
         _SandboxOption(
             ["--sandbox", "use_sandbox"],
             is_flag=True,
-            help="Use an embedded sandbox with sample data instead of a gateway. With a FILE it is kept there, with its "
-            "journal and history, and the next command finds it as this one leaves it.",
+            help="Use an embedded sandbox with sample data instead of a gateway. With a FILE it is kept there, with "
+            "its journal and history, and the next command finds it as this one leaves it.",
         ),
         _SandboxFileOption(
             [_FILE_OPTION, "sandbox_file"], type=click.Path(path_type=Path, dir_okay=False), hidden=True

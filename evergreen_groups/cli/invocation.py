@@ -43,9 +43,7 @@ class Invocation:
     @classmethod
     def of(cls, *, sandbox_file: Path | None, use_sandbox: bool, **options: Any) -> Invocation:
         """One with these options, from which on its lines on standard error are as they say."""
-        invocation = cls(
-            use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options
-        )
+        invocation = cls(use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options)
         invocation.configure_logs()
         return invocation
 
@@ -103,7 +101,7 @@ class Invocation:
 
     @contextmanager
     def sandbox_place(self) -> Iterator[SandboxPlace]:
-        """Where the sandbox of ``--sandbox`` is kept: in its file, held until the command ends, else nowhere for long."""
+        """Where the sandbox of ``--sandbox`` is kept: in its file, held until the command ends, or nowhere."""
         if self._kept_sandbox is not None:
             yield self._kept_sandbox
             return

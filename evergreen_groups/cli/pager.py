@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
@@ -55,25 +54,21 @@ def _shown_in_pages(command: list[str], text: str, stream: TextIO) -> bool:
     """Run the pager until whoever reads leaves it; False where it can't be run."""
     stream.flush()
     try:
-        # Ctrl-C is the pager's own as long as it runs: it gets it as well, and goes back to its prompt.
-        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            pager = subprocess.Popen(  # noqa: S603 - it is the user's own command
-                command,
-                stdin=subprocess.PIPE,
-                env={**_LESS, **os.environ},
-                encoding=stream.encoding,
-                errors="replace",
-                restore_signals=True,
-                preexec_fn=None,
-            )
-        except OSError:
-            return False
-        try:
-            pager.communicate(text)
-        except BaseException:
-            pager.terminate()
-            raise
-        return True
+        pager = subprocess.Popen(  # noqa: S603 - the command is the user's own
+            command,
+            stdin=subprocess.PIPE,
+            env={**_LESS, **os.environ},
+            encoding=stream.encoding,
+            errors="replace",
+        )
+    except OSError:
+        return False
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as the pager runs, Ctrl-C is a key of its own
+    try:
+        pager.communicate(text)
+    except BaseException:
+        pager.terminate()
+        raise
     finally:
         signal.signal(signal.SIGINT, former)
+    return True

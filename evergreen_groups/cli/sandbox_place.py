@@ -26,7 +26,7 @@ _STATE = "state.sqlite3*"
 
 @dataclass(frozen=True)
 class SandboxPlace:
-    """Where a sandbox's data are (``database``; None: nowhere for long), and the state directory of those who use it."""
+    """Where a sandbox's data are (``database``; None: nowhere for long), with its users' state directory."""
 
     directory: Path
     database: Path | None = None

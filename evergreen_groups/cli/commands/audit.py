@@ -120,9 +120,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     if (yes or dry_run) and not fix:
         raise usage_error(Message("--yes and --dry-run go with --fix."))
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
-        raise usage_error(
-            Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
-        )
+        raise usage_error(Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes."))
     if keep or list_again:
         if fix or output is not None or output_format is not None:
             raise usage_error(Message("--keep and --list-again go with nothing else."))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _WAIT = 10.0
 """How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
 
+
 @dataclass(frozen=True)
 class Manner:
     """How a change is made: ``yes`` without asking, ``dry_run`` not at all, ``as_json`` told to a program."""

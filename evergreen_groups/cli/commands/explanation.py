@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-import click
-
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, terminal_width, usage_error
 from evergreen_groups.formats import AUDIT_FORMATS, format_for

@@ -41,9 +41,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
     """
     session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
-        raise usage_error(
-            Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
-        )
+        raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
     settings = with_given(context, session.settings)
     if not session.use_sandbox:
         return _serve(settings, os.environ)
