@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
-_MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +180,7 @@ def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
 def _complain(problems: Iterable[Message]) -> None:
     found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
     if found:
-        shown = found[:_MOST_SHOWN]
-        if len(found) > _MOST_SHOWN:
-            shown.append(Message("further problems: {count:,}", values={"count": len(found) - _MOST_SHOWN}))
-        raise PlanError(
-            "nothing was changed; {problems}",
-            code="batch-broken",
-            values={"problems": tuple(shown), "all": tuple(found)},
-        )
+        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
 
 
 def _of_line(line: BatchLine, text: object) -> Message:

@@ -115,8 +115,8 @@ def _hidden(taken: set[str]) -> Iterator[click.Option]:
 def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Put what is said after the command in the place of what was said before it."""
     if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
-        said: Invocation = context.obj
-        context.obj = said.with_option(str(option.name).removeprefix("global_"), value)
+        invocation: Invocation = context.obj
+        context.obj = invocation.with_option(str(option.name).removeprefix("global_"), value)
 
 
 def _show_version(context: click.Context, _option: click.Parameter, value: bool) -> None:

@@ -102,14 +102,14 @@ class Invocation:
     @contextmanager
     def sandbox_place(self) -> Iterator[SandboxPlace]:
         """Where the sandbox of ``--sandbox`` is kept: in its file, held until the command ends, or nowhere."""
-        if self._kept_sandbox is not None:
-            yield self._kept_sandbox
+        if self._stored_sandbox is not None:
+            yield self._stored_sandbox
             return
         with TemporaryDirectory(prefix="evergreen-groups-") as directory:
             yield SandboxPlace(Path(directory))
 
     @cached_property
-    def _kept_sandbox(self) -> SandboxPlace | None:
+    def _stored_sandbox(self) -> SandboxPlace | None:
         if self.sandbox_file is None:
             return None
         return click.get_current_context().with_resource(hold_sandbox(self.sandbox_file))

@@ -76,7 +76,7 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], manner: Ma
 
 
 def _write_plan(plan: Plan) -> None:
-    from evergreen_groups.cli.change_documents import draft_document
+    from evergreen_groups.cli import draft_document
 
     write_json(draft_document(plan.draft))
 
@@ -85,7 +85,7 @@ def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None
     from evergreen_groups.render import write_outcome
 
     if manner.as_json and outcome.entry is not None:
-        from evergreen_groups.cli.change_documents import entry_document
+        from evergreen_groups.cli import entry_document
 
         write_json(entry_document(client.state, client.moves.entry(outcome.entry)))
     else:
@@ -127,7 +127,7 @@ def _status(outcome: PlanOutcome) -> int:
 
 def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
     """List what is wrong with a file of changes, line by line; gives the exit status."""
-    problems: Sequence[Message] = error.values["all"]  # type: ignore[assignment]
+    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]
     if manner.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
         write_json({"version": 1, "kind": "batch-problems", "problems": listed})

@@ -14,7 +14,7 @@ from evergreen_groups.cli import ENTRY_NUMBER, Invocation, json_option, write_js
 def journal_command(session: Invocation, entry: int | None, as_json: bool) -> None:
     """List the changes made from here, the latest first, or show ENTRY with each of its steps."""
     from evergreen_groups.changes import Journal
-    from evergreen_groups.cli.change_documents import entries_document, entry_document
+    from evergreen_groups.cli import entries_document, entry_document
     from evergreen_groups.render import write_entries, write_entry
 
     with session.state() as state:
