@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
@@ -61,12 +61,10 @@ def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
 
     Raises:
         BusyError: another command has it.
-        ConfigurationError: the file can't be there.
+        ConfigurationError: nothing can be kept beside the file.
     """
     from evergreen_groups.state import hold, make_state_directory
 
-    if file.is_dir():
-        raise _unusable(file, Message("is a directory"))
     directory = make_state_directory(file.with_name(f"{file.name}.state"))
     doing = Message("another command is using the sandbox {file}", values={"file": file})
     with hold(directory / "sandbox.lock", doing, _WAIT):
@@ -91,8 +89,6 @@ def _on_a_free_port(file: Path) -> Sandbox:
         except ConfigurationError as error:
             if error.code != "port-unusable" or trial == _TRIALS - 1:
                 raise
-        except OSError as error:
-            raise _unusable(file, system_reason(error)) from error
     raise AssertionError
 
 
@@ -101,12 +97,3 @@ def _number(noted: Path) -> int:
         return int(noted.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
-
-
-def _unusable(file: Path, reason: Message) -> ConfigurationError:
-    return ConfigurationError(
-        "the sandbox {file} can't be used: {reason}",
-        advice="name another file",
-        code="sandbox-unusable",
-        values={"file": file, "reason": reason},
-    )

@@ -1,10 +1,13 @@
-"""A command with a terminal as its standard error."""
+"""A command with a terminal as its standard error, or as everything."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
+import termios
 
 from support.command import Command
 
@@ -19,12 +22,33 @@ def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, s
         command.arguments(*words), env={**command.environ, **environ}, stdout=subprocess.DEVNULL, stderr=theirs
     )
     os.close(theirs)
+    return _ended(process, ours)
+
+
+def at_a_terminal(command: Command, *words: str, lines: int, **environ: str) -> tuple[int, str]:
+    """Run the command at a terminal of so many lines, and give its exit status and all that came there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
+    process = subprocess.Popen(
+        command.arguments(*words),
+        env={**command.environ, "TERM": "xterm", **environ},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    return _ended(process, ours)
+
+
+def _ended(process: subprocess.Popen[bytes], terminal: int) -> tuple[int, str]:
+    """The exit status, and what was read from our side of the terminal, which is closed."""
     said = b""
     try:
-        while portion := os.read(ours, 65536):
+        while portion := os.read(terminal, 65536):
             said += portion
     except OSError:
         pass  # the other side has closed: there is no more
     finally:
-        os.close(ours)
+        os.close(terminal)
     return process.wait(), said.decode()
