@@ -1,6 +1,7 @@
 from . import logs as logs
 from .application import main as main
 from .invocation import Invocation as Invocation
+from .named_patrons import patron_named as patron_named
 from .options import ENTRY_NUMBER as ENTRY_NUMBER
 from .options import Checked as Checked
 from .options import given as given
@@ -14,3 +15,4 @@ from .shell_completion import completion_script as completion_script
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width
+from .unknown_barcodes import explaining_unknown as explaining_unknown

@@ -30,7 +30,8 @@ NAVIGATION = {
         "errors",
     ),
     "For programmers": (
-        "Python API <python-api>",
+        "python",
+        "Python reference <python-api>",
         "http-api",
         "http-reference",
     ),

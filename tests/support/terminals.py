@@ -18,6 +18,20 @@ def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, s
     process = subprocess.Popen(
         command.arguments(*words), env={**command.environ, **environ}, stdout=subprocess.DEVNULL, stderr=theirs
     )
+    return _read(process, ours, theirs)
+
+
+def at_a_terminal(command: Command, *words: str, answer: str) -> tuple[int, str]:
+    """Run the command wholly at a terminal, where somebody types an answer; its exit status and all that was shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command.arguments(*words), env=command.environ, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.write(ours, answer.encode())
+    return _read(process, ours, theirs)
+
+
+def _read(process: subprocess.Popen[bytes], ours: int, theirs: int) -> tuple[int, str]:
     os.close(theirs)
     said = b""
     try:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import ENTRY_NUMBER, Invocation, confirmed, logs
+from evergreen_groups.cli import ENTRY_NUMBER, Invocation, confirmed, explaining_unknown, logs, patron_named
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Plan, PlanOutcome
     from evergreen_groups.client import Client
+    from evergreen_groups.groups import PatronReference
 
 
 _WAIT = 10.0
@@ -32,14 +33,25 @@ def _agreement(command: Command) -> Command:
     return yes(dry_run(command))
 
 
-def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bool, dry_run: bool) -> int:
-    """Show a plan, ask, apply it, and say what became of it; gives the exit status."""
+def _change(
+    session: Invocation,
+    make_plan: Callable[[Client], Plan],
+    *,
+    yes: bool,
+    dry_run: bool,
+    barcodes: Sequence[str] = (),
+) -> int:
+    """Show a plan, ask, apply it, and say what became of it; gives the exit status.
+
+    ``barcodes`` are those that were given, one by one: of an unknown one it is said what it may be.
+    """
     from evergreen_groups.render import write_draft, write_outcome
 
     with session.client() as client:
         if not dry_run:
             _recover(client)
-        plan = make_plan(client)
+        with explaining_unknown(session, client.gateway, barcodes):
+            plan = make_plan(client)
         write_draft(plan.draft, sys.stdout)
         sys.stdout.flush()
         if not plan.draft.steps or dry_run:
@@ -87,16 +99,39 @@ def _status(outcome: PlanOutcome) -> int:
 
 
 @click.command("move")
-@click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
-@click.option("--to", required=True, metavar="BARCODE", help="A patron who is in the group to move to.")
+@click.argument("barcodes", metavar="BARCODE...", nargs=-1)
+@click.option(
+    "--name", "names", multiple=True, help='A patron who is to move, by name: "Okonkwo, A". You choose who it is.'
+)
+@click.option("--to", metavar="BARCODE", help="A patron who is in the group to move to.")
+@click.option("--to-name", metavar="NAME", help="The same by name.")
 @_agreement
 @click.pass_obj
-def move_command(session: Invocation, barcodes: tuple[str, ...], to: str, yes: bool, dry_run: bool) -> int:
+def move_command(
+    session: Invocation,
+    *,
+    barcodes: tuple[str, ...],
+    names: tuple[str, ...],
+    to: str | None,
+    to_name: str | None,
+    yes: bool,
+    dry_run: bool,
+) -> int:
     """Move the patrons with these barcodes into the group of another.
 
     Shows first who will move, from where to where, and what both groups owe before and after; then asks.
     """
-    return _change(session, lambda client: client.moves.plan_move(barcodes, to=to), yes=yes, dry_run=dry_run)
+    if not barcodes and not names:
+        raise click.UsageError(Message("say who is to move: give barcodes, or --name"))
+    if (to is None) == (to_name is None):
+        raise click.UsageError(Message("say where to: give --to or --to-name, one of them"))
+
+    def plan(client: Client) -> Plan:
+        moving: list[PatronReference] = [*barcodes, *(patron_named(client, name) for name in names)]
+        target = patron_named(client, to_name) if to_name is not None else to or ""
+        return client.moves.plan(client.moves.planner.move(moving, target))
+
+    return _change(session, plan, yes=yes, dry_run=dry_run, barcodes=[*barcodes, *filter(None, [to])])
 
 
 @click.command("remove")
@@ -109,7 +144,13 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, y
 
     They aren't made group leads unless --lead says so.
     """
-    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), yes=yes, dry_run=dry_run)
+    return _change(
+        session,
+        lambda client: client.moves.plan_remove(barcodes, lead=lead),
+        yes=yes,
+        dry_run=dry_run,
+        barcodes=barcodes,
+    )
 
 
 @click.command("merge")
@@ -119,7 +160,13 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, y
 @click.pass_obj
 def merge_command(session: Invocation, source: str, to: str, yes: bool, dry_run: bool) -> int:
     """Move everyone of one group into another."""
-    return _change(session, lambda client: client.moves.plan_merge(source, to=to), yes=yes, dry_run=dry_run)
+    return _change(
+        session,
+        lambda client: client.moves.plan_merge(source, to=to),
+        yes=yes,
+        dry_run=dry_run,
+        barcodes=[source, to],
+    )
 
 
 @click.command("lead")
@@ -129,7 +176,13 @@ def merge_command(session: Invocation, source: str, to: str, yes: bool, dry_run:
 @click.pass_obj
 def lead_command(session: Invocation, barcode: str, off: bool, yes: bool, dry_run: bool) -> int:
     """Mark the patron with BARCODE as group lead, or with --off no longer."""
-    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), yes=yes, dry_run=dry_run)
+    return _change(
+        session,
+        lambda client: client.moves.plan_lead(barcode, off=off),
+        yes=yes,
+        dry_run=dry_run,
+        barcodes=[barcode],
+    )
 
 
 @click.command("batch")

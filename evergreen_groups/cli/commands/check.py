@@ -7,7 +7,7 @@ import sys
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.cli import Checked, Invocation, explaining_unknown
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
@@ -35,7 +35,11 @@ def check_command(
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json
 
-    with session.client() as client, session.progress():
+    with (
+        session.client() as client,
+        explaining_unknown(session, client.gateway, [barcode or ""]),
+        session.progress(),
+    ):
         if barcode is not None:
             check = client.checks.of_barcode(barcode, all_members=all_members)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, standard_output, terminal_width
+from evergreen_groups.cli import Invocation, explaining_unknown, standard_output, terminal_width
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
@@ -30,7 +30,7 @@ def explain_blocks(
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     if format_name not in _FORMATS:
         raise click.UsageError(Message("--explain is written as table or json."))
-    with session.gateway() as gateway, session.progress():
+    with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:
         from evergreen_groups.state import write_atomically

@@ -44,7 +44,8 @@ _UNKNOWN = Message("an exit status of another release")
 @click.option(
     "--state-directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the runs keep their state; otherwise $STATE_DIRECTORY or this user's own.",
+    help="Where the runs keep their state; otherwise $STATE_DIRECTORY, for root that of the units if "
+    "there is one, or this user's own.",
 )
 @click.pass_obj
 def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
