@@ -97,6 +97,11 @@ class Client:
         if self._own_state is not None:
             self._own_state.close()
 
+    @property
+    def state(self) -> State:
+        """What is kept: the journal, the history, events."""
+        return self._state
+
     @cached_property
     def moves(self) -> Moves:
         """Changes to membership: planned first, and in the journal before they are sent."""

@@ -46,15 +46,17 @@ class Plan:
         if not steps:
             return PlanOutcome(())
         beside = [id for group in expected_groups(self.draft) for id in group.members]
+        entries: list[int] = []
         outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
             self.draft.action.value,
             steps,
             undoes=self._undoes,
+            also=lambda _connection, entry: entries.append(entry),
             timeout=timeout,
             progress=progress,
         )
         left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
-        return PlanOutcome((*outcomes, *left), stopped)
+        return PlanOutcome((*outcomes, *left), stopped, *entries)
 
 
 class Moves:

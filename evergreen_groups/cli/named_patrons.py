@@ -13,6 +13,7 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli.terminal import terminal_width
 from evergreen_groups.cli.unknown_barcodes import at_a_terminal
+from evergreen_groups.cli.usage_errors import usage_error
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
@@ -44,7 +45,7 @@ def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) 
         return found.patrons[0].patron.id
     if not (at_a_terminal() and sys.stdin.isatty()):
         _list(found, error=False)
-        raise click.UsageError(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
+        raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
     _list(found, error=True)
     return found.patrons[_chosen(len(found.patrons)) - 1].patron.id
 

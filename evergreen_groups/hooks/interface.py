@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
+from evergreen_groups.changes import Change, Draft, PlanRequest, ProposedPlan
 from evergreen_groups.desk import GroupBills, GroupDetails, GroupSummary, PatronDecision, PatronSummary, Titles
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
@@ -62,6 +62,7 @@ Document = (
     | PatronDecision
     | EventOutcome
     | ProposedPlan
+    | Draft
     | Change
     | list[Change]
 )
@@ -221,5 +222,6 @@ _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
     ProposedPlan: change_documents.plan,
+    Draft: change_documents.draft,
     Change: change_documents.change,
 }

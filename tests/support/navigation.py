@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NAVIGATION = {
     "For everybody": (
+        "try-it",
         "The rule <rule>",
         "troubleshooting",
     ),

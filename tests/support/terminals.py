@@ -1,4 +1,4 @@
-"""A command with a terminal as its standard error."""
+"""A command with a terminal as its standard error, or as everything."""
 
 from __future__ import annotations
 
@@ -21,24 +21,15 @@ def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, s
     return _read(process, ours, theirs)
 
 
-def at_a_terminal(command: Command, *words: str, answer: str) -> tuple[int, str]:
-    """Run the command wholly at a terminal, where somebody types an answer; its exit status and all that was shown."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command.arguments(*words), env=command.environ, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.write(ours, answer.encode())
-    return _read(process, ours, theirs)
-
-
-def _read(process: subprocess.Popen[bytes], ours: int, theirs: int) -> tuple[int, str]:
+def _read(process: subprocess.Popen[bytes], terminal: int, theirs: int) -> tuple[int, str]:
+    """The exit status, and what was read from our side of the terminal, which is closed; so is the command's side."""
     os.close(theirs)
     said = b""
     try:
-        while portion := os.read(ours, 65536):
+        while portion := os.read(terminal, 65536):
             said += portion
     except OSError:
         pass  # the other side has closed: there is no more
     finally:
-        os.close(ours)
+        os.close(terminal)
     return process.wait(), said.decode()
