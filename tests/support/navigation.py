@@ -4,6 +4,7 @@ from __future__ import annotations
 
 NAVIGATION = {
     "For everybody": (
+        "try-it",
         "The rule <rule>",
         "troubleshooting",
     ),
@@ -30,7 +31,8 @@ NAVIGATION = {
         "errors",
     ),
     "For programmers": (
-        "Python API <python-api>",
+        "python",
+        "Python reference <python-api>",
         "http-api",
         "http-reference",
     ),
