@@ -124,6 +124,8 @@ SORT_ORDERS = ("total", "age", "members", "name", "library")
 """The orders of the groups in a report."""
 LOG_FORMATS = ("text", "json")
 """How events are written to standard error."""
+LOG_FORMAT_VARIABLE = "EVERGREEN_GROUPS_LOG_FORMAT"
+"""The variable of the environment that says how."""
 
 
 def output_format(name: str) -> OutputFormat:

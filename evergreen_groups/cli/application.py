@@ -16,7 +16,7 @@ import click
 from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import LOG_FORMATS
+from evergreen_groups.formats import LOG_FORMAT_VARIABLE, LOG_FORMATS
 from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
@@ -90,7 +90,7 @@ class _Commands(click.Group):
     type=click.Choice(LOG_FORMATS),
     default="text",
     show_default=True,
-    envvar="EVERGREEN_GROUPS_LOG_FORMAT",
+    envvar=LOG_FORMAT_VARIABLE,
     help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors only.")

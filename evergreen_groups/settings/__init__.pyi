@@ -14,6 +14,8 @@ from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
 from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
+from .reading import Fault as Fault
+from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
 from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
@@ -30,4 +32,6 @@ from .sections import StateSettings as StateSettings
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of
 from .toml import first_file as first_file
+from .toml_file import Origin as Origin
 from .values import Network as Network
+from .variables import CONFIG_VARIABLE as CONFIG_VARIABLE

@@ -12,7 +12,7 @@ import click
 from evergreen_groups.cli import Invocation, confirmed, logs, setting_options
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.settings import load
+from evergreen_groups.settings import CONFIG_VARIABLE, load
 
 
 @click.command("init")
@@ -43,8 +43,8 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
 
 def _default() -> Path:
     """Where the configuration goes: the environment's file, the system's place for root, otherwise the user's own."""
-    if os.environ.get(load.CONFIG_VARIABLE):
-        return Path(os.environ[load.CONFIG_VARIABLE])
+    if os.environ.get(CONFIG_VARIABLE):
+        return Path(os.environ[CONFIG_VARIABLE])
     if os.geteuid() == 0:
         return load.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
