@@ -26,6 +26,7 @@ COMMANDS = {
     "show": "Show all members of a patron's group.",
     "check": "Show who is over the limit with own fines, and why.",
     "doctor": "Say whether everything is right, and what to do.",
+    "config": "Show, check or begin the configuration.",
     "init": "Set up: ask, try each answer, write the configuration.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into the group of another.",

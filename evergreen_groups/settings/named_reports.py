@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message
 from evergreen_groups.settings.declaration import Setting, declared_in
 from evergreen_groups.settings.nearest import nearest
 from evergreen_groups.settings.sections import NamedReport, ReportSettings
@@ -112,17 +111,20 @@ class NamedReports:
 
 
 def _unknown_key(origin: Origin, number: int, key: str, known: list[str]) -> ConfigurationError:
+    where = {"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known)}
     meant = nearest(key, known)
+    if meant is None:
+        return ConfigurationError(
+            "{path}: [[reports]] {number}: {key}: unknown key",
+            advice="allowed are {allowed}",
+            setting=SECTION,
+            code="unknown-setting-of-report",
+            values=where,
+        )
     return ConfigurationError(
         "{path}: [[reports]] {number}: {key}: unknown key",
-        advice=Message("is {meant} meant? Allowed are {allowed}") if meant else Message("allowed are {allowed}"),
+        advice="is {meant} meant? Allowed are {allowed}",
         setting=SECTION,
         code="unknown-setting-of-report",
-        values={
-            "path": str(origin),
-            "number": number,
-            "key": key,
-            "meant": meant,
-            "allowed": ", ".join(known),
-        },
+        values={**where, "meant": meant},
     )

@@ -71,16 +71,20 @@ class Reading:
         Raises:
             ConfigurationError: something is wrong; the first of all faults.
         """
-        settings = self._built
-        if self.faults or settings is None:
+        if self.faults:
             raise self.faults[0].error
-        return settings
+        return self.as_far_as_right
 
     @property
     def faults(self) -> Sequence[Fault]:
         """Everything that is wrong: in the order of the file, then what isn't in it."""
-        _ = self._built
+        _ = self.as_far_as_right
         return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there is a file and nothing could be read of it, or one that was named isn't there."""
+        return self.source is not None and self._file is None
 
     @property
     def values(self) -> Mapping[str, object]:
@@ -100,7 +104,7 @@ class Reading:
         setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
         if setting is not None and (found := self.origin(setting)) != _NOWHERE:
             return found
-        return Origin(self.source)
+        return self._place((key or "").partition(".")[0])
 
     @property
     def tables(self) -> Sequence[tuple[Mapping[str, Any], Origin]]:
@@ -110,12 +114,16 @@ class Reading:
         tables = [table for table in self._tables if isinstance(table, dict)]
         return [(table, self._place(named_reports.SECTION, number)) for number, table in enumerate(tables)]
 
+    def place_in_table(self, number: int, key: str) -> Origin:
+        """Where a key of a table of ``[[reports]]`` (numbered from 0) stands."""
+        return self._place(named_reports.SECTION, number, key)
+
     @cached_property
-    def _built(self) -> Settings | None:
-        """The settings as far as they are right, None where even those don't go together."""
+    def as_far_as_right(self) -> Settings:
+        """The settings without what is wrong; a section whose settings don't go together is as it is by default."""
         settings = self._schema(source=self.source)
         sections = declared_sections(self._schema)
-        for name, known in sections.items():
+        for known in sections.values():
             values = {setting.key: self._values[setting.key] for setting in known if setting.key in self._values}
             try:
                 settings = with_values(settings, values)
@@ -180,18 +188,29 @@ class Reading:
                 code="secret-in-configuration",
                 values={**where, "file": files[key].name},
             )
-        advice, meant = Message("allowed are {allowed}"), nearest(key, names)
-        elsewhere = [setting.section for setting in declared(self._schema) if setting.name == key]
-        if meant is not None:
-            advice = Message("is {meant} meant? Allowed are {allowed}")
-        elif elsewhere:
-            advice, meant = Message("it belongs into [{meant}]; here, allowed are {allowed}"), elsewhere[0]
+        where["allowed"] = ", ".join(names)
+        if (meant := nearest(key, names)) is not None:
+            return ConfigurationError(
+                "{path}: [{section}] {key}: unknown key",
+                advice="is {meant} meant? Allowed are {allowed}",
+                setting=f"{name}.{key}",
+                code="unknown-setting",
+                values={**where, "meant": meant},
+            )
+        if elsewhere := [setting.section for setting in declared(self._schema) if setting.name == key]:
+            return ConfigurationError(
+                "{path}: [{section}] {key}: unknown key",
+                advice="it belongs into [{meant}]; here, allowed are {allowed}",
+                setting=f"{name}.{key}",
+                code="setting-of-another-section",
+                values={**where, "meant": elsewhere[0]},
+            )
         return ConfigurationError(
             "{path}: [{section}] {key}: unknown key",
-            advice=advice,
+            advice="allowed are {allowed}",
             setting=f"{name}.{key}",
             code="unknown-setting",
-            values={**where, "allowed": ", ".join(names), "meant": meant},
+            values=where,
         )
 
 

@@ -320,7 +320,8 @@ timeout = 0
         assert [str(origin) for _, origin in reading.tables] == [f"{path}:16", f"{path}:19"]
 
     def test_a_line_is_found_however_toml_writes_it(self) -> None:
-        text = 'a.b = 1\r\n"c d" = """\n[x]\ny = 1\n"""\n[ e . "f" ]  # g\n\'h\' = {i = 1, j = {k = 2}}\n[[e.l]]\n[[e.l.m]]\nn=1'
+        text = 'a.b = 1\r\n"c d" = """\n[x]\ny = 1\n"""\n[ e . "f" ]  # g\n\'h\' = {i = 1, j = {k = 2}}\n'
+        text += "[[e.l]]\n[[e.l.m]]\nn=1"
         assert lines_of(text) == {
             **{("a",): 1, ("a", "b"): 1, ("c d",): 2, ("e",): 6, ("e", "f"): 6, ("e", "f", "h"): 7},
             **{("e", "f", "h", "i"): 7, ("e", "f", "h", "j"): 7, ("e", "f", "h", "j", "k"): 7},

@@ -6,6 +6,7 @@ from .changes import move_command as move_command
 from .changes import remove_command as remove_command
 from .changes import undo_command as undo_command
 from .check import check_command as check_command
+from .config import config_command as config_command
 from .doctor import doctor_command as doctor_command
 from .init import init_command as init_command
 from .journal import journal_command as journal_command
