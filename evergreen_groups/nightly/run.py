@@ -40,7 +40,8 @@ log = logging.getLogger("evergreen_groups.report_run")
 class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
-    What it leaves behind depends on its ``purpose``. ``healthcheck_url`` and ``deadline`` (seconds) are those of the
+    What it leaves behind depends on its ``purpose``; only a ``scheduled`` one is what monitoring looks at (one of the
+    night is, unless it is said otherwise). ``healthcheck_url`` and ``deadline`` (seconds) are those of the
     command line: the former is called also where the settings are bad, the latter is how long another run is waited
     for.
     """
@@ -51,6 +52,7 @@ class ReportRun:
         choose: Callable[[], ReportOptions],
         *,
         purpose: RunPurpose,
+        scheduled: bool | None = None,
         healthcheck_url: str | None = None,
         deadline: int | None = None,
     ) -> None:
@@ -58,8 +60,11 @@ class ReportRun:
         self._choose = choose
         self._recorded = purpose is RunPurpose.NIGHTLY
         self._looks = purpose is RunPurpose.LOOK
+        self._scheduled = self._recorded if scheduled is None else scheduled
         self._deadline = deadline
-        self._record = RunRecord(environment, healthcheck_url)
+        self._record = RunRecord(
+            environment, healthcheck_url, scheduled=self._scheduled, is_kept=self._recorded or self._scheduled
+        )
         self._made: list[MadeReport] = []
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
@@ -112,8 +117,8 @@ class ReportRun:
         return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
     def _is_made(self, transactions: Transactions) -> bool:
-        """Whether the report was written so lately, by whatever server, that none is wanted, unless at a terminal."""
-        if not self._recorded or not (hours := self._environment.settings.report.hours_between_runs):
+        """Whether the report was written so lately, by whatever server, that none is wanted, unless by hand."""
+        if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = run_status.read(transactions)
@@ -134,9 +139,7 @@ class ReportRun:
             return exit_status.DONE if send(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
-        """Make the reports, and write down how that went, however it ends, where this is a run to be recorded."""
-        if not self._recorded:
-            return self._in_time(state, transactions)
+        """Make the reports, and write down how that went, however it ends."""
         try:
             status = self._in_time(state, transactions)
         except BaseException as error:
