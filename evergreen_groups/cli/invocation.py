@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -94,6 +95,11 @@ class Invocation:
     def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
         logs.emit(message, error=error)
+
+    def summarise(self, message: str) -> None:
+        """Write a line about what was written and sent; where nobody sits at a terminal, the log has that."""
+        if not self.quiet and sys.stderr.isatty():
+            logs.emit(message)
 
     def line(self, message: str, *, error: bool = False) -> str:
         """The line that :meth:`emit` writes, without writing it."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
-from evergreen_groups.nightly.output import Rendered, write
+from evergreen_groups.nightly.output import Rendered, Written, write
 from evergreen_groups.render import StaffClient
 
 if TYPE_CHECKING:
-    from evergreen_groups.mail import Mailer
+    from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.options import ReportJob
     from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.progress import Progress
@@ -32,6 +32,7 @@ class MadeReport:
     readers: Readers
     letters: list[EmailMessage] = field(default_factory=list)
     rendered: Rendered | None = None
+    written: Written | None = None
 
     def write_letters(self, settings: Settings) -> None:
         """Write its mails, where it has any.
@@ -59,15 +60,19 @@ class MadeReport:
         if not self.job.target.formats:  # it is mailed and nothing else
             return
         client = StaffClient.of(settings, self.report.gateway)
-        self.rendered = write(self.report, self.job.target, width, progress, client, self.readers)
+        made = write(self.report, self.job.target, width, progress, client, self.readers)
+        if isinstance(made, Rendered):
+            self.rendered = made
+        else:
+            self.written = made
 
 
-def send(mailer: Mailer) -> bool:
-    """Send what is in the outbox; False where some of it could not be sent."""
+def send(mailer: Mailer) -> Delivery:
+    """Send what is in the outbox, and say how it went."""
     delivery = mailer.deliver()
     log.info("%d mails sent", delivery.sent)
     if delivery.dropped:
         log.error("%d mails were given up: they had waited too long", delivery.dropped)
     if delivery.queued:
         log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
-    return not delivery.queued and not delivery.dropped
+    return delivery

@@ -20,13 +20,20 @@ from evergreen_groups.nightly.options import RunPurpose
 from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.reading import read_reports
 from evergreen_groups.nightly.run_record import RunRecord
-from evergreen_groups.nightly.run_wording import AT_TERMINAL, NOT_COMPARED, already_made, not_written_either, noted
+from evergreen_groups.nightly.run_wording import (
+    AT_TERMINAL,
+    NOT_COMPARED,
+    already_made,
+    not_written_either,
+    noted,
+    summary,
+)
 from evergreen_groups.report import History, look_up_cleared
 from evergreen_groups.state import prune, run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.mail import Mailer
+    from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportJob, ReportOptions
     from evergreen_groups.state import State, Transactions
@@ -66,6 +73,7 @@ class ReportRun:
             environment, healthcheck_url, scheduled=self._scheduled, is_kept=self._recorded or self._scheduled
         )
         self._made: list[MadeReport] = []
+        self._delivery: Delivery | None = None
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
 
@@ -136,7 +144,7 @@ class ReportRun:
         if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
             return exit_status.DONE
         with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
-            return exit_status.DONE if send(mailer) else exit_status.UNSENT
+            return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the reports, and write down how that went, however it ends."""
@@ -246,10 +254,15 @@ class ReportRun:
                 mailer.keep([letter for one in self._made for letter in one.letters])
             if self._recorded and self._made:
                 self._keep_history(transactions)
-            return mailer is None or send(mailer)
+            return mailer is None or self._send(mailer)
         except _UNUSABLE as error:
             self._without_state(error)
             return False
+
+    def _send(self, mailer: Mailer) -> bool:
+        """Send the mails; False where some could not be sent."""
+        self._delivery = send(mailer)
+        return self._delivery.is_complete
 
     def _keep_history(self, transactions: Transactions) -> None:
         """Write down what the reports found, and remove what is too old."""
@@ -294,3 +307,5 @@ class ReportRun:
                 self._environment.emit(noted(report.name, note))
         if self._made and not (self._recorded or self._looks):
             self._environment.emit(AT_TERMINAL)
+        if done := summary(self._made, self._delivery):
+            self._environment.summarise(done)

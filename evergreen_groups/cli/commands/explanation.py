@@ -8,7 +8,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output, terminal_width
-from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.formats import format_for
 from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
 
@@ -27,7 +27,7 @@ def explain_blocks(
     """Write why the patron with this barcode is blocked or not, to ``output`` or standard output; the exit status."""
     from evergreen_groups.audit import BlockExplainer
 
-    format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
+    format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
         raise click.UsageError(Message("--explain is written as table or json."))
     with session.gateway() as gateway, session.progress():
@@ -37,6 +37,7 @@ def explain_blocks(
 
         with write_atomically(output) as stream, use_language(session.settings.language.language()):
             _write(explanation, format_name, stream)
+        session.summarise(Message("written: {path}", values={"path": output}))
     else:
         stream = standard_output(format_name)
         _write(explanation, format_name, stream)

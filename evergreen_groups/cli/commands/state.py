@@ -10,6 +10,7 @@ import click
 
 from evergreen_groups.cli import Checked
 from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ def backup_command(invocation: Invocation, file: Path) -> None:
 
     It is an SQLite file, whichever engine is in use, and readable by its owner alone.
     """
+    from evergreen_groups.formats import is_document
     from evergreen_groups.state import back_up
 
+    if is_document(file):
+        raise click.UsageError(Message("A backup is an SQLite file: let its name end in .sqlite3, .backup or nothing."))
     with invocation.state() as state:
         rows = back_up(state.database, file)
         click.echo(ngettext("{count} row is in {file}.", "{count} rows are in {file}.", rows, file=file))
