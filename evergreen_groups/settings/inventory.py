@@ -14,7 +14,7 @@ from evergreen_groups.settings.declaration import declared_sections
 from evergreen_groups.settings.named_reports import SECTION
 from evergreen_groups.settings.passwords import origin_of_secret
 from evergreen_groups.settings.sections import Settings
-from evergreen_groups.settings.toml import as_toml, default_of
+from evergreen_groups.settings.toml import default_of, raw_toml
 from evergreen_groups.settings.toml_file import Origin
 
 if TYPE_CHECKING:
@@ -69,26 +69,13 @@ def known_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[Known
     for number, (table, _origin) in enumerate(reading.tables, 1):
         for name, value in table.items():
             origin = reading.place_in_table(number - 1, name)
-            yield KnownValue(SECTION, name, _raw(value), _json(value), origin, table=number)
+            yield KnownValue(SECTION, name, raw_toml(value), _json(value), origin, table=number)
 
 
 def _toml(setting: Setting, value: Any) -> str:
     if setting.kind.empty == "{}":
         value = dict(value)
-    return _hidden(setting.kind.empty if value == () else _raw(value))
-
-
-def _raw(value: Any) -> str:
-    """A value as TOML, tables among them."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_bare(key)} = {_raw(entry)}' for key, entry in value.items())}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_raw, value))}]"
-    return as_toml(value)
-
-
-def _bare(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
+    return _hidden(setting.kind.empty if value == () else raw_toml(value))
 
 
 def _plain(setting: Setting, value: Any) -> Any:
