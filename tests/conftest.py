@@ -25,6 +25,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, load
 from evergreen_groups.state import State
+from evergreen_groups.state import directory as state_directories
 from evergreen_groups.web import close, create_app
 
 LONG = (
@@ -73,6 +74,7 @@ def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for variable in [name for name in os.environ if name.startswith("EVERGREEN_GROUPS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setattr(load, "SYSTEM_FILE", tmp_path / "no-configuration")
+    monkeypatch.setattr(state_directories, "SYSTEM_DIRECTORY", tmp_path / "no-state")
 
 
 @pytest.fixture(autouse=True)
