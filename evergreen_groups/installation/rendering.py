@@ -33,9 +33,8 @@ def report_service(machine: Machine) -> str:
         return text
     settings = machine.settings
     usual = _SPLIT.format(directory="%S/evergreen-groups")
-    text = text.replace(
-        f"report --scheduled {usual}\n", f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip() + "\n"
-    )
+    arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
+    text = text.replace(f"report --scheduled {usual}\n", f"{arguments}\n")
     text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
     elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
     return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)

@@ -28,13 +28,12 @@ Settings stand in a TOML file: the one that the global option `--config` or `$EV
 `~/.config/evergreen-groups/config.toml` or `/etc/evergreen-groups/config.toml`. A variable of the environment outweighs
 the file, and an option of the command outweighs both.
 
-| To | run |
-| --- | --- |
-| be asked for what is needed, and have it tried at once | `evergreen-groups init` |
-| see every value that counts, and the line or variable it comes from | `evergreen-groups config show`, with `--changed` what isn't the default, with `report` or `report.min_total` a part |
-| hear all that is wrong, with the line and what to do, before anything is asked of the gateway | `evergreen-groups config check` |
-| have a file with every setting in it, to begin with | `evergreen-groups config example > config.toml` |
-| hear whether the gateway, the account and this machine are right | `evergreen-groups doctor` |
+- `evergreen-groups init` asks for what is needed, and tries each answer at once.
+- `evergreen-groups config show` shows every value that counts, and the line or variable it comes from; with `--changed`
+  what isn't the default, with `report` or `report.min_total` a part, with `--json` for programs.
+- `evergreen-groups config check` says all that is wrong, with the line and what to do, and asks no server (exit status 3).
+- `evergreen-groups config example` prints a file with every setting in it, to begin with.
+- `evergreen-groups doctor` says whether the gateway, the account and this machine are right as well.
 
 An unknown key, and an unknown variable that begins with `EVERGREEN_GROUPS_`, is refused with the name that is nearest,
 by every command and by the service: a typing error isn't passed over. A variable that is empty is as good as not set.

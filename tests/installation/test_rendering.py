@@ -173,7 +173,9 @@ def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path)
     lines = SHOWN["cron"][0][1](machine(tmp_path, GATEWAY, password="x")).splitlines()
     at = lines.index("STATE_DIRECTORY=/var/lib/evergreen-groups")
     assert lines[at + 1] == "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=/etc/evergreen-groups/password"
-    assert " do /usr/local/bin/evergreen-groups --quiet report --scheduled --split library --output /var/lib" in lines[-1]
+    assert (
+        " do /usr/local/bin/evergreen-groups --quiet report --scheduled --split library --output /var/lib" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(
