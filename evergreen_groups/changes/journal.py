@@ -36,7 +36,7 @@ from evergreen_groups.changes.journal_step import (
     Sending,
     StepState,
 )
-from evergreen_groups.changes.seat import Seat
+from evergreen_groups.changes.seat import seat_columns, seat_in
 from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
 
@@ -79,7 +79,7 @@ class Journal:
                 "staff": operator.staff,
                 "workstation": operator.workstation,
                 "approved_by": operator.approved_by,
-                **_columns(operator.seat),
+                **seat_columns(operator.seat),
                 "at": now,
                 "action": action,
                 "undoes": undoes,
@@ -262,28 +262,13 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     return JournalEntry(
         int(row.id),
         row.gateway,
-        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), _seat(row)),
+        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), seat_in(row)),
         row.at,
         row.action,
         _number(row.undoes),
         tuple(its_steps),
         missing,
     )
-
-
-def _columns(seat: Seat | None) -> dict[str, str | None]:
-    if seat is None:
-        return {}
-    return {
-        "system_user": seat.user,
-        "login_user": seat.login_user,
-        "host": seat.host,
-        "terminal": seat.terminal,
-    }
-
-
-def _seat(row: Row[Any]) -> Seat | None:
-    return None if row.system_user is None else Seat(row.system_user, row.host, row.login_user, row.terminal)
 
 
 def _step(row: Row[Any]) -> JournalStep:

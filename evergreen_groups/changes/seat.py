@@ -7,6 +7,10 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,23 @@ def current_seat() -> Seat:
     with suppress(OSError):  # nobody has logged in
         login_user = os.getlogin()
     return Seat(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
+
+
+def seat_columns(seat: Seat | None) -> dict[str, str | None]:
+    """The columns of the journal for whoever sits there; none where nobody does."""
+    if seat is None:
+        return {}
+    return {
+        "system_user": seat.user,
+        "login_user": seat.login_user,
+        "host": seat.host,
+        "terminal": seat.terminal,
+    }
+
+
+def seat_in(row: Row[Any]) -> Seat | None:
+    """Who sat there, as a row of the journal has it."""
+    return None if row.system_user is None else Seat(row.system_user, row.host, row.login_user, row.terminal)
 
 
 def _user_name() -> str:

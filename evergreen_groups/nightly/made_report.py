@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
-from evergreen_groups.nightly.output import Rendered, Written, write
+from evergreen_groups.nightly.output import Rendered, WrittenReport, write
 from evergreen_groups.render import StaffClient
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class MadeReport:
     readers: Readers
     letters: list[EmailMessage] = field(default_factory=list)
     rendered: Rendered | None = None
-    written: Written | None = None
+    written: WrittenReport | None = None
 
     def write_letters(self, settings: Settings) -> None:
         """Write its mails, where it has any.

@@ -76,10 +76,10 @@ def write(
             readers=readers,
             **options,
         )
-        return Written(target.path, published.file_count, published.library_count)
+        return WrittenReport(target.path, published.file_count, published.library_count)
     with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
         write_file(report, name, target.path, **options)
-    return Written(target.path)
+    return WrittenReport(target.path)
 
 
 def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:

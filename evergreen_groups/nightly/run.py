@@ -70,7 +70,7 @@ class ReportRun:
         self._scheduled = self._recorded if scheduled is None else scheduled
         self._deadline = deadline
         self._record = RunRecord(
-            environment, healthcheck_url, scheduled=self._scheduled, is_kept=self._recorded or self._scheduled
+            environment, healthcheck_url, scheduled=self._scheduled, is_recorded=self._recorded or self._scheduled
         )
         self._made: list[MadeReport] = []
         self._delivery: Delivery | None = None
@@ -125,7 +125,7 @@ class ReportRun:
         return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
     def _is_made(self, transactions: Transactions) -> bool:
-        """Whether the report was written so lately, by whatever server, that none is wanted, unless by hand."""
+        """Whether the report was written so lately, by any server, that none is wanted, unless by a manual run."""
         if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:

@@ -27,17 +27,17 @@ class RunRecord:
     """How one run ended. ``options`` are known once the settings are read, ``reports`` once the ILS has been.
 
     ``healthcheck_url`` is the command line's: it is called also where the settings are bad. What a ``scheduled`` run
-    leaves is for monitoring. One by hand has a status of its own, and calls nobody but whom the command line names;
-    where it ``is_kept`` for later ones to compare with, a failure leaves a page as well.
+    leaves is for monitoring. A manual one has a status of its own, and calls nobody but whom the command line names;
+    where it ``is_recorded`` for later ones to compare with, a failure leaves a page as well.
     """
 
     def __init__(
-        self, environment: ReportEnvironment, healthcheck_url: str | None, *, scheduled: bool, is_kept: bool
+        self, environment: ReportEnvironment, healthcheck_url: str | None, *, scheduled: bool, is_recorded: bool
     ) -> None:
         self._environment = environment
         self._healthcheck_url = healthcheck_url
         self._scheduled = scheduled
-        self._is_kept = is_kept
+        self._is_recorded = is_recorded
         self.options: ReportOptions | None = None
         self.reports: Sequence[Report] = ()
 
@@ -48,12 +48,12 @@ class RunRecord:
         status = self._status(started, exit_code, error)
         problem = None
         try:
-            run_status.write(transactions, status, by_hand=not self._scheduled)
+            run_status.write(transactions, status, manual=not self._scheduled)
         except EvergreenGroupsError as refusal:
-            if self._is_kept:
+            if self._is_recorded:
                 problem, exit_code = refusal, exit_code or exit_status.FAILED
             log.info("the status of this run could not be stored: %s", type(refusal).__name__)
-        if error is not None and self._is_kept:
+        if error is not None and self._is_recorded:
             for job in self.options.jobs if self.options else ():
                 leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(well=exit_code == exit_status.DONE)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.mail import Delivery
     from evergreen_groups.nightly.made_report import MadeReport
-    from evergreen_groups.nightly.output import Written
+    from evergreen_groups.nightly.output import WrittenReport
 
 NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
 AT_TERMINAL = Message(
@@ -65,7 +65,7 @@ def summary(made: Sequence[MadeReport], delivery: Delivery | None) -> Message | 
     return Message("{parts}", values={"parts": tuple(parts)}) if parts else None
 
 
-def _written(written: Written, group_count: int) -> Message:
+def _written(written: WrittenReport, group_count: int) -> Message:
     groups = Message("{count} group", plural="{count} groups", values={"count": group_count})
     values: dict[str, object] = {"path": written.path, "groups": groups}
     if written.library_count is None:

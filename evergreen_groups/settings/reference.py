@@ -31,7 +31,7 @@ the file, and an option of the command outweighs both.
 - `evergreen-groups init` asks for what is needed, and tries each answer at once.
 - `evergreen-groups config show` shows every value that counts, and the line or variable it comes from; with `--changed`
   what isn't the default, with `report` or `report.min_total` a part, with `--json` for programs.
-- `evergreen-groups config check` says all that is wrong, with the line and what to do, and asks no server (exit status 3).
+- `evergreen-groups config check` says all that is wrong, with the line and what to do, and asks no server.
 - `evergreen-groups config example` prints a file with every setting in it, to begin with.
 - `evergreen-groups doctor` says whether the gateway, the account and this machine are right as well.
 

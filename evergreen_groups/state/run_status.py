@@ -1,4 +1,4 @@
-"""How the last run of the report ended, for people and for monitoring: of the scheduled ones, and of those by hand."""
+"""How the last run of the report ended, the scheduled and the manual one, for people and for monitoring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _SCHEDULED = "report"  # as release 0.1 called it, and all that it had
-_BY_HAND = "report by hand"
+_MANUAL = "manual report"
 
 
 class RunOutcome(Enum):
@@ -66,8 +66,8 @@ class RunStatus:
         }
 
 
-def write(transactions: Transactions, status: RunStatus, *, by_hand: bool = False) -> None:
-    """Put the status in the place of the last scheduled run's, or of the last one's that was made ``by_hand``.
+def write(transactions: Transactions, status: RunStatus, *, manual: bool = False) -> None:
+    """Put the status in the place of the last scheduled run's, or of the last ``manual`` one's.
 
     Raises:
         StateError: the database can't be used.
@@ -76,7 +76,7 @@ def write(transactions: Transactions, status: RunStatus, *, by_hand: bool = Fals
 
     from evergreen_groups.state.schema import run_status
 
-    job = _BY_HAND if by_hand else _SCHEDULED
+    job = _MANUAL if manual else _SCHEDULED
     with transactions.writing() as connection:
         connection.execute(delete(run_status).where(run_status.c.job == job))
         connection.execute(
@@ -93,8 +93,8 @@ def write(transactions: Transactions, status: RunStatus, *, by_hand: bool = Fals
         )
 
 
-def read(transactions: Transactions, *, by_hand: bool = False) -> RunStatus | None:
-    """How the last scheduled run ended, or the last one that was made ``by_hand``; None where none has yet.
+def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | None:
+    """How the last scheduled run ended, or the last ``manual`` one; None where none has yet.
 
     Raises:
         StateError: the database can't be used.
@@ -105,7 +105,7 @@ def read(transactions: Transactions, *, by_hand: bool = False) -> RunStatus | No
 
     from evergreen_groups.state.schema import run_status
 
-    job = _BY_HAND if by_hand else _SCHEDULED
+    job = _MANUAL if manual else _SCHEDULED
     with transactions.reading() as connection:
         row = connection.execute(select(run_status).where(run_status.c.job == job)).one_or_none()
         if row is None:

@@ -90,7 +90,8 @@ def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None
         "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=%d/password",
     ]
     assert found["ExecStart"] == [
-        "/usr/local/bin/evergreen-groups --quiet report --scheduled --split library --output %S/evergreen-groups/reports"
+        "/usr/local/bin/evergreen-groups --quiet report --scheduled --split library "
+        "--output %S/evergreen-groups/reports"
     ]
     assert "ReadWritePaths" not in found
     parser = ConfigParser(strict=False, interpolation=None)

@@ -60,10 +60,10 @@ def test_a_directory_is_summed_up(command: Command, tmp_path: Path) -> None:
     assert re.search(r"written: .*/reports \([0-9]+ files, [0-9]+ libraries, [0-9]+ groups\)", said)
 
 
-def test_a_run_without_a_terminal_can_be_one_by_hand(command: Command, tmp_path: Path) -> None:
-    assert command("report", "--by-hand").returncode == 0
+def test_a_run_without_a_terminal_can_be_a_manual_one(command: Command, tmp_path: Path) -> None:
+    assert command("report", "--manual").returncode == 0
     assert (count_runs(tmp_path / "state"), last_run(tmp_path / "state")) == (0, None)
-    assert "Last run by hand, which doesn't count here: done" in command("status").stdout
+    assert "Last manual run, which doesn't count here: done" in command("status").stdout
 
 
 @pytest.mark.long

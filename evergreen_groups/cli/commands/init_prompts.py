@@ -74,7 +74,7 @@ class Interview:
         self._existing = existing or schema()
         self._settings = replace(self._existing, source=None)
         self._answers: dict[str, Any] = {}
-        self._kept: dict[str, Any] = {}
+        self._right: dict[str, Any] = {}
         self._passwords: dict[str, str | None] = {}
         self._taken: set[str] = set()
         self._org_units: OrgUnits | None = None
@@ -129,13 +129,13 @@ class Interview:
         """Ask for some settings of a section, and try them."""
         values: dict[str, object] = {}
         for setting in batch:
-            is_kept = setting.key in self._kept
-            answer = values[setting.key] = self._kept.pop(setting.key) if is_kept else self._answer(setting)
+            is_right = setting.key in self._right
+            answer = values[setting.key] = self._right.pop(setting.key) if is_right else self._answer(setting)
             self._answers[setting.key] = answer
             if setting.question is not None and setting.question.opens_section and answer is None:
                 self._leave_out(section, setting)
                 return
-            values |= self._secret_of_account(section, setting, answer, is_kept=is_kept)
+            values |= self._secret_of_account(section, setting, answer, is_right=is_right)
         settings = with_values(self._settings, values)
         for key in (batch[-1].key, batch[-1].section):
             if key in self._trials:
@@ -143,18 +143,18 @@ class Interview:
         self._settings = settings
 
     def _secret_of_account(
-        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_kept: bool
+        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_right: bool
     ) -> dict[str, object]:
         """Where the password of an account is that was just named, asked for unless a file has it.
 
-        That of an account that ``is_kept``, because another answer was wrong, is kept as well.
+        That of an account that ``is_right``, because another answer was wrong, stays as well.
         """
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
         option, secret = setting.option("init"), secret_of(setting)
         file = self._directory / secret.credential.replace("_", "-")
-        if is_kept and setting.section in self._passwords:
+        if is_right and setting.section in self._passwords:
             return {setting.key: file}
         self._passwords.pop(setting.section, None)
         if answer is None:
@@ -307,7 +307,7 @@ class Interview:
                 keys = [setting.key for setting in batch]
                 # Where nobody knows which was wrong, or the first is, by which a section can still be left out, all.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
-                self._kept = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
+                self._right = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
             except NotAllowedError as problem:
                 click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             else:

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     "error is a terminal: what somebody makes in the afternoon isn't what tonight is compared with.",
 )
 @click.option(
-    "--scheduled/--by-hand",
+    "--scheduled/--manual",
     default=None,
     help="This is the run that was scheduled, which status, doctor and monitoring are about (--scheduled: for timers "
-    "and crontabs), or one beside it, which status only mentions (--by-hand). Without either, it is one by hand where "
+    "and crontabs), or one beside it, which status only mentions (--manual). Without either, it is a manual one where "
     "standard input, output or error is a terminal.",
 )
 @click.option("--mail", is_flag=True, help="Send it to the recipients in [mail] of the configuration.")
@@ -96,5 +96,5 @@ def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
 
     if history is False:
         return RunPurpose.LOOK
-    by_hand = sys.stderr.isatty() if scheduled is None else not scheduled
-    return RunPurpose.AT_TERMINAL if history is None and by_hand else RunPurpose.NIGHTLY
+    manual = sys.stderr.isatty() if scheduled is None else not scheduled
+    return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
