@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.nightly.output import Rendered, WrittenReport, write
 from evergreen_groups.render import StaffClient
+from evergreen_groups.state import prune
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.options import ReportJob
     from evergreen_groups.nightly.readers import Readers
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import History, Report
     from evergreen_groups.settings import Settings
+    from evergreen_groups.state import Transactions
 
 log = logging.getLogger("evergreen_groups.report_run")
 
@@ -76,3 +80,15 @@ def send(mailer: Mailer) -> Delivery:
     if delivery.queued:
         log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
     return delivery
+
+
+def remove_what_is_too_old(settings: Settings, transactions: Transactions, now: datetime) -> None:
+    """Remove of what is kept what the settings keep no longer."""
+    days = {
+        "history": settings.history.keep_days,
+        "journal": settings.journal.keep_days,
+        "events": settings.events.keep_days,
+    }
+    for name, rows in prune(transactions, days, now).items():
+        if rows:
+            log.info("%d rows of the %s were too old and are removed", rows, name)

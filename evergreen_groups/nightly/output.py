@@ -30,7 +30,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenReport:
     """What was written: a file, or a directory of ``file_count`` files for some libraries (None: it is one file)."""
 
     path: Path
@@ -45,7 +45,7 @@ def write(
     progress: Progress = silent,
     client: StaffClient | None = None,
     readers: Readers | None = None,
-) -> Rendered | Written:
+) -> Rendered | WrittenReport:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
     ``progress`` is called for the files of a directory. Names lead into the staff ``client``. Files are in the language

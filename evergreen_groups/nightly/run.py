@@ -15,7 +15,7 @@ from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.failure import remove_page
-from evergreen_groups.nightly.made_report import MadeReport, send
+from evergreen_groups.nightly.made_report import MadeReport, remove_what_is_too_old, send
 from evergreen_groups.nightly.options import RunPurpose
 from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.reading import read_reports
@@ -29,7 +29,7 @@ from evergreen_groups.nightly.run_wording import (
     summary,
 )
 from evergreen_groups.report import History, look_up_cleared
-from evergreen_groups.state import prune, run_status
+from evergreen_groups.state import run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -48,9 +48,8 @@ class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
     What it leaves behind depends on its ``purpose``; only a ``scheduled`` one is what monitoring looks at (one of the
-    night is, unless it is said otherwise). ``healthcheck_url`` and ``deadline`` (seconds) are those of the
-    command line: the former is called also where the settings are bad, the latter is how long another run is waited
-    for.
+    night is, unless it is said otherwise). ``healthcheck_url`` and ``deadline`` (seconds) are those of the command
+    line: the former is called also where the settings are bad, the latter is how long another run is waited for.
     """
 
     def __init__(
@@ -270,15 +269,7 @@ class ReportRun:
             if one.history is not None:
                 one.history.record(one.report)
         log.info("recorded in the history")
-        settings = self._environment.settings
-        days = {
-            "history": settings.history.keep_days,
-            "journal": settings.journal.keep_days,
-            "events": settings.events.keep_days,
-        }
-        for name, rows in prune(transactions, days, self._made[0].report.generated_at).items():
-            if rows:
-                log.info("%d rows of the %s were too old and are removed", rows, name)
+        remove_what_is_too_old(self._environment.settings, transactions, self._made[0].report.generated_at)
 
     def _without_state(self, error: EvergreenGroupsError) -> None:
         """Go on without the database, and end with its error."""
@@ -291,9 +282,7 @@ class ReportRun:
             return None
         from evergreen_groups.nightly.mailing import mailer_for
 
-        # One server for all; recipients are each report's own, and any of them will do to look whether there are some.
-        recipients = tuple(entry for mail in letters for entry in mail.recipients)
-        return mailer_for(replace(self._environment.settings.mail, recipients=recipients), transactions)
+        return mailer_for(self._environment.settings.mail, letters, transactions)
 
     def _show(self) -> None:
         """Standard output, and what the reader must know beside it."""
