@@ -11,7 +11,9 @@ from .configuration import write_values as write_values
 from .configuration import write_values_json as write_values_json
 from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import write_diagnosis_json as write_diagnosis_json
+from .examination import examination_document as examination_document
 from .examination import write_examination as write_examination
+from .found_patrons import write_found_patrons as write_found_patrons
 from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries

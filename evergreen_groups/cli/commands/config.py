@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, logs, standard_output
+from evergreen_groups.cli import Invocation, json_option, logs, usage_error
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def config_command() -> None:
 @config_command.command("show")
 @click.argument("names", nargs=-1, metavar="[SECTION | SECTION.KEY]...")
 @click.option("--changed", is_flag=True, help="Only what isn't as it is by default.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @click.pass_obj
 def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
     """Show every setting with its value and where that comes from: a line of the file, a variable, or the default.
@@ -46,18 +47,17 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
         for value in values
         if (not names or {value.section, value.key} & set(names)) and (value.is_changed or not changed)
     ]
-    stream = standard_output("json" if as_json else "table")
-    if as_json:
-        write_values_json(reading.source, wanted, stream)
-    else:
-        color = stream.isatty() and not os.environ.get("NO_COLOR")
-        write_values(reading.source, wanted, stream, color=color)
-    stream.flush()
+    with session.output("json" if as_json else "table") as stream:
+        if as_json:
+            write_values_json(reading.source, wanted, stream)
+        else:
+            color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+            write_values(reading.source, wanted, stream, color=color)
     return _status(reading)
 
 
 @config_command.command("check")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @click.pass_obj
 def check_command(session: Invocation, as_json: bool) -> int:
     """Say all that is wrong with the configuration, each with its line and what to do, without asking any server.
@@ -72,12 +72,11 @@ def check_command(session: Invocation, as_json: bool) -> int:
 
     reading, found = look_through(session.config_file, os.environ)
     _set_language(reading)
-    stream = standard_output("json" if as_json else "table")
-    if as_json:
-        write_faults_json(reading.source, found, stream)
-    elif found or not session.quiet:
-        write_faults(reading.source, found, stream, width=terminal_width())
-    stream.flush()
+    with session.output("json" if as_json else "table") as stream:
+        if as_json:
+            write_faults_json(reading.source, found, stream)
+        elif found or not session.quiet:
+            write_faults(reading.source, found, stream, width=terminal_width())
     wrong = any(one.finding.verdict is Verdict.FAILED for one in found)
     return exit_status.CONFIGURATION if wrong else exit_status.DONE
 
@@ -106,8 +105,8 @@ def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> Non
             continue
         meant = nearest(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
         if meant is None:
-            raise click.UsageError(Message("there is no setting {name}", values={"name": name}))
-        raise click.UsageError(
+            raise usage_error(Message("there is no setting {name}", values={"name": name}))
+        raise usage_error(
             Message("there is no setting {name}; is {meant} meant?", values={"name": name, "meant": meant})
         )
 

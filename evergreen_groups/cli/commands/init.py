@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups.cli import Invocation, confirmed, logs, setting_options
+from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import CONFIG_VARIABLE, load
+
+if TYPE_CHECKING:
+    from evergreen_groups.cli.commands.init_prompts import Interview
+    from evergreen_groups.settings import Settings
 
 
 @click.command("init")
@@ -40,10 +45,20 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     former = load.read(target, {}) if target.is_file() and not yes else None
     existing = former.as_far_as_right if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
-    settings = interview.settings()
+    settings = _answered(interview)
     text = first_file(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
+
+
+def _answered(interview: Interview) -> Settings:
+    """The settings that come of it; without a terminal, nobody broke off: nobody was there."""
+    try:
+        return interview.settings()
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UnansweredError from None
 
 
 def _default() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.cli import one_limit, with_given
+from evergreen_groups.cli import format_given, one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, TEXT_FORMATS, format_for, format_of_file, is_document, output_format
 from evergreen_groups.nightly import (
@@ -63,6 +63,7 @@ def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
+    wanted = format_given(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
     # today.html is meant as a file, and so is today.pdf, which is refused.
@@ -72,7 +73,7 @@ def _target(context: click.Context, settings: Settings) -> Target:
     if not split:
         # The configured format is that of the configured file: another's ending says which it is to have.
         otherwise = TEXT_FORMATS[0] if given["output"] and given["output"].suffix else configured.format
-        name = format_for(path, given["format"], otherwise)
+        name = format_for(path, wanted, otherwise)
         chosen_format = output_format(name)
         if chosen_format.binary and path is None:
             raise ConfigurationError(
@@ -90,14 +91,14 @@ def _target(context: click.Context, settings: Settings) -> Target:
             setting="report.output",
             code="split-without-directory",
         )
-    if given["format"] not in (None, *FILE_FORMATS):
+    if wanted not in (None, *FILE_FORMATS):
         raise ConfigurationError(
             "a report for each library takes a format of {formats}",
             setting="report.formats",
             code="split-format-unknown",
             values={"formats": ", ".join(FILE_FORMATS)},
         )
-    formats = (given["format"],) if given["format"] else configured.formats
+    formats = (wanted,) if wanted else configured.formats
     return Target(
         path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom, dialect=configured.csv
     )
