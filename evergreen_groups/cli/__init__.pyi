@@ -19,6 +19,7 @@ from .output import write_json as write_json
 from .shell_completion import SHELLS as SHELLS
 from .shell_completion import completion_script as completion_script
 from .terminal import UnansweredError as UnansweredError
+from .terminal import at_terminal as at_terminal
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width

@@ -20,7 +20,7 @@ from flask import Request, current_app
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.connect import configured_state
+from evergreen_groups.connect import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.language import current_language, set_language
@@ -214,15 +214,8 @@ class Service:
 
     def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
         settings = self.settings.gateway
-        if settings.url is None:
-            raise ConfigurationError(
-                "no gateway",
-                advice="set url in section [gateway] of the configuration file",
-                setting="gateway.url",
-                code="gateway-not-set",
-            )
         return Gateway(
-            settings.url,
+            gateway_url(self.settings),
             credentials=credentials,
             locale=settings.locale,
             timeout=timeout,
