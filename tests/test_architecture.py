@@ -20,10 +20,11 @@ from support.sources import PACKAGE, syntax_tree
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
-    "web": {"hooks", "client", "connect", "nightly", "render", "limits", "settings", "state", "ils"},
+    "web": {"hooks", "client", "connect", "metrics", "nightly", "render", "limits", "settings", "state", "ils"},
     "hooks": {"client", "desk", "events", "render"},
     "client": {"report", "audit", "changes", "desk", "events"},
-    "nightly": {"render", "report", "mail", "ils", "state", "settings"},
+    "nightly": {"render", "report", "mail", "metrics", "ils", "state", "settings"},
+    "metrics": {"report", "state"},
     "render": {"report", "audit", "changes", "desk", "doctor", "state"},
     "doctor": {"report", "mail", "groups", "limits", "settings", "state", "connect"},
     "events": {"desk", "changes"},

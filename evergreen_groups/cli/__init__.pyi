@@ -9,6 +9,7 @@ from .options import output_options as output_options
 from .options import setting_options as setting_options
 from .options import with_given as with_given
 from .output import standard_output as standard_output
+from .service_manager import ServiceManager as ServiceManager
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width
