@@ -174,11 +174,11 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
         columns = (schema.runs.c.id, schema.runs.c.at, schema.series.c.settings)
         joined = select(*columns).join(schema.series, schema.series.c.id == schema.runs.c.series)
         # Of several series of one report, begun by other settings or at another gateway, that of the last run.
-        runs = {
+        runs: dict[str, Any] = {
             str(json.loads(run.settings).get("report", "")): run
             for run in connection.execute(joined.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.at))
         }
-        totals = _totals_of_runs(connection, [*runs.values()])
+        totals = _totals_of_runs(connection, list(runs.values()))
     return {name: {_EVERYWHERE: found[_EVERYWHERE], **found} for name, found in zip(runs, totals, strict=True)}
 
 

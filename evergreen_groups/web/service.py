@@ -21,7 +21,6 @@ from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
@@ -45,7 +44,7 @@ from evergreen_groups.web.requests import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Call, CallOutcome
+    from evergreen_groups.gateway import Call, CallOutcome, Gateway
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
     from evergreen_groups.ttl_cache import TimeToLiveCache
