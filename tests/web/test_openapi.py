@@ -220,5 +220,6 @@ def test_what_is_refused_as_an_event_is_none_by_it(
 
 
 def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
-    body = caller.get(f"{PREFIX}/healthz").get_json()
-    validator(document, document["paths"]["/healthz"]["get"], 200).validate(body)
+    for path in ("/healthz", "/readyz"):
+        body = caller.get(f"{PREFIX}{path}").get_json()
+        validator(document, document["paths"][path]["get"], 200).validate(body)
