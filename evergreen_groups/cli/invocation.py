@@ -15,7 +15,7 @@ from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import standard_output
 from evergreen_groups.cli.terminal import ASKING, terminal_progress, terminal_width
 from evergreen_groups.language import of_terminal, set_language
-from evergreen_groups.settings import MailSettings, Settings, load
+from evergreen_groups.settings import MailSettings, MetricsSettings, Settings, load
 from evergreen_groups.state import State
 
 if TYPE_CHECKING:
@@ -132,5 +132,6 @@ def _for_the_sandbox(settings: Settings) -> Settings:
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),
+        metrics=MetricsSettings(),
         reports=(),
     )

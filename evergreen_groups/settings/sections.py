@@ -834,6 +834,7 @@ class MetricsSettings:
         help="The address where the web service shows its metrics (docs/monitoring.md) to whoever can reach it, at "
         "/metrics. There is nothing of a patron in them.",
         example="127.0.0.1:9821",
+        options=(Option("--metrics", _SERVE, "Address to show the metrics at, in place of the configured one."),),
     )
     token_file: Path | None = setting(
         v.PATH,

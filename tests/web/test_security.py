@@ -58,7 +58,9 @@ PUBLIC = {
 }
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1/undo")]
 """Those that take a POST."""
-PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics"} - set(CHANGING) | {f"{API}/changes"})
+PRIVATE = sorted(
+    set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics"} - set(CHANGING) | {f"{API}/changes"}
+)
 MOVE = {"action": "move", "patrons": ["20000000001002"], "target": "20000000001051"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
 
