@@ -81,14 +81,14 @@ class Succession:
         with self._replacing:
             former = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
-            kept = {one.key: value_of(former.settings, one) for one in at_start}
-            new = Service(with_values(settings, kept), self._environ, self._clock, self.counters, former=former)
+            at_work = {one.key: value_of(former.settings, one) for one in at_start}
+            new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, former=former)
             with self._changed:
                 self._extensions[EXTENSION] = new
             thread = threading.Thread(target=self._retire, args=(former, new), name="retiring", daemon=True)
             thread.start()
             self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
-        return [one.key for one in at_start if value_of(settings, one) != kept[one.key]]
+        return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
 
     def close(self) -> None:
         """Close the one at work. Those before it close themselves when nobody needs them any more."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
-    from evergreen_groups.cli.service_manager import ServiceManager
+    from evergreen_groups.cli import ServiceManager
     from evergreen_groups.settings import Settings
     from evergreen_groups.web import Succession
 
