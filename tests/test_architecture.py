@@ -19,7 +19,19 @@ from support.sources import PACKAGE, syntax_tree
 
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
+    "cli": {
+        "web",
+        "doctor",
+        "nightly",
+        "client",
+        "hooks",
+        "render",
+        "connect",
+        "settings",
+        "state",
+        "sandbox",
+        "installation",
+    },
     "web": {"hooks", "client", "connect", "metrics", "nightly", "render", "limits", "settings", "state", "ils"},
     "hooks": {"client", "desk", "events", "render"},
     "client": {"report", "audit", "changes", "desk", "events"},
@@ -27,6 +39,7 @@ MAY_IMPORT = {
     "metrics": {"report", "state"},
     "render": {"report", "audit", "changes", "desk", "doctor", "state"},
     "doctor": {"report", "mail", "groups", "limits", "settings", "state", "connect"},
+    "installation": {"connect", "settings", "state"},
     "events": {"desk", "changes"},
     "desk": {"report", "changes"},
     "changes": {"audit", "groups", "state"},
