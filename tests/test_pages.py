@@ -11,7 +11,7 @@ from support.pages import PAGES, TRIED, Block, blocks, run_with, tried
 from support.repository import REPOSITORY
 
 RUN = ("sh", "console", "python")
-SHOWN = {"text", "mermaid", "apache", "po", "ini", "csv", "{toctree}", "{eval-rst}"}
+SHOWN = {"text", "mermaid", "apache", "po", "ini", "yaml", "csv", "{toctree}", "{eval-rst}"}
 """Languages of what is shown, and isn't for a reader to run or to copy into a configuration."""
 WHY_NOT = re.compile(
     r"needs (?P<needs>systemd|root|apt|Apache|PostgreSQL|Redis|Evergreen's database|a mail server|a real Evergreen"

@@ -87,6 +87,11 @@ def wsgi(machine: Machine) -> str:
     return _with_paths(data_text("wsgi.py"), machine)
 
 
+def dashboard(_machine: Machine) -> str:
+    """The dashboard for Grafana, which asks for the Prometheus to use when it is imported."""
+    return data_text("grafana/evergreen-groups.json")
+
+
 def events_sql(machine: Machine) -> str:
     """What makes the event definitions in the ILS's database."""
     text = _with_address(_with_paths(data_text("evergreen/action-trigger.sql"), machine), machine)

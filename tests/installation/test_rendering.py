@@ -23,6 +23,7 @@ SOURCES = {
     "permissions": ["evergreen/permissions.sql"],
     "events": ["evergreen/action-trigger.sql"],
     "wsgi": ["wsgi.py"],
+    "dashboard": ["grafana/evergreen-groups.json"],
 }
 
 
