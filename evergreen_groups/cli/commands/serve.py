@@ -8,14 +8,13 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, ServiceManager, setting_options, with_given
+from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_given
 from evergreen_groups.cli.commands.reloading import Reloading
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError
@@ -46,16 +45,14 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
     """
     session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
-        raise click.UsageError(
-            Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
-        )
+        raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
 
     def read() -> Settings:
         return with_given(context, replace(session).settings)  # another reads the file anew
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
-    with _sandbox() as (sandbox, environ):
+    with _sandbox(session) as (sandbox, environ):
         username, _password = sandbox.report_account
 
         def read_for_sandbox() -> Settings:
@@ -66,15 +63,13 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
 
 
 @contextmanager
-def _sandbox() -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
-    """A sandbox, and an environment that leads to it; its state ends with it."""
-    from evergreen_groups.sandbox import Sandbox
+def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
+    """A sandbox, and an environment that leads to it; its state is where it is itself."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
-    with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
+    with session.sandbox_place() as place, place.sandbox() as sandbox:
         _username, password = sandbox.report_account
-        directories = dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), directory)
-        yield sandbox, {**os.environ, **directories, PASSWORD_VARIABLE: password}
+        yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
 
 
 def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
