@@ -1,4 +1,4 @@
-"""What is made when the package is built or installed: the catalogues that the program reads."""
+"""What is made when the package is built or installed: the catalogues that the program reads, and its data files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CatalogueHook(BuildHookInterface[Any]):
-    """Compiles the catalogues of all languages; hatch takes them in because they are among its artifacts."""
+    """Compiles the catalogues of all languages; hatch takes them in because they are among its artifacts.
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - as hatch calls it
-        """Compile them beside their sources."""
+    A wheel gets the files of ``config/`` as well; an editable installation reads them where they are.
+    """
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile them beside their sources, and name the files."""
         if self.target_name == "sdist":
             return
+        if version != "editable":
+            build_data["force_include"]["config"] = "evergreen_groups/data"
         sys.path.insert(0, self.root)
         try:
             from evergreen_groups.language.compilation import compile_catalogues
