@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from evergreen_groups.cli.usage_errors import usage_error
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.message import Message
 from evergreen_groups.settings import (
@@ -24,7 +25,13 @@ from evergreen_groups.settings import (
 )
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from evergreen_groups.policy import Limit
+
+    Converted = click.ParamType[object]
+else:
+    Converted = click.ParamType  # click 8.1 and 8.2, which Debian has, can't say of what it is one
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +39,7 @@ ENTRY_NUMBER = click.IntRange(min=1, max=2**63 - 1)
 """The number of an entry of the journal, as far as its file can count."""
 
 
-class Checked(click.ParamType[object]):
+class Checked(Converted):
     """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""
 
     def __init__(self, kind: Kind[Any], name: str = "") -> None:
@@ -46,6 +53,17 @@ class Checked(click.ParamType[object]):
         except NotAllowedError as problem:
             values = {"value": repr(value), "allowed": problem.allowed}
             self.fail(Message("{value} isn't allowed; it takes {allowed}", values=values), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as click calls it
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """What a shell offers at Tab: files, where it takes one."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")] if self._kind in (values.PATH, values.EXISTING_FILE) else []
 
 
 def setting_options(
@@ -96,8 +114,24 @@ def one_limit(settings: Settings) -> Limit | None:
     return settings.policy.as_limit() if settings.policy.uniform else None
 
 
+def json_option(command: Command) -> Command:
+    """``--json``, which every command has that shows something."""
+    return click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")(command)
+
+
+def format_given(as_json: bool, output_format: str | None) -> str | None:
+    """The format that was asked for with ``--json`` or ``--format``, None where neither was.
+
+    Raises:
+        click.UsageError: they contradict each other.
+    """
+    if as_json and output_format not in (None, "json"):
+        raise usage_error(Message("--json and --format contradict each other: give one of them"))
+    return "json" if as_json else output_format
+
+
 def output_options(command: Command) -> Command:
-    """The two options of a command that writes an audit: ``--format`` and ``--output``."""
+    """The options of a command that writes an audit: ``--format``, ``--json`` and ``--output``."""
     output_format = click.option(
         "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format (table)."
     )
@@ -107,7 +141,7 @@ def output_options(command: Command) -> Command:
         help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
         "format where --format doesn't.",
     )
-    return output_format(output(command))
+    return output_format(json_option(output(command)))
 
 
 def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callable[[Command], Command]:

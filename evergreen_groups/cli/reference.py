@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
-from evergreen_groups.cli.application import cli
+from evergreen_groups.cli.command_tree import contexts
 
 _WIDTH = 88
 
@@ -19,26 +17,8 @@ def reference() -> str:
     heading = "# Command reference\n\nWritten from `--help` by `python -m evergreen_groups.cli.reference`.\n"
     return heading + "".join(
         f"\n## `{context.command_path}`\n\n```text\n{context.command.get_help(context).rstrip()}\n```\n"
-        for context in _contexts(cli, None)
+        for context in contexts(_WIDTH)
     )
-
-
-def _contexts(command: click.Command, parent: click.Context | None) -> Iterator[click.Context]:
-    name = command.name if parent else "evergreen-groups"
-    context = click.Context(
-        command,
-        info_name=name,
-        parent=parent,
-        terminal_width=_WIDTH,
-        max_content_width=_WIDTH,
-        **command.context_settings,
-    )
-    yield context
-    if isinstance(command, click.Group):
-        for inner in command.list_commands(context):
-            found = command.get_command(context, inner)
-            if found is not None:
-                yield from _contexts(found, context)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,8 @@ from . import history as history
 from .blocks import BlockTotals as BlockTotals
 from .blocks import FinesBlocks as FinesBlocks
 from .build import build_report as build_report
-from .by_library import ReportedLibrary as ReportedLibrary
-from .by_library import by_library as by_library
-from .by_library import for_libraries as for_libraries
-from .by_library import libraries as libraries
 from .choice import Choice as Choice
 from .choice import Chooser as Chooser
-from .chosen import chosen as chosen
 from .cleared import look_up_cleared as look_up_cleared
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
@@ -17,6 +12,7 @@ from .details import SummedDetails as SummedDetails
 from .group_nights import GroupNight as GroupNight
 from .group_nights import GroupNights as GroupNights
 from .history import History as History
+from .listing import chosen as chosen
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Criteria as Criteria
@@ -24,3 +20,7 @@ from .models import GroupChange as GroupChange
 from .models import Report as Report
 from .models import RunTotals as RunTotals
 from .models import Totals as Totals
+from .reported_libraries import ReportedLibrary as ReportedLibrary
+from .reported_libraries import by_library as by_library
+from .reported_libraries import for_libraries as for_libraries
+from .reported_libraries import libraries as libraries

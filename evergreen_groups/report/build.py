@@ -24,7 +24,7 @@ from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
-from evergreen_groups.report.chosen import chosen, meeting_sums, refuse_without_details
+from evergreen_groups.report.listing import chosen, meeting_sums, refuse_without_details
 from evergreen_groups.report.models import Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
@@ -82,7 +82,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-    reader = GroupReader(gateway, org_units, access, limits)
+    reader = GroupReader(gateway, org_units, access, limits, progress)
 
     def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (

@@ -16,14 +16,15 @@ from .directory import make_state_directory as make_state_directory
 from .engine import refuse_another_users_database as refuse_another_users_database
 from .examination import Examination as Examination
 from .examination import examine as examine
-from .export import export as export
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in
 from .forgetting import forget as forget
+from .json_lines import export as export
 from .lease import Lease as Lease
 from .lease import RemoteHolder as RemoteHolder
 from .lock import Holder as Holder
+from .lock import hold as hold
 from .own_files import directory_of as directory_of
 from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory

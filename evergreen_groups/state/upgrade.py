@@ -91,7 +91,7 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
     if found not in _known_versions():
         raise StateError(
             "the database {where} was written by a later release, in its schema {version}",
-            advice="use that release",
+            advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
             code="state-of-newer-release",
             values={"where": where, "version": found},
         )

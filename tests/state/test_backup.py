@@ -21,8 +21,8 @@ from support.states import ENGINES, state_on
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import back_up, restore
-from evergreen_groups.state.export import export
 from evergreen_groups.state.forgetting import Forgotten, forget
+from evergreen_groups.state.json_lines import export
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 

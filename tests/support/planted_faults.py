@@ -272,7 +272,7 @@ def a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox:
     house.more = '[report]\norgs = ["HARBUR"]\n'
 
 
-@planted("names", FAILED, 'there is no org unit "HARBUR"', "there are these org units: BUS")
+@planted("names", FAILED, 'there is no org unit "HARBUR"', "the short names that come nearest: HARBOR")
 def mail_for_a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n'
 
@@ -310,7 +310,7 @@ def a_database_that_everybody_can_read(house: Installation, proxy: FaultProxy, s
     database(house, 0o644)
 
 
-@planted("databases", FAILED, "was written by a later release", "use that release")
+@planted("databases", FAILED, "was written by a later release", "from before the upgrade")
 def a_database_of_a_later_release(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with closing(sqlite3.connect(database(house, 0o600))) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'of tomorrow'")

@@ -1,6 +1,6 @@
 from .block_explanation import write_block_explanation as write_block_explanation
 from .block_explanation_json import write_block_explanation_json as write_block_explanation_json
-from .group_link import group_link as group_link
+from .links import group_link as group_link
 from .text import person_heading as person_heading
 from .wording import HEADINGS as HEADINGS
 from .wording import describe_confidence as describe_confidence

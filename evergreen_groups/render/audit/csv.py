@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless, penalty_cell
-from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     WHAT_TO_DO,

@@ -13,7 +13,7 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_penalty
 from evergreen_groups.render.audit.advice import Advice, advice_for
-from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     LEVELS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.language import gettext, moment_with_zone, ngettext
 from evergreen_groups.render import CONFIDENTIAL, printable
-from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,

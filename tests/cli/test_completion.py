@@ -1,0 +1,187 @@
+"""Completion as each shell does it: the script that the command prints, in the shell itself."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from support import waiting
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import COMMANDS, cli
+from evergreen_groups.cli.shell_completion import PLACES, completion_script, write_scripts
+
+SHELLS = sorted(PLACES)
+PROMPT = "here> "
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """That of a shell which finds the command, and nothing of the person's own."""
+    program = tmp_path / "bin" / "evergreen-groups"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m evergreen_groups "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "today.html").touch()
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ZDOTDIR": str(tmp_path),
+        "TERM": "dumb",
+        "LC_ALL": "C.UTF-8",
+        "PS1": PROMPT,
+    }
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_command_prints_the_script(shell: str) -> None:
+    done = CliRunner().invoke(cli, ["completion", shell])
+    assert done.exit_code == exit_status.DONE
+    assert done.output == completion_script(shell)
+    assert f"{shell}_complete" in done.output
+
+
+def test_scripts_lie_where_shells_look(tmp_path: Path) -> None:
+    written = write_scripts(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in written] == list(PLACES.values())
+    assert [path.read_text("utf-8") for path in written] == [completion_script(shell) for shell in PLACES]
+
+
+class Terminal:
+    """A shell at a terminal, to which keys are sent."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str], directory: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        self._process = subprocess.Popen(
+            arguments, env=environ, cwd=directory, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        self._shown = ""
+
+    def send(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def wait_for(self, pattern: str) -> str:
+        """Read until the pattern has come; gives what came up to its end, and looks behind it the next time."""
+        while not (found := re.search(pattern, self._shown)):
+            ready, _, _ = select.select([self._ours], [], [], waiting.SECONDS)
+            assert ready, f"{pattern} has not come; this has: {self._shown}"
+            self._shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", os.read(self._ours, 65536).decode())
+        shown, self._shown = self._shown[: found.end()], self._shown[found.end() :]
+        return shown
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
+
+
+def completes_in_fish(environ: dict[str, str], line: str) -> list[str]:
+    script = 'evergreen-groups completion fish | source; complete --do-complete "$argv[1]"'
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script, line],
+        env=environ,
+        cwd=environ["HOME"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [candidate.split("\t")[0] for candidate in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def bash(environ: dict[str, str], tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(["bash", "--norc", "-i"], environ, tmp_path)
+    terminal.wait_for(PROMPT)
+    terminal.send('source <(evergreen-groups completion bash); bind "set bell-style none"; echo re""ady\n')
+    terminal.wait_for("ready\n")
+    terminal.wait_for(PROMPT)
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def zsh(environ: dict[str, str], tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(["zsh", "-f", "-i"], environ, tmp_path)
+    terminal.wait_for(PROMPT)
+    terminal.send("unsetopt zle_bracketed_paste prompt_cr prompt_sp; autoload -U compinit; compinit -u -D\n")
+    terminal.wait_for(PROMPT)
+    terminal.send('source <(evergreen-groups completion zsh); echo re""ady\n')
+    terminal.wait_for("ready\n")
+    terminal.wait_for(PROMPT)
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture(params=["bash", "zsh"])
+def terminal(request: pytest.FixtureRequest) -> Terminal:
+    found: Terminal = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("evergreen-groups rep", "evergreen-groups report "),
+        ("evergreen-groups --log-format j", "evergreen-groups --log-format json "),
+        ("evergreen-groups report --sort a", "evergreen-groups report --sort age "),
+        ("evergreen-groups report --owing", "evergreen-groups report --owing-since "),
+        ("evergreen-groups state back", "evergreen-groups state backup "),
+        ("evergreen-groups completion z", "evergreen-groups completion zsh "),
+        ("evergreen-groups report --output tod", "evergreen-groups report --output today.html "),
+    ],
+)
+def test_a_tab_completes(terminal: Terminal, typed: str, completed: str) -> None:
+    terminal.send(typed + "\t")
+    terminal.wait_for(re.escape(completed))
+
+
+@pytest.mark.long
+def test_two_tabs_list_what_there_is(bash: Terminal) -> None:
+    bash.send("evergreen-groups \t\t")
+    listed = set(bash.wait_for(rf"\n{PROMPT}evergreen-groups ").split())
+    assert set(COMMANDS) <= listed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("evergreen-groups rep", ["report"]),
+        ("evergreen-groups report --split ", ["library", "none"]),
+        ("evergreen-groups state back", ["backup"]),
+        ("evergreen-groups report --output tod", ["today.html"]),
+    ],
+)
+def test_fish_completes(environ: dict[str, str], line: str, candidates: list[str]) -> None:
+    assert sorted(completes_in_fish(environ, line)) == candidates
+
+
+@pytest.mark.long
+def test_it_loads_nothing_that_a_command_works_with() -> None:
+    code = (
+        "import sys\n"
+        "from evergreen_groups.cli import main\n"
+        "try:\n    main([])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'sqlalchemy', 'requests', 'rich', 'jinja2', 'lxml', 'babel'} & set(sys.modules)))\n"
+    )
+    asked = {
+        "_EVERGREEN_GROUPS_COMPLETE": "bash_complete",
+        "COMP_WORDS": "evergreen-groups report --sort ",
+        "COMP_CWORD": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[0] == "plain,total"
+    assert done.stdout.splitlines()[-1] == "[]"
