@@ -1,6 +1,6 @@
 """What is made when the package is built or installed.
 
-The catalogues that the program reads, its manual pages, and what completes its commands in a shell.
+The catalogues that the program reads, its data files, its manual pages, and what completes its commands in a shell.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class MadeFilesHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the catalogues beside their sources; hatch takes them in because they are among its artifacts.
 
-        What stands elsewhere than the package's own modules is made in ``build/share``, and left out where the package
-        is only linked to its source (``pip install -e``).
+        A wheel gets the files of ``config/`` as well, which an editable installation reads where they are, and what
+        stands elsewhere than the package's own modules, which is made in ``build/shared``.
         """
         if self.target_name == "sdist":
             return
@@ -30,7 +30,8 @@ class MadeFilesHook(BuildHookInterface[Any]):
             from evergreen_groups.language.compilation import compile_catalogues
 
             compile_catalogues(Path(self.root, "evergreen_groups", "language", "locale"))
-            if version == "standard":
+            if version != "editable":
+                build_data["force_include"]["config"] = "evergreen_groups/data"
                 build_data["shared_data"] = self._made_shared_files()
 
     def _made_shared_files(self) -> dict[str, str]:

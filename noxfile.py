@@ -19,12 +19,15 @@ ROOT = Path(__file__).parent
 GENERATED = {
     "docs/cli.md": ("-m", "evergreen_groups.cli.reference"),
     "docs/errors.md": ("tests/support/error_catalog.py",),
+    "docs/http-reference.md": ("tests/support/http_reference.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
 }
 """The files that are written from the source, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
+    "tests/test_pages.py",
+    "tests/test_page_contents.py",
     "tests/test_tasks.py",
     "tests/test_architecture.py",
     "tests/test_doctests.py",
@@ -104,6 +107,26 @@ def docs(session: nox.Session) -> None:
     if changed:
         session.error(f"{', '.join(changed)} was out of date and is written anew: look at it, and commit it")
     python(session, "-m", "pytest", "-n", "0", *DOCUMENT_TESTS)
+    build_site(session)
+
+
+def build_site(session: nox.Session, builder: str = "html", target: str = "build/site") -> None:
+    """Have Sphinx read the pages; what it warns of is an error."""
+    strict = ("-W", "-n", "--keep-going", "-q", "-E", "-a", "-j", "auto")
+    python(session, "-m", "sphinx", *strict, "-b", builder, "-d", "build/site.cache", "docs", target)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The pages as a site, in build/site: links and anchors lead somewhere, or it fails."""
+    build_site(session)
+    session.log(f"open {(ROOT / 'build' / 'site' / 'index.html').as_uri()}")
+
+
+@nox.session
+def links(session: nox.Session) -> None:
+    """Whether links out of the pages lead somewhere, which takes the network."""
+    build_site(session, "linkcheck", "build/links")
 
 
 @nox.session
@@ -173,8 +196,8 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session
 def pictures(session: nox.Session) -> None:
-    """The README's pictures of the desk, made anew on the sandbox."""
-    session.run(sys.executable, "-m", "support.readme_pictures", *session.posargs, env={"PYTHONPATH": "tests"})
+    """The pictures of the pages, made anew on the sandbox; docs fails where they are of an older source."""
+    session.run(sys.executable, "-m", "support.pictures", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session

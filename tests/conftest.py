@@ -25,6 +25,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, load
 from evergreen_groups.state import State
+from evergreen_groups.state import directory as state_directories
 from evergreen_groups.web import close, create_app
 
 LONG = (
@@ -72,6 +73,7 @@ def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """On a machine where the product is installed, its configuration is none of the tests' affair."""
     monkeypatch.delenv(load.CONFIG_VARIABLE, raising=False)
     monkeypatch.setattr(load, "SYSTEM_FILE", tmp_path / "no-configuration")
+    monkeypatch.setattr(state_directories, "SYSTEM_DIRECTORY", tmp_path / "no-state")
 
 
 @pytest.fixture(autouse=True)

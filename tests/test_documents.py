@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.pages import PAGES
 from support.repository import REPOSITORY
 from test_architecture import MAY_IMPORT, allowed
 
-PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
 TASKS = (REPOSITORY / "noxfile.py").read_text("utf-8")
 
@@ -42,6 +42,13 @@ def test_a_link_leads_to_what_it_names(page: Path, text: str, target: str) -> No
     assert file.exists()
     for name in re.findall(r"`(\w+)`", text):
         assert re.search(rf"\b{name}\b", file.read_text("utf-8")), f"{name} isn't in {target}"
+
+
+def test_links_to_other_places_are_addresses() -> None:
+    """Whether they are there takes the network: ``nox -s links``."""
+    for page in PAGES:
+        for target in re.findall(r"\]\((\w+://[^)\s]*)\)", page.read_text("utf-8")):
+            assert re.fullmatch(r"https://[\w.-]+\.\w+(/\S*)?", target), f"{page.name}: {target}"
 
 
 def test_the_picture_is_the_table() -> None:
@@ -76,7 +83,7 @@ class Copy:
         """Make the edits, and give the files that they touch."""
         touched, path = set(), ""
         for words, code in re.findall(
-            r"^((?:\*\*`|and at).*?:)\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+            r"^((?:\*\*`|and at).*?:)\n\n<!--.*?-->\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
         ):
             path = next(iter(re.findall(r"\*\*`(.+?)`\*\*", words)), path)
             touched.add(path)

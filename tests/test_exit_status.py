@@ -24,7 +24,7 @@ from evergreen_groups.errors import (
 
 WRITTEN = {exit_status.DONE, exit_status.INCOMPLETE, exit_status.UNSENT}
 """A run of the report that ends with one of these has written it."""
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 CRON = (REPOSITORY / "config" / "cron.d" / "evergreen-groups").read_text(encoding="utf-8")
 UNIT = (REPOSITORY / "config" / "systemd" / "evergreen-groups-report.service").read_text(encoding="utf-8")
 
@@ -73,7 +73,7 @@ def test_the_help_and_the_pages_have_all_of_them() -> None:
     for status, meaning in exit_status.MEANINGS.items():
         assert f"  {status:>3}  {meaning}" in exit_status.explained()
         assert f"  {status:>3}  {meaning}" in shown
-        assert f"| {status} | {meaning} |" in README
+        assert f"| {status} | {meaning} |" in OPERATIONS
 
 
 def test_the_unit_and_cron_try_again_after_the_same_statuses() -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.pages import PAGES, blocks, commands
 from support.repository import REPOSITORY
 
 from evergreen_groups.cli.application import COMMANDS, cli
-from evergreen_groups.sandbox import Sandbox
 
-PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
-BY_HAND = {"format", "benches", "mutants", "screenshots", "pictures", "release", "tests"}
-"""What is no check of a submission; the tests run there as a newcomer runs them."""
+BY_HAND = {"format", "benches", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
+"""What is no check of a submission; the tests run there as a newcomer runs them, and ``docs`` makes the site."""
 
 
 def sessions() -> set[str]:
@@ -53,18 +50,17 @@ def test_every_task_is_explained() -> None:
     assert named_in("CONTRIBUTING.md") == sessions()
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
+def typed() -> Iterator[tuple[str, list[str]]]:
     """Each ``evergreen-groups`` in a shell block of a page: the page, and the words after it."""
     for page in PAGES:
-        for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                for command in line.split("&&"):
-                    words = shlex.split(command, comments=True)
-                    if words and Path(words[0]).name == "evergreen-groups":
-                        yield page.name, words[1:]
+        for line in (line for block in blocks(page) for line in commands(block)):
+            for command in re.split(r"&&|\|", line):
+                words = shlex.split(command, comments=True)
+                if words and Path(words[0]).name == "evergreen-groups":
+                    yield page.name, words[1:]
 
 
-@pytest.mark.parametrize(("page", "words"), [pytest.param(*one, id=" ".join(one[1])) for one in commands()])
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*one, id=" ".join(one[1])) for one in typed()])
 def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
     """Nothing is run: its name, options and arguments are there."""
     place = next(place for place, word in enumerate(words) if word in COMMANDS)
@@ -73,19 +69,3 @@ def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
         assert command is not None
         with command.make_context(words[place], words[place + 1 :], parent=context):
             pass
-
-
-def test_the_readmes_example_in_python(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
-    given = {"https://evergreen.example.org": sandbox.url, "groups_report": "consortium_staff", "…": "sandbox"}
-    for words, real in given.items():
-        assert words in example
-        example = example.replace(words, real)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})
-    first, *_others, warnings = printed.getvalue().splitlines()
-    assert first == "1008 PINE 84.35"
-    assert warnings.startswith("stranger-to-group ")
-    assert "'group': 1001" in warnings

@@ -1,11 +1,14 @@
 -- Event definitions that notify evergreen-groups of a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
--- patron was updated (moved into another group, for example). They are made inactive; docs/serving.md says how to
+-- patron was updated (moved into another group, for example). They are made inactive; docs/install-service.md says how to
 -- switch them on.
 --
 --   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
 --
--- as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names: read
--- here so that the secret is on no command line. Another address of the service: -v url=http://…/evergreen-groups/events
+-- `evergreen-groups install --show events` writes it with the address that the configuration gives the service.
+--
+-- Run it as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names:
+-- read here so that the secret is on no command line. Another address of the service:
+-- -v url=http://…/evergreen-groups/events
 --
 -- It may be run again: a definition that is there stays as it is, with whatever has been changed in it since. Only with
 -- -v renew=on are address and secret written anew, the rest of the template with them.

@@ -5,6 +5,8 @@
 --
 --     psql --file permissions.sql --set account=groups_report
 --
+-- `evergreen-groups install --show permissions` writes it with the account and the rights that the configuration needs.
+--
 -- "account" is the user name of an account that was made in the staff client; it gets the group as a secondary one, and
 -- the whole consortium as a working location, without which permissions count nowhere. Leave it out to make the group
 -- alone. By default it may also know what is owed for and which items are overdue, which the report says unless the

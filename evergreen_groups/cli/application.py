@@ -27,6 +27,8 @@ COMMANDS = {
     "check": "Show who is over the limit with own fines, and why.",
     "doctor": "Say whether everything is right, and what to do.",
     "init": "Set up: ask, try each answer, write the configuration.",
+    "install": "Install the nightly report and the service on this machine.",
+    "uninstall": "Take back what install has written.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into the group of another.",
     "remove": "Give patrons new groups of their own.",

@@ -624,7 +624,7 @@ class ServeSettings:
     host: str = setting(
         v.TEXT,
         "127.0.0.1",
-        help="The address where the web service listens, behind Apache (docs/serving.md).",
+        help="The address where the web service listens, behind Apache (docs/install-service.md).",
         options=(Option("--host", _SERVE, "Address to listen on, in place of the configured one."),),
     )
     port: int = setting(
@@ -844,6 +844,8 @@ class Settings:
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
-    events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
+    events: EventsSettings = section(
+        EventsSettings, "Events that the ILS sends (evergreen-groups install --show events)."
+    )
     reports: tuple[NamedReport, ...] = ()
     source: Path | None = None

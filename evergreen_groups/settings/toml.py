@@ -40,8 +40,8 @@ _EXAMPLE_REPORT = """\
 #   link = "https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}"
 """
 _FIRST_HEAD = """\
-# Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained in the example
-# that comes with the package (config/evergreen-groups.toml); "evergreen-groups doctor" says whether all is right.
+# Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained by
+# "evergreen-groups config example"; "evergreen-groups doctor" says whether all is right.
 """
 
 

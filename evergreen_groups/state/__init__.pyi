@@ -9,6 +9,7 @@ from .database import Transactions as Transactions
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition
+from .directory import SYSTEM_DIRECTORY as SYSTEM_DIRECTORY
 from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory

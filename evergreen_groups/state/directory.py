@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -12,13 +13,20 @@ from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.own_files import NO_ROOM
 
 REPORT_LOCK = "report.lock"
+SYSTEM_DIRECTORY = Path("/var/lib/evergreen-groups")
+"""Where the units and the crontab have state kept."""
 
 
 def find_state_directory(environ: Mapping[str, str]) -> Path:
-    """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``.
+
+    For root it is that of the units where there is one: what root asks about a machine is about its nightly run.
+    """
     if environ.get("STATE_DIRECTORY"):
         # systemd puts all directories of a unit into one variable.
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    if os.geteuid() == 0 and not environ.get("XDG_STATE_HOME") and SYSTEM_DIRECTORY.is_dir():
+        return SYSTEM_DIRECTORY
     base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "/") / ".local" / "state")
     return Path(base) / "evergreen-groups"
 

@@ -9,6 +9,7 @@ from .check import check_command as check_command
 from .completion import completion_command as completion_command
 from .doctor import doctor_command as doctor_command
 from .init import init_command as init_command
+from .install import install_command as install_command
 from .journal import journal_command as journal_command
 from .report import report_command as report_command
 from .sandbox import sandbox_command as sandbox_command
@@ -16,3 +17,4 @@ from .serve import serve_command as serve_command
 from .show import show_command as show_command
 from .state import state_command as state_command
 from .status import status_command as status_command
+from .uninstall import uninstall_command as uninstall_command

@@ -35,7 +35,7 @@ GRACE = 5.0
 @click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
 @click.pass_context
 def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: object) -> int:
-    """Serve the web service that stands behind the ILS's own Apache (docs/serving.md says how).
+    """Serve the web service that stands behind the ILS's own Apache (docs/install-service.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
     second time, it ends at once.

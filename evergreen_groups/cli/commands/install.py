@@ -1,0 +1,226 @@
+"""``evergreen-groups install``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Invocation, confirmed, logs
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from evergreen_groups.installation import InstallationPlan, Machine, PlannedFile
+
+INSTALLED = ("nightly", "serve", "apache", "cron")
+"""The parts; written down here as well, for ``--help`` loads nothing."""
+_SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "all")
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_AFTERWARDS = {
+    "nightly": Message(
+        "The report is made every night at a quarter past three or up to half an hour later. Once now: systemctl start "
+        "evergreen-groups-report. How it went: evergreen-groups status."
+    ),
+    "serve": Message(
+        "Whether the service answers: curl http://{address}/evergreen-groups/healthz. What is left is Apache: "
+        "evergreen-groups install apache."
+    ),
+    "apache": Message(
+        "Write the line `Include evergreen-groups.conf` into the virtual host for https, below `Include "
+        "eg_vhost.conf`. Then: apache2ctl configtest && systemctl restart apache2."
+    ),
+    "cron": Message(
+        "The report is made every night at 3:23. How it went: evergreen-groups status. A command as the user that "
+        "makes it: runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} COMMAND."
+    ),
+}
+
+
+@click.command("install")
+@click.argument("parts", nargs=-1, type=click.Choice(INSTALLED), metavar="[nightly|serve|apache|cron]...")
+@click.option(
+    "--show", "show", type=click.Choice(_SHOWN), help="Only show the files of a part, filled in, on standard output."
+)
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--no-start", is_flag=True, help="Write the files, and run no command after that.")
+@click.option("--root", type=_DIRECTORY, help="The directory that stands for /; no command is run then.")
+@click.option(
+    "--program",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The command that the files start, where it isn't this one.",
+)
+@click.pass_obj
+def install_command(
+    session: Invocation,
+    /,
+    *,
+    parts: tuple[str, ...],
+    show: str | None,
+    yes: bool,
+    no_start: bool,
+    root: Path | None,
+    program: Path | None,
+) -> int:
+    """Install the nightly report (nightly; cron where there is no systemd), the service (serve), and Apache's part.
+
+    The files are those that come with the program, with the paths and the address of this machine and of its
+    configuration. They are shown, and written by root alone when the question is answered with yes. A file that
+    somebody has changed is named and left as it is; then the exit status is 1. `uninstall` takes back what was written.
+    """
+    from evergreen_groups.installation import plan_installation, refuse_private_program, shown, this_machine
+
+    if bool(parts) == bool(show):
+        raise click.UsageError("name what to install, or what to --show: nightly, serve, apache, cron")
+    machine = this_machine(session.config_file, os.environ, root=root or Path("/"), program=program)
+    if show:
+        click.echo(shown(show, machine), nl=False)
+        return exit_status.DONE
+    may_change_system(machine)
+    if root is None and program is None:
+        refuse_private_program(machine)
+    if "serve" in parts and root is None:
+        _refuse_without_server()
+    plan = plan_installation(machine, dict.fromkeys(parts), starts=not no_start)
+    return _install(plan, parts, asks=not yes)
+
+
+def may_change_system(machine: Machine) -> None:
+    """Refuse to change the system for somebody who isn't root.
+
+    Raises:
+        ConfigurationError: it isn't root.
+    """
+    from evergreen_groups.errors import ConfigurationError
+    from evergreen_groups.installation import is_root
+
+    if machine.root == Path("/") and not is_root():
+        raise ConfigurationError(
+            "only root can install and uninstall",
+            advice="use sudo with the whole path of the program, {program}",
+            code="not-root",
+            values={"program": machine.program},
+        )
+
+
+def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int:
+    """Show what is to be done, ask, do it; the exit status."""
+    _show_plan(plan)
+    if plan.wanted:
+        if asks and not confirmed(gettext("Write this?")):
+            raise click.Abort
+        for path in plan.write():
+            logs.emit(Message("written: {file}", values={"file": path}))
+        run_all(plan.commands)
+        _show_notes(plan, parts)
+    return exit_status.FAILED if plan.left else exit_status.DONE
+
+
+def run_all(commands: Iterable[tuple[str, ...]]) -> None:
+    """Run commands, each announced; raises what the first that fails does."""
+    from evergreen_groups.installation import run_command
+
+    for command in commands:
+        logs.emit(Message("running: {command}", values={"command": shlex.join(command)}))
+        run_command(command)
+
+
+def show_left(path: Path, advice: str) -> None:
+    """Name a file that was changed, and what to do about it."""
+    click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
+    click.echo(f"    {advice}")
+
+
+def _show_plan(plan: InstallationPlan) -> None:
+    for file in plan.files:
+        if file.is_as_it_should_be:
+            click.echo(gettext("there already, as it should be: {file}", file=file.path))
+        elif file.is_left:
+            advice = gettext(
+                "To have it written, move it away: mv {file} {file}.bak. Changes of your own that stay: systemctl "
+                "edit, or the configuration.",
+                file=file.path,
+            )
+            show_left(file.path, advice)
+        elif file.there is None:
+            click.echo(gettext("new: {file}", file=file.path))
+        else:
+            click.echo(gettext("newly written, as follows: {file}", file=file.path))
+        if file.is_wanted or file.is_left:
+            click.echo("\n".join(f"    {line}".rstrip() for line in _preview(file)))
+    if plan.wanted and plan.commands:
+        click.echo(gettext("Commands that are run after that:"))
+        for command in plan.commands:
+            click.echo(f"    {shlex.join(command)}")
+
+
+def _preview(file: PlannedFile) -> Iterator[str]:
+    """A new file without its comments; of one that is there, what differs."""
+    from evergreen_groups.installation import unmarked
+
+    if file.there is None:
+        yield from (line for line in file.text.splitlines() if line and not line.lstrip().startswith("#"))
+        return
+    former, wanted = unmarked(file.there).splitlines(), file.text.splitlines()
+    difference = difflib.unified_diff(former, wanted, "there", "wanted", lineterm="", n=1)
+    yield from (line for line in difference)
+
+
+def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
+    """What else is to know: what doesn't come along, who has to be able to write where, and what to do next."""
+    from evergreen_groups.installation import (
+        PARTS,
+        directories_elsewhere,
+        runs_systemd,
+        service_address,
+        uncarried_variables,
+    )
+
+    machine = plan.machine
+    values = {
+        "address": service_address(machine.settings),
+        "state": machine.state_directory,
+        "program": machine.program,
+    }
+    click.echo()
+    if variables := uncarried_variables(os.environ):
+        names = ", ".join(variables)
+        click.echo(gettext("Set in your environment, and not for what was installed: {names}.", names=names))
+    for part in dict.fromkeys(parts):
+        for path in directories_elsewhere(machine) if PARTS[part].needs_account else ():
+            text = gettext(
+                "Reports go to {path}, where the user evergreen-groups has to be able to write: useradd --system "
+                "evergreen-groups && chown evergreen-groups {path}.",
+                path=path,
+            )
+            click.echo(text)
+        if PARTS[part].unit is not None and not runs_systemd(machine):
+            text = gettext(
+                "Nothing was started, because systemd isn't running here. Where it is: systemctl daemon-reload && "
+                "systemctl enable --now {unit}. On a machine without it: evergreen-groups install cron.",
+                unit=PARTS[part].unit,
+            )
+            click.echo(text)
+        else:
+            click.echo(gettext(_AFTERWARDS[part], **values))
+
+
+def _refuse_without_server() -> None:
+    from importlib.util import find_spec
+
+    from evergreen_groups.errors import ConfigurationError
+
+    for package in ("cheroot", "flask", "limits"):
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                "serving needs {package}, which isn't installed",
+                advice="pip install 'evergreen-groups[serve]'",
+                code="server-not-installed",
+                values={"package": package},
+            )

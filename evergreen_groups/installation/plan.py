@@ -1,0 +1,199 @@
+"""What an installation would write and run, found out before anything is."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups.connect import named
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.installation.credentials import files_for_report
+from evergreen_groups.installation.installed_file import (
+    FileCondition,
+    condition_of,
+    read_installed,
+    unmarked,
+    write_installed,
+)
+from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others
+from evergreen_groups.installation.parts import PARTS
+from evergreen_groups.state import make_state_directory
+
+if TYPE_CHECKING:
+    from evergreen_groups.installation.parts import InstalledPart
+
+ONE_REPORT = ("nightly", "cron")
+"""Two that would make the same report twice."""
+APACHE_MODULES = ("proxy", "proxy_http", "substitute", "filter", "headers")
+APACHE_DIRECTORY = Path("/etc/apache2")
+_BOOTED = Path("/run/systemd/system")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file that is to be there: ``there`` is what is there now (None: nothing)."""
+
+    path: Path
+    text: str
+    there: str | None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it has to be written: it isn't as it should be, and nobody has changed it."""
+        return not self.is_as_it_should_be and not self.is_left
+
+    @property
+    def is_as_it_should_be(self) -> bool:
+        """Whether it is there already, with that first line or without."""
+        return self.there is not None and unmarked(self.there) == self.text
+
+    @property
+    def is_left(self) -> bool:
+        """Whether somebody has changed it, or made it, so that it isn't written over."""
+        return not self.is_as_it_should_be and condition_of(self.there) is FileCondition.CHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationPlan:
+    """Files to write, and commands to run after that; ``directory`` is the state directory where there is none yet."""
+
+    machine: Machine
+    files: tuple[PlannedFile, ...]
+    commands: tuple[tuple[str, ...], ...]
+    directory: Path | None
+
+    @property
+    def wanted(self) -> list[PlannedFile]:
+        """The files that are written."""
+        return [file for file in self.files if file.is_wanted]
+
+    @property
+    def left(self) -> list[PlannedFile]:
+        """The files that are left alone because they were changed."""
+        return [file for file in self.files if file.is_left]
+
+    def write(self) -> Iterator[Path]:
+        """Write the files, and give each path once it is written.
+
+        Raises:
+            ConfigurationError: one can't be written.
+        """
+        if self.directory is not None:
+            make_state_directory(self.machine.below_root(self.directory))
+        for file in self.wanted:
+            path = self.machine.below_root(file.path)
+            write_installed(path, file.text)
+            yield path
+
+
+def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = True) -> InstallationPlan:
+    """Find out what it takes to install these parts; ``starts`` False leaves the commands out.
+
+    Raises:
+        ConfigurationError: the configuration lacks what a part needs, the part makes no sense on this machine, or a
+            file can't be read.
+    """
+    parts = [PARTS[name] for name in names]
+    for part in parts:
+        _refuse(part, machine)
+    files = tuple(
+        PlannedFile(path, render(machine), _there(machine.below_root(path)))
+        for part in parts
+        for path, render in part.files
+    )
+    acts_here = starts and machine.root == Path("/")
+    commands = tuple(command for part in parts for command in _commands(part, machine)) if acts_here else ()
+    keeps_state = any(part.name != "apache" for part in parts)
+    is_new = keeps_state and not machine.below_root(machine.state_directory).exists()
+    return InstallationPlan(machine, files, tuple(dict.fromkeys(commands)), machine.state_directory if is_new else None)
+
+
+def runs_systemd(machine: Machine) -> bool:
+    """Whether systemd runs here, and is to be asked to start something."""
+    return machine.root == Path("/") and _BOOTED.is_dir()
+
+
+def _there(path: Path) -> str | None:
+    try:
+        return read_installed(path)
+    except OSError as error:
+        raise ConfigurationError(
+            "{path}: cannot be read: {reason}",
+            advice="let this user read it",
+            code="installed-file-unreadable",
+            values={"path": path, "reason": error.strerror},
+        ) from error
+
+
+def _refuse(part: InstalledPart, machine: Machine) -> None:
+    if machine.settings is not None:
+        if part.needs_account or machine.settings.gateway.url is None:
+            named(machine.settings)
+    elif machine.root == Path("/"):
+        raise ConfigurationError(
+            "there is no configuration yet",
+            advice="`evergreen-groups init` makes one, and tries it",
+            code="install-without-configuration",
+        )
+    if part.name == "apache" and not machine.below_root(APACHE_DIRECTORY).is_dir():
+        raise ConfigurationError(
+            "there is no {directory} here",
+            advice="on the machine that has Evergreen's Apache, put there what `evergreen-groups install --show "
+            "apache` shows",
+            code="no-apache",
+            values={"directory": APACHE_DIRECTORY},
+        )
+    if part.name in ONE_REPORT:
+        (other,) = (PARTS[name] for name in ONE_REPORT if name != part.name)
+        for path, _render in other.files:
+            if machine.below_root(path).exists():
+                raise ConfigurationError(
+                    "{path} makes the report already",
+                    advice="to change over, `evergreen-groups uninstall {part}` first",
+                    code="report-installed-otherwise",
+                    values={"path": path, "part": other.name},
+                )
+
+
+def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]]:
+    if part.unit is not None and runs_systemd(machine):
+        yield ("systemctl", "daemon-reload")
+        yield ("systemctl", "enable", part.unit)
+        yield ("systemctl", "restart", part.unit)
+    elif part.name == "apache" and shutil.which("a2enmod"):
+        yield ("a2enmod", "--quiet", *APACHE_MODULES)
+    elif part.name == "cron":
+        yield from _for_cron(machine)
+
+
+def _for_cron(machine: Machine) -> Iterator[tuple[str, ...]]:
+    """Make the user that cron's line names, and let it read the configuration and what that names."""
+    home = str(machine.state_directory)
+    if not _has_user(SERVICE_USER):
+        yield ("useradd", "--system", "--home-dir", home, "--shell", "/usr/sbin/nologin", SERVICE_USER)
+    yield ("install", "-d", "-o", SERVICE_USER, "-g", SERVICE_USER, "-m", "700", home)
+    if Path(home).exists():  # with what root, or a unit, has kept in it
+        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)
+    if machine.settings is None:
+        return
+    read = [machine.config_file, *(handed.file for handed in files_for_report(machine, machine.settings))]
+    closed = sorted({str(path) for path in read if closed_to_others(path) is not None})
+    directory = machine.config_file.parent
+    if not directory.stat().st_mode & 0o001:
+        yield ("chgrp", SERVICE_USER, str(directory))
+        yield ("chmod", "g+rx", str(directory))
+    if closed:
+        yield ("chgrp", SERVICE_USER, *closed)
+        yield ("chmod", "g+r", *closed)
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

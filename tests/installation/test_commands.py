@@ -1,0 +1,80 @@
+"""The commands that an installation ends with: which they are, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.installation import Machine, plan, plan_installation, plan_removal, run_command
+from evergreen_groups.settings import load
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    directory = tmp_path / "etc"
+    directory.mkdir(mode=0o700)
+    for name, text in (
+        ("config.toml", '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'),
+        ("password", "x"),
+    ):
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o600)
+    file = directory / "config.toml"
+    return Machine(config_file=file, settings=load.load(file, {}), state_directory=tmp_path / "state")
+
+
+def test_crons_user_is_made_and_may_read_what_it_must(machine: Machine) -> None:
+    commands = plan_installation(machine, ["cron"]).commands
+    directory = machine.config_file.parent
+    assert commands[-5:] == (
+        (
+            "install",
+            "-d",
+            "-o",
+            "evergreen-groups",
+            "-g",
+            "evergreen-groups",
+            "-m",
+            "700",
+            str(machine.state_directory),
+        ),
+        ("chgrp", "evergreen-groups", str(directory)),
+        ("chmod", "g+rx", str(directory)),
+        ("chgrp", "evergreen-groups", str(directory / "config.toml"), str(directory / "password")),
+        ("chmod", "g+r", str(directory / "config.toml"), str(directory / "password")),
+    )
+    assert plan_installation(machine, ["cron"], starts=False).commands == ()
+
+
+def test_systemd_is_asked_to_start_what_was_written(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert plan_installation(machine, ["nightly"]).commands == ()
+    monkeypatch.setattr(plan, "_BOOTED", tmp_path)
+    assert plan_installation(machine, ["nightly", "serve"]).commands == (
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "enable", "evergreen-groups-report.timer"),
+        ("systemctl", "restart", "evergreen-groups-report.timer"),
+        ("systemctl", "enable", "evergreen-groups.service"),
+        ("systemctl", "restart", "evergreen-groups.service"),
+    )
+    assert plan_installation(Machine(settings=machine.settings, root=tmp_path), ["serve"]).commands == ()
+    removal = plan_removal(machine, ["nightly"])
+    assert (removal.before, removal.after) == ((), ())  # nothing of it is there
+
+
+def test_a_machine_without_a_configuration_gets_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="`evergreen-groups init` makes one"):
+        plan_installation(Machine(), ["nightly"])
+
+
+def test_a_command_that_fails_is_an_error_with_what_it_wrote() -> None:
+    run_command(["true"])
+    with pytest.raises(EvergreenGroupsError, match=r"sh -c 'echo no >&2; exit 3' failed: no"):
+        run_command(["sh", "-c", "echo no >&2; exit 3"])
+    with pytest.raises(EvergreenGroupsError, match="failed: 4"):
+        run_command(["sh", "-c", "exit 4"])
+    with pytest.raises(EvergreenGroupsError, match="No such file"):
+        run_command(["no-such-command-here"])

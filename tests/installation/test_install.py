@@ -1,0 +1,193 @@
+"""Installing into a directory that stands for the machine, and taking it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.command import Command
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.installation import Machine
+from evergreen_groups.installation.installed_file import FileCondition, condition_of, marked, unmarked
+from evergreen_groups.installation.removal import plan_removal
+
+UNITS = Path("etc/systemd/system")
+SERVICE = UNITS / "evergreen-groups-report.service"
+TIMER = UNITS / "evergreen-groups-report.timer"
+
+
+class Root:
+    """A directory that stands for ``/``, with a configuration, and the commands that work on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "root"
+        self.configuration = self.directory / "etc" / "evergreen-groups"
+        self.configuration.mkdir(parents=True)
+        (self.configuration / "password").write_text("x\n")
+        self.configure('[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n')
+        self.command = Command(directory, None)
+        del self.command.environ["EVERGREEN_GROUPS_CONFIG"]
+
+    def configure(self, text: str) -> None:
+        (self.configuration / "config.toml").write_text(text)
+
+    def __call__(self, *words: str, answer: str = "", status: int = 0) -> str:
+        done = self.command(*words, "--root", str(self.directory), answer=answer)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.directory)) for path in self.directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    return Root(tmp_path)
+
+
+def test_a_text_is_known_again_until_it_is_changed() -> None:
+    text = marked("a = 1\nb = 2\n")
+    assert condition_of(text) is FileCondition.OURS
+    assert unmarked(text) == "a = 1\nb = 2\n"
+    for changed in (text + "\n", text.replace("1", "2", 1), "a = 1\nb = 2\n", "", f"\n{text}"):
+        assert condition_of(changed) is FileCondition.CHANGED
+    assert condition_of(None) is FileCondition.ABSENT
+
+
+@pytest.mark.long
+def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None:
+    before = root.files()
+    printed = root("install", "nightly", answer="\n", status=130)
+    assert "new: /etc/systemd/system/evergreen-groups-report.service" in printed
+    assert "LoadCredential=password:/etc/evergreen-groups/password" in printed
+    assert "Write this? [y/N]" in printed
+    assert root.files() == before
+    root("install", "nightly", answer="y\n")
+    assert root.files() - before == {str(SERVICE), str(TIMER)}
+    assert (root.directory / SERVICE).stat().st_mode & 0o777 == 0o644
+    shown = root("install", "--show", "nightly")
+    for file in (SERVICE, TIMER):
+        assert unmarked((root.directory / file).read_text()) in shown
+    assert (root.directory / "var/lib/evergreen-groups").stat().st_mode & 0o777 == 0o700
+    assert root("install", "nightly").count("there already, as it should be") == 2
+    assert "removed: " in root("uninstall", answer="y\n")
+    assert root.files() == before
+    assert not (root.directory / "var/lib/evergreen-groups").exists()
+    assert "nothing to remove" in root("uninstall")
+
+
+@pytest.mark.long
+def test_what_the_configuration_has_new_is_written_and_what_somebody_changed_is_not(root: Root) -> None:
+    root("install", "nightly", "--yes")
+    timer = root.directory / TIMER
+    timer.write_text(timer.read_text().replace("03:15", "04:15"))
+    (root.configuration / "database-password").write_text("x")
+    root.configure(
+        (root.configuration / "config.toml").read_text() + '[state]\ndatabase = "postgresql+psycopg://g@db/g"\n'
+    )
+    printed = root("install", "nightly", "--yes", status=1)
+    assert "newly written, as follows: /etc/systemd/system/evergreen-groups-report.service" in printed
+    assert "+LoadCredential=database_password:/etc/evergreen-groups/database-password" in printed
+    assert (
+        "left as it is, because somebody has changed it: /etc/systemd/system/evergreen-groups-report.timer" in printed
+    )
+    assert "-OnCalendar=*-*-* 04:15:00" in printed
+    assert "04:15" in timer.read_text()
+    assert "database_password" in (root.directory / SERVICE).read_text()
+    printed = root("uninstall", "--yes")
+    assert "left as it is" in printed
+    assert timer.exists()
+    assert not (root.directory / SERVICE).exists()
+
+
+@pytest.mark.long
+def test_a_file_of_the_same_name_from_elsewhere_is_left(root: Root, tmp_path: Path) -> None:
+    service = root.directory / SERVICE
+    service.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text("[Unit]\n")
+    service.symlink_to(tmp_path / "elsewhere")
+    root("install", "nightly", "--yes", status=1)
+    assert (tmp_path / "elsewhere").read_text() == "[Unit]\n"
+    root("uninstall", "--yes")
+    assert service.is_symlink()
+
+
+@pytest.mark.long
+def test_what_makes_no_sense_is_refused_before_anything_is_written(root: Root) -> None:
+    before = root.files()
+    assert "there is no /etc/apache2 here" in root("install", "nightly", "apache", "--yes", status=3)
+    root("install", status=2)
+    root("install", "nightly", "--show", "nightly", status=2)
+    (root.configuration / "password").unlink()
+    assert "there is no file with the account's password" in root("install", "nightly", "--yes", status=3)
+    assert root.files() == before - {"etc/evergreen-groups/password"}
+
+
+@pytest.mark.long
+def test_one_thing_makes_the_report(root: Root) -> None:
+    root("install", "cron", "--yes")
+    assert "/etc/cron.d/evergreen-groups makes the report already" in root("install", "nightly", "--yes", status=3)
+
+
+@pytest.mark.long
+def test_for_a_package_no_configuration_is_needed(root: Root) -> None:
+    (root.configuration / "config.toml").unlink()
+    root("install", "nightly", "serve", "--yes", "--program", "/usr/bin/evergreen-groups")
+    assert (
+        "ExecStart=/usr/bin/evergreen-groups -v serve"
+        in (root.directory / UNITS / "evergreen-groups.service").read_text()
+    )
+
+
+@pytest.mark.long
+def test_what_apache_includes_stays_until_it_does_not(root: Root) -> None:
+    sites = root.directory / "etc" / "apache2" / "sites-enabled"
+    sites.mkdir(parents=True)
+    assert "Include evergreen-groups.conf" in root("install", "apache", "--yes")
+    (sites / "eg.conf").write_text(
+        "<VirtualHost *:443>\n    Include eg_vhost.conf\n    Include evergreen-groups.conf\n"
+    )
+    assert "eg.conf includes" in root("uninstall", "--yes", status=3)
+    (sites / "eg.conf").write_text("# Include evergreen-groups.conf\n")
+    root("uninstall", "apache", "--yes")
+    assert not (root.directory / "etc/apache2/evergreen-groups.conf").exists()
+
+
+@pytest.mark.long
+def test_only_a_purge_takes_configuration_and_state(root: Root) -> None:
+    root("install", "serve", "--yes")
+    private = root.directory / "var/lib/private/evergreen-groups"
+    private.mkdir(parents=True)
+    (private / "state.sqlite3").touch()
+    (root.directory / "var/lib/evergreen-groups").rmdir()
+    (root.directory / "var/lib/evergreen-groups").symlink_to("private/evergreen-groups")
+    root("uninstall", "--yes")
+    assert (private / "state.sqlite3").exists()
+    assert (root.configuration / "password").exists()
+    root("uninstall", "serve", "--purge", status=2)
+    printed = root("uninstall", "--purge", "--yes")
+    assert "to be removed: " in printed
+    assert root.files() == set()
+    assert not private.exists()
+    assert not (root.directory / "var/lib/evergreen-groups").is_symlink()
+
+
+def test_the_links_of_an_enabled_unit_go_with_it(tmp_path: Path) -> None:
+    timer = tmp_path / TIMER
+    (timer.parent / "timers.target.wants").mkdir(parents=True)
+    timer.write_text(marked("[Timer]\n"))
+    link = timer.parent / "timers.target.wants" / timer.name
+    link.symlink_to(f"/{TIMER}")
+    list(plan_removal(Machine(root=tmp_path), ["nightly"]).remove())
+    assert not link.is_symlink()
+
+
+def test_a_file_that_can_not_be_removed_is_an_error(tmp_path: Path) -> None:
+    timer = tmp_path / TIMER
+    timer.parent.mkdir(parents=True)
+    timer.write_text(marked("[Timer]\n"))
+    plan = plan_removal(Machine(root=tmp_path), ["nightly"])
+    timer.unlink()
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        list(plan.remove())

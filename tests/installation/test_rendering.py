@@ -1,0 +1,200 @@
+"""The files of ``config/``, as they are for the usual place, and filled in for others."""
+
+from __future__ import annotations
+
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.installation import SHOWN, Machine, data_text, shown
+from evergreen_groups.settings import load
+
+CONFIG = REPOSITORY / "config"
+SOURCES = {
+    "nightly": ["systemd/evergreen-groups-report.service", "systemd/evergreen-groups-report.timer"],
+    "serve": ["systemd/evergreen-groups.service"],
+    "apache": ["apache/evergreen-groups.conf"],
+    "cron": ["cron.d/evergreen-groups"],
+    "balancer": ["apache/evergreen-groups-balancer.conf"],
+    "permissions": ["evergreen/permissions.sql"],
+    "events": ["evergreen/action-trigger.sql"],
+    "wsgi": ["wsgi.py"],
+}
+
+
+def machine(root: Path, configuration: str, **files: str) -> Machine:
+    """A machine below ``root`` with this configuration, and files beside it (``mail_password``: mail-password)."""
+    directory = root / "etc" / "evergreen-groups"
+    directory.mkdir(mode=0o700, parents=True)
+    for name, text in files.items():
+        (directory / name.replace("_", "-")).write_text(text)
+    (directory / "config.toml").write_text(configuration)
+    return Machine(
+        program=Path("/usr/local/bin/evergreen-groups"),
+        panel_script=Path("/usr/lib/evergreen_groups/panel.js"),
+        settings=load.load(directory / "config.toml", {}),
+        root=root,
+    )
+
+
+def unit(text: str) -> dict[str, list[str]]:
+    """What a unit sets, each name with all its values."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_for_the_usual_place_a_part_is_what_stands_in_config(name: str) -> None:
+    for source, (_, render) in zip(SOURCES[name], SHOWN[name], strict=True):
+        assert render(Machine()) == (CONFIG / source).read_text("utf-8") == data_text(source)
+
+
+def test_every_file_of_config_can_be_shown() -> None:
+    files = {
+        path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
+    assert files - {name for names in SOURCES.values() for name in names} == {"evergreen-groups.toml"}
+
+
+def test_several_files_are_shown_with_their_paths() -> None:
+    assert re.findall("^(?:#|--) ---- (.+) ----$", shown("nightly", Machine()), re.MULTILINE) == [
+        "/etc/systemd/system/evergreen-groups-report.service",
+        "/etc/systemd/system/evergreen-groups-report.timer",
+    ]
+    everything = shown("all", Machine())
+    assert all((CONFIG / source).read_text("utf-8") in everything for names in SOURCES.values() for source in names)
+
+
+def test_a_part_that_did_not_come_along_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="didn't come with this installation"):
+        data_text("systemd/no.service")
+
+
+def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None:
+    found = unit(SHOWN["nightly"][0][1](machine(tmp_path, GATEWAY, password="x")))
+    assert found["LoadCredential"] == [
+        "config.toml:/etc/evergreen-groups/config.toml",
+        "password:/etc/evergreen-groups/password",
+    ]
+    assert found["Environment"] == [
+        "EVERGREEN_GROUPS_CONFIG=%d/config.toml",
+        "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=%d/password",
+    ]
+    assert found["ExecStart"] == [
+        "/usr/local/bin/evergreen-groups --quiet report --split library --output %S/evergreen-groups/reports"
+    ]
+    assert "ReadWritePaths" not in found
+    parser = ConfigParser(strict=False, interpolation=None)
+    parser.read_string(SHOWN["nightly"][0][1](machine(tmp_path / "again", GATEWAY, password="x")))
+
+
+def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
+    configuration = (
+        f'{GATEWAY}password_file = "/etc/evergreen-groups/password"\n[mail]\nhost = "mail.example.org"\n'
+        'username = "groups"\nsender = "groups@example.org"\n[mail.recipients]\n"*" = ["d@example.org"]\n'
+        '[state]\ndatabase = "postgresql+psycopg://groups@db/groups"\n[redis]\nurl = "redis://db/1"\n'
+    )
+    here = machine(tmp_path, configuration, password="x", mail_password="x", database_password="x", redis_password="x")
+    found = unit(SHOWN["nightly"][0][1](here))
+    assert found["ExecStart"][0].endswith("/reports --mail")
+    assert [value.partition(":")[0] for value in found["LoadCredential"]] == [
+        "config.toml",
+        "password",
+        "database_password",
+        "mail_password",
+    ]
+    assert "EVERGREEN_GROUPS_MAIL_PASSWORD_FILE=%d/mail_password" in found["Environment"]
+    served = unit(SHOWN["serve"][0][1](here))
+    assert [value.partition(":")[0] for value in served["LoadCredential"]] == [
+        "config.toml",
+        "database_password",
+        "redis_password",
+    ]
+
+
+def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}[events]\nsecret_file = "/etc/evergreen-groups/the-secret"\n'
+    text = SHOWN["serve"][0][1](machine(tmp_path, configuration, password="x", the_secret="x"))
+    found = unit(text)
+    assert found["LoadCredential"] == [
+        "config.toml:/etc/evergreen-groups/config.toml",
+        "password:/etc/evergreen-groups/password",
+        "events_secret:/etc/evergreen-groups/the-secret",
+    ]
+    assert "# LoadCredential" not in text
+    assert "%d/events_secret" in " ".join(found["Environment"])
+
+
+def test_certificates_that_others_may_not_read_are_handed_over(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}ca_bundle = "/etc/evergreen-groups/ca.pem"\n'
+    here = machine(tmp_path, configuration, password="x", **{"ca.pem": "x"})
+    found = unit(SHOWN["serve"][0][1](here))
+    assert "gateway_ca_bundle:/etc/evergreen-groups/ca.pem" in found["LoadCredential"]
+    assert "EVERGREEN_GROUPS_GATEWAY_CA_BUNDLE=%d/gateway_ca_bundle" in found["Environment"]
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ("", "unit-without-password"),
+        ('password_file = "/etc/evergreen-groups/other"\n', "unit-file-missing"),
+        ('password_file = "/etc/evergreen-groups/pass word"\n', "path-unusual"),
+    ],
+)
+def test_a_unit_that_would_not_start_is_refused(tmp_path: Path, more: str, code: str) -> None:
+    here = machine(tmp_path, GATEWAY + more)
+    with pytest.raises(ConfigurationError) as raised:
+        SHOWN["nightly"][0][1](here)
+    assert raised.value.code == code
+
+
+def test_a_configured_output_is_left_to_the_configuration(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}[report]\noutput = "/srv/reports/today.html"\n'
+    here = machine(tmp_path, configuration, password="x")
+    with pytest.raises(ConfigurationError, match="/srv/reports"):
+        SHOWN["nightly"][0][1](here)
+    (tmp_path / "srv" / "reports").mkdir(parents=True)
+    found = unit(SHOWN["nightly"][0][1](here))
+    assert found["ExecStart"] == ["/usr/local/bin/evergreen-groups --quiet report"]
+    assert found["ReadWritePaths"] == ["/srv/reports"]
+    assert " --quiet report;" in SHOWN["cron"][0][1](here)
+
+
+def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path) -> None:
+    lines = SHOWN["cron"][0][1](machine(tmp_path, GATEWAY, password="x")).splitlines()
+    at = lines.index("STATE_DIRECTORY=/var/lib/evergreen-groups")
+    assert lines[at + 1] == "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=/etc/evergreen-groups/password"
+    assert " do /usr/local/bin/evergreen-groups --quiet report --split library --output /var/lib" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:9000"), ("0.0.0.0", "127.0.0.1:9000"), ("::1", "[::1]:9000")]
+)
+def test_apache_hands_on_to_where_the_service_listens(tmp_path: Path, host: str, address: str) -> None:
+    here = machine(tmp_path, f'{GATEWAY}[serve]\nhost = "{host}"\nport = 9000\n')
+    assert f'"http://{address}/evergreen-groups/" connectiontimeout' in SHOWN["apache"][0][1](here)
+    assert 'Alias "/evergreen-groups/panel.js" "/usr/lib/evergreen_groups/panel.js"' in SHOWN["apache"][0][1](here)
+    assert f'BalancerMember "http://{address}"' in SHOWN["balancer"][0][1](here)
+    assert f"\\set url http://{address}/evergreen-groups/events" in SHOWN["events"][0][1](here)
+
+
+def test_the_account_gets_the_rights_that_the_configuration_needs(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}[report]\ndetails = "sums"\n[policy]\nlimit = "ils"\n[events]\nrecalculate = true\n'
+    text = SHOWN["permissions"][0][1](machine(tmp_path, configuration))
+    for line in (
+        "\\if :{?account} \\else \\set account 'groups' \\endif",
+        "\\if :{?details} \\else \\set details 0 \\endif",
+        "\\if :{?ils_limits} \\else \\set ils_limits 1 \\endif",
+        "\\if :{?recalculate} \\else \\set recalculate 1 \\endif",
+        "\\if :{?changes} \\else \\set changes 0 \\endif",
+    ):
+        assert line in text

@@ -1,0 +1,171 @@
+"""Runs the blocks of a page as a reader does who goes through it from top to bottom.
+
+They run in a new directory that is the reader's home as well, with the program on the path. What one block exports or
+writes, the next ones find. Where the page says so (:mod:`support.pages`), a configuration leads to a running sandbox,
+and what stands for the reader's own in the text is what the sandbox has: address, account and password.
+"""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from support.pages import Block, run_with, tried
+from support.repository import REPOSITORY
+from support.web_caller import PASSWORD, served, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import load
+from evergreen_groups.web import close, create_app
+
+ADDRESS = "https://evergreen.example.org"
+ACCOUNTS = ("groups_report", "circulation_desk", "selfcheck")
+"""Names of accounts in the pages; the sandbox has another one in their place."""
+ACCOUNT = "consortium_staff"
+ELLIPSIS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+_TIMEOUT = 300
+_SAVED = "exported"
+_SHELL = f'set -euo pipefail; [ ! -e ~/.{_SAVED} ] || . ~/.{_SAVED}; trap "export -p > ~/.{_SAVED}" EXIT\n'
+
+
+class PageReader:
+    """Who goes through a page in ``home``; ``url`` is the sandbox's, where the page is read with one."""
+
+    def __init__(self, home: Path, url: str | None) -> None:
+        self.home = home
+        self.url = url
+        self.printed = ""
+        self.environ = {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.environ["PATH"].split(os.pathsep)]),
+            "HOME": str(home),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        if url is not None:
+            self._configure(url)
+
+    def _configure(self, url: str) -> None:
+        directory = self.home / ".config" / "evergreen-groups"
+        directory.mkdir(parents=True)
+        password = directory / "password"
+        password.touch(0o600)
+        password.write_text(PASSWORD)
+        lines = ["[gateway]", f'url = "{url}"', f'username = "{ACCOUNT}"', f'password_file = "{password}"']
+        (directory / "config.toml").write_text("\n".join(lines) + "\n")
+
+    def try_block(self, block: Block) -> None:
+        """Run a block or, where it is data, read it.
+
+        Raises:
+            AssertionError: it fails, or what it prints isn't what the page says.
+        """
+        {
+            "sh": self._shell,
+            "console": self._console,
+            "python": self._python,
+            "toml": self._toml,
+            "json": self._json,
+            "text": self._printed,
+        }[block.language](block)
+
+    def _shell(self, block: Block) -> None:
+        self.printed = self._run(block, ["bash", "-c", _SHELL + self._own(block.text)], block.exit_status)
+
+    def _printed(self, block: Block) -> None:
+        self._compare(block, block.text, self.printed)
+
+    def _console(self, block: Block) -> None:
+        """Each command, and what it prints; where that isn't compared, three dots stand in the page."""
+        parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+        assert not parts[0].strip(), f"{block.place}: begins without a prompt"
+        for place, part in enumerate(parts[1:], start=2):
+            command, expected = self._command(part)
+            status = block.exit_status if place == len(parts) else 0
+            printed = self._run(block, ["bash", "-c", _SHELL + self._own(command)], status)
+            self._compare(block, expected, printed)
+
+    @staticmethod
+    def _command(part: str) -> tuple[str, str]:
+        """A command, with the lines on which it goes on, and what stands below it."""
+        lines = part.splitlines(keepends=True)
+        end = 1
+        while lines[end - 1].endswith("\\\n"):
+            end += 1
+        return "".join(lines[:end]), "".join(lines[end:])
+
+    def _compare(self, block: Block, expected: str, printed: str) -> None:
+        if self.url is not None:
+            printed = printed.replace(self.url, ADDRESS)
+        printed = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
+        good = doctest.OutputChecker().check_output(expected, printed, ELLIPSIS)
+        assert good, f"{block.place} says\n{expected}\nand it is\n{printed}"
+
+    def _python(self, block: Block) -> None:
+        """A program of its own, with what the shell has exported."""
+        file = self.home / "block.py"
+        file.write_text(self._own(block.text), "utf-8")
+        self.printed = self._run(block, ["bash", "-c", f"{_SHELL}{sys.executable} {file}"], block.exit_status)
+
+    def _toml(self, block: Block) -> None:
+        file = self.home / "block.toml"
+        file.write_text(block.text, "utf-8")
+        file.chmod(0o600)
+        load.load(file, {})
+
+    @staticmethod
+    def _json(block: Block) -> None:
+        json.loads(block.text)
+
+    def _own(self, text: str) -> str:
+        """The text with the sandbox's in place of the reader's own."""
+        if self.url is None:
+            return text
+        text = text.replace(ADDRESS, self.url).replace('"…"', f'"{PASSWORD}"')
+        for account in ACCOUNTS:
+            text = text.replace(f'"{account}"', f'"{ACCOUNT}"')
+        return text
+
+    def _run(self, block: Block, command: list[str], status: int) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.home,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == status, f"{block.place} ends with {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@contextmanager
+def reader_of(page: Path, home: Path) -> Iterator[PageReader]:
+    """Who reads a page, with what it is read with."""
+    needed = run_with(page)
+    with ExitStack() as stack:
+        if needed is None:
+            yield PageReader(home, None)
+            return
+        sandbox = stack.enter_context(Sandbox())
+        if needed == "the service":
+            app = create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(home)})
+            stack.callback(close, app)
+            sandbox.serve_desk(stack.enter_context(served(app)))
+        yield PageReader(home, sandbox.url)
+
+
+def try_page(page: Path, home: Path) -> None:
+    """Run all blocks of a page, in order."""
+    with reader_of(page, home) as reader:
+        for block in tried(page):
+            reader.try_block(block)

@@ -1,0 +1,104 @@
+"""The pages for readers, as tests read them: their fenced blocks, and what a comment above one says of it.
+
+    PYTHONPATH=tests python -m support.pages
+
+lists the blocks that aren't run, and why. Comments that mean something here, all of them invisible to readers:
+
+``<!-- run with: the sandbox -->``, once in a page: its commands find a configuration for a running sandbox;
+``<!-- run with: the service -->``: and the web service beside it.
+``<!-- not run: needs systemd -->`` above a block: why it can't be run here.
+``<!-- exit status: 10 -->`` above a block: what its last command ends with.
+``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from support.repository import REPOSITORY
+
+PAGES = tuple(sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]))
+TRIED = ("sh", "console", "python", "toml", "json")
+"""The languages of blocks that are run, or read, by the tests."""
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+_COMMENT = re.compile(r"<!-- (?P<what>[a-z ]+): (?P<says>.+?) -->\s*\Z")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it begins, its language, its text, and what the comment above it says, if any."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    comment: tuple[str, str] | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
+
+    @property
+    def not_run(self) -> str | None:
+        """Why it isn't run."""
+        return self.comment[1] if self.comment and self.comment[0] == "not run" else None
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether it is run, read, or compared with what is printed."""
+        printed = self.comment is not None and self.comment[0] == "printed by"
+        return printed or (self.language in TRIED and self.not_run is None)
+
+    @property
+    def exit_status(self) -> int:
+        return int(self.comment[1]) if self.comment and self.comment[0] == "exit status" else 0
+
+
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    """All fenced blocks of a page, in order; those within lists without their indent."""
+    return tuple(_found(page, page.read_text("utf-8")))
+
+
+def _found(page: Path, text: str) -> Iterator[Block]:
+    for fence in _FENCE.finditer(text):
+        comment = _COMMENT.search(text[: fence.start()])
+        indented = fence["text"].splitlines(keepends=True)
+        yield Block(
+            page,
+            text.count("\n", 0, fence.start()) + 1,
+            fence["language"],
+            "".join(line.removeprefix(fence["indent"]) for line in indented),
+            (comment["what"], comment["says"]) if comment else None,
+        )
+
+
+def run_with(page: Path) -> str | None:
+    """What the page's commands find: ``the sandbox``, or ``the service`` as well."""
+    found = re.findall(r"^<!-- run with: (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
+    return found[0] if found else None
+
+
+def tried(page: Path) -> list[Block]:
+    """The blocks of a page that are run or read."""
+    return [block for block in blocks(page) if block.is_tried]
+
+
+def commands(block: Block) -> Iterator[str]:
+    """The lines of a shell block that are commands: all of them, or those after a prompt."""
+    joined = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "sh":
+        yield from joined
+    elif block.language == "console":
+        yield from (line.removeprefix("$ ") for line in joined if line.startswith("$ "))
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        for block in blocks(page):
+            if block.not_run:
+                print(f"{block.place}: {block.language}, {block.not_run}")

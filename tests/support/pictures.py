@@ -1,0 +1,147 @@
+"""The pictures of the pages: what the desk and the report look like, made on the sandbox in a headless Chromium.
+
+    PYTHONPATH=tests python -m support.pictures [DIRECTORY]
+
+``nox -s pictures`` makes them anew. Beside them, ``inputs.json`` has for each picture a digest of what it is made from:
+templates, styles, scripts and sample data. A test compares these with the source, so that no page shows what isn't so any
+more; pixels are never compared, for every Chromium draws others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions as expected
+from selenium.webdriver.support.wait import WebDriverWait
+from support.desk_browser import Desk, Gate, chromium
+from support.repository import REPOSITORY
+from support.screenshots import take
+from support.web_caller import served, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import close, create_app
+
+PICTURES = REPOSITORY / "docs" / "pictures"
+RECORD = "inputs.json"
+PATRON, CARD = 1015, "20000000001052"
+WIDTH, HEIGHT = 1100, 760
+DEMO_DESK = ("sandbox/demo_desk/static/*", "sandbox/demo_desk/templates/*", "sandbox/data/*.json")
+PANEL = ("web/static/panel.js", "web/static/group.js", *DEMO_DESK)
+GROUP_PAGE = ("web/static/*", "render/templates/desk/*", *DEMO_DESK)
+REPORT_FILES = ("report.html", "report_parts.html", "layout.html", "macros.html", "page.css", "page.js")
+MADE_FROM = {
+    "panel.png": PANEL,
+    "move.png": GROUP_PAGE,
+    "group-member-details.png": GROUP_PAGE,
+    "report.png": (*(f"render/templates/{name}" for name in REPORT_FILES), "sandbox/data/*.json"),
+}
+"""The pictures, each with the templates, styles, scripts and data in the package that it shows."""
+
+
+def digest(picture: str) -> str:
+    """What stands for the files that a picture is made from."""
+    found = hashlib.sha256()
+    package = REPOSITORY / "evergreen_groups"
+    for pattern in MADE_FROM[picture]:
+        files = sorted(package.glob(pattern))
+        assert files, f"nothing is there of {pattern}, which {picture} is made from"
+        for file in files:
+            found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
+
+
+def recorded() -> dict[str, str]:
+    """The digests that the pictures were made with."""
+    record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
+    return record
+
+
+@contextmanager
+def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
+    """The demo desk, with somebody logged in."""
+    with Sandbox() as sandbox:
+        app = create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home})
+        gate = Gate(app)
+        with served(gate) as url:
+            desk = Desk(browser, sandbox, gate, url)
+            desk.log_in(session(sandbox.url, username="consortium_staff"))
+            yield desk
+        close(app)
+
+
+def scanned(desk: Desk) -> WebElement:
+    """The field that takes what a scanner types, in the frame of the client's tab."""
+    waiting = WebDriverWait(desk.browser, 30)
+    desk.browser.switch_to.default_content()
+    waiting.until(expected.frame_to_be_available_and_switch_to_it((By.CSS_SELECTOR, ".evergreen-groups-tab iframe")))
+    return waiting.until(expected.element_to_be_clickable((By.NAME, "card")))
+
+
+def take_panel(desk: Desk, target: Path) -> None:
+    """The patron summary with the group's members unfolded."""
+    desk.unfold()
+    desk.open("Angular", f"{PATRON}/checkout")
+    desk.panel_of(PATRON)
+    desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
+    desk.element("#patron-summary").screenshot(str(target / "panel.png"))
+    print(target / "panel.png")
+
+
+def take_move(desk: Desk, target: Path) -> None:
+    """A card is scanned as a scanner does it, and the one whose card it is is moved."""
+    browser = desk.browser
+    desk.open("Angular", f"{PATRON}/group")
+    desk.panel_of(PATRON)
+    scanned(desk).send_keys(CARD + Keys.ENTER)
+    WebDriverWait(browser, 30).until(expected.element_to_be_clickable((By.CSS_SELECTOR, "button[value=apply]")))
+    browser.switch_to.default_content()
+    take(browser, target / "move.png")
+    scanned(desk).send_keys(Keys.ENTER)
+    WebDriverWait(browser, 30).until(expected.text_to_be_present_in_element((By.TAG_NAME, "main"), "Undo"))
+    browser.switch_to.default_content()
+    take(browser, target / "group-member-details.png")
+
+
+def take_report(browser: Chrome, home: str, target: Path) -> None:
+    """The first screen of the report's page."""
+    page = Path(home) / "report.html"
+    command = [sys.executable, "-m", "evergreen_groups", "-q", "--sandbox", "report", "--no-history", "--output", page]
+    if subprocess.run(command, cwd=home, check=False).returncode not in (0, 7):  # 7: done, but incomplete
+        sys.exit("the report failed")
+    browser.get(page.as_uri())
+    browser.save_screenshot(str(target / "report.png"))
+    print(target / "report.png")
+
+
+def main(directory: str = str(PICTURES)) -> None:
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as home, chromium() as browser:
+        browser.set_window_size(WIDTH, HEIGHT)
+        with desk_of(browser, home) as desk:
+            take_move(desk, target)
+        with desk_of(browser, home) as desk:
+            take_panel(desk, target)
+        take_report(browser, home, target)
+    record(target)
+
+
+def record(target: Path) -> None:
+    """Write down what the pictures are made from."""
+    digests = {picture: digest(picture) for picture in MADE_FROM}
+    (target / RECORD).write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""Part of Sphinx while it makes the site: what the pages have for a host of repositories becomes what the site has.
+
+Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has no
+page, so its link becomes its text. Pages that stand at the root of the repository are taken from there. The API's
+annotations lead to the page of the class that they mean.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from support.repository import REPOSITORY
+from support.room_picture import draw
+
+DOCS = REPOSITORY / "docs"
+FROM_ROOT = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "security-policy": "SECURITY.md"}
+"""Pages of the site whose text is a file at the root, where hosts of repositories look for it."""
+AT_ROOT = {file: f"{page}.md" for page, file in FROM_ROOT.items()} | {"README.md": "index.md"}
+_PARTS = re.compile(
+    r"^```.*?^```$"
+    r"|\[(?P<text>[^\[\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)]*)?\)"
+    r"|`[^`\n]+`",
+    re.DOTALL | re.MULTILINE,
+)
+"""What is to be looked at in a page, whichever comes first: a block, a link, code within a sentence."""
+
+
+def for_site(text: str, folder: Path) -> str:
+    """The text of a page in ``folder`` with its links as the site needs them; code is left as it is."""
+    return _PARTS.sub(lambda part: _linked(part, folder) if part["target"] else part[0], text)
+
+
+def _linked(link: re.Match[str], folder: Path) -> str:
+    text, target, anchor = link["text"], link["target"], link["anchor"] or ""
+    if "://" in target or target.startswith("mailto:"):
+        return link[0]
+    file = (folder / target).resolve()
+    if file.is_dir():
+        return text
+    inside = file.relative_to(REPOSITORY).as_posix()
+    if inside in AT_ROOT:
+        return f"[{text}]({AT_ROOT[inside]}{anchor})"
+    if file.is_relative_to(DOCS):
+        return f"[{text}]({file.relative_to(DOCS).as_posix()}{anchor})"
+    return f"[{text}](../{inside}{anchor})"
+
+
+def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Have a page as the site needs it."""
+    root = name in FROM_ROOT
+    text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
+    text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)
+    source[0] = for_site(text, REPOSITORY if root else DOCS)
+
+
+def find_class(
+    _app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Node
+) -> nodes.reference | nodes.Node | None:
+    """What an annotation means: class names are unique in the package, and documented at the face of their room.
+
+    What isn't documented, and what belongs to Python or a library, is shown without a link.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    name = str(node["reftarget"]).rpartition(".")[2]
+    python: Any = env.get_domain("py")
+    for full, entry in python.objects.items():
+        if full.rpartition(".")[2] == name and entry.objtype in ("class", "exception", "function"):
+            reference = nodes.reference("", "", shown.deepcopy(), internal=True)
+            reference["refuri"] = _app.builder.get_relative_uri(node["refdoc"], entry.docname) + f"#{entry.node_id}"
+            return reference
+    return shown
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", read_page)
+    app.connect("missing-reference", find_class)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

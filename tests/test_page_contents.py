@@ -1,0 +1,82 @@
+"""What a page lists is what there is: codes in the troubles, permissions, pages in the index."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.error_catalog import page as codes_page
+from support.http_reference import page as http_page
+from support.pages import PAGES
+from support.pictures import MADE_FROM, PICTURES, digest, recorded
+from support.repository import REPOSITORY
+
+from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
+
+DOCS = REPOSITORY / "docs"
+
+
+def text_of(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    (found,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_the_troubles_have_every_error_by_its_code_or_its_kind() -> None:
+    named = set(re.findall(r"`([\w-]+)`", text_of("troubleshooting.md")))
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", section(codes_page(), "Errors"), re.MULTILINE)
+    assert len(rows) > 150
+    missing = [f"{code} ({kind})" for code, kind in rows if not {code, kind} & named and not kind.startswith("_")]
+    assert missing == [], "name these in a row of docs/troubleshooting.md, or their kinds"
+
+
+def test_the_troubles_have_every_status_of_the_web_service() -> None:
+    statuses = set(re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(codes_page(), "Problems of the web service"), re.M))
+    answered = section(text_of("troubleshooting.md"), "Programs that ask over HTTP")
+    assert statuses <= set(re.findall(r"\b\d{3}\b", answered))
+
+
+def test_the_troubles_name_no_code_that_is_not_there() -> None:
+    known = set(re.findall(r"`([\w-]+)`", codes_page()))
+    named = {name for name in re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md"))}
+    assert named <= known
+
+
+def test_page_doctor_and_sql_name_the_same_permissions() -> None:
+    checked = {VIEW_USER.name, *(permission.name for permission in PERMISSIONS), *DESK_PERMISSIONS}
+    sql = (REPOSITORY / "config" / "evergreen" / "permissions.sql").read_text("utf-8")
+    (granted,) = re.findall(r"SELECT code FROM \(VALUES\n(.*?)\) AS rights", sql, re.DOTALL)
+    assert set(re.findall(r"\('(\w+)'", granted)) == checked
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \|", section(text_of("permissions.md"), "The service account"), re.M)
+    assert {name for name, _purpose in rows} == checked
+    purposes = dict(rows)
+    for permission in (VIEW_USER, *PERMISSIONS):
+        assert str(permission.purpose) in purposes[permission.name]
+    desk = section(text_of("permissions.md"), "At the desk")
+    assert all(f"`{name}`" in desk for name in DESK_PERMISSIONS)
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = text_of("index.md")
+    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL))
+    listed = set(re.findall(r"^(?:[^:<\n]+ <)?([\w-]+)>?$", trees, re.MULTILINE))
+    assert listed == {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
+
+
+def test_the_pages_of_routes_is_the_services_own_description() -> None:
+    assert text_of("http-reference.md") == http_page(), "run: nox -s docs"
+
+
+@pytest.mark.parametrize("picture", MADE_FROM)
+def test_a_picture_is_of_this_source(picture: str) -> None:
+    assert (PICTURES / picture).is_file()
+    assert recorded()[picture] == digest(picture), "run: nox -s pictures, and look at them"
+
+
+def test_every_picture_is_made_and_shown() -> None:
+    assert {file.name for file in PICTURES.glob("*.png")} == set(MADE_FROM)
+    shown = "".join(page.read_text("utf-8") for page in PAGES)
+    assert [picture for picture in MADE_FROM if f"pictures/{picture})" not in shown] == []

@@ -1,0 +1,58 @@
+"""What stands in a block of a page is what happens: commands and examples are run, settings and documents read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.page_runner import try_page
+from support.pages import PAGES, TRIED, Block, blocks, run_with, tried
+from support.repository import REPOSITORY
+
+RUN = ("sh", "console", "python")
+SHOWN = {"text", "mermaid", "apache", "po", "ini", "csv", "{toctree}", "{eval-rst}"}
+"""Languages of what is shown, and isn't for a reader to run or to copy into a configuration."""
+WHY_NOT = re.compile(
+    r"needs (?P<needs>systemd|root|apt|Apache|PostgreSQL|Redis|Evergreen's database|a mail server|a real Evergreen"
+    r"|a checkout|the network|a container builder|a browser)"
+    r"|runs until it is stopped|tried by (?P<by>\S+)|only an extract|only a pattern"
+)
+ALL = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.long] if {b.language for b in tried(page)} & {*RUN} else [])
+        for page in PAGES
+        if tried(page)
+    ],
+)
+def test_a_page_does_as_it_says(page: Path, tmp_path: Path) -> None:
+    try_page(page, tmp_path)
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=one.place) for one in ALL if one.not_run])
+def test_what_is_not_run_says_why(block: Block) -> None:
+    """``python -m support.pages`` lists them."""
+    assert block.not_run is not None
+    why = WHY_NOT.fullmatch(block.not_run)
+    assert why, f"{block.place}: {block.not_run!r} is no reason that test_pages.py knows"
+    if why["by"]:
+        assert (REPOSITORY / why["by"]).exists() or re.search(rf"^def {why['by']}\(", _tasks(), re.MULTILINE)
+
+
+def _tasks() -> str:
+    return (REPOSITORY / "noxfile.py").read_text("utf-8")
+
+
+def test_every_block_has_a_language_that_is_tried_or_only_shown() -> None:
+    assert [block.place for block in ALL if block.language not in {*TRIED, *SHOWN}] == []
+
+
+def test_comments_above_blocks_are_understood() -> None:
+    known = ("not run", "exit status", "run with", "printed by")
+    odd = [block.place for block in ALL if block.comment and block.comment[0] not in known]
+    assert odd == []
+    assert {run_with(page) for page in PAGES} <= {None, "the sandbox", "the service"}
