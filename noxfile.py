@@ -99,7 +99,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated pages anew, which fails where they had to change, and try what the pages say."""
+    """Write generated pages anew, which fails where they had to change; try what the pages say; make the site."""
     changed = []
     for name, arguments in GENERATED.items():
         written = session.run(sys.executable, *arguments, silent=True)

@@ -31,6 +31,7 @@ myst_links_external_new_tab = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 add_module_names = False
 python_use_unqualified_type_names = True
 default_role = "code"

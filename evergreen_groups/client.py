@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from evergreen_groups import arguments
 from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, FindingKind, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
@@ -29,6 +30,7 @@ from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from types import TracebackType
 
     from evergreen_groups.audit import GroupsToKeep
     from evergreen_groups.gateway import Gateway
@@ -41,7 +43,9 @@ def adult_rule(settings: AuditSettings) -> AdultRule:
 
 
 class Client:
-    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal, or all that is known of who has
+    """The jobs at one gateway; close it, or use it in a ``with`` statement.
+
+    ``account`` is the ILS account's name, for the journal, or all that is known of who has
     something done; ``policy`` says which limits one person's own fines have (5.00 unless given).
 
     ``reference``, of the same policy, is what several clients of one program have read once for all of them.
@@ -62,18 +66,45 @@ class Client:
         may_undo_others: Callable[[], bool] = lambda: False,
         adults: AdultRule | None = None,
     ) -> None:
-        self.gateway = gateway
-        self._operator = Operator(account) if isinstance(account, str) else account
-        self._policy = policy or PolicySettings()
-        self._state = state or State(find_state_directory(os.environ))
+        from evergreen_groups.gateway import Gateway as GatewayClass
+
+        self.gateway = arguments.instance("gateway", gateway, GatewayClass)
+        self._operator = Operator(arguments.text("account", account)) if not isinstance(account, Operator) else account
+        self._policy = PolicySettings() if policy is None else arguments.instance("policy", policy, PolicySettings)
+        self._own_state = State(find_state_directory(os.environ)) if state is None else None
+        self._state = self._own_state or arguments.instance("state", state, State)
         self._progress = progress
         self._may_undo_others = may_undo_others
         self._adults = adults
         self._reference = reference or ReferenceData(self._policy)
 
+    def __repr__(self) -> str:
+        return f"Client({self.gateway!r}, account={self._operator.account!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what this client has opened itself: the database of a state that it wasn't given. Raises nothing.
+
+        The gateway belongs to whoever made it, and so does a state that was given.
+        """
+        if self._own_state is not None:
+            self._own_state.close()
+
+    @property
+    def state(self) -> State:
+        """What is kept: the journal, the history, events."""
+        return self._state
+
     @cached_property
     def moves(self) -> Moves:
-        """Changes to membership."""
+        """Changes to membership: planned first, and in the journal before they are sent."""
         return Moves(self.gateway, self._state, self._operator, adults=self._adults)
 
     @cached_property
@@ -90,7 +121,7 @@ class Client:
 
     @cached_property
     def groups(self) -> DetailsReader:
-        """Groups with their members' details."""
+        """Groups with all that a desk sees of their members, by barcode, patron's id or group number."""
         return DetailsReader(self.gateway, self._policy, self._reference)
 
     @cached_property
@@ -105,7 +136,7 @@ class Client:
 
     @cached_property
     def patrons(self) -> PatronLookup:
-        """Patrons by card or name."""
+        """Patrons by card, a shortened barcode, or name, as far as the account sees them."""
         return PatronLookup(self.gateway)
 
     @cached_property
@@ -127,14 +158,28 @@ class Client:
         return GroupNights(database, self.gateway.url)
 
     def report(self, criteria: Criteria) -> Report:
-        """The groups whose members together owe a lot."""
+        """The groups whose members together owe a lot.
+
+        Raises:
+            ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
+            PermissionDeniedError: the account sees no patrons.
+            GatewayError: the ILS can't be reached, or gives no usable answer.
+        """
+        arguments.instance("criteria", criteria, Criteria)
         return build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
         """What stands in the ILS and doesn't fit the rule, without the groups that are to be kept as they are.
 
         Of those whose members have changed since, that is forgotten.
+
+        Raises:
+            ConfigurationError: ``criteria`` names an org unit or profile that isn't there, or a limit does.
+            PermissionDeniedError: the account sees no patrons.
+            GatewayError: the ILS can't be reached, or gives no usable answer.
+            StateError: what is kept can't be read.
         """
+        arguments.instance("criteria", criteria, AuditCriteria)
         stored = self._groups_to_keep()
         to_keep = stored.read()
         audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
@@ -151,20 +196,24 @@ class Client:
 
         Raises:
             NotFoundError: one of them has no visible member; nothing is kept then.
+            GatewayError: the ILS can't be reached or refuses.
+            StateError: what is kept can't be written.
         """
-        groups = MembershipReader(self.gateway).by_groups(numbers).groups
+        groups = MembershipReader(self.gateway).by_groups(arguments.wholes("numbers", numbers)).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(
                     "group {group} has no visible member", code="group-to-keep-not-found", values={"group": number}
                 )
-        self._groups_to_keep().add(
-            {number: {member.id for member in group.members} | group.hidden_ids for number, group in groups.items()}
-        )
+        self._groups_to_keep().add({number: group.ids for number, group in groups.items()})
 
     def list_groups_again(self, numbers: Collection[int]) -> int:
-        """Let an audit list groups again that were to be kept; says how many of them were."""
-        return self._groups_to_keep().remove(numbers)
+        """Let an audit list groups (numbers) again that were to be kept; says how many of them were.
+
+        Raises:
+            StateError: what is kept can't be read or written.
+        """
+        return self._groups_to_keep().remove(arguments.wholes("numbers", numbers))
 
     def _groups_to_keep(self) -> GroupsToKeep:
         database = self._state.database  # before what comes with it: see State
@@ -179,5 +228,5 @@ class Client:
 
     @cached_property
     def recalculator(self) -> Recalculator:
-        """Has the ILS recalculate what an audit found."""
+        """Has the ILS recalculate the penalties of those whom an audit found; in the journal, as other changes are."""
         return Recalculator(self.gateway, self._state, self._operator)

@@ -12,12 +12,15 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     EvergreenGroupsError
     ├── ConfigurationError       a setting is missing, unknown or not allowed
     │   └── DiskError            a file can't be written
+    ├── ArgumentError            a program handed in something of another type
     ├── DataError                answers that contradict each other or aren't whole
     ├── BusyError                another run is doing the same
     ├── DeadlineError            a run took longer than it may
     ├── StateError               what we keep ourselves can't be used
     │   └── StateUnavailableError  … for now: its server is down, or somebody else holds it
     ├── PlanError                what was asked for can't be done
+    ├── NotFoundError            what was asked for isn't there, or is hidden
+    │   └── RecordNotFoundError  … and the ILS said so: an EventError as well
     ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
         ├── TransportError       no usable answer
@@ -28,7 +31,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         │   └── UnexpectedAnswerError, RequestTooLargeError
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
-            └── NotFoundError, CollisionError
+            └── RecordNotFoundError, CollisionError
 
 They stand in one module because the tree is meant to be read as a whole.
 """
@@ -130,6 +133,10 @@ class DiskError(ConfigurationError):
     """A file can't be written where the settings want it. Likely cause: the disk is full, failing, or read-only."""
 
 
+class ArgumentError(EvergreenGroupsError, TypeError):
+    """A program handed in something of another type than is documented: a mistake in that program, nowhere else."""
+
+
 class DataError(EvergreenGroupsError):
     """The gateway's answers contradict each other or can't be trusted to be whole."""
 
@@ -152,6 +159,15 @@ class StateUnavailableError(StateError):
 
 class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
+
+
+class NotFoundError(EvergreenGroupsError):
+    """What was asked for isn't there, or is hidden: a patron, a group, an entry of the journal, a plan.
+
+    Whether somebody is hidden or isn't there at all, nobody is told. Where an ILS's method says that it has no such
+    record, it is a :class:`RecordNotFoundError`; most of the time nothing but an empty list came back, or nobody was
+    asked but our own journal, so this is no :class:`EventError`.
+    """
 
 
 class MailServerError(EvergreenGroupsError):
@@ -309,8 +325,8 @@ class PermissionDeniedError(EventError):
         self.org_unit = org_unit
 
 
-class NotFoundError(EventError):
-    """The record asked for doesn't exist (an event whose textcode ends in ``_NOT_FOUND``)."""
+class RecordNotFoundError(NotFoundError, EventError):
+    """The ILS says that there is no such record: an event whose textcode ends in ``_NOT_FOUND``."""
 
 
 class CollisionError(EventError):
@@ -322,7 +338,6 @@ def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTH
     return NotFoundError(
         message,
         advice=Message("check the number, and that the account has VIEW_USER at the home library"),
-        textcode="NOT_FOUND",
         code=code,
         values=values,
     )

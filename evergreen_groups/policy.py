@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
+from evergreen_groups import arguments
 from evergreen_groups.message import Message
 
 _NOTHING = Decimal("0.00")
@@ -35,6 +36,12 @@ class Limit:
     amount: Decimal | None = Decimal("5.00")
     comparison: Comparison = Comparison.EXCEEDS
     origin: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no amount. Raises ArgumentError."""
+        if self.amount is not None:
+            arguments.money("amount", self.amount)
+        arguments.instance("comparison", self.comparison, Comparison)
 
     @property
     def least_over(self) -> Decimal | None:
@@ -91,7 +98,11 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
     'Over the limit: own fines of 5.01 exceed the limit of 5.00.'
     >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).over_limit
     True
+
+    Raises:
+        ArgumentError: the balance is no ``Decimal``.
     """
+    arguments.money("own_balance", own_balance)
     if limit.amount is None:
         return Decision(False, own_balance, limit)
     exceeds = limit.comparison is Comparison.EXCEEDS
@@ -110,3 +121,8 @@ class LimitRule:
     library: str | None
     amount: Decimal | None
     comparison: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no amount. Raises ArgumentError."""
+        if self.amount is not None:
+            arguments.money("amount", self.amount)

@@ -56,18 +56,30 @@ MAY_IMPORT = {
 }
 """The rooms of the house and what each may import."""
 
-GROUND = {"errors", "exit_status", "formats", "language", "message", "money", "policy", "progress", "ttl_cache"}
+GROUND = {
+    "arguments",
+    "errors",
+    "exit_status",
+    "formats",
+    "language",
+    "message",
+    "money",
+    "policy",
+    "progress",
+    "ttl_cache",
+}
 """What stands below every room, and is imported by any."""
 GROUND_MAY_IMPORT = {
+    "arguments": {"errors", "message"},
     "errors": {"message"},
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
     "language": {"errors", "message"},
-    "policy": {"errors", "message", "money"},
+    "policy": {"arguments", "errors", "message", "money"},
     "money": {"errors"},
 }
 STANDS_APART = {
-    "gateway": {"errors", "message"},
+    "gateway": {"arguments", "errors", "message"},
     "state": {"errors", "message"},
     "sandbox": {"errors", "language", "message", "money"},
 }

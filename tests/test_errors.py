@@ -21,7 +21,15 @@ from support.error_catalog import (
     sources,
 )
 
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    EventError,
+    EvergreenGroupsError,
+    NotFoundError,
+    RecordNotFoundError,
+    TimedOutError,
+    not_visible,
+)
 from evergreen_groups.message import filled
 from evergreen_groups.render.audit.wording import REASONS
 from evergreen_groups.render.plan_warnings import WARNINGS
@@ -253,3 +261,11 @@ def test_what_was_asked_for_stands_apart_from_what_came_back() -> None:
 )
 def test_a_class_has_a_code_of_its_own(kind: str, code: str) -> None:
     assert default_code(kind) == code
+
+
+def test_what_is_not_found_is_an_event_only_where_the_ils_gave_one() -> None:
+    assert not isinstance(not_visible("nobody", code="nobody"), EventError)
+    error = RecordNotFoundError("no such card", textcode="ACTOR_CARD_NOT_FOUND", number=1589)
+    assert isinstance(error, NotFoundError)
+    assert isinstance(error, EventError)
+    assert (error.textcode, error.number, error.code) == ("ACTOR_CARD_NOT_FOUND", 1589, "record-not-found")

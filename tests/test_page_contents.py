@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.error_catalog import page as codes_page
 from support.http_reference import page as http_page
+from support.navigation import NAVIGATION
 from support.pages import PAGES
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
 from support.repository import REPOSITORY
@@ -14,6 +14,16 @@ from support.repository import REPOSITORY
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
 
 DOCS = REPOSITORY / "docs"
+LED_TO_FROM_OTHERS = {
+    "accidental-groups",
+    "audit",
+    "changelog",
+    "changes",
+    "releases",
+    "security-policy",
+    "translating",
+}
+"""Pages that nobody begins with."""
 
 
 def text_of(name: str) -> str:
@@ -27,21 +37,23 @@ def section(text: str, heading: str) -> str:
 
 def test_the_troubles_have_every_error_by_its_code_or_its_kind() -> None:
     named = set(re.findall(r"`([\w-]+)`", text_of("troubleshooting.md")))
-    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", section(codes_page(), "Errors"), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", section(text_of("errors.md"), "Errors"), re.MULTILINE)
     assert len(rows) > 150
     missing = [f"{code} ({kind})" for code, kind in rows if not {code, kind} & named and not kind.startswith("_")]
     assert missing == [], "name these in a row of docs/troubleshooting.md, or their kinds"
 
 
 def test_the_troubles_have_every_status_of_the_web_service() -> None:
-    statuses = set(re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(codes_page(), "Problems of the web service"), re.M))
+    statuses = set(
+        re.findall(r"^\| `[\w-]+` \| (\d+) \|", section(text_of("errors.md"), "Problems of the web service"), re.M)
+    )
     answered = section(text_of("troubleshooting.md"), "Programs that ask over HTTP")
     assert statuses <= set(re.findall(r"\b\d{3}\b", answered))
 
 
 def test_the_troubles_name_no_code_that_is_not_there() -> None:
-    known = set(re.findall(r"`([\w-]+)`", codes_page()))
-    named = {name for name in re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md"))}
+    known = set(re.findall(r"`([\w-]+)`", text_of("errors.md")))
+    named = set(re.findall(r"\(`([a-z][a-z-]+-[a-z-]+)`", text_of("troubleshooting.md")))
     assert named <= known
 
 
@@ -59,11 +71,12 @@ def test_page_doctor_and_sql_name_the_same_permissions() -> None:
     assert all(f"`{name}`" in desk for name in DESK_PERMISSIONS)
 
 
-def test_the_index_leads_to_every_page() -> None:
-    index = text_of("index.md")
-    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL))
-    listed = set(re.findall(r"^(?:[^:<\n]+ <)?([\w-]+)>?$", trees, re.MULTILINE))
-    assert listed == {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
+def test_every_page_stands_at_the_side_and_in_the_index() -> None:
+    pages = {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
+    listed = [re.sub(r".+ <(.+)>", r"\1", entry) for entries in NAVIGATION.values() for entry in entries]
+    assert sorted(listed) == sorted(pages), "see tests/support/navigation.py"
+    led_to = set(re.findall(r"\]\(([\w-]+)\.md", text_of("index.md")))
+    assert pages - led_to == LED_TO_FROM_OTHERS
 
 
 def test_the_pages_of_routes_is_the_services_own_description() -> None:

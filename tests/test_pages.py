@@ -11,7 +11,7 @@ from support.pages import PAGES, TRIED, Block, blocks, run_with, tried
 from support.repository import REPOSITORY
 
 RUN = ("sh", "console", "python")
-SHOWN = {"text", "mermaid", "apache", "po", "ini", "csv", "{toctree}", "{eval-rst}"}
+SHOWN = {"text", "mermaid", "apache", "po", "ini", "csv", "yaml", "promql", "html", "sql"}
 """Languages of what is shown, and isn't for a reader to run or to copy into a configuration."""
 WHY_NOT = re.compile(
     r"needs (?P<needs>systemd|root|apt|Apache|PostgreSQL|Redis|Evergreen's database|a mail server|a real Evergreen"
@@ -51,8 +51,13 @@ def test_every_block_has_a_language_that_is_tried_or_only_shown() -> None:
     assert [block.place for block in ALL if block.language not in {*TRIED, *SHOWN}] == []
 
 
+def test_what_would_change_the_machine_is_not_run() -> None:
+    assert [block.place for page in PAGES for block in tried(page) if block.is_for_machine] == []
+
+
 def test_comments_above_blocks_are_understood() -> None:
     known = ("not run", "exit status", "run with", "printed by")
     odd = [block.place for block in ALL if block.comment and block.comment[0] not in known]
     assert odd == []
-    assert {run_with(page) for page in PAGES} <= {None, "the sandbox", "the service"}
+    needed = {run_with(page) for page in PAGES} - {None, "the sandbox", "the service"}
+    assert [name for name in needed if not (REPOSITORY / str(name)).is_file()] == []

@@ -54,7 +54,7 @@ def typed() -> Iterator[tuple[str, list[str]]]:
     """Each ``evergreen-groups`` in a shell block of a page: the page, and the words after it."""
     for page in PAGES:
         for line in (line for block in blocks(page) for line in commands(block)):
-            for command in re.split(r"&&|\|", line):
+            for command in re.split(r"&&|[|<>]", line):
                 words = shlex.split(command, comments=True)
                 if words and Path(words[0]).name == "evergreen-groups":
                     yield page.name, words[1:]
@@ -63,6 +63,8 @@ def typed() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize(("page", "words"), [pytest.param(*one, id=" ".join(one[1])) for one in typed()])
 def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
     """Nothing is run: its name, options and arguments are there."""
+    if words == ["--version"]:
+        return
     place = next(place for place, word in enumerate(words) if word in COMMANDS)
     with cli.make_context("evergreen-groups", words[: place + 1]) as context:
         command = cli.get_command(context, words[place])

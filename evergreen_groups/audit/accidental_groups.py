@@ -5,7 +5,7 @@ Their members see each other's fines, so it is a matter of privacy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from evergreen_groups.groups import (
     PatronRow,
     Relations,
     age_of,
+    find_hidden_of_few,
     read_accounts,
     read_contact_records,
     read_contacts,
@@ -99,11 +100,18 @@ class AccidentalGroupSearch:
 
     def _stays_as_it_is(self, group: Group) -> bool:
         """Whether somebody has decided that a group is to be kept as it is, and its members are still the same."""
-        members = group.hidden_ids.union(member.id for member in group.members)
-        if self._context.to_keep.get(group.number) != members:
+        if self._context.to_keep.get(group.number) != self._members(group):
             return False
         self._context.left_out.add(group.number)
         return True
+
+    def _members(self, group: Group) -> Set[int]:
+        """The ids of all members; who the hidden ones are is asked of the few groups alone that are to be kept."""
+        visible = {member.id for member in group.members}
+        if group.complete or group.number not in self._context.to_keep:
+            return visible
+        hidden = find_hidden_of_few(self._gateway, {group.number: visible}, lambda: ())
+        return visible.union(*(its.ids or () for its in hidden.values()))
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Those of the groups that have a deleted lead (``work-list-009``)."""

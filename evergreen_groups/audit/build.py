@@ -54,7 +54,7 @@ def build_audit(
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
-    reader = GroupReader(gateway, org_units, access)
+    reader = GroupReader(gateway, org_units, access, progress=progress)
     limits = Limits.read(gateway, settings, org_units)
     profiles = None if settings.uniform and not criteria.institution_profiles else Profiles.read(gateway)
     if profiles is None or settings.uniform:

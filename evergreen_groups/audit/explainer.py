@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.audit.block_explanation import BillLooked, BlockExplanation, LookedAt, PenaltyFate
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, Member, MembershipReader, Standing, decided
@@ -68,13 +69,13 @@ class BlockExplainer:
             ConfigurationError: a limit names a profile or library that isn't there.
             DataError: the ILS names something that it doesn't list, or shows only some of the patron's transactions.
         """
-        found = self._reader.by_barcodes([barcode])
+        found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
         member = found[barcode].member if barcode in found else None
         return self._explain(member, not_visible("no visible patron has this barcode", code="no-patron-with-barcode"))
 
     def of_user(self, id: int) -> BlockExplanation:
         """Explain the blocks of the patron with this id; raises what :meth:`of_barcode` does."""
-        member = self._reader.by_ids([id]).members.get(id)
+        member = self._reader.by_ids([arguments.whole("id", id)]).members.get(id)
         return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
 
     def _explain(self, member: Member | None, nobody: NotFoundError) -> BlockExplanation:

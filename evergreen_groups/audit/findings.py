@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
+from evergreen_groups import arguments
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.policy import Limit
 
@@ -132,6 +133,13 @@ class AuditCriteria:
     limit: Limit | None = field(default_factory=Limit)
     adults: AdultRule = field(default_factory=AdultRule)
     institution_profiles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types. Raises ArgumentError."""
+        arguments.texts("orgs", self.orgs)
+        if self.limit is not None:
+            arguments.instance("limit", self.limit, Limit)
+        arguments.texts("institution_profiles", self.institution_profiles)
 
 
 @dataclass(frozen=True, slots=True)

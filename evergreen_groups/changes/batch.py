@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
-from evergreen_groups.errors import ConfigurationError, PlanError
+from evergreen_groups.errors import ConfigurationError, GatewayError, PlanError
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
-_MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,20 @@ class BatchLine:
     target: str
 
 
-def read_batch(path: Path) -> list[BatchLine]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch file as it was read: the lines that make sense, and what is wrong with the others."""
+
+    lines: tuple[BatchLine, ...]
+    problems: tuple[Message, ...] = ()
+
+
+def read_batch(path: Path) -> Batch:
     """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark).
 
     Raises:
         ConfigurationError: it can't be read.
-        PlanError: it has another header, or lines that can't be meant; every one is named.
+        PlanError: it has another header.
     """
     try:
         # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
@@ -67,9 +74,14 @@ def read_batch(path: Path) -> list[BatchLine]:
             values={"path": path, "most": _MOST_LINES},
         )
     filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
-    lines = [BatchLine(number, *_three(cells)) for number, cells in filled]
-    _complain(_of_line(line, problem) for line in lines for problem in _problems(line))
-    return lines
+    lines: list[BatchLine] = []
+    problems: list[Message] = []
+    for number, cells in filled:
+        line = BatchLine(number, *_three(cells))
+        found = [_of_line(line, problem) for problem in _problems(line)]
+        problems += found
+        lines += () if found else (line,)
+    return Batch(tuple(lines), tuple(problems))
 
 
 def _three(cells: list[str]) -> tuple[str, str, str]:
@@ -92,24 +104,34 @@ def _problems(line: BatchLine) -> Iterator[Message]:
         yield Message('lead takes "on" or "off" as target')
 
 
-def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
+def plan_batch(planner: Planner, batch: Batch) -> Draft:
     """Make one plan of all lines.
 
     Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
     doesn't matter, and the same file applied again changes nothing.
 
     Raises:
-        PlanError: barcodes are unknown, or lines contradict each other; every one is named.
+        PlanError: lines make no sense, barcodes are unknown, or lines contradict each other; every one is named.
     """
-    named = {line.barcode for line in lines} | {line.target for line in lines if line.action in ("move", "merge")}
-    basis = planner.basis(sorted(named))
+    lines: Sequence[BatchLine] = batch.lines
+    named = {barcode for line in lines for barcode in (line.barcode, *_target(line))}
+    try:
+        basis = planner.basis(sorted(named))
+    except GatewayError:
+        _complain(batch.problems)  # which are known all the same
+        raise
     cards = basis.cards
-    _complain(_unknown(lines, cards))
+    problems = [*batch.problems, *_unknown(lines, cards)]
+    lines = [line for line in lines if {line.barcode, *_target(line)} <= cards.keys()]
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
-    problems: list[str] = []
-    for line, line_steps, line_unchanged in _steps(basis, lines):
+    for line in lines:
+        try:
+            line_steps, line_unchanged = _steps(basis, line)
+        except PlanError as error:  # of a group that can't be seen whole, for one
+            problems.append(_of_line(line, error))
+            continue
         unchanged.extend(_of_line(line, text) for text in line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
@@ -127,36 +149,39 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _unknown(lines: Sequence[BatchLine], cards: Mapping[PatronReference, Card]) -> Iterator[str]:
+def _target(line: BatchLine) -> tuple[str, ...]:
+    """The barcode in the target of a line whose action has one there."""
+    return (line.target,) if line.action in ("move", "merge") else ()
+
+
+def _unknown(lines: Sequence[BatchLine], cards: Mapping[PatronReference, Card]) -> Iterator[Message]:
     for line in lines:
         if line.barcode not in cards:
             yield _of_line(line, Message("no visible patron has this barcode"))
-        if line.action in ("move", "merge") and line.target not in cards:
+        if any(target not in cards for target in _target(line)):
             yield _of_line(line, Message("no visible patron has the target's barcode"))
 
 
-def _steps(basis: PlanBasis, lines: Sequence[BatchLine]) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
-    """The steps of each line, and what is so already."""
+def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
+    """The steps of a line, and what is so already."""
     cards = basis.cards
-    make: dict[str, Callable[[BatchLine], tuple[list[Step], list[str]]]] = {
-        "move": lambda line: basis.moves([cards[line.barcode]], cards[line.target].member.patron.group),
-        "remove": lambda line: basis.removals([cards[line.barcode]], lead=line.target == "lead"),
-        "merge": lambda line: basis.merging(cards[line.barcode], cards[line.target]),
-        "lead": lambda line: basis.leads(cards[line.barcode], on=line.target != "off"),
-    }
-    for line in lines:
-        steps, unchanged = make[line.action](line)
-        yield line, steps, unchanged
+    card = cards[line.barcode]
+    match line.action:
+        case "move":
+            return basis.moves([card], cards[line.target].member.patron.group)
+        case "remove":
+            return basis.removals([card], lead=line.target == "lead")
+        case "merge":
+            return basis.merging(card, cards[line.target])
+        case _:
+            return basis.leads(card, on=line.target != "off")
 
 
-def _complain(problems: Iterable[str]) -> None:
-    found = list(problems)
+def _complain(problems: Iterable[Message]) -> None:
+    found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
     if found:
-        shown = found[:_MOST_SHOWN]
-        if len(found) > _MOST_SHOWN:
-            shown.append(Message("further problems: {count:,}", values={"count": len(found) - _MOST_SHOWN}))
-        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(shown)})
+        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
 
 
-def _of_line(line: BatchLine, text: str) -> Message:
+def _of_line(line: BatchLine, text: object) -> Message:
     return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges
@@ -66,7 +67,7 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none, or the caller sees none of its patrons.
         """
-        entry = self._looked_up(self.entry(id))
+        entry = self._looked_up(self.entry(arguments.whole("id", id)))
         (seen,) = self._as_seen([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
@@ -78,7 +79,7 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none, or it is somebody else's.
         """
-        entry = self.entry(id)
+        entry = self.entry(arguments.whole("id", id))
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
         entry, is_under_way = self._course_of(entry)
@@ -167,6 +168,4 @@ class ChangeReader:
 
 
 def _no_such_change(id: int) -> NotFoundError:
-    return NotFoundError(
-        "there is no change {change}", textcode="ENTRY_NOT_FOUND", code="no-such-change", values={"change": id}
-    )
+    return NotFoundError("there is no change {change}", code="no-such-change", values={"change": id})

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
+from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.changes.step_applier import StepApplier
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
-    from evergreen_groups.changes.plan_request import PlanRequest
     from evergreen_groups.changes.plan_store import PlanStore
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule
@@ -69,7 +70,8 @@ class DeskChanges:
             PlanError: the request is unclear, or can't be done: a barcode is unknown, hidden, or given twice.
             NotFoundError: there is no such change to undo.
         """
-        draft, due = self._drafter.draft(request.checked(), self._to_undo)
+        checked = arguments.instance("request", request, PlanRequest).checked()
+        draft, due = self._drafter.draft(checked, self._to_undo)
         stored = StoredPlan.of(draft, self._staff, request.change, due)
         self._store().add(stored)
         return ProposedPlan(stored, draft)
@@ -96,7 +98,8 @@ class DeskChanges:
             BusyError: somebody else is changing the same patrons or groups.
             GatewayError: the ILS can't be reached; nothing has been sent.
         """
-        stored = self.find(plan)
+        arguments.text("key", key)
+        stored = self.find(arguments.text("plan", plan))
         change = self._applied(stored, key)
         if change is None:
             return self._apply(stored, key, timeout, begun, progress)
@@ -112,9 +115,7 @@ class DeskChanges:
         """
         stored = self._store().find(plan, self._staff)
         if stored is None:
-            raise NotFoundError(
-                "there is no such plan", advice="make it again", textcode="PLAN_NOT_FOUND", code="no-such-plan"
-            )
+            raise NotFoundError("there is no such plan", advice="make it again", code="no-such-plan")
         return stored
 
     def undo(
@@ -127,7 +128,8 @@ class DeskChanges:
         progress: Progress = silent,
     ) -> int:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
-        earlier = self._store().under_key(key, self._staff)
+        arguments.whole("change", change)
+        earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:

@@ -189,7 +189,6 @@ class Journal:
             advice="`journal` lists them",
             code="no-such-entry",
             values={"entry": id},
-            textcode="ENTRY_NOT_FOUND",
         )
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
@@ -16,8 +17,7 @@ from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from evergreen_groups.arguments import Several
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.plans import Draft
     from evergreen_groups.gateway import Gateway
@@ -41,19 +41,22 @@ class Plan:
             BusyError: another run is changing one of the patrons or groups.
             TransportError: what an interrupted run left open can't be looked up; nothing has been sent.
         """
+        arguments.seconds("timeout", timeout)
         steps = self.draft.steps
         if not steps:
             return PlanOutcome(())
         beside = [id for group in expected_groups(self.draft) for id in group.members]
+        entries: list[int] = []
         outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
             self.draft.action.value,
             steps,
             undoes=self._undoes,
+            also=lambda _connection, entry: entries.append(entry),
             timeout=timeout,
             progress=progress,
         )
         left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
-        return PlanOutcome((*outcomes, *left), stopped)
+        return PlanOutcome((*outcomes, *left), stopped, *entries)
 
 
 class Moves:
@@ -78,37 +81,53 @@ class Moves:
         """Make a draft one that can be applied."""
         return Plan(draft, self._gateway, self._changes)
 
-    def plan_move(self, barcodes: Sequence[str], *, to: str) -> Plan:
+    def plan_move(self, barcodes: Several[str], *, to: str) -> Plan:
         """Plan to move patrons into the group of the patron with barcode ``to``.
+
+        ``barcodes`` are those of any of their cards, blanks ignored, each patron once. Nothing is changed.
 
         Raises:
             PlanError: a barcode is unknown, hidden, or given twice.
+            ArgumentError: ``barcodes`` is one text, or holds something else than texts.
+            GatewayError: the ILS can't be reached or refuses.
         """
-        return self.plan(self._planner.move(barcodes, to))
+        return self.plan(self._planner.move(arguments.texts("barcodes", barcodes), arguments.text("to", to)))
 
-    def plan_remove(self, barcodes: Sequence[str], *, lead: bool = False) -> Plan:
-        """Plan to give each patron a new group of their own."""
-        return self.plan(self._planner.remove(barcodes, lead=lead))
+    def plan_remove(self, barcodes: Several[str], *, lead: bool = False) -> Plan:
+        """Plan to give each patron a new group of their own, as its lead where ``lead`` says so.
+
+        Raises what :meth:`plan_move` does.
+        """
+        return self.plan(
+            self._planner.remove(arguments.texts("barcodes", barcodes), lead=arguments.truth("lead", lead))
+        )
 
     def plan_merge(self, source: str, *, to: str) -> Plan:
-        """Plan to move everyone in the group of one patron into the group of another."""
-        return self.plan(self._planner.merge(source, to))
+        """Plan to move everyone in the group of the patron with barcode ``source`` into the group of another.
+
+        Raises what :meth:`plan_move` does.
+
+        Raises:
+            PlanError: the group has members whom the account can't see.
+        """
+        return self.plan(self._planner.merge(arguments.text("source", source), arguments.text("to", to)))
 
     def plan_lead(self, barcode: str, *, off: bool = False) -> Plan:
-        """Plan to make a patron group lead, or no longer."""
-        return self.plan(self._planner.lead([barcode], off=off))
+        """Plan to make the patron with this barcode a group lead, or no longer; raises what :meth:`plan_move` does."""
+        return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.truth("off", off)))
 
     def plan_undo(self, entry: int) -> Plan:
-        """Plan to take back a journal entry.
+        """Plan to take back the journal's entry with this number: who is still where it put them goes back.
 
         Raises:
             NotFoundError: there is no such entry for this gateway.
+            PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
+            GatewayError: the ILS can't be reached or refuses.
         """
         found = self.entry(entry)
         if found.gateway != self._gateway.url:
             raise NotFoundError(
                 "the journal's entry {entry} is of another gateway, {gateway}",
-                textcode="ENTRY_NOT_FOUND",
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
@@ -138,7 +157,7 @@ class Moves:
         Raises:
             NotFoundError: there is no such entry.
         """
-        return self._journal().entry(id)
+        return self._journal().entry(arguments.whole("id", id))
 
     def _journal(self) -> Journal:
         from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import

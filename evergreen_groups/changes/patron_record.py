@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError
+from evergreen_groups.errors import DataError, PermissionDeniedError, RecordNotFoundError
 from evergreen_groups.gateway import TOKEN, Record
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
     """
     try:
         answer = gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron).value
-    except (NotFoundError, PermissionDeniedError):
+    except (RecordNotFoundError, PermissionDeniedError):
         return None
     record = patron_in(gateway, answer, patron)
     if any(isinstance(value, dict | list) for value in record.to_wire()["__p"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
@@ -39,7 +40,9 @@ class PlanRequest:
 
         Raises:
             PlanError: it doesn't.
+            ArgumentError: something in it is of another type than is documented.
         """
+        self._refuse_other_types()
         if self.action is Action.BATCH:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
@@ -57,6 +60,15 @@ class PlanRequest:
         if self.active_cards and self.target is None:
             raise _unclear(Message("`active_cards` goes with `move` and `merge`"), "active_cards")
         return self
+
+    def _refuse_other_types(self) -> None:
+        arguments.instance("action", self.action, Action)
+        arguments.references("patrons", self.patrons)
+        if self.target is not None:
+            arguments.reference("target", self.target)
+        for name in ("lead", "off", "active_cards"):
+            arguments.truth(name, getattr(self, name))
+        arguments.whole_or_none("change", self.change)
 
 
 def _unclear(problem: Message, field: str) -> PlanError:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.plan_basis import PlanBasis
@@ -17,9 +18,10 @@ from evergreen_groups.groups import MembershipReader, read_member_ids, read_surr
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from decimal import Decimal
 
+    from evergreen_groups.arguments import Several
     from evergreen_groups.changes.journal_step import JournalEntry
     from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.groups import AdultRule, Member, PatronReference
@@ -70,8 +72,14 @@ class Planner:
         )
         return PlanBasis(surroundings, self._adults)
 
-    def move(self, patrons: Sequence[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
-        """Plan to move patrons into the group of the patron ``to``."""
+    def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
+        """Plan to move patrons, by barcode or id, into the group of the patron ``to``.
+
+        Raises:
+            PlanError: one is unknown, or hidden from the account, or named twice.
+            ArgumentError: ``patrons`` is one text.
+        """
+        patrons = arguments.references("patrons", patrons)
         # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
         # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         basis = self.basis([*patrons, to], active_cards=active_cards)
@@ -79,8 +87,12 @@ class Planner:
         found = basis.find(patrons)
         return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
 
-    def remove(self, patrons: Sequence[PatronReference], *, lead: bool = False) -> Draft:
-        """Plan to give each patron a new group of their own, as its lead only where ``lead`` says so."""
+    def remove(self, patrons: Several[PatronReference], *, lead: bool = False) -> Draft:
+        """Plan to give each patron a new group of their own, as its lead only where ``lead`` says so.
+
+        Raises what :meth:`move` does.
+        """
+        patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons)
         found = basis.find(patrons)
         return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
@@ -91,16 +103,18 @@ class Planner:
         source_card, target = basis.find([source])[0], basis.find([to])[0]
         return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
 
-    def lead(self, patrons: Sequence[PatronReference], *, off: bool = False) -> Draft:
-        """Plan to make patrons group leads, or no longer."""
+    def lead(self, patrons: Several[PatronReference], *, off: bool = False) -> Draft:
+        """Plan to make patrons group leads, or no longer; raises what :meth:`move` does."""
+        patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
         planned = [basis.leads(card, on=not off) for card in found]
         steps = [step for its_steps, _unchanged in planned for step in its_steps]
         return basis.draft(Action.LEAD, steps, [text for _steps, texts in planned for text in texts], cards=found)
 
-    def recalculate(self, patrons: Sequence[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
+    def recalculate(self, patrons: Several[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
         """Plan to have the ILS recalculate patrons' penalties; beside it what those owe who have open transactions."""
+        patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
         steps = [Step(card.member, PENALTIES, None, card.account) for card in found]

@@ -129,7 +129,7 @@ def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
     """
     joined = {step.after for step in draft.steps if step.field == GROUP}
     return tuple(
-        ExpectedGroup(before.number, tuple(sorted({member.id for member in before.members} | before.hidden_ids)))
+        ExpectedGroup(before.number, tuple(sorted(before.ids)))
         for before in (group.before for group in draft.groups)
         if before is not None and (draft.action is Action.MERGE or before.number in joined)
     )

@@ -7,16 +7,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from evergreen_groups import __version__, exit_status
+from evergreen_groups import exit_status
+from evergreen_groups.cli.global_options import accept_after, file_after_equals, global_options
 from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import LOG_FORMATS
 from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
@@ -25,6 +24,7 @@ COMMANDS = {
     "status": "How the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
     "check": "Show who is over the limit with own fines, and why.",
+    "help": "Show what a command does, and its options.",
     "doctor": "Say whether everything is right, and what to do.",
     "init": "Set up: ask, try each answer, write the configuration.",
     "install": "Install the nightly report and the service on this machine.",
@@ -56,7 +56,12 @@ class _Commands(click.Group):
             return None
         commands = import_module("evergreen_groups.cli.commands")
         command: click.Command = getattr(commands, f"{cmd_name}_command")
+        accept_after(command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the global options; nothing at all is a question for help."""
+        return super().parse_args(ctx, file_after_equals(args) or ["--help"])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -76,40 +81,20 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    params=global_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=exit_status.explained(),
 )
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml or "
-    "/etc/evergreen-groups/config.toml.",
-)
-@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with sample data instead of a gateway.")
-@click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
-@click.option(
-    "--log-format",
-    type=click.Choice(LOG_FORMATS),
-    default="text",
-    show_default=True,
-    envvar="EVERGREEN_GROUPS_LOG_FORMAT",
-    help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
-)
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors only.")
-@click.version_option(__version__, "--version", prog_name="evergreen-groups")
 @click.pass_context
-def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int, log_format: str, quiet: bool) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Patron groups for the Evergreen library system.
 
     Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
     fines of others.
     """
-    from evergreen_groups.cli import logs
     from evergreen_groups.cli.invocation import Invocation
 
-    logs.configure(verbosity=verbose, quiet=quiet, log_format=log_format)
-    context.obj = Invocation(config_file=config, use_sandbox=sandbox, quiet=quiet)
+    context.obj = Invocation.of(**options)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

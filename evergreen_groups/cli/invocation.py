@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 from evergreen_groups.cli import logs
-from evergreen_groups.cli.output import standard_output
+from evergreen_groups.cli.pager import output_in_pages
+from evergreen_groups.cli.sandbox_place import SandboxPlace, hold_sandbox
 from evergreen_groups.cli.terminal import ASKING, terminal_progress, terminal_width
 from evergreen_groups.language import of_terminal, set_language
 from evergreen_groups.settings import MailSettings, Settings, load
@@ -32,6 +35,26 @@ class Invocation:
     config_file: Path | None
     use_sandbox: bool
     quiet: bool
+    sandbox_file: Path | None = None
+    no_pager: bool = False
+    verbosity: int = 0
+    log_format: str = "text"
+
+    @classmethod
+    def of(cls, *, sandbox_file: Path | None, use_sandbox: bool, **options: Any) -> Invocation:
+        """One with these options, from which on its lines on standard error are as they say."""
+        invocation = cls(use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options)
+        invocation.configure_logs()
+        return invocation
+
+    def with_option(self, name: str, value: Any) -> Invocation:
+        """The same with another option; that ``verbosity`` is said comes on top of what was said before."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Invocation.of(**{**options, name: self.verbosity + value if name == "verbosity" else value})
+
+    def configure_logs(self) -> None:
+        """Write lines on standard error as the options say."""
+        logs.configure(verbosity=self.verbosity, quiet=self.quiet, log_format=self.log_format)
 
     @cached_property
     def settings(self) -> Settings:
@@ -73,8 +96,23 @@ class Invocation:
             with configured_state(self.settings, os.environ) as state:
                 yield state
             return
-        with TemporaryDirectory(prefix="evergreen-groups-") as directory, State(Path(directory)) as state:
+        with self.sandbox_place() as place, State(place.directory) as state:
             yield state
+
+    @contextmanager
+    def sandbox_place(self) -> Iterator[SandboxPlace]:
+        """Where the sandbox of ``--sandbox`` is kept: in its file, held until the command ends, or nowhere."""
+        if self._stored_sandbox is not None:
+            yield self._stored_sandbox
+            return
+        with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+            yield SandboxPlace(Path(directory))
+
+    @cached_property
+    def _stored_sandbox(self) -> SandboxPlace | None:
+        if self.sandbox_file is None:
+            return None
+        return click.get_current_context().with_resource(hold_sandbox(self.sandbox_file))
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Shows how far a command is, on a terminal; ``doing`` stands there until it reports more."""
@@ -86,9 +124,12 @@ class Invocation:
 
     def write(self, rendered: Rendered) -> None:
         """Write a report to standard output."""
-        stream = standard_output(rendered.format)
-        stream.write(rendered.text)
-        stream.flush()
+        with self.output(rendered.format) as stream:
+            stream.write(rendered.text)
+
+    def output(self, output_format: str) -> AbstractContextManager[TextIO]:
+        """Standard output; a table that is longer than the terminal is shown page by page there."""
+        return output_in_pages(output_format, wanted=not self.no_pager)
 
     def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
@@ -111,9 +152,8 @@ class Invocation:
     def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
         """A gateway of an embedded sandbox, and the account's name."""
         from evergreen_groups.gateway import Credentials, Gateway
-        from evergreen_groups.sandbox import Sandbox
 
-        with Sandbox() as sandbox:
+        with self.sandbox_place() as place, place.sandbox() as sandbox:
             username, password = sandbox.report_account
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:

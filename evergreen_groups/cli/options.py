@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from evergreen_groups.cli.usage_errors import usage_error
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.message import Message
 from evergreen_groups.settings import (
@@ -113,8 +114,24 @@ def one_limit(settings: Settings) -> Limit | None:
     return settings.policy.as_limit() if settings.policy.uniform else None
 
 
+def json_option(command: Command) -> Command:
+    """``--json``, which every command has that shows something."""
+    return click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")(command)
+
+
+def format_given(as_json: bool, output_format: str | None) -> str | None:
+    """The format that was asked for with ``--json`` or ``--format``, None where neither was.
+
+    Raises:
+        click.UsageError: they contradict each other.
+    """
+    if as_json and output_format not in (None, "json"):
+        raise usage_error(Message("--json and --format contradict each other: give one of them"))
+    return "json" if as_json else output_format
+
+
 def output_options(command: Command) -> Command:
-    """The two options of a command that writes an audit: ``--format`` and ``--output``."""
+    """The options of a command that writes an audit: ``--format``, ``--json`` and ``--output``."""
     output_format = click.option(
         "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format (table)."
     )
@@ -124,7 +141,7 @@ def output_options(command: Command) -> Command:
         help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
         "format where --format doesn't.",
     )
-    return output_format(output(command))
+    return output_format(json_option(output(command)))
 
 
 def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callable[[Command], Command]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
+from collections.abc import Mapping
 from typing import TextIO
 
 
@@ -15,3 +17,11 @@ def standard_output(output_format: str) -> TextIO:
         else:
             sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
     return sys.stdout
+
+
+def write_json(document: Mapping[str, object]) -> None:
+    """Write one JSON object to standard output, indented, for programs and for people who look into it."""
+    stream = standard_output("json")
+    json.dump(document, stream, indent=2, ensure_ascii=False)
+    stream.write("\n")
+    stream.flush()

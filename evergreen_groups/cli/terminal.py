@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+from evergreen_groups import exit_status
+from evergreen_groups.cli import logs
 from evergreen_groups.language import gettext, number, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
@@ -18,11 +20,21 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
+class UnansweredError(click.ClickException):
+    """A question where nobody is to answer it: nothing is done."""
+
+    exit_code = exit_status.USAGE
+
+    def __init__(self) -> None:
+        super().__init__(Message("there is nobody to answer the question, and nothing was done; use --yes"))
+
+
 def confirmed(question: str) -> bool:
     """Ask on standard error, and take an answer in the reader's language, or in English; nothing is a no.
 
     Raises:
-        click.Abort: there is nobody to answer.
+        click.Abort: whoever sits there breaks off.
+        UnansweredError: nobody sits there, and no answer comes from elsewhere.
     """
     yes = set(map(_plain, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
     no = set(map(_plain, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
@@ -30,10 +42,20 @@ def confirmed(question: str) -> bool:
         "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
     )
     while True:
-        answer = _plain(click.prompt(text, default="", show_default=False, err=True))
+        answer = _plain(_answer(text))
         if answer in yes or answer in no:
             return answer in yes
-        click.echo(gettext("Error: invalid input"), err=True)
+        logs.emit(Message("answer with y or n"))
+
+
+def _answer(question: str) -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt(question, default="", show_default=False, err=True))
+    line = sys.stdin.readline()  # before the question, which would stand there alone where nobody answers
+    if not line:
+        raise UnansweredError
+    click.echo(f"{question}: ", err=True)
+    return line
 
 
 def _plain(answer: str) -> str:

@@ -10,6 +10,7 @@ import re
 
 import click
 
+from evergreen_groups.cli import logs
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
@@ -46,16 +47,21 @@ _HELP_ALONE = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What a command raises that shows its help because it was given nothing; Click 8.1 shows it, and raises nothing."""
 
 
+def usage_error(message: Message) -> click.UsageError:
+    """What is wrong with the command line of the command that runs."""
+    return click.UsageError(message, click.get_current_context(silent=True))
+
+
 def show_usage_error(problem: click.ClickException) -> None:
-    """Write what is wrong on standard error, and how to get help."""
+    """Write what is wrong on standard error, and where it is about the command line, how to get help."""
     if isinstance(problem, _HELP_ALONE):
         problem.show()
         return
+    logs.emit(described(problem), error=True)
     context = getattr(problem, "ctx", None)
     if context is not None:
         click.echo(context.get_usage(), err=True)
-        click.echo(gettext("Try '{command}' for help.", command=f"{context.command_path} --help") + "\n", err=True)
-    click.echo(gettext("Error: {message}", message=described(problem)), err=True)
+        click.echo(gettext("Try '{command}' for help.", command=f"{context.command_path} --help"), err=True)
 
 
 def described(problem: click.ClickException) -> str:

@@ -19,3 +19,6 @@ from .summary import GroupSummary as GroupSummary
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary
 from .summary import SummaryReader as SummaryReader
+from .unknown_barcode import NearCard as NearCard
+from .unknown_barcode import UnknownBarcode as UnknownBarcode
+from .unknown_barcode import explain_unknown as explain_unknown

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups import arguments
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.viewer import circulation_reader, plain_viewer
 from evergreen_groups.errors import not_visible
@@ -120,7 +121,9 @@ class BillsReader:
             NotFoundError: no visible patron has this id, or the group no such visible member.
             DataError: the group is too large to be a family.
         """
-        found = find_around(self._gateway, id, plain_viewer(self._gateway, self._reference))
+        arguments.whole_or_none("member", member)
+        arguments.instance("titles", titles, Titles)
+        found = find_around(self._gateway, arguments.whole("id", id), plain_viewer(self._gateway, self._reference))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, Member, MembershipReader, Standing, StandingDifference, decided
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
@@ -84,14 +85,14 @@ class Checker:
             NotFoundError: no visible patron has it.
             ConfigurationError: a limit names a profile or library that isn't there.
         """
-        found = self._reader.by_barcodes([barcode])
+        found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
         if barcode not in found or found[barcode].member.patron.deleted:
             raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._check(found[barcode].member, all_members)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
-        found = self._reader.by_ids([id]).members
+        found = self._reader.by_ids([arguments.whole("id", id)]).members
         # A deleted record is nobody's any more, and nothing is said of it.
         if id not in found or found[id].patron.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evergreen_groups import arguments
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
@@ -20,9 +21,9 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
-    find_hidden,
+    find_card,
+    find_hidden_of_few,
     make_members,
-    may_be_barcode,
     read_whole_balances,
     visible_in,
 )
@@ -110,18 +111,17 @@ class DetailsReader:
         self._reference = reference
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
-        """The group of the patron with this barcode, exactly as written, on any card of theirs.
+        """The group of the patron with this barcode, blanks in it ignored, on any card of theirs.
 
         Raises:
             NotFoundError: no visible patron has it.
             DataError: the group is too large to be a family.
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
         """
-        if may_be_barcode(barcode):
-            cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, select=("usr", "barcode"), limit=1)
-            found = self._around(cards[0].usr) if cards else None
-            if found is not None:
-                return self._details(*found, exact=exact)
+        card = find_card(self._gateway, arguments.text("barcode", barcode))
+        found = None if card is None else self._around(card.usr)
+        if found is not None:
+            return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
     def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:
@@ -129,7 +129,7 @@ class DetailsReader:
 
         ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
         """
-        found = self._around(id, beside)
+        found = self._around(arguments.whole("id", id), beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
@@ -140,6 +140,7 @@ class DetailsReader:
         Raises:
             NotFoundError: nobody is in it.
         """
+        arguments.whole("number", number)
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
@@ -244,4 +245,6 @@ class DetailsReader:
             return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
-            return self._own_fines(found), find_hidden(self._gateway, {found.group: found.ids}).get(found.group)
+            return self._own_fines(found), find_hidden_of_few(self._gateway, {found.group: found.ids}, lambda: ()).get(
+                found.group
+            )

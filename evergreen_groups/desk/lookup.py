@@ -12,9 +12,10 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
-from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
+from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, find_card, spellings, without_blanks
 from evergreen_groups.ils import Profiles, account_of_session, library_of
 from evergreen_groups.message import Message
 
@@ -76,21 +77,33 @@ class PatronLookup:
 
     def find(self, text: str) -> Lookup:
         """Find whoever is meant: by a card with exactly this barcode, a shortened one, or by name."""
-        text = " ".join(text.split())
-        if not text or not may_be_barcode(text):
+        text = " ".join(arguments.text("text", text).split())
+        if not spellings(text):
             return Lookup(LookupKind.NOBODY)
-        cards = self._gateway.pcrud.search("ac", {"barcode": text}, select=("id", "usr", "active"), limit=1)
-        if cards and cards[0].active:
-            return Lookup(LookupKind.CARD, cards[0].usr)
-        if cards and (found := self._described([cards[0].usr])):
+        card = find_card(self._gateway, text)
+        if card is not None and card.active:
+            return Lookup(LookupKind.CARD, card.usr)
+        if card is not None and (found := self._described([card.usr])):
             return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
-            return self._shortened(text)
+            return self._shortened(without_blanks(text))
+        return self._named(text)
+
+    def named(self, text: str) -> Lookup:
+        """Find patrons by the beginning of the family name, or of both: ``"Okonkwo, A"``; at most ``MOST_FOUND``.
+
+        As the staff client's own search does: preferred names count as well, and the account's library and those
+        below it are searched.
+        """
+        if "\0" in arguments.text("text", text):  # no name has one, and the ILS would take it for no name at all
+            return Lookup(LookupKind.NOBODY)
         return self._named(text)
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The names of those of some patrons who are visible, deleted ones too; one call."""
-        rows = chain.from_iterable(self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(ids)))
+        rows = chain.from_iterable(
+            self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(arguments.wholes("ids", ids)))
+        )
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
     def group_of(self, id: int) -> int:
@@ -99,7 +112,7 @@ class PatronLookup:
         Raises:
             NotFoundError: no visible patron has this id.
         """
-        rows = self._gateway.pcrud.search("au", {"id": id}, select=("id", "usrgroup"), limit=1)
+        rows = self._gateway.pcrud.search("au", {"id": arguments.whole("id", id)}, select=("id", "usrgroup"), limit=1)
         if not rows:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(rows[0].usrgroup)

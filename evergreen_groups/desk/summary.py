@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from evergreen_groups import arguments
 from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -18,8 +19,8 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
+    find_card,
     make_members,
-    may_be_barcode,
     read_whole_balances,
     visible_around,
     visible_in,
@@ -92,6 +93,7 @@ class SummaryReader:
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
             DataError: the group is too large to be a family.
         """
+        arguments.whole("id", id)
         found = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
@@ -104,6 +106,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no member of it is visible.
         """
+        arguments.whole("number", number)
         found = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
@@ -115,6 +118,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no visible patron has this id.
         """
+        arguments.whole("id", id)
         self._gateway.idl("au", "mous")  # in one go
         found = self._gateway.pcrud.search("au", {"id": id, "deleted": "f"}, select=_DECIDING, limit=1)
         if not found:
@@ -122,13 +126,12 @@ class SummaryReader:
         return self._decided(found[0])
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
-        """The same for the patron with this barcode, exactly as written, on any card of theirs."""
-        if not may_be_barcode(barcode):
-            raise _no_such_barcode()
+        """The same for the patron with this barcode, blanks in it ignored, on any card of theirs."""
+        arguments.text("barcode", barcode)
         self._gateway.idl("ac", "au", "mous")
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
-        cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, flesh=1, flesh_fields={"ac": ["usr"]}, limit=1)
-        patron = cards[0].usr if cards else None
+        card = find_card(self._gateway, barcode, with_patron=True)
+        patron = None if card is None else card.usr
         if not isinstance(patron, Record) or patron.deleted:
             raise _no_such_barcode()
         return self._decided(patron)

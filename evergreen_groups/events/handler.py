@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
 from evergreen_groups.changes import Recalculator, StepState
 from evergreen_groups.errors import BusyError, DataError, EventError, EvergreenGroupsError, NotFoundError
 
@@ -28,6 +29,12 @@ class Event:
     id: int
     hook: str
     patron_id: int
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types. Raises ArgumentError."""
+        arguments.whole("id", self.id)
+        arguments.text("hook", self.hook)
+        arguments.whole("patron_id", self.patron_id)
 
 
 @dataclass(frozen=True, slots=True)

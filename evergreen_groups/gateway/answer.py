@@ -12,10 +12,10 @@ from evergreen_groups.errors import (
     EventError,
     MethodNotFoundError,
     NoSessionError,
-    NotFoundError,
     NotJSONError,
     PermissionDeniedError,
     ProtocolError,
+    RecordNotFoundError,
     ServerError,
     ServiceNotFoundError,
     TimedOutError,
@@ -232,7 +232,9 @@ class Answer:
         # Named after whatever was looked for: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
         # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
-            self._fail(NotFoundError, "there is no such record ({event})", code="no-such-record", values=values, **rest)
+            self._fail(
+                RecordNotFoundError, "there is no such record ({event})", code="no-such-record", values=values, **rest
+            )
         self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
@@ -59,7 +60,7 @@ class Gateway:
     another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
     for this machine itself.
 
-    Raises ConfigurationError for settings that can't be.
+    Raises ConfigurationError for settings that can't be, ArgumentError for those of another type.
     """
 
     def __init__(  # noqa: PLR0913  # the settings of a connection, all by name and with a default
@@ -82,11 +83,18 @@ class Gateway:
         retries: RetryPolicy | None = None,
         cache_directory: Path | str | None = None,
     ) -> None:
+        for name, value in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
+            arguments.seconds(name, value)
+        arguments.whole("concurrency", concurrency)
+        if credentials is not None:
+            arguments.instance("credentials", credentials, Credentials)
+        if token is not None:
+            arguments.text("token", token)
         if min(timeout, grace, connect_timeout) <= 0 or concurrency < 1:
             raise ConfigurationError(
                 "timeouts and concurrency must be greater than nothing", code="timeouts-not-positive"
             )
-        self._address = Address.parse(url)
+        self._address = Address.parse(arguments.text("url", url))
         if not allow_plain_http:
             self._address.refuse_plain_http()
         self.concurrency = concurrency
@@ -150,6 +158,7 @@ class Gateway:
         Connections, the IDL, retries and statistics are shared. Closing the result leaves them alone; once this gateway
         is closed, the result is as well. Errors of the result don't show ``token``, and nothing keeps it.
         """
+        arguments.text("token", token)
         view = self._view()
         view._redactor = Redactor()
         view._transport = self._transport.for_session(view._redactor)
@@ -178,6 +187,7 @@ class Gateway:
         thread that does either. What isn't over then, or is only begun later, raises a TimedOutError. Closing the
         result closes nothing.
         """
+        arguments.seconds("seconds", seconds)
         view = self._view()
         deadline = time.monotonic() + seconds
         view._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
@@ -238,7 +248,9 @@ class Gateway:
 
         Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.
         """
-        call = Call(service, method)
+        if timeout is not None:
+            arguments.seconds("timeout", timeout)
+        call = Call(arguments.text("service", service), arguments.text("method", method))
         send = partial(self._send, call, expect=expect, write=write, apart=apart, timeout=timeout)
         if TOKEN not in params:
             return send(params)

@@ -49,12 +49,15 @@ def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, An
     return holds(gateway, {"-exists": beyond(number, source, where, field)})
 
 
-def holds(gateway: Gateway, condition: Mapping[str, Any]) -> bool:
+def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False) -> bool:
     """Whether a condition holds that is made of queries (``-exists`` and ``-not-exists``).
 
-    What is inside a query isn't filtered by permission (``pcrud-141``), and org units are everybody's to see.
+    What is inside a query isn't filtered by permission (``pcrud-141``), and org units are everybody's to see. The row
+    that says yes doesn't say to what: ``apart`` asks over a connection of its own, where several such questions follow
+    one another.
     """
-    return bool(gateway.pcrud.search("aou", {"parent_ou": None, **condition}, select=["id"], limit=1))
+    where = {"parent_ou": None, **condition}
+    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, apart=apart))
 
 
 def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:

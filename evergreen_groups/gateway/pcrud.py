@@ -6,11 +6,12 @@ It is one module because all of it is one class, whose methods share how a query
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import small_classes
 from evergreen_groups.gateway.call import REQUEST_LIMIT
@@ -36,6 +37,7 @@ from evergreen_groups.gateway.rows import RowQuestion
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
+    from evergreen_groups.arguments import Several
     from evergreen_groups.gateway.gateway import Gateway
     from evergreen_groups.gateway.idl import Class
     from evergreen_groups.gateway.result import Result
@@ -68,19 +70,22 @@ class Pcrud:
         class_id: str,
         where: Where,
         *,
-        select: Sequence[str] | None = None,
+        select: Several[str] | None = None,
         order_by: Any = None,
         limit: int = 1000,
         offset: int | None = None,
         flesh: int | None = None,
-        flesh_fields: Mapping[str, Sequence[str]] | None = None,
+        flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
+        apart: bool = False,
     ) -> list[Record]:
         """Return at most ``limit`` rows of a class.
 
         ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
         them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
+        ``apart`` is as in :meth:`pages`.
         """
+        _refuse_other_types(class_id, where, select, limit)
         options = self._options(
             class_id,
             select=select,
@@ -91,18 +96,19 @@ class Pcrud:
             flesh_fields=flesh_fields,
             join=join,
         )
-        return self._records(class_id, self._rows(class_id, where, options).rows, nested=bool(flesh))
+        return self._records(class_id, self._rows(class_id, where, options, apart=apart).rows, nested=bool(flesh))
 
     def search_columns(
-        self, class_id: str, names: Sequence[str], where: Where, *, order_by: Any = None, limit: int = 1000
+        self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
+        _refuse_other_types(class_id, where, names, limit)
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, self._options(class_id, select=names, order_by=order_by, limit=limit))
         return [reader.read(values) for values in page.rows]
 
-    def all_columns(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
 
         In two calls side by side, as long as it is small, the second of which shows that no row is missing; it is for
@@ -111,10 +117,14 @@ class Pcrud:
         Raises:
             DataError: rows are missing.
         """
-        return small_classes.all_columns(self, self._gateway.map, class_id, names)
+        wanted = arguments.texts("names", names)
+        return small_classes.all_columns(self, self._gateway.map, arguments.text("class_id", class_id), wanted)
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
+        arguments.text("class_id", class_id)
+        if not isinstance(id, str):
+            arguments.whole("id", id, "a key, as int or a text")
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
         if value is None:
             return None
@@ -124,6 +134,7 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
+        _refuse_other_types(class_id, where, None, limit)
         options = self._options(class_id, order_by=order_by, limit=limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
@@ -139,6 +150,7 @@ class Pcrud:
         """Return how many rows match and may be seen."""
         # Neither this nor retrieve has an .atomic form (pcrud-100, pcrud-113); before 3.16 there is no count at all
         # (3.12/releases-059).
+        _refuse_other_types(class_id, where)
         count = self._call(f"count.{class_id}", where).value
         if not re.fullmatch(r"\d{1,18}", str(count), re.ASCII):
             raise DataError("the count of {name} rows is not a number", code="count-broken", values={"name": class_id})
@@ -152,11 +164,11 @@ class Pcrud:
         key: str = "id",
         low: int | None = None,
         high: int | None = None,
-        select: Sequence[str] | None = None,
+        select: Several[str] | None = None,
         page_size: int | None = None,
         concurrency: int | None = None,
         flesh: int | None = None,
-        flesh_fields: Mapping[str, Sequence[str]] | None = None,
+        flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
         all_visible: bool = False,
         apart: bool = False,
@@ -176,6 +188,7 @@ class Pcrud:
         Raises:
             DataError: rows came that weren't asked for, or rows may be hidden in a walk along other keys.
         """
+        _refuse_other_types(class_id, where, select)
         concurrency = concurrency or self._gateway.concurrency
         # A field that isn't selected comes as null (pcrud-001), the key to go on from as well.
         if select is not None and key not in select:
@@ -204,7 +217,7 @@ class Pcrud:
         values: Iterable[int | str],
         *,
         where: Where | None = None,
-        select: Sequence[str] | None = None,
+        select: Several[str] | None = None,
         order_by: Any = None,
         unique: bool = False,
     ) -> Iterator[list[Record]]:
@@ -220,7 +233,7 @@ class Pcrud:
     def columns_by_values(
         self,
         class_id: str,
-        names: Sequence[str],
+        names: Several[str],
         field: str,
         values: Iterable[int | str],
         *,
@@ -246,16 +259,19 @@ class Pcrud:
         field: str,
         values: Iterable[int | str],
         where: Where | None,
-        select: Sequence[str] | None,
+        select: Several[str] | None,
         order_by: Any,
         *,
         unique: bool = False,
     ) -> Iterator[Page]:
+        _refuse_other_types(class_id, where, select)
+        if isinstance(values, str | bytes):
+            raise arguments.wrong("values", values, "several values, such as a list of them")
         known = self._gateway.idl(class_id)[class_id]
         options = partial(self._options, class_id, select=select, order_by=order_by or known.primary or None)
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
-        size = PageSize(first_guess(known, select))
+        size = PageSize(first_guess(known, None if select is None else list(select)))
 
         def ask(portion: list[int | str], limit: int) -> Page:
             page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))
@@ -333,7 +349,7 @@ class Pcrud:
             )
         return value
 
-    def _options(self, class_id: str, *, select: Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
+    def _options(self, class_id: str, *, select: Several[str] | None = None, **options: Any) -> dict[str, Any]:
         """Return a search's options in pcrud's form; a ``select`` always names the primary key.
 
         Without it releases before 3.16 answer 500 as soon as there is a row (``3.12/releases-019``).
@@ -365,7 +381,7 @@ class Pcrud:
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
 
-    def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Sequence[str]) -> None:
+    def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
         """Hold the objects in rows' fields against the classes that their links lead to."""
         for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
             if field.link is not None and not field.link.through:
@@ -385,6 +401,18 @@ class Pcrud:
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one", apart: bool = False) -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart)
+
+
+def _refuse_other_types(
+    class_id: object, where: object | None, select: object | None = None, limit: object | None = None
+) -> None:
+    """Raises ArgumentError: before anything is asked, where an argument is of another type than is documented."""
+    arguments.text("class_id", class_id)
+    if where is not None:
+        arguments.condition("where", where)
+    if select is not None:
+        arguments.texts("names of fields", select)
+    arguments.whole_or_none("limit", limit)
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups.hidden_members import (
     HiddenMembers,
-    find_hidden,
     read_balances,
     read_member_ids,
     read_with_known,
-    total_of,
 )
 from evergreen_groups.groups.member_check import (
     answering_rows,
@@ -28,27 +27,54 @@ if TYPE_CHECKING:
     from evergreen_groups.groups.member_check import AnsweringRows
 
 _MOST_READINGS = 3
-_MOST_GROUPS = 20
-"""Of more groups those are looked for that somebody is hidden in: balances take the ILS a query for each member."""
+# Balances take the ILS a query for each member, so of more groups those are looked for in which somebody is hidden.
+_FEW = 20
+_GROUPS_AT_ONCE = 100
 
 
 def find_hidden_of_few(
     gateway: Gateway, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
 ) -> dict[int, HiddenMembers]:
-    """What :func:`find_hidden` does, for few groups (``visible`` has ids by group) in three calls after one another.
+    """Compare the visible members (ids by group) with those the ILS has, whose ids it finds in three calls.
 
     The ids of everybody; where some are hidden, what all owe; and whose the hidden ones are, which says as well that
     they are all, and that those without a balance owe nothing. Of several groups the latter takes as many visible
     members, or ``org_units`` (ids), as there are groups for each hidden member. Where there are less of both it takes
-    one call more for each group but the last, and for many groups it is as in :func:`find_hidden`.
+    one call more for each group but the last. Of more than twenty groups it looks first whether anybody is
+    hidden in a hundred of them, and then at twenty at a time.
 
     Raises:
         DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
-    groups = sorted(visible)
-    if len(groups) > _MOST_GROUPS:
-        return find_hidden(gateway, visible)
+    numbers = sorted(visible)
+    some = _cut(numbers, _GROUPS_AT_ONCE)
+    if len(numbers) > _FEW:
+        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
+        some = _cut(sorted(with_hidden), _FEW)
+    found: dict[int, HiddenMembers] = {}
+    for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
+        found.update(of_some)
+    return found
+
+
+def _cut(groups: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [groups[start : start + size] for start in range(0, len(groups), size)]
+
+
+def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:
+    """The groups, or none of them where no member of any is hidden."""
+    everybody, known = read_with_known(gateway, groups, visible)
+    return () if everybody <= known else groups
+
+
+def _hidden_of(
+    gateway: Gateway,
+    groups: Sequence[int],
+    visible: Mapping[int, Set[int]],
+    org_units: Callable[[], Collection[int]],
+) -> dict[int, HiddenMembers]:
+    """The hidden members of groups of which one question can be asked."""
     for _ in range(_MOST_READINGS):
         everybody, known = read_with_known(gateway, groups, visible)
         hidden = everybody - known
@@ -62,9 +88,7 @@ def find_hidden_of_few(
         rows = answering_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
         found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
         if found is not None:
-            return {
-                group: HiddenMembers(ids, None if owed is None else total_of(owed, ids)) for group, ids in found.items()
-            }
+            return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
     raise members_not_asked_for()
 
 

@@ -7,7 +7,7 @@ be a wrong number otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,9 @@ from evergreen_groups.message import Message
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
+
+# Of as many members as groups, each takes about 100 bytes.
+_GROUPS_AT_ONCE = 250
 
 # Some 300 bytes each in a form that may have 32 kB.
 _PAIRS_AT_ONCE = 60
@@ -107,13 +110,20 @@ def part_by_group(
     return {group: ids for group, ids in by_group.items() if ids}
 
 
-def owe_nothing(gateway: Gateway, ids: Iterable[int]) -> bool:
-    """Whether none of these patrons has an open transaction; a call for each thousand."""
-    return all(holds(gateway, condition) for some in _cut(sorted(ids)) for condition in _no_open_transaction(some))
+def are_in_their_groups(gateway: Gateway, pairs: Sequence[_Pair]) -> bool:
+    """Whether patrons are members of groups, each pair being a group's number and a patron's id.
+
+    One call for each 250 of them: most groups have one or two, and each group takes about 100 bytes.
+    """
+    return all(
+        holds(gateway, condition, apart=True)
+        for some in _cut(sorted(pairs), _GROUPS_AT_ONCE)
+        for condition in _each_in_its_group(some)
+    )
 
 
-def _cut(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + _IDS_AT_ONCE] for start in range(0, len(values), _IDS_AT_ONCE)]
+def _cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
 def _nobody_beside(total: int, groups: Sequence[int]) -> dict[str, Any]:
@@ -145,13 +155,4 @@ def members_not_asked_for() -> DataError:
         "the ILS gave members of other groups than were asked for, or not all members",
         advice=_TRY_AGAIN,
         code="members-not-asked-for",
-    )
-
-
-def balances_missing() -> DataError:
-    """The error for balances of a group without those of members who have open transactions."""
-    return DataError(
-        "the ILS's list of a group's balances lacks what somebody owes",
-        advice=_TRY_AGAIN,
-        code="balances-missing",
     )

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups.hidden_members import find_hidden
+from evergreen_groups.groups.barcodes import all_spellings, first_spelled
+from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import ACCOUNT_FIELDS, PATRON_FIELDS, PatronAccount, PatronRow, read_barcodes
 from evergreen_groups.groups.reader import make_members
@@ -62,19 +63,23 @@ class MembershipReader:
         return self._known_org_units
 
     def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
-        """Look patrons up by card, exactly as written (``patrons-011``); unknown barcodes are left out."""
+        """Look patrons up by card; blanks in a barcode are ignored (:func:`spellings`), capitals aren't.
+
+        The answer goes by the barcodes as they were given (``patrons-011``); unknown ones are left out.
+        """
+        given = list(barcodes)
         # Each barcode once: a value that is named in two lists brings its rows twice.
-        wanted = list(filter(may_be_barcode, dict.fromkeys(barcodes)))
         cards = {
             record.barcode: record
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", wanted, unique=True)
+            for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
             for record in batch
         }
         found = self.by_ids({card.usr for card in cards.values()})
+        known = ((barcode, first_spelled(barcode, cards)) for barcode in given)
         return {
-            barcode: Card(barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
-            for barcode, card in cards.items()
-            if card.usr in found.members
+            barcode: Card(card.barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
+            for barcode, card in known
+            if card is not None and card.usr in found.members
         }
 
     def by_ids(self, ids: Collection[int]) -> Membership:
@@ -103,9 +108,8 @@ class MembershipReader:
         for member in read.members.values():
             by_group[member.patron.group].append(member)
         # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
-        hidden = find_hidden(
-            self._gateway, {number: {member.id for member in found} for number, found in by_group.items()}
-        )
+        visible = {number: {member.id for member in found} for number, found in by_group.items()}
+        hidden = find_hidden_of_few(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
@@ -135,12 +139,3 @@ class MembershipReader:
         ]
         members = {member.id: member for member in make_members(patrons, own_fines, {})}
         return Membership(members, accounts, {}, own_fines)
-
-
-def may_be_barcode(text: str) -> bool:
-    """Whether a card can have this barcode.
-
-    No text in a PostgreSQL database has a NUL, and OpenSRF takes a parameter with one in it for null: a search for it
-    would end in status 500.
-    """
-    return "\0" not in text

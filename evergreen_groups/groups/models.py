@@ -92,14 +92,15 @@ class Group:
 
     ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
     hidden. ``combined_fines`` includes them as long as the ILS says what they owe (``hidden_fines`` is that part);
-    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower. ``hidden_ids`` are theirs.
+    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower. ``hidden_ids`` are theirs,
+    None where they were counted alone.
     """
 
     number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
-    hidden_ids: frozenset[int] = frozenset()
+    hidden_ids: frozenset[int] | None = frozenset()
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
@@ -117,7 +118,18 @@ class Group:
     def _with_hidden(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         if hidden is None:
             return cls(number, tuple(members))
-        return cls(number, tuple(members), len(hidden.ids), hidden.fines, hidden.ids)
+        return cls(number, tuple(members), hidden.count, hidden.fines, hidden.ids)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The ids of all members, the hidden ones too.
+
+        Raises:
+            ValueError: the hidden ones were counted alone.
+        """
+        if self.hidden_ids is None:
+            raise ValueError("nobody has asked who the hidden members are")
+        return self.hidden_ids.union(member.id for member in self.members)
 
     @property
     def complete(self) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups.hidden_members import HiddenMembers, find_hidden
+from evergreen_groups.groups.hidden_in_sets import find_hidden
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, make_patrons, read_barcodes
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.limits import LimitFinder, OneLimit, decide_all
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
+from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups.hidden_members import HiddenMembers
     from evergreen_groups.ils import Access, OrgUnits
     from evergreen_groups.policy import Decision
 
@@ -23,26 +27,34 @@ if TYPE_CHECKING:
 class GroupReader:
     """Completes rows of patrons to groups: own fines, cards, and the members that are hidden from the account.
 
-    By ``limits`` it decides about each member; without, nothing is decided about them.
+    By ``limits`` it decides about each member; without, nothing is decided about them. ``progress`` is of what hidden
+    members owe, which may be a call for each group.
     """
 
     def __init__(
-        self, gateway: Gateway, org_units: OrgUnits, access: Access, limits: LimitFinder | None = None
+        self,
+        gateway: Gateway,
+        org_units: OrgUnits,
+        access: Access,
+        limits: LimitFinder | None = None,
+        progress: Progress = silent,
     ) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._access = access
         self._limits = limits
+        self._progress = progress
+        self._balances_read = _BalancesRead(progress)
 
     def deciding_by(self, limits: LimitFinder) -> GroupReader:
         """A reader like this one that decides about members by these limits."""
-        return GroupReader(self._gateway, self._org_units, self._access, limits)
+        return GroupReader(self._gateway, self._org_units, self._access, limits, self._progress)
 
     def complete(self, rows: Iterable[PatronRow]) -> list[Group]:
         """Make groups of ``rows``, which are all visible members of each of their groups.
 
         Reads balances and cards in lists of up to 2,000; for an account that can't see every patron, it compares the
-        members with those that the ILS counts.
+        members with those that the ILS has (:func:`find_hidden`).
         """
         by_group: dict[int, list[Member]] = {}
         for member in self._members(rows):
@@ -51,8 +63,11 @@ class GroupReader:
         # Whoever sees everybody sees every member; a large report saves twenty calls and more.
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
-            hidden = find_hidden(self._gateway, visible)
+            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, self._balances_read)
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
+
+    def _org_unit_ids(self) -> list[int]:
+        return [unit.id for unit in self._org_units]
 
     def members(self, rows: Iterable[PatronRow]) -> dict[int, Member]:
         """The patrons by id, with own fines and cards, whatever their groups."""
@@ -78,6 +93,22 @@ class GroupReader:
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
         return {group.number: group for group in self.complete(map(PatronRow._make, chain.from_iterable(rows)))}
+
+
+class _BalancesRead:
+    """Of how many groups the balances of hidden members have been read: portions of a report are read side by side."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._done = self._total = 0
+
+    def __call__(self, read: int, more: int) -> None:
+        """Take note of balances that were read, and of more that have to be."""
+        with self._lock:
+            self._done += read
+            self._total += more
+            self._progress(Message("asking what hidden members owe"), self._done, self._total)
 
 
 def make_members(

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import columns
+from evergreen_groups.groups.barcodes import all_spellings, first_spelled
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
 from evergreen_groups.groups.membership import (
@@ -17,7 +18,6 @@ from evergreen_groups.groups.membership import (
     Card,
     Membership,
     MembershipReader,
-    may_be_barcode,
 )
 from evergreen_groups.groups.models import Group, Member
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, Record
 
 PatronReference = str | int
-"""Somebody's barcode, exactly as written, or their id."""
+"""Somebody's barcode, in which blanks are ignored, or their id."""
 
 Query = dict[str, Any]
 
@@ -69,9 +69,13 @@ def read_surroundings(
         PermissionDeniedError: the account may see no patrons at its own library.
     """
     wanted = list(dict.fromkeys(references))
-    barcodes = [named for named in wanted if isinstance(named, str) and may_be_barcode(named)]
+    barcodes = [named for named in wanted if isinstance(named, str)]
     ids = [named for named in wanted if isinstance(named, int)]
-    conditions = [{"id": id} for id in ids] + [{"barcode": it} for it in barcodes] + [{"group": it} for it in groups]
+    conditions = (
+        [{"id": id} for id in ids]
+        + [{"barcode": it} for it in all_spellings(barcodes)]
+        + [{"group": it} for it in groups]
+    )
     found = gateway.map(lambda portion: _people(gateway, portion), _portions(conditions))
     people = {person.id: person for person in chain.from_iterable(found)}
     owners = _owners(people.values(), barcodes)
@@ -127,7 +131,8 @@ class _Person:
 def _owners(people: Iterable[_Person], barcodes: Collection[str]) -> dict[str, tuple[int, bool]]:
     """Whose each card is (a patron's id), and whether it is active; unknown barcodes are left out."""
     cards = {card.barcode: (person.id, bool(card.active)) for person in people for card in person.cards}
-    return {barcode: cards[barcode] for barcode in barcodes if barcode in cards}
+    known = ((barcode, first_spelled(barcode, cards)) for barcode in barcodes)
+    return {barcode: owner for barcode, owner in known if owner is not None}
 
 
 def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[_Person]:

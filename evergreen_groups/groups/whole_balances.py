@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.gateway import holds
-from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances, read_member_ids, total_of
+from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances, read_member_ids
 from evergreen_groups.groups.member_check import members_conditions, members_not_asked_for
 
 if TYPE_CHECKING:
@@ -50,5 +50,5 @@ def read_whole_balances(
         conditions = members_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
         confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
         if confirmed or all(holds(gateway, condition) for condition in conditions):
-            return balances, HiddenMembers(hidden, total_of(balances, hidden))
+            return balances, HiddenMembers.of(hidden, balances)
     raise members_not_asked_for()

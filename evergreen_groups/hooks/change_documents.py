@@ -12,7 +12,7 @@ from evergreen_groups.render import describe_warning
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evergreen_groups.changes import Change, JournalStep, PlannedGroup, PlanWarning, ProposedPlan, Step
+    from evergreen_groups.changes import Change, Draft, JournalStep, PlannedGroup, PlanWarning, ProposedPlan, Step
     from evergreen_groups.groups import Member
 
 VERSION = 1
@@ -23,13 +23,18 @@ _LEAD = "lead"
 
 def plan(proposed: ProposedPlan) -> dict[str, Any]:
     """A plan that can be agreed to."""
-    stored, draft = proposed.stored, proposed.draft
+    stored = proposed.stored
+    return {**draft(proposed.draft), "id": stored.id, "expires": stored.expires.isoformat(timespec="seconds")}
+
+
+def draft(draft: Draft) -> dict[str, Any]:
+    """The same of a plan that isn't stored: it has no id by which it could be agreed to."""
     return {
         "version": VERSION,
         "kind": "plan",
-        "id": stored.id,
+        "id": None,
         "action": draft.action.value,
-        "expires": stored.expires.isoformat(timespec="seconds"),
+        "expires": None,
         "steps": [_planned(step) for step in draft.steps],
         "groups": [_group(group) for group in draft.groups],
         "warnings": [_warning(warning) for warning in draft.warnings],

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
+from evergreen_groups import arguments
+from evergreen_groups.changes import Change, Draft, PlanRequest, ProposedPlan
 from evergreen_groups.desk import GroupBills, GroupDetails, GroupSummary, PatronDecision, PatronSummary, Titles
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
@@ -61,6 +62,7 @@ Document = (
     | PatronDecision
     | EventOutcome
     | ProposedPlan
+    | Draft
     | Change
     | list[Change]
 )
@@ -68,9 +70,12 @@ Document = (
 
 
 def patron_summary(client: Client, patron_id: int) -> PatronSummary:
-    """A patron's own fines, and the group's with all its members, for information only.
+    """The own fines of the patron with this id (``au.id``), and the group's with all its members, for information only.
+
+    Money is ``Decimal`` with two places, in the library's currency.
 
     Raises:
+        ArgumentError: the id is no whole number.
         NotFoundError: there is no such patron, or the account may not see them.
         GatewayError: the ILS can't be reached or refuses.
         DataError: its answers contradict each other.
@@ -92,17 +97,21 @@ def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) ->
 
 
 def group_summary(client: Client, group: int) -> GroupSummary:
-    """A group by its number; raises what :func:`patron_summary` does."""
+    """A group by its number (``au.usrgroup``); raises what :func:`patron_summary` does."""
     return client.summaries.of_group(group)
 
 
 def block_decision(client: Client, patron_id: int) -> PatronDecision:
-    """Whether a patron is over the limit, by their own fines alone; raises what :func:`patron_summary` does."""
+    """Whether the patron with this id (``au.id``) is over the limit, by their own fines alone.
+
+    Nothing is read about anybody else of the group, and the answer has what they owe and the limit, both in the
+    library's currency. Raises what :func:`patron_summary` does.
+    """
     return client.summaries.decision(patron_id)
 
 
 def block_decision_by_barcode(client: Client, barcode: str) -> PatronDecision:
-    """The same for the patron with a barcode."""
+    """The same for the patron with a barcode, of any of their cards; blanks in it are ignored."""
     return client.summaries.decision_by_barcode(barcode)
 
 
@@ -146,12 +155,21 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         BusyError: somebody else is changing the same patrons or groups.
         GatewayError: the ILS can't be reached; nothing has been sent.
     """
-    return client.plans.past.own(client.plans.apply(plan, key))
+    number = client.plans.apply(plan, key)
+    return client.plans.past.own(number)
 
 
 def undo_change(client: Client, change: int, key: str) -> Change:
-    """Take a change back, as :func:`apply_plan` does: those who are still where it put them go back."""
-    return client.plans.past.own(client.plans.undo(change, key))
+    """Take a change (its number) back under an idempotency key: those who are still where it put them go back.
+
+    Raises:
+        NotFoundError: there is no such change, or the caller may see nobody whom it is about.
+        PlanError: it is somebody else's, can't be taken back, or the key stands for another change.
+        BusyError: somebody else is changing the same patrons or groups.
+        GatewayError: the ILS can't be reached; nothing has been sent.
+    """
+    number = client.plans.undo(change, key)
+    return client.plans.past.own(number)
 
 
 def change(client: Client, number: int) -> Change:
@@ -160,6 +178,7 @@ def change(client: Client, number: int) -> Change:
     Raises:
         NotFoundError: there is none, or the caller may see nobody whom it is about.
     """
+    arguments.whole("number", number)
     return client.plans.past.change(number)
 
 
@@ -169,6 +188,7 @@ def own_change(client: Client, number: int) -> Change:
     Raises:
         NotFoundError: there is none, or it is somebody else's.
     """
+    arguments.whole("number", number)
     return client.plans.past.own(number)
 
 
@@ -178,10 +198,18 @@ def recent_changes(client: Client) -> list[Change]:
 
 
 def as_json(value: Document) -> dict[str, Any]:
-    """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
+    """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it.
+
+    Amounts of money are texts with two places (``"12.40"``), moments are in ISO 8601 with their offset from UTC.
+
+    Raises:
+        ArgumentError: there is no such form of the value.
+    """
     if isinstance(value, list):
         return change_documents.changes(value)
-    form = next(form for kind, form in _FORMS.items() if isinstance(value, kind))
+    form = next((form for kind, form in _FORMS.items() if isinstance(value, kind)), None)
+    if form is None:
+        raise arguments.wrong("value", value, "what one of these functions has returned")
     return form(value)
 
 
@@ -194,5 +222,6 @@ _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
     ProposedPlan: change_documents.plan,
+    Draft: change_documents.draft,
     Change: change_documents.change,
 }

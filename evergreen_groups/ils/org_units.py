@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+
+
+_NEAREST = 3
+"""How many names are given to whoever has mistyped one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +121,37 @@ class OrgUnits:
         """The org unit with this short name, upper and lower case alike.
 
         Raises:
-            ConfigurationError: there is no such org unit; the message lists those there are.
+            ConfigurationError: there is no such org unit; the message has the three that are called most like it.
         """
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
-        known = ", ".join(sorted(unit.shortname for unit in self)[:40])
+        nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._called_like(shortname))
         raise ConfigurationError(
             'there is no org unit "{name}"',
-            advice="there are these org units: {known}",
+            advice="the short names that come nearest: {nearest}",
             code="no-such-org-unit",
-            values={"name": shortname, "known": known},
+            values={"name": shortname, "nearest": nearest},
         )
+
+    def _called_like(self, name: str) -> list[OrgUnit]:
+        """The three whose short name or name is most like this one, the nearest first."""
+        matcher = SequenceMatcher(b=name.casefold())
+
+        def likeness(unit: OrgUnit) -> float:
+            found = 0.0
+            for text in (unit.shortname.casefold(), unit.name.casefold()):
+                matcher.set_seq1(text)
+                found = max(found, matcher.ratio(), 1.0 if name and name.casefold() in text else 0.0)
+            return found
+
+        return sorted(self, key=lambda unit: (-likeness(unit), unit.shortname))[:_NEAREST]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """The ids of the org units with these short names and of everything below them.
 
         Raises:
-            ConfigurationError: there is no such org unit; the message lists those there are.
+            ConfigurationError: there is no such org unit; the message has the three that are called most like it.
         """
         return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 

@@ -11,6 +11,7 @@ from .parts import SHOWN as SHOWN
 from .parts import shown as shown
 from .plan import InstallationPlan as InstallationPlan
 from .plan import PlannedFile as PlannedFile
+from .plan import has_cron as has_cron
 from .plan import plan_installation as plan_installation
 from .plan import runs_systemd as runs_systemd
 from .removal import RemovalPlan as RemovalPlan

@@ -38,7 +38,7 @@ class Machine:
 
     def below_root(self, path: Path) -> Path:
         """Where a path of this machine is while ``root`` stands for ``/``."""
-        return self.root / path.relative_to("/")
+        return self.root / path.relative_to(path.anchor)
 
 
 def this_machine(
@@ -89,13 +89,17 @@ def own_program(started_as: str) -> Path:
     A link that was made for the command (by pipx, or in ``/usr/bin``) is taken before what it leads to, for it stays
     where it is when the program is replaced.
     """
-    names = [Path(started_as), Path(sysconfig.get_path("scripts"), "evergreen-groups")]
-    if found := shutil.which("evergreen-groups"):
-        names.append(Path(found))
-    named = [path.absolute() for path in names if path.name == "evergreen-groups" and path.is_file()]
+    beside = Path(sysconfig.get_path("scripts"), "evergreen-groups")
+    named = [path.absolute() for path in (Path(started_as), beside) if _is_command(path)]
+    if not named and (found := shutil.which("evergreen-groups")):
+        named = [Path(found)]
     candidates = [candidate for path in named for candidate in (path, path.resolve())]
     usable = (path for path in candidates if closed_to_others(path) is None)
-    return next(usable, candidates[0] if candidates else names[1])
+    return next(usable, candidates[0] if candidates else beside)
+
+
+def _is_command(path: Path) -> bool:
+    return path.name == "evergreen-groups" and path.is_file()
 
 
 def refuse_private_program(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import shutil
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ ONE_REPORT = ("nightly", "cron")
 """Two that would make the same report twice."""
 APACHE_MODULES = ("proxy", "proxy_http", "substitute", "filter", "headers")
 APACHE_DIRECTORY = Path("/etc/apache2")
+_CRONS = ("cron", "crond", "fcron")
 _BOOTED = Path("/run/systemd/system")
 
 
@@ -115,6 +117,11 @@ def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = 
 def runs_systemd(machine: Machine) -> bool:
     """Whether systemd runs here, and is to be asked to start something."""
     return machine.root == Path("/") and _BOOTED.is_dir()
+
+
+def has_cron() -> bool:
+    """Whether something here would read a crontab."""
+    return any(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for name in _CRONS)
 
 
 def _there(path: Path) -> str | None:

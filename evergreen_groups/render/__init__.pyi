@@ -7,7 +7,9 @@ from .check import write_check as write_check
 from .check import write_check_json as write_check_json
 from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import write_diagnosis_json as write_diagnosis_json
+from .examination import examination_document as examination_document
 from .examination import write_examination as write_examination
+from .found_patrons import write_found_patrons as write_found_patrons
 from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 
@@ -20,6 +20,22 @@ _NAMES = {
     "mails": Message("mails that wait"),
 }
 _ROWS_WIDTH = 9
+
+
+def examination_document(found: Examination | None) -> dict[str, Any]:
+    """The same for programs, version 1; ``found`` None where nothing is kept yet, and so nothing can be wrong."""
+    amounts = found.amounts if found else ()
+    return {
+        "version": 1,
+        "kind": "state",
+        "where": found.where if found else None,
+        "bytes": found.size if found else 0,
+        "open_steps": found.open_steps if found else 0,
+        "kept": {
+            amount.name: {"rows": amount.rows, "since": amount.since.isoformat() if amount.since else None}
+            for amount in amounts
+        },
+    }
 
 
 def write_examination(found: Examination, stream: TextIO) -> None:

@@ -33,8 +33,10 @@ _STATES = {
 
 
 def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
-    """Write a line for each entry of the journal."""
+    """Write a line for each entry of the journal, or that there is none."""
     found = list(entries)
+    if not found:
+        stream.write(gettext("No changes yet.") + "\n")
     width = max((cell_len(minute(entry.at)) for entry in found), default=0)
     stream.writelines(f"{_entry_line(entry, width)}\n" for entry in found)
 

@@ -82,7 +82,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-    reader = GroupReader(gateway, org_units, access, limits)
+    reader = GroupReader(gateway, org_units, access, limits, progress)
 
     def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups import arguments
+
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.report.blocks import FinesBlocks
@@ -35,6 +37,16 @@ class Choice:
     over_limit: bool | None = None
     blocked: bool = False
     profiles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types. Raises ArgumentError."""
+        arguments.whole_or_none("owing_since", self.owing_since)
+        arguments.texts("kinds", self.kinds)
+        arguments.texts("profiles", self.profiles)
+        for name in ("with_items_out", "with_juvenile", "blocked"):
+            arguments.truth(name, getattr(self, name))
+        if self.over_limit is not None:
+            arguments.truth("over_limit", self.over_limit)
 
     @property
     def needs_details(self) -> bool:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from evergreen_groups import arguments
+from evergreen_groups.formats import SORT_ORDERS
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.blocks import BlockTotals
@@ -40,6 +42,19 @@ class Criteria:
     limit: Limit | None = field(default_factory=Limit)
     choice: Choice = field(default_factory=Choice)
     details: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values of other types. Raises ArgumentError."""
+        arguments.money("min_total", self.min_total)
+        arguments.whole("min_members", self.min_members)
+        arguments.texts("orgs", self.orgs)
+        arguments.whole_or_none("top", self.top)
+        if self.sort not in SORT_ORDERS:
+            raise arguments.wrong("sort", self.sort, f"one of {', '.join(SORT_ORDERS)}")
+        if self.limit is not None:
+            arguments.instance("limit", self.limit, Limit)
+        arguments.instance("choice", self.choice, Choice)
+        arguments.truth("details", self.details)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from .json_lines import export as export
 from .lease import Lease as Lease
 from .lease import RemoteHolder as RemoteHolder
 from .lock import Holder as Holder
+from .lock import hold as hold
 from .own_files import directory_of as directory_of
 from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import NamedTuple
 
-from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
+from evergreen_groups.errors import GatewayError, HTTPStatusError, NotFoundError, TransportError
 from evergreen_groups.web.problems import ProblemError, unreachable
 
 
@@ -86,6 +86,9 @@ class Breaker:
         try:
             yield
             answered = True
+        except NotFoundError:
+            answered = True
+            raise
         except GatewayError as error:
             answered = not _is_dead(error)
             raise

@@ -22,7 +22,7 @@ LARGEST = 128 * 1024
 
 KEY_HEADER = "Idempotency-Key"
 
-# Cards are printed in many ways, and a barcode of the desk is looked up exactly as it was scanned; only what no card
+# Cards are printed in many ways; blanks within a barcode are ignored where it is looked up, and here only what no card
 # can have is refused.
 _LONGEST_BARCODE = 100
 _KEY = re.compile(r"[\x21-\x7e]{1,100}")

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from evergreen_groups.groups import without_blanks
 from evergreen_groups.web.problems import ProblemError, no_session
 
 if TYPE_CHECKING:
@@ -154,11 +155,12 @@ def record_id(text: str) -> int:
 
 
 def barcode(text: str) -> str:
-    """Take a barcode.
+    """Take a barcode, without the blanks in it.
 
     Raises:
         ProblemError: 400.
     """
+    text = without_blanks(text)
     if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
         raise ProblemError(
             400,

@@ -57,9 +57,9 @@ def test_in_english_it_is_what_click_says(arguments: tuple[str, ...]) -> None:
 def test_the_hint_is_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "ar_XB.UTF-8")
     assert run(["report", "--nosuch"]) == exit_status.USAGE
-    usage, hint, empty, error = capsys.readouterr().err.splitlines()
+    error, usage, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("evergreen-groups: ")
     assert usage == "Usage: evergreen-groups report [OPTIONS]"  # as --help has it, which is English for now
-    assert empty == ""
     assert "evergreen-groups report --help" in hint
     assert "'--nosuch'" in error
     assert not re.search("[A-Za-z]{2}", WRITTEN.sub("", hint + error))

@@ -151,7 +151,7 @@ def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path:
     with pytest.raises(NotFoundError):
         hooks.handle_event(client, Event(2, "au.updated", 999_999))
     assert [(line.done, line.reason) for line in trail(tmp_path, client)] == [
-        (False, "NotFoundError (NOT_FOUND)"),
+        (False, "NotFoundError"),
         (True, "the patron has been deleted"),
     ]
 

@@ -13,9 +13,9 @@ from evergreen_groups.errors import (
     HTTPStatusError,
     MethodNotFoundError,
     NoSessionError,
-    NotFoundError,
     NotJSONError,
     PermissionDeniedError,
+    RecordNotFoundError,
     ServerError,
     TimedOutError,
     UnexpectedAnswerError,
@@ -132,8 +132,8 @@ def test_permission_denied_without_particulars(more):
 @pytest.mark.parametrize(
     ("textcode", "kind"),
     [
-        ("ACTOR_USER_NOT_FOUND", NotFoundError),
-        ("ACTOR_CARD_NOT_FOUND", NotFoundError),
+        ("ACTOR_USER_NOT_FOUND", RecordNotFoundError),
+        ("ACTOR_CARD_NOT_FOUND", RecordNotFoundError),
         ("XACT_COLLISION", CollisionError),
         ("DATABASE_UPDATE_FAILED", EventError),
     ],

@@ -14,8 +14,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import find_hidden
-from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
+from evergreen_groups.groups import find_hidden_of_few
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -81,8 +80,6 @@ def test_three_calls(gateway: Gateway, proxy: FaultProxy, groups: tuple[int, ...
     expected = {group: (HIDDEN[group], "9.00" if group == ONE else "0.00") for group in groups if HIDDEN[group]}
     assert found_in(gateway, *groups) == expected
     assert proxy.seen == calls
-    by_halves = find_hidden(gateway, {group: VISIBLE[group] for group in groups})
-    assert {group: (set(hidden.ids), str(hidden.fines)) for group, hidden in by_halves.items()} == expected
 
 
 @pytest.mark.parametrize("groups", [(ONE, OTHER), (ONE, OTHER, THIRD)])

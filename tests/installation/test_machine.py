@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation import Machine, refuse_private_program, this_machine, uncarried_variables
+from evergreen_groups.installation import Machine, machine, refuse_private_program, this_machine, uncarried_variables
 from evergreen_groups.installation.machine import closed_to_others, own_program
 from evergreen_groups.state import SYSTEM_DIRECTORY, directory, find_state_directory
 
@@ -41,6 +41,18 @@ def test_a_link_for_the_command_is_taken_before_what_it_leads_to(open_path: Path
     assert own_program(str(link)) == program
 
 
+def test_the_command_of_another_installation_is_not_taken(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one on the path, while this one has a command, even if others can't reach it."""
+    own = program_in(open_path / "root" / "bin")
+    (open_path / "root").chmod(0o700)
+    other = program_in(open_path / "other")
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda _name: str(own.parent))
+    assert own_program("/usr/lib/python3/evergreen_groups/__main__.py") == own
+    own.unlink()
+    assert own_program("/usr/lib/python3/evergreen_groups/__main__.py") == other
+
+
 def test_a_program_in_a_home_directory_is_refused(open_path: Path) -> None:
     program = program_in(open_path / "root" / "bin")
     (open_path / "root").chmod(0o700)
@@ -63,10 +75,10 @@ def test_the_environment_of_whoever_installs_is_not_the_units(tmp_path: Path) ->
     file.parent.mkdir(parents=True)
     file.write_text('[gateway]\nurl = "https://ils.example.org"\n')
     environ = {"EVERGREEN_GROUPS_GATEWAY_URL": "https://other.example.org", "HOME": "/root"}
-    machine = this_machine(file, environ, root=tmp_path)
-    assert machine.settings is not None
-    assert machine.settings.gateway.url == "https://ils.example.org"
-    assert machine.config_file == Path("/etc/evergreen-groups/config.toml")
+    found = this_machine(file, environ, root=tmp_path)
+    assert found.settings is not None
+    assert found.settings.gateway.url == "https://ils.example.org"
+    assert found.config_file == Path("/etc/evergreen-groups/config.toml")
     assert uncarried_variables(environ) == ["EVERGREEN_GROUPS_GATEWAY_URL"]
 
 

@@ -148,6 +148,7 @@ def test_certificates_that_others_may_not_read_are_handed_over(tmp_path: Path) -
         ("", "unit-without-password"),
         ('password_file = "/etc/evergreen-groups/other"\n', "unit-file-missing"),
         ('password_file = "/etc/evergreen-groups/pass word"\n', "path-unusual"),
+        ('ca_bundle = "ca.pem"\n', "path-unusual"),
     ],
 )
 def test_a_unit_that_would_not_start_is_refused(tmp_path: Path, more: str, code: str) -> None:

@@ -69,7 +69,7 @@ def blocks() -> Iterator[Block]:
 
 
 def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
-    """The wheel of a release: this source under a version, with one more step of the database if it is to be a later."""
+    """The wheel of a release: this source under a version, and for a later one a step more of the database."""
     shutil.copytree(REPOSITORY / "evergreen_groups", source / "evergreen_groups")
     shutil.copytree(REPOSITORY / "config", source / "config")
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):

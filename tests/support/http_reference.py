@@ -13,9 +13,11 @@ from evergreen_groups.web.openapi import description
 
 HEAD = """# Routes and answers
 
-Every address of [the service](install-service.md), below `/evergreen-groups`. [HTTP API](http-api.md) shows how to use them.
+Every address of [the service](install-service.md), below `/evergreen-groups`. [HTTP API](http-api.md) shows how to use
+them.
 
-Written from the service's own description (`/evergreen-groups/openapi.json`) by `python tests/support/http_reference.py`.
+Written from the service's own description (`/evergreen-groups/openapi.json`) by
+`python tests/support/http_reference.py`.
 """
 METHODS = ("get", "post")
 

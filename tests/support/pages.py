@@ -5,10 +5,12 @@
 lists the blocks that aren't run, and why. Comments that mean something here, all of them invisible to readers:
 
 ``<!-- run with: the sandbox -->``, once in a page: its commands find a configuration for a running sandbox;
-``<!-- run with: the service -->``: and the web service beside it.
+``<!-- run with: the service -->``: and the web service beside it;
+``<!-- run with: tests/packages/test_upgrading.py -->``: that test runs the page, such as one about a whole machine.
 ``<!-- not run: needs systemd -->`` above a block: why it can't be run here.
 ``<!-- exit status: 10 -->`` above a block: what its last command ends with.
-``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints.
+``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints;
+``<!-- printed by: the block above, in part -->``: lines of that.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ TRIED = ("sh", "console", "python", "toml", "json")
 """The languages of blocks that are run, or read, by the tests."""
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _COMMENT = re.compile(r"<!-- (?P<what>[a-z ]+): (?P<says>.+?) -->\s*\Z")
+
+
+_MACHINE = re.compile(
+    r"(?<![\w.~:/-])/(?:etc|opt|root|srv|usr|var)\b"
+    r"|\b(?:a2\w+|apache2ctl|apt|apt-get|dpkg|groupadd|useradd|journalctl|sudo|systemctl|systemd-run)\b"
+)
+"""What belongs to the machine and not to a reader's own directory."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,12 @@ class Block:
         """Whether it is run, read, or compared with what is printed."""
         printed = self.comment is not None and self.comment[0] == "printed by"
         return printed or (self.language in TRIED and self.not_run is None)
+
+    @property
+    def is_for_machine(self) -> bool:
+        """Whether it would change the machine: such a one is never run by the tests."""
+        shell = self.language in ("sh", "console")
+        return shell and any(_MACHINE.search(line) for line in commands(self))
 
     @property
     def exit_status(self) -> int:
@@ -84,7 +99,9 @@ def run_with(page: Path) -> str | None:
 
 
 def tried(page: Path) -> list[Block]:
-    """The blocks of a page that are run or read."""
+    """The blocks of a page that are run or read here, and not by a test of the page's own."""
+    if (run_with(page) or "").startswith("tests/"):
+        return []
     return [block for block in blocks(page) if block.is_tried]
 
 

@@ -3,8 +3,8 @@
     PYTHONPATH=tests python -m support.pictures [DIRECTORY]
 
 ``nox -s pictures`` makes them anew. Beside them, ``inputs.json`` has for each picture a digest of what it is made from:
-templates, styles, scripts and sample data. A test compares these with the source, so that no page shows what isn't so any
-more; pixels are never compared, for every Chromium draws others.
+templates, styles, scripts and sample data. A test compares these with the source, so that no page shows what isn't so
+any more; pixels are never compared, for every Chromium draws others.
 """
 
 from __future__ import annotations

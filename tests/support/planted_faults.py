@@ -272,7 +272,7 @@ def a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox:
     house.more = '[report]\norgs = ["HARBUR"]\n'
 
 
-@planted("names", FAILED, 'there is no org unit "HARBUR"', "there are these org units: BUS")
+@planted("names", FAILED, 'there is no org unit "HARBUR"', "the short names that come nearest: HARBOR")
 def mail_for_a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n'
 

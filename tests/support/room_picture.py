@@ -60,7 +60,7 @@ def _middle(name: str, arrows: list[tuple[str, str]], across: dict[str, float]) 
 
 
 def _line(begin: tuple[float, float], end: tuple[float, float]) -> str:
-    """From the lower edge of a box to the upper edge of another; a long one swings aside, where boxes are in between."""
+    """From the lower edge of a box to the upper edge of another; a long one swings aside of boxes in between."""
     (x1, y1), (x2, y2) = begin, end
     y1, y2 = y1 + HEIGHT / 2, y2 - HEIGHT / 2
     aside = 0.0 if y2 - y1 < LAYER else (WIDTH * 0.9 if x2 >= x1 else -WIDTH * 0.9)

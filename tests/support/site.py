@@ -1,8 +1,9 @@
 """Part of Sphinx while it makes the site: what the pages have for a host of repositories becomes what the site has.
 
-Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has no
-page, so its link becomes its text. Pages that stand at the root of the repository are taken from there. The API's
-annotations lead to the page of the class that they mean.
+Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has
+no page, so its link becomes its text. Pages that stand at the root of the repository are taken from there.
+``<!-- reference: MODULE -->``, or ``<!-- reference: MODULE: NAME, NAME -->``, becomes the documentation that stands in
+the module, whose annotations lead to the classes that they mean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from support.navigation import NAVIGATION
 from support.repository import REPOSITORY
 from support.room_picture import draw
 
@@ -56,7 +58,21 @@ def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
     root = name in FROM_ROOT
     text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
     text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)
-    source[0] = for_site(text, REPOSITORY if root else DOCS)
+    text = re.sub(r"^<!-- reference: (\S+?)(?:: (.+?))? -->$", _reference, text, flags=re.DOTALL | re.MULTILINE)
+    source[0] = for_site(text, REPOSITORY if root else DOCS) + (_trees() if name == "index" else "")
+
+
+def _reference(asked: re.Match[str]) -> str:
+    """What a module hands out, or only the names that are asked for, taken from its docstrings."""
+    names = " ".join((asked[2] or "").split())
+    imported = "   :imported-members:\n" if names else ""  # a face defines nothing itself
+    return f"```{{eval-rst}}\n.. automodule:: {asked[1]}\n   :members: {names}\n{imported}```"
+
+
+def _trees() -> str:
+    """The navigation, which stands in no page as it is hosted."""
+    trees = ((heading, "\n".join(pages)) for heading, pages in NAVIGATION.items())
+    return "".join(f"\n```{{toctree}}\n:caption: {heading}\n:hidden:\n{pages}\n```\n" for heading, pages in trees)
 
 
 def find_class(

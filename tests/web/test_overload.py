@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import API, Clock, bearer, client_of, served, session, settings_of
 
-from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONError, TimedOutError, UnreachableError
+from evergreen_groups.errors import (
+    HTTPStatusError,
+    NoSessionError,
+    NotFoundError,
+    NotJSONError,
+    TimedOutError,
+    UnreachableError,
+)
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
@@ -35,7 +42,12 @@ DEAD = [
     NotJSONError("an error page"),
     HTTPStatusError("bad gateway", status=502),
 ]
-ANSWERED = [NoSessionError("ended", textcode="NO_SESSION"), HTTPStatusError("not here", status=404), None]
+ANSWERED = [
+    NoSessionError("ended", textcode="NO_SESSION"),
+    HTTPStatusError("not here", status=404),
+    NotFoundError("nobody"),
+    None,
+]
 NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
 
 

@@ -8,6 +8,7 @@ from .changes import undo_command as undo_command
 from .check import check_command as check_command
 from .completion import completion_command as completion_command
 from .doctor import doctor_command as doctor_command
+from .help import help_command as help_command
 from .init import init_command as init_command
 from .install import install_command as install_command
 from .journal import journal_command as journal_command

@@ -13,11 +13,12 @@ from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
     Invocation,
     confirmed,
+    format_given,
     logs,
     one_limit,
     output_options,
     setting_options,
-    standard_output,
+    usage_error,
     with_given,
 )
 from evergreen_groups.cli.commands.explanation import explain_blocks
@@ -93,6 +94,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     *,
     orgs: tuple[str, ...],
     output_format: str | None,
+    as_json: bool,
     output: Path | None,
     explain: str | None,
     keep: tuple[int, ...],
@@ -107,22 +109,21 @@ def audit_command(  # noqa: PLR0913 - an option each
     from evergreen_groups.client import adult_rule
 
     session: Invocation = context.obj
+    output_format = format_given(as_json, output_format)
     if explain is not None:
         if fix or orgs or keep or list_again:
-            raise click.UsageError(
+            raise usage_error(
                 Message("--explain is about one patron, and changes nothing: leave out the other options.")
             )
         settings = with_given(context, session.settings)
         return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
-        raise click.UsageError(Message("--yes and --dry-run go with --fix."))
+        raise usage_error(Message("--yes and --dry-run go with --fix."))
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
-        raise click.UsageError(
-            Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
-        )
+        raise usage_error(Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes."))
     if keep or list_again:
         if fix or output is not None or output_format is not None:
-            raise click.UsageError(Message("--keep and --list-again go with nothing else."))
+            raise usage_error(Message("--keep and --list-again go with nothing else."))
         return _remember(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = with_given(context, session.settings)
@@ -136,7 +137,7 @@ def audit_command(  # noqa: PLR0913 - an option each
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
         with use_language(_language_of(session, format_name, output)):
-            _write(audit, format_name, output, _staff_client(session, audit))
+            _write(session, audit, format_name, output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -178,8 +179,10 @@ def _numbers(groups: tuple[int, ...]) -> str:
     return ", ".join(gettext("group {group}", group=number) for number in groups)
 
 
-def _write(audit: Audit, output_format: str, output: Path | None, client: StaffClient | None) -> None:
+def _write(session: Invocation, audit: Audit, output_format: str, output: Path | None) -> None:
     from evergreen_groups.render.audit import render_audit
+
+    client = _staff_client(session, audit)
 
     if output is not None:
         from evergreen_groups.state import write_atomically
@@ -187,9 +190,8 @@ def _write(audit: Audit, output_format: str, output: Path | None, client: StaffC
         with write_atomically(output) as stream:
             render_audit(audit, output_format, stream, client=client)
         return
-    stream = standard_output(output_format)
-    render_audit(audit, output_format, stream, client=client)
-    stream.flush()
+    with session.output(output_format) as stream:
+        render_audit(audit, output_format, stream, client=client)
 
 
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:

@@ -3,54 +3,108 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import ENTRY_NUMBER, Invocation, confirmed, logs
+from evergreen_groups.cli import (
+    ENTRY_NUMBER,
+    Invocation,
+    confirmed,
+    explaining_unknown,
+    json_option,
+    logs,
+    patron_named,
+    usage_error,
+    write_json,
+)
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Plan, PlanOutcome
     from evergreen_groups.client import Client
+    from evergreen_groups.errors import EvergreenGroupsError
+    from evergreen_groups.groups import PatronReference
 
 
 _WAIT = 10.0
 """How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+
+@dataclass(frozen=True)
+class Manner:
+    """How a change is made: ``yes`` without asking, ``dry_run`` not at all, ``as_json`` told to a program."""
+
+    yes: bool
+    dry_run: bool
+    as_json: bool
 
 
-def _agreement(command: Command) -> Command:
-    """The two options that every change has."""
+def _agreement(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that every change has, given to the command as one :class:`Manner`."""
+
+    @wraps(command)
+    def with_manner(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
+        return command(*arguments, manner=Manner(yes, dry_run, as_json), **options)
+
     yes = click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")
     dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
-    return yes(dry_run(command))
+    return yes(dry_run(json_option(with_manner)))
 
 
-def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bool, dry_run: bool) -> int:
-    """Show a plan, ask, apply it, and say what became of it; gives the exit status."""
-    from evergreen_groups.render import write_draft, write_outcome
+def _change(
+    session: Invocation, make_plan: Callable[[Client], Plan], manner: Manner, *, barcodes: Sequence[str] = ()
+) -> int:
+    """Show a plan, ask, apply it, and say what became of it; gives the exit status.
+
+    As JSON standard output gets one document: the journal's entry of what was done, or the plan of which nothing was.
+    ``barcodes`` are those that were given, one by one: of an unknown one it is said what it may be.
+    """
+    from evergreen_groups.render import write_draft
 
     with session.client() as client:
-        if not dry_run:
+        if not manner.dry_run:
             _recover(client)
-        plan = make_plan(client)
-        write_draft(plan.draft, sys.stdout)
-        sys.stdout.flush()
-        if not plan.draft.steps or dry_run:
-            return exit_status.DONE
-        if not yes and not confirmed(gettext("Do it?")):
-            click.echo(gettext("Nothing was changed."))
+        with explaining_unknown(session, client.gateway, barcodes):
+            plan = make_plan(client)
+        shown_only = manner.dry_run or not plan.draft.steps
+        if not manner.as_json or not (shown_only or manner.yes):
+            stream = sys.stderr if manner.as_json else sys.stdout
+            write_draft(plan.draft, stream)
+            stream.flush()
+        if shown_only or not (manner.yes or confirmed(gettext("Do it?"))):
+            if not shown_only:
+                click.echo(gettext("Nothing was changed."), err=manner.as_json)
+            if manner.as_json:
+                _write_plan(plan)
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
-        write_outcome(outcome, sys.stdout)
+        _write_outcome(client, outcome, manner)
     return _status(outcome)
+
+
+def _write_plan(plan: Plan) -> None:
+    from evergreen_groups.cli import draft_document
+
+    write_json(draft_document(plan.draft))
+
+
+def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None:
+    from evergreen_groups.render import write_outcome
+
+    if manner.as_json and outcome.entry is not None:
+        from evergreen_groups.cli import entry_document
+
+        write_json(entry_document(client.state, client.moves.entry(outcome.entry)))
+    else:
+        write_outcome(outcome, sys.stdout)
 
 
 def _recover(client: Client) -> None:
@@ -86,17 +140,59 @@ def _status(outcome: PlanOutcome) -> int:
     return exit_status.PERMISSION if exit_status.PERMISSION in statuses else exit_status.FAILED
 
 
+def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
+    """List what is wrong with a file of changes, line by line; gives the exit status."""
+    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]
+    if manner.as_json:
+        listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
+        write_json({"version": 1, "kind": "batch-problems", "problems": listed})
+    if logs.as_json():
+        raise error
+    summary = Message(
+        "nothing was changed: correct {count} line of {file} and run it again",
+        plural="nothing was changed: correct {count} lines of {file} and run it again",
+        values={"count": len({problem.values["line"] for problem in problems}), "file": file},
+    )
+    logs.emit(summary, error=True)
+    if not manner.as_json:
+        for problem in problems:
+            click.echo(f"  {gettext(problem)}", err=True)
+    return exit_status.for_error(error)
+
+
 @click.command("move")
-@click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
-@click.option("--to", required=True, metavar="BARCODE", help="A patron who is in the group to move to.")
+@click.argument("barcodes", metavar="BARCODE...", nargs=-1)
+@click.option(
+    "--name", "names", multiple=True, help='A patron who is to move, by name: "Okonkwo, A". You choose who it is.'
+)
+@click.option("--to", metavar="BARCODE", help="A patron who is in the group to move to.")
+@click.option("--to-name", metavar="NAME", help="The same by name.")
 @_agreement
 @click.pass_obj
-def move_command(session: Invocation, barcodes: tuple[str, ...], to: str, yes: bool, dry_run: bool) -> int:
+def move_command(
+    session: Invocation,
+    *,
+    barcodes: tuple[str, ...],
+    names: tuple[str, ...],
+    to: str | None,
+    to_name: str | None,
+    manner: Manner,
+) -> int:
     """Move the patrons with these barcodes into the group of another.
 
     Shows first who will move, from where to where, and what both groups owe before and after; then asks.
     """
-    return _change(session, lambda client: client.moves.plan_move(barcodes, to=to), yes=yes, dry_run=dry_run)
+    if not barcodes and not names:
+        raise usage_error(Message("say who is to move: give barcodes, or --name"))
+    if (to is None) == (to_name is None):
+        raise usage_error(Message("say where to: give --to or --to-name, one of them"))
+
+    def plan(client: Client) -> Plan:
+        moving: list[PatronReference] = [*barcodes, *(patron_named(client, name) for name in names)]
+        target = patron_named(client, to_name) if to_name is not None else to or ""
+        return client.moves.plan(client.moves.planner.move(moving, target))
+
+    return _change(session, plan, manner, barcodes=[*barcodes, *filter(None, [to])])
 
 
 @click.command("remove")
@@ -104,12 +200,12 @@ def move_command(session: Invocation, barcodes: tuple[str, ...], to: str, yes: b
 @click.option("--lead", is_flag=True, help="Make them leads of their new groups.")
 @_agreement
 @click.pass_obj
-def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, yes: bool, dry_run: bool) -> int:
+def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, manner: Manner) -> int:
     """Move each of the patrons with these barcodes into a new group of their own.
 
     They aren't made group leads unless --lead says so.
     """
-    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), yes=yes, dry_run=dry_run)
+    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), manner, barcodes=barcodes)
 
 
 @click.command("merge")
@@ -117,9 +213,9 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, y
 @click.option("--to", required=True, metavar="BARCODE", help="A patron of the group to move to.")
 @_agreement
 @click.pass_obj
-def merge_command(session: Invocation, source: str, to: str, yes: bool, dry_run: bool) -> int:
+def merge_command(session: Invocation, source: str, to: str, *, manner: Manner) -> int:
     """Move everyone of one group into another."""
-    return _change(session, lambda client: client.moves.plan_merge(source, to=to), yes=yes, dry_run=dry_run)
+    return _change(session, lambda client: client.moves.plan_merge(source, to=to), manner, barcodes=[source, to])
 
 
 @click.command("lead")
@@ -127,16 +223,16 @@ def merge_command(session: Invocation, source: str, to: str, yes: bool, dry_run:
 @click.option("--off", is_flag=True, help="No longer a group lead.")
 @_agreement
 @click.pass_obj
-def lead_command(session: Invocation, barcode: str, off: bool, yes: bool, dry_run: bool) -> int:
+def lead_command(session: Invocation, barcode: str, off: bool, *, manner: Manner) -> int:
     """Mark the patron with BARCODE as group lead, or with --off no longer."""
-    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), yes=yes, dry_run=dry_run)
+    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), manner, barcodes=[barcode])
 
 
 @click.command("batch")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_agreement
 @click.pass_obj
-def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> int:
+def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
     """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
@@ -149,17 +245,24 @@ def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> 
     not done twice.
     """
     from evergreen_groups.changes import plan_batch, read_batch
+    from evergreen_groups.errors import PlanError
 
-    lines = read_batch(file)
-    return _change(
-        session, lambda client: client.moves.plan(plan_batch(client.moves.planner, lines)), yes=yes, dry_run=dry_run
-    )
+    def make_plan(client: Client) -> Plan:
+        return client.moves.plan(plan_batch(client.moves.planner, batch))
+
+    try:
+        batch = read_batch(file)
+        return _change(session, make_plan, manner)
+    except PlanError as error:
+        if error.code != "batch-broken":
+            raise
+        return _problems(file, error, manner)
 
 
 @click.command("undo")
 @click.argument("entry", type=ENTRY_NUMBER)
 @_agreement
 @click.pass_obj
-def undo_command(session: Invocation, entry: int, yes: bool, dry_run: bool) -> int:
+def undo_command(session: Invocation, entry: int, *, manner: Manner) -> int:
     """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named."""
-    return _change(session, lambda client: client.moves.plan_undo(entry), yes=yes, dry_run=dry_run)
+    return _change(session, lambda client: client.moves.plan_undo(entry), manner)

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, standard_output
+from evergreen_groups.cli import Invocation, json_option, standard_output
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import of_terminal, set_language
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.option("--changes", is_flag=True, help="The account is also to change groups: check the permissions for that.")
-@click.option("--json", "as_json", is_flag=True, help="Write it as JSON, for programs.")
+@json_option
 @click.pass_obj
 def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
     """Check the configuration, the gateway, the account and this machine, and say what to do about what is wrong.
@@ -74,11 +73,9 @@ def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
         with Subject(session.config_file, os.environ, changes=changes) as subject:
             yield subject
         return
-    from evergreen_groups.sandbox import Sandbox
-
-    with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
+    with session.sandbox_place() as place, place.sandbox() as sandbox:
         username, password = sandbox.report_account
-        environ = {**os.environ, "STATE_DIRECTORY": directory, PASSWORD_VARIABLE: password}
+        environ = {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
         settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
         with Subject(None, environ, settings=settings, changes=changes) as subject:
             yield subject

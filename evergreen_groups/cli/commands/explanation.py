@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-import click
-
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, standard_output, terminal_width
+from evergreen_groups.cli import Invocation, explaining_unknown, terminal_width, usage_error
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
@@ -29,8 +27,8 @@ def explain_blocks(
 
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     if format_name not in _FORMATS:
-        raise click.UsageError(Message("--explain is written as table or json."))
-    with session.gateway() as gateway, session.progress():
+        raise usage_error(Message("--explain is written as table or json."))
+    with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:
         from evergreen_groups.state import write_atomically
@@ -38,9 +36,8 @@ def explain_blocks(
         with write_atomically(output) as stream, use_language(session.settings.language.language()):
             _write(explanation, format_name, stream)
     else:
-        stream = standard_output(format_name)
-        _write(explanation, format_name, stream)
-        stream.flush()
+        with session.output(format_name) as stream:
+            _write(explanation, format_name, stream)
     return exit_status.DONE if explanation.complete else exit_status.INCOMPLETE
 
 

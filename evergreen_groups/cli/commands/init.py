@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups.cli import Invocation, confirmed, logs, setting_options
+from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import load
+
+if TYPE_CHECKING:
+    from evergreen_groups.cli.commands.init_prompts import Interview
+    from evergreen_groups.settings import Settings
 
 
 @click.command("init")
@@ -36,9 +41,19 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         _may_be_overwritten(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
     interview = Interview(answers, os.environ, target.parent, interactive=not yes)
-    settings = interview.settings()
+    settings = _answered(interview)
     _write(target, first_file(settings), interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
+
+
+def _answered(interview: Interview) -> Settings:
+    """The settings that come of it; without a terminal, nobody broke off: nobody was there."""
+    try:
+        return interview.settings()
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UnansweredError from None
 
 
 def _default() -> Path:

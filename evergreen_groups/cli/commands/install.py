@@ -23,22 +23,49 @@ INSTALLED = ("nightly", "serve", "apache", "cron")
 """The parts; written down here as well, for ``--help`` loads nothing."""
 _SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "all")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
-_AFTERWARDS = {
-    "nightly": Message(
-        "The report is made every night at a quarter past three or up to half an hour later. Once now: systemctl start "
-        "evergreen-groups-report. How it went: evergreen-groups status."
+_RUN_NOW = "systemctl start evergreen-groups-report"
+_NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
+    "nightly": (
+        Message(
+            "The report is made every night, at a quarter past three or up to half an hour later. To make one now, and "
+            "to see how the last one went:"
+        ),
+        (_RUN_NOW, "evergreen-groups status"),
     ),
-    "serve": Message(
-        "Whether the service answers: curl http://{address}/evergreen-groups/healthz. What is left is Apache: "
-        "evergreen-groups install apache."
+    "serve": (
+        Message("Whether the service answers; what is left then is Apache:"),
+        ("curl http://{address}/evergreen-groups/healthz", "evergreen-groups install apache"),
     ),
-    "apache": Message(
-        "Write the line `Include evergreen-groups.conf` into the virtual host for https, below `Include "
-        "eg_vhost.conf`. Then: apache2ctl configtest && systemctl restart apache2."
+    "apache": (
+        Message(
+            "Write the line `Include evergreen-groups.conf` into the virtual host for https, below `Include "
+            "eg_vhost.conf`. Then:"
+        ),
+        ("apache2ctl configtest && systemctl restart apache2",),
     ),
-    "cron": Message(
-        "The report is made every night at 3:23. How it went: evergreen-groups status. A command as the user that "
-        "makes it: runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} COMMAND."
+    "cron": (
+        Message(
+            "The report is made every night at 3:23. How the last one went, and how to run a command as the user that "
+            "makes it:"
+        ),
+        (
+            "evergreen-groups status",
+            "runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} doctor",
+        ),
+    ),
+}
+"""What to know and to run after a part was installed."""
+_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
+    "nightly": (
+        Message("Nothing was started, because systemd isn't running here. Where it is, or on a machine without it:"),
+        (
+            "systemctl daemon-reload && systemctl enable --now evergreen-groups-report.timer",
+            "evergreen-groups uninstall nightly && evergreen-groups install cron",
+        ),
+    ),
+    "serve": (
+        Message("Nothing was started, because systemd isn't running here. Where it is:"),
+        ("systemctl daemon-reload && systemctl enable --now evergreen-groups",),
     ),
 }
 
@@ -175,40 +202,39 @@ def _preview(file: PlannedFile) -> Iterator[str]:
 def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
     """What else is to know: what doesn't come along, who has to be able to write where, and what to do next."""
     from evergreen_groups.installation import (
-        PARTS,
         directories_elsewhere,
+        has_cron,
         runs_systemd,
         service_address,
         uncarried_variables,
     )
 
     machine = plan.machine
-    values = {
-        "address": service_address(machine.settings),
-        "state": machine.state_directory,
-        "program": machine.program,
-    }
     click.echo()
     if variables := uncarried_variables(os.environ):
         names = ", ".join(variables)
         click.echo(gettext("Set in your environment, and not for what was installed: {names}.", names=names))
+    for path in directories_elsewhere(machine) if {"nightly", "cron"} & set(parts) else ():
+        text = gettext("Reports go to {path}, where the user evergreen-groups has to be able to write:", path=path)
+        _show_commands(text, ("useradd --system evergreen-groups", f"chown evergreen-groups {path}"))
+    if "cron" in parts and not has_cron():
+        _show_commands(gettext("There is no cron here that would do it:"), ("apt install cron",))
+    known = {
+        "address": service_address(machine.settings),
+        "state": str(machine.state_directory),
+        "program": str(machine.program),
+    }
+    notes = _NEXT if runs_systemd(machine) else {**_NEXT, **_WITHOUT_SYSTEMD}
     for part in dict.fromkeys(parts):
-        for path in directories_elsewhere(machine) if PARTS[part].needs_account else ():
-            text = gettext(
-                "Reports go to {path}, where the user evergreen-groups has to be able to write: useradd --system "
-                "evergreen-groups && chown evergreen-groups {path}.",
-                path=path,
-            )
-            click.echo(text)
-        if PARTS[part].unit is not None and not runs_systemd(machine):
-            text = gettext(
-                "Nothing was started, because systemd isn't running here. Where it is: systemctl daemon-reload && "
-                "systemctl enable --now {unit}. On a machine without it: evergreen-groups install cron.",
-                unit=PARTS[part].unit,
-            )
-            click.echo(text)
-        else:
-            click.echo(gettext(_AFTERWARDS[part], **values))
+        message, commands = notes[part]
+        _show_commands(gettext(message), [command.format_map(known) for command in commands])
+
+
+def _show_commands(text: str, commands: Iterable[str]) -> None:
+    """A sentence, and commands to copy, each in a line of its own."""
+    click.echo(text)
+    for command in commands:
+        click.echo(f"    {command}")
 
 
 def _refuse_without_server() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Invocation, setting_options
+from evergreen_groups.cli import Invocation, format_given, json_option, setting_options, usage_error
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @setting_options("report")
+@json_option
 @click.option(
     "--over-limit/--within-limit",
     default=None,
@@ -64,10 +65,11 @@ def report_command(
     # every 700 objects, as is usual, takes an eighth of its time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
-        raise click.UsageError(Message("--no-history only looks: it goes with neither --mail nor --split library."))
+        raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
+    format_given(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
     if mail and session.use_sandbox:
-        raise click.UsageError(Message("--sandbox has sample data: it doesn't go with --mail."))
+        raise usage_error(Message("--sandbox has sample data: it doesn't go with --mail."))
     purpose = _purpose(history)
     run = ReportRun(
         session,

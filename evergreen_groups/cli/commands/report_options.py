@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.cli import one_limit, with_given
+from evergreen_groups.cli import format_given, one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
 from evergreen_groups.nightly import (
@@ -63,13 +63,14 @@ def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
+    wanted = format_given(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
     as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["members"], given["bom"]
     if not split:
-        name = format_for(path, given["format"], configured.format)
+        name = format_for(path, wanted, configured.format)
         chosen_format = output_format(name)
         if chosen_format.binary and path is None:
             raise ConfigurationError(
@@ -87,14 +88,14 @@ def _target(context: click.Context, settings: Settings) -> Target:
             setting="report.output",
             code="split-without-directory",
         )
-    if given["format"] not in (None, *FILE_FORMATS):
+    if wanted not in (None, *FILE_FORMATS):
         raise ConfigurationError(
             "a report for each library takes a format of {formats}",
             setting="report.formats",
             code="split-format-unknown",
             values={"formats": ", ".join(FILE_FORMATS)},
         )
-    formats = (given["format"],) if given["format"] else configured.formats
+    formats = (wanted,) if wanted else configured.formats
     return Target(
         path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom, dialect=configured.csv
     )

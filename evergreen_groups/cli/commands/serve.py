@@ -7,14 +7,13 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, setting_options, with_given
+from evergreen_groups.cli import Invocation, setting_options, usage_error, with_given
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
@@ -42,27 +41,23 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
     """
     session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
-        raise click.UsageError(
-            Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
-        )
+        raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
     settings = with_given(context, session.settings)
     if not session.use_sandbox:
         return _serve(settings, os.environ)
-    with _sandbox(settings) as (sandbox, settings, environ):
+    with _sandbox(session, settings) as (sandbox, settings, environ):
         return _serve(settings, environ, _announced(sandbox, demo_desk=demo_desk))
 
 
 @contextmanager
-def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[str, str]]]:
-    """A sandbox, and settings and environment that lead to it; its state ends with it."""
-    from evergreen_groups.sandbox import Sandbox
+def _sandbox(session: Invocation, settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[str, str]]]:
+    """A sandbox, and settings and environment that lead to it; its state is where it is itself."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
-    with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
+    with session.sandbox_place() as place, place.sandbox() as sandbox:
         username, password = sandbox.report_account
         gateway = replace(settings.gateway, url=sandbox.url, username=username)
-        directories = dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), directory)
-        environ = {**os.environ, **directories, PASSWORD_VARIABLE: password}
+        environ = {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
         yield sandbox, replace(settings, gateway=gateway), environ
 
 

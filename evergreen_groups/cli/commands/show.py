@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.cli import (
+    Checked,
+    Invocation,
+    explaining_unknown,
+    format_given,
+    json_option,
+    patron_named,
+    usage_error,
+)
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
@@ -18,10 +24,20 @@ _NUMBER = Checked(values.whole_number(1, 2**31 - 1))
 @click.argument("barcode", required=False)
 @click.option("--user", type=_NUMBER, help="The patron by id instead of barcode.")
 @click.option("--group", type=_NUMBER, help="The group by its number.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--name", help='The patron by name: "Okonkwo, A". Of several, you choose.')
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
+@json_option
 @click.pass_obj
 def show_command(
-    session: Invocation, barcode: str | None, user: int | None, group: int | None, output_format: str
+    session: Invocation,
+    /,
+    *,
+    barcode: str | None,
+    user: int | None,
+    group: int | None,
+    name: str | None,
+    output_format: str | None,
+    as_json: bool,
 ) -> int:
     """Show all members of the group of the patron with BARCODE.
 
@@ -29,20 +45,25 @@ def show_command(
     fines, for information only. Exit status 7: shown, but the account can't see all members, or
     what they have out.
     """
-    if sum(given is not None for given in (barcode, user, group)) != 1:
-        raise click.UsageError(Message("give a barcode, --user or --group: one of them"))
+    if sum(given is not None for given in (barcode, user, group, name)) != 1:
+        raise usage_error(Message("give a barcode, --name, --user or --group: one of them"))
+    chosen_format = format_given(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 
-    with session.client() as client, session.progress():
-        if barcode is not None:
-            details = client.groups.of_barcode(barcode)
-        elif user is not None:
-            details = client.groups.of_user(user)
+    with session.client() as client, explaining_unknown(session, client.gateway, [barcode or ""]):
+        if name is not None:
+            user = patron_named(client, name, take_the_only_one=True)
+        with session.progress():
+            if barcode is not None:
+                details = client.groups.of_barcode(barcode)
+            elif user is not None:
+                details = client.groups.of_user(user)
+            else:
+                details = client.groups.of_group(group or 0)
+    with session.output(chosen_format) as stream:
+        if chosen_format == "json":
+            write_json(details, stream)
         else:
-            details = client.groups.of_group(group or 0)
-    if output_format == "json":
-        write_json(details, sys.stdout)
-    else:
-        write_details(details, sys.stdout, width=terminal_width())
+            write_details(details, stream, width=terminal_width())
     return exit_status.DONE if details.complete else exit_status.INCOMPLETE

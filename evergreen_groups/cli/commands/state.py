@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked
+from evergreen_groups.cli import Checked, json_option, write_json
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.settings import values
 
@@ -25,8 +25,9 @@ def state_command() -> None:
 
 @state_command.command("upgrade")
 @click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL that makes it.")
+@json_option
 @click.pass_obj
-def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
+def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) -> None:
     """Bring the database to this release's schema, and take over the files of release 0.1.
 
     Whatever else needs the database does so by itself, where the user may; with --sql an administrator can read before
@@ -40,27 +41,36 @@ def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
     with invocation.state() as state:
         with state.database.reading():
             pass
-        click.echo(gettext("The database {where} is up to date.", where=state.database.where))
+        where = state.database.where
+    if as_json:
+        write_json({"version": 1, "kind": "state-upgrade", "where": where})
+    else:
+        click.echo(gettext("The database {where} is up to date.", where=where))
 
 
 @state_command.command("check")
+@json_option
 @click.pass_obj
-def check_command(invocation: Invocation) -> None:
+def check_command(invocation: Invocation, as_json: bool) -> None:
     """Look the database through: whether it is whole, what is kept, since when, and how large it is."""
-    from evergreen_groups.render import write_examination
+    from evergreen_groups.render import examination_document, write_examination
     from evergreen_groups.state import examine
 
     with invocation.state() as state:
-        if not state.database.is_there:
-            click.echo(gettext("Nothing is kept yet."))
-            return
-        write_examination(examine(state.database, thoroughly=True), sys.stdout)
+        found = examine(state.database, thoroughly=True) if state.database.is_there else None
+    if as_json:
+        write_json(examination_document(found))
+    elif found is None:
+        click.echo(gettext("Nothing is kept yet."))
+    else:
+        write_examination(found, sys.stdout)
 
 
 @state_command.command("backup")
 @click.argument("file", type=_FILE)
+@json_option
 @click.pass_obj
-def backup_command(invocation: Invocation, file: Path) -> None:
+def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
     """Write everything into a new FILE, while others may go on working.
 
     It is an SQLite file, whichever engine is in use, and readable by its owner alone.
@@ -69,13 +79,17 @@ def backup_command(invocation: Invocation, file: Path) -> None:
 
     with invocation.state() as state:
         rows = back_up(state.database, file)
+    if as_json:
+        write_json({"version": 1, "kind": "state-backup", "file": str(file), "rows": rows})
+    else:
         click.echo(ngettext("{count} row is in {file}.", "{count} rows are in {file}.", rows, file=file))
 
 
 @state_command.command("restore")
 @click.argument("file", type=_FILE)
+@json_option
 @click.pass_obj
-def restore_command(invocation: Invocation, file: Path) -> None:
+def restore_command(invocation: Invocation, file: Path, as_json: bool) -> None:
     """Fill a database that has nothing in it yet from the backup FILE.
 
     To move from a file to PostgreSQL, set [state] database and restore the former state.sqlite3 (or a backup of it).
@@ -84,6 +98,9 @@ def restore_command(invocation: Invocation, file: Path) -> None:
 
     with invocation.state() as state:
         rows, where = restore(state.database, file), state.database.where
+    if as_json:
+        write_json({"version": 1, "kind": "state-restore", "where": where, "rows": rows})
+    else:
         click.echo(ngettext("{count} row is in {where} now.", "{count} rows are in {where} now.", rows, where=where))
 
 
@@ -102,8 +119,9 @@ def export_command(invocation: Invocation) -> None:
 
 @state_command.command("forget")
 @click.argument("patron", type=Checked(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
+@json_option
 @click.pass_obj
-def forget_command(invocation: Invocation, patron: int) -> None:
+def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
     """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
 
     Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
@@ -112,18 +130,21 @@ def forget_command(invocation: Invocation, patron: int) -> None:
     from evergreen_groups.state import forget
 
     with invocation.state() as state:
-        gone = forget(state.database, patron)
-        text = gettext(
-            "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
-            "{groups:,}.",
-            steps=gone.steps,
-            events=gone.events,
-            groups=gone.groups,
-        )
+        gone, left = forget(state.database, patron), state.database.former_files
+    if as_json:
+        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups}
+        not_touched = [str(path) for path in left]
+        write_json({"version": 1, "kind": "state-forget", "removed": counts, "not_touched": not_touched})
+        return
+    text = gettext(
+        "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
+        "{groups:,}.",
+        steps=gone.steps,
+        events=gone.events,
+        groups=gone.groups,
+    )
+    click.echo(text)
+    if left:
+        places = ", ".join(map(str, left))
+        text = gettext("Not touched, and to be deleted where nobody goes back to release 0.1: {places}.", places=places)
         click.echo(text)
-        if left := state.database.former_files:
-            places = ", ".join(map(str, left))
-            text = gettext(
-                "Not touched, and to be deleted where nobody goes back to release 0.1: {places}.", places=places
-            )
-            click.echo(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked
+from evergreen_groups.cli import Checked, json_option
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -40,11 +40,12 @@ _UNKNOWN = Message("an exit status of another release")
     show_default=True,
     help="A last run that ended longer ago than this is too old.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @click.option(
     "--state-directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the runs keep their state; otherwise $STATE_DIRECTORY or this user's own.",
+    help="Where the runs keep their state; otherwise $STATE_DIRECTORY, for root that of the units if "
+    "there is one, or this user's own.",
 )
 @click.pass_obj
 def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
@@ -56,7 +57,8 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
     from evergreen_groups.connect import configured_state
     from evergreen_groups.state import run_status
 
-    with configured_state(invocation.settings, os.environ, state_directory) as state:
+    named = state_directory is not None
+    with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
         found = StatusReading(run_status.read(state.database), state.reporter(), timedelta(hours=max_hours))
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status

@@ -1,0 +1,49 @@
+"""The JSON of plans and of the journal on the command line: the documents of the hooks, with what only it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups import hooks
+from evergreen_groups.changes import Change, StepState
+from evergreen_groups.language import ENGLISH, use_language
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import Draft, JournalEntry
+    from evergreen_groups.state import State
+
+_UNDECIDED = (StepState.PLANNED, StepState.SENDING)
+
+
+def draft_document(draft: Draft) -> dict[str, Any]:
+    """A plan that was not applied."""
+    with use_language(ENGLISH):
+        return hooks.as_json(draft)
+
+
+def entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
+    """An entry of the journal."""
+    with use_language(ENGLISH):
+        document = hooks.as_json(_change(state, entry))
+    return {
+        **document,
+        "account": entry.operator.account,
+        "gateway": entry.gateway,
+        "missing_step_count": entry.missing_step_count,
+    }
+
+
+def entries_document(state: State, entries: Iterable[JournalEntry]) -> dict[str, Any]:
+    """Several, in the order given."""
+    return {**hooks.as_json([]), "changes": [entry_document(state, entry) for entry in entries]}
+
+
+def _change(state: State, entry: JournalEntry) -> Change:
+    """An entry as the caller's own: those of a command line have no staff user's id, and nothing is hidden here."""
+    undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
+    return Change(
+        entry,
+        is_under_way=bool(undecided) and state.is_changing(entry.gateway, undecided),
+        is_own=entry.operator.staff is None,
+    )

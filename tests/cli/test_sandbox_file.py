@@ -1,0 +1,130 @@
+"""``--sandbox=FILE``: a sandbox that the next command finds as this one has left it."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import cli
+from evergreen_groups.cli.global_options import file_after_equals
+from evergreen_groups.state import hold
+
+MOVE = ("move", "20000000001014", "--to", "20000000001001", "--yes")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "try.sandbox"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Command:
+    return Command(tmp_path, None)
+
+
+@pytest.mark.long
+def test_each_command_finds_what_the_former_has_left(run: Command, file: Path) -> None:
+    there = f"--sandbox={file}"
+    assert run(there, "journal").stdout == "No changes yet.\n"
+    assert run(there, *MOVE).returncode == exit_status.DONE
+    assert "Lucía" in run(there, "show", "20000000001001").stdout
+    assert "move, changes done: 1 of 1" in run("journal", there).stdout
+    assert run("undo", "1", "--yes", there).returncode == exit_status.DONE
+    assert "Lucía" not in run(there, "show", "20000000001001").stdout
+    assert len(run(there, "journal").stdout.splitlines()) == 2
+
+
+@pytest.mark.long
+def test_what_is_kept_is_its_owners_alone(run: Command, file: Path) -> None:
+    assert run(f"--sandbox={file}", *MOVE).returncode == exit_status.DONE
+    kept = [path for path in file.parent.rglob("*") if path.name != "command.toml"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept if path.is_dir()} == {0o700}
+
+
+@pytest.mark.long
+def test_a_sandbox_whose_file_was_deleted_begins_anew(run: Command, file: Path) -> None:
+    assert run(f"--sandbox={file}", *MOVE).returncode == exit_status.DONE
+    file.unlink()
+    assert run(f"--sandbox={file}", "journal").stdout == "No changes yet.\n"
+    assert "Lucía" not in run(f"--sandbox={file}", "show", "20000000001001").stdout
+
+
+@pytest.mark.long
+def test_without_a_file_nothing_is_left(run: Command, tmp_path: Path) -> None:
+    assert run("--sandbox", *MOVE).returncode == exit_status.DONE
+    assert run("--sandbox", "doctor").returncode == exit_status.DONE
+    assert run("--sandbox", "journal").stdout == "No changes yet.\n"
+    assert run("--sandbox", "status").returncode == exit_status.STALE
+    assert [path.name for path in tmp_path.rglob("*")] == ["command.toml"]
+
+
+@pytest.mark.long
+def test_two_commands_at_once_come_one_after_the_other(run: Command, file: Path) -> None:
+    barcodes = ("20000000001014", "20000000001015", "20000000001016")
+    words = [("move", barcode, "--to", "20000000001001", "--yes") for barcode in barcodes]
+    running = [
+        subprocess.Popen(
+            run.arguments(f"--sandbox={file}", *line),
+            env=run.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in words
+    ]
+    ended = [(process.communicate()[1], process.returncode) for process in running]
+    # On a machine that has much else to do, one may have to wait longer than it does: it says so.
+    done = [line for line, (_, status) in zip(words, ended, strict=True) if status == exit_status.DONE]
+    assert {status for _, status in ended} <= {exit_status.DONE, exit_status.BUSY}
+    assert len(run(f"--sandbox={file}", "journal").stdout.splitlines()) == len(done) > 0
+
+
+@pytest.mark.long
+def test_who_waits_too_long_is_told_for_whom(
+    run: Command, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evergreen_groups.cli import sandbox_place
+    from evergreen_groups.cli.application import run as run_here
+
+    assert run(f"--sandbox={file}", "journal").returncode == exit_status.DONE
+    monkeypatch.setattr(sandbox_place, "_WAIT", 0.0)
+    monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
+    with hold(file.with_name("try.sandbox.state") / "sandbox.lock", "testing"):
+        assert run_here([f"--sandbox={file}", "journal"]) == exit_status.BUSY
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert f"another command is using the sandbox {file} (process " in said
+
+
+@pytest.mark.long
+def test_a_file_that_is_something_else_is_left_alone(run: Command, file: Path) -> None:
+    file.write_text("[gateway]\n")
+    done = run(f"--sandbox={file}", "show", "20000000001001")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert file.read_text() == "[gateway]\n"
+
+
+def test_a_command_is_never_taken_for_the_file() -> None:
+    context = cli.make_context("evergreen-groups", ["--sandbox", "report"])
+    assert (context.params["use_sandbox"], context.params["sandbox_file"]) == (True, None)
+
+
+def test_what_comes_after_two_hyphens_is_no_option() -> None:
+    assert file_after_equals(["--sandbox=a", "show", "--", "--sandbox=b"]) == [
+        "--sandbox-file=a", "show", "--", "--sandbox=b",
+    ]  # fmt: skip
+
+
+def test_a_directory_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from evergreen_groups.cli.application import run as run_here
+
+    assert run_here([f"--sandbox={tmp_path}", "journal"]) == exit_status.USAGE
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.startswith("evergreen-groups: Invalid value for '--sandbox=FILE': ")

@@ -1,0 +1,108 @@
+"""What a barcode may be that nobody visible has: few calls, and nobody who is hidden."""
+
+from __future__ import annotations
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+
+from evergreen_groups.client import Client
+from evergreen_groups.desk import NearCard, explain_unknown
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import near_barcodes
+from evergreen_groups.sandbox import Sandbox
+
+CARD = "29999000001036"
+
+
+@pytest.fixture
+def gateway(client: Client) -> Gateway:
+    return client.gateway
+
+
+def changed(sandbox: Sandbox, statement: str, *values: object) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute(statement, values)
+
+
+def with_a_card_of_its_own(sandbox: Sandbox) -> None:
+    """Give patron 1036 a barcode that no other is near to."""
+    changed(sandbox, "UPDATE ac SET barcode = ? WHERE usr = 1036 AND active = 1", CARD)
+
+
+def test_a_card_that_is_near(sandbox: Sandbox, gateway: Gateway) -> None:
+    with_a_card_of_its_own(sandbox)
+    for mistyped in (
+        "29999000001063",  # two neighbours exchanged
+        "29999000001037",  # a wrong digit
+        "2999900000103",  # a digit short
+        "299990000010366",  # a digit too many
+        "A29999000001036B",  # a scanner's own letters
+        "2-9999-00000-1036",  # hyphens that are printed
+    ):
+        unknown = explain_unknown(gateway, mistyped)
+        assert unknown is not None
+        assert unknown.near == (NearCard(CARD, "Whitfield, Grace", True),), mistyped
+        assert unknown.length == (None if len(mistyped) == 14 else 14), mistyped
+        assert not unknown.check_digit_fails
+
+
+def test_the_likeliest_comes_first_and_there_are_few(gateway: Gateway) -> None:
+    unknown = explain_unknown(gateway, "20000000001063")
+    assert unknown is not None
+    assert unknown.near[0].barcode == "20000000001036"
+    assert len(unknown.near) == 5
+
+
+def test_whose_record_is_deleted_and_whose_card_is_old(sandbox: Sandbox, gateway: Gateway) -> None:
+    with_a_card_of_its_own(sandbox)
+    changed(sandbox, "UPDATE au SET deleted = 1 WHERE id = 1036")
+    unknown = explain_unknown(gateway, CARD)
+    assert unknown is not None
+    assert (unknown.deleted, unknown.near) == ("Whitfield, Grace", ())
+    changed(sandbox, "UPDATE au SET deleted = 0 WHERE id = 1036")
+    changed(sandbox, "UPDATE ac SET active = 0 WHERE barcode = ?", CARD)
+    old = explain_unknown(gateway, "29999000001037")
+    assert old is not None
+    assert old.near == (NearCard(CARD, "Whitfield, Grace", False),)
+    assert explain_unknown(gateway, CARD) is None  # somebody visible has it after all
+
+
+def test_a_check_digit(sandbox: Sandbox, gateway: Gateway) -> None:
+    right = ["21234567890124", "21234567890132", "21234567890140", "21234567890157", "21234567890165"]
+    changed(sandbox, "UPDATE ac SET active = 0")
+    for id, barcode in zip(range(1001, 1006), right, strict=True):
+        changed(sandbox, "UPDATE ac SET barcode = ?, active = 1 WHERE usr = ?", barcode, id)
+    unknown = explain_unknown(gateway, "21234567890123")
+    assert unknown is not None
+    assert unknown.check_digit_fails
+    correct = explain_unknown(gateway, "21234567890173")
+    assert correct is not None
+    assert not correct.check_digit_fails
+
+
+def test_nobody_who_is_hidden(sandbox: Sandbox) -> None:
+    with_a_card_of_its_own(sandbox)
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        for barcode in (CARD, "29999000001037"):
+            unknown = explain_unknown(gateway, barcode)
+            assert unknown is not None
+            assert (unknown.near, unknown.deleted) == ((), None)
+
+
+def test_three_calls_however_long(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        explain_unknown(gateway, "20000000001063")
+        proxy.seen.clear()
+        explain_unknown(gateway, "200000000010636666666666")
+        assert len(proxy.seen) == 3 - 1  # nobody was near, so nobody's name was asked for
+        proxy.seen.clear()
+        explain_unknown(gateway, "20000000001063")
+        assert len(proxy.seen) == 3
+        assert near_barcodes("2" * 25) == []
+
+
+def test_nothing_at_all(gateway: Gateway) -> None:
+    unknown = explain_unknown(gateway, " \t")
+    assert unknown is not None
+    assert unknown.barcode == ""

@@ -1,0 +1,46 @@
+"""Where the pages stand at the side of the site. In the repository, docs/index.md leads to them."""
+
+from __future__ import annotations
+
+NAVIGATION = {
+    "For everybody": (
+        "The rule <rule>",
+        "troubleshooting",
+    ),
+    "In the library": ("desk",),
+    "In the server room": (
+        "Install the nightly report <install-report>",
+        "Install the service and the panel <install-service>",
+        "several-servers",
+        "permissions",
+        "security",
+        "operations",
+        "Upgrade, backup, removal <upgrading>",
+        "performance",
+    ),
+    "In depth": (
+        "The report <report>",
+        "The audit <audit>",
+        "Accidental groups <accidental-groups>",
+        "Changes and unclear answers <changes>",
+    ),
+    "To look up": (
+        "Commands <cli>",
+        "settings",
+        "errors",
+    ),
+    "For programmers": (
+        "Python API <python-api>",
+        "http-api",
+        "http-reference",
+    ),
+    "To work on it": (
+        "architecture",
+        "contributing",
+        "translating",
+        "releases",
+        "changelog",
+        "Security policy <security-policy>",
+    ),
+}
+"""What stands at the side of each page: the pages by headings, some with a shorter title."""

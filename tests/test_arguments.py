@@ -1,0 +1,202 @@
+"""What programs hand in: other types are refused where they come in, before anything is asked, and by mypy as well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+from support.repository import REPOSITORY
+from support.states import state_in
+
+from evergreen_groups import hooks
+from evergreen_groups.audit import AuditCriteria
+from evergreen_groups.changes import Action
+from evergreen_groups.client import Client
+from evergreen_groups.errors import ArgumentError
+from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.hooks import Event, PlanRequest
+from evergreen_groups.policy import Limit, LimitRule, decide
+from evergreen_groups.report import Choice, Criteria
+
+CARD = "20000000001036"
+NOT_MONEY: list[Any] = ["40", 40.0, 40, None, Decimal("NaN"), Decimal("Infinity")]
+NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036], None, {CARD: 1}]
+
+
+@pytest.mark.parametrize("amount", NOT_MONEY)
+def test_money(amount: Any) -> None:
+    makers: list[Callable[[], object]] = [
+        lambda: Criteria(min_total=amount),
+        lambda: decide(amount, Limit()),
+    ]
+    if amount is not None:  # which is no limit
+        makers += [lambda: Limit(amount), lambda: LimitRule(None, None, amount)]
+    for make in makers:
+        with pytest.raises(ArgumentError, match="an amount of money, as Decimal"):
+            make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Criteria(min_members="2"),  # type: ignore[arg-type]
+        lambda: Criteria(orgs="BR1"),  # type: ignore[arg-type]
+        lambda: Criteria(top="10"),  # type: ignore[arg-type]
+        lambda: Criteria(sort="totals"),
+        lambda: Criteria(limit=Decimal("5.00")),  # type: ignore[arg-type]
+        lambda: Criteria(details="no"),  # type: ignore[arg-type]
+        lambda: Choice(kinds="lost"),  # type: ignore[arg-type]
+        lambda: Choice(owing_since="30"),  # type: ignore[arg-type]
+        lambda: Choice(blocked=1),  # type: ignore[arg-type]
+        lambda: AuditCriteria(orgs="BR1"),  # type: ignore[arg-type]
+        lambda: Event("1", "hook", 1036),  # type: ignore[arg-type]
+        lambda: Event(1, "hook", "1036"),  # type: ignore[arg-type]
+        lambda: PlanRequest(Action.MOVE, CARD, CARD).checked(),  # type: ignore[arg-type]
+        lambda: PlanRequest("move", (CARD,), CARD).checked(),  # type: ignore[arg-type]
+        lambda: PlanRequest(Action.MOVE, (True,), CARD).checked(),
+        lambda: Gateway(b"https://ils.example.org"),  # type: ignore[arg-type]
+        lambda: Gateway("https://ils.example.org", timeout="60"),  # type: ignore[arg-type]
+        lambda: Gateway("https://ils.example.org", concurrency=2.0),  # type: ignore[arg-type]
+        lambda: Gateway("https://ils.example.org", credentials=("name", "password")),  # type: ignore[arg-type]
+        lambda: hooks.as_json({"a": 1}),  # type: ignore[arg-type]
+    ],
+)
+def test_other_types(make: Callable[[], object]) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        make()
+    assert isinstance(refused.value, TypeError)
+    assert refused.value.code == "wrong-argument"
+
+
+def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = Client(gateway, account="consortium_staff", state=state_in(tmp_path / "state"))
+        pcrud: Any = gateway.pcrud
+        untyped: Any = client
+        calls: list[Callable[[], object]] = [
+            *((lambda texts=texts: untyped.moves.plan_move(texts, to=CARD)) for texts in NOT_TEXTS),
+            *((lambda texts=texts: untyped.moves.plan_remove(texts)) for texts in NOT_TEXTS),
+            lambda: untyped.moves.plan_move([CARD], to=1036),
+            lambda: untyped.moves.plan_merge(1036, to=CARD),
+            lambda: untyped.moves.plan_lead([CARD]),
+            lambda: untyped.moves.plan_undo("1"),
+            lambda: untyped.moves.planner.move(CARD, CARD),
+            lambda: untyped.groups.of_user("1036"),
+            lambda: untyped.groups.of_user(True),
+            lambda: untyped.groups.of_group("1009"),
+            lambda: untyped.groups.of_barcode(20000000001036),
+            lambda: untyped.checks.of_user("1036"),
+            lambda: untyped.checks.of_barcode([CARD]),
+            lambda: untyped.bills.of_user("1036"),
+            lambda: untyped.bills.of_user(1036, titles="all"),
+            lambda: untyped.explanations.of_user("1036"),
+            lambda: untyped.patrons.find(1036),
+            lambda: untyped.patrons.named(None),
+            lambda: untyped.patrons.names("1036"),
+            lambda: untyped.report(AuditCriteria()),
+            lambda: untyped.audit(Criteria()),
+            lambda: untyped.keep_groups("1009"),
+            lambda: untyped.list_groups_again(["1009"]),
+            *(
+                (lambda hook=hook: hook(client, "1036"))
+                for hook in (hooks.patron_summary, hooks.group_details, hooks.group_bills, hooks.block_decision)
+            ),
+            lambda: hooks.group_summary(untyped, "1009"),  # type: ignore[arg-type]
+            lambda: hooks.block_decision_by_barcode(client, 1036),  # type: ignore[arg-type]
+            lambda: hooks.propose_plan(client, {"action": "move"}),  # type: ignore[arg-type]
+            lambda: hooks.apply_plan(client, 7, "key"),  # type: ignore[arg-type]
+            lambda: hooks.undo_change(client, "7", "key"),  # type: ignore[arg-type]
+            lambda: hooks.change(client, "7"),  # type: ignore[arg-type]
+            lambda: hooks.own_change(client, "7"),  # type: ignore[arg-type]
+            lambda: pcrud.search("au", {"deleted": False}),
+            lambda: pcrud.search("au", "usrgroup"),
+            lambda: pcrud.search("au", {"id": 1036}, select="id"),
+            lambda: pcrud.search("au", {"id": 1036}, limit="10"),
+            lambda: pcrud.search_columns("au", "id", {"id": 1036}),
+            lambda: pcrud.retrieve("au", 1036.0),
+            lambda: list(pcrud.by_values("ac", "barcode", CARD)),
+            lambda: list(pcrud.pages("au", {"id": 1}, select="id")),
+            lambda: gateway.call("open-ils.actor", None),  # type: ignore[arg-type]
+            lambda: gateway.within("5"),  # type: ignore[arg-type]
+            lambda: gateway.acting_as(None),  # type: ignore[arg-type]
+            lambda: Client("https://ils.example.org", account="me"),  # type: ignore[arg-type]
+            lambda: Client(gateway, account=None),  # type: ignore[arg-type]
+        ]
+        for place, call in enumerate(calls):
+            with pytest.raises(ArgumentError) as refused:
+                call()
+            assert CARD not in str(refused.value)
+            assert (place, proxy.seen) == (place, [])
+
+
+WRONG = """
+from decimal import Decimal
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.policy import Limit, decide
+from evergreen_groups.report import Criteria
+
+def script(client: Client, gateway: Gateway) -> None:
+    client.moves.plan_move("20000000001036", to="20000000001052")  # wrong
+    client.moves.plan_move(["20000000001036"], to="20000000001052")
+    client.moves.plan_move(("20000000001036",), to="20000000001052")
+    client.moves.plan_move({"20000000001036"}, to="20000000001052")
+    client.moves.plan_remove("20000000001036")  # wrong
+    client.moves.planner.move("20000000001036", "20000000001052")  # wrong
+    client.moves.planner.move([1036, "20000000001052"], 1052)
+    client.groups.of_user("1036")  # wrong
+    hooks.patron_summary(client, "1036")  # wrong
+    Criteria(min_total="40")  # wrong
+    Criteria(min_total=40.0)  # wrong
+    Criteria(orgs="BR1")  # wrong
+    decide(5.01, Limit())  # wrong
+    Limit("5.00")  # wrong
+    gateway.pcrud.search("au", {"id": 1036}, select="id")  # wrong
+    gateway.pcrud.search("au", {"id": 1036}, select=["id", "usrgroup"])
+    gateway.pcrud.search_columns("au", "id", {"id": 1036})  # wrong
+    client.keep_groups("1009")  # wrong
+"""
+
+
+@pytest.mark.long
+def test_mypy_says_the_same(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(WRONG, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(script)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line and "script.py" in line}
+    wanted = {number for number, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")}
+    assert found == wanted, done.stdout
+
+
+def test_a_client_shows_no_secret_and_closes_what_it_opened(
+    proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    password = "one-nobody-sees"
+    with Gateway(proxy.url, credentials=Credentials(username="consortium_staff", password=password)) as gateway:
+        assert repr(gateway) == f"Gateway({proxy.url!r})"
+        assert repr(gateway.acting_as("0123456789abcdef0123456789abcdef")) == repr(gateway)
+        with Client(gateway, account="groups_report") as client:
+            assert repr(client) == f"Client({gateway!r}, account='groups_report')"
+            assert client.moves.entries() == []
+            assert client._state._database is not None
+        assert client._state._database is None
+        with state_in(tmp_path / "given") as state:
+            with Client(gateway, account="groups_report", state=state) as other:
+                assert other.moves.entries() == []
+            assert state._database is not None  # its owner's affair
+        assert proxy.seen == []
