@@ -33,9 +33,9 @@ def connect(
     from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
 
     chosen = settings.gateway
-    url, username = named(settings)
-    credentials = None
+    url, credentials = gateway_url(settings), None
     if not anonymous:
+        _url, username = named(settings)
         password = passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
