@@ -33,9 +33,9 @@ def connect(
     from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
 
     chosen = settings.gateway
-    url, username = named(settings)
-    credentials = None
+    url, credentials = gateway_url(settings), None
     if not anonymous:
+        _url, username = named(settings)
         password = passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
@@ -71,18 +71,40 @@ def named(settings: Settings) -> tuple[str, str]:
     Raises:
         ConfigurationError: one of them is missing.
     """
-    url, username = settings.gateway.url, settings.gateway.username
-    if url is None or username is None:
-        missing = "url" if url is None else "username"
-        raise ConfigurationError(
-            "no gateway",
-            advice="set {name} in section [gateway] of {file} (config/evergreen-groups.toml is an example), or try "
-            "--sandbox",
-            setting=f"gateway.{missing}",
-            code="gateway-not-set",
-            values={"name": missing, "file": settings.source or Message("a configuration file")},
-        )
+    url, username = gateway_url(settings), settings.gateway.username
+    if username is None:
+        raise _not_set("username", settings)
     return url, username
+
+
+def gateway_url(settings: Settings) -> str:
+    """The gateway's address.
+
+    Raises:
+        ConfigurationError: it is missing.
+    """
+    if settings.gateway.url is None:
+        raise _not_set("url", settings)
+    return settings.gateway.url
+
+
+def _not_set(name: str, settings: Settings) -> ConfigurationError:
+    """That the gateway isn't named: whoever has no configuration at all is led to ``init`` first."""
+    if settings.source is None and settings.gateway.url is None:
+        return ConfigurationError(
+            "no gateway",
+            advice="make a configuration with evergreen-groups init, name one with --config, or try --sandbox",
+            setting=f"gateway.{name}",
+            code="no-configuration",
+        )
+    return ConfigurationError(
+        "no gateway",
+        advice="set {name} in section [gateway] of {file} (`evergreen-groups config example` shows how), or try "
+        "--sandbox",
+        setting=f"gateway.{name}",
+        code="gateway-not-set",
+        values={"name": name, "file": settings.source or Message("a configuration file")},
+    )
 
 
 def _cache_directory(environ: Mapping[str, str]) -> Path | None:

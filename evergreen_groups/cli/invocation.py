@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,7 +19,7 @@ from evergreen_groups.cli.pager import output_in_pages
 from evergreen_groups.cli.sandbox_place import SandboxPlace, hold_sandbox
 from evergreen_groups.cli.terminal import ASKING, terminal_progress, terminal_width
 from evergreen_groups.language import of_terminal, set_language
-from evergreen_groups.settings import MailSettings, Settings, load
+from evergreen_groups.settings import MailSettings, MetricsSettings, Settings, load
 from evergreen_groups.state import State
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ class Invocation:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
+        from evergreen_groups.changes import Operator, current_seat
         from evergreen_groups.client import Client, adult_rule
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
         with self.state() as state, opened as (gateway, account):
             yield Client(
                 gateway,
-                account=account,
+                account=Operator(account, seat=current_seat()),
                 policy=self.settings.policy,
                 state=state,
                 adults=adult_rule(self.settings.audit),
@@ -135,6 +137,11 @@ class Invocation:
         """Write a line for people on standard error."""
         logs.emit(message, error=error)
 
+    def summarise(self, message: str) -> None:
+        """Write a line about what was written and sent; where nobody sits at a terminal, the log has that."""
+        if not self.quiet and sys.stderr.isatty():
+            logs.emit(message)
+
     def line(self, message: str, *, error: bool = False) -> str:
         """The line that :meth:`emit` writes, without writing it."""
         return logs.format_line(message, error=error)
@@ -172,5 +179,6 @@ def _for_the_sandbox(settings: Settings) -> Settings:
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),
+        metrics=MetricsSettings(),
         reports=(),
     )

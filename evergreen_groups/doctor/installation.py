@@ -13,7 +13,7 @@ from evergreen_groups.connect import configured_state, connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
-from evergreen_groups.settings import Settings, load, passwords
+from evergreen_groups.settings import Reading, Settings, load, passwords
 from evergreen_groups.state import State, find_state_directory
 
 TIMEOUT = 20
@@ -58,7 +58,14 @@ class Subject:
     @cached_property
     def settings(self) -> Settings:
         """The settings. Raises ConfigurationError where they can't be read."""
-        return self._settings or load.load(self.config_file, self.environ)
+        return self._settings or self.reading.settings
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the configuration says, with everything that is wrong with it; nothing, where settings were given."""
+        if self._settings is not None:
+            return Reading(self._settings.source, None, {}, type(self._settings))
+        return load.read(self.config_file, self.environ)
 
     @property
     def url(self) -> str | None:
@@ -91,7 +98,25 @@ class Subject:
         """
         gateway = self.settings.gateway
         hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
-        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=not self._has_password)
+        anonymous = self.serves_only or not self._has_password
+        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous)
+
+    @cached_property
+    def serves_only(self) -> bool:
+        """Whether this is for the web service without events: it needs no account, and nothing here is for one."""
+        try:
+            settings, environ = self.settings, self.environ
+            is_without = settings.gateway.username is None and settings.gateway.password_file is None
+            nobody_to_mail = not (settings.mail.recipients or settings.reports)
+            return (
+                settings.gateway.url is not None
+                and is_without
+                and nobody_to_mail
+                and not self._has_password
+                and passwords.events_secret(settings.events, environ) is None
+            )
+        except ConfigurationError:  # which is found elsewhere
+            return False
 
     @property
     def _has_password(self) -> bool:

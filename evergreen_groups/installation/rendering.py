@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _USUAL = Machine()
 _SPLIT = "--split library --output {directory}/reports"
-_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_)")
+_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_(?!CONFIG=%t))")
 _ACCOUNT = re.compile(r"[\w.@+-]+", re.ASCII)
 
 
@@ -33,9 +33,8 @@ def report_service(machine: Machine) -> str:
         return text
     settings = machine.settings
     usual = _SPLIT.format(directory="%S/evergreen-groups")
-    text = text.replace(
-        f"report {usual}\n", f"report {report_arguments(settings, '%S/evergreen-groups')}".rstrip() + "\n"
-    )
+    arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
+    text = text.replace(f"report --scheduled {usual}\n", f"{arguments}\n")
     text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
     elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
     return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
@@ -47,11 +46,14 @@ def report_timer(_machine: Machine) -> str:
 
 
 def service(machine: Machine) -> str:
-    """The web service's unit; raises what the credentials do."""
+    """The web service's unit; raises what the credentials do.
+
+    Its configuration is no credential but a copy, so that it can be read anew while the service runs.
+    """
     text = _with_paths(data_text("systemd/evergreen-groups.service"), machine)
     if machine.settings is None:
         return text
-    return _with_credentials(text, [configuration_for_unit(machine), *files_for_service(machine, machine.settings)])
+    return _with_credentials(text, files_for_service(machine, machine.settings))
 
 
 def crontab(machine: Machine) -> str:
@@ -61,7 +63,7 @@ def crontab(machine: Machine) -> str:
         return text
     usual = _SPLIT.format(directory=machine.state_directory)
     arguments = report_arguments(machine.settings, str(machine.state_directory))
-    text = text.replace(f"report {usual};", f"report {arguments}".rstrip() + ";")
+    text = text.replace(f"report --scheduled {usual};", f"report --scheduled {arguments}".rstrip() + ";")
     named = [handed for handed in files_for_report(machine, machine.settings) if not handed.is_set]
     if machine.config_file != _USUAL.config_file:
         named.insert(0, configuration_for_unit(machine))
@@ -82,6 +84,11 @@ def balancer(machine: Machine) -> str:
 def wsgi(machine: Machine) -> str:
     """The web service for mod_wsgi."""
     return _with_paths(data_text("wsgi.py"), machine)
+
+
+def dashboard(_machine: Machine) -> str:
+    """The dashboard for Grafana, which asks for the Prometheus to use when it is imported."""
+    return data_text("grafana/evergreen-groups.json")
 
 
 def events_sql(machine: Machine) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 NAVIGATION = {
     "For everybody": (
+        "try-it",
         "The rule <rule>",
         "troubleshooting",
     ),
-    "In the library": ("desk",),
+    "In the library": (
+        "desk",
+        "For the branch manager <branch-manager>",
+    ),
     "In the server room": (
         "Install the nightly report <install-report>",
         "Install the service and the panel <install-service>",
@@ -15,6 +19,7 @@ NAVIGATION = {
         "permissions",
         "security",
         "operations",
+        "monitoring",
         "Upgrade, backup, removal <upgrading>",
         "performance",
     ),
@@ -30,7 +35,8 @@ NAVIGATION = {
         "errors",
     ),
     "For programmers": (
-        "Python API <python-api>",
+        "python",
+        "Python reference <python-api>",
         "http-api",
         "http-reference",
     ),

@@ -41,7 +41,7 @@ class PageReader:
     def __init__(self, home: Path, url: str | None) -> None:
         self.home = home
         self.url = url
-        self.printed = ""
+        self.printed = self.warned = ""
         self.environ = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.environ["PATH"].split(os.pathsep)]),
             "HOME": str(home),
@@ -85,9 +85,9 @@ class PageReader:
     def _printed(self, block: Block) -> None:
         """What the block before has printed, or lines of that."""
         if block.comment and block.comment[1].endswith("in part"):
-            printed = {" ".join(line.split()) for line in self.printed.splitlines()}
+            printed = {" ".join(line.split()) for line in f"{self.printed}\n{self.warned}".splitlines()}
             missing = [line for line in block.text.splitlines() if " ".join(line.split()) not in printed | {""}]
-            assert missing == [], f"{block.place}: not printed: {missing}\n{self.printed}"
+            assert missing == [], f"{block.place}: not printed: {missing}\n{self.printed}{self.warned}"
         else:
             self._compare(block, block.text, self.printed)
 
@@ -154,6 +154,7 @@ class PageReader:
             check=False,
         )
         assert done.returncode == status, f"{block.place} ends with {done.returncode}\n{done.stdout}{done.stderr}"
+        self.warned = done.stderr
         return done.stdout
 
 

@@ -3,7 +3,8 @@
     PYTHONPATH=tests python -m support.screenshots DIRECTORY
 
 The report, a library's part of it, the index of all libraries, the audit, and both demo desks with the panel and the
-group's tab; pages in the width of a screen, of a telephone, and in dark colours.
+group's tab; pages in the width of a screen, of a telephone, and in dark colours. So are some of the site's pages, where
+it was made before (``nox -s site``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS, Desk, Gate, chromium
+from support.repository import REPOSITORY
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -30,6 +32,7 @@ PAGES = (
 )
 """What is written for the pictures, as arguments of the command."""
 LOOKS = {"screen": (1280, "light"), "telephone": (390, "light"), "dark": (1280, "dark")}
+SITE_PAGES = ("index", "desk", "troubleshooting", "architecture", "http-reference", "python-api")
 FAMILY = 1015
 """A patron of a family with members over the limit."""
 NEWCOMER = "20000000001038"
@@ -87,6 +90,8 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
         "index": files / "libraries" / "latest" / "index.html",
         "library": files / "libraries" / "latest" / "BR1.html",
     }
+    site = REPOSITORY / "build" / "site"
+    found |= {f"site-{name}": site / f"{name}.html" for name in SITE_PAGES if (site / f"{name}.html").is_file()}
     for look, (width, colours) in LOOKS.items():
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
