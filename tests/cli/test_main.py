@@ -128,7 +128,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--min-total", "x"), exit_status.USAGE, "'x' isn't allowed; it takes an amount"),
         (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
         (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
-        (("show",), exit_status.USAGE, "give a barcode, --user or --group"),
+        (("show",), exit_status.USAGE, "give a barcode, --name, --user or --group"),
         (("nonsense",), exit_status.USAGE, "No such command"),
         (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
+import termios
 
 from support.command import Command
 
@@ -18,6 +21,26 @@ def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, s
     process = subprocess.Popen(
         command.arguments(*words), env={**command.environ, **environ}, stdout=subprocess.DEVNULL, stderr=theirs
     )
+    return _read(process, ours, theirs)
+
+
+def at_a_terminal(command: Command, *words: str, answer: str = "", lines: int = 100, **environ: str) -> tuple[int, str]:
+    """Run the command wholly at a terminal of so many lines, and give its exit status and all that came there.
+
+    Somebody types the ``answer`` there.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
+    process = subprocess.Popen(
+        command.arguments(*words),
+        env={**command.environ, "TERM": "xterm", **environ},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    if answer:
+        os.write(ours, answer.encode())
     return _read(process, ours, theirs)
 
 
