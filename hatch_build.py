@@ -21,18 +21,17 @@ class MadeFilesHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the catalogues beside their sources; hatch takes them in because they are among its artifacts.
 
-        What stands elsewhere than the package's own modules is made in ``build/share``, and left out where the package
-        is only linked to its source (``pip install -e``). So is ``config/``, which is read there where it is.
+        A wheel gets the files of ``config/`` as well, which an editable installation reads where they are, and what
+        stands elsewhere than the package's own modules, which is made in ``build/shared``.
         """
         if self.target_name == "sdist":
             return
-        if version != "editable":
-            build_data["force_include"]["config"] = "evergreen_groups/data"
         with self._source():
             from evergreen_groups.language.compilation import compile_catalogues
 
             compile_catalogues(Path(self.root, "evergreen_groups", "language", "locale"))
-            if version == "standard":
+            if version != "editable":
+                build_data["force_include"]["config"] = "evergreen_groups/data"
                 build_data["shared_data"] = self._made_shared_files()
 
     def _made_shared_files(self) -> dict[str, str]:

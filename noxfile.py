@@ -7,9 +7,11 @@ twice; only ``newcomer`` and ``release`` make fresh ones, because that is what t
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -210,14 +212,39 @@ def newcomer(session: nox.Session) -> None:
 
 
 @nox.session
+def debian(session: nox.Session) -> None:
+    """The Debian package, into dist/, and a clean Debian in which it is tried (needs root, mmdebstrap and a mirror)."""
+    built = str(session.run("packaging/build-deb", "dist", silent=True)).splitlines()[-1]
+    session.run("packaging/try-deb", built)
+
+
+@nox.session
 def release(session: nox.Session) -> None:
-    """Build the source and the wheel into dist/, and try the wheel; nothing is published."""
+    """Build all that is published into dist/, with checksums and an SBOM, and try the wheel; nothing is published."""
     asked = "import evergreen_groups; print(evergreen_groups.__version__)"
     version = str(session.run(sys.executable, "-c", asked, silent=True)).strip()
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE):
         session.error(f"CHANGELOG.md has no entry of {version} with a date")
-    python(session, "-m", "build", "--outdir", "dist", ".")
-    with fresh(session, f"dist/evergreen_groups-{version}-py3-none-any.whl") as commands:
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    of_commit = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
+    python(session, "-m", "build", "--outdir", "dist", ".", env={"SOURCE_DATE_EPOCH": of_commit})
+    wheel = f"dist/evergreen_groups-{version}-py3-none-any.whl"
+    with fresh(session, f"{wheel}[postgresql,redis,serve,xlsx]") as commands:
         session.run(str(commands / "evergreen-groups"), "--version")
         session.run(str(commands / "evergreen-groups"), "--sandbox", "report")
+        session.run(str(commands / "pip"), "uninstall", "--quiet", "--yes", "pip")  # which is no part of it
+        write_bill_of_materials(session, commands / "python", f"dist/evergreen_groups-{version}.cdx.json")
+    session.run("packaging/build-deb", "dist", silent=True)
+    built = sorted(path for path in (ROOT / "dist").iterdir() if path.name != "SHA256SUMS")
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in built]
+    (ROOT / "dist" / "SHA256SUMS").write_text("".join(lines), "utf-8")
+    with session.chdir("dist"):
+        session.run("sha256sum", "--check", "--strict", "SHA256SUMS")
+
+
+def write_bill_of_materials(session: nox.Session, interpreter: Path, target: str) -> None:
+    """Write which packages of which versions and licenses an environment has, as CycloneDX has it (an SBOM)."""
+    with fresh(session, "cyclonedx-bom>=6") as tools:
+        options = ("--pyproject", "pyproject.toml", "--mc-type", "application", "--output-reproducible")
+        session.run(str(tools / "cyclonedx-py"), "environment", *options, "--output-file", target, str(interpreter))

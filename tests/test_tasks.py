@@ -14,7 +14,7 @@ from support.repository import REPOSITORY
 
 from evergreen_groups.cli.application import COMMANDS, cli
 
-BY_HAND = {"format", "benches", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
+BY_HAND = {"format", "benches", "debian", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
 """What is no check of a submission; the tests run there as a newcomer runs them, and ``docs`` makes the site."""
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 
 PAGE = REPOSITORY / "docs" / "upgrading.md"
 ELSEWHERE = "The Debian package"
-PLACES = ("/opt/evergreen-groups", "/var/lib", "/var/cache", "/var/backups", "/etc/systemd/system", "/etc/apache2")
+PLACES = ("/opt/evergreen-groups", "/usr/local/bin", "/var/lib", "/var/cache", "/var/backups", "/etc/systemd/system")
 OLD, NEW = "0.1.0", "0.2.0"
 LATER = """
 import sqlalchemy as sa
@@ -70,8 +70,8 @@ def blocks() -> Iterator[Block]:
 
 def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
     """The wheel of a release: this source under a version, and for a later one a step more of the database."""
-    for name in ("evergreen_groups", "config"):
-        shutil.copytree(REPOSITORY / name, source / name)
+    shutil.copytree(REPOSITORY / "evergreen_groups", source / "evergreen_groups")
+    shutil.copytree(REPOSITORY / "config", source / "config")
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copyfile(REPOSITORY / name, source / name)
     package = source / "evergreen_groups"
@@ -99,25 +99,24 @@ class Machine:
     def __init__(self, root: Path, releases: Path, url: str) -> None:
         self.root = root
         self._releases = releases
-        self._script = "set -eu\n"
-        for place in (*PLACES, "/etc/evergreen-groups", "/etc/cron.d"):
+        for place in (*PLACES, "/etc/evergreen-groups"):
             self.at(place).mkdir(parents=True)
         self._stub("systemctl", f'echo "$*" >> "{root}/systemctl.log"')
         config = self.at("/etc/evergreen-groups/config.toml")
         password = config.with_name("password")
         password.write_text(PASSWORD)
-        config.write_text(
-            f'[gateway]\nurl = "{url}"\nusername = "consortium_staff"\npassword_file = "{password}"\n', "utf-8"
-        )
+        config.write_text(f'[gateway]\nurl = "{url}"\nusername = "consortium_staff"\n', "utf-8")
         for file in config.parent.iterdir():
             file.chmod(0o600)
         self.environ = {
-            "PATH": f"{root}/stubs:{os.environ['PATH']}",
+            "PATH": f"{root}/stubs:{root}/usr/local/bin:{os.environ['PATH']}",
             "HOME": str(root),
             "LC_ALL": "C.UTF-8",
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "EVERGREEN_GROUPS_CONFIG": str(config),
+            "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE": str(password),
+            "STATE_DIRECTORY": str(self.at("/var/lib/evergreen-groups")),
         }
         self._make_environment()
 
@@ -126,12 +125,13 @@ class Machine:
         return Path(f"{self.root}{path}")
 
     def run(self, text: str, *, status: int = 0) -> str:
-        """Run a block as if it were typed after those before it: what they exported counts. Gives all output."""
-        here = re.sub(r"(?<![\w.])/(?=(?:opt|var|etc)\b)", f"{self.root}/", text)
+        """Run a block, and give all output. ``install`` is told that this isn't the machine itself."""
+        here = re.sub(r"(?<![\w.])/(?=(?:opt|var|etc|usr)\b)", f"{self.root}/", text)
+        here = re.sub(r"evergreen-groups (un)?install ", rf"\g<0>--root {self.root} ", here)
         here = here.replace(" -C / ", f" -C {self.root} ").replace(" -C /\n", f" -C {self.root}\n")
         here = here.replace("2026-11-25", f"{date.today():%F}")  # noqa: DTZ011 - as the page's $(date) has it
         done = subprocess.run(
-            ["/bin/sh", "-c", self._script + here],
+            ["/bin/sh", "-euc", here],
             cwd=self._releases,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -140,7 +140,6 @@ class Machine:
             check=False,
         )
         assert done.returncode == status, f"{text}\n{done.stdout}"
-        self._script += "".join(f"{line}\n" for line in here.splitlines() if line.startswith("export "))
         return done.stdout
 
     def follow(self, section: str, way: str = "") -> list[str]:
@@ -173,6 +172,7 @@ class Machine:
         (site,) = environment.glob("lib/python*/site-packages")
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         self.run(f"/opt/evergreen-groups/bin/pip install './evergreen_groups-{OLD}-py3-none-any.whl[serve]'\n")
+        self.run("ln -s /opt/evergreen-groups/bin/evergreen-groups /usr/local/bin/\n")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,6 @@ def machine(tmp_path: Path, releases: Path, sandbox: Sandbox) -> Machine:
 
 
 def test_a_release_there_and_back_and_away(machine: Machine) -> None:
-    machine.follow("")
     machine.run("evergreen-groups --quiet report --output /var/lib/evergreen-groups/report.html\n")
     kept = machine.run("evergreen-groups state export\n")
     assert json.loads(kept.splitlines()[-1])
@@ -221,14 +220,9 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     assert machine.run("evergreen-groups state export\n") == kept
     machine.run("evergreen-groups --quiet report --output /var/lib/evergreen-groups/report.html\n")
 
-    for unit in (REPOSITORY / "config" / "systemd").iterdir():
-        shutil.copy(unit, machine.at("/etc/systemd/system"))
-    machine.asked_of_systemd()
+    machine.run("evergreen-groups install --yes nightly serve\n")
+    assert len(list(machine.at("/etc/systemd/system").iterdir())) == 3
     machine.follow("Removal", "In a virtual environment")
-    assert machine.asked_of_systemd() == [
-        "disable --now evergreen-groups.service evergreen-groups-report.timer",
-        "daemon-reload",
-    ]
     left = list(machine.root.rglob("*evergreen-groups*"))
     assert left == [machine.root / ".cache" / "evergreen-groups"]  # of the person who typed, as the page says
 
