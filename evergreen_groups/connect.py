@@ -33,9 +33,9 @@ def connect(
     from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
 
     chosen = settings.gateway
-    url, username = named(settings)
-    credentials = None
+    url, credentials = address(settings), None
     if not anonymous:
+        _url, username = named(settings)
         password = passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
@@ -71,18 +71,31 @@ def named(settings: Settings) -> tuple[str, str]:
     Raises:
         ConfigurationError: one of them is missing.
     """
-    url, username = settings.gateway.url, settings.gateway.username
-    if url is None or username is None:
-        missing = "url" if url is None else "username"
-        raise ConfigurationError(
-            "no gateway",
-            advice="set {name} in section [gateway] of {file} (config/evergreen-groups.toml is an example), or try "
-            "--sandbox",
-            setting=f"gateway.{missing}",
-            code="gateway-not-set",
-            values={"name": missing, "file": settings.source or Message("a configuration file")},
-        )
-    return url, username
+    if settings.gateway.username is None:
+        raise _not_set(settings, "username" if settings.gateway.url else "url")
+    return address(settings), settings.gateway.username
+
+
+def address(settings: Settings) -> str:
+    """The gateway's address.
+
+    Raises:
+        ConfigurationError: it is missing.
+    """
+    if settings.gateway.url is None:
+        raise _not_set(settings, "url")
+    return settings.gateway.url
+
+
+def _not_set(settings: Settings, missing: str) -> ConfigurationError:
+    return ConfigurationError(
+        "no gateway",
+        advice="set {name} in section [gateway] of {file} (config/evergreen-groups.toml is an example), or try "
+        "--sandbox",
+        setting=f"gateway.{missing}",
+        code="gateway-not-set",
+        values={"name": missing, "file": settings.source or Message("a configuration file")},
+    )
 
 
 def _cache_directory(environ: Mapping[str, str]) -> Path | None:

@@ -15,13 +15,18 @@ MOST = 10_000
 
 
 class TimeToLiveCache(Generic[Value]):
-    """Values by key, each for ``seconds`` of ``clock``. Safe to share between threads."""
+    """Values by key, each for ``seconds`` of ``clock``. Safe to share between threads.
+
+    ``hits`` counts the values that were there, ``misses`` those that had to be read.
+    """
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
         self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
         self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
 
     def knows(self, key: str) -> bool:
         """Whether the value has been read before, be it too old by now."""
@@ -30,10 +35,13 @@ class TimeToLiveCache(Generic[Value]):
 
     def get(self, key: str, read: Callable[[], Value]) -> Value:
         """The value, read where it isn't there or too old. What can't be read isn't cached."""
+        now = self._clock()
         with self._lock:
             cached = self._values.get(key)
-        if cached is not None and self._clock() < cached[0]:
-            return cached[1]
+            if cached is not None and now < cached[0]:
+                self.hits += 1
+                return cached[1]
+            self.misses += 1
         value = read()  # outside the lock: a slow ILS is to hold up nobody else
         self.put(key, value)
         return value

@@ -21,6 +21,7 @@ def test_a_value_is_read_again_when_it_is_too_old() -> None:
     clock.now += 10.0
     assert cache.knows("key")
     assert not cache.knows("never read")
+    assert (cache.hits, cache.misses) == (1, 3)
 
 
 def test_what_cannot_be_read_is_not_kept() -> None:

@@ -16,6 +16,7 @@ from .options import setting_options as setting_options
 from .options import with_given as with_given
 from .output import standard_output as standard_output
 from .output import write_json as write_json
+from .service_manager import ServiceManager as ServiceManager
 from .shell_completion import SHELLS as SHELLS
 from .shell_completion import completion_script as completion_script
 from .terminal import UnansweredError as UnansweredError

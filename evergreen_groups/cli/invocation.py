@@ -18,7 +18,7 @@ from evergreen_groups.cli.pager import output_in_pages
 from evergreen_groups.cli.sandbox_place import SandboxPlace, hold_sandbox
 from evergreen_groups.cli.terminal import ASKING, terminal_progress, terminal_width
 from evergreen_groups.language import of_terminal, set_language
-from evergreen_groups.settings import MailSettings, Settings, load
+from evergreen_groups.settings import MailSettings, MetricsSettings, Settings, load
 from evergreen_groups.state import State
 
 if TYPE_CHECKING:
@@ -172,5 +172,6 @@ def _for_the_sandbox(settings: Settings) -> Settings:
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),
+        metrics=MetricsSettings(),
         reports=(),
     )

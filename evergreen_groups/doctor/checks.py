@@ -31,23 +31,28 @@ FindingCallback = Callable[[Finding], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. It needs the checks named in ``needs`` to have gone well, and may give several findings, or none."""
+    """One check. It needs the checks named in ``needs`` to have gone well, and may give several findings, or none.
+
+    ``login``: it is about the account, which a configuration for the web service alone has none of.
+    """
 
     name: str
     title: str
     look: Callable[[Subject, FindingMaker], Iterable[Finding]]
     needs: tuple[str, ...] = ()
+    login: bool = False
 
 
 CHECKS = (
     Check("configuration", Message("Configuration"), files.configuration),
     Check("configuration-file", Message("File permissions"), files.configuration_file, ("configuration",)),
-    Check("password", Message("Password"), files.password, ("configuration",)),
+    Check("password", Message("Password"), files.password, ("configuration",), login=True),
     Check("state", Message("State directory"), files.state_directory),
     Check("databases", Message("Database"), files.database, ("configuration", "state")),
     Check("last-run", Message("Last report"), nightly.last_run, ("configuration", "databases")),
     Check("output", Message("Report file"), outputs.outputs, ("configuration",)),
     Check("events", Message("Events"), files.events_secret, ("configuration",)),
+    Check("metrics", Message("Metrics"), files.metrics, ("configuration",)),
     Check("counters", Message("Shared counters"), counters.shared, ("configuration",)),
     Check("address", Message("Address"), network.address, ("configuration",)),
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
@@ -57,16 +62,16 @@ CHECKS = (
     Check("clock", Message("Clock"), service.clock, ("services",)),
     Check("idl", Message("IDL"), interface.idl, ("gateway",)),
     Check("methods", Message("Methods"), interface.methods, ("services",)),
-    Check("login", Message("Login"), account.login, ("services", "password")),
-    Check("account", Message("Account"), account.account, ("login", "idl")),
-    Check("workstation", Message("Workstation"), account.workstation, ("account",)),
-    Check("names", Message("Configured names"), account.names, ("account",)),
-    Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
-    Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",)),
-    Check("permission", Message("Permissions"), permissions.others, ("account",)),
-    Check("permission.profiles", Message("Profiles"), permissions.profiles, ("account",)),
-    Check("permission.desk", Message("Desk"), permissions.desk, ("account",)),
-    Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER")),
+    Check("login", Message("Login"), account.login, ("services", "password"), login=True),
+    Check("account", Message("Account"), account.account, ("login", "idl"), login=True),
+    Check("workstation", Message("Workstation"), account.workstation, ("account",), login=True),
+    Check("names", Message("Configured names"), account.names, ("account",), login=True),
+    Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",), login=True),
+    Check("pushdown", Message("Combined query"), interface.pushdown, ("permission.VIEW_USER",), login=True),
+    Check("permission", Message("Permissions"), permissions.others, ("account",), login=True),
+    Check("permission.profiles", Message("Profiles"), permissions.profiles, ("account",), login=True),
+    Check("permission.desk", Message("Desk"), permissions.desk, ("account",), login=True),
+    Check("thresholds", Message("Thresholds"), thresholds.thresholds, ("names", "permission.VIEW_USER"), login=True),
     Check("mail", Message("Mail server"), nightly.mail, ("configuration",)),
 )
 """All checks. A check stands behind those that it needs."""
@@ -97,6 +102,9 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
 
 def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
     line = FindingMaker(check.name, check.title)
+    if check.login and subject.serves_only:
+        yield line.not_needed()
+        return
     obstacle = next((obstacles[needed] for needed in check.needs if needed in obstacles), None)
     if obstacle is not None:
         obstacles[check.name] = obstacle

@@ -41,6 +41,11 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="no-configuration",
         )
         return
+    if subject.serves_only:
+        connect.address(settings)
+        place = settings.source or Message("the environment")
+        yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
+        return
     connect.named(settings)
     if settings.source:
         yield line.ok("{path}", values={"path": settings.source})
@@ -127,6 +132,28 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     else:
         yield line.ok("{place}", values={"place": place})
+
+
+def metrics(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Monitoring gets what the configuration says it gets."""
+    settings = subject.settings.metrics
+    token = passwords.metrics_token(settings, subject.environ)
+    if token is None and settings.listen is None and settings.textfile is None:
+        yield line.ok("none are shown: nothing is set in [metrics]")
+        return
+    if settings.textfile is not None and not os.access(settings.textfile.parent, os.W_OK | os.X_OK):
+        yield line.failed(
+            "{path} can't be written by this user",
+            "create the directory and let this user write there, or name another file",
+            code="textfile-not-writable",
+            values={"path": settings.textfile},
+            setting="metrics.textfile",
+        )
+        return
+    places: list[object] = [place for place in (settings.listen, settings.textfile) if place is not None]
+    if token is not None:
+        places.append(Message("for the token, at the service's own address"))
+    yield line.ok("shown here: {places}", values={"places": places})
 
 
 def _from_variable(name: str, file: Path | None) -> Message:

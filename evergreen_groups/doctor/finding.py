@@ -37,11 +37,12 @@ _WHAT_TO_DO = (
     (EvergreenGroupsError, Message("see what else failed")),
 )
 """For errors that have no advice."""
+_NOT_NEEDED = Message("not needed to serve: whoever asks comes with a session of their own")
 _NOT_CHECKED = Message("not checked, because of: {title}")
 
 
 class Verdict(Enum):
-    """How a check ended; ``SKIPPED`` is one that could not be made because another failed."""
+    """How a check ended; ``SKIPPED`` is one that could not be made because another failed, or need not."""
 
     OK = "ok"
     WARNING = "warning"
@@ -142,6 +143,10 @@ class FindingMaker:
         """It was not looked at, ``because`` another check failed."""
         values = {"title": because}
         return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", _NOT_CHECKED, values=values)
+
+    def not_needed(self) -> Finding:
+        """It was not looked at, because the configuration is for the web service alone, which needs no account."""
+        return Finding(self.check, self.title, Verdict.SKIPPED, "not-needed", _NOT_NEEDED)
 
     def of_error(self, error: EvergreenGroupsError) -> Finding:
         """Failed by an error, with its code and values; what its kind advises where it says nothing itself."""

@@ -91,7 +91,25 @@ class Subject:
         """
         gateway = self.settings.gateway
         hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
-        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=not self._has_password)
+        anonymous = self.serves_only or not self._has_password
+        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous)
+
+    @cached_property
+    def serves_only(self) -> bool:
+        """Whether this is for the web service without events: it needs no account, and nothing here is for one."""
+        try:
+            settings, environ = self.settings, self.environ
+            is_without = settings.gateway.username is None and settings.gateway.password_file is None
+            nobody_to_mail = not (settings.mail.recipients or settings.reports)
+            return (
+                settings.gateway.url is not None
+                and is_without
+                and nobody_to_mail
+                and not self._has_password
+                and passwords.events_secret(settings.events, environ) is None
+            )
+        except ConfigurationError:  # which is found elsewhere
+            return False
 
     @property
     def _has_password(self) -> bool:

@@ -1,4 +1,7 @@
 from .address import Address as Address
+from .call import Call as Call
+from .call import CallObserver as CallObserver
+from .call import CallOutcome as CallOutcome
 from .datatypes import finite_number as finite_number
 from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway

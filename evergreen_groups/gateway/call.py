@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
 from evergreen_groups.errors import RequestTooLargeError
@@ -36,6 +37,26 @@ class Call:
     def names(self) -> CallNames:
         """What an error says of it."""
         return {"service": self.service, "method": self.method, "asked": self.method or _THE_IDL}
+
+
+class CallObserver(Protocol):
+    """Is told of each request to the gateway when it has ended; repeated ones are told of each time.
+
+    ``seconds`` is how long it took, waiting for a connection included. Called in whatever thread made the request.
+    """
+
+    def __call__(self, call: Call, seconds: float, outcome: CallOutcome) -> None: ...
+
+
+class CallOutcome(Enum):
+    """How one request ended."""
+
+    ANSWERED = "answered"
+    """With a result."""
+    REFUSED = "refused"
+    """With an answer that isn't one: the ILS said no, or doesn't know what was asked for."""
+    FAILED = "failed"
+    """Without a usable answer."""
 
 
 _THE_IDL = Message("the IDL")

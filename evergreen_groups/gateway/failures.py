@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _URL = "gateway.url"
 _CA_BUNDLE = "gateway.ca_bundle"
+_UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
+"""OpenSSL's verdicts on a certificate of its own, and on one whose authority isn't known."""
 _NOT_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -141,15 +144,7 @@ def _not_connected(
     """Return the error that says why there was no connection."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return UnreachableError(
-                "no connection to {address}: its TLS certificate is not accepted ({reason})",
-                advice="check the host name and ca_bundle",
-                setting=_CA_BUNDLE,
-                code="certificate-not-accepted",
-                values={"address": base, "reason": cause.verify_message},
-                sent=sent,
-                **call.names,
-            )
+            return _not_accepted(cause, call, sent=sent, base=base)
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
             cause, urllib3.exceptions.NewConnectionError
         ):
@@ -182,12 +177,47 @@ def _not_connected(
                 sent=sent,
                 **call.names,
             )
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return UnreachableError(
+            "the name of {address} isn't known on this machine",
+            advice="check url in [gateway], and this machine's DNS",
+            setting=_URL,
+            code="host-unknown",
+            values={"address": base},
+            sent=sent,
+            **call.names,
+        )
     reasons = (system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror)
     return UnreachableError(
         "no connection to {address}: {reason}",
         advice="check the address, and whether the web server is running",
         setting=_URL,
         values={"address": base, "reason": next(reasons, Message("the connection failed"))},
+        sent=sent,
+        **call.names,
+    )
+
+
+def _not_accepted(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool, base: str) -> UnreachableError:
+    """Return the error for a certificate: of an authority that isn't trusted here, or otherwise wrong."""
+    values = {"address": base, "reason": cause.verify_message}
+    if cause.verify_code in _UNKNOWN_AUTHORITY:
+        return UnreachableError(
+            "no connection to {address}: nobody trusted here vouches for its TLS certificate ({reason})",
+            advice="set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its "
+            "chain",
+            setting=_CA_BUNDLE,
+            code="certificate-authority-unknown",
+            values=values,
+            sent=sent,
+            **call.names,
+        )
+    return UnreachableError(
+        "no connection to {address}: its TLS certificate is not accepted ({reason})",
+        advice="check the host name and ca_bundle",
+        setting=_CA_BUNDLE,
+        code="certificate-not-accepted",
+        values=values,
         sent=sent,
         **call.names,
     )

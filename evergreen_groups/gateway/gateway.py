@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    EventError,
+    NoSessionError,
+    ProtocolError,
+    UnreachableError,
+)
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
-from evergreen_groups.gateway.call import IDL_CALL, Call, form
+from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import ordered_map
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from evergreen_groups.gateway.call import CallObserver
     from evergreen_groups.gateway.idl import Idl
     from evergreen_groups.gateway.result import Expect, Result
 
@@ -58,7 +65,7 @@ class Gateway:
     at once. With ``keep_alive`` connections are kept for the next call. ``ca_bundle`` is a PEM file of certificates to
     trust instead of the usual ones; TLS is always verified. ``allow_plain_http`` lets secrets go unencrypted to
     another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
-    for this machine itself.
+    for this machine itself. ``on_call`` is told of each request, for whoever counts them.
 
     Raises ConfigurationError for settings that can't be, ArgumentError for those of another type.
     """
@@ -82,6 +89,7 @@ class Gateway:
         allow_plain_http: bool = False,
         retries: RetryPolicy | None = None,
         cache_directory: Path | str | None = None,
+        on_call: CallObserver | None = None,
     ) -> None:
         for name, value in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
             arguments.seconds(name, value)
@@ -116,6 +124,7 @@ class Gateway:
         self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, cache)
+        self._on_call = on_call
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
         self._deadline: float | None = None
@@ -313,8 +322,25 @@ class Gateway:
         return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
-        return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        with self._observed(call):
+            reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
+            return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+
+    @contextmanager
+    def _observed(self, call: Call) -> Iterator[None]:
+        """Tell whoever wants to know how one request ended, and how long it took."""
+        if self._on_call is None:
+            yield
+            return
+        began, outcome = time.monotonic(), CallOutcome.FAILED
+        try:
+            yield
+            outcome = CallOutcome.ANSWERED
+        except (EventError, ProtocolError):
+            outcome = CallOutcome.REFUSED
+            raise
+        finally:
+            self._on_call(call, time.monotonic() - began, outcome)
 
     def _invoke(self, service: str, method: str, *params: object) -> Any:
         return self._send(Call(service, method), params).value
@@ -327,7 +353,8 @@ class Gateway:
 
     def _fetch_idl(self, url: str, headers: Mapping[str, str]) -> Reply:
         def attempt() -> Reply:
-            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._deadline)
+            with self._observed(IDL_CALL):
+                return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._deadline)
 
         self._refuse_closed(IDL_CALL)
         seconds_left(self._deadline, IDL_CALL)

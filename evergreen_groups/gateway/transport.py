@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import ssl
 import threading
 import time
 from contextlib import closing
@@ -20,6 +21,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import body
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,7 @@ ANSWER_LIMIT = 16 * 1024 * 1024
 """An answer with a larger body, in bytes, is refused while it is still being read."""
 
 _CA_BUNDLE = "gateway.ca_bundle"
+_ANOTHER_BUNDLE = "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it"
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 
@@ -72,10 +75,13 @@ class Transport:
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(
                 "the CA bundle {path} is not a file",
+                advice=_ANOTHER_BUNDLE,
                 setting=_CA_BUNDLE,
                 code="no-ca-bundle",
                 values={"path": ca_bundle},
             )
+        if ca_bundle is not None:
+            _refuse_unusable(ca_bundle)
         self._address = address
         self._statistics = statistics
         self._redactor = redactor
@@ -230,6 +236,21 @@ class Transport:
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
             return Reply(status, response.headers, content)
         raise refusal(response, call, self._redactor.raw(content), self._address.base)
+
+
+def _refuse_unusable(ca_bundle: Path) -> None:
+    """Refuse a file without certificates now: with the first call it would look like a server without TLS."""
+    try:
+        ssl.create_default_context(cafile=str(ca_bundle))
+    except OSError as error:  # ssl.SSLError is one
+        without = Message("it holds no certificate")
+        raise ConfigurationError(
+            "ca_bundle {path} can't be used: {reason}",
+            advice=_ANOTHER_BUNDLE,
+            setting=_CA_BUNDLE,
+            code="ca-bundle-unusable",
+            values={"path": ca_bundle, "reason": without if isinstance(error, ssl.SSLError) else system_reason(error)},
+        ) from error
 
 
 def _nothing_added(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -52,8 +52,12 @@ SHOWN: dict[str, tuple[tuple[str, Rendering], ...]] = {
     "permissions": (("permissions.sql", rendering.permissions_sql),),
     "events": (("action-trigger.sql", rendering.events_sql),),
     "wsgi": (("wsgi.py", rendering.wsgi),),
+    "dashboard": (("evergreen-groups.json", rendering.dashboard),),
 }
 """What ``install --show`` shows: the path or name of each file, and how it is made."""
+
+_ALONE = {"dashboard"}
+"""Shown for themselves alone: JSON has no comments to say which file it is."""
 
 
 def shown(name: str, machine: Machine) -> str:
@@ -62,7 +66,8 @@ def shown(name: str, machine: Machine) -> str:
     Raises:
         ConfigurationError: what the configuration names isn't there.
     """
-    files = [file for part in SHOWN.values() for file in part] if name == "all" else SHOWN[name]
+    everything = [file for part, files in SHOWN.items() if part not in _ALONE for file in files]
+    files = everything if name == "all" else SHOWN[name]
     if len(files) == 1:
         return files[0][1](machine)
     return "\n".join(f"{_comment(path)} ---- {path} ----\n{render(machine)}" for path, render in files)

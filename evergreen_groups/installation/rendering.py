@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _USUAL = Machine()
 _SPLIT = "--split library --output {directory}/reports"
-_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_)")
+_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_(?!CONFIG=%t))")
 _ACCOUNT = re.compile(r"[\w.@+-]+", re.ASCII)
 
 
@@ -47,11 +47,14 @@ def report_timer(_machine: Machine) -> str:
 
 
 def service(machine: Machine) -> str:
-    """The web service's unit; raises what the credentials do."""
+    """The web service's unit; raises what the credentials do.
+
+    Its configuration is no credential but a copy, so that it can be read anew while the service runs.
+    """
     text = _with_paths(data_text("systemd/evergreen-groups.service"), machine)
     if machine.settings is None:
         return text
-    return _with_credentials(text, [configuration_for_unit(machine), *files_for_service(machine, machine.settings)])
+    return _with_credentials(text, files_for_service(machine, machine.settings))
 
 
 def crontab(machine: Machine) -> str:
@@ -82,6 +85,11 @@ def balancer(machine: Machine) -> str:
 def wsgi(machine: Machine) -> str:
     """The web service for mod_wsgi."""
     return _with_paths(data_text("wsgi.py"), machine)
+
+
+def dashboard(_machine: Machine) -> str:
+    """The dashboard for Grafana, which asks for the Prometheus to use when it is imported."""
+    return data_text("grafana/evergreen-groups.json")
 
 
 def events_sql(machine: Machine) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils import (
@@ -52,6 +52,21 @@ class ReferenceData:
         self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
         self._tallies: TimeToLiveCache[CirculationTally] = TimeToLiveCache(clock, SECONDS)
         self._timezones: TimeToLiveCache[Mapping[int, tzinfo]] = TimeToLiveCache(clock, SECONDS)
+
+    @property
+    def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
+        """What is kept, by what it is; for whoever looks how often something was there."""
+        return {
+            "rights": self._rights,
+            "accounts": self._accounts,
+            "limits": self._limits,
+            "ILS limits": self._ils_limits,
+            "org units": self._org_units,
+            "profiles": self._profiles,
+            "penalty kinds": self._penalty_kinds,
+            "circulation tallies": self._tallies,
+            "time zones": self._timezones,
+        }
 
     def account(self, gateway: Gateway) -> SessionAccount:
         """Whose session it is, and where they work; one call, which doesn't prolong the session.

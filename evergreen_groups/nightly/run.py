@@ -84,9 +84,9 @@ class ReportRun:
         try:
             state = stack.enter_context(self._environment.state())
             state.load()
-        except EvergreenGroupsError:
+        except EvergreenGroupsError as error:
             if self._recorded:
-                self._record.call_healthcheck(well=False)
+                self._record.lost(error)
             raise
         return state
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.nightly.failure import leave_page
 from evergreen_groups.nightly.readers import Readers
 from evergreen_groups.nightly.run_wording import not_stored
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from evergreen_groups.nightly.options import ReportOptions
     from evergreen_groups.report import Report
     from evergreen_groups.state import Transactions
+
+
+log = logging.getLogger("evergreen_groups.report_run")
 
 
 class RunRecord:
@@ -48,7 +53,28 @@ class RunRecord:
         self.call_healthcheck(well=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(not_stored(problem), error=True)
+        self._write_textfile(status, transactions)
         return exit_code
+
+    def lost(self, error: EvergreenGroupsError) -> None:
+        """Tell monitoring of a run that could not even begin, because nobody knows where to record it."""
+        self.call_healthcheck(well=False)
+        now = datetime.now(UTC)
+        self._write_textfile(self._status(now, exit_status.for_exception(error), error), None)
+
+    def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
+        """Write the figures for monitoring where they are wanted; what goes wrong is only a warning."""
+        with suppress(ConfigurationError):  # settings that can't be read have ended the run, and say nothing of a file
+            if (path := self._environment.settings.metrics.textfile) is None:
+                return
+            try:
+                from evergreen_groups.metrics import write_textfile
+
+                write_textfile(path, status, transactions)
+            except ModuleNotFoundError:
+                log.warning("the metrics are not written: pip install 'evergreen-groups[metrics]'")
+            except EvergreenGroupsError as error:
+                log.warning("the metrics are not written: %s", error)
 
     def call_healthcheck(self, *, well: bool) -> None:
         """Tell the monitoring service, where there is one."""

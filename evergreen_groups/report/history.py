@@ -159,6 +159,29 @@ def recorded_runs(transactions: Transactions) -> int | None:
         return int(connection.execute(select(func.count()).select_from(schema.runs)).scalar_one())
 
 
+def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]:
+    """What the last run of each report found, by its name ('' is ``[report]``) and by org unit ('' is all of them).
+
+    Only org units where a group was listed are there, and '' always.
+
+    Raises:
+        StateError: the database is damaged, can't be read, or another process holds it for too long.
+    """
+    if not transactions.is_there:
+        return {}
+    with transactions.reading() as connection:
+        last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
+        columns = (schema.runs.c.id, schema.runs.c.at, schema.series.c.settings)
+        joined = select(*columns).join(schema.series, schema.series.c.id == schema.runs.c.series)
+        # Of several series of one report, begun by other settings or at another gateway, that of the last run.
+        runs: dict[str, Any] = {
+            str(json.loads(run.settings).get("report", "")): run
+            for run in connection.execute(joined.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.at))
+        }
+        totals = _totals_of_runs(connection, list(runs.values()))
+    return {name: {_EVERYWHERE: found[_EVERYWHERE], **found} for name, found in zip(runs, totals, strict=True)}
+
+
 class _Totals(dict[str, RunTotals]):
     """One run's totals by org unit, and those of all groups; zeros for an org unit where no group was listed."""
 

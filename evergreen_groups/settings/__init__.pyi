@@ -20,6 +20,7 @@ from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import LanguageSettings as LanguageSettings
 from .sections import MailSettings as MailSettings
+from .sections import MetricsSettings as MetricsSettings
 from .sections import NamedReport as NamedReport
 from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings

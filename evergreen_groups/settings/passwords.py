@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         EventsSettings,
         GatewaySettings,
         MailSettings,
+        MetricsSettings,
         RedisSettings,
         StateSettings,
     )
@@ -64,6 +65,11 @@ def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str |
         ConfigurationError: its file can't be read or is readable by everybody, or the secret is too short.
     """
     return _found(_declared("events"), settings, environ)
+
+
+def metrics_token(settings: MetricsSettings, environ: Mapping[str, str]) -> str | None:
+    """Find the token for the metrics in the same places as :func:`events_secret`; raises what that does."""
+    return _found(_declared("metrics"), settings, environ)
 
 
 def database_password(settings: StateSettings, environ: Mapping[str, str]) -> str | None:

@@ -825,6 +825,36 @@ class LanguageSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """Section ``[metrics]``; nothing is shown unless one of them is set."""
+
+    listen: str | None = setting(
+        v.LISTEN,
+        None,
+        help="The address where the web service shows its metrics (docs/monitoring.md) to whoever can reach it, at "
+        "/metrics. There is nothing of a patron in them.",
+        example="127.0.0.1:9821",
+        options=(Option("--metrics", _SERVE, "Address to show the metrics at, in place of the configured one."),),
+    )
+    token_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with the token that whoever asks for /evergreen-groups/metrics at the service's own address "
+        "sends along (Authorization: Bearer), alone on one line, 16 characters or more; it must not be open to "
+        "everybody. Without a token nothing is shown there.",
+        example="/etc/evergreen-groups/metrics-token",
+        secret=Secret("token", "metrics_token", shortest=16),
+    )
+    textfile: Path | None = setting(
+        v.PATH,
+        None,
+        help="A file that the nightly run writes its figures to, for node_exporter's textfile collector; its name has "
+        "to end in .prom there.",
+        example="/var/lib/prometheus/node-exporter/evergreen-groups.prom",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
@@ -847,5 +877,6 @@ class Settings:
     events: EventsSettings = section(
         EventsSettings, "Events that the ILS sends (evergreen-groups install --show events)."
     )
+    metrics: MetricsSettings = section(MetricsSettings, "What is shown to monitoring (docs/monitoring.md).")
     reports: tuple[NamedReport, ...] = ()
     source: Path | None = None

@@ -86,6 +86,16 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if parts.port in (None, usual) else f":{parts.port}")
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Take apart an address to listen on.
+
+    >>> host_and_port("127.0.0.1:9187"), host_and_port("[::1]:9187")
+    (('127.0.0.1', 9187), ('::1', 9187))
+    """
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def _more(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
 
@@ -283,6 +293,14 @@ def _host(value: object) -> str:
     return name
 
 
+def _listen(value: object) -> str:
+    address = _text(value)
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^][:\s]+):[0-9]{1,5}", address) or host_and_port(address)[1] > 65_535:
+        raise ValueError
+    _host(host_and_port(address)[0])
+    return address
+
+
 def _mail_address(value: object) -> str:
     address = _text(value)
     local_part, _, domain = address.rpartition("@")
@@ -354,6 +372,7 @@ FILE_FORMAT_LIST = Kind(
     "formats", Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}), _file_formats
 )
 HOST = Kind("host", Message('the name of a machine such as "mail.example.org"'), _host)
+LISTEN = Kind("host:port", Message('a host and a port such as "127.0.0.1:9821"'), _listen)
 MAIL_ADDRESS = Kind(
     "address",
     Message('an address such as "circulation@example.org", with a domain of other letters as xn--…'),

@@ -5,6 +5,7 @@ from .app import close as close
 from .app import create_app as create_app
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
+from .metrics_listener import MetricsListener as MetricsListener
 from .plan_bodies import Agreement as Agreement
 from .plan_bodies import Approval as Approval
 from .plan_bodies import is_plan_id as is_plan_id
@@ -12,3 +13,5 @@ from .problems import ProblemError as ProblemError
 from .server import Server as Server
 from .service import DeskRequest as DeskRequest
 from .service import Service as Service
+from .succession import Succession as Succession
+from .succession import succession_of as succession_of

@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
+from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, desk_pages, events, pages, reports
+from evergreen_groups.web import api, changes, desk_pages, events, monitoring, pages, reports
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.reader import language_of_reader
-from evergreen_groups.web.service import EXTENSION, Service, service
+from evergreen_groups.web.service import Service, service
+from evergreen_groups.web.service_collector import ServiceCollector
+from evergreen_groups.web.succession import Succession, succession_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -50,6 +53,7 @@ _HTTP_PROBLEMS = {
     404: ProblemError(404, "There is nothing at this address.", code="no-such-address"),
     405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
 }
+_TURNED_AWAY = {429, 503, 504}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -83,8 +87,10 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    app.extensions[EXTENSION] = Service(settings, environ, clock)
-    for part in (api, changes, pages, reports, desk_pages, events):
+    succession = Succession(app, settings, environ, clock, counters := ServiceCounters())
+    counters.add(ServiceCollector(lambda: succession.current))
+    counters.add(StateCollector(lambda: succession.current.state.database))
+    for part in (api, changes, pages, reports, desk_pages, events, monitoring):
         app.register_blueprint(part.blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
@@ -97,11 +103,12 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
 
 def close(app: Flask) -> None:
     """Log out and close the connections to the gateway; for when the server has ended."""
-    app.extensions[EXTENSION].close()
+    succession_of(app).close()
 
 
 def _begin() -> None:
     g.began = time.monotonic()
+    g.service = succession_of(current_app).enter()
     # Programs read English. A thread answers one request after the other, and does other things in between: what was
     # its language before is so again when the request has ended.
     read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
@@ -114,24 +121,27 @@ def _end(_error: BaseException | None) -> None:
     ending: ExitStack | None = g.pop("ending", None)
     if ending is not None:
         ending.close()
+    running: Service | None = g.pop("service", None)
+    if running is not None:
+        succession_of(current_app).leave(running)
 
 
 def _finish(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     # The route rather than the path: that has ids and barcodes in it.
-    log.info(
-        "%s %s %d %.0f ms",
-        request.method if request.method in _METHODS else "(unknown method)",
-        request.url_rule.rule if request.url_rule else "(no such address)",
-        response.status_code,
-        (time.monotonic() - g.began) * 1000,
-    )
+    method = request.method if request.method in _METHODS else "(unknown method)"
+    route = request.url_rule.rule if request.url_rule else "(no such address)"
+    seconds = time.monotonic() - g.began
+    log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
+    succession_of(current_app).counters.request(method, route, response.status_code, seconds)
     return response
 
 
 def _problem(error: ProblemError) -> Response:
     cause = error.__cause__
+    if error.status in _TURNED_AWAY:
+        succession_of(current_app).counters.refusal(error.code)
     if isinstance(cause, PermissionDeniedError):
         log.warning("the session lacks the permission %s", cause.permission or "(not named)")
     elif error.status >= 500 and cause is not None:

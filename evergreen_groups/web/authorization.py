@@ -74,6 +74,11 @@ class Admission:
             counters, "second-try", per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal
         )
 
+    @property
+    def callers(self) -> TimeToLiveCache[Caller]:
+        """Who is remembered."""
+        return self._callers
+
     def admit(self, gateway: Gateway, address: str) -> Caller:
         """The caller with whose token ``gateway`` acts, who asks from ``address``.
 

@@ -63,6 +63,10 @@ class ChangeRuns:
             self._executor.submit(self._run, apply, begun)
         return begun.result()
 
+    def finish(self) -> None:
+        """Wait until all changes that were begun have been made; no other is begun."""
+        self._executor.shutdown()
+
     def close(self) -> None:
         """Let each change finish the step that it is at, and begin no other."""
         with self._beginning:

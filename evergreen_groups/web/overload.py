@@ -29,10 +29,11 @@ class BreakerState(Enum):
 
 
 class RequestOutcome(NamedTuple):
-    """How a request ended: ``answered`` says whether the gateway did."""
+    """How a request ended: ``answered`` says whether the gateway did, ``cause`` (an error's code) why it didn't."""
 
     seconds_ago: float
     answered: bool
+    cause: str = ""
 
 
 class Breaker:
@@ -56,7 +57,7 @@ class Breaker:
         self._open_until: float | None = None
         self._probe: object | None = None
         self._began: dict[object, float] = {}
-        self._last: tuple[float, bool] | None = None
+        self._last: tuple[float, bool, str] | None = None
 
     @property
     def state(self) -> BreakerState:
@@ -69,7 +70,7 @@ class Breaker:
     def last_outcome(self) -> RequestOutcome | None:
         """The outcome of the request that ended last; None where none has yet."""
         with self._lock:
-            return RequestOutcome(self._clock() - self._last[0], self._last[1]) if self._last else None
+            return RequestOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
 
     @contextmanager
     def watching(self, *, wait: float = 0.0) -> Iterator[None]:
@@ -82,7 +83,7 @@ class Breaker:
         """
         ticket = object()
         self._enter(ticket, wait)
-        answered: bool | None = None  # an error that isn't ours says nothing about the gateway
+        cause, answered = "", None  # an error that isn't ours says nothing about the gateway
         try:
             yield
             answered = True
@@ -91,9 +92,10 @@ class Breaker:
             raise
         except GatewayError as error:
             answered = not _is_dead(error)
+            cause = "" if answered else error.code
             raise
         finally:
-            self._leave(ticket, answered)
+            self._leave(ticket, answered, cause)
 
     def _enter(self, ticket: object, wait: float) -> None:
         with self._lock:
@@ -107,14 +109,14 @@ class Breaker:
                 raise _too_many_wait(self._slow_after)
             self._began[ticket] = now + wait
 
-    def _leave(self, ticket: object, answered: bool | None) -> None:
+    def _leave(self, ticket: object, answered: bool | None, cause: str) -> None:
         with self._lock:
             now = self._clock()
             del self._began[ticket]
             was_probe, self._probe = self._probe is ticket, None if self._probe is ticket else self._probe
             if answered is None:
                 return
-            self._last = (now, answered)
+            self._last = (now, answered, cause)
             if answered:
                 self._in_a_row, self._open_until = 0, None
                 return

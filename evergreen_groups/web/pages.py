@@ -1,30 +1,20 @@
-"""What isn't about patrons: the panel's scripts, the state of the service, its description."""
+"""What isn't about patrons: the panel's scripts, and the description of the service."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 
 from flask import Blueprint, Response, jsonify, request
 
-from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.web.openapi import description
 from evergreen_groups.web.reader import language_of_reader
-from evergreen_groups.web.service import Service, service
+from evergreen_groups.web.service import service
 
 blueprint = Blueprint("pages", __name__)
-
-# Anybody may ask, monitoring does every minute or so: the ILS isn't asked for each.
-FRESH_SECONDS = 15.0
-"""How long a state of the gateway is taken to last."""
-
-# An echo touches no database; what takes longer isn't well.
-_ECHO_SECONDS = 2.0
-_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
 
 
 @blueprint.get("/panel.js", defaults={"name": "panel.js"})
@@ -64,34 +54,7 @@ def _script(name: str) -> bytes:
     return resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
 
 
-@blueprint.get("/healthz")
-def health() -> Response:
-    """That the service is up, and whether the gateway answers."""
-    running = service()
-    return jsonify(status="up", gateway=_gateway_state(running), breaker=running.breaker.state.value)
-
-
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     """The description of the service."""
     return jsonify(description())
-
-
-def _gateway_state(running: Service) -> str:
-    """Whether the gateway answers, as last seen; it is asked where that was too long ago.
-
-    One request at a time asks: anybody may come here, and all threads would wait for a gateway that hangs.
-    """
-    last = running.breaker.last_outcome()
-    if (last is None or last.seconds_ago > FRESH_SECONDS) and running.looking.acquire(blocking=False):
-        try:
-            with suppress(EvergreenGroupsError), running.breaker.watching():
-                gateway = running.gateway.within(_ECHO_SECONDS)
-                for name in _SERVICES:
-                    gateway.call(name, "opensrf.system.echo", "evergreen-groups")
-        finally:
-            running.looking.release()
-        last = running.breaker.last_outcome()
-    if last is None:
-        return "not known yet"
-    return "answers" if last.answered else "does not answer"

@@ -18,7 +18,7 @@ from evergreen_groups.web.overload import Slots
 from evergreen_groups.web.requests import SLOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -43,7 +43,7 @@ GRACE = 35.0
 """Seconds that running requests have to finish in, unless given otherwise."""
 
 
-class _WSGIServer(WSGIServer):
+class CherootServer(WSGIServer):
     """Cheroot, which remembers why it can't listen, and logs nothing that may have a barcode in it."""
 
     ConnectionClass = Connection
@@ -117,7 +117,7 @@ class Server:
 
     def __init__(self, application: WSGIApplication, settings: ServeSettings) -> None:
         at_once = settings.threads + SPARE_REQUESTS
-        self._cheroot = _WSGIServer(
+        self._cheroot = CherootServer(
             (settings.host, settings.port),
             _limited(application, Slots(at_once, timeout=None)),
             server_name="evergreen-groups",  # in answers, where cheroot would name its version
@@ -126,20 +126,18 @@ class Server:
             timeout=TIMEOUT,
         )
         self._stopping: threading.Thread | None = None
+        self._grace: Callable[[], float] = lambda: GRACE
         # Threads that a daemon starts are daemons too: a request that never ends doesn't keep the process from ending.
         preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
         preparing.start()
         preparing.join()
         if refusal := self._cheroot.refusal:
-            reason = Message("not a host's name")
-            if isinstance(refusal, OSError) and refusal.strerror:
-                reason = system_reason(refusal)
             raise ConfigurationError(
                 "port {port} on {host} can't be used: {reason}",
                 advice="try another",
                 setting="serve.port",
                 code="port-unusable",
-                values={"port": settings.port, "host": settings.host, "reason": reason},
+                values={"port": settings.port, "host": settings.host, "reason": reason_of(refusal)},
             ) from refusal
         host, port = self._cheroot.bind_addr
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -147,20 +145,31 @@ class Server:
     def stop(self) -> None:
         """Ask it to stop; may be called from a signal handler or another thread."""
         if self._stopping is None:
-            self._stopping = threading.Thread(target=self._cheroot.stop, daemon=True)
+            self._stopping = threading.Thread(target=self._finish, daemon=True)
             self._stopping.start()
 
-    def run(self, grace: float = GRACE) -> bool:
+    def run(self, grace: float | Callable[[], float] = GRACE) -> bool:
         """Serve until it is stopped, then take no more connections and finish the requests that have come.
 
-        Gives back whether all of them were finished within ``grace`` seconds.
+        Gives back whether all of them were finished within ``grace`` seconds, which are asked for when it stops.
         """
-        self._cheroot.shutdown_timeout = grace
+        self._grace = grace if callable(grace) else lambda: grace
         self._cheroot.serve()
         if self._stopping is None:
             return False
-        self._stopping.join(grace + 1)
+        self._stopping.join(self._grace() + 1)
         return not self._stopping.is_alive()
+
+    def _finish(self) -> None:
+        self._cheroot.shutdown_timeout = self._grace()
+        self._cheroot.stop()
+
+
+def reason_of(refusal: Exception) -> Message:
+    """Why an address can't be listened on."""
+    if isinstance(refusal, OSError) and refusal.strerror:
+        return system_reason(refusal)
+    return Message("not a host's name")
 
 
 def _most_connections() -> int:

@@ -9,28 +9,26 @@ process: what has to outlive it is in the state's database, such as plans, the j
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
-from flask import Request, current_app
+from flask import Request, g
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
-from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
-from evergreen_groups.state import find_cache_directory
-from evergreen_groups.web import problems
+from evergreen_groups.web import gateways, problems
 from evergreen_groups.web.approvals import Approvals
 from evergreen_groups.web.authorization import Admission, Caller, has_permission
 from evergreen_groups.web.change_runs import ChangeRuns
+from evergreen_groups.web.health import Health
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters
@@ -45,18 +43,15 @@ from evergreen_groups.web.requests import (
     token_of,
 )
 
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Call, CallOutcome, Gateway
+    from evergreen_groups.metrics import ServiceCounters
+    from evergreen_groups.state import State
+    from evergreen_groups.ttl_cache import TimeToLiveCache
+
 EXTENSION = "evergreen-groups"
 
-# Somebody stands at the desk: better no figures within a few seconds than figures after a minute. A nightly run has
-# more of all of these.
-_CONNECT_SECONDS = 3.0
-_GRACE_SECONDS = 1.0
 _WAIT_SECONDS = 3.0
-_EVENTS_AT_ONCE = (
-    3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
-)
-# One repeat, for a connection that had just been closed or a service that was just reloaded.
-_RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +67,46 @@ class DeskRequest:
 class Service:
     """Gateways, admission, slots and breakers. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        clock: Callable[[], float],
+        counters: ServiceCounters,
+        *,
+        former: Service | None = None,
+    ) -> None:
+        """Make it; ``former`` is the one before it in this process, of which it takes over what is the same.
+
+        Raises:
+            ConfigurationError: no gateway is configured, or what events need can't be had.
+        """
         self.settings = settings
         self._environ = environ
-        self.state = configured_state(settings, environ)
+        self.counters = counters
+        self.state = self._state(former)
         threads = settings.serve.threads
-        self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
+        self.gateway = gateways.for_desks(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
+        self._asked = self._request_counters(former)
         self._reference = ReferenceData(settings.policy, clock=clock)
-        self.admission = Admission(clock, counters, self._reference, per_minute=settings.serve.rate_limit)
+        self.admission = Admission(clock, self._asked, self._reference, per_minute=settings.serve.rate_limit)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()
-        self.approvals = Approvals(counters)
+        self.approvals = Approvals(self._asked)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
-        self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
+        self.health = Health(clock, self.gateway, self.breaker, self.state)
         self.events_secret = passwords.events_secret(settings.events, environ)
+        self.metrics_token = passwords.metrics_token(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            self._events_gateway = self._service_accounts_gateway()
+            self._events_gateway = gateways.for_events(settings, environ, self._count_call)
         self.state.load()  # here, in one thread, and not in those of the first requests
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
-        self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
+        self.events_breaker = Breaker(
+            clock, failures=5, most_waiting=gateways.EVENTS_AT_ONCE, slow_after=0.0, pause=10.0
+        )
 
     @contextmanager
     def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> Iterator[DeskRequest]:
@@ -195,13 +207,43 @@ class Service:
         gateway = self._events_gateway.within(self.settings.events.deadline)
         return self._client(gateway, self.settings.gateway.username or "")
 
-    def close(self) -> None:
-        """Log out and close all connections; changes that are being made finish the step that they are at."""
+    def close(self, *, successor: Service | None = None) -> None:
+        """Log out and close all connections; changes that are being made finish the step that they are at.
+
+        What a ``successor`` has taken over stays open.
+        """
         self.change_runs.close()
         for gateway in (self.gateway, self._events_gateway):
             if gateway is not None:
                 gateway.close()
-        self.state.close()
+        if successor is None or successor.state is not self.state:
+            self.state.close()
+
+    @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        """The desks', and that for events where they are taken."""
+        return tuple(gateway for gateway in (self.gateway, self._events_gateway) if gateway is not None)
+
+    @property
+    def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
+        """What is kept of the ILS for a while, by what it is."""
+        return {"callers": self.admission.callers, **self._reference.caches}
+
+    def _state(self, former: Service | None) -> State:
+        """Where everything is kept: that of the ``former`` one where the settings lead there."""
+        if former is not None and _where_state_is(former.settings) == _where_state_is(self.settings):
+            return former.state
+        return configured_state(self.settings, self._environ)
+
+    def _request_counters(self, former: Service | None) -> Counters:
+        """What counts requests: that of the ``former`` one, so that nobody begins anew, unless it counts elsewhere."""
+        if former is not None and former.settings.redis == self.settings.redis:
+            return former._asked
+        redis = self.settings.redis
+        return Counters.configured(redis.url, passwords.redis_password(redis, self._environ))
+
+    def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
+        self.counters.call(call.service, str(call), seconds, outcome.value)
 
     def _client(self, gateway: Gateway, account: str) -> Client:
         return Client(
@@ -212,51 +254,11 @@ class Service:
             reference=self._reference,
         )
 
-    def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
-        settings = self.settings.gateway
-        if settings.url is None:
-            raise ConfigurationError(
-                "no gateway",
-                advice="set url in section [gateway] of the configuration file",
-                setting="gateway.url",
-                code="gateway-not-set",
-            )
-        return Gateway(
-            settings.url,
-            credentials=credentials,
-            locale=settings.locale,
-            timeout=timeout,
-            grace=_GRACE_SECONDS,
-            connect_timeout=min(_CONNECT_SECONDS, timeout),
-            concurrency=concurrency,
-            # Apache has a process for each connection, few to spare, and makes a new one each second. One that is kept
-            # occupies its process for 3 s: 1 s of keep-alive, then 2 s in which Apache waits for us to close. So the
-            # ninth of a page's first calls waited for 3.0 s, and the client's own calls behind it.
-            keep_alive=False,
-            ca_bundle=settings.ca_bundle,
-            allow_plain_http=settings.allow_plain_http,
-            retries=_RETRIES,
-            cache_directory=find_cache_directory(self._environ),
-        )
 
-    def _service_accounts_gateway(self) -> Gateway:
-        """For events alone: nothing is read on somebody's behalf with it."""
-        settings = self.settings.gateway
-        if settings.username is None:
-            raise ConfigurationError(
-                "events are taken with a service account",
-                advice="set username in section [gateway]",
-                setting="gateway.username",
-                code="events-without-account",
-            )
-        password = passwords.password(settings, self._environ)
-        return self._gateway(
-            timeout=self.settings.events.deadline,
-            concurrency=_EVENTS_AT_ONCE,
-            credentials=Credentials(username=settings.username, password=password, workstation=settings.workstation),
-        )
+def _where_state_is(settings: Settings) -> tuple[object, ...]:
+    return settings.state, settings.mail.spool
 
 
 def service() -> Service:
-    """The service of the app at work."""
-    return cast(Service, current_app.extensions[EXTENSION])
+    """The service of the request at work: the same from its beginning to its end."""
+    return cast(Service, g.service)

@@ -26,7 +26,7 @@ from support.repository import REPOSITORY
 from support.web_caller import API, SECRET, bearer, served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
+from evergreen_groups.settings import MetricsSettings, ServeSettings
 from evergreen_groups.settings.sections import EventsSettings
 from evergreen_groups.web import Server, close, create_app
 
@@ -147,7 +147,8 @@ def service(ils: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     secret.touch(0o600)
     secret.write_text(SECRET)
     environ = {"EVERGREEN_GROUPS_PASSWORD": "sandbox", "STATE_DIRECTORY": str(directory)}
-    app = create_app(settings_of(ils.url, events=EventsSettings(secret_file=secret)), environ)
+    metrics = MetricsSettings(token_file=secret)
+    app = create_app(settings_of(ils.url, events=EventsSettings(secret_file=secret), metrics=metrics), environ)
     with served(app) as address:
         yield address
     close(app)
@@ -236,6 +237,27 @@ def test_no_event_comes_in_from_outside(web: str, service: str, path: str) -> No
     headers = {"X_Evergreen_Groups_Secret": SECRET, "Content_Type": "application/x-www-form-urlencoded"}
     assert ask(f"{service}/evergreen-groups/events", "POST", body, **headers)[0] == 200
     assert ask(web + path, "POST", body, **headers)[0] in (400, 403, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/evergreen-groups/metrics",
+        "/evergreen-groups/metrics/",
+        "/evergreen-groups/./metrics",
+        "/evergreen-groups/api/../metrics",
+        "/evergreen-groups/%6detrics",
+        "//evergreen-groups//metrics",
+        "/evergreen-groups/metrics;x=1",
+        "/Evergreen-groups/metrics",
+    ],
+)
+def test_no_metrics_go_out(web: str, service: str, path: str) -> None:
+    """Not for the token either: the service shows them to whoever asks it itself."""
+    assert ask(f"{service}/evergreen-groups/metrics", **bearer(SECRET))[0] == 200
+    status, _, body = ask(web + path, **bearer(SECRET))
+    assert status in (403, 404)
+    assert b"evergreen_groups_" not in body
 
 
 def test_barcodes_stay_out_of_the_access_log(ils: Sandbox, service: str, tmp_path: Path) -> None:

@@ -61,6 +61,33 @@ def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None
     assert {"permission.VIEW_USER", "permission.UPDATE_USER", "methods", "pushdown", "clock", "mail"} <= set(checks)
 
 
+def test_a_configuration_that_only_serves_is_checked_as_far_as_it_can_be(installation: Installation) -> None:
+    installation.config.write_text(f'[gateway]\nurl = "{installation.url}"\n')
+    installation.config.chmod(0o600)
+    diagnosis = installation.examined()
+    assert diagnosis.healthy
+    assert [said(finding) for finding in only(diagnosis, WARNING, FAILED)] == []
+    well = {finding.check for finding in only(diagnosis, OK)}
+    assert {"configuration", "state", "gateway", "services", "clock", "idl", "methods"} <= well
+    skipped = only(diagnosis, SKIPPED)
+    assert {finding.check for finding in skipped} >= {"password", "login", "permission.VIEW_USER", "thresholds"}
+    assert {finding.code for finding in skipped} == {"not-needed"}
+    assert all(finding.found.startswith("not needed to serve") for finding in skipped)
+
+
+@pytest.mark.parametrize(
+    "more", ['[mail.recipients]\n"*" = ["a@example.org"]\n', 'password_file = "/etc/password"\n', "events"]
+)
+def test_a_configuration_that_needs_an_account_misses_it(installation: Installation, more: str, tmp_path: Path) -> None:
+    if more == "events":
+        (tmp_path / "secret").write_text("s" * 16)
+        (tmp_path / "secret").chmod(0o600)
+        more = f'[events]\nsecret_file = "{tmp_path}/secret"\n'
+    installation.config.write_text(f'[gateway]\nurl = "{installation.url}"\n{more}')
+    (finding,) = installation.examined(["configuration"]).findings
+    assert (finding.verdict, finding.setting) == (FAILED, "gateway.username")
+
+
 def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox: Sandbox) -> None:
     def found() -> list[str]:
         return [

@@ -23,6 +23,7 @@ SOURCES = {
     "permissions": ["evergreen/permissions.sql"],
     "events": ["evergreen/action-trigger.sql"],
     "wsgi": ["wsgi.py"],
+    "dashboard": ["grafana/evergreen-groups.json"],
 }
 
 
@@ -71,7 +72,12 @@ def test_several_files_are_shown_with_their_paths() -> None:
         "/etc/systemd/system/evergreen-groups-report.timer",
     ]
     everything = shown("all", Machine())
-    assert all((CONFIG / source).read_text("utf-8") in everything for names in SOURCES.values() for source in names)
+    assert all(
+        (CONFIG / source).read_text("utf-8") in everything
+        for name, sources in SOURCES.items()
+        for source in sources
+        if name != "dashboard"  # which is JSON, and shown alone
+    )
 
 
 def test_a_part_that_did_not_come_along_is_an_error() -> None:
@@ -115,7 +121,6 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
     assert "EVERGREEN_GROUPS_MAIL_PASSWORD_FILE=%d/mail_password" in found["Environment"]
     served = unit(SHOWN["serve"][0][1](here))
     assert [value.partition(":")[0] for value in served["LoadCredential"]] == [
-        "config.toml",
         "database_password",
         "redis_password",
     ]
@@ -125,8 +130,11 @@ def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_pat
     configuration = f'{GATEWAY}[events]\nsecret_file = "/etc/evergreen-groups/the-secret"\n'
     text = SHOWN["serve"][0][1](machine(tmp_path, configuration, password="x", the_secret="x"))
     found = unit(text)
+    copied = "/usr/bin/install -m 0444 /etc/evergreen-groups/config.toml %t/evergreen-groups/config.toml"
+    assert found["ExecStartPre"] == [f"+{copied}"]
+    assert found["ExecReload"] == [f"+{copied}", "/bin/kill -HUP $MAINPID"]
+    assert "EVERGREEN_GROUPS_CONFIG=%t/evergreen-groups/config.toml" in found["Environment"]
     assert found["LoadCredential"] == [
-        "config.toml:/etc/evergreen-groups/config.toml",
         "password:/etc/evergreen-groups/password",
         "events_secret:/etc/evergreen-groups/the-secret",
     ]

@@ -16,6 +16,7 @@ NAVIGATION = {
         "permissions",
         "security",
         "operations",
+        "monitoring",
         "Upgrade, backup, removal <upgrading>",
         "performance",
     ),

@@ -14,7 +14,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.settings import DeskSettings, GatewaySettings, PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings import (
+    DeskSettings,
+    GatewaySettings,
+    MetricsSettings,
+    PolicySettings,
+    ServeSettings,
+    Settings,
+)
 from evergreen_groups.settings.sections import EventsSettings
 from evergreen_groups.web import Server
 
@@ -40,6 +47,7 @@ def settings_of(
     events: EventsSettings | None = None,
     policy: PolicySettings | None = None,
     desk: DeskSettings | None = None,
+    metrics: MetricsSettings | None = None,
 ) -> Settings:
     gateway = GatewaySettings(url=url, username="consortium_staff")
     return Settings(
@@ -48,6 +56,7 @@ def settings_of(
         serve=serve or ServeSettings(port=0),
         events=events or EventsSettings(),
         desk=desk or DeskSettings(),
+        metrics=metrics or MetricsSettings(),
     )
 
 
@@ -57,6 +66,14 @@ def events_settings(directory: Path, **options: Any) -> EventsSettings:
     file.write_text(SECRET)
     file.chmod(0o600)
     return EventsSettings(secret_file=file, **options)
+
+
+def metrics_settings(directory: Path, **options: Any) -> MetricsSettings:
+    """Metrics for whoever knows ``SECRET``, which is put into a file."""
+    file = directory / "metrics-token"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return MetricsSettings(token_file=file, **options)
 
 
 def session(url: str, **login: Any) -> str:

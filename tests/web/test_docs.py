@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from support.repository import REPOSITORY
-from support.web_caller import PASSWORD, SECRET, client_of
+from support.web_caller import PASSWORD, SECRET, bearer, client_of
 
 from evergreen_groups.installation import shown, this_machine
 from evergreen_groups.sandbox import Sandbox
@@ -18,6 +18,8 @@ from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
 ROOT = REPOSITORY
+COPY = "evergreen-groups/config.toml"
+"""The copy of the configuration that the service reads."""
 TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
 UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
@@ -47,16 +49,22 @@ def test_with_the_units_credentials_the_nightly_reports_configuration_will_do(sa
     configured = {"gateway": f'url = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{kept}/password"'}
     configured["events"] = f'secret_file = "{kept}/events-secret"'
     document = "\n".join(f"[{section}]\n{lines}" for section, lines in configured.items())
-    for name, text in zip(credentials, (document, PASSWORD, SECRET), strict=True):
+    assert f"/etc/evergreen-groups/config.toml %t/{COPY}" in UNIT
+    (tmp_path / COPY).parent.mkdir()
+    for name, text in zip((COPY, *credentials), (document, PASSWORD, SECRET, SECRET), strict=True):
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(text)
-    assigned = " ".join(re.findall(r"^(?:# )?Environment=(.+)$", UNIT, re.MULTILINE)).replace("%d", str(tmp_path))
+    assigned = " ".join(re.findall(r"^(?:# )?Environment=(.+)$", UNIT, re.MULTILINE))
+    for directory in ("%d", "%t"):
+        assigned = assigned.replace(directory, str(tmp_path))
     environ = dict(pair.split("=", 1) for pair in assigned.split()) | {"STATE_DIRECTORY": str(tmp_path / "state")}
+    environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
     app = create_app(load.load(None, environ), environ)
     event = {"event": 1, "hook": "au.updated", "patron": 1001}
     answer = client_of(app).post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET})
+    shown = client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET))
     close(app)
-    assert answer.status_code == 200
+    assert (answer.status_code, shown.status_code) == (200, 200)
 
 
 def test_the_wsgi_file_answers_where_apache_mounts_it(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ OPERATIONS = (
     ("POST", "/api/v1/changes/{change}/undo"),
     ("POST", "/events"),
     ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
 )
 
 

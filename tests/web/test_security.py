@@ -47,16 +47,20 @@ ADDRESSES = {
     f"{PREFIX}/reports/named/<report>/latest/<name>": f"{PREFIX}/reports/named/old/latest/LAKELAND",
     f"{PREFIX}/events": f"{PREFIX}/events",
     f"{PREFIX}/healthz": f"{PREFIX}/healthz",
+    f"{PREFIX}/readyz": f"{PREFIX}/readyz",
+    f"{PREFIX}/metrics": f"{PREFIX}/metrics",
     f"{PREFIX}/openapi.json": f"{PREFIX}/openapi.json",
     **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in SCRIPTS},
 }
 PUBLIC = {
     f"{PREFIX}/{name}"
-    for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "texts.js", "desk.json")
+    for name in ("healthz", "readyz", "openapi.json", "panel.js", "group.js", "tab.js", "texts.js", "desk.json")
 }
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1/undo")]
 """Those that take a POST."""
-PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"} - set(CHANGING) | {f"{API}/changes"})
+PRIVATE = sorted(
+    set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events", f"{PREFIX}/metrics"} - set(CHANGING) | {f"{API}/changes"}
+)
 MOVE = {"action": "move", "patrons": ["20000000001002"], "target": "20000000001051"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
 

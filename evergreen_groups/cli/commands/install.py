@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INSTALLED = ("nightly", "serve", "apache", "cron")
 """The parts; written down here as well, for ``--help`` loads nothing."""
-_SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "all")
+_SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _RUN_NOW = "systemctl start evergreen-groups-report"
 _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {

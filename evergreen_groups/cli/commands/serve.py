@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, setting_options, usage_error, with_given
+from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_given
+from evergreen_groups.cli.commands.reloading import Reloading
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
     from evergreen_groups.web import Server
 
+
+log = logging.getLogger("evergreen_groups.web")
 
 GRACE = 5.0
 """Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
@@ -37,28 +41,35 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
     """Serve the web service that stands behind the ILS's own Apache (docs/install-service.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
-    second time, it ends at once.
+    second time, it ends at once. SIGHUP has it read the settings anew; where they are wrong, those before stay.
     """
     session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
         raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
-    settings = with_given(context, session.settings)
+
+    def read() -> Settings:
+        return with_given(context, replace(session).settings)  # another reads the file anew
+
     if not session.use_sandbox:
-        return _serve(settings, os.environ)
-    with _sandbox(session, settings) as (sandbox, settings, environ):
-        return _serve(settings, environ, _announced(sandbox, demo_desk=demo_desk))
+        return _serve(read, os.environ)
+    with _sandbox(session) as (sandbox, environ):
+        username, _password = sandbox.report_account
+
+        def read_for_sandbox() -> Settings:
+            settings = read()
+            return replace(settings, gateway=replace(settings.gateway, url=sandbox.url, username=username))
+
+        return _serve(read_for_sandbox, environ, _announced(sandbox, demo_desk=demo_desk))
 
 
 @contextmanager
-def _sandbox(session: Invocation, settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[str, str]]]:
-    """A sandbox, and settings and environment that lead to it; its state is where it is itself."""
+def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
+    """A sandbox, and an environment that leads to it; its state is where it is itself."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
     with session.sandbox_place() as place, place.sandbox() as sandbox:
-        username, password = sandbox.report_account
-        gateway = replace(settings.gateway, url=sandbox.url, username=username)
-        environ = {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
-        yield sandbox, replace(settings, gateway=gateway), environ
+        _username, password = sandbox.report_account
+        yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
 
 
 def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
@@ -77,10 +88,16 @@ def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
     return announce
 
 
-def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
-    """Serve until a signal comes; the exit status. ``opened`` is called with the root of the service's address."""
+def _serve(
+    read: Callable[[], Settings], environ: Mapping[str, str], opened: Callable[[str], None] | None = None
+) -> int:
+    """Serve until a signal comes; the exit status.
+
+    ``read`` reads the settings; ``opened`` is called with the root of the service's address.
+    """
+    settings = read()
     try:
-        from evergreen_groups.web import PREFIX, Server, close, create_app
+        from evergreen_groups.web import PREFIX, MetricsListener, Server, close, create_app, succession_of
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             "serving needs {package}, which isn't installed",
@@ -89,22 +106,34 @@ def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str
             values={"package": missing.name},
         ) from None
 
-    app = create_app(settings, environ)
+    app, manager = create_app(settings, environ), ServiceManager(environ)
     try:
         server = Server(app, settings.serve)
-        with _stopped_by_signals(server):
+        with ExitStack() as stack:
+            listen = settings.metrics.listen
+            metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
+            stack.enter_context(_stopped_by_signals(server, manager))
+            reloading = stack.enter_context(Reloading(succession_of(app), read, manager))
             if opened is not None:
                 opened(server.url)
+            if metrics is not None:
+                log.info("metrics are shown at %s", metrics.url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
-            longest = max(settings.serve.timeout, settings.events.deadline)
-            finished = server.run(grace=longest + GRACE)
+            manager.ready(f"serving at {server.url}{PREFIX}/")
+            reloading.look_at_gateway()
+            finished = server.run(grace=lambda: _longest(succession_of(app).current.settings) + GRACE)
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
 
 
+def _longest(settings: Settings) -> float:
+    """How many seconds a request may take."""
+    return max(settings.serve.timeout, settings.events.deadline)
+
+
 @contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[None]:
+def _stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
     """Let the first SIGTERM or Ctrl-C stop the server, and a second one do what it always does."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -114,6 +143,7 @@ def _stopped_by_signals(server: Server) -> Iterator[None]:
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         restore()
+        manager.stopping()
         server.stop()
 
     for number in former:

@@ -35,7 +35,7 @@ _LOGIN = ("username", "password")
 def here() -> pages.DeskPlace:
     """Where the page that is asked for stands."""
     patron = (request.view_args or {}).get("patron", "")
-    root = url_for("pages.health").removesuffix("/healthz")
+    root = url_for("monitoring.health").removesuffix("/healthz")
     return pages.DeskPlace(
         root,
         int(patron) if patron.isascii() and patron.isdigit() and len(patron) < 11 else 0,

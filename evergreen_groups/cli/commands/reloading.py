@@ -1,0 +1,91 @@
+"""Reading the settings anew while the service runs, as SIGHUP asks for."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import EvergreenGroupsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+    from typing import Self
+
+    from evergreen_groups.cli import ServiceManager
+    from evergreen_groups.settings import Settings
+    from evergreen_groups.web import Succession
+
+log = logging.getLogger("evergreen_groups.web")
+
+
+class Reloading:
+    """While it is entered, SIGHUP has ``read`` give the settings that count from then on for new requests.
+
+    Settings that are wrong are refused in one line of the log, and those before stay. It happens in a thread of its
+    own: requests go on meanwhile, and several signals at once are one.
+    """
+
+    def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
+        self._succession = succession
+        self._read = read
+        self._manager = manager
+        self._asked = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="reloading", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._former = signal.signal(signal.SIGHUP, self._ask)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGHUP, self._former)
+        self._ending = True
+        self._asked.set()
+
+    def look_at_gateway(self) -> None:
+        """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
+        threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._ending:
+                return
+            self._manager.reloading()
+            taken = self._reload()
+            self._succession.counters.reload(taken=taken)
+            self._manager.ready()
+            if taken:
+                self._look()
+
+    def _reload(self) -> bool:
+        try:
+            settings = self._read()
+            not_taken = self._succession.replace(settings)
+        except EvergreenGroupsError as error:
+            log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
+            return False
+        except Exception as error:
+            log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
+            return False
+        log.info("the settings were read anew from %s", settings.source or "the environment")
+        if not_taken:
+            log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
+        return True
+
+    def _look(self) -> None:
+        problem = self._succession.current.health.look_at_gateway()
+        if problem is None:
+            log.info("the gateway answers")
+        else:
+            log.warning("the gateway can't be used: %s", problem)

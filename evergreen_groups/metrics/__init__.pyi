@@ -1,0 +1,9 @@
+from .families import FAMILIES as FAMILIES
+from .families import Family as Family
+from .families import as_table as as_table
+from .families import family as family
+from .samples import samples_of as samples_of
+from .service_counters import METRICS_CONTENT_TYPE as METRICS_CONTENT_TYPE
+from .service_counters import ServiceCounters as ServiceCounters
+from .state_collector import StateCollector as StateCollector
+from .textfile import write_textfile as write_textfile

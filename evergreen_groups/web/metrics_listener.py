@@ -1,0 +1,78 @@
+"""The metrics at an address of their own, for a Prometheus that reaches it, and for nobody behind Apache."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.metrics import METRICS_CONTENT_TYPE
+from evergreen_groups.settings import values
+from evergreen_groups.web.server import TIMEOUT, CherootServer, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from evergreen_groups.metrics import ServiceCounters
+
+_THREADS = 2
+"""One for Prometheus, and one for whoever looks at the same time."""
+_CLOSING_SECONDS = 2.0
+
+
+class MetricsListener:
+    """Answers ``/metrics`` at ``address`` (host and port; port 0 takes a free one) while it is entered, and no more.
+
+    ``url`` is where that is.
+
+    Raises:
+        ConfigurationError: the address can't be used.
+    """
+
+    def __init__(self, address: str, counters: ServiceCounters) -> None:
+        self._counters = counters
+        host, port = values.host_and_port(address)
+        self._cheroot = CherootServer(
+            (host, port),
+            self._answer,
+            server_name="evergreen-groups",
+            numthreads=_THREADS,
+            timeout=TIMEOUT,
+            shutdown_timeout=_CLOSING_SECONDS,
+        )
+        # Its threads are daemons, as those of the service are.
+        preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
+        preparing.start()
+        preparing.join()
+        if refusal := self._cheroot.refusal:
+            raise ConfigurationError(
+                "the metrics can't be shown at {address}: {reason}",
+                advice="set listen in [metrics] to another address",
+                setting="metrics.listen",
+                code="metrics-address-unusable",
+                values={"address": address, "reason": reason_of(refusal)},
+            ) from refusal
+        self.url = f"http://{address.rpartition(':')[0]}:{self._cheroot.bind_addr[1]}/metrics"
+        self._thread = threading.Thread(target=self._cheroot.serve, name="metrics", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cheroot.stop()
+        self._thread.join(_CLOSING_SECONDS)
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/metrics" or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"The metrics are at /metrics.\n"]
+        text = self._counters.exposition()
+        start_response("200 OK", [("Content-Type", METRICS_CONTENT_TYPE), ("Content-Length", str(len(text)))])
+        return [text]
