@@ -168,6 +168,7 @@ def benches(session: nox.Session) -> None:
     """What things cost, and whether figures are right (-- report, serve, servers, history, reckoning, …: all below)."""
     small = {
         "report": ["--patrons", "10000"],
+        "page": ["--groups", "747"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],

@@ -22,12 +22,13 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What a mail says: the subject, the same text plain and as HTML, and what is attached."""
+    """What a mail says: the subject, the same text plain and as HTML, what is attached, and its language (a tag)."""
 
     subject: str
     text: str
     html: str
     attachment: Attachment | None = None
+    language: str = ""
 
 
 def build_message(letter: Letter, *, sender: str, recipient: str, written_at: datetime, run: str) -> EmailMessage:
@@ -52,4 +53,6 @@ def build_message(letter: Letter, *, sender: str, recipient: str, written_at: da
         message.add_attachment(
             letter.attachment.content, maintype=main, subtype=sub, filename=letter.attachment.name, params=parameters
         )
+    if letter.language:  # RFC 3282; at the end, for what makes parts takes such headers into the first of them
+        message["Content-Language"] = letter.language
     return message

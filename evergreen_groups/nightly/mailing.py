@@ -97,6 +97,7 @@ def _letter(
         text=plain_letter(report, options),
         html=html_letter(report, options),
         attachment=None if settings.attach == "none" else _attachment(report, settings.attach, attached),
+        language=current_language().tag,
     )
 
 

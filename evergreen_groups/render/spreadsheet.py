@@ -25,7 +25,11 @@ MOST_ROWS = 1_048_576
 MOST_LINKS = 65_000
 """How many links a sheet may have is 65,530; beyond, names are there without."""
 _LONGEST_TEXT = 32_767
+_LONGEST_HEADER = 120
+"""How long a title may be on paper: the file format has 255 characters, of which an ampersand takes two."""
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
+_MOST_ON_ONE_PAGE = 200
+"""As wide as what can be read on one page beside another (characters); wider sheets take two, each with the names."""
 _SIGN_WIDTH = 2
 _UNWRITTEN = {0x200E: None, 0x200F: None}  # marks for the direction of text, which a program has by its cells
 _KINDS: dict[ColumnKind, dict[str, object]] = {
@@ -66,10 +70,11 @@ def with_link(
 
 
 class Formats:
-    """The cell formats of a workbook, each made once."""
+    """The cell formats of a workbook, each made once; its ``paper_title`` stands on each sheet of paper."""
 
-    def __init__(self, workbook: Any) -> None:
+    def __init__(self, workbook: Any, paper_title: str = "") -> None:
         self._workbook = workbook
+        self.paper_title = paper_title
         self._made: dict[tuple[str, str], Any] = {}
         money = money_format()
         self._kinds: dict[ColumnKind, dict[str, object]] = {
@@ -179,13 +184,17 @@ def fill(
             else:
                 write_cell(sheet, last, place, value, form)
             widths[place] = max(widths[place], _width(value, column.kind))
+    # Room for the indent, and for the button of the filter, which lies over the heading.
+    widths = [min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH) for width in widths]
     for place, width in enumerate(widths):
-        # Room for the indent, and for the button of the filter, which lies over the heading.
-        sheet.set_column(place, place, min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH))
+        sheet.set_column(place, place, width)
     sheet.freeze_panes(1, frozen)
     sheet.autofilter(0, 0, last, len(columns) - 1)
     sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are texts on purpose
-    _for_print(sheet)
+    _for_print(sheet, formats.paper_title)
+    if sum(widths) > _MOST_ON_ONE_PAGE:
+        sheet.fit_to_pages(2, 0)
+        sheet.repeat_columns(0, frozen - 1)
 
 
 def _width(value: Value, kind: ColumnKind) -> int:
@@ -204,10 +213,12 @@ def set_direction(sheet: Any) -> None:
         sheet.right_to_left()
 
 
-def _for_print(sheet: Any) -> None:
+def _for_print(sheet: Any, title: str) -> None:
     sheet.set_landscape()
     sheet.fit_to_pages(1, 0)
     sheet.repeat_rows(0)
+    if title:
+        sheet.set_header(f"&L{cell_text(title)[:_LONGEST_HEADER].replace('&', '&&')}")
     # The names of a sheet and of its pages are put in by whoever prints.
     sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
     set_direction(sheet)

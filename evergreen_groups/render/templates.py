@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
 from typing import TYPE_CHECKING, TextIO
@@ -89,7 +89,7 @@ def environment() -> Environment:
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "describe_limit": wording.describe_limit,
-        "labels_style": lambda: _labels_style(language.current_language().tag),
+        "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),
         "language": language.current_language,
         "listed": wording.listed,
         "nothing_found": wording.NOTHING_FOUND,
@@ -106,10 +106,10 @@ def _asset(name: str) -> Asset:
     return _asset_of(_text_of(name))
 
 
-@cache
-def _labels_style(_tag: str) -> Asset:
-    """The style sheet of the labels, in the language that is written now, which has this tag."""
-    return _asset_of(template_text("labels.txt"))
+@lru_cache(maxsize=8)
+def _labels_style(_tag: str, title: str) -> Asset:
+    """The style sheet of what a page says by it, with its title, in the language that is written now (its tag)."""
+    return _asset_of(template_text("labels.txt", title=printable(title)))
 
 
 def _asset_of(text: str) -> Asset:

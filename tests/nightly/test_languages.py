@@ -113,6 +113,7 @@ def test_a_french_page_and_a_spanish_mail_beside_an_english_index(
         "harbor@library.example": "fr-CA",
         "director@library.example": "en",
     }
+    assert [mail["Content-Language"] for mail in post.taken] == [language_of(mail) for mail in post.taken]
     moments = {name: page.xpath("string(//dl[@class='facts']//time)") for name, page in pages.items()}
     assert moments["index"].endswith((" EDT", " EST"))
     assert moments["MILL"].endswith((" CET", " CEST"))

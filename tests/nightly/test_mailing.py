@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
+import lxml.html
 import pytest
 from hypothesis import given, settings
 from support.command import Command
@@ -267,7 +268,11 @@ class TestTheLetter:
     def test_both_forms_say_the_same_figures(self) -> None:
         options = LetterOptions(links=(("BR1", "https://reports.example/a?b=1&c=2"),))
         page = html_letter(SAMPLE, options)
-        assert '<td align="right">$1,289.35</td>' in page  # amounts under each other
+        tree = lxml.html.document_fromstring(page)
+        [amount] = tree.xpath("//table[@class='groups']//td[text()='$1,289.35']")
+        assert amount.get("align") == "right"  # under each other
+        figures = [" ".join(one.text_content().split()) for one in tree.xpath("//table[@class='figures']//td")]
+        assert figures == ["5Groups", "$1,396.99Combined fines", "7Members over the limit"]
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
         assert 'href="https://reports.example/a?b=1&amp;c=2"' in page
@@ -276,9 +281,35 @@ class TestTheLetter:
         client = StaffClient("eg2", "https://ils.example")
         page = html_letter(SAMPLE, LetterOptions(names=True, client=client))
         worst = max(SAMPLE.groups, key=lambda group: group.combined_fines)
-        assert f'<a href="{client.patron_page(worst.lead.id)}">' in page
-        assert f'<a href="{client.group_page(worst.lead.id)}">{worst.number}</a>' in page
+        links = {link.text: link.get("href") for link in lxml.html.document_fromstring(page).iter("a")}
+        assert links[worst.lead.name] == client.patron_page(worst.lead.id)
+        assert links[str(worst.number)] == client.group_page(worst.lead.id)
         assert "ils.example/eg2" not in html_letter(SAMPLE, LetterOptions(client=client))
+
+    def test_it_has_one_button_and_other_libraries_are_links(self) -> None:
+        places = tuple((name, f"https://reports.example/{name}") for name in ("BR1", "BR2", "BR3"))
+        tree = lxml.html.document_fromstring(html_letter(SAMPLE, LetterOptions(links=places)))
+        assert tree.xpath("//td[@bgcolor='#1f5c45']/a/@href") == ["https://reports.example/BR1"]
+        assert tree.xpath("//a/@href") == [address for _, address in places]
+        assert not lxml.html.document_fromstring(html_letter(SAMPLE, LetterOptions())).xpath("//a")
+
+    def test_whatever_the_plain_form_says_stands_in_the_other(self) -> None:
+        for report in (blocked_report(), changed_report(), empty_report()):
+            options = LetterOptions(places=("BR1",), links=(("BR1", "https://reports.example/today"),))
+            page = " ".join(lxml.html.document_fromstring(html_letter(report, options)).xpath("//body//text()|//@href"))
+            for word in plain_letter(report, options).replace("The whole report", "the whole report").split():
+                assert word.rstrip(":") in page or word in ("--",), word
+
+    def test_it_is_looked_at_without_a_sheet_or_anything_fetched(self) -> None:
+        page = html_letter(changed_report(), LetterOptions(names=True))
+        tree = lxml.html.document_fromstring(page)
+        assert not tree.xpath("//img | //link | //script | //@src")
+        assert "url(" not in page
+        assert all(
+            one.get("style") for one in tree.iter("td", "th", "a", "h1", "h2", "p") if one.get("class") != "around"
+        )
+        layout = [one for one in tree.iter("table") if one.get("class") != "groups" and not one.xpath("tr/th")]
+        assert {one.get("role") for one in layout} == {"presentation"}
 
     def test_it_says_what_changed_without_names(self) -> None:
         for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):

@@ -8,7 +8,10 @@ NAVIGATION = {
         "The rule <rule>",
         "troubleshooting",
     ),
-    "In the library": ("desk",),
+    "In the library": (
+        "desk",
+        "For the branch manager <branch-manager>",
+    ),
     "In the server room": (
         "Install the nightly report <install-report>",
         "Install the service and the panel <install-service>",

@@ -2,9 +2,10 @@
 
 One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
 JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
-there is the amount, and nothing for no limit. When and where the data came from, criteria, sums and notes have no place
-in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, with their lead's
-name now, where that was looked up, and without amounts of now.
+there is the amount, and nothing for no limit. What is summed by group is repeated for each member: to add it up, take
+the rows whose last column, ``first_of_group``, is true. When and where the data came from, criteria, sums and notes
+have no place in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, with
+their lead's name now, where that was looked up, and without amounts of now.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
 apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
@@ -92,6 +93,9 @@ MEMBER_DETAIL_COLUMNS = (
 stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
 
 
+ONCE_COLUMNS = ("first_of_group",)
+"""True in one row of each group that is listed: the rows whose group's columns add up to the report's sums."""
+
 AMOUNT_COLUMNS = frozenset(
     {
         "combined_fines",
@@ -126,13 +130,13 @@ def _rows(report: Report, details: bool) -> Iterator[Sequence[str]]:
     member_columns = MEMBER_COLUMNS if details else ()
     block_columns = BLOCK_COLUMNS if details else ()
     detail_columns = GROUP_DETAIL_COLUMNS + (MEMBER_DETAIL_COLUMNS if details else ())
-    yield GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns
+    yield GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns + ONCE_COLUMNS
     changes = compared(report)
     for group in report.groups:
         change = _change_cells(changes.by_group.get(group.number) if changes else None)
         cells = _group_cells(group)
         if not details:
-            yield cells + change + _group_details(report, group)
+            yield cells + change + _group_details(report, group) + [_truth(True)]
             continue
         summed = _group_details(report, group)
         yield from (
@@ -143,13 +147,14 @@ def _rows(report: Report, details: bool) -> Iterator[Sequence[str]]:
                 *_block_cells(report.standing(member)),
                 *summed,
                 *_member_details(report, member),
+                _truth(place == 0),
             ]
-            for member in group.members
+            for place, member in enumerate(group.members)
         )
     for cleared in changes.cleared if changes else ():
         empty = [""] * len(member_columns)
         rest = [""] * len(block_columns + detail_columns)
-        yield _cleared_cells(cleared) + empty + _change_cells(cleared) + rest
+        yield _cleared_cells(cleared) + empty + _change_cells(cleared) + rest + [_truth(False)]
 
 
 def _with_decimal_commas(rows: Iterator[Sequence[str]]) -> Iterator[Sequence[str]]:

@@ -79,7 +79,7 @@ def plain_letter(report: Report, options: LetterOptions) -> str:
 
 
 def html_letter(report: Report, options: LetterOptions) -> str:
-    """The same letter as HTML, without styles or anything that would have to be fetched."""
+    """The same letter as HTML, with its first figures large; nothing in it has to be fetched."""
     return template_text("mail.html", **_values(report, options))
 
 
@@ -99,6 +99,7 @@ class _Column:
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
+    large = (gettext("Groups"), pgettext("of all groups", "Combined fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_MOST]
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
@@ -115,6 +116,8 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "start": "right" if current_language().direction == "rtl" else "left",
         "report": report,
         "facts": facts,
+        "figures": [(term, value) for term, value in facts if term in large],
+        "other_facts": sorted((one for one in facts if one[0] not in large), key=_by_news),
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
@@ -123,6 +126,11 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         else [],
         "links": [(name or gettext("all libraries"), address) for name, address in options.links],
     }
+
+
+def _by_news(fact: tuple[str, str]) -> bool:
+    """What changed comes first: it is what one opens a mail for every morning."""
+    return fact[0] != gettext("What changed")
 
 
 def _filled(text: str, before: str = "") -> str:

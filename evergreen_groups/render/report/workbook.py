@@ -1,5 +1,7 @@
 """The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
 
+What is summed by group stands once, in the group's line, and a member has own figures alone: columns can be added up.
+
 Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
 formula or a link by itself, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
 """
@@ -13,7 +15,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import gettext, pgettext
+from evergreen_groups.language import day, gettext, pgettext
 from evergreen_groups.render import (
     CONFIDENTIAL,
     DIFFERENCES,
@@ -73,10 +75,9 @@ def write_workbook(
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties(
-        {"title": title_of(report.criteria, report.name), "comments": gettext(CONFIDENTIAL), "created": created}
-    )
-    formats = Formats(workbook)
+    title = title_of(report.criteria, report.name)
+    workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
+    formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
     group_columns = _group_columns(report)
     if client is not None:
@@ -206,7 +207,6 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
         *(_block_columns() if report.blocks is not None else []),
         *(member_detail_columns() if report.details is not None else []),
         SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes_or_no(row.member.group_lead)),
-        SpreadsheetColumn(gettext("Combined fines of the group"), "money", lambda row: row.group.combined_fines),
     ]
 
 

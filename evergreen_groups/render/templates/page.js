@@ -1,5 +1,23 @@
 (() => {
   "use strict";
+  // Some browsers forget what a table is when it is laid out otherwise. Of thousands of groups, as they come near.
+  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
+  const nameParts = (parts) => {
+    for (const part of parts) {
+      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
+      if (role) part.setAttribute("role", role);
+    }
+  };
+
+  // What is folded stands as text in the page, for browsers without scripts, until it is unfolded.
+  const fillIn = (fold) => {
+    const rest = fold.querySelector("noscript");
+    if (!rest) return;
+    rest.outerHTML = rest.textContent;
+    nameParts(fold.querySelectorAll("*"));
+  };
+  document.addEventListener("toggle", ({ target }) => fillIn(target), true);
+
   const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
   if (!tables.length) return;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
@@ -15,19 +33,23 @@
   const gettext = (text, values = {}) => filled(texts.texts[text] ?? text, values);
 
   // The sum's row has fewer cells; only row groups are sorted.
-  const keyOf = (body, column, isNumber) => {
-    const text = body.rows[0].cells[column].firstChild?.textContent ?? "";
-    return isNumber ? numberIn(text) : text;
+  // A day has its number beside it; where none is known, it comes last.
+  const keyOf = (body, column, kind) => {
+    const cell = body.rows[0].cells[column];
+    if (kind === "day") return Number(cell.dataset.value ?? Infinity);
+    const text = cell.firstChild?.textContent ?? "";
+    return kind === "number" ? numberIn(text) : text;
   };
 
   const sort = (table, column) => {
     const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
-    const isNumber = head.dataset.kind === "number";
+    const kind = head.dataset.kind;
     const before = head.getAttribute("aria-sort");
-    const descending = before ? before === "ascending" : isNumber;
-    const keyed = [...table.tBodies].map((body) => [keyOf(body, column, isNumber), body]);
-    keyed.sort(([a], [b]) => (isNumber ? a - b : words.compare(a, b)) * (descending ? -1 : 1));
+    const descending = before ? before === "ascending" : kind === "number";
+    const keyed = [...table.tBodies].map((body) => [keyOf(body, column, kind), body]);
+    const compare = kind ? (a, b) => (a === b ? 0 : a < b ? -1 : 1) : words.compare;
+    keyed.sort(([a], [b]) => compare(a, b) * (descending ? -1 : 1));
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     table.dataset.sorted = "";
@@ -45,15 +67,7 @@
     head.replaceChildren(button);
   });
 
-  // Some browsers forget what a table is when it is laid out otherwise. Of thousands of groups, as they come near.
-  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
   const named = new WeakSet();
-  const nameParts = (parts) => {
-    for (const part of parts) {
-      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
-      if (role) part.setAttribute("role", role);
-    }
-  };
   const namePartsOf = (body) => {
     if (named.has(body)) return;
     named.add(body);
@@ -73,7 +87,7 @@
   const tools = document.querySelector(".tools");
   if (!tools) return;
   tools.hidden = false;
-  const [find, at, only, unfold, printed, shown] = ["find", "at", "only", "unfold", "print-members", "shown"].map(
+  const [find, at, only, kind, unfold, shown] = ["find", "at", "only", "kind", "unfold", "shown"].map(
     (id) => document.getElementById(id),
   );
 
@@ -98,10 +112,14 @@
 
   // Looked up when somebody first searches: names, barcodes and the group's number.
   const searchable = new Map();
+  const characters = { "&lt;": "<", "&gt;": ">", "&#34;": '"', "&#39;": "'", "&amp;": "&" };
+  const unescaped = (text) => text.replace(/&(?:lt|gt|#34|#39|amp);/g, (escape) => characters[escape]);
   const textOf = (body) => {
     if (!searchable.has(body)) {
       const parts = body.querySelectorAll("bdi, tr:first-child > th, .findings > tbody > tr:first-child > td:nth-child(3), tbody > tr > td:nth-child(2)");
-      searchable.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
+      const folded = body.querySelector("noscript")?.textContent ?? "";
+      const found = [...folded.matchAll(/<bdi>([^<]*)|<\/th><td>([^<]*)/g)].map(([, name, card]) => unescaped(name ?? card));
+      searchable.set(body, plain([...parts].map((part) => part.textContent).concat(found).join(" ")));
     }
     return searchable.get(body);
   };
@@ -119,6 +137,7 @@
     const fits = (body) =>
       (!at.value || libraryOf(body) === at.value) &&
       (!only?.value || body.dataset.is.split(" ").includes(only.value)) &&
+      (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
     let sum = 0;
@@ -129,7 +148,7 @@
       count += 1;
       sum += numberIn(textUnder(body, "total"));
     }
-    const all = !wanted.length && !at.value && !only?.value;
+    const all = !wanted.length && !at.value && !only?.value && !kind?.value;
     for (const table of tables) {
       if (table.tFoot) table.tFoot.hidden = !all;
       const section = table.closest(".kind");
@@ -145,6 +164,7 @@
         describeShown(count, sum),
         at.value && gettext("library {library}", { library: at.value }),
         only?.value && only.selectedOptions[0].textContent,
+        kind?.value && kind.selectedOptions[0].textContent,
         wanted.length && gettext("with “{words}”", { words: find.value.trim() }),
       ].filter(Boolean).join("; ");
   };
@@ -154,35 +174,28 @@
     waiting = requestAnimationFrame(filter);
   };
   find.addEventListener("input", filterSoon);
-  for (const choice of [at, only]) choice?.addEventListener("change", filterSoon);
+  for (const choice of [at, only, kind]) choice?.addEventListener("change", filterSoon);
   // A browser that comes back to the page fills in what was there.
   addEventListener("pageshow", () => {
-    if (find.value || at.value || only?.value) filter();
+    if (find.value || at.value || only?.value || kind?.value) filter();
   });
 
   if (!unfold) return;
   const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
-  const setAll = (open) => folds.forEach((fold) => { fold.open = open; });
+  const setAll = (open) => folds.forEach((fold) => {
+    if (open) fillIn(fold);
+    fold.open = open;
+  });
   unfold.addEventListener("click", () => {
     const open = !folds.every((fold) => fold.open);
     setAll(open);
     unfold.textContent = open ? gettext("Hide all members") : gettext("Show all members");
   });
-  const choosePrinted = () => {
-    for (const table of tables) {
-      if (printed.checked) delete table.dataset.print;
-      else table.dataset.print = "groups";
-    }
-  };
-  printed.addEventListener("change", choosePrinted);
-  addEventListener("pageshow", choosePrinted);
-
-  // For browsers that can't unfold by style sheet alone.
-  if (CSS.supports("selector(::details-content)")) return;
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = printed.checked ? folds.filter((fold) => !fold.open) : [];
-    closed.forEach((fold) => { fold.open = true; });
+  // A click on a group's line unfolds it, but not one on a link, nor the end of a selection.
+  document.querySelector(".folded")?.addEventListener("click", ({ target }) => {
+    const line = target.closest("tbody.group > tr:first-child");
+    if (!line || target.closest("a") || !getSelection().isCollapsed) return;
+    const fold = line.parentElement.querySelector("details");
+    fold.open = !fold.open;
   });
-  addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
 })();

@@ -138,9 +138,11 @@ def test_what_is_found_is_printed_and_members_on_demand(browser: Chrome, written
     visible = "return [...document.querySelectorAll(arguments[0])].filter((one) => one.offsetParent).length"
     assert run(browser, visible, "section.kind") == 1
     assert run(browser, visible, ".tools") == 0
+    assert run(browser, visible, ".members td td") == 0, "what is folded isn't printed"
+    look(browser, 1280)
+    run(browser, "document.querySelector('#unfold').click();")
+    look(browser, 1280, medium="print")
     assert run(browser, visible, ".members td td") > 0
-    run(browser, "const box = document.querySelector('#print-members'); box.click();")
-    assert run(browser, visible, ".members td td") == 0
     look(browser, 1280)
 
 

@@ -7,6 +7,7 @@ import io
 import re
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.report_samples import (
@@ -33,6 +34,7 @@ from evergreen_groups.render.report.csv import (
     GROUP_DETAIL_COLUMNS,
     MEMBER_COLUMNS,
     MEMBER_DETAIL_COLUMNS,
+    ONCE_COLUMNS,
 )
 from evergreen_groups.report import Report
 
@@ -78,7 +80,9 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
 
 def test_one_row_for_each_group_without_details() -> None:
     text = csv_text(sample_report(), details=False)
-    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS
+    assert tuple(text.split("\r\n")[0].split(",")) == (
+        GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS + ONCE_COLUMNS
+    )
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
 
@@ -87,6 +91,15 @@ def test_incomplete_groups() -> None:
     assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
     assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
     assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
+
+
+@pytest.mark.parametrize("details", [True, False])
+def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: bool) -> None:
+    report = changed_report()
+    once = [row for row in rows(csv_text(report, details=details)) if row["first_of_group"] == "true"]
+    assert [row["group"] for row in once] == [str(group.number) for group in report.groups]
+    assert sum(Decimal(row["combined_fines"]) for row in once) == report.totals.combined_fines
+    assert sum(int(row["member_count"]) for row in once) == report.totals.member_count
 
 
 def test_header_alone_when_empty() -> None:
@@ -100,6 +113,7 @@ def test_header_alone_when_empty() -> None:
                 *BLOCK_COLUMNS,
                 *GROUP_DETAIL_COLUMNS,
                 *MEMBER_DETAIL_COLUMNS,
+                *ONCE_COLUMNS,
             )
         )
         + "\r\n"

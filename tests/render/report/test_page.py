@@ -8,12 +8,14 @@ import io
 import re
 import time
 from dataclasses import replace
+from datetime import date
 from importlib import resources
 
 import lxml.html
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.detailed_reports import detailed
 from support.report_samples import (
     INCOMPLETE_NOTE,
     TOP_NOTE,
@@ -35,13 +37,13 @@ from evergreen_groups.report import Changes, Criteria, Report
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
     figure figcaption span i svg rect table caption thead tbody tfoot tr th td bdi details summary script
-    label input select option button
+    label input select option button noscript
 """
 ATTRIBUTES = """
     lang dir data-currency data-column
     charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
     focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
-    hidden for type autocomplete placeholder spellcheck value checked data-is data-noun
+    hidden for type autocomplete placeholder spellcheck value checked data-is data-for data-value data-noun
 """
 CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css").read_text("utf-8")
 
@@ -184,9 +186,11 @@ def test_facts_notes_and_marks() -> None:
     rows = {row[0].text: row for row in tree.xpath("//table[@id='groups']/tbody/tr[1]")}
     assert rows["902"][7].text_content() == "none"
     assert rows["1187"][7].text_content() == "2"
-    assert "they owe $6.40, which is counted" in rows["2240"][1].text_content()
-    assert "not known and not counted" in rows["31007"][1].text_content()
-    assert "no group lead" in rows["85"][1].text_content()
+    assert rows["2240"].xpath("string(td/strong[@class='incomplete'])") == "incomplete"
+    folded = {number: row.getnext().text_content() for number, row in rows.items()}
+    assert "they owe $6.40, which is counted" in folded["2240"]
+    assert "not known and not counted" in folded["31007"]
+    assert "no group lead" in folded["85"]
     assert texts(tree.xpath("//summary"))[2] == "2 of 4 members"
     [theo] = tree.xpath("//details//tr[th/bdi='Castellanos-Whitfield, Theo']")
     assert texts(list(theo)) == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "$88.10", "yes"]
@@ -221,7 +225,45 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
     total = table.xpath("tfoot/tr/*")[-1]
     assert (total.text, texts(list(total))) == ("+$102.74", ["-$1,183.46 with those no longer listed"])
-    assert "was group 11; 2 members left" in texts(table.xpath("tbody/tr[1]/td[1]/small"))
+    assert "was group 11; 2 members left" in texts(table.xpath("tbody/tr[2]//details//small"))
+
+
+def test_what_is_owed_for_since_when_and_what_is_out() -> None:
+    tree = page(detailed())
+    [table] = tree.xpath("//table[@id='groups']")
+    heads = {head.get("data-column"): place for place, head in enumerate(table.xpath("thead/tr/th"))}
+    rows = {row[0].text: row for row in table.xpath("tbody/tr[1]")}
+    since = {
+        number: (row[heads["age"]].text_content(), row[heads["age"]].get("data-value")) for number, row in rows.items()
+    }
+    assert since["85"] == ("3 May 2026", str(date(2026, 5, 3).toordinal()))
+    assert since["902"][0] == "29 Apr 2026 not certain"
+    assert (rows["1187"][heads["overdue"]].text_content(), rows["902"][heads["overdue"]].text_content()) == (
+        "2",
+        "not known",
+    )
+    assert "owing since 3 May 2026" in rows["85"].getnext().xpath("string(.//details//small[2])")
+    kinds = dict(
+        zip(
+            tree.xpath("//select[@id='kind']/option/@value"),
+            tree.xpath("//select[@id='kind']/option/text()"),
+            strict=True,
+        )
+    )
+    assert list(kinds.values()) == ["all", "lost materials", "=Photocopies"]
+    owed_for = {
+        body.xpath("string(tr/th)"): {kinds[one] for one in body.get("data-for").split()}
+        for body in table.xpath("tbody")
+    }
+    assert owed_for["1187"] == {"lost materials", "=Photocopies"}
+    assert owed_for["902"] == {"lost materials"}
+    assert not page(sample_report()).xpath("//select[@id='kind'] | //tbody[@data-for]")
+
+
+def test_each_sheet_of_paper_says_what_it_is() -> None:
+    styles = texts(page(replace(sample_report(), name='"old"; </style>')).xpath("//style"))
+    assert '@top-left { content: "Groups with high combined fines (\\22 old\\22 ; \\3c /style>), ' in styles[1]
+    assert '@bottom-left { content: "Holds names and barcodes of patrons: keep it confidential."; }' in styles[1]
 
 
 def test_sums_say_what_changed() -> None:
@@ -321,6 +363,7 @@ def test_what_a_report_among_several_is_called_stands_in_its_title() -> None:
 def test_without_details() -> None:
     tree = page(sample_report(), details=False)
     assert not tree.xpath("//details")
+    assert "they owe $6.40, which is counted" in tree.xpath("string(//table[@id='groups']/tbody[3]/tr/td[1])")
     assert len(tree.xpath("//table")) == 1
 
 

@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 from support.desk_browser import chromium
+from support.detailed_reports import detailed
+from support.large_reports import full_report
+from support.printed_pages import sheets_of
 from support.pseudo import latin_words
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
 
@@ -31,6 +36,7 @@ _STATE = "return document.getElementById('shown').textContent"
 _NAMES = "return [...document.querySelectorAll('#groups > tbody > tr:first-child bdi')].map(one => one.textContent)"
 _IN_ORDER = "return arguments[0].toSorted(new Intl.Collator('en', {numeric: true, sensitivity: 'base'}).compare)"
 _NUMBERS = "return [...document.querySelectorAll('#groups > tbody > tr:first-child > th')].map(one => one.textContent)"
+_NUMBERS_SHOWN = _NUMBERS.replace("tbody", "tbody:not([hidden])")
 _CHOOSE = """
 const list = document.getElementById(arguments[0]);
 list.value = arguments[1];
@@ -47,7 +53,14 @@ def browser() -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("pages")
-    for name, report in {"blocked": blocked_report(), "changed": changed_report(), "many": large_report(800)}.items():
+    reports = {
+        "blocked": blocked_report(),
+        "changed": changed_report(),
+        "detailed": detailed(),
+        "many": large_report(800),
+        "full": full_report(747),
+    }
+    for name, report in reports.items():
         with (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render(report, "html", stream, client=CLIENT)
     for name, language in {"pseudo": Language(PSEUDO), "french": Language("fr-CA", "CAD")}.items():
@@ -72,7 +85,7 @@ def until(browser: Chrome, script: str, expected: Any) -> None:
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (768, "light"), (390, "light"), (1280, "dark")])
 @pytest.mark.parametrize(
-    "name", ["blocked", "changed", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"]
+    "name", ["blocked", "changed", "detailed", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"]
 )
 def test_axe_finds_nothing_and_nothing_sticks_out(
     browser: Chrome, files: Path, name: str, width: int, colours: str
@@ -149,16 +162,80 @@ def test_what_the_script_writes_is_in_the_catalogue(browser: Chrome, files: Path
     assert unfold.text != before
 
 
-@pytest.mark.parametrize("members", [True, False])
-def test_members_are_printed_or_not(browser: Chrome, files: Path, members: bool) -> None:
+def test_a_line_a_group_until_it_is_unfolded(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    height = "return document.querySelector('#groups > tbody:nth-of-type(3)').offsetHeight"
+    table = "return document.querySelectorAll('#groups details table').length"
+    assert browser.execute_script(height) < 50
+    assert browser.execute_script(table) == 0, "no elements are made of what is folded"
+    browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(3) > tr > td:nth-child(4)").click()
+    until(browser, table, 1)
+    assert browser.execute_script(height) > 100
+    role = "return document.querySelector('#groups details table').getAttribute('role')"
+    assert browser.execute_script(role) == "table"
+    browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(4) summary").send_keys(Keys.ENTER)
+    until(browser, table, 2)
+    browser.find_element(By.CSS_SELECTOR, "#groups > tbody:nth-of-type(4) summary").send_keys(Keys.SPACE)
+    until(browser, "return document.querySelectorAll('#groups details[open]').length", 1)
+    browser.find_element(By.ID, "unfold").click()
+    until(browser, table, 747)
+
+
+def test_what_is_folded_is_found(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    search = browser.find_element(By.ID, "find")
+    search.send_keys("29999000001002")  # a member's who isn't the lead
+    until(browser, _SHOWN, 1)
+    assert browser.execute_script(_NUMBERS_SHOWN) == ["1"]
     opened(browser, files / "changed.html")
-    if not members:
-        browser.find_element(By.ID, "print-members").click()
+    browser.find_element(By.ID, "find").send_keys("o'malley, fionn")  # escaped in the page's text
+    until(browser, _SHOWN, 1)
+    assert browser.execute_script(_NUMBERS_SHOWN) == ["2240"]
+
+
+def test_groups_are_chosen_by_what_they_owe_for_and_sorted_by_day(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    kinds = Select(browser.find_element(By.ID, "kind"))
+    kinds.select_by_visible_text("Photocopies")
+    until(browser, "return document.getElementById('shown').hidden", False)
+    assert browser.execute_script(_STATE).endswith("; Photocopies")
+    assert 0 < browser.execute_script(_SHOWN) < 747
+    kinds.select_by_index(0)
+    until(browser, _SHOWN, 747)
+    days = "return [...document.querySelectorAll('#groups > tbody > tr:first-child > td:nth-child(9)')]"
+    numbers = f"{days}.map((cell) => Number(cell.dataset.value))"
+    browser.find_element(By.CSS_SELECTOR, "#groups > thead th:nth-child(9) button").click()
+    assert browser.execute_script(numbers) == sorted(browser.execute_script(numbers))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_without_scripts_everything_is_there(browser: Chrome, files: Path, width: int) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        opened(browser, files / "blocked.html", width)
+        fold = browser.find_element(By.CSS_SELECTOR, "#groups summary")
+        assert not fold.find_element(By.XPATH, "..//table").is_displayed()
+        fold.send_keys(Keys.ENTER)
+        table = fold.find_element(By.XPATH, "..//table")
+        WebDriverWait(browser, 60).until(lambda _: table.is_displayed())
+        assert "Castellanos-Whitfield, Theo" in table.text
+        assert "29999000000413" in table.text
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_on_paper_what_is_unfolded_is_printed_and_the_list_is_short(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "full.html")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    paper = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}
+    sheets = sheets_of(base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", paper)["data"]))
+    assert sheets <= 20, "747 groups, a line each"
+    browser.execute_script("document.querySelectorAll('#groups details').forEach((fold) => { fold.open = true; })")
+    until(browser, "return document.querySelectorAll('#groups noscript').length", 0)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    shown = "return [...document.querySelectorAll('.members td')].some(one => one.checkVisibility())"
-    assert browser.execute_script(shown) is members
+    shown = "return [...document.querySelectorAll('.members td td')].filter(one => one.checkVisibility()).length"
+    assert browser.execute_script(shown) > 2000
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"]).startswith(b"%PDF")
 
 
 def test_what_is_far_from_the_screen_is_not_laid_out(browser: Chrome, files: Path) -> None:

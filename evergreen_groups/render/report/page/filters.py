@@ -1,7 +1,8 @@
-"""By what the page shows some of its groups: marks that each group has, and the words for them."""
+"""By what the page shows some of its groups: marks that each has, kinds of what it owes for, and words for both."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from evergreen_groups.render.report import compared
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
+    from evergreen_groups.ils import BillKind
     from evergreen_groups.report import Report
 
 _FILTERS = {
@@ -40,6 +42,30 @@ def marks_of(group: Group, report: Report) -> tuple[str, ...]:
     if change is not None:
         found.append(change.kind.value)
     return tuple(found)
+
+
+class OwedKinds:
+    """What the groups of a report owe for: each kind has a short mark, those that most groups owe for come first."""
+
+    def __init__(self, report: Report) -> None:
+        self._details = report.details
+        counts: Counter[BillKind] = Counter()
+        if report.details is not None:
+            for group in report.groups:
+                counts.update(report.details.of_group(group).owed_kinds)
+        ordered = sorted(counts, key=lambda kind: (-counts[kind], kind))
+        self._marks = {kind: str(place) for place, kind in enumerate(ordered)}
+
+    @property
+    def offered(self) -> list[tuple[str, str]]:
+        """The marks, with the words for them; none where it wasn't read what is owed for."""
+        return [(mark, kind.describe()) for kind, mark in self._marks.items()]
+
+    def of(self, group: Group) -> str:
+        """The marks of a group, in the order of those that are offered."""
+        if self._details is None:
+            return ""
+        return " ".join(sorted((self._marks[kind] for kind in self._details.of_group(group).owed_kinds), key=int))
 
 
 def offered_filters(marks: Iterable[Collection[str]]) -> list[tuple[str, str]]:

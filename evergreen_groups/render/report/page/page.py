@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.language import gettext, local, ngettext
 from evergreen_groups.money import NOTHING
 from evergreen_groups.render import printable, title_of, write_template
 from evergreen_groups.render.report import (
@@ -22,10 +22,12 @@ from evergreen_groups.render.report import (
     remarks,
 )
 from evergreen_groups.render.report.page.charts import group_bars
-from evergreen_groups.render.report.page.filters import marks_of, offered_filters
+from evergreen_groups.render.report.page.filters import OwedKinds, marks_of, offered_filters
 from evergreen_groups.render.report.page.shared_values import shared_values
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
 def write_page(
     report: Report, stream: TextIO, *, details: bool = True, client: StaffClient | None = None, index: str = ""
 ) -> None:
-    """Write the page; with ``details``, the members of each group are in it to be unfolded, and unfolded in print.
+    """Write the page; with ``details``, the members of each group are in it to be unfolded, and printed where they are.
 
     Names lead into the staff ``client`` where one is given, and a library's page back to the ``index`` (an address).
     """
     marks = {group.number: marks_of(group, report) for group in report.groups}
+    kinds = OwedKinds(report)
     write_template(
         "report.html",
         stream,
@@ -54,6 +57,9 @@ def write_page(
         bars=group_bars(report.groups),
         marks_of=lambda group: " ".join(marks[group.number]),
         filters=offered_filters(marks.values()),
+        owed_for=kinds.offered,
+        kinds_of=kinds.of if len(kinds.offered) > 1 else None,
+        day_number=_day_number,
         remarks=remarks,
         describe_group_details=describe_group_details,
         details_of=lambda member: _details_of(report, member),
@@ -80,6 +86,11 @@ def _count_of_members(group: Group) -> str:
 
 def _members_of_group(group: Group) -> str:
     return gettext("Members of group {group}", group=group.number)
+
+
+def _day_number(moment: datetime) -> int:
+    """The day of a moment as a number, by which the script sorts."""
+    return local(moment).date().toordinal()
 
 
 def _details_of(report: Report, member: Member) -> str:
