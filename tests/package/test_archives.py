@@ -112,9 +112,7 @@ def test_everything_is_in_the_wheel(built: Built) -> None:
         assert all(info.external_attr >> 16 & 0o777 in (0o644, 0o755) for info in wheel.infolist())
     package = {name for name in names if name.startswith("evergreen_groups/")}
     source = {name for name in tracked() if name.startswith("evergreen_groups/") and not name.endswith((".po", ".pot"))}
-    data = {
-        name.replace("config/", "evergreen_groups/data/", 1) for name in tracked() if name.startswith("config/")
-    }
+    data = {name.replace("config/", "evergreen_groups/data/", 1) for name in tracked() if name.startswith("config/")}
     assert source | data <= package
     assert all(name.endswith(MADE) for name in package - source - data)
     languages = {Path(name).parts[3] for name in tracked() if name.endswith(".po")}
