@@ -33,7 +33,7 @@ def connect(
     from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
 
     chosen = settings.gateway
-    url, credentials = address(settings), None
+    url, credentials = gateway_url(settings), None
     if not anonymous:
         _url, username = named(settings)
         password = passwords.password(chosen, environ)
@@ -71,30 +71,39 @@ def named(settings: Settings) -> tuple[str, str]:
     Raises:
         ConfigurationError: one of them is missing.
     """
-    if settings.gateway.username is None:
-        raise _not_set(settings, "username" if settings.gateway.url else "url")
-    return address(settings), settings.gateway.username
+    url, username = gateway_url(settings), settings.gateway.username
+    if username is None:
+        raise _not_set("username", settings)
+    return url, username
 
 
-def address(settings: Settings) -> str:
+def gateway_url(settings: Settings) -> str:
     """The gateway's address.
 
     Raises:
         ConfigurationError: it is missing.
     """
     if settings.gateway.url is None:
-        raise _not_set(settings, "url")
+        raise _not_set("url", settings)
     return settings.gateway.url
 
 
-def _not_set(settings: Settings, missing: str) -> ConfigurationError:
+def _not_set(name: str, settings: Settings) -> ConfigurationError:
+    """That the gateway isn't named: whoever has no configuration at all is led to ``init`` first."""
+    if settings.source is None and settings.gateway.url is None:
+        return ConfigurationError(
+            "no gateway",
+            advice="make a configuration with evergreen-groups init, name one with --config, or try --sandbox",
+            setting=f"gateway.{name}",
+            code="no-configuration",
+        )
     return ConfigurationError(
         "no gateway",
-        advice="set {name} in section [gateway] of {file} (config/evergreen-groups.toml is an example), or try "
+        advice="set {name} in section [gateway] of {file} (`evergreen-groups config example` shows how), or try "
         "--sandbox",
-        setting=f"gateway.{missing}",
+        setting=f"gateway.{name}",
         code="gateway-not-set",
-        values={"name": missing, "file": settings.source or Message("a configuration file")},
+        values={"name": name, "file": settings.source or Message("a configuration file")},
     )
 
 

@@ -117,6 +117,8 @@ FILE_FORMATS = tuple(
 AUDIT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if format.audit)
 """The names of those that an audit can be written in."""
 
+_DOCUMENTS = {"doc", "docx", "htm", "md", "ods", "odt", "pdf", "tsv", "txt", "xls", "xml"}
+
 SPLITS = ("none", "library")
 CSV_DIALECTS = ("plain", "spreadsheet", "semicolon")
 """For programs; for spreadsheets, with a byte order mark; for those set to languages with decimal commas."""
@@ -124,6 +126,8 @@ SORT_ORDERS = ("total", "age", "members", "name", "library")
 """The orders of the groups in a report."""
 LOG_FORMATS = ("text", "json")
 """How events are written to standard error."""
+LOG_FORMAT_VARIABLE = "EVERGREEN_GROUPS_LOG_FORMAT"
+"""The variable of the environment that says how."""
 
 
 def output_format(name: str) -> OutputFormat:
@@ -142,6 +146,12 @@ def format_of_file(path: Path | None, names: Collection[str] = REPORT_FORMATS) -
     """The name of the one of these formats that a file's ending asks for; None where it asks for none."""
     ending = path.suffix.lstrip(".").lower() if path else ""
     return next((format.name for format in OUTPUT_FORMATS if format.ending == ending and format.name in names), None)
+
+
+def is_document(path: Path | None) -> bool:
+    """Whether a file's ending is that of a document, of ours or of another program's; a directory has none of these."""
+    ending = path.suffix.lstrip(".").lower() if path else ""
+    return ending in _DOCUMENTS or any(format.ending == ending for format in OUTPUT_FORMATS)
 
 
 def format_for(

@@ -71,7 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a machine where the product is installed, its configuration is none of the tests' affair."""
-    monkeypatch.delenv(load.CONFIG_VARIABLE, raising=False)
+    for variable in [name for name in os.environ if name.startswith("EVERGREEN_GROUPS_")]:
+        monkeypatch.delenv(variable)
     monkeypatch.setattr(load, "SYSTEM_FILE", tmp_path / "no-configuration")
     monkeypatch.setattr(state_directories, "SYSTEM_DIRECTORY", tmp_path / "no-state")
 

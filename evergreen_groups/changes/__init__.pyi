@@ -30,6 +30,8 @@ from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
+from .seat import Seat as Seat
+from .seat import current_seat as current_seat
 from .step_reason import StepReason as StepReason
 from .stored_plan import ProposedPlan as ProposedPlan
 from .stored_plan import StoredPlan as StoredPlan

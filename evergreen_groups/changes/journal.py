@@ -36,6 +36,7 @@ from evergreen_groups.changes.journal_step import (
     Sending,
     StepState,
 )
+from evergreen_groups.changes.seat import seat_columns, seat_in
 from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
 
@@ -78,6 +79,7 @@ class Journal:
                 "staff": operator.staff,
                 "workstation": operator.workstation,
                 "approved_by": operator.approved_by,
+                **seat_columns(operator.seat),
                 "at": now,
                 "action": action,
                 "undoes": undoes,
@@ -259,7 +261,7 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     return JournalEntry(
         int(row.id),
         row.gateway,
-        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by)),
+        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), seat_in(row)),
         row.at,
         row.action,
         _number(row.undoes),

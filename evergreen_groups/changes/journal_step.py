@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes.seat import Seat
     from evergreen_groups.changes.step_reason import StepReason
 
 PENALTIES = "penalties"
@@ -45,13 +46,15 @@ class Operator:
     """Whoever has changes made. ``account`` is the name that the journal calls them by.
 
     At a desk ``staff`` is the id of the account whose session it is (``au.id``), ``workstation`` that of where it works
-    (``aws.id``), and ``approved_by`` that of the supervisor who approved this one change with their own login.
+    (``aws.id``), and ``approved_by`` that of the supervisor who approved this one change with their own login. At a
+    command line ``seat`` is who sits there.
     """
 
     account: str
     staff: int | None = None
     workstation: int | None = None
     approved_by: int | None = None
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from .service_manager import ServiceManager as ServiceManager
 from .shell_completion import SHELLS as SHELLS
 from .shell_completion import completion_script as completion_script
 from .terminal import UnansweredError as UnansweredError
+from .terminal import at_terminal as at_terminal
 from .terminal import confirmed as confirmed
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width

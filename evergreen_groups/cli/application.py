@@ -26,6 +26,7 @@ COMMANDS = {
     "check": "Show who is over the limit with own fines, and why.",
     "help": "Show what a command does, and its options.",
     "doctor": "Say whether everything is right, and what to do.",
+    "config": "Show, check or begin the configuration.",
     "init": "Set up: ask, try each answer, write the configuration.",
     "install": "Install the nightly report and the service on this machine.",
     "uninstall": "Take back what install has written.",

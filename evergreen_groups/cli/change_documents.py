@@ -29,9 +29,18 @@ def entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
     return {
         **document,
         "account": entry.operator.account,
+        "command_line": _seat(entry),
         "gateway": entry.gateway,
         "missing_step_count": entry.missing_step_count,
     }
+
+
+def _seat(entry: JournalEntry) -> dict[str, str | None] | None:
+    """Who sat at which terminal; None for changes of a desk, and for those of former releases."""
+    seat = entry.operator.seat
+    if seat is None:
+        return None
+    return {"user": seat.user, "login_user": seat.login_user, "terminal": seat.terminal, "host": seat.host}
 
 
 def entries_document(state: State, entries: Iterable[JournalEntry]) -> dict[str, Any]:

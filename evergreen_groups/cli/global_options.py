@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups import __version__
-from evergreen_groups.formats import LOG_FORMATS
+from evergreen_groups.formats import LOG_FORMAT_VARIABLE, LOG_FORMATS
 
 if TYPE_CHECKING:
     from evergreen_groups.cli.invocation import Invocation
@@ -58,7 +58,7 @@ def global_options() -> list[click.Option]:
             type=click.Choice(LOG_FORMATS),
             default="text",
             show_default=True,
-            envvar="EVERGREEN_GROUPS_LOG_FORMAT",
+            envvar=LOG_FORMAT_VARIABLE,
             help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
         ),
         click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="No progress and no notes; errors only."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -75,13 +76,14 @@ class Invocation:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
+        from evergreen_groups.changes import Operator, current_seat
         from evergreen_groups.client import Client, adult_rule
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
         with self.state() as state, opened as (gateway, account):
             yield Client(
                 gateway,
-                account=account,
+                account=Operator(account, seat=current_seat()),
                 policy=self.settings.policy,
                 state=state,
                 adults=adult_rule(self.settings.audit),
@@ -134,6 +136,11 @@ class Invocation:
     def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
         logs.emit(message, error=error)
+
+    def summarise(self, message: str) -> None:
+        """Write a line about what was written and sent; where nobody sits at a terminal, the log has that."""
+        if not self.quiet and sys.stderr.isatty():
+            logs.emit(message)
 
     def line(self, message: str, *, error: bool = False) -> str:
         """The line that :meth:`emit` writes, without writing it."""

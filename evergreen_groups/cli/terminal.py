@@ -20,6 +20,14 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
+def at_terminal() -> bool:
+    """Whether somebody seems to sit there: one of the standard streams is a terminal.
+
+    What a timer or a crontab starts has none, and who redirects all three has said so.
+    """
+    return any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
 class UnansweredError(click.ClickException):
     """A question where nobody is to answer it: nothing is done."""
 

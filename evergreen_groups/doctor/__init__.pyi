@@ -3,3 +3,5 @@ from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
 from .finding import Verdict as Verdict
 from .installation import Subject as Subject
+from .offline import PlacedFinding as PlacedFinding
+from .offline import look_through as look_through

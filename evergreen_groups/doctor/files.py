@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import connect
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import passwords
 from evergreen_groups.state import examine
@@ -17,6 +18,7 @@ from evergreen_groups.state import examine
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.settings import Settings
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -32,17 +34,15 @@ _STORED = {
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """It is there, can be read, holds nothing unknown, and names the gateway and the account."""
+    if subject.reading.faults:
+        yield from (line.of_error(fault.error) for fault in subject.reading.faults)
+        return
     settings = subject.settings
-    if settings.gateway.url is None and settings.source is None:
-        yield line.failed(
-            "no configuration file in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in "
-            "$EVERGREEN_GROUPS_CONFIG",
-            "make one with evergreen-groups init, or name one with --config",
-            code="no-configuration",
-        )
+    if nothing := none_at_all(settings, line):
+        yield from nothing
         return
     if subject.serves_only:
-        connect.address(settings)
+        connect.gateway_url(settings)
         place = settings.source or Message("the environment")
         yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
         return
@@ -51,6 +51,29 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("{path}", values={"path": settings.source})
     else:
         yield line.ok("no file; the settings come from the environment")
+
+
+def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """The finding that there is no configuration, where there is none."""
+    if settings.gateway.url is not None or settings.source is not None:
+        return []
+    return [
+        line.failed(
+            "no configuration file in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in "
+            "$EVERGREEN_GROUPS_CONFIG",
+            "make one with evergreen-groups init, or name one with --config",
+            code="no-configuration",
+        )
+    ]
+
+
+def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """The finding that no gateway is named, where none is."""
+    try:
+        connect.gateway_url(settings)
+    except ConfigurationError as error:
+        return [line.of_error(error)]
+    return []
 
 
 def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding]:

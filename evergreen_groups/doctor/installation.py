@@ -13,7 +13,7 @@ from evergreen_groups.connect import configured_state, connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
-from evergreen_groups.settings import Settings, load, passwords
+from evergreen_groups.settings import Reading, Settings, load, passwords
 from evergreen_groups.state import State, find_state_directory
 
 TIMEOUT = 20
@@ -58,7 +58,14 @@ class Subject:
     @cached_property
     def settings(self) -> Settings:
         """The settings. Raises ConfigurationError where they can't be read."""
-        return self._settings or load.load(self.config_file, self.environ)
+        return self._settings or self.reading.settings
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the configuration says, with everything that is wrong with it; nothing, where settings were given."""
+        if self._settings is not None:
+            return Reading(self._settings.source, None, {}, type(self._settings))
+        return load.read(self.config_file, self.environ)
 
     @property
     def url(self) -> str | None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
 
-def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The server can be reached, encrypts as it should and takes the login; no mail is sent."""
+def mail_settings(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Where a report is to be mailed, everything that is needed for that is set; no server is asked."""
     settings = subject.settings.mail
     to_mail = [report for report in subject.settings.reports if report.recipients]
     if settings.host is None and to_mail:
@@ -28,13 +28,29 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             values={"reports": [report.name for report in to_mail]},
             setting="mail.host",
         )
-        return
-    if settings.host is None:
-        yield line.ok("no mail server is set: the report is not mailed")
-        return
+    elif settings.host is not None:
+        _mailer(subject)
+
+
+def _mailer(subject: Subject) -> Mailer:
     # As in a run, any recipients will do: those of [mail] may have none where those of [[reports]] have.
-    recipients = settings.recipients + tuple(entry for report in to_mail for entry in report.recipients)
-    mailer = Mailer.configured(replace(settings, recipients=recipients), subject.environ, subject.state.database)
+    settings = subject.settings.mail
+    recipients = settings.recipients + tuple(
+        entry for report in subject.settings.reports for entry in report.recipients
+    )
+    return Mailer.configured(replace(settings, recipients=recipients), subject.environ, subject.state.database)
+
+
+def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The server can be reached, encrypts as it should and takes the login; no mail is sent."""
+    settings = subject.settings.mail
+    wrong = [*mail_settings(subject, line)]
+    yield from wrong
+    if settings.host is None:
+        if not wrong:
+            yield line.ok("no mail server is set: the report is not mailed")
+        return
+    mailer = _mailer(subject)
     obstacle = mailer.obstacle()
     if obstacle is not None:
         yield line.of_error(obstacle)

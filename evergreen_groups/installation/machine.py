@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import Settings, load
+from evergreen_groups.settings import CONFIG_VARIABLE, Settings, load
 from evergreen_groups.state import SYSTEM_DIRECTORY
 
 SERVICE_USER = "evergreen-groups"
@@ -138,7 +138,7 @@ def closed_to_others(path: Path) -> Path | None:
 
 
 def _configuration(config_file: Path | None, environ: Mapping[str, str], root: Path) -> Path | None:
-    if root == Path("/") or config_file is not None or environ.get(load.CONFIG_VARIABLE):
+    if root == Path("/") or config_file is not None or environ.get(CONFIG_VARIABLE):
         return load.find_file(config_file, environ)
     below = root / load.SYSTEM_FILE.relative_to("/")
     return below if below.is_file() else None
@@ -146,7 +146,7 @@ def _configuration(config_file: Path | None, environ: Mapping[str, str], root: P
 
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
     """Variables that set something for whoever runs this, and nothing for the units."""
-    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != load.CONFIG_VARIABLE)
+    return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
 
 
 def is_root() -> bool:

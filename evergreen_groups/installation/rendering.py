@@ -33,9 +33,8 @@ def report_service(machine: Machine) -> str:
         return text
     settings = machine.settings
     usual = _SPLIT.format(directory="%S/evergreen-groups")
-    text = text.replace(
-        f"report {usual}\n", f"report {report_arguments(settings, '%S/evergreen-groups')}".rstrip() + "\n"
-    )
+    arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
+    text = text.replace(f"report --scheduled {usual}\n", f"{arguments}\n")
     text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
     elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
     return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
@@ -64,7 +63,7 @@ def crontab(machine: Machine) -> str:
         return text
     usual = _SPLIT.format(directory=machine.state_directory)
     arguments = report_arguments(machine.settings, str(machine.state_directory))
-    text = text.replace(f"report {usual};", f"report {arguments}".rstrip() + ";")
+    text = text.replace(f"report --scheduled {usual};", f"report --scheduled {arguments}".rstrip() + ";")
     named = [handed for handed in files_for_report(machine, machine.settings) if not handed.is_set]
     if machine.config_file != _USUAL.config_file:
         named.insert(0, configuration_for_unit(machine))

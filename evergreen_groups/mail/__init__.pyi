@@ -1,3 +1,4 @@
+from .mailer import Delivery as Delivery
 from .mailer import Mailer as Mailer
 from .message import Attachment as Attachment
 from .message import Letter as Letter

@@ -38,6 +38,11 @@ class Delivery:
     dropped: int = 0
     reason: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was sent."""
+        return not self.queued and not self.dropped
+
 
 @dataclass(slots=True)
 class _Attempt:

@@ -43,5 +43,8 @@ class ReportEnvironment(Protocol):
     def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
 
+    def summarise(self, message: str) -> None:
+        """Write a line about what was written and sent, for whoever sits at a terminal."""
+
     def line(self, message: str, *, error: bool = False) -> str:
         """The line that :meth:`emit` writes, without writing it."""

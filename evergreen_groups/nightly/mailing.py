@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import quote
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 
-def mailer_for(settings: MailSettings, transactions: Transactions) -> Mailer:
+def mailer_for(settings: MailSettings, letters: Iterable[MailSettings], transactions: Transactions) -> Mailer:
     """The mailer of the configuration; made before a report is read, so that a bad setting is found at once.
+
+    There is one server for all ``letters``. Recipients are each report's own, and any of them will do to look whether
+    there are some.
 
     Raises:
         ConfigurationError: no server, sender or recipients, or a password that can't be read.
     """
-    return Mailer.configured(settings, os.environ, transactions)
+    recipients = tuple(entry for letter in letters for entry in letter.recipients)
+    return Mailer.configured(replace(settings, recipients=recipients), os.environ, transactions)
 
 
 def messages(

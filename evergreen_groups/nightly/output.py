@@ -13,6 +13,8 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, write_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evergreen_groups.nightly.options import Target
     from evergreen_groups.nightly.readers import Readers
     from evergreen_groups.render import StaffClient
@@ -27,6 +29,15 @@ class Rendered:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """What was written: a file, or a directory of ``file_count`` files for some libraries (None: it is one file)."""
+
+    path: Path
+    file_count: int = 1
+    library_count: int | None = None
+
+
 def write(
     report: Report,
     target: Target,
@@ -34,7 +45,7 @@ def write(
     progress: Progress = silent,
     client: StaffClient | None = None,
     readers: Readers | None = None,
-) -> Rendered | None:
+) -> Rendered | WrittenReport:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
     ``progress`` is called for the files of a directory. Names lead into the staff ``client``. Files are in the language
@@ -56,7 +67,7 @@ def write(
     if target.split:
         from evergreen_groups.nightly.publication import publish
 
-        publish(
+        published = publish(
             report,
             target.path,
             target.formats,
@@ -65,10 +76,10 @@ def write(
             readers=readers,
             **options,
         )
-        return None
+        return WrittenReport(target.path, published.file_count, published.library_count)
     with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
         write_file(report, name, target.path, **options)
-    return None
+    return WrittenReport(target.path)
 
 
 def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:

@@ -15,18 +15,25 @@ from evergreen_groups.formats import require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.failure import remove_page
-from evergreen_groups.nightly.made_report import MadeReport, send
+from evergreen_groups.nightly.made_report import MadeReport, remove_what_is_too_old, send
 from evergreen_groups.nightly.options import RunPurpose
 from evergreen_groups.nightly.readers import Readers, timezones_for
 from evergreen_groups.nightly.reading import read_reports
 from evergreen_groups.nightly.run_record import RunRecord
-from evergreen_groups.nightly.run_wording import AT_TERMINAL, NOT_COMPARED, already_made, not_written_either, noted
+from evergreen_groups.nightly.run_wording import (
+    AT_TERMINAL,
+    NOT_COMPARED,
+    already_made,
+    not_written_either,
+    noted,
+    summary,
+)
 from evergreen_groups.report import History, look_up_cleared
-from evergreen_groups.state import prune, run_status
+from evergreen_groups.state import run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.mail import Mailer
+    from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportJob, ReportOptions
     from evergreen_groups.state import State, Transactions
@@ -40,9 +47,9 @@ log = logging.getLogger("evergreen_groups.report_run")
 class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
-    What it leaves behind depends on its ``purpose``. ``healthcheck_url`` and ``deadline`` (seconds) are those of the
-    command line: the former is called also where the settings are bad, the latter is how long another run is waited
-    for.
+    What it leaves behind depends on its ``purpose``; only a ``scheduled`` one is what monitoring looks at (one of the
+    night is, unless it is said otherwise). ``healthcheck_url`` and ``deadline`` (seconds) are those of the command
+    line: the former is called also where the settings are bad, the latter is how long another run is waited for.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class ReportRun:
         choose: Callable[[], ReportOptions],
         *,
         purpose: RunPurpose,
+        scheduled: bool | None = None,
         healthcheck_url: str | None = None,
         deadline: int | None = None,
     ) -> None:
@@ -58,9 +66,13 @@ class ReportRun:
         self._choose = choose
         self._recorded = purpose is RunPurpose.NIGHTLY
         self._looks = purpose is RunPurpose.LOOK
+        self._scheduled = self._recorded if scheduled is None else scheduled
         self._deadline = deadline
-        self._record = RunRecord(environment, healthcheck_url)
+        self._record = RunRecord(
+            environment, healthcheck_url, scheduled=self._scheduled, is_recorded=self._recorded or self._scheduled
+        )
         self._made: list[MadeReport] = []
+        self._delivery: Delivery | None = None
         self._problem: EvergreenGroupsError | None = None
         self._state_fails = False
 
@@ -112,8 +124,8 @@ class ReportRun:
         return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
     def _is_made(self, transactions: Transactions) -> bool:
-        """Whether the report was written so lately, by whatever server, that none is wanted, unless at a terminal."""
-        if not self._recorded or not (hours := self._environment.settings.report.hours_between_runs):
+        """Whether the report was written so lately, by any server, that none is wanted, unless by a manual run."""
+        if not self._scheduled or not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = run_status.read(transactions)
@@ -131,12 +143,10 @@ class ReportRun:
         if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
             return exit_status.DONE
         with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
-            return exit_status.DONE if send(mailer) else exit_status.UNSENT
+            return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
-        """Make the reports, and write down how that went, however it ends, where this is a run to be recorded."""
-        if not self._recorded:
-            return self._in_time(state, transactions)
+        """Make the reports, and write down how that went, however it ends."""
         try:
             status = self._in_time(state, transactions)
         except BaseException as error:
@@ -243,10 +253,15 @@ class ReportRun:
                 mailer.keep([letter for one in self._made for letter in one.letters])
             if self._recorded and self._made:
                 self._keep_history(transactions)
-            return mailer is None or send(mailer)
+            return mailer is None or self._send(mailer)
         except _UNUSABLE as error:
             self._without_state(error)
             return False
+
+    def _send(self, mailer: Mailer) -> bool:
+        """Send the mails; False where some could not be sent."""
+        self._delivery = send(mailer)
+        return self._delivery.is_complete
 
     def _keep_history(self, transactions: Transactions) -> None:
         """Write down what the reports found, and remove what is too old."""
@@ -254,15 +269,7 @@ class ReportRun:
             if one.history is not None:
                 one.history.record(one.report)
         log.info("recorded in the history")
-        settings = self._environment.settings
-        days = {
-            "history": settings.history.keep_days,
-            "journal": settings.journal.keep_days,
-            "events": settings.events.keep_days,
-        }
-        for name, rows in prune(transactions, days, self._made[0].report.generated_at).items():
-            if rows:
-                log.info("%d rows of the %s were too old and are removed", rows, name)
+        remove_what_is_too_old(self._environment.settings, transactions, self._made[0].report.generated_at)
 
     def _without_state(self, error: EvergreenGroupsError) -> None:
         """Go on without the database, and end with its error."""
@@ -275,9 +282,7 @@ class ReportRun:
             return None
         from evergreen_groups.nightly.mailing import mailer_for
 
-        # One server for all; recipients are each report's own, and any of them will do to look whether there are some.
-        recipients = tuple(entry for mail in letters for entry in mail.recipients)
-        return mailer_for(replace(self._environment.settings.mail, recipients=recipients), transactions)
+        return mailer_for(self._environment.settings.mail, letters, transactions)
 
     def _show(self) -> None:
         """Standard output, and what the reader must know beside it."""
@@ -291,3 +296,5 @@ class ReportRun:
                 self._environment.emit(noted(report.name, note))
         if self._made and not (self._recorded or self._looks):
             self._environment.emit(AT_TERMINAL)
+        if done := summary(self._made, self._delivery):
+            self._environment.summarise(done)

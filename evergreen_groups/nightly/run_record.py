@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from evergreen_groups.report import Report
     from evergreen_groups.state import Transactions
 
+log = logging.getLogger("evergreen_groups.report_run")
+
 
 log = logging.getLogger("evergreen_groups.report_run")
 
@@ -28,12 +30,18 @@ log = logging.getLogger("evergreen_groups.report_run")
 class RunRecord:
     """How one run ended. ``options`` are known once the settings are read, ``reports`` once the ILS has been.
 
-    ``healthcheck_url`` is the command line's: it is called also where the settings are bad.
+    ``healthcheck_url`` is the command line's: it is called also where the settings are bad. What a ``scheduled`` run
+    leaves is for monitoring. A manual one has a status of its own, and calls nobody but whom the command line names;
+    where it ``is_recorded`` for later ones to compare with, a failure leaves a page as well.
     """
 
-    def __init__(self, environment: ReportEnvironment, healthcheck_url: str | None) -> None:
+    def __init__(
+        self, environment: ReportEnvironment, healthcheck_url: str | None, *, scheduled: bool, is_recorded: bool
+    ) -> None:
         self._environment = environment
         self._healthcheck_url = healthcheck_url
+        self._scheduled = scheduled
+        self._is_recorded = is_recorded
         self.options: ReportOptions | None = None
         self.reports: Sequence[Report] = ()
 
@@ -44,10 +52,12 @@ class RunRecord:
         status = self._status(started, exit_code, error)
         problem = None
         try:
-            run_status.write(transactions, status)
+            run_status.write(transactions, status, manual=not self._scheduled)
         except EvergreenGroupsError as refusal:
-            problem, exit_code = refusal, exit_code or exit_status.FAILED
-        if error is not None:
+            if self._is_recorded:
+                problem, exit_code = refusal, exit_code or exit_status.FAILED
+            log.info("the status of this run could not be stored: %s", type(refusal).__name__)
+        if error is not None and self._is_recorded:
             for job in self.options.jobs if self.options else ():
                 leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(well=exit_code == exit_status.DONE)
@@ -78,7 +88,8 @@ class RunRecord:
 
     def call_healthcheck(self, *, well: bool) -> None:
         """Tell the monitoring service, where there is one."""
-        if url := self.options.healthcheck_url if self.options else self._healthcheck_url:
+        url = self.options.healthcheck_url if self.options else self._healthcheck_url
+        if url and (self._scheduled or self._healthcheck_url):
             from evergreen_groups.nightly import healthcheck
 
             healthcheck.call(url, well=well)

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evergreen_groups.errors import EvergreenGroupsError
+    from evergreen_groups.mail import Delivery
+    from evergreen_groups.nightly.made_report import MadeReport
+    from evergreen_groups.nightly.output import WrittenReport
 
 NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
 AT_TERMINAL = Message(
@@ -43,3 +48,30 @@ def not_stored(error: EvergreenGroupsError) -> Message:
 def noted(name: str, note: str) -> str:
     """A note of a report, with its name where it has one."""
     return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
+
+
+def summary(made: Sequence[MadeReport], delivery: Delivery | None) -> Message | None:
+    """Say in one line what was written where, and what was mailed; None where nothing was."""
+    parts = [_written(one.written, one.report.totals.group_count) for one in made if one.written is not None]
+    if delivery is not None:
+        count = {"count": delivery.sent}
+        parts.append(Message("{count} mail sent", plural="{count} mails sent", values=count))
+        if delivery.queued:
+            count = {"count": delivery.queued}
+            parts.append(Message("{count} mail queued", plural="{count} mails queued", values=count))
+        if delivery.dropped:
+            count = {"count": delivery.dropped}
+            parts.append(Message("{count} mail given up", plural="{count} mails given up", values=count))
+    return Message("{parts}", values={"parts": tuple(parts)}) if parts else None
+
+
+def _written(written: WrittenReport, group_count: int) -> Message:
+    groups = Message("{count} group", plural="{count} groups", values={"count": group_count})
+    values: dict[str, object] = {"path": written.path, "groups": groups}
+    if written.library_count is None:
+        return Message("written: {path} ({groups})", values=values)
+    count = {"count": written.library_count}
+    values["libraries"] = Message("{count} library", plural="{count} libraries", values=count)
+    count = {"count": written.file_count}
+    values["files"] = Message("{count} file", plural="{count} files", values=count)
+    return Message("written: {path} ({files}, {libraries}, {groups})", values=values)

@@ -5,6 +5,10 @@ from .changes import write_recalculation_plan as write_recalculation_plan
 from .changes import write_recalculations as write_recalculations
 from .check import write_check as write_check
 from .check import write_check_json as write_check_json
+from .configuration import write_faults as write_faults
+from .configuration import write_faults_json as write_faults_json
+from .configuration import write_values as write_values
+from .configuration import write_values_json as write_values_json
 from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import write_diagnosis_json as write_diagnosis_json
 from .examination import examination_document as examination_document

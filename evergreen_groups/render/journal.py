@@ -7,7 +7,7 @@ from typing import TextIO
 
 from rich.cells import cell_len
 
-from evergreen_groups.changes import GROUP, PENALTIES, Action, JournalEntry, JournalStep, StepState
+from evergreen_groups.changes import GROUP, PENALTIES, Action, JournalEntry, JournalStep, Seat, StepState
 from evergreen_groups.language import gettext, minute, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.changes import describe_reason
@@ -50,7 +50,19 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     if entry.undoes is not None:
         action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
     what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
+    if entry.operator.seat is not None:
+        parts.append(_at_a_command_line(entry.operator.seat))
     return f"{entry.id:>5}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
+
+
+def _at_a_command_line(seat: Seat) -> str:
+    """Who sat where."""
+    person, host = printable(seat.user), printable(seat.host)
+    if seat.login_user is not None:
+        person = gettext("{person} as {user}", person=printable(seat.login_user), user=person)
+    if seat.terminal is None:
+        return gettext("by {person} on {host}", person=person, host=host)
+    return gettext("by {person} at {terminal} on {host}", person=person, terminal=printable(seat.terminal), host=host)
 
 
 def write_entry(entry: JournalEntry, stream: TextIO) -> None:

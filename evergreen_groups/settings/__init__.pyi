@@ -8,12 +8,17 @@ from .declaration import declared as declared
 from .declaration import declared_sections as declared_sections
 from .declaration import value_of as value_of
 from .declaration import with_values as with_values
+from .inventory import KnownValue as KnownValue
+from .inventory import known_values as known_values
 from .kind import Kind as Kind
 from .kind import NotAllowedError as NotAllowedError
+from .nearest import nearest as nearest
 from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
 from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
+from .reading import Fault as Fault
+from .reading import Reading as Reading
 from .sections import AuditSettings as AuditSettings
 from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
@@ -30,5 +35,8 @@ from .sections import StatementSettings as StatementSettings
 from .sections import StateSettings as StateSettings
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of
+from .toml import example as example
 from .toml import first_file as first_file
+from .toml_file import Origin as Origin
 from .values import Network as Network
+from .variables import CONFIG_VARIABLE as CONFIG_VARIABLE

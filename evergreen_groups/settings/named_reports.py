@@ -7,12 +7,15 @@ say what is listed and how it is written; what a table doesn't say is as in ``[r
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.settings.declaration import Setting, declared_in
+from evergreen_groups.settings.nearest import nearest
 from evergreen_groups.settings.sections import NamedReport, ReportSettings
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings.toml_file import Origin, TomlFile
 
 SECTION = "reports"
 HELP = (
@@ -34,59 +37,94 @@ def shared_settings() -> tuple[Setting, ...]:
     return tuple(setting for setting in declared_in("report", ReportSettings) if setting.name not in _OF_THE_RUN)
 
 
-def read_named_reports(value: object, path: Path | None, report: ReportSettings) -> tuple[NamedReport, ...]:
-    """Read the tables; ``report`` is what ``[report]`` says.
+class NamedReports:
+    """The reports of a file's tables, ``found``, and what is wrong with them; ``report`` is what ``[report]`` says."""
 
-    Raises:
-        ConfigurationError: an unknown key, a value that isn't allowed, a name that is missing or there twice, or a
-            report that goes nowhere.
-    """
-    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
-        raise ConfigurationError(
+    def __init__(self, file: TomlFile, report: ReportSettings) -> None:
+        self.faults: list[tuple[ConfigurationError, Origin]] = []
+        self._file = file
+        self._report = replace(report, output=None)
+        found: dict[str, NamedReport] = {}
+        for number, table in enumerate(self._tables()):
+            one = self._read(number, table)
+            if one is None:
+                continue
+            if one.name.casefold() in found:
+                origin = file.origin(SECTION, number, "name")
+                error = ConfigurationError(
+                    "{path}: [[reports]] {number}: there is another report called {name}",
+                    advice="give it another name",
+                    setting=f"{SECTION}.name",
+                    code="report-named-twice",
+                    values={"path": str(origin), "number": number + 1, "name": one.name},
+                )
+                self.faults.append((error, origin))
+            found[one.name.casefold()] = one
+        self.found = tuple(found.values())
+
+    def _tables(self) -> list[dict[str, Any]]:
+        tables = self._file.content.get(SECTION, [])
+        if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
+            return tables
+        origin = self._file.origin(SECTION)
+        error = ConfigurationError(
             "{path}: reports: these are tables",
             advice="begin each with [[reports]]",
             setting=SECTION,
             code="reports-not-tables",
-            values={"path": path},
+            values={"path": str(origin)},
         )
-    found: dict[str, NamedReport] = {}
-    for number, table in enumerate(value, 1):
-        one = _read(number, table, path, replace(report, output=None))
-        if one.name.casefold() in found:
-            raise ConfigurationError(
-                "{path}: [[reports]] {number}: there is another report called {name}",
-                advice="give it another name",
-                setting=f"{SECTION}.name",
-                code="report-named-twice",
-                values={"path": path, "number": number, "name": one.name},
-            )
-        found[one.name.casefold()] = one
-    return tuple(found.values())
+        self.faults.append((error, origin))
+        return []
 
-
-def _read(number: int, table: dict[str, Any], path: Path | None, report: ReportSettings) -> NamedReport:
-    own = {setting.name: setting for setting in own_settings()}
-    shared = {setting.name: setting for setting in shared_settings()}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in own and key not in shared:
-            raise ConfigurationError(
-                "{path}: [[reports]] {number}: {key}: unknown key",
-                advice="allowed are {allowed}",
-                setting=SECTION,
-                code="unknown-setting-of-report",
-                values={"path": path, "number": number, "key": key, "allowed": ", ".join([*own, *shared])},
-            )
-        setting = own.get(key) or shared[key]
-        values[key] = setting.read(value, f"{path}: [[reports]] {number} {key}")
-    listed = replace(report, **{key: value for key, value in values.items() if key in shared})
-    one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
-    if not one.name or (listed.output is None and not one.recipients):
-        raise ConfigurationError(
+    def _read(self, number: int, table: dict[str, Any]) -> NamedReport | None:
+        """The report of a table (numbered from 0); None where something in it is wrong."""
+        own = {setting.name: setting for setting in own_settings()}
+        shared = {setting.name: setting for setting in shared_settings()}
+        values: dict[str, Any] = {}
+        before = len(self.faults)
+        for key, value in table.items():
+            origin = self._file.origin(SECTION, number, key)
+            setting = own.get(key) or shared.get(key)
+            try:
+                if setting is None:
+                    raise _unknown_key(origin, number + 1, key, [*own, *shared])
+                values[key] = setting.read(value, f"{origin}: [[reports]] {number + 1} {key}")
+            except ConfigurationError as problem:
+                self.faults.append((problem, origin))
+        if len(self.faults) > before:
+            return None
+        listed = replace(self._report, **{key: value for key, value in values.items() if key in shared})
+        one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
+        if one.name and (listed.output is not None or one.recipients):
+            return one
+        origin = self._file.origin(SECTION, number)
+        error = ConfigurationError(
             "{path}: [[reports]] {number}: it has no name, or goes nowhere",
             advice="give it a name, and an output or recipients",
             setting=SECTION,
             code="report-goes-nowhere",
-            values={"path": path, "number": number},
+            values={"path": str(origin), "number": number + 1},
         )
-    return one
+        self.faults.append((error, origin))
+        return None
+
+
+def _unknown_key(origin: Origin, number: int, key: str, known: list[str]) -> ConfigurationError:
+    where = {"path": str(origin), "number": number, "key": key, "allowed": ", ".join(known)}
+    meant = nearest(key, known)
+    if meant is None:
+        return ConfigurationError(
+            "{path}: [[reports]] {number}: {key}: unknown key",
+            advice="allowed are {allowed}",
+            setting=SECTION,
+            code="unknown-setting-of-report",
+            values=where,
+        )
+    return ConfigurationError(
+        "{path}: [[reports]] {number}: {key}: unknown key",
+        advice="is {meant} meant? Allowed are {allowed}",
+        setting=SECTION,
+        code="unknown-setting-of-report",
+        values={**where, "meant": meant},
+    )

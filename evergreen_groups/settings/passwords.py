@@ -12,6 +12,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.settings.declaration import declared_sections
 from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.toml_file import Origin
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting
@@ -86,6 +87,20 @@ def database_password(settings: StateSettings, environ: Mapping[str, str]) -> st
 def redis_password(settings: RedisSettings, environ: Mapping[str, str]) -> str | None:
     """Find the password of the shared counters in the same places; None where none of them is there."""
     return _found(_declared("redis"), settings, environ) if settings.url else None
+
+
+def origin_of_secret(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> Origin | None:
+    """Where the secret of a setting would be taken from, which names this ``file``; None where there is none.
+
+    The secret isn't read.
+    """
+    secret = secret_of(setting)
+    if secret.variable and environ.get(secret.variable):
+        return Origin(variable=secret.variable)
+    if file is not None:
+        return Origin(file)
+    credential = Path(environ.get("CREDENTIALS_DIRECTORY") or "/nowhere") / secret.credential
+    return Origin(credential) if credential.is_file() else None
 
 
 def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:

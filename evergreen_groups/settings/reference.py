@@ -26,8 +26,18 @@ Written from the declarations in `evergreen_groups/settings/sections.py` by
 
 Settings stand in a TOML file: the one that the global option `--config` or `$EVERGREEN_GROUPS_CONFIG` names, otherwise
 `~/.config/evergreen-groups/config.toml` or `/etc/evergreen-groups/config.toml`. A variable of the environment outweighs
-the file, and an option of the command outweighs both. [The example](../config/evergreen-groups.toml) shows all of them
-as a file.
+the file, and an option of the command outweighs both.
+
+- `evergreen-groups init` asks for what is needed, and tries each answer at once.
+- `evergreen-groups config show` shows every value that counts, and the line or variable it comes from; with `--changed`
+  what isn't the default, with `report` or `report.min_total` a part, with `--json` for programs.
+- `evergreen-groups config check` says all that is wrong, with the line and what to do, and asks no server.
+- `evergreen-groups config example` prints a file with every setting in it, to begin with.
+- `evergreen-groups doctor` says whether the gateway, the account and this machine are right as well.
+
+An unknown key, and an unknown variable that begins with `EVERGREEN_GROUPS_`, is refused with the name that is nearest,
+by every command and by the service: a typing error isn't passed over. A variable that is empty is as good as not set.
+Passwords and secrets are never shown; `config show` says which file or variable they come from.
 """
 
 

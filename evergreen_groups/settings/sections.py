@@ -549,6 +549,10 @@ class MailSettings:
         help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
         "the service hands each library's page to those who may see its patrons, as in the example.",
         example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
+        options=(
+            Option("--mail-link", _INIT, "Where the report is to be found, with {date} and {library} in it or not."),
+        ),
+        asked=Question(Message("Link to the report in the mails"), empty=Message("none", context="answer")),
     )
     send_empty: bool = setting(
         v.BOOLEAN,

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -56,10 +58,11 @@ def example(schema: type = Settings) -> str:
     return "\n".join(parts)
 
 
-def first_file(settings: Settings) -> str:
+def first_file(settings: Settings, reports: Iterable[Mapping[str, Any]] = ()) -> str:
     """The first configuration file: what was asked for or isn't the default, as TOML that a person can go on with.
 
-    A section that was left out at its opening question isn't written.
+    ``reports`` are the tables of ``[[reports]]``, as they stood. A section that was left out at its opening question
+    isn't written.
 
     >>> from evergreen_groups.settings.sections import GatewaySettings
     >>> first = first_file(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
@@ -80,6 +83,8 @@ def first_file(settings: Settings) -> str:
                 lines += [f"\n{_comment(setting.summary)}.\n[{setting.key}]"]
                 lines += [f"{as_toml(key)} = {as_toml(value)}" for key, value in value_of(settings, setting)]
             parts.append("\n".join([*lines, ""]))
+    for table in reports:
+        parts.append("\n".join(["[[reports]]", *(f"{bare_key(key)} = {raw_toml(table[key])}" for key in table), ""]))
     return "\n".join(parts)
 
 
@@ -102,6 +107,24 @@ def as_toml(value: Any) -> str:
     text = "none" if value is None else str(value.value if isinstance(value, Enum) else value)
     # A TOML string: JSON's are, but for one character that TOML wants escaped as well.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def raw_toml(value: Any) -> str:
+    """A value as TOML, tables among them.
+
+    >>> raw_toml({"BR1": ["a@b.example"], "*": []})
+    '{BR1 = ["a@b.example"], "*" = []}'
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{bare_key(key)} = {raw_toml(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(raw_toml, value))}]"
+    return as_toml(value)
+
+
+def bare_key(key: str) -> str:
+    """A key as TOML writes it."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
 
 
 def default_of(setting: Setting) -> str:

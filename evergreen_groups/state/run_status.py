@@ -1,4 +1,4 @@
-"""How the last run of the report ended, for people and for monitoring."""
+"""How the last run of the report ended, the scheduled and the manual one, for people and for monitoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from evergreen_groups.state.lock import Holder
 
 _VERSION = 1
-_JOB = "report"
+_SCHEDULED = "report"  # as release 0.1 called it, and all that it had
+_MANUAL = "manual report"
 
 
 class RunOutcome(Enum):
@@ -65,8 +66,8 @@ class RunStatus:
         }
 
 
-def write(transactions: Transactions, status: RunStatus) -> None:
-    """Put the status in the place of the last run's.
+def write(transactions: Transactions, status: RunStatus, *, manual: bool = False) -> None:
+    """Put the status in the place of the last scheduled run's, or of the last ``manual`` one's.
 
     Raises:
         StateError: the database can't be used.
@@ -75,11 +76,12 @@ def write(transactions: Transactions, status: RunStatus) -> None:
 
     from evergreen_groups.state.schema import run_status
 
+    job = _MANUAL if manual else _SCHEDULED
     with transactions.writing() as connection:
-        connection.execute(delete(run_status).where(run_status.c.job == _JOB))
+        connection.execute(delete(run_status).where(run_status.c.job == job))
         connection.execute(
             run_status.insert().values(
-                job=_JOB,
+                job=job,
                 outcome=status.outcome.value,
                 started=status.started,
                 finished=status.finished,
@@ -91,8 +93,8 @@ def write(transactions: Transactions, status: RunStatus) -> None:
         )
 
 
-def read(transactions: Transactions) -> RunStatus | None:
-    """How the last run ended; None where none has yet.
+def read(transactions: Transactions, *, manual: bool = False) -> RunStatus | None:
+    """How the last scheduled run ended, or the last ``manual`` one; None where none has yet.
 
     Raises:
         StateError: the database can't be used.
@@ -103,8 +105,9 @@ def read(transactions: Transactions) -> RunStatus | None:
 
     from evergreen_groups.state.schema import run_status
 
+    job = _MANUAL if manual else _SCHEDULED
     with transactions.reading() as connection:
-        row = connection.execute(select(run_status).where(run_status.c.job == _JOB)).one_or_none()
+        row = connection.execute(select(run_status).where(run_status.c.job == job)).one_or_none()
         if row is None:
             return None
         return RunStatus(

@@ -30,7 +30,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "5"
+VERSION = "6"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -54,10 +54,15 @@ changes = Table(
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
     Column("step_count", Integer, nullable=False),  # as they were planned: some may be forgotten before the others
     # Ids of the ILS (au, aws, au): whose session it was, at which workstation, and who approved it. Changes of the
-    # command line have the account's name alone.
+    # command line have the account's name, and the four columns below.
     Column("staff", BIG, index=True),
     Column("workstation", BIG),
     Column("approved_by", BIG),
+    # Names of the operating system: with whose rights it ran, who had logged in, and where.
+    Column("system_user", Text),
+    Column("login_user", Text),
+    Column("host", Text),
+    Column("terminal", Text),
     sqlite_autoincrement=True,  # a number that people have noted never means another change
 )
 """The journal: plans that were applied, or begun."""

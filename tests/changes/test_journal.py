@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
-from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, clock
+from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState, clock
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.step_reason import (
@@ -122,6 +123,24 @@ def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, mo
     assert [step.id for step in entry.steps] == ids == sorted(ids)
     assert {step.state for step in entry.steps} == {StepState.PLANNED}
     assert [(found.id, found.undoes, len(found.steps)) for found in journal.entries()] == [(2, 1, 1), (1, None, 2500)]
+
+
+@pytest.mark.parametrize(
+    ("seat", "words"),
+    [
+        (Seat("root", "ils1", "alice", "pts/3"), "by alice as root at pts/3 on ils1"),
+        (Seat("alice", "ils1", None, "pts/3"), "by alice at pts/3 on ils1"),
+        (Seat("evergreen", "ils1"), "by evergreen on ils1"),
+    ],
+)
+def test_who_sat_at_which_terminal(journal: Journal, seat: Seat, words: str) -> None:
+    operator = Operator("groups", seat=seat)
+    journal.begin(HERE, operator, "move", [NewStep(1, "usrgroup", 2, 3)])
+    [entry] = journal.entries()
+    assert entry.operator == operator
+    shown = StringIO()
+    write_entries([entry], shown)
+    assert shown.getvalue().endswith(f"changes done: 0 of 1, {words}\n")
 
 
 def test_half_a_plan_is_none(journal: Journal) -> None:

@@ -92,7 +92,7 @@ def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, r
 @pytest.mark.long
 def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds, kills = 20, 10
-    seed = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
+    seed = int(os.environ.get("TESTS_SEED", "1"))
     chance = random.Random(seed)
     cluster = shared_cluster()
     with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy, cluster.database() as name:

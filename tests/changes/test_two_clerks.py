@@ -1,6 +1,6 @@
 """Two clerks plan, apply and take back at random over a bad network: the journal is true, and nothing is written twice.
 
-``EVERGREEN_GROUPS_TESTS_SEQUENCES`` says how many sequences the long test runs, ``EVERGREEN_GROUPS_TESTS_SEED`` with
+``TESTS_SEQUENCES`` says how many sequences the long test runs, ``TESTS_SEED`` with
 which it begins.
 """
 
@@ -14,8 +14,8 @@ from support.clerks import sequences
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
-FIRST = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
-MANY = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEQUENCES", "100"))
+FIRST = int(os.environ.get("TESTS_SEED", "1"))
+MANY = int(os.environ.get("TESTS_SEQUENCES", "100"))
 
 
 @pytest.mark.parametrize("count", [pytest.param(6, id="some"), pytest.param(MANY, id="many")])

@@ -24,6 +24,7 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.cli.commands import init
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
+    CONFIG_VARIABLE,
     GatewaySettings,
     MailSettings,
     PolicySettings,
@@ -116,7 +117,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password of consortium_staff", "wrong password")
         terminal.answer("That doesn't do: Login")
-        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("User name of the service account [consortium_staff]", "")
         terminal.answer("Password of consortium_staff", PASSWORD)
         terminal.answer("There are ")
         terminal.answer("Libraries, with commas", "NOWHERE")
@@ -175,8 +176,10 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
         terminal.answer("User name there (none)", "")
         terminal.answer("From", "groups@library.example")
         terminal.answer("Recipients", "*=a@library.example")
+        terminal.answer("Where the service runs, it is at http")
+        terminal.answer("Link to the report in the mails (none)", "")
         terminal.answer("That doesn't do: Mail server")
-        terminal.answer("Mail server for the report (none)", "")
+        terminal.answer("Mail server for the report (- for none) [localhost]", "-")
         assert terminal.end() == exit_status.DONE, terminal.said
     assert load.load(file, {}).mail == MailSettings()
 
@@ -192,7 +195,7 @@ def test_paths_are_good_wherever_runs_are_started(
     options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
     assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_status.DONE
     monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
-    monkeypatch.setenv(load.CONFIG_VARIABLE, "written.toml")
+    monkeypatch.setenv(CONFIG_VARIABLE, "written.toml")
     assert run(list(options)) == exit_status.DONE
     assert load.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
     assert load.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"
@@ -334,6 +337,44 @@ class TestWhatIsThere:
         assert done.returncode == exit_status.CONFIGURATION
         assert (tmp_path / "password").read_text() == "another's"
         assert not (tmp_path / "config.toml").exists()
+
+    def test_is_gone_on_from(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+        file, password = tmp_path / "config.toml", tmp_path / "secret"
+        password.write_text(PASSWORD)
+        password.chmod(0o600)
+        text = (
+            f'# ours\n[gateway]\nurl = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{password}"\n'
+            '[report]\norgs = ["NORTH"]\nmin_total = 30.00\ntop = 7\n[language.libraries]\nNORTH = "fr-CA"\n'
+            f'[[reports]]\nname = "old"\noutput = "{tmp_path}/old.html"\nrecipients = {{"*" = ["a@library.example"]}}\n'
+        )
+        file.write_text(text)
+        with at_a_terminal(command, "--config", str(file), "init") as terminal:
+            terminal.answer("Overwrite it in the end?", "y")
+            terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
+            terminal.answer("User name of the service account [consortium_staff]", "")
+            terminal.answer("Libraries, with commas (- for all) [NORTH]", "-")
+            terminal.answer("this much or more [30.00]", "35")
+            terminal.answer('"none", or "ils" [5.00]', "")
+            terminal.answer("Mail server for the report (none)", "localhost")
+            terminal.answer("Its security", "none")
+            terminal.answer("Its port (the usual one)", str(free_port()))
+            terminal.answer("User name there (none)", "")
+            terminal.answer("From", "groups@library.example")
+            terminal.answer("Recipients", "NOWHERE=a@library.example")
+            terminal.answer("Link to the report in the mails (none)", "https://ils.example.org/{library}")
+            terminal.answer("That doesn't do: there is no org unit")
+            terminal.answer('as "*=ADDRESS; SHORTNAME=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
+            terminal.answer("That doesn't do: Mail server")
+            terminal.answer("Mail server for the report (- for none) [localhost]", "-")
+            terminal.end()
+        assert "Password of" not in terminal.said, "that of the file does"
+        assert terminal.said.count("Link to the report") == 1
+        former, settings = load.load(file.with_name("config.toml.former"), {}), load.load(file, {})
+        assert (settings.gateway, settings.language, settings.reports[0].recipients) == (
+            *(former.gateway, former.language, former.reports[0].recipients),
+        )
+        assert settings.report == replace(former.report, orgs=(), min_total=Decimal("35.00"))
+        assert file.with_name("config.toml.former").read_text() == text
 
     def test_a_no_leaves_it(self, command: Command, tmp_path: Path) -> None:
         file = tmp_path / "config.toml"

@@ -88,6 +88,7 @@ def test_no_run_yet(status: Ask) -> None:
         "verdict": "never run",
         "age_seconds": None,
         "last_run": None,
+        "last_manual_run": None,
         "under_way": None,
         "killed": None,
     }
@@ -222,3 +223,35 @@ def test_json_says_on_which_machine(
         run(["status", "--json", "--state-directory", str(tmp_path)])
     local = json.loads(capsys.readouterr().out)["under_way"]
     assert (local["host"], local["pid"]) == (socket.gethostname(), os.getpid())
+
+
+class TestManualRuns:
+    """Manual runs stand beside the scheduled one, and are never in its place."""
+
+    @staticmethod
+    def write(directory: Path, found: RunStatus) -> None:
+        with State(directory) as state:
+            run_status.write(state.database, found, manual=True)
+
+    def test_a_later_one_is_mentioned_and_does_not_count(self, tmp_path: Path, status: Ask) -> None:
+        write_last_run(tmp_path, ended(30))
+        self.write(tmp_path, ended(1, outcome=RunOutcome.FAILED, exit_code=4))
+        ended_with, text = status()
+        assert ended_with == exit_status.STALE
+        assert "Last run: done" in text
+        assert "Last manual run, which doesn't count here: failed, ended" in text
+        document = json.loads(status("--json")[1])
+        assert document["last_run"]["exit_code"] == 0
+        assert document["last_manual_run"]["exit_code"] == 4
+
+    def test_an_earlier_one_is_no_news(self, tmp_path: Path, status: Ask) -> None:
+        write_last_run(tmp_path, ended(1))
+        self.write(tmp_path, ended(2))
+        ended_with, text = status()
+        assert (ended_with, "manual" in text) == (exit_status.DONE, False)
+
+    def test_one_alone_is_not_the_scheduled_one(self, tmp_path: Path, status: Ask) -> None:
+        self.write(tmp_path, ended(1))
+        ended_with, text = status()
+        assert ended_with == exit_status.STALE
+        assert text.startswith("No scheduled run of the report has ended yet.\nLast manual run")

@@ -96,7 +96,8 @@ def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None
         "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=%d/password",
     ]
     assert found["ExecStart"] == [
-        "/usr/local/bin/evergreen-groups --quiet report --split library --output %S/evergreen-groups/reports"
+        "/usr/local/bin/evergreen-groups --quiet report --scheduled --split library "
+        "--output %S/evergreen-groups/reports"
     ]
     assert "ReadWritePaths" not in found
     parser = ConfigParser(strict=False, interpolation=None)
@@ -173,16 +174,18 @@ def test_a_configured_output_is_left_to_the_configuration(tmp_path: Path) -> Non
         SHOWN["nightly"][0][1](here)
     (tmp_path / "srv" / "reports").mkdir(parents=True)
     found = unit(SHOWN["nightly"][0][1](here))
-    assert found["ExecStart"] == ["/usr/local/bin/evergreen-groups --quiet report"]
+    assert found["ExecStart"] == ["/usr/local/bin/evergreen-groups --quiet report --scheduled"]
     assert found["ReadWritePaths"] == ["/srv/reports"]
-    assert " --quiet report;" in SHOWN["cron"][0][1](here)
+    assert " --quiet report --scheduled;" in SHOWN["cron"][0][1](here)
 
 
 def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path) -> None:
     lines = SHOWN["cron"][0][1](machine(tmp_path, GATEWAY, password="x")).splitlines()
     at = lines.index("STATE_DIRECTORY=/var/lib/evergreen-groups")
     assert lines[at + 1] == "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=/etc/evergreen-groups/password"
-    assert " do /usr/local/bin/evergreen-groups --quiet report --split library --output /var/lib" in lines[-1]
+    assert (
+        " do /usr/local/bin/evergreen-groups --quiet report --scheduled --split library --output /var/lib" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     said = at_a_terminal(command, "report")
     assert "isn't compared with this run" in said
     assert page.exists(), "what is configured is written"
+    assert re.search(rf"written: {page} \([0-9]+ groups\)\r\n$", said), "and it is said in one line"
     assert last_run(state) is None
     assert command("report").returncode == 0  # as the timer does
     assert count_runs(state) == 1
@@ -41,7 +43,27 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     at_a_terminal(command, "report")
     assert (count_runs(state), last_run(state)) == (1, night)
     assert "compared with" not in at_a_terminal(command, "report", "--history")
-    assert count_runs(state) == 2
+    assert (count_runs(state), last_run(state)) == (2, night), "it is compared with, and is not the scheduled one"
+    at_a_terminal(command, "report", "--scheduled")
+    assert last_run(state) != night, "whoever makes up for a night can say so"
+
+
+def test_whoever_wants_no_summary_or_has_no_terminal_gets_none(command: Command, tmp_path: Path) -> None:
+    page = str(tmp_path / "report.html")
+    assert at_a_terminal(command, "--quiet", "report", "--output", page) == ""
+    assert "written:" not in command("report", "--output", page).stderr
+    assert f"written: {page} (" in at_a_terminal(command, "audit", "--output", page)
+
+
+def test_a_directory_is_summed_up(command: Command, tmp_path: Path) -> None:
+    said = at_a_terminal(command, "report", "--split", "library", "--output", str(tmp_path / "reports"))
+    assert re.search(r"written: .*/reports \([0-9]+ files, [0-9]+ libraries, [0-9]+ groups\)", said)
+
+
+def test_a_run_without_a_terminal_can_be_a_manual_one(command: Command, tmp_path: Path) -> None:
+    assert command("report", "--manual").returncode == 0
+    assert (count_runs(tmp_path / "state"), last_run(tmp_path / "state")) == (0, None)
+    assert "Last manual run, which doesn't count here: done" in command("status").stdout
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ class TestAddingASettingTakesOneEdit:
         with pytest.raises(ConfigurationError) as caught:
             self.read(file)
         assert str(caught.value) == (
-            f"{file}: [history] years: 100 isn't allowed; it takes a whole number from 1 to 99"
+            f"{file}:2: [history] years: 100 isn't allowed; it takes a whole number from 1 to 99"
         )
         assert (caught.value.setting, caught.value.code) == ("history.years", "setting-not-allowed")
         with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_HISTORY_YEARS: never isn't allowed"):

@@ -8,8 +8,10 @@ import pytest
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.policy import Comparison, LimitRule
-from evergreen_groups.settings import GatewaySettings, load, passwords
+from evergreen_groups.settings import GatewaySettings, Settings, declared, load, passwords
 from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.settings.toml import example
+from evergreen_groups.settings.toml_file import lines_of
 
 
 def written(directory: Path, text: str) -> Path:
@@ -252,3 +254,118 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     file.write_text("too-short")
     with pytest.raises(ConfigurationError, match="16 characters"):
         passwords.events_secret(settings, {})
+
+
+class TestLines:
+    """Each fault says on which line."""
+
+    TEXT = """\
+# what we list
+[report]
+orgs = [
+  "BR1",   # the [main] one
+  "BR2",
+]
+min_totl = 30.00
+
+[mail]
+attach = "csv"
+
+[[policy.limits]]
+profile = "Juvenile"
+limit = 2.50
+
+[[reports]]
+name = "old"
+output = "/tmp/old"
+[[reports]]
+name = "other"
+output = "/tmp/other"
+sort = "names"
+[reports.recipients]
+"*" = ["a@example.org"]
+[gateway]
+host = "ils.example.org"
+timeout = 0
+"""
+
+    def test_every_fault_is_found_with_its_line(self, tmp_path: Path) -> None:
+        path = written(tmp_path, self.TEXT)
+        faults = load.read(path, {"EVERGREEN_GROUPS_MAIL_PORT": "all"}).faults
+        assert [(str(fault.origin), fault.error.code) for fault in faults] == [
+            (f"{path}:7", "unknown-setting"),
+            (f"{path}:10", "names-in-mail"),
+            (f"{path}:22", "setting-not-allowed"),
+            (f"{path}:26", "setting-of-another-section"),
+            (f"{path}:27", "setting-not-allowed"),
+            ("$EVERGREEN_GROUPS_MAIL_PORT", "setting-not-allowed"),
+        ]
+        assert all(fault.error.problem.startswith(str(fault.origin)) for fault in faults)
+
+    def test_the_settings_of_a_file_with_faults_are_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match=r":7: \[report\] min_totl: unknown key; is min_total meant"):
+            load.load(written(tmp_path, self.TEXT), {})
+
+    def test_a_key_of_another_section_is_sent_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match=r"it belongs into \[mail\]"):
+            load.load(written(tmp_path, '[report]\nrecipients = {"*" = ["a@example.org"]}'), {})
+
+    def test_where_values_stand(self, tmp_path: Path) -> None:
+        path = written(tmp_path, self.TEXT)
+        reading = load.read(path, {"EVERGREEN_GROUPS_REPORT_TOP": "3", "EVERGREEN_GROUPS_REPORT_SORT": ""})
+        settings = {setting.key: setting for setting in declared(Settings)}
+        places = {key: str(reading.origin(settings[key])) for key in ("report.orgs", "report.top", "report.sort")}
+        assert places == {"report.orgs": f"{path}:3", "report.top": "$EVERGREEN_GROUPS_REPORT_TOP", "report.sort": ""}
+        assert str(reading.origin(settings["policy.limits"])) == f"{path}:12"
+        assert [str(origin) for _, origin in reading.tables] == [f"{path}:16", f"{path}:19"]
+
+    def test_a_line_is_found_however_toml_writes_it(self) -> None:
+        text = 'a.b = 1\r\n"c d" = """\n[x]\ny = 1\n"""\n[ e . "f" ]  # g\n\'h\' = {i = 1, j = {k = 2}}\n'
+        text += "[[e.l]]\n[[e.l.m]]\nn=1"
+        assert lines_of(text) == {
+            **{("a",): 1, ("a", "b"): 1, ("c d",): 2, ("e",): 6, ("e", "f"): 6, ("e", "f", "h"): 7},
+            **{("e", "f", "h", "i"): 7, ("e", "f", "h", "j"): 7, ("e", "f", "h", "j", "k"): 7},
+            **{("e", "l"): 8, ("e", "l", 0): 8, ("e", "l", 0, "m"): 9, ("e", "l", 0, "m", 0): 9},
+            ("e", "l", 0, "m", 0, "n"): 10,
+        }
+
+    def test_every_setting_of_the_example_has_its_line(self) -> None:
+        text = "\n".join(line.removeprefix("# ") if " = " in line else line for line in example().splitlines())
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("  "))
+        lines, rows = lines_of(text), text.splitlines()
+        for setting in declared(Settings):
+            assert rows[lines[setting.section, setting.name] - 1].startswith(setting.name)
+
+
+class TestVariables:
+    @pytest.mark.parametrize(
+        ("variable", "meant"),
+        [
+            ("EVERGREEN_GROUPS_REPORT_MIN_TOTL", "EVERGREEN_GROUPS_REPORT_MIN_TOTAL"),
+            ("EVERGREEN_GROUPS_MIN_TOTAL", "EVERGREEN_GROUPS_REPORT_MIN_TOTAL"),
+            ("evergreen_groups_gateway_url", "EVERGREEN_GROUPS_GATEWAY_URL"),
+            ("EVERGREEN_GROUPS_GATEWAY_PASSWORD", "EVERGREEN_GROUPS_PASSWORD"),
+            ("EVERGREEN_GROUPS_EVENTS_SECRET", "EVERGREEN_GROUPS_EVENTS_SECRET_FILE"),
+            ("EVERGREEN_GROUPS_CONFIG_FILE", "EVERGREEN_GROUPS_CONFIG"),
+        ],
+    )
+    def test_an_unknown_one_is_refused_with_the_nearest(self, variable: str, meant: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            load.load(None, {"HOME": "/nonexistent", variable: "open-sesame"})
+        assert caught.value.code == "unknown-variable"
+        assert caught.value.values == {"variable": variable, "meant": meant}
+        assert f"${variable}: unknown variable; if ${meant} is meant" in str(caught.value)
+        assert "open-sesame" not in str(caught.value)
+
+    def test_one_that_is_like_no_other_is_refused_as_well(self) -> None:
+        with pytest.raises(ConfigurationError, match="unknown variable; unset it"):
+            load.load(None, {"EVERGREEN_GROUPS_XYZ": "1"})
+
+    def test_what_is_empty_is_not_set(self) -> None:
+        environ = {"EVERGREEN_GROUPS_REPORT_MIN_TOTAL": "", "EVERGREEN_GROUPS_OF_LAST_YEAR": ""}
+        assert load.load(None, environ).report.min_total == Decimal("25.00")
+
+    def test_those_that_mean_something_are_known(self) -> None:
+        secrets = [setting.secret.variable for setting in declared(Settings) if setting.secret]
+        environ = dict.fromkeys(filter(None, secrets), "x") | {"EVERGREEN_GROUPS_LOG_FORMAT": "json"}
+        assert load.load(None, environ) == Settings()

@@ -20,7 +20,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, bindparam, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
-from evergreen_groups.changes import Journal, Operator
+from evergreen_groups.changes import Journal, Operator, Seat
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.errors import ConfigurationError, StateError
@@ -225,7 +225,9 @@ def test_the_former_schema_is_brought_up_to_date_and_keeps_everything(of_version
         assert differences == []
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == VERSION
     # What is new goes on behind what there was.
-    steps = Journal(state.database).begin("g", Operator("a", 1, 2, 3), "move", [NewStep(1, "usrgroup", 2, 3)])
+    steps = Journal(state.database).begin(
+        "g", Operator("a", 1, 2, 3, Seat("b", "c")), "move", [NewStep(1, "usrgroup", 2, 3)]
+    )
     assert (steps, Journal(state.database).entries()[0].id) == ([4], 3)
 
 

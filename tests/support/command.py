@@ -10,7 +10,7 @@ from pathlib import Path
 from support.gateways import PASSWORD
 from support.loaded_program import loaded_program
 
-from evergreen_groups.settings import load
+from evergreen_groups.settings import CONFIG_VARIABLE
 
 
 class Command:
@@ -24,7 +24,7 @@ class Command:
             **kept,
             "HOME": str(directory),
             "COLUMNS": "80",
-            load.CONFIG_VARIABLE: str(self.config),
+            CONFIG_VARIABLE: str(self.config),
         }
         if url is not None:
             self.environ |= {

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import psycopg
 
-DIRECTORY_VARIABLE = "EVERGREEN_GROUPS_TESTS_POSTGRESQL"
+DIRECTORY_VARIABLE = "TESTS_POSTGRESQL"
 """The variable with the directory of the cluster: whoever runs the tests sets it, and all its workers share it."""
 _USER = "postgres"
 

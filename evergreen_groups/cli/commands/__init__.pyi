@@ -7,6 +7,7 @@ from .changes import remove_command as remove_command
 from .changes import undo_command as undo_command
 from .check import check_command as check_command
 from .completion import completion_command as completion_command
+from .config import config_command as config_command
 from .doctor import doctor_command as doctor_command
 from .help import help_command as help_command
 from .init import init_command as init_command

@@ -138,8 +138,17 @@ def audit_command(  # noqa: PLR0913 - an option each
             audit = client.audit(criteria, progress)
         with use_language(_language_of(session, format_name, output)):
             _write(session, audit, format_name, output)
+        if output is not None:
+            session.summarise(
+                Message("written: {path} ({findings})", values={"path": output, "findings": _count(audit)})
+            )
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _count(audit: Audit) -> Message:
+    count = {"count": sum(audit.count(kind) for kind in FindingKind)}
+    return Message("{count} finding", plural="{count} findings", values=count)
 
 
 def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:

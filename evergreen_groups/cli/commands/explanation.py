@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, explaining_unknown, terminal_width, usage_error
-from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.formats import format_for
 from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
 
@@ -25,7 +25,7 @@ def explain_blocks(
     """Write why the patron with this barcode is blocked or not, to ``output`` or standard output; the exit status."""
     from evergreen_groups.audit import BlockExplainer
 
-    format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
+    format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
         raise usage_error(Message("--explain is written as table or json."))
     with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
@@ -35,6 +35,7 @@ def explain_blocks(
 
         with write_atomically(output) as stream, use_language(session.settings.language.language()):
             _write(explanation, format_name, stream)
+        session.summarise(Message("written: {path}", values={"path": output}))
     else:
         with session.output(format_name) as stream:
             _write(explanation, format_name, stream)

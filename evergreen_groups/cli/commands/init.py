@@ -13,7 +13,7 @@ import click
 from evergreen_groups.cli import Invocation, UnansweredError, confirmed, logs, setting_options
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.settings import load
+from evergreen_groups.settings import CONFIG_VARIABLE, load
 
 if TYPE_CHECKING:
     from evergreen_groups.cli.commands.init_prompts import Interview
@@ -31,7 +31,9 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     It goes to the file named with the global --config or $EVERGREEN_GROUPS_CONFIG, otherwise to
     /etc/evergreen-groups/config.toml for root and ~/.config/evergreen-groups/config.toml for others, and the passwords
     to files beside it; all are readable by their owner alone. Nothing is overwritten without asking, and nothing is
-    written before every answer does. In the end it says what doctor says.
+    written before every answer does. Where there is a configuration already, what it says is offered as the answer,
+    other settings stay as they are, and its former text is kept beside it (config.toml.former). In the end it says what
+    doctor says.
     """
     from evergreen_groups.cli.commands.init_prompts import Interview
     from evergreen_groups.settings import first_file
@@ -40,9 +42,12 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     if not force:
         _may_be_overwritten(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
-    interview = Interview(answers, os.environ, target.parent, interactive=not yes)
+    former = load.read(target, {}) if target.is_file() and not yes else None
+    existing = former.as_far_as_right if former else None
+    interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
     settings = _answered(interview)
-    _write(target, first_file(settings), interview.secrets, force=force, interactive=not yes)
+    text = first_file(settings, [table for table, _origin in former.tables] if former else ())
+    _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
 
 
@@ -58,8 +63,8 @@ def _answered(interview: Interview) -> Settings:
 
 def _default() -> Path:
     """Where the configuration goes: the environment's file, the system's place for root, otherwise the user's own."""
-    if os.environ.get(load.CONFIG_VARIABLE):
-        return Path(os.environ[load.CONFIG_VARIABLE])
+    if os.environ.get(CONFIG_VARIABLE):
+        return Path(os.environ[CONFIG_VARIABLE])
     if os.geteuid() == 0:
         return load.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
@@ -95,6 +100,10 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
     if not force:
         for file in secrets:
             _may_be_overwritten(file, interactive=interactive)
+    if target.is_file():
+        former = target.with_name(f"{target.name}.former")
+        with write_atomically(former) as stream:  # it may have comments
+            stream.write(target.read_text(encoding="utf-8", errors="replace"))
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
             stream.write(content)

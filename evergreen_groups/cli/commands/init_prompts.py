@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.nightly import EVERYTHING
+from evergreen_groups.render import SERVICE
 from evergreen_groups.settings import (
     NotAllowedError,
     Option,
+    Question,
     Setting,
     Settings,
     as_toml,
@@ -49,7 +52,8 @@ class Interview:
     """Asks for what ``given`` doesn't say: values from the command line by the names of its parameters.
 
     Secrets that are asked for belong into files in ``directory``. ``interactive`` False asks nothing: what isn't given
-    has its default, and a bad answer is an error.
+    has its default, and a bad answer is an error. ``existing`` are settings to go on from: each is offered as the
+    answer, and what isn't asked for stays as it is.
     """
 
     def __init__(
@@ -60,13 +64,17 @@ class Interview:
         *,
         interactive: bool,
         schema: type[Settings] = Settings,
+        existing: Settings | None = None,
     ) -> None:
         self._given = dict(given)
         self._environ = environ
         self._directory = directory
         self._interactive = interactive
         self._schema = schema
-        self._settings = schema()
+        self._existing = existing or schema()
+        self._settings = replace(self._existing, source=None)
+        self._answers: dict[str, Any] = {}
+        self._right: dict[str, Any] = {}
         self._passwords: dict[str, str | None] = {}
         self._taken: set[str] = set()
         self._org_units: OrgUnits | None = None
@@ -92,7 +100,7 @@ class Interview:
             opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
             # A section that can be left out is asked for as a whole: after a mistake there, it can still be left out.
             for batch in (asked,) if opened else ((setting,) for setting in asked):
-                self._until_it_does(partial(self._ask_for, sections[name], batch))
+                self._until_it_does(partial(self._ask_for, sections[name], batch), batch)
         return self._settings
 
     @property
@@ -121,30 +129,44 @@ class Interview:
         """Ask for some settings of a section, and try them."""
         values: dict[str, object] = {}
         for setting in batch:
-            answer = values[setting.key] = self._answer(setting)
+            is_right = setting.key in self._right
+            answer = values[setting.key] = self._right.pop(setting.key) if is_right else self._answer(setting)
+            self._answers[setting.key] = answer
             if setting.question is not None and setting.question.opens_section and answer is None:
                 self._leave_out(section, setting)
                 return
-            values |= self._secret_of_account(section, setting, answer)
+            values |= self._secret_of_account(section, setting, answer, is_right=is_right)
         settings = with_values(self._settings, values)
         for key in (batch[-1].key, batch[-1].section):
             if key in self._trials:
                 settings = self._trials[key](settings)
         self._settings = settings
 
-    def _secret_of_account(self, section: tuple[Setting, ...], account: Setting, answer: object) -> dict[str, object]:
-        """Where the password of an account is that was just named, asked for unless a file has it."""
+    def _secret_of_account(
+        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_right: bool
+    ) -> dict[str, object]:
+        """Where the password of an account is that was just named, asked for unless a file has it.
+
+        That of an account that ``is_right``, because another answer was wrong, stays as well.
+        """
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
+        option, secret = setting.option("init"), secret_of(setting)
+        file = self._directory / secret.credential.replace("_", "-")
+        if is_right and setting.section in self._passwords:
+            return {setting.key: file}
         self._passwords.pop(setting.section, None)
         if answer is None:
             return {}
-        option, secret = setting.option("init"), secret_of(setting)
         if option is not None and option.name in self._given:
             return {setting.key: self._given.pop(option.name)}
+        former = value_of(self._existing, setting)
+        if former is not None and answer == value_of(self._existing, account) and setting.key not in self._taken:
+            self._taken.add(setting.key)  # one that was tried and doesn't do is asked for
+            return {setting.key: former}
         self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
-        return {setting.key: self._directory / secret.credential.replace("_", "-")}
+        return {setting.key: file}
 
     def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
         """Leave a section as it is by default; without questions, nothing that is given for it is passed over."""
@@ -187,7 +209,11 @@ class Interview:
     def _log_in_to_mail(self, settings: Settings) -> Settings:
         """Look the libraries of the recipients up, and log in to the mail server."""
         if self._org_units is not None:
-            self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
+            try:
+                self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
+            except ConfigurationError as error:
+                error.setting = "mail.recipients"
+                raise
         self._look(settings, ("mail",))
         return settings
 
@@ -224,18 +250,35 @@ class Interview:
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
             click.echo(gettext("There are {libraries}.", libraries=", ".join(names[:40])), err=True)
+        if setting.key == "mail.link":
+            link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
+            click.echo(gettext("Where the service runs, it is at {link}.", link=link), err=True)
         return self._prompt(setting)
 
     def _prompt(self, setting: Setting) -> Any:
-        question = setting.question
-        if question is None:
+        """Ask until the answer is one that the setting takes."""
+        if setting.question is None:
             return setting.default
-        if question.empty:
+        while True:
+            try:
+                return self._asked(setting, setting.question)
+            except NotAllowedError as problem:
+                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
+
+    def _asked(self, setting: Setting, question: Question) -> Any:
+        """Ask once; what was answered before, or is configured, is offered."""
+        current = self._answers.get(setting.key, value_of(self._existing, setting))
+        is_empty = current in (None, ()) and setting.default in (None, ())
+        shown = None if is_empty else _as_typed(current)
+        if not question.empty:
+            return setting.kind(click.prompt(gettext(question.text), default=shown, err=True))
+        if is_empty:
             text = gettext("{question} ({empty})", question=question.text, empty=question.empty)
             answer = click.prompt(text, default="", show_default=False, err=True)
             return setting.kind(answer) if answer else setting.default
-        shown = None if setting.default in (None, ()) else as_toml(setting.default).strip('"')
-        return setting.kind(click.prompt(gettext(question.text), default=shown, err=True))
+        text = gettext("{question} (- for {empty})", question=question.text, empty=question.empty)
+        answer = click.prompt(text, default=shown, err=True)
+        return setting.default if answer == "-" else setting.kind(answer)
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
@@ -252,17 +295,21 @@ class Interview:
             )
         return str(click.prompt(question, hide_input=True, err=True))
 
-    def _until_it_does(self, ask: Callable[[], None]) -> None:
-        """Ask until an answer does; without questions, once."""
+    def _until_it_does(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
+        """Ask until the answers do; without questions, once. After a mistake only what was wrong is asked again."""
         while True:
             try:
                 ask()
-            except NotAllowedError as problem:
-                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             except ConfigurationError as error:
                 if not self._interactive:
                     raise
                 click.echo(gettext("That doesn't do: {problem}", problem=error), err=True)
+                keys = [setting.key for setting in batch]
+                # Where nobody knows which was wrong, or the first is, by which a section can still be left out, all.
+                wrong = {error.setting} if error.setting in keys[1:] else {*keys}
+                self._right = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
+            except NotAllowedError as problem:
+                click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             else:
                 return
 
@@ -309,6 +356,19 @@ class Interview:
         if not advice:
             return Message("here, give {option}", values=here)
         return Message("{advice}; here, give {option}", values=here)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as somebody would type it.
+
+    >>> _as_typed(("BR1", "BR2")), _as_typed((("*", ("a@b.example", "c@d.example")),))
+    ('BR1, BR2', '*=a@b.example,c@d.example')
+    """
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return "; ".join(f"{name}={','.join(addresses)}" for name, addresses in value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return as_toml(value).strip('"')
 
 
 def _flag(setting: Setting) -> str:

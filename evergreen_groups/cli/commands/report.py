@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Invocation, format_given, json_option, setting_options, usage_error
+from evergreen_groups.cli import Invocation, at_terminal, format_given, json_option, setting_options, usage_error
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -37,8 +37,15 @@ if TYPE_CHECKING:
     "--history/--no-history",
     default=None,
     help="Keep this run's figures for the next one to compare with (--history), or only look: compare, and leave alone "
-    "the history, the status, and the output that is configured. Without either, the figures and the status are kept "
-    "unless standard error is a terminal: what somebody makes in the afternoon isn't what tonight is compared with.",
+    "the history, the status, and the output that is configured. Without either, the figures are kept unless standard "
+    "error is a terminal: what somebody makes in the afternoon isn't what tonight is compared with.",
+)
+@click.option(
+    "--scheduled/--manual",
+    default=None,
+    help="This is the run that was scheduled, which status, doctor and monitoring are about (--scheduled: for timers "
+    "and crontabs), or one beside it, which status only mentions (--manual). Without either, it is a manual one where "
+    "standard input, output or error is a terminal.",
 )
 @click.option("--mail", is_flag=True, help="Send it to the recipients in [mail] of the configuration.")
 @click.pass_context
@@ -47,6 +54,7 @@ def report_command(
     /,
     *,
     history: bool | None,
+    scheduled: bool | None,
     mail: bool,
     split: str | None,
     healthcheck_url: str | None,
@@ -59,33 +67,36 @@ def report_command(
     own fines. Each group is shown with what changed since the last run.
     """
     from evergreen_groups.cli.commands.report_options import chosen
-    from evergreen_groups.nightly import ReportRun
+    from evergreen_groups.nightly import ReportRun, RunPurpose
 
     # A run makes hundreds of thousands of objects, keeps most to its end, and hardly any in circles: looking for those
     # every 700 objects, as is usual, takes an eighth of its time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
         raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
+    if history is False and scheduled:
+        raise usage_error(Message("--no-history only looks: it doesn't go with --scheduled."))
     format_given(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
     if mail and session.use_sandbox:
         raise usage_error(Message("--sandbox has sample data: it doesn't go with --mail."))
-    purpose = _purpose(history)
+    purpose = _purpose(history, scheduled)
     run = ReportRun(
         session,
         lambda: chosen(context, session.settings, purpose),
         purpose=purpose,
+        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal(),
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )
     return run()
 
 
-def _purpose(history: bool | None) -> RunPurpose:
+def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
     """What the run is for: as it was said, else by whether somebody sits there."""
     from evergreen_groups.nightly import RunPurpose
 
     if history is False:
         return RunPurpose.LOOK
-    at_terminal = history is None and sys.stderr.isatty()
-    return RunPurpose.AT_TERMINAL if at_terminal else RunPurpose.NIGHTLY
+    manual = sys.stderr.isatty() if scheduled is None else not scheduled
+    return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY

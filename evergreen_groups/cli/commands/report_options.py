@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import format_given, one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
+from evergreen_groups.formats import FILE_FORMATS, TEXT_FORMATS, format_for, format_of_file, is_document, output_format
 from evergreen_groups.nightly import (
     ReportJob,
     ReportOptions,
@@ -66,11 +66,14 @@ def _target(context: click.Context, settings: Settings) -> Target:
     wanted = format_given(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
-    as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
+    # today.html is meant as a file, and so is today.pdf, which is refused.
+    as_one_file = only_looks or format_of_file(given["output"]) or is_document(given["output"])
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["members"], given["bom"]
     if not split:
-        name = format_for(path, wanted, configured.format)
+        # The configured format is that of the configured file: another's ending says which it is to have.
+        otherwise = TEXT_FORMATS[0] if given["output"] and given["output"].suffix else configured.format
+        name = format_for(path, wanted, otherwise)
         chosen_format = output_format(name)
         if chosen_format.binary and path is None:
             raise ConfigurationError(

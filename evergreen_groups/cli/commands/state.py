@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked, json_option, write_json
+from evergreen_groups.cli import Checked, json_option, usage_error, write_json
 from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
 
     It is an SQLite file, whichever engine is in use, and readable by its owner alone.
     """
+    from evergreen_groups.formats import is_document
     from evergreen_groups.state import back_up
 
+    if is_document(file):
+        raise usage_error(Message("A backup is an SQLite file: let its name end in .sqlite3, .backup or nothing."))
     with invocation.state() as state:
         rows = back_up(state.database, file)
     if as_json:

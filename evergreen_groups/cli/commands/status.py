@@ -49,7 +49,9 @@ _UNKNOWN = Message("an exit status of another release")
 )
 @click.pass_obj
 def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
-    """Say how the last run of the report ended, when, and how long it took.
+    """Say how the last scheduled run of the report ended, when, and how long it took.
+
+    Manual runs don't take its place: the last of them is mentioned where it is later.
 
     The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
     is too old or in the future, was killed, or has never been.
@@ -59,16 +61,24 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 
     named = state_directory is not None
     with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
-        found = StatusReading(run_status.read(state.database), state.reporter(), timedelta(hours=max_hours))
+        last, manual = run_status.read(state.database), run_status.read(state.database, manual=True)
+        found = StatusReading(last, state.reporter(), timedelta(hours=max_hours), manual)
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
 
 
 class StatusReading:
-    """What the state directory shows, and what to make of it."""
+    """What the state directory shows, and what to make of it: ``last`` is the scheduled run."""
 
-    def __init__(self, last: RunStatus | None, holder: Holder | RemoteHolder | None, max_age: timedelta) -> None:
+    def __init__(
+        self,
+        last: RunStatus | None,
+        holder: Holder | RemoteHolder | None,
+        max_age: timedelta,
+        manual: RunStatus | None = None,
+    ) -> None:
         self._last = last
+        self._manual = manual
         self._holder = holder
         self._max_age = max_age
         self._now = datetime.now(UTC)
@@ -87,6 +97,7 @@ class StatusReading:
             "verdict": self._verdict,
             "age_seconds": round(self._age.total_seconds()) if self._last else None,
             "last_run": self._last.document() if self._last else None,
+            "last_manual_run": self._manual.document() if self._manual else None,
             "under_way": self._begun(self._holder) if self._holder and self._holder.alive else None,
             "killed": self._begun(self._holder) if self._holder and self._killed else None,
         }
@@ -111,7 +122,20 @@ class StatusReading:
             lines.append(
                 gettext("The last run ended in the future: a clock was or is wrong, so nobody knows how old it is.")
             )
+        lines += self._about_manual()
         return "\n".join(lines)
+
+    def _about_manual(self) -> Iterator[str]:
+        """The last manual run, where it is later than the scheduled one: it may be why somebody asks."""
+        last = self._manual
+        if last is None or (self._last and last.finished < self._last.finished):
+            return
+        values = {
+            "outcome": gettext(_OUTCOMES[last.outcome.value]),
+            "moment": last.finished,
+            "ago": _ago(self._now - last.finished),
+        }
+        yield gettext("Last manual run, which doesn't count here: {outcome}, ended {moment} ({ago}).", **values)
 
     @property
     def _verdict(self) -> str:
@@ -142,7 +166,10 @@ class StatusReading:
     def _about_last(self) -> Iterator[str]:
         last = self._last
         if last is None:
-            yield gettext("No run of the report has ended yet.")
+            if self._manual is None:
+                yield gettext("No run of the report has ended yet.")
+            else:
+                yield gettext("No scheduled run of the report has ended yet.")
             return
         values = {
             "outcome": gettext(_OUTCOMES[last.outcome.value]),

@@ -1,0 +1,124 @@
+"""``evergreen-groups config``: what is configured, whether it is right, and an example."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Invocation, json_option, logs, usage_error
+from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from evergreen_groups.settings import KnownValue, Reading
+
+
+@click.group("config")
+def config_command() -> None:
+    """Show what is configured and where each value comes from, check it, or print an example."""
+
+
+@config_command.command("show")
+@click.argument("names", nargs=-1, metavar="[SECTION | SECTION.KEY]...")
+@click.option("--changed", is_flag=True, help="Only what isn't as it is by default.")
+@json_option
+@click.pass_obj
+def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
+    """Show every setting with its value and where that comes from: a line of the file, a variable, or the default.
+
+    Or those of a SECTION (report), or one KEY of it (report.min_total). What isn't the default stands out, with the
+    default behind it. Of secrets it is shown where they come from, and not what they are. It is TOML: lines can be
+    copied into a configuration.
+    """
+    from evergreen_groups.render import write_values, write_values_json
+    from evergreen_groups.settings import known_values, load
+
+    reading = load.read(session.config_file, os.environ)
+    _set_language(reading)
+    values = list(known_values(reading, os.environ))
+    _refuse_unknown(names, values)
+    wanted = [
+        value
+        for value in values
+        if (not names or {value.section, value.key} & set(names)) and (value.is_changed or not changed)
+    ]
+    with session.output("json" if as_json else "table") as stream:
+        if as_json:
+            write_values_json(reading.source, wanted, stream)
+        else:
+            color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+            write_values(reading.source, wanted, stream, color=color)
+    return _status(reading)
+
+
+@config_command.command("check")
+@json_option
+@click.pass_obj
+def check_command(session: Invocation, as_json: bool) -> int:
+    """Say all that is wrong with the configuration, each with its line and what to do, without asking any server.
+
+    Bad syntax, unknown keys and variables, values that aren't allowed or don't go together, and files that can't be
+    read or written: run it as the user who runs the report. Whether the gateway takes it is for doctor to say. Exit
+    status 0: right, maybe with warnings; 3: something is wrong.
+    """
+    from evergreen_groups.cli import terminal_width
+    from evergreen_groups.doctor import Verdict, look_through
+    from evergreen_groups.render import write_faults, write_faults_json
+
+    reading, found = look_through(session.config_file, os.environ)
+    _set_language(reading)
+    with session.output("json" if as_json else "table") as stream:
+        if as_json:
+            write_faults_json(reading.source, found, stream)
+        elif found or not session.quiet:
+            write_faults(reading.source, found, stream, width=terminal_width())
+    wrong = any(one.finding.verdict is Verdict.FAILED for one in found)
+    return exit_status.CONFIGURATION if wrong else exit_status.DONE
+
+
+@config_command.command("example")
+def example_command() -> None:
+    """Print a configuration with every setting, what each does and its default, to begin with."""
+    from evergreen_groups.settings import example
+
+    click.echo(example(), nl=False)
+
+
+def _set_language(reading: Reading) -> None:
+    from evergreen_groups.language import of_terminal, set_language
+
+    set_language(reading.as_far_as_right.language.language(of_terminal(os.environ)))
+
+
+def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> None:
+    """Refuse what is no setting, with the nearest that is one."""
+    from evergreen_groups.settings import nearest
+
+    known = {value.section for value in values} | {value.key for value in values}
+    for name in names:
+        if name in known:
+            continue
+        meant = nearest(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
+        if meant is None:
+            raise usage_error(Message("there is no setting {name}", values={"name": name}))
+        raise usage_error(
+            Message("there is no setting {name}; is {meant} meant?", values={"name": name, "meant": meant})
+        )
+
+
+def _status(reading: Reading) -> int:
+    """What is wrong costs nobody the sight of what is right."""
+    if not reading.faults:
+        return exit_status.DONE
+    text = Message(
+        "{count} fault in the configuration: `evergreen-groups config check` says what to do.",
+        plural="{count} faults in the configuration: `evergreen-groups config check` says what to do.",
+        values={"count": len(reading.faults)},
+    )
+    logs.emit(text, error=True)
+    return exit_status.CONFIGURATION

@@ -1,0 +1,179 @@
+"""The configuration: its values as TOML with where each comes from, and its faults; both as JSON for programs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from evergreen_groups.doctor import PlacedFinding, Verdict
+from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.render.json_documents import write_json_document
+from evergreen_groups.render.safe_text import printable
+from evergreen_groups.render.text_columns import aligned
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evergreen_groups.settings import KnownValue, Origin
+
+VALUES_SCHEMA = "evergreen-groups/configuration/1"
+CHECK_SCHEMA = "evergreen-groups/configuration-check/1"
+
+_WIDEST = 48
+"""Where the comments stand at the most, in columns."""
+_INDENT = "    "
+
+
+def write_values(source: Path | None, values: Iterable[KnownValue], stream: TextIO, *, color: bool) -> None:
+    """Write values as TOML, each with where it comes from as a comment; in colour, what isn't the default stands out.
+
+    A default is a comment as a whole where there is no value.
+    """
+    console = _console(stream, color=color)
+    text = gettext("no configuration file") if source is None else str(source)
+    _line(console, (f"# {printable(text)}", ""))
+    for (section, table), some in groupby(values, key=lambda value: (value.section, value.table)):
+        found = list(some)
+        _line(console)
+        _line(console, (f"[{section}]" if table is None else f"[[{section}]]", ""))
+        width = min(max(cell_len(_assignment(value)) for value in found), _WIDEST)
+        for value in found:
+            style = "bold" if value.is_changed else "dim"
+            comment = f"  # {printable(_comment(value, source))}"
+            _line(console, (f"{aligned(printable(_assignment(value)), width)}{comment}", style))
+
+
+def _assignment(value: KnownValue) -> str:
+    """The value as TOML; what isn't set, and what is secret, is a comment."""
+    if value.is_secret or not value.toml:
+        return f"# {value.name} = {value.toml}".rstrip()
+    return f"{value.name} = {value.toml}"
+
+
+def _comment(value: KnownValue, source: Path | None) -> str:
+    if value.is_secret:
+        return gettext("from {place}", place=str(value.origin))
+    if not str(value.origin):
+        return gettext("default") if value.toml else gettext("not set")
+    place = str(value.origin)
+    if value.origin.path == source and value.origin.line is not None:
+        place = gettext("line {line}", line=value.origin.line)
+    if value.table is not None or not value.default or not value.is_changed:
+        return place
+    return gettext("{place}; default: {default}", place=place, default=value.default)
+
+
+def write_values_json(source: Path | None, values: Iterable[KnownValue], stream: TextIO) -> None:
+    """Write the same as one JSON object."""
+    document = {
+        "schema": VALUES_SCHEMA,
+        "file": None if source is None else str(source),
+        "values": [
+            {
+                "key": value.key,
+                "table": value.table,
+                "value": value.plain,
+                "secret": value.is_secret,
+                "changed": value.is_changed,
+                "default": value.default or None,
+                "origin": _origin_document(value.origin),
+            }
+            for value in values
+        ],
+    }
+    write_json_document(document, stream)
+
+
+def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO, *, width: int) -> None:
+    """Write what is wrong with a configuration, each with its place in front and what to do under it."""
+    for one in found:
+        stream.writelines(f"{line}\n" for line in _fault(one, width))
+    counts = _counts(found)
+    if counts:
+        stream.write(f"{', '.join(counts)}.\n")
+    elif source is None:
+        stream.write(gettext("The environment's settings are right.") + "\n")
+    else:
+        stream.write(gettext("{file} is right.", file=printable(str(source))) + "\n")
+
+
+def _fault(one: PlacedFinding, width: int) -> Iterator[str]:
+    problem, place = gettext(one.finding.found), str(one.origin)
+    if place and not problem.startswith(place):
+        problem = f"{place}: {problem}"
+    if one.finding.verdict is Verdict.WARNING:
+        problem = gettext("warning: {problem}", problem=problem)
+    yield from _wrapped(problem, width, "", _INDENT)
+    if one.finding.advice:
+        yield from _wrapped(f"→ {gettext(one.finding.advice)}", width, _INDENT, f"{_INDENT}  ")
+
+
+def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
+    """Lines of a text; a path or an address stays whole, so that it can be clicked on."""
+    return textwrap.wrap(
+        printable(text),
+        width,
+        initial_indent=initial,
+        subsequent_indent=subsequent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _counts(found: Sequence[PlacedFinding]) -> list[str]:
+    faults = sum(one.finding.verdict is Verdict.FAILED for one in found)
+    counts = []
+    if faults:
+        counts.append(ngettext("{count} fault", "{count} faults", faults))
+    if warnings := len(found) - faults:
+        counts.append(ngettext("{count} warning", "{count} warnings", warnings))
+    return counts
+
+
+def write_faults_json(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO) -> None:
+    """Write the same as one JSON object."""
+    document = {
+        "schema": CHECK_SCHEMA,
+        "file": None if source is None else str(source),
+        "right": not any(one.finding.verdict is Verdict.FAILED for one in found),
+        "findings": [
+            {
+                "verdict": one.finding.verdict.value,
+                "code": one.finding.code,
+                "setting": one.finding.setting,
+                "origin": _origin_document(one.origin),
+                "found": one.finding.found,
+                "advice": one.finding.advice,
+            }
+            for one in found
+        ],
+    }
+    write_json_document(document, stream)
+
+
+def _origin_document(origin: Origin) -> dict[str, Any] | None:
+    if not str(origin):
+        return None
+    path = None if origin.path is None else str(origin.path)
+    return {"file": path, "line": origin.line, "variable": origin.variable}
+
+
+def _console(stream: TextIO, *, color: bool) -> Console:
+    return Console(
+        file=stream,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _line(console: Console, *parts: tuple[str, str]) -> None:
+    console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False, soft_wrap=True)

@@ -1,0 +1,225 @@
+"""What the configuration says: each value with where it stands, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
+from evergreen_groups.settings import named_reports
+from evergreen_groups.settings.declaration import declared, declared_sections, with_values
+from evergreen_groups.settings.nearest import nearest
+from evergreen_groups.settings.toml_file import Origin, TomlFile
+from evergreen_groups.settings.variables import unknown_variable, unknown_variables
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings.declaration import Setting
+    from evergreen_groups.settings.sections import Settings
+
+_NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong, and where; the error names the place as well."""
+
+    error: ConfigurationError
+    origin: Origin
+
+
+class Reading:
+    """What file and environment say. ``source`` is the file, ``file`` what is in it (None: nothing, or unreadable).
+
+    ``faults`` begin with what was wrong with the file.
+    """
+
+    def __init__(
+        self,
+        source: Path | None,
+        file: TomlFile | None,
+        environ: Mapping[str, str],
+        schema: type[Settings],
+        faults: Sequence[Fault] = (),
+    ) -> None:
+        self.source = source
+        self._file = file
+        self._environ = environ
+        self._schema = schema
+        self._faults = list(faults)
+        self._values: dict[str, object] = {}
+        content = dict(file.content) if file else {}
+        self._tables = content.pop(named_reports.SECTION, [])
+        sections = declared_sections(schema)
+        for name, known in content.items():
+            if name not in sections or not isinstance(known, dict):
+                self._refuse_section(name, [*sections, named_reports.SECTION])
+        for name, settings in sections.items():
+            table = content.get(name, {})
+            self._read_section(name, settings, table if isinstance(table, dict) else {})
+        for variable, meant in unknown_variables(declared(schema), environ):
+            self._faults.append(Fault(unknown_variable(variable, meant), Origin(variable=variable)))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings.
+
+        Raises:
+            ConfigurationError: something is wrong; the first of all faults.
+        """
+        if self.faults:
+            raise self.faults[0].error
+        return self.as_far_as_right
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Everything that is wrong: in the order of the file, then what isn't in it."""
+        _ = self.as_far_as_right
+        return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether there is a file and nothing could be read of it, or one that was named isn't there."""
+        return self.source is not None and self._file is None
+
+    @property
+    def values(self) -> Mapping[str, object]:
+        """What is set and allowed, by key (``report.min_total``)."""
+        return self._values
+
+    def origin(self, setting: Setting) -> Origin:
+        """Where a setting's value stands."""
+        if self._environ.get(setting.variable):
+            return Origin(variable=setting.variable)
+        if setting.name not in self._section(setting.section):
+            return _NOWHERE
+        return self._place(setting.section, setting.name)
+
+    def place_of(self, key: str | None) -> Origin:
+        """Where something about a key (``report.min_total``) is to be corrected: where it is set, or would be."""
+        setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
+        if setting is not None and (found := self.origin(setting)) != _NOWHERE:
+            return found
+        return self._place((key or "").partition(".")[0])
+
+    @property
+    def tables(self) -> Sequence[tuple[Mapping[str, Any], Origin]]:
+        """The tables of ``[[reports]]`` as they stand, each with where."""
+        if not isinstance(self._tables, list):
+            return ()
+        tables = [table for table in self._tables if isinstance(table, dict)]
+        return [(table, self._place(named_reports.SECTION, number)) for number, table in enumerate(tables)]
+
+    def place_in_table(self, number: int, key: str) -> Origin:
+        """Where a key of a table of ``[[reports]]`` (numbered from 0) stands."""
+        return self._place(named_reports.SECTION, number, key)
+
+    @cached_property
+    def as_far_as_right(self) -> Settings:
+        """The settings without what is wrong; a section whose settings don't go together is as it is by default."""
+        settings = self._schema(source=self.source)
+        sections = declared_sections(self._schema)
+        for known in sections.values():
+            values = {setting.key: self._values[setting.key] for setting in known if setting.key in self._values}
+            try:
+                settings = with_values(settings, values)
+            except ConfigurationError as error:
+                place = self.place_of(error.setting)
+                self._faults.append(Fault(_placed(error, place), place))
+        if self._file is None:
+            return settings
+        reports = named_reports.NamedReports(self._file, settings.report)
+        self._faults += [Fault(*fault) for fault in reports.faults]
+        return replace(settings, reports=reports.found) if reports.found else settings
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        table = self._file.content.get(name) if self._file else None
+        return table if isinstance(table, dict) else {}
+
+    def _place(self, *keys: str | int) -> Origin:
+        return self._file.origin(*keys) if self._file else Origin(self.source)
+
+    @contextmanager
+    def _at(self, origin: Origin) -> Iterator[None]:
+        """Put an error among the faults."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self._faults.append(Fault(error, origin))
+
+    def _read_section(self, name: str, known: tuple[Setting, ...], content: Mapping[str, Any]) -> None:
+        """Read what is set in a section."""
+        for key in content:
+            if key not in {setting.name for setting in known}:
+                origin = self._place(name, key)
+                self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
+        for setting in known:
+            if not self._environ.get(setting.variable) and setting.name not in content:
+                continue
+            origin = self.origin(setting)
+            value = self._environ.get(setting.variable) or content[setting.name]
+            where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
+            with self._at(origin):
+                self._values[setting.key] = setting.read(value, where)
+
+    def _refuse_section(self, name: str, known: Sequence[str]) -> None:
+        origin = self._place(name)
+        error = ConfigurationError(
+            "{path}: unknown section [{section}]",
+            advice="allowed are {allowed}",
+            code="unknown-section",
+            values={"path": str(origin), "section": name, "allowed": ", ".join(f"[{known}]" for known in known)},
+        )
+        self._faults.append(Fault(error, origin))
+
+    def _unknown_key(self, name: str, known: tuple[Setting, ...], key: str, origin: Origin) -> ConfigurationError:
+        names = [setting.name for setting in known]
+        files = {setting.secret.name: setting for setting in known if setting.secret is not None}
+        where = {"path": str(origin), "section": name, "key": key}
+        if key in files:
+            return ConfigurationError(
+                "{path}: [{section}] {key}: a password or secret belongs in a file of its own",
+                advice="name that file with {file}",
+                setting=files[key].key,
+                code="secret-in-configuration",
+                values={**where, "file": files[key].name},
+            )
+        where["allowed"] = ", ".join(names)
+        if (meant := nearest(key, names)) is not None:
+            return ConfigurationError(
+                "{path}: [{section}] {key}: unknown key",
+                advice="is {meant} meant? Allowed are {allowed}",
+                setting=f"{name}.{key}",
+                code="unknown-setting",
+                values={**where, "meant": meant},
+            )
+        if elsewhere := [setting.section for setting in declared(self._schema) if setting.name == key]:
+            return ConfigurationError(
+                "{path}: [{section}] {key}: unknown key",
+                advice="it belongs into [{meant}]; here, allowed are {allowed}",
+                setting=f"{name}.{key}",
+                code="setting-of-another-section",
+                values={**where, "meant": elsewhere[0]},
+            )
+        return ConfigurationError(
+            "{path}: [{section}] {key}: unknown key",
+            advice="allowed are {allowed}",
+            setting=f"{name}.{key}",
+            code="unknown-setting",
+            values=where,
+        )
+
+
+def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:
+    """An error about settings that don't go together, with where one of them stands."""
+    return ConfigurationError(
+        "{path}: {problem}",
+        advice=error.advice,
+        setting=error.setting,
+        code=error.code,
+        values={**error.values, "path": str(place), "problem": Message(error.message, values=error.values)},
+    )

@@ -1,0 +1,48 @@
+"""A file's ending says what is to be in it; one that stands for nothing is refused with those that do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import run
+
+CONFIGURED = "[report]\noutput = '{directory}/reports'\nsplit = 'library'\nformat = 'html'\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text("[gateway]\nurl = 'http://127.0.0.1:9'\nusername = 'x'\n" + CONFIGURED.format(directory=tmp_path))
+    for name, value in {"CONFIG": str(path), "PASSWORD": "x"}.items():
+        monkeypatch.setenv(f"EVERGREEN_GROUPS_{name}", value)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "C")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "endings"),
+    [
+        (["report"], ".table, .csv, .json, .html, .xlsx"),
+        (["report", "--no-history"], ".table, .csv, .json, .html, .xlsx"),
+        (["audit"], ".table, .csv, .json, .html"),
+        (["audit", "--explain", "1"], ".table, .json"),
+    ],
+)
+def test_an_unknown_one(
+    config: Path, tmp_path: Path, words: list[str], endings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Whatever format and split are configured for another file.
+    assert run([*words, "--output", str(tmp_path / "today.pdf")]) == exit_status.CONFIGURATION
+    assert f"today.pdf has none of the endings that stand for a format; let it end in {endings}" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "today.pdf").exists()
+
+
+def test_a_backup_is_no_document(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["state", "backup", str(tmp_path / "kept.json")]) == exit_status.USAGE
+    assert "let its name end in .sqlite3" in capsys.readouterr().err
