@@ -187,8 +187,8 @@ class TestStandardStreams:
     @pytest.mark.long
     def test_a_closed_standard_input(self, shell: Run) -> None:
         done = shell("move 20000000001052 --to 20000000001007 <&-")
-        assert done.returncode == exit_status.INTERRUPTED
-        assert "Traceback" not in done.stderr
+        assert done.returncode == exit_status.USAGE
+        assert one_line(done.stderr)
 
     def test_a_full_disk_behind_standard_output(self, shell: Run) -> None:
         done = shell("show 20000000001007 >/dev/full")
