@@ -138,7 +138,8 @@ def _list(entries: dict[str, str]) -> Iterator[str]:
 def _option(names: str) -> str:
     """The names in bold, and what they take as it is: ``-v, --verbose``, ``--sort [total|age]``."""
     parts = re.split(r"(?<![\w-])(--?[a-z][\w-]*)", names)
-    return "".join(f"\\fB{_escaped(part)}\\fR" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+    bold = (f"\\fB{_escaped(part)}\\fR" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+    return "".join(bold).replace("|", "|\\:")  # where a long list of choices may be broken
 
 
 def _paragraphs(text: str | None) -> list[str]:
