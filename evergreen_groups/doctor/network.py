@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import requests.utils
 
+from evergreen_groups.certificates import verifying_context
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         return
     bundle = _bundle(subject)
     try:
-        context = ssl.create_default_context(cafile=str(bundle))
+        context = verifying_context(bundle)
     except OSError as error:
         without = Message("it holds no certificate")
         reason = without if isinstance(error, ssl.SSLError) else system_reason(error)

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_ import create_urllib3_context
+
+from evergreen_groups.certificates import forgive_form
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -197,7 +200,12 @@ class _WatchedConnection(HTTPConnection):
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    """The same over TLS."""
+    """The same over TLS, with what urllib3 asks of a certificate, but for its form."""
+
+    def connect(self) -> None:
+        if self.ssl_context is None:
+            self.ssl_context = forgive_form(create_urllib3_context())
+        super().connect()
 
 
 class _PatientPool(HTTPConnectionPool):

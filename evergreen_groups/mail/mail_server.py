@@ -7,6 +7,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from evergreen_groups.certificates import verifying_context
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.message import Message, system_reason
 
@@ -37,7 +38,7 @@ class MailServer:
         self._settings = settings
         self._password = password
         try:
-            self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
+            self._tls = verifying_context(settings.ca_bundle)
         except OSError as error:
             no_certificate = isinstance(error, ssl.SSLError)
             why = Message("there is no certificate in it") if no_certificate else system_reason(error)
