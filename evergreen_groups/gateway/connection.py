@@ -200,7 +200,7 @@ class _WatchedConnection(HTTPConnection):
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    """The same over TLS, with what urllib3 asks of a certificate, but for its form."""
+    """The same over TLS; the form of a certificate is forgiven."""
 
     def connect(self) -> None:
         if self.ssl_context is None:

@@ -93,10 +93,11 @@ class TestTLS:
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
 
-    def test_own_ca_bundle(self, certificates):
+    @pytest.mark.parametrize("bundle", ["ca.pem", "right.pem"])  # the authority's, or the server's own alone
+    def test_own_ca_bundle(self, certificates, bundle):
         with (
             Server(otherwise=session_server(results(1)), tls=tls(certificates, "right")) as server,
-            connect_as_staff(server, ca_bundle=certificates / "ca.pem") as gateway,
+            connect_as_staff(server, ca_bundle=certificates / bundle) as gateway,
         ):
             assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
             assert gateway.call("a", "a.b", TOKEN_PLACE, write=True).value == 1
