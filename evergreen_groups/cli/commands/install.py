@@ -58,7 +58,8 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
 _WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
-            "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one without it:"
+            "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one "
+            "without it:"
         ),
         (
             "systemctl daemon-reload && systemctl enable --now evergreen-groups-report.timer",
