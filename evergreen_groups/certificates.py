@@ -1,10 +1,10 @@
 """Which certificates of servers are accepted: the same on every Python, and no fewer than by browsers and curl.
 
-From 3.13 on, Python refuses a certificate that breaks RFC 5280 in form (``VERIFY_X509_STRICT``): above all an authority
-without the extension *key usage*, which is what ``openssl req -x509`` makes unless told otherwise, and so most
-self-signed certificates and authorities of libraries. And only from 3.13 on is it content with a server's own certificate
-in place of its authority's (``VERIFY_X509_PARTIAL_CHAIN``). Who vouches for a certificate, for whom it is and until when
-are looked at all the same.
+From 3.13 on, Python refuses a certificate that breaks RFC 5280 in form (``VERIFY_X509_STRICT``): above all an
+authority without the extension *key usage*, which is what ``openssl req -x509`` makes unless told otherwise, and so
+most self-signed certificates and authorities of libraries. And only from 3.13 on is it content with a server's own
+certificate in place of its authority's (``VERIFY_X509_PARTIAL_CHAIN``). Who vouches for a certificate, for whom it
+is and until when are looked at all the same.
 """
 
 from __future__ import annotations
