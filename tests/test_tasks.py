@@ -54,7 +54,7 @@ def typed() -> Iterator[tuple[str, list[str]]]:
     """Each ``evergreen-groups`` in a shell block of a page: the page, and the words after it."""
     for page in PAGES:
         for line in (line for block in blocks(page) for line in commands(block)):
-            for command in re.split(r"&&|[|<>]", line):
+            for command in re.split(r"&&?|[|<>]", line):
                 words = shlex.split(command, comments=True)
                 if words and Path(words[0]).name == "evergreen-groups":
                     yield page.name, words[1:]

@@ -206,7 +206,7 @@ class Reading:
         if elsewhere := [setting.section for setting in declared(self._schema) if setting.name == key]:
             return ConfigurationError(
                 "{path}: [{section}] {key}: unknown key",
-                advice="it belongs into [{meant}]; here, allowed are {allowed}",
+                advice="it belongs in [{meant}]; here, allowed are {allowed}",
                 setting=f"{name}.{key}",
                 code="setting-of-another-section",
                 values={**where, "meant": elsewhere[0]},

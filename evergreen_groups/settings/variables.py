@@ -52,7 +52,7 @@ def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
         )
     return ConfigurationError(
         "${variable}: unknown variable",
-        advice="if ${meant} is meant, set that; otherwise unset it",
+        advice="if ${meant} is meant, set that; otherwise unset this one",
         code="unknown-variable",
         values={"variable": variable, "meant": meant},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evergreen_groups.connect import gateway_url
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.settings import passwords
@@ -71,15 +72,8 @@ def _made(
     credentials: Credentials | None,
 ) -> Gateway:
     chosen = settings.gateway
-    if chosen.url is None:
-        raise ConfigurationError(
-            "no gateway",
-            advice="set url in section [gateway] of the configuration file",
-            setting="gateway.url",
-            code="gateway-not-set",
-        )
     return Gateway(
-        chosen.url,
+        gateway_url(settings),
         credentials=credentials,
         locale=chosen.locale,
         timeout=timeout,

@@ -105,6 +105,10 @@ class TestShow:
 
 
 class TestCheck:
+    @pytest.fixture(autouse=True)
+    def _wide(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "500")  # however long the path of the test's directory is
+
     def test_what_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["config", "check"]) == exit_status.DONE
         assert capsys.readouterr().out == f"{config} is right.\n"

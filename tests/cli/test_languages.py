@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,7 +81,9 @@ def test_what_is_asked_and_what_became_of_it(command: Command) -> None:
     kept = command("state", "check")
     for result in (made, shown, step, again, forgotten, kept):
         assert result.stdout
-        assert latin_words(result.stdout + result.stderr) == []
+        # Who sat where has the names that the machine has.
+        said = re.sub(rf"\b({re.escape(getpass.getuser())}|{re.escape(socket.gethostname())})\b", "", result.stdout)
+        assert latin_words(said + result.stderr) == []
 
 
 def test_an_answer_in_the_readers_language_or_in_english(command: Command) -> None:

@@ -19,7 +19,7 @@ from support.web_caller import API, Clock, bearer, client_of, session, settings_
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close, create_app
 
-SERVICE = import_module("evergreen_groups.web.service")  # by its name: the face has a function that is called so
+SERVICE_GATEWAYS = import_module("evergreen_groups.web.gateways")
 
 
 class CleanAnswer(Clean):
@@ -35,7 +35,7 @@ def service_that_raises(world: World, directory: Path, clock: Clock) -> Flask:
     """The service with gateways that don't wait long, which lets through what is no answer of its own."""
     environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
     settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
-    with patch.object(SERVICE, "Gateway", world.gateway):
+    with patch.object(SERVICE_GATEWAYS, "Gateway", world.gateway):
         app = create_app(settings, environ, clock=clock)
     app.testing = True
     app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here

@@ -124,6 +124,7 @@ class World:
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
         self._stack.enter_context(_quiet())
+        self.gateway = _impatient(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
         self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
@@ -133,11 +134,6 @@ class World:
     def close(self) -> None:
         """End it all."""
         self._stack.close()
-
-    def gateway(self, url: str, **options: Any) -> Gateway:
-        """A gateway that doesn't wait long."""
-        quick = {"timeout": self.seconds, "grace": self.grace, "concurrency": self.at_once, "retries": QUICK}
-        return Gateway(url, **{**options, **quick})
 
     def _unforeseen(self, error: Exception) -> None:
         self.strays.append("".join(traceback.format_exception(error)))
@@ -285,3 +281,14 @@ class World:
     def stores(self) -> Stores:
         """What the sandbox has stored."""
         return Stores.of(self.sandbox)
+
+
+def _impatient(world: World) -> type[Gateway]:
+    """Gateways that don't wait long; a class, for the client looks whether it is given a gateway."""
+
+    class ImpatientGateway(Gateway):
+        def __init__(self, url: str, **options: Any) -> None:
+            quick = {"timeout": world.seconds, "grace": world.grace, "concurrency": world.at_once, "retries": QUICK}
+            super().__init__(url, **{**options, **quick})
+
+    return ImpatientGateway

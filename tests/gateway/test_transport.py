@@ -411,7 +411,7 @@ class TestConnections:
     def test_no_such_host(self):
         with (
             Gateway("https://ils.invalid", retries=RetryPolicy(tries=1)) as gateway,
-            pytest.raises(UnreachableError, match=r"no connection to https://ils\.invalid") as caught,
+            pytest.raises(UnreachableError, match=r"the name of https://ils\.invalid isn't known") as caught,
         ):
             call(gateway)
         assert not caught.value.sent

@@ -61,7 +61,7 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     printed = root("install", "nightly", answer="\n", status=130)
     assert "new: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "LoadCredential=password:/etc/evergreen-groups/password" in printed
-    assert "Write this? [y/N]" in printed
+    assert "Write these files? [y/N]" in printed
     assert root.files() == before
     root("install", "nightly", answer="y\n")
     assert root.files() - before == {str(SERVICE), str(TIMER)}

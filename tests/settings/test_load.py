@@ -310,7 +310,7 @@ timeout = 0
             load.load(written(tmp_path, self.TEXT), {})
 
     def test_a_key_of_another_section_is_sent_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match=r"it belongs into \[mail\]"):
+        with pytest.raises(ConfigurationError, match=r"it belongs in \[mail\]"):
             load.load(written(tmp_path, '[report]\nrecipients = {"*" = ["a@example.org"]}'), {})
 
     def test_where_values_stand(self, tmp_path: Path) -> None:

@@ -298,10 +298,10 @@ class TestBreaker:
         assert breaker.last_outcome() == RequestOutcome(1.0, True)
         with pytest.raises(UnreachableError), breaker.watching():
             raise UnreachableError("no connection")
-        assert breaker.last_outcome() == RequestOutcome(0.0, False)
+        assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
         with pytest.raises(ZeroDivisionError), breaker.watching():
             raise ZeroDivisionError
-        assert breaker.last_outcome() == RequestOutcome(0.0, False)
+        assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
 
     def test_too_many_that_wait(self, breaker: Breaker, clock: Clock) -> None:
         with ExitStack() as waiting:
@@ -330,7 +330,7 @@ class TestBreaker:
     def test_errors_of_the_server_are_no_answer(self, breaker: Breaker, status: int, answered: bool) -> None:
         with pytest.raises(HTTPStatusError), breaker.watching():
             raise HTTPStatusError("no", status=status)
-        assert breaker.last_outcome() == RequestOutcome(0.0, answered)
+        assert breaker.last_outcome() == RequestOutcome(0.0, answered, "" if answered else "http-status")
 
 
 class TestSlots:

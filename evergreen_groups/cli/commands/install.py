@@ -33,7 +33,7 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
         (_RUN_NOW, "evergreen-groups status"),
     ),
     "serve": (
-        Message("Whether the service answers; what is left then is Apache:"),
+        Message("To see whether the service answers; then Apache is left:"),
         ("curl http://{address}/evergreen-groups/healthz", "evergreen-groups install apache"),
     ),
     "apache": (
@@ -57,7 +57,10 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
 """What to know and to run after a part was installed."""
 _WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
-        Message("Nothing was started, because systemd isn't running here. Where it is, or on a machine without it:"),
+        Message(
+            "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one "
+            "without it:"
+        ),
         (
             "systemctl daemon-reload && systemctl enable --now evergreen-groups-report.timer",
             "evergreen-groups uninstall nightly && evergreen-groups install cron",
@@ -140,7 +143,7 @@ def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int
     """Show what is to be done, ask, do it; the exit status."""
     _show_plan(plan)
     if plan.wanted:
-        if asks and not confirmed(gettext("Write this?")):
+        if asks and not confirmed(gettext("Write these files?")):
             raise click.Abort
         for path in plan.write():
             logs.emit(Message("written: {file}", values={"file": path}))
@@ -178,7 +181,7 @@ def _show_plan(plan: InstallationPlan) -> None:
         elif file.there is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
-            click.echo(gettext("newly written, as follows: {file}", file=file.path))
+            click.echo(gettext("to be written anew, as follows: {file}", file=file.path))
         if file.is_wanted or file.is_left:
             click.echo("\n".join(f"    {line}".rstrip() for line in _preview(file)))
     if plan.wanted and plan.commands:
@@ -218,7 +221,7 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         text = gettext("Reports go to {path}, where the user evergreen-groups has to be able to write:", path=path)
         _show_commands(text, ("useradd --system evergreen-groups", f"chown evergreen-groups {path}"))
     if "cron" in parts and not has_cron():
-        _show_commands(gettext("There is no cron here that would do it:"), ("apt install cron",))
+        _show_commands(gettext("There is no cron here; to install it:"), ("apt install cron",))
     known = {
         "address": service_address(machine.settings),
         "state": str(machine.state_directory),

@@ -49,7 +49,7 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     if plan.is_empty:
         click.echo(gettext("There is nothing to remove."))
         return exit_status.DONE
-    if not yes and not confirmed(gettext("Remove this?")):
+    if not yes and not confirmed(gettext("Remove these files?")):
         raise click.Abort
     run_all(plan.before)
     for path in plan.remove():
