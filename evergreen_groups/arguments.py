@@ -131,13 +131,19 @@ def condition(name: str, value: object) -> None:
             raise wrong(f'{name}["{field}"]', wanted, '"t" or "f"')
 
 
-def wrong(name: str, value: object, expected: str) -> ArgumentError:
+def wrong(name: str, value: object, expected: str, given: str = "") -> ArgumentError:
     """The error for an argument. It names the type alone of what was given, which may be about a patron."""
     return ArgumentError(
         "{name} takes {expected}, not {given}",
         code="wrong-argument",
-        values={"name": name, "expected": expected, "given": type(value).__name__},
+        values={"name": name, "expected": expected, "given": given or type(value).__name__},
     )
+
+
+def not_among(name: str, value: object, allowed: Iterable[str]) -> ArgumentError:
+    """The error for an argument that takes one of a few texts; a text that isn't among them is of the right type."""
+    expected = f"one of {', '.join(allowed)}"
+    return wrong(name, value, expected, "another text" if isinstance(value, str) else "")
 
 
 def _several(name: str, values: object, expected: str) -> Iterable[object]:

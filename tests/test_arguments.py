@@ -24,6 +24,7 @@ from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.hooks import Event, PlanRequest
 from evergreen_groups.policy import Limit, LimitRule, decide
 from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.settings import PolicySettings
 
 CARD = "20000000001036"
 NOT_MONEY: list[Any] = ["40", 40.0, 40, None, Decimal("NaN"), Decimal("Infinity")]
@@ -200,3 +201,14 @@ def test_a_client_shows_no_secret_and_closes_what_it_opened(
                 assert other.moves.entries() == []
             assert state._database is not None  # its owner's affair
         assert proxy.seen == []
+
+
+def test_a_sort_order_that_there_is_not_is_of_the_right_type() -> None:
+    with pytest.raises(ArgumentError, match=r"^sort takes one of .* library, not another text$"):
+        Criteria(sort="totals")
+
+
+@pytest.mark.parametrize("limit", ["5.00", 5, 5.0, Decimal("NaN")])
+def test_a_limit_of_another_type_is_refused(limit: Any) -> None:
+    with pytest.raises(ArgumentError, match="limit takes an amount of money, as Decimal"):
+        PolicySettings(limit=limit)

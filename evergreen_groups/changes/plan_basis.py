@@ -61,6 +61,20 @@ class PlanBasis:
         Raises:
             PlanError: one is unknown, or hidden from the account, or two name the same patron.
         """
+        self.expect(references)
+        patrons = [self.cards[named].member.id for named in references]
+        if len(set(patrons)) < len(patrons):
+            raise PlanError(
+                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
+        return [self.cards[named] for named in references]
+
+    def expect(self, references: Sequence[PatronReference]) -> None:
+        """Refuse references, in the order in which they were given, of which one is unknown, or hidden.
+
+        Raises:
+            PlanError: it says which, by number.
+        """
         missing = [position for position, named in enumerate(references, 1) if named not in self.cards]
         if missing:
             numbers = ", ".join(map(str, missing))
@@ -70,12 +84,6 @@ class PlanBasis:
                 code="barcodes-unknown",
                 values={"numbers": numbers, "count": len(references)},
             )
-        patrons = [self.cards[named].member.id for named in references]
-        if len(set(patrons)) < len(patrons):
-            raise PlanError(
-                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
-            )
-        return [self.cards[named] for named in references]
 
     def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
         """The steps that bring patrons into a group, and who is in it already."""

@@ -83,6 +83,7 @@ class Planner:
         # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
         # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         basis = self.basis([*patrons, to], active_cards=active_cards)
+        basis.expect([*patrons, to])
         target = basis.find([to])[0]
         found = basis.find(patrons)
         return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
@@ -100,6 +101,7 @@ class Planner:
     def merge(self, source: PatronReference, to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move everyone in the group of one patron into the group of another."""
         basis = self.basis([source, to], active_cards=active_cards)
+        basis.expect([source, to])
         source_card, target = basis.find([source])[0], basis.find([to])[0]
         return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
 

@@ -60,6 +60,18 @@ class _Commands(click.Group):
         accept_after(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; where none does, the one that may be meant is named."""
+        if args[0] not in COMMANDS:
+            from evergreen_groups.settings import nearest
+
+            meant = nearest(args[0], COMMANDS)
+            if meant is not None:
+                raise click.UsageError(f"No such command {args[0]!r}. Did you mean {meant!r}?", ctx)
+        return super().resolve_command(ctx, args)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the global options; nothing at all is a question for help."""
         return super().parse_args(ctx, file_after_equals(args) or ["--help"])

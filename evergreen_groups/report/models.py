@@ -50,7 +50,7 @@ class Criteria:
         arguments.texts("orgs", self.orgs)
         arguments.whole_or_none("top", self.top)
         if self.sort not in SORT_ORDERS:
-            raise arguments.wrong("sort", self.sort, f"one of {', '.join(SORT_ORDERS)}")
+            raise arguments.not_among("sort", self.sort, SORT_ORDERS)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.instance("choice", self.choice, Choice)

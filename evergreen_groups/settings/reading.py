@@ -168,13 +168,19 @@ class Reading:
 
     def _refuse_section(self, name: str, known: Sequence[str]) -> None:
         origin = self._place(name)
-        error = ConfigurationError(
-            "{path}: unknown section [{section}]",
-            advice="allowed are {allowed}",
-            code="unknown-section",
-            values={"path": str(origin), "section": name, "allowed": ", ".join(f"[{known}]" for known in known)},
-        )
+        allowed = ", ".join(f"[{section}]" for section in known)
+        error = _unknown_section(str(origin), name, allowed, self._meant_by(name, known))
         self._faults.append(Fault(error, origin))
+
+    def _meant_by(self, name: str, known: Sequence[str]) -> str | None:
+        """The section with a name like this; where it is no section but a value, the setting that it is a value of."""
+        if self._file is None or isinstance(self._file.content[name], dict):
+            found = nearest(name, known)
+            return None if found is None else f"[{found}]"
+        for setting in declared(self._schema):
+            if name in (setting.name, setting.section):
+                return f"[{setting.section}] {setting.name}"
+        return None
 
     def _unknown_key(self, name: str, known: tuple[Setting, ...], key: str, origin: Origin) -> ConfigurationError:
         names = [setting.name for setting in known]
@@ -212,6 +218,22 @@ class Reading:
             code="unknown-setting",
             values=where,
         )
+
+
+def _unknown_section(path: str, section: str, allowed: str, meant: str | None) -> ConfigurationError:
+    if meant is None:
+        return ConfigurationError(
+            "{path}: unknown section [{section}]",
+            advice="allowed are {allowed}",
+            code="unknown-section",
+            values={"path": path, "section": section, "allowed": allowed},
+        )
+    return ConfigurationError(
+        "{path}: unknown section [{section}]",
+        advice="is {meant} meant? Allowed are {allowed}",
+        code="unknown-section",
+        values={"path": path, "section": section, "allowed": allowed, "meant": meant},
+    )
 
 
 def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:

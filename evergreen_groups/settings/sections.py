@@ -11,6 +11,7 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.language import Language, timezone_of
@@ -139,6 +140,11 @@ class PolicySettings:
         "nearest profile's.",
         sample='[[policy.limits]]\nprofile = "Juvenile"\nlibrary = "BR1"\nlimit = 2.00\ncomparison = "reaches"',
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a limit of another type, which a program may hand in. Raises ArgumentError."""
+        if self.limit is not None and self.limit != "ils":
+            arguments.money("limit", self.limit)
 
     @property
     def uniform(self) -> bool:

@@ -76,3 +76,12 @@ def test_a_command_without_one_of_its_own_shows_its_help() -> None:
     done = CliRunner().invoke(cli, ["state"])
     assert done.exit_code == exit_status.USAGE
     assert "Usage:" in done.output
+
+
+@pytest.mark.parametrize("arguments", [("rpeort",), ("help", "rpeort")])
+def test_with_a_mistyped_command_comes_the_nearest(arguments: tuple[str, ...]) -> None:
+    assert described(what_is_wrong(arguments)) == "No such command 'rpeort'. Did you mean 'report'?"
+
+
+def test_where_no_command_is_near_none_is_named() -> None:
+    assert described(what_is_wrong(("xyzzy",))) == "No such command 'xyzzy'."
