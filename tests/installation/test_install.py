@@ -87,7 +87,7 @@ def test_what_the_configuration_has_new_is_written_and_what_somebody_changed_is_
         (root.configuration / "config.toml").read_text() + '[state]\ndatabase = "postgresql+psycopg://g@db/g"\n'
     )
     printed = root("install", "nightly", "--yes", status=1)
-    assert "newly written, as follows: /etc/systemd/system/evergreen-groups-report.service" in printed
+    assert "to be written anew, as follows: /etc/systemd/system/evergreen-groups-report.service" in printed
     assert "+LoadCredential=database_password:/etc/evergreen-groups/database-password" in printed
     assert (
         "left as it is, because somebody has changed it: /etc/systemd/system/evergreen-groups-report.timer" in printed
