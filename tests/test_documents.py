@@ -143,6 +143,7 @@ def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     copy.command("audit", "--format", "markdown", status=2)
 
 
+@pytest.mark.long
 def test_a_new_output_format_goes_with_a_mail(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     copy.put(section("Example: an output format of the report"))

@@ -88,6 +88,7 @@ def test_the_limit_on_the_command_line_is_the_rule(run: Command) -> None:
     }
 
 
+@pytest.mark.long
 def test_the_explanation_agrees_with_what_fixing_does(run: Command, sandbox: Sandbox) -> None:
     """Who has a stale penalty loses it, and who lacks one gets it: as was said of each."""
     stale = json.loads(run("audit", "--explain", "20000000001042", "--format", "json").stdout)

@@ -12,7 +12,7 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS = {"pages": 4, "reading": 8, "writing": 12}
+RUNS = {"pages": 4, "reading": 4, "writing": 4}
 MORE_RUNS = {"pages": 200, "reading": 600, "writing": 400}
 PARTS = 4
 

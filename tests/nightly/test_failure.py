@@ -25,6 +25,7 @@ def fail(command: Command, *words: str) -> None:
     command.environ["EVERGREEN_GROUPS_PASSWORD"] = right
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "name", "last"),
     [
