@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from evergreen_groups import __version__  # noqa: E402
+from evergreen_groups import __version__  # noqa: E402 - the path comes first
 
 project = "evergreen-groups"
 author = "the authors of evergreen-groups"

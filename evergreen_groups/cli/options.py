@@ -57,7 +57,7 @@ class Checked(Converted):
     def shell_complete(
         self,
         ctx: click.Context,  # noqa: ARG002 - as click calls it
-        param: click.Parameter,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002 - as click calls it
         incomplete: str,
     ) -> list[CompletionItem]:
         """What a shell offers at Tab: files, where it takes one."""

@@ -16,6 +16,7 @@ from evergreen_groups.groups.hidden_members import (
 from evergreen_groups.groups.member_check import (
     answering_rows,
     are_the_members,
+    cut,
     members_not_asked_for,
     part_by_group,
 )
@@ -48,18 +49,14 @@ def find_hidden_of_few(
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
     numbers = sorted(visible)
-    some = _cut(numbers, _GROUPS_AT_ONCE)
+    some = cut(numbers, _GROUPS_AT_ONCE)
     if len(numbers) > _FEW:
         with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
-        some = _cut(sorted(with_hidden), _FEW)
+        some = cut(sorted(with_hidden), _FEW)
     found: dict[int, HiddenMembers] = {}
     for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
         found.update(of_some)
     return found
-
-
-def _cut(groups: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [groups[start : start + size] for start in range(0, len(groups), size)]
 
 
 def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:

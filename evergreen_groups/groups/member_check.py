@@ -58,7 +58,7 @@ def members_conditions(
     nobody_else = _nobody_beside(total, groups)
     return [
         {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
-        for some, ids in zip_longest(_cut(pairs) or [[]], _cut(sorted(owing_nothing)), fillvalue=())
+        for some, ids in zip_longest(cut(pairs) or [[]], cut(sorted(owing_nothing)), fillvalue=())
     ]
 
 
@@ -117,12 +117,13 @@ def are_in_their_groups(gateway: Gateway, pairs: Sequence[_Pair]) -> bool:
     """
     return all(
         holds(gateway, condition, apart=True)
-        for some in _cut(sorted(pairs), _GROUPS_AT_ONCE)
+        for some in cut(sorted(pairs), _GROUPS_AT_ONCE)
         for condition in _each_in_its_group(some)
     )
 
 
-def _cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
+def cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
+    """The values in lists of at most ``size``, in their order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 

@@ -142,7 +142,7 @@ def _status(outcome: PlanOutcome) -> int:
 
 def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
     """List what is wrong with a file of changes, line by line; gives the exit status."""
-    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]
+    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # as batch-broken has them
     if manner.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
         write_json({"version": 1, "kind": "batch-problems", "problems": listed})

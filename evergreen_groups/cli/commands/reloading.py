@@ -75,7 +75,7 @@ class Reloading:
         except EvergreenGroupsError as error:
             log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
             return False
-        except Exception as error:
+        except Exception as error:  # whatever it is, a service that runs isn't ended by it; it may speak of secrets
             log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
             return False
         log.info("the settings were read anew from %s", settings.source or "the environment")
