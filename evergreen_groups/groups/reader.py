@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -48,12 +49,14 @@ class GroupReader:
 
     def deciding_by(self, limits: LimitFinder) -> GroupReader:
         """A reader like this one that decides about members by these limits."""
-        return GroupReader(self._gateway, self._org_units, self._access, limits, self._progress)
+        reader = copy.copy(self)  # of one progress: portions of a report are read side by side
+        reader._limits = limits
+        return reader
 
     def complete(self, rows: Iterable[PatronRow]) -> list[Group]:
         """Make groups of ``rows``, which are all visible members of each of their groups.
 
-        Reads balances and cards in lists of up to 2,000; for an account that can't see every patron, it compares the
+        Reads balances and cards in lists of up to 3,000; for an account that can't see every patron, it compares the
         members with those that the ILS has (:func:`find_hidden`).
         """
         by_group: dict[int, list[Member]] = {}

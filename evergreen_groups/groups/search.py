@@ -28,7 +28,7 @@ Complete = Callable[[Sequence[PatronRow]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-_PORTION = 2_000
+_PORTION = 3_000
 # Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
 _LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,

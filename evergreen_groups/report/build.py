@@ -67,33 +67,33 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
-    beside: tuple[Callable[[], Any], ...] = (
-        lambda: Access.read(gateway, org_units, granted[VIEW_USER]),
-        lambda: PenaltyKinds.read(gateway, org_units),
-        lambda: _limits(gateway, criteria, policy, org_units),
-        lambda: _detail_reader(gateway, org_units, granted) if criteria.details else None,
-    )
-    access, kinds, limits, detail_reader = gateway.map(lambda read: read(), beside)
-    if detail_reader is not None:
-        detail_reader.profiles.named(criteria.choice.profiles)  # a wrong name is found out before all is read
+    access = Access.read(gateway, org_units, granted[VIEW_USER])
+    # Nobody waits for these before the search has found somebody.
+    reading_kinds = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
+    reading_limits = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
+    reading_details = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
+    if criteria.choice.profiles:
+        reading_details.result()  # a wrong name is found out before all is read
+    reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-    reader = GroupReader(gateway, org_units, access, limits, progress)
 
     def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: reader.complete(rows),
-            lambda: read_block_rows(gateway, kinds, [row.id for row in rows]),
-            lambda: detail_reader.read(rows) if detail_reader is not None else None,
+            lambda: reader.deciding_by(reading_limits.result()).complete(rows),
+            lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
+            lambda: _detail_rows(reading_details.result(), rows),
         )
         return [_Part(*gateway.map(lambda read: read(), readers))]
 
     states: dict[int, PatronState] | None = {} if criteria.details else None
     parts = GroupSearch(gateway, high_fines, progress, states=states).run(complete)
+    kinds, detail_reader = reading_kinds.result(), reading_details.result()
+    reading_limits.result()  # limits that can't be are an error also where nobody is found
     meeting = meeting_sums([group for part in parts for group in part.groups], criteria)
     members = {member.id: member for group in meeting for member in group.members}
     details = None
@@ -120,11 +120,21 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     return replace(report, blocks=blocks, notes=tuple(notes))
 
 
-def _detail_reader(gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]) -> DetailReader:
+def _detail_reader(
+    gateway: Gateway, criteria: Criteria, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]
+) -> DetailReader | None:
+    if not criteria.details:
+        return None
     # With it come bills and items, which a report of sums needn't load.
     from evergreen_groups.report.details_reader import DetailReader
 
-    return DetailReader(gateway, org_units, granted)
+    reader = DetailReader(gateway, org_units, granted)
+    reader.profiles.named(criteria.choice.profiles)  # raises for a wrong name
+    return reader
+
+
+def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> DetailRows | None:
+    return None if reader is None else reader.read(rows)
 
 
 class _Part(NamedTuple):
