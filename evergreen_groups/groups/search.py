@@ -260,7 +260,8 @@ def _elsewhere(portions: Iterable[Sequence[PatronRow]], changed: Mapping[int, in
 
 def _in_two_groups(portions: Iterable[Sequence[PatronRow]]) -> set[int]:
     """The groups of patrons who were found in several, having been moved while those were read."""
-    counts = Counter(patron.id for portion in portions for patron in portion)
-    if counts.total() == len(counts):  # as nearly always
+    portions = list(portions)
+    if len({patron.id for portion in portions for patron in portion}) == sum(map(len, portions)):  # as nearly always
         return set()
+    counts = Counter(patron.id for portion in portions for patron in portion)
     return {patron.group for portion in portions for patron in portion if counts[patron.id] > 1}
