@@ -75,11 +75,35 @@ class GroupQuery(Protocol):
         """The same without sums: it holds for those, and for members of other groups in the range."""
 
 
+class FieldsBeside(Protocol):
+    """Takes what a search reads of each member beside the row that a patron is made of."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an ``au`` to read."""
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
+
+
+class _States:
+    """Takes the state of each member's account."""
+
+    fields = STATE_FIELDS
+
+    def __init__(self, states: dict[int, PatronState]) -> None:
+        self._states = states
+        self._now = datetime.now(UTC)
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        self._states[patron] = PatronState.of(values, self._now)
+
+
 class GroupSearch:
     """Reads the members of the groups that ``query`` is about.
 
     ``page`` is the greatest number of members in one answer. ``states`` is filled with the state of each member's
-    account, by patron's id; without it, that isn't read.
+    account, by patron's id; ``beside`` takes other fields of each, in place of it. Without either, none is read.
     """
 
     def __init__(
@@ -90,11 +114,11 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
+        beside: FieldsBeside | None = None,
     ) -> None:
         self._page = page
-        self._states = states
-        self._fields = PATRON_FIELDS if states is None else (*PATRON_FIELDS, *STATE_FIELDS)
-        self._now = datetime.now(UTC)
+        self._beside = beside if states is None else _States(states)
+        self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
@@ -244,13 +268,13 @@ class GroupSearch:
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
-        """Make rows of patrons, and keep the state of their accounts beside them."""
-        if self._states is None:
+        """Make rows of patrons, and hand on what is read beside them."""
+        if self._beside is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._states[row[0]] = PatronState.of(row[width:], self._now)
+            self._beside.take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:
