@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from functools import cached_property
 from importlib import resources
 from operator import attrgetter
 from pathlib import Path
@@ -12,11 +13,11 @@ from pathlib import Path
 from evergreen_groups.sandbox.data import dataset
 from evergreen_groups.sandbox.data.population import Population
 from evergreen_groups.sandbox.data.portions import LISTED
+from evergreen_groups.sandbox.database import schema_statements
 
 LARGE = 100_000
 """From so many patrons on, the families built in are those of one of ten systems with sixty branches."""
 _BYTES_EACH = 1_000
-_SOURCES = ("data", "database")
 
 
 class Contents:
@@ -45,16 +46,16 @@ class Contents:
         """About how many bytes it will take on disk, more rather than less."""
         return self._patrons * _BYTES_EACH
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A text that is another one wherever something else would be written, by other source of ours as well."""
         parts = [str(self._patrons), str(self._listed)]
         if self._dataset_file is not None:
             parts.append(json.dumps(dataset.read(self._dataset_file)))
-        for folder in _SOURCES:
-            files = resources.files(f"evergreen_groups.sandbox.{folder}").iterdir()
-            sources = sorted((item for item in files if item.name.endswith((".py", ".json"))), key=attrgetter("name"))
-            parts += [item.read_text(encoding="utf-8") for item in sources]
+        folder = resources.files(__package__)
+        sources = sorted((item for item in folder.iterdir() if item.is_file()), key=attrgetter("name"))
+        parts += [item.read_text(encoding="utf-8") for item in sources]
+        parts += schema_statements(indexes=False) + schema_statements(indexes=True)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     @property

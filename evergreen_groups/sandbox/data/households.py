@@ -91,7 +91,7 @@ def households(chance: random.Random, portion: Portion, libraries: Libraries) ->
         make = _giant_group if giant else _family
         members = make(chance, groups[place], ids, libraries, counts)
         if lender is not None and chance.random() < BORROWED_ELSEWHERE:
-            members[0] = members[0]._replace(address=lender, street=None)
+            members[0] = members[0]._replace(address=lender)
         lender = next((member.id for member in members if member.street and not member.deleted), lender)
         yield Household(members, counts, giant)
 

@@ -59,7 +59,6 @@ class Population:
     def __init__(self, patrons: int, listed: int) -> None:
         self._patrons = patrons
         self._listed = listed
-        self._known: _Place | None = None
 
     def __len__(self) -> int:
         """How many portions there are."""
@@ -67,7 +66,7 @@ class Population:
 
     def write(self, connection: sqlite3.Connection, number: int) -> None:
         """Write one portion: patrons, cards, addresses, open and paid transactions, and penalties."""
-        place = self._place(connection)
+        place = _Place(connection, self._patrons, self._listed)
         portion = place.portions[number]
         chance = random.Random(portion.seed)  # noqa: S311 - the same people each time is what's wanted
         debts = DebtRows(portion.first, place.staff_blocks)
@@ -88,13 +87,8 @@ class Population:
 
     def write_passwords(self, connection: sqlite3.Connection) -> None:
         """Give everybody the password that the dataset's own people have."""
-        above = self._place(connection).portions[0].first.patron - 1
+        above = _first_numbers(connection).patron - 1
         connection.execute("INSERT INTO default_passwords SELECT ?, password FROM default_passwords LIMIT 1", [above])
-
-    def _place(self, connection: sqlite3.Connection) -> _Place:
-        if self._known is None:
-            self._known = _Place(connection, self._patrons, self._listed)
-        return self._known
 
 
 class _Place:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 
 PATRONS = 10_000
-"""Patrons in each portion; what is left over is in the last one."""
+"""Patrons in each portion at most."""
 LISTED = 0.02125
 """Groups that owe 25.00 or more for each patron, as on the real database of 200,300."""
 MOST_LISTED = 1 / 25
@@ -71,11 +71,11 @@ def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[Portion
         raise ValueError("too many listed groups for so few patrons")
     count = portion_count(patrons)
     chance = random.Random(f"{patrons} {listed}")  # noqa: S311 - the same people each time is what's wanted
-    sizes = [PATRONS] * (count - 1) + [patrons - PATRONS * (count - 1)]
+    sizes = _shares([1] * count, patrons)
     weights = [size * chance.choice(_WEIGHTS) for size in sizes]
     if listed > patrons * LISTED:  # so many that none may have much more than its share
         weights = sizes
-    giants = [number % GIANT_EVERY == 1 and sizes[number] == PATRONS for number in range(count)]
+    giants = [number % GIANT_EVERY == 1 for number in range(count)]
     listed_giants = min(sum(giants), max(1, round(listed / LISTED_FOR_A_GIANT))) if listed else 0
     places = _shares([int(giant) for giant in giants], listed_giants)
     listed_sizes = cycle(_LISTED_GIANTS)

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import BinaryIO, Protocol
 
 from evergreen_groups.errors import ConfigurationError, DiskError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.sandbox.database import schema
+from evergreen_groups.sandbox.database.schema import schema_statements
 
 Steps = Callable[[int, int], None]
 """Called with how many steps are done, and how many there are."""
 _KEY, _DONE = "contents", "steps done"
+_FOLDER = "sandbox-state-"
 _CHUNK = 64 * 1024 * 1024
 
 
@@ -93,7 +95,7 @@ def _fill(connection: sqlite3.Connection, filling: Filling, report: Steps | None
     done = _steps_done(connection, key)
     if done == 0:
         _remove_all(connection)
-        for statement in schema.statements(indexes=False):
+        for statement in schema_statements(indexes=False):
             connection.execute(statement)
         connection.execute("INSERT INTO about VALUES (?, ?)", [_KEY, key])
     for step in range(done, filling.steps):
@@ -104,7 +106,7 @@ def _fill(connection: sqlite3.Connection, filling: Filling, report: Steps | None
         connection.execute("COMMIT")
         connection.execute("BEGIN")
     connection.execute("COMMIT")
-    for statement in schema.statements(indexes=True):
+    for statement in schema_statements(indexes=True):
         connection.execute(statement)
     connection.execute("PRAGMA analysis_limit = 10000")
     connection.execute("ANALYZE")
@@ -124,6 +126,30 @@ def _remove_all(connection: sqlite3.Connection) -> None:
     for kind, name in found:
         if not name.startswith("sqlite_"):
             connection.execute(f'DROP {kind} "{name}"')
+
+
+def state_folder(beside: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """A folder for what one sandbox writes, in the directory ``beside`` where the fresh state is one of many's.
+
+    There the folders of those who were killed are removed: a copy of a large population is large.
+    """
+    if beside is None:
+        return tempfile.TemporaryDirectory(prefix="evergreen-groups-")
+    for folder in beside.glob(f"{_FOLDER}*"):
+        process = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-", dir=beside)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def clone(fresh: Path, path: Path) -> None:

@@ -58,6 +58,8 @@ CREATE INDEX IF NOT EXISTS ausp_standing_penalty ON ausp (standing_penalty, usr)
 CREATE INDEX IF NOT EXISTS mg_usr ON mg (usr);
 CREATE INDEX IF NOT EXISTS circ_usr ON circ (usr);
 CREATE INDEX IF NOT EXISTS mb_xact ON mb (xact);
+CREATE INDEX IF NOT EXISTS mbts_owing ON mbts (usr, xact_finish, balance_owed)
+  WHERE xact_finish IS NULL AND balance_owed <> 0;
 CREATE INDEX IF NOT EXISTS mbts_usr ON mbts (usr, xact_finish, balance_owed);
 """
 
@@ -70,10 +72,10 @@ def _table(known: StoredClass) -> str:
     return f"CREATE TABLE {known.id} ({', '.join(columns)}, _position INTEGER)"
 
 
-def statements(*, indexes: bool) -> list[str]:
+def schema_statements(*, indexes: bool) -> list[str]:
     """The SQL that makes the empty tables, or what makes the indexes that aren't there yet once they are filled."""
     if indexes:
-        return _INDEXES.strip().split("\n")
+        return [text for text in _INDEXES.split(";") if text.strip()]
     tables = [_table(known) for known in idl_classes().values() if known.id not in VIEWS]
     others = [text for text in _OTHER_TABLES.split(";") if text.strip()]
     return [*tables, *others, *VIEWS.values()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 import threading
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -49,8 +48,7 @@ class Store:
     def __init__(
         self, filling: Filling, path: Path | None = None, fresh: Path | None = None, report: Steps | None = None
     ) -> None:
-        beside = fresh.parent if fresh else None
-        self._folder = None if path else tempfile.TemporaryDirectory(prefix="evergreen-groups-", dir=beside)
+        self._folder = None if path else fresh_file.state_folder(fresh.parent if fresh else None)
         self.path = path or Path(self._folder.name if self._folder else "") / "sandbox.db"
         self._fresh_path = fresh or self.path.with_name(self.path.name + ".fresh")
         self._write_lock = threading.RLock()
