@@ -19,7 +19,7 @@ from evergreen_groups.settings import values
 if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
 
-_KEPT_FROM = 100_000
+_STORED_FROM = 100_000
 _WAIT = 10.0
 """How long to wait, in seconds, for another command that is making a population."""
 
@@ -100,7 +100,7 @@ def _prepared(patrons: int, database: Path | None) -> Iterator[Path | None]:
     from evergreen_groups.state import find_cache_directory, hold, make_state_directory
 
     directory = find_cache_directory(os.environ)
-    if database is not None or directory is None or patrons < _KEPT_FROM:
+    if database is not None or directory is None or patrons < _STORED_FROM:
         yield None
         return
     make_state_directory(directory)

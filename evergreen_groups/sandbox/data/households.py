@@ -173,7 +173,7 @@ def _family(
 def _giant_group(
     chance: random.Random, group: int, ids: list[int], libraries: Libraries, listed: bool
 ) -> list[InventedPatron]:
-    """An institution's: a school's pupils, say, at home at one library, with nothing else in common."""
+    """An institution's: a school's pupils, say, with one home library and nothing else in common."""
     given, family, streets = _names()
     home, street, deleted = libraries.home(chance), f"1 {chance.choice(streets)}", 0 if listed else DELETED_IN_FAMILY
     return [

@@ -66,7 +66,7 @@ class Population:
 
     def write(self, connection: sqlite3.Connection, number: int) -> None:
         """Write one portion: patrons, cards, addresses, open and paid transactions, and penalties."""
-        place = _Place(connection, self._patrons, self._listed)
+        place = _Dataset(connection, self._patrons, self._listed)
         portion = place.portions[number]
         chance = random.Random(portion.seed)  # noqa: S311 - the same people each time is what's wanted
         debts = DebtRows(portion.first, place.staff_blocks)
@@ -91,7 +91,7 @@ class Population:
         connection.execute("INSERT INTO default_passwords SELECT ?, password FROM default_passwords LIMIT 1", [above])
 
 
-class _Place:
+class _Dataset:
     """What the dataset gives to a population: libraries, profiles, and which numbers are free."""
 
     def __init__(self, connection: sqlite3.Connection, patrons: int, listed: int) -> None:
