@@ -106,7 +106,13 @@ class BareDesk:
 
     def search(self, class_id: str, where: object, how: object) -> Call:
         """A search, whose answer comes as one list."""
-        return (_PCRUD, f"{_PCRUD}.search.{class_id}.atomic", json.dumps(self.token), json.dumps(where), json.dumps(how))
+        return (
+            _PCRUD,
+            f"{_PCRUD}.search.{class_id}.atomic",
+            json.dumps(self.token),
+            json.dumps(where),
+            json.dumps(how),
+        )
 
     def summary(self, family: Family) -> None:
         """What the panel shows: the members with their penalties, and what each owes."""
@@ -116,7 +122,10 @@ class BareDesk:
     def page(self, family: Family) -> None:
         """The list: what each owes and what each has out are asked side by side."""
         self._members(family)
-        how = {"select": {"circ": ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]}, "limit": 8004}
+        how = {
+            "select": {"circ": ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]},
+            "limit": 8004,
+        }
         out = self.search("circ", {"checkin_time": None, "usr": list(family.members)}, how)
         owed, _circulations = self.ask(self._owed(family), out)
         self._owes(family, owed)
@@ -130,7 +139,9 @@ class BareDesk:
         items = ["id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish", "target_copy"]  # fmt: skip
         owed, _bills, _items = self.ask(
             self._owed(Family(family.group, (patron,))),
-            self.search("mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": bills}, "limit": 8004}),
+            self.search(
+                "mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": bills}, "limit": 8004}
+            ),
             self.search(
                 "circ",
                 {"-or": [{"checkin_time": None}, {"xact_finish": None}], "usr": patron},

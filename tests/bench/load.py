@@ -127,7 +127,10 @@ class OurDesk:
                 headers = {"Cookie": f"eg.auth.token={cookie}", "Sec-Fetch-Site": "same-origin"}
             sent = body
             if isinstance(body, dict):
-                headers |= {"Content-Type": "application/json", "Idempotency-Key": f"bench-{time.monotonic_ns()}-{id(self)}"}
+                headers |= {
+                    "Content-Type": "application/json",
+                    "Idempotency-Key": f"bench-{time.monotonic_ns()}-{id(self)}",
+                }
                 sent = json.dumps(body)
             elif body is not None:
                 headers |= {"Content-Type": "application/x-www-form-urlencoded"}

@@ -135,7 +135,9 @@ def measured(
 def known(place: Place, clients: int) -> None:
     """Have the service know the sessions: it asks whose each is, and remembers it for half a minute."""
     with ThreadPoolExecutor(4) as executor:
-        list(executor.map(lambda token: OurDesk(place.service, token).summary(place.families[0]), place.tokens[:clients]))
+        list(
+            executor.map(lambda token: OurDesk(place.service, token).summary(place.families[0]), place.tokens[:clients])
+        )
 
 
 @contextlib.contextmanager
