@@ -43,6 +43,8 @@ class Worker:
         self.settings = settings
         self.is_first = is_first
         self.asked = Counters(SharedStorage(counting))
+        for connection in (counting, orders):
+            os.dup(connection.fileno())  # open until the process has ended, whose end the other side sees by this
         self._orders = orders
         self._sending = threading.Lock()
         self._gathering = threading.Lock()
