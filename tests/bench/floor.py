@@ -10,6 +10,7 @@ once. It checks nothing: neither that an answer is whole, nor that nobody was mo
 
 Prints JSON: ``seconds`` (login included, start of Python not), ``calls``, ``bytes`` (both ways), ``peak_mb``, and what
 ours has to say as well: ``groups``, ``members`` (hidden ones among them), ``fines`` and ``hidden_fines``, summed up.
+``groups_asked`` are those whose hidden members owe something, a call each.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -111,7 +113,8 @@ def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
 
 def log_in(bare: Bare, account: str, password: str) -> None:
     """Open a session."""
-    answer = bare.call("open-ils.auth", "open-ils.auth.login", {"username": account, "password": password, "type": "staff"})
+    given = {"username": account, "password": password, "type": "staff"}
+    answer = bare.call("open-ils.auth", "open-ils.auth.login", given)
     if answer["textcode"] != "SUCCESS":
         raise SystemExit(f"login: {answer['textcode']}")
     bare.token = answer["payload"]["authtoken"]
@@ -169,7 +172,7 @@ class Reading:
         self.options = options
         self.members: dict[int, set[int]] = defaultdict(set)
         self.fines: dict[int, Decimal] = {}
-        self.hidden_count = 0
+        self.groups_asked = self.hidden_count = 0
         self.hidden_fines = Decimal(0)
 
     def read(self, seen: list[int]) -> None:
@@ -183,10 +186,7 @@ class Reading:
         )
         count = self.options.ranges
         edges = [-1, *(highest[0] * part // count for part in range(1, count)), 2**31 - 1]
-        ranges = [
-            self.pool.submit(self._members, low, high, seen)
-            for low, high in reversed(list(zip(edges, edges[1:], strict=False)))
-        ]
+        ranges = [self.pool.submit(self._members, low, high, seen) for low, high in reversed(list(pairwise(edges)))]
         beside: list[Future[None]] = []
         for done in as_completed(ranges):
             beside += self._beside(done.result())
@@ -242,6 +242,7 @@ class Reading:
             return self._where(groups, {"select": {"mbts": ["id"]}, "from": MEMBER_OWING, "where": owed})
 
         owing_groups = [group for some in self.pool.map(owing, sets) for group in some]
+        self.groups_asked = len(owing_groups)
         balances = [self.pool.submit(self._balances, group) for group in owing_groups]
         left = sorted(self.members)
         for number in range(MOST_HIDDEN + 1):
@@ -249,9 +250,7 @@ class Reading:
             left = sorted(group for some in found for group in some)
             self.hidden_count += len(left)
         for group in left:  # so many that they are counted by name
-            ids = self.bare.call(
-                "open-ils.actor", "open-ils.actor.usergroup.members.retrieve", self.bare.token, group
-            )
+            ids = self.bare.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", self.bare.token, group)
             self.hidden_count += len(set(map(int, ids)) - self.members[group]) - MOST_HIDDEN - 1
         self.hidden_fines = sum((one.result() for one in balances), Decimal(0))
 
@@ -300,6 +299,7 @@ def main() -> None:
         "members": sum(map(len, reading.members.values())) + reading.hidden_count,
         "fines": f"{visible_fines + reading.hidden_fines:.2f}",
         "hidden_fines": f"{reading.hidden_fines:.2f}",
+        "groups_asked": reading.groups_asked,
     }
     json.dump(result, sys.stdout)
 
