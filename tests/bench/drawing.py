@@ -117,7 +117,7 @@ def _round_up(value: float) -> float:
     >>> [_round_up(value) for value in (0.37, 4.2, 61, 12_000)]
     [0.4, 6, 80, 20000]
     """
-    unit = 10 ** math.floor(math.log10(value or 1))
+    unit = 10.0 ** math.floor(math.log10(value or 1))
     wanted = next(step for step in (1, 2, 4, 6, 8, 10) if step * unit >= value)
     return round(wanted * unit, 6)
 

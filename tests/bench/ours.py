@@ -33,7 +33,7 @@ def note_first_connection() -> list[float]:
         found.append(time.perf_counter())
         connect(self, address)
 
-    socket.socket.connect = noting  # type: ignore[method-assign]
+    socket.socket.connect = noting  # type: ignore[method-assign, assignment]
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (0, 7)
@@ -27,19 +27,25 @@ def figures(program: str, arguments: Sequence[str], environ: dict[str, str]) -> 
     return dict(json.loads(done.stdout))
 
 
-def whole_process(command: Sequence[str], environ: dict[str, str]) -> tuple[float, float]:
-    """How long a command takes from its start to its end, in seconds, and its peak memory in MB."""
+class Whole(NamedTuple):
+    """A command from its start to its end: the seconds, its peak memory in MB, and the little that it printed."""
+
+    seconds: float
+    peak_mb: float
+    printed: str
+
+
+def whole_process(command: Sequence[str], environ: dict[str, str]) -> Whole:
+    """Run a command, which prints less than a pipe holds."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _pid, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.stderr is not None
-    with process.stderr as stream:
-        complaint = stream.read().decode()
+    printed, complaint = process.communicate()
     if process.returncode not in WRITTEN:
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}\n{complaint}")
-    return seconds, usage.ru_maxrss / 1024
+    return Whole(seconds, usage.ru_maxrss / 1024, printed)
 
 
 def by_turns(

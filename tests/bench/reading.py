@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,9 +34,7 @@ def report(place: Place, account: Account, runs: int, *options: str, what: str =
         lambda: pairs.figures("floor.py", [*given, "--idl", str(place.idl)], environ),
         runs,
     )
-    answers = {tuple(one[name] for name in ANSWER) for one in (*mine, *others)}
-    if len(answers) > 1:
-        raise SystemExit(f"{what}, {account.name}: ours and the floor differ in {ANSWER}: {sorted(answers)}")
+    _agreed(f"{what}, {account.name}", {tuple(str(one[name]) for name in ANSWER) for one in (*mine, *others)})
     ours, floor = (_middle(found) for found in (mine, others))
     row = Row(
         what=what,
@@ -48,6 +48,12 @@ def report(place: Place, account: Account, runs: int, *options: str, what: str =
         more={"ours": ours, "floor": floor},
     )
     return _judged(row, account, floor["groups_asked"])
+
+
+def _agreed(what: str, answers: Collection[tuple[str, ...]]) -> None:
+    """End the bench where the answers aren't all the same."""
+    if len(answers) > 1:
+        raise SystemExit(f"{what}: ours and the floor differ in {ANSWER}: {sorted(answers)}")
 
 
 def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -82,20 +88,25 @@ def command(place: Place, account: Account, runs: int) -> Row:
         lambda: pairs.whole_process([*floor, "--idl", str(place.idl)], environ),
         runs,
     )
+    totals = json.loads(Path(written).read_text("utf-8"))["totals"]
+    ours_says = (totals["group_count"], totals["member_count"], totals["combined_fines"])
+    floor_says = (json.loads(one.printed) for one in others)
+    answers = {tuple(map(str, ours_says)), *(tuple(str(one[name]) for name in ANSWER[:3]) for one in floor_says)}
+    _agreed(f"the command, {account.name}", answers)
     return Row(
         what="report, the whole command, as JSON",
         account=account.name,
-        size="",
-        ours=Spread(tuple(seconds for seconds, _peak in mine)),
-        floor=Spread(tuple(seconds for seconds, _peak in others)),
-        peak_mb=max(peak for _seconds, peak in mine),
+        size="{:,} groups, {:,} members, {}".format(*ours_says),
+        ours=Spread(tuple(one.seconds for one in mine)),
+        floor=Spread(tuple(one.seconds for one in others)),
+        peak_mb=max(one.peak_mb for one in mine),
     )
 
 
 def start_up(place: Place, account: Account, runs: int) -> Iterator[Row]:
     """How long the command takes to say its version, and until it sends its first request."""
     environ = place.environ(account)
-    version = [pairs.whole_process([*PROGRAM, "--version"], environ)[0] for _ in range(runs + 1)]
+    version = [pairs.whole_process([*PROGRAM, "--version"], environ).seconds for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
