@@ -54,7 +54,16 @@ def test_the_floor_says_what_ours_says(account: str) -> None:
 
 
 def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"seconds": 1.0, "calls": 9, "bytes": 9, "peak_mb": 9, "groups": 1, "members": 2, "hidden_fines": "0.00"}
+    said = {
+        "seconds": 1.0,
+        "cpu_seconds": 1.0,
+        "calls": 9,
+        "bytes": 9,
+        "peak_mb": 9,
+        "groups": 1,
+        "members": 2,
+        "hidden_fines": "0.00",
+    }
 
     def figures(program: str, *_rest: object) -> dict[str, object]:
         return {**said, "fines": "30.00" if program == "floor.py" else "30.01", "groups_asked": 0}

@@ -8,9 +8,9 @@ together, their names, own fines and barcodes, with ``--details`` also their bil
 and for members who are hidden from the account how many they are and what they owe. Up to three calls are under way at
 once. It checks nothing: neither that an answer is whole, nor that nobody was moved meanwhile.
 
-Prints JSON: ``seconds`` (login included, start of Python not), ``calls``, ``bytes`` (both ways), ``peak_mb``, and what
-ours has to say as well: ``groups``, ``members`` (hidden ones among them), ``fines`` and ``hidden_fines``, summed up.
-``groups_asked`` are those whose hidden members owe something, a call each.
+Prints JSON: ``seconds`` (login included, start of Python not), its own ``cpu_seconds``, ``calls``, ``bytes`` (both
+ways), ``peak_mb``, and what ours has to say as well: ``groups``, ``members`` (hidden ones among them), ``fines`` and
+``hidden_fines``, summed up. ``groups_asked`` are those whose hidden members owe something, a call each.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--idl", type=Path, help="where the order of fields is kept between runs")
     options = parser.parse_args()
     positions = positions_of(options.url, options.idl)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     bare = Bare(options.url, positions)
     log_in(bare, options.account, os.environ["FLOOR_PASSWORD"])
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -292,6 +292,7 @@ def main() -> None:
     visible_fines = sum(reading.fines.values(), Decimal(0))
     result = {
         "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "calls": bare.calls,
         "bytes": bare.bytes,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

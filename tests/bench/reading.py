@@ -42,6 +42,7 @@ def report(place: Place, account: Account, runs: int, *options: str, what: str =
         size=f"{ours['groups']:,} groups, {ours['members']:,} members, {ours['fines']}",
         ours=Spread(tuple(one["seconds"] for one in mine)),
         floor=Spread(tuple(one["seconds"] for one in others)),
+        cpu=tuple(median(one["cpu_seconds"] for one in found) for found in (mine, others)),
         calls=(ours["calls"], floor["calls"]),
         bytes=(ours["bytes"], floor["bytes"]),
         peak_mb=max(one["peak_mb"] for one in mine),

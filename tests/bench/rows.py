@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +35,9 @@ class Spread:
 class Row:
     """One row: ``what`` was measured, as whom (``account``), and how much there was of it (``size``).
 
-    ``ours`` and ``floor`` are in ``unit``, pair by pair; a row without ``floor`` stands for itself. ``calls`` and
-    ``bytes`` have those of ours and of the floor, ``peak_mb`` ours alone. ``goal`` says what is wanted and ``met``
-    whether it is (None: nothing is wanted). ``more`` is what else is known, for whoever draws it.
+    ``ours`` and ``floor`` are in ``unit``, pair by pair; a row without ``floor`` stands for itself. ``cpu`` (seconds of
+    the processor), ``calls`` and ``bytes`` have those of ours and of the floor, ``peak_mb`` ours alone. ``goal`` says
+    what is wanted and ``met`` whether it is (None: nothing is wanted). ``more`` is what else is known, to be drawn.
     """
 
     what: str
@@ -46,6 +46,7 @@ class Row:
     ours: Spread
     floor: Spread | None = None
     unit: str = "s"
+    cpu: tuple[float, float | None] | None = None
     calls: tuple[int, int | None] | None = None
     bytes: tuple[int, int | None] | None = None
     peak_mb: float | None = None
@@ -66,7 +67,7 @@ class Row:
         return None if self.floor is None else self.ours.median / self.floor.median
 
 
-HEADINGS = ("what", "account", "size", "ours", "floor", "ratio", "calls", "MB", "peak MB", "goal", "met")
+HEADINGS = ("what", "account", "size", "ours", "floor", "ratio", "CPU s", "calls", "MB", "peak MB", "goal", "met")
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -86,6 +87,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.ours.text(digits)} {row.unit}",
         "" if row.floor is None else f"{row.floor.text(digits)} {row.unit}",
         ratio,
+        _pair(row.cpu, lambda seconds: f"{seconds:.2f}"),
         _pair(row.calls, lambda number: f"{number:,}"),
         _pair(row.bytes, lambda number: f"{number / 1e6:.2f}"),
         "" if row.peak_mb is None else f"{row.peak_mb:.0f}",
@@ -94,7 +96,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _pair(figures: tuple[int, int | None] | None, text: Any) -> str:
+def _pair(figures: tuple[float, float | None] | None, text: Callable[[Any], str]) -> str:
     if figures is None:
         return ""
     mine, other = figures
