@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bench import pairs, reading
-from bench.floor import RANGES, Bare, Reading, libraries_seen, log_in, positions_of
+from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
 from bench.growth import draw
 from bench.places import Account, Place
 from bench.rows import Row, Spread, markdown
@@ -45,7 +45,7 @@ def test_the_floor_says_what_ours_says(account: str) -> None:
         log_in(bare, account, password)
         with ThreadPoolExecutor(3) as pool:
             found = Reading(bare, pool, Namespace(min_total="25.00", details=True, ranges=RANGES))
-            found.read(libraries_seen(bare))
+            found.read(start(bare, pool))
         with Gateway(sandbox.url, credentials=Credentials(username=account, password=password)) as gateway:
             report = build_report(gateway, Criteria())
     assert len(found.members) == report.totals.group_count > 0

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
@@ -40,7 +40,7 @@ Query = dict[str, Any]
 AT_ONCE = 3
 RANGES = 9
 """Into so many ranges the group numbers are cut; measured, see docs/performance.md."""
-LIST = 2_000
+LIST = 3_000
 """Ids in one question."""
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
@@ -67,8 +67,8 @@ class Bare:
 
     def call(self, service: str, method: str, *parameters: object) -> Any:
         """The one result of a method."""
-        form = [("service", service), ("method", method), *(("param", json.dumps(one)) for one in parameters)]
-        body = urlencode(form, quote_via=quote)
+        form = [("service", service), ("method", method), *(("param", compact(one)) for one in parameters)]
+        body = urlencode(form, safe=",:", quote_via=quote)
         if not hasattr(self._of_thread, "session"):
             self._of_thread.session = requests.Session()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -93,6 +93,11 @@ class Bare:
         rows = self.call("open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", self.token, where, options)
         places = [self.positions[class_id][name] for name in names]
         return [tuple(row["__p"][place] if place < len(row["__p"]) else None for place in places) for row in rows]
+
+
+def compact(value: object) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
@@ -120,17 +125,32 @@ def log_in(bare: Bare, account: str, password: str) -> None:
     bare.token = answer["payload"]["authtoken"]
 
 
-def libraries_seen(bare: Bare) -> list[int]:
-    """The org units whose patrons the account sees; none where it sees all."""
-    permissions = ["VIEW_USER"]
-    highest = bare.call("open-ils.actor", "open-ils.actor.user.has_work_perm_at.batch", bare.token, permissions)
-    units = bare.search("aou", ("id", "parent_ou"), {"id": {"<>": None}})
-    if any(parent is None and id in map(int, highest["VIEW_USER"]) for id, parent in units):
-        return []
+class Start(NamedTuple):
+    """What has to be known before the members are asked for: the highest group number, and who is seen.
+
+    ``libraries`` are the org units whose patrons the account sees; none where it sees all.
+    """
+
+    highest: int
+    libraries: list[int]
+
+
+def start(bare: Bare, pool: ThreadPoolExecutor) -> Start:
+    """Ask for it, side by side."""
+    permissions, order = ["VIEW_USER"], [{"class": "au", "field": "usrgroup", "direction": "desc"}]
+    known = {"deleted": "f", "id": {">": 0}}
+    work_places = "open-ils.actor.user.has_work_perm_at.batch"
+    last = pool.submit(bare.search, "au", ("usrgroup", "id"), known, order_by=order, limit=1)
+    highest_places = pool.submit(bare.call, "open-ils.actor", work_places, bare.token, permissions)
+    units = pool.submit(bare.search, "aou", ("id", "parent_ou"), {"id": {"<>": None}}).result()
+    highest = last.result()[0][0]
+    places = set(map(int, highest_places.result()["VIEW_USER"]))
+    if any(parent is None and id in places for id, parent in units):
+        return Start(highest, [])
     user = bare.call("open-ils.auth", "open-ils.auth.session.retrieve", bare.token)["__p"][bare.positions["au"]["id"]]
     method, ids = "open-ils.actor.user.perm.check.multi_org", sorted(id for id, _parent in units)
     denied = {int(unit) for unit, _name in bare.call("open-ils.actor", method, bare.token, user, ids, permissions)}
-    return sorted(set(ids) - denied)
+    return Start(highest, sorted(set(ids) - denied) if denied else [])
 
 
 def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query:
@@ -175,17 +195,11 @@ class Reading:
         self.groups_asked = self.hidden_count = 0
         self.hidden_fines = Decimal(0)
 
-    def read(self, seen: list[int]) -> None:
+    def read(self, beginning: Start) -> None:
         """Members range by range, the densest numbers first, and whatever belongs to them as soon as they are known."""
-        (highest,) = self.bare.search(
-            "au",
-            ("usrgroup", "id"),
-            {"deleted": "f", "id": {">": 0}, **({"home_ou": seen} if seen else {})},
-            order_by=[{"class": "au", "field": "usrgroup", "direction": "desc"}],
-            limit=1,
-        )
+        highest, seen = beginning
         count = self.options.ranges
-        edges = [-1, *(highest[0] * part // count for part in range(1, count)), 2**31 - 1]
+        edges = [-1, *(highest * part // count for part in range(1, count)), 2**31 - 1]
         ranges = [self.pool.submit(self._members, low, high, seen) for low, high in reversed(list(pairwise(edges)))]
         beside: list[Future[None]] = []
         for done in as_completed(ranges):
@@ -288,7 +302,7 @@ def main() -> None:
     log_in(bare, options.account, os.environ["FLOOR_PASSWORD"])
     with ThreadPoolExecutor(AT_ONCE) as pool:
         reading = Reading(bare, pool, options)
-        reading.read(libraries_seen(bare))
+        reading.read(start(bare, pool))
     visible_fines = sum(reading.fines.values(), Decimal(0))
     result = {
         "seconds": time.perf_counter() - started,

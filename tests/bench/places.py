@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .floor import Bare, libraries_seen, log_in, positions_of
+from .floor import Bare, log_in, positions_of, start
 
 SANDBOX = """
 import json, sys
@@ -89,7 +90,9 @@ def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
     for name, password in passwords.items():
         bare = Bare(url, positions)
         log_in(bare, name, password)
-        accounts.append(Account(name, password, sees_all=not libraries_seen(bare)))
+        with ThreadPoolExecutor(1) as pool:
+            libraries = start(bare, pool).libraries
+        accounts.append(Account(name, password, sees_all=not libraries))
         order = [{"class": "au", "field": "id", "direction": "desc"}]
         ((last,),) = bare.search("au", ("id",), {"id": {">": 0}}, order_by=order, limit=1)
         highest = max(highest, last)
