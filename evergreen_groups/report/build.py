@@ -31,7 +31,7 @@ from evergreen_groups.settings import PolicySettings
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.report.details import MemberDetails
-    from evergreen_groups.report.details_reader import DetailReader
+    from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
 def build_report(
