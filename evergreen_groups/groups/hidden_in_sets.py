@@ -37,16 +37,18 @@ def find_hidden(
     progress: BalanceProgress = lambda _read, _more: None,
     *,
     own_fines: Mapping[int, Decimal] | None = None,
+    with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
     """Compare the visible members (ids by group) with those the ILS has; groups without hidden ones are left out.
 
     ``own_fines`` is what visible members owe, by id (who isn't there owes nothing); it is read where it isn't given.
+    Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
 
-    Seven calls for some 600 groups, whatever is hidden: how many members each has, and what all of them owe, are read
-    by :func:`read_numbers`, and what the visible ones owe is taken off. That the account may know it is asked first:
-    ``usergroup.members.balance_owed`` says it of any group to whoever has VIEW_USER at the own library, and to nobody
-    else. What it says of one group has to be the same, and how many are hidden, and what they owe, has to be right for
-    all groups together.
+    Seven calls for some 600 groups, whatever is hidden, and two without fines: how many members each has, and what all
+    of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off. That the account may
+    know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has VIEW_USER at the own
+    library, and to nobody else. What it says of one group has to be the same, and how many are hidden, and what they
+    owe, has to be right for all groups together.
 
     Up to twenty groups, those with members or fines beyond what is read so, and those in which somebody was moved or
     paid meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``; the ids of the hidden
@@ -57,18 +59,22 @@ def find_hidden(
         PermissionDeniedError: groups have to be looked at one by one, and the account has no VIEW_USER at its own
             library.
     """
-    found: dict[int, HiddenMembers] = {}
     in_sets = {group: ids for group, ids in visible.items() if ids and _size(ids) < _MOST_BYTES}
-    certain: set[int] = set()
-    for groups in [] if len(in_sets) <= _FEW else _portions(in_sets):
+
+    def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         of_set = {group: visible[group] for group in groups}
         labels = _labels(visible, of_set)
-        if len(labels) == LABELS_NEEDED:
-            hidden = _HiddenInSet(gateway, of_set, labels, own_fines, progress).find()
-            certain.update(hidden)
-            found.update((group, its_hidden) for group, its_hidden in hidden.items() if its_hidden.count)
-    rest = {group: visible[group] for group in visible.keys() - certain}
-    return {**found, **find_hidden_of_few(gateway, rest, org_units)}
+        if len(labels) < LABELS_NEEDED:
+            return {}
+        in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
+        return in_set.find() if with_fines else in_set.count()
+
+    certain: dict[int, HiddenMembers] = {}
+    for found in gateway.map(find, _portions(in_sets) if len(in_sets) > _FEW else []):
+        certain.update(found)
+    rest = {group: visible[group] for group in visible.keys() - certain.keys()}
+    hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
+    return {**hidden, **find_hidden_of_few(gateway, rest, org_units)}
 
 
 class _HiddenInSet:
@@ -88,18 +94,23 @@ class _HiddenInSet:
         self._own_fines = own_fines
         self._progress = progress
 
-    def find(self) -> dict[int, HiddenMembers]:
-        """How many there are in each group, none as well, and what they owe; without groups that aren't certain."""
+    def count(self) -> dict[int, HiddenMembers]:
+        """How many there are in each group, none as well; without groups that aren't certain."""
         counts = self._counts()
         if not counts or not holds(self._gateway, self._are_all(counts), apart=True):
             return {}
+        return {group: HiddenMembers(count, None) for group, count in counts.items()}
+
+    def find(self) -> dict[int, HiddenMembers]:
+        """The same with what they owe."""
+        counts = {group: hidden.count for group, hidden in self.count().items()}
         found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
         with_hidden = counts.keys() - found.keys()
-        self._progress(0, len(with_hidden))
         if with_hidden:
+            self._progress(0, len(with_hidden))
             fines = self._fines(max(with_hidden, key=lambda group: (counts[group], group)), with_hidden)
             found.update((group, HiddenMembers(counts[group], owed)) for group, owed in fines.items())
-        self._progress(len(with_hidden), 0)
+            self._progress(len(with_hidden), 0)
         return found
 
     def _counts(self) -> dict[int, int]:

@@ -101,6 +101,12 @@ def test_seven_calls_whoever_is_hidden(gateway: Gateway, proxy: FaultProxy) -> N
     ]
 
 
+def test_without_fines_they_are_counted_alone(gateway: Gateway, proxy: FaultProxy) -> None:
+    found = find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, with_fines=False)
+    assert found == {group: HiddenMembers(hidden.count, None) for group, hidden in TRUTH.items()}
+    assert proxy.seen == [SETS, CHECK]
+
+
 def test_own_fines_are_read_where_they_are_not_given(gateway: Gateway, proxy: FaultProxy) -> None:
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS) == TRUTH
     assert proxy.seen.count(OWN_FINES) == 1
