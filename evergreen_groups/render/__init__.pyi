@@ -18,6 +18,9 @@ from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries
 from .journal import write_entry as write_entry
+from .long_sheets import FilledWorkbook as FilledWorkbook
+from .long_sheets import LongSheet as LongSheet
+from .long_sheets import RowWriter as RowWriter
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .plan_warnings import describe_warning as describe_warning
@@ -34,7 +37,6 @@ from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
 from .spreadsheet import set_direction as set_direction
-from .spreadsheet import with_link as with_link
 from .spreadsheet import write_cell as write_cell
 from .staff_client import ANGULARJS as ANGULARJS
 from .staff_client import SERVICE as SERVICE
