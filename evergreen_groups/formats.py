@@ -101,6 +101,7 @@ OUTPUT_FORMATS = (
         ending="html",
         media_type="text/html",
         report=f"{_REPORT}.page:write_page",
+        parts=f"{_REPORT}.page:write_parts",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index"),
         phrase=Message("a page"),

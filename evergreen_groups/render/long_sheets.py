@@ -131,18 +131,22 @@ class RowWriter(Generic[Row]):
 
 
 class FilledWorkbook:
-    """A workbook in a stream of bytes, into whose long sheets rows are put, one sheet after the other.
+    """A workbook in a stream of bytes, into whose long sheets rows are put, one sheet after the other."""
 
-    ``whole`` is the workbook without them.
-    """
-
-    def __init__(self, whole: bytes, long: Sequence[LongSheet[Any]], stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
         self._entry: Any = None
         self._row = 1
         self._waiting: list[bytes] = []
         self._sheets: list[tuple[str, str, str]] = []
         self._styles: list[list[int]] = []
+
+    def take(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
+        """Take a workbook to which long sheets were added behind its first one, and that is whole but for their rows.
+
+        Raises:
+            ValueError: it has no such sheets.
+        """
         with zipfile.ZipFile(io.BytesIO(whole)) as made:
             places = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
             for name in made.namelist():

@@ -54,6 +54,13 @@ _LONGEST_SHEET_NAME = 31
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
 
+class _Held(io.BytesIO):
+    """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
+
+    def close(self) -> None:
+        """Not closed, for who is thrown away together with it may come later."""
+
+
 def write_workbook(
     report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
 ) -> None:
@@ -77,7 +84,8 @@ def write_parts(
     workbooks: list[FilledWorkbook] = []
     try:
         for part, stream in parts:
-            workbooks.append(FilledWorkbook(_without_rows(part, lists), sheets, stream))
+            workbooks.append(FilledWorkbook(stream))
+            workbooks[-1].take(_without_rows(part, lists), sheets)
         for number, one in enumerate(lists):
             _write_list(one, number, report, parts, workbooks, places)
         for workbook in workbooks:
@@ -157,7 +165,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
 
 def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
     """The workbook of a report without the rows of its long lists."""
-    held = io.BytesIO()
+    held = _Held()
     workbook = _library().Workbook(
         held,
         {
