@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.finding_store import FindingStore
 from evergreen_groups.groups import GroupSearch
@@ -45,28 +45,11 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
             context.found.count_unlisted(kind, count - len(worst))
 
 
-class _Stored(NamedTuple):
-    """Where something found in a ``group`` (its number) is in a store."""
-
-    id: int
-    group: int
-
-
 def _run(
     search: GroupSearch, store: FindingStore, find: Callable[[Sequence[PatronRow]], Sequence[GroupDraft | GroupFinding]]
 ) -> None:
-    """Put what is found in groups into a store, and take out again what was found before somebody was moved."""
-    added: list[_Stored] = []
-
-    def add(rows: Sequence[PatronRow]) -> list[_Stored]:
-        found = find(rows)
-        stored = [_Stored(id, one.number) for id, one in zip(store.add(found), found, strict=True)]
-        added.extend(stored)
-        return stored
-
-    in_the_end = search.run(add)
-    if len(added) > len(in_the_end):
-        store.remove({one.id for one in added} - {one.id for one in in_the_end})
+    """Put what is found in groups into a store; what was found before somebody was moved is taken out again."""
+    search.run(lambda rows: store.add(find(rows)), store.without)
 
 
 def _finished(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
