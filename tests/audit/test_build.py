@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -98,10 +99,12 @@ def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin:
             decided.add(frame.f_locals["own_balance"])
 
     sys.setprofile(watch)
+    threading.setprofile(watch)  # what is read side by side is decided there
     try:
         audit = build_audit(staff, AuditCriteria())
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
     assert who(audit, FindingKind.FOR_FAMILY) == [1035]
     assert len(decided) > 1
     assert decided <= own
