@@ -33,7 +33,7 @@ def in_halves(
 
     ``cut_off`` tells whether an answer with fewer rows than ``limit`` may still lack some.
     """
-    limit = max(AMPLE * size.rows, len(portion) + 1)
+    limit = max(min(AMPLE * size.rows, size.most), len(portion) + 1)
     page = ask(portion, limit)
     if len(page.rows) < limit and not cut_off(portion, limit):
         if page.rows:

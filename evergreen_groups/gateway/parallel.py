@@ -40,6 +40,15 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         executor.shutdown(wait=False, cancel_futures=True)
 
 
+def begin(function: Callable[[], Value]) -> Future[Value]:
+    """Begin something that is needed later, in a thread of its own; what it raises is raised by the result."""
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evergreen")
+    try:
+        return executor.submit(function)
+    finally:
+        executor.shutdown(wait=False)
+
+
 def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
     """The same for items that may all be under way: the first in the calling thread, which would only wait for it."""
     if not items:

@@ -33,6 +33,7 @@ from .patrons import Patron as Patron
 from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import PatronState as PatronState
+from .patrons import make_patrons as make_patrons
 from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
 from .queries import Groups as Groups
@@ -51,6 +52,8 @@ from .relations import PHONE as PHONE
 from .relations import SURNAME as SURNAME
 from .relations import TIES as TIES
 from .relations import Relations as Relations
+from .search import FieldsBeside as FieldsBeside
+from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing
 from .standing import StandingDifference as StandingDifference

@@ -81,7 +81,7 @@ def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dic
 
 
 def read_contact_records(gateway: Gateway, patrons: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """The ``CONTACT_FIELDS`` of patrons whose ids are known, by id, in lists of up to 2,000."""
+    """The ``CONTACT_FIELDS`` of patrons whose ids are known, by id, in lists of up to 3,000."""
     found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
     return {id: tuple(record) for id, *record in chain.from_iterable(found)}
 

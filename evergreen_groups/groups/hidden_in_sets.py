@@ -36,8 +36,12 @@ def find_hidden(
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
     progress: BalanceProgress = lambda _read, _more: None,
+    *,
+    with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
     """Compare the visible members (ids by group) with those the ILS has; groups without hidden ones are left out.
+
+    Without ``with_fines`` they are counted alone, as far as that takes less: what they owe isn't known then.
 
     What is inside a query isn't filtered by permission (``pcrud-141``): so one question over one visible member of each
     group says which groups have others (``hidden-members-001``), further ones how many (``hidden-members-003``), one
@@ -58,7 +62,8 @@ def find_hidden(
     in_sets = {} if len(visible) <= _FEW else {group: ids for group, ids in visible.items() if _size(ids) < _MOST_BYTES}
     certain: set[int] = set()
     for groups in _portions(in_sets):
-        of_set = _HiddenInSet(gateway, {group: visible[group] for group in groups}, progress).find()
+        in_set = _HiddenInSet(gateway, {group: visible[group] for group in groups}, progress)
+        of_set = in_set.find() if with_fines else in_set.count()
         certain.update(of_set)
         found.update((group, hidden) for group, hidden in of_set.items() if hidden.count)
     rest = {group: visible[group] for group in visible.keys() - certain}
@@ -73,11 +78,14 @@ class _HiddenInSet:
         self._visible = visible
         self._progress = progress
 
-    def find(self) -> dict[int, HiddenMembers]:
-        """How many there are in each group, none as well, and what they owe; without groups that aren't certain."""
+    def count(self) -> dict[int, HiddenMembers]:
+        """How many there are in each group, none as well; without groups that aren't certain."""
         counts = self._counts()
-        if not self._are_all(counts):
-            return {}
+        return {group: HiddenMembers(count, None) for group, count in counts.items()} if self._are_all(counts) else {}
+
+    def find(self) -> dict[int, HiddenMembers]:
+        """The same with what they owe."""
+        counts = {group: hidden.count for group, hidden in self.count().items()}
         with_hidden = [group for group, count in counts.items() if count]
         owing = sorted(self._where(with_hidden, {"-exists": _debt(self._hidden_here(with_hidden))}))
         self._progress(0, len(owing))

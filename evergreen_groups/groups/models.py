@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
@@ -86,7 +85,7 @@ class Member:
         return None if self.decision is None else self.decision.limit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """A patron group (``usrgroup``) with what its members owe together, which is for information only.
 
@@ -101,6 +100,17 @@ class Group:
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
     hidden_ids: frozenset[int] | None = frozenset()
+    combined_fines: Decimal = field(init=False, repr=False, compare=False)
+    """What all members owe together, credits counted, as far as it is known."""
+
+    def __post_init__(self) -> None:
+        """Add up what they owe, which everything asks for. Nothing else is kept: a report has groups by the 50,000."""
+        owed = [member.own_fines for member in self.members if member.own_fines]
+        if self.hidden_fines:
+            owed.append(self.hidden_fines)
+        # Where one member owes all of it, as mostly, that is one amount, and not another as large.
+        together = sum(owed[1:], owed[0]) if owed else NOTHING
+        object.__setattr__(self, "combined_fines", together)
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
@@ -136,14 +146,21 @@ class Group:
         """Whether every member is visible."""
         return self.hidden_member_count == 0
 
-    @cached_property
+    @property
     def lead(self) -> Member:
         """The group lead (the one with the lowest id where there are several), or who stands for it.
 
         In a group without a lead that is the member with the oldest record, the one with the lowest id.
         """
         # Nothing in Evergreen keeps a group from having two leads, or none.
-        return min(self.members, key=lambda member: (not member.group_lead, member.id))
+        found: Member | None = None
+        for member in self.members:
+            patron = member.patron
+            if found is None or (not patron.group_lead, patron.id) < (not found.patron.group_lead, found.patron.id):
+                found = member
+        if found is None:
+            raise ValueError("a group without a visible member has no lead")
+        return found
 
     @property
     def library(self) -> str:
@@ -155,27 +172,22 @@ class Group:
         """How many belong to the group, hidden ones counted."""
         return len(self.members) + self.hidden_member_count
 
-    @cached_property
+    @property
     def owing_count(self) -> int:
         """How many of the visible members owe more than nothing."""
         return sum(member.own_fines > 0 for member in self.members)
 
-    @cached_property
-    def combined_fines(self) -> Decimal:
-        """What all members owe together, credits counted, as far as it is known."""
-        return sum((member.own_fines for member in self.members), NOTHING) + (self.hidden_fines or NOTHING)
-
-    @cached_property
+    @property
     def highest_own_fines(self) -> Decimal:
         """The largest own fines of a visible member."""
         return max(member.own_fines for member in self.members)
 
-    @cached_property
+    @property
     def over_limit_count(self) -> int:
         """How many of the visible members are over the limit by their own fines."""
         return sum(member.over_limit for member in self.members)
 
-    @cached_property
+    @property
     def no_member_over_limit(self) -> bool:
         """Whether the group owes more than one of its members may, although none of them is over the limit.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -95,7 +97,13 @@ class PatronState:
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
         """Make one of the values of ``STATE_FIELDS``; ``now`` is aware."""
         juvenile, barred, expire_date = values
-        return cls(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
+        return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
+
+
+@cache
+def _state(juvenile: bool, barred: bool, expired: bool) -> PatronState:
+    """One for all whose accounts are alike: there are eight, and a report has patrons by the 100,000."""
+    return PatronState(juvenile, barred, expired)
 
 
 class PatronRow(NamedTuple):
@@ -137,13 +145,15 @@ class PatronRow(NamedTuple):
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
-        """The patron with this row, a barcode and the home library."""
+    def patron(
+        self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False, group: int | None = None
+    ) -> Patron:
+        """The patron with this row, a barcode and the home library; ``group`` is its number where all share that."""
         return Patron(
             self.id,
-            self.group,
+            self.group if group is None else group,
             self.name,
-            self.family_name or "",
+            sys.intern(self.family_name or ""),  # one text for all who are called the same
             barcode,
             home_library,
             self.profile,
@@ -154,10 +164,14 @@ class PatronRow(NamedTuple):
 
 def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
     """Make patrons of rows of patrons who aren't deleted; ``barcodes`` are those of their cards, by the cards' ids."""
-    return [
-        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
-        for row in rows
-    ]
+    found = []
+    group = 0
+    for row in rows:
+        if row.group != group:
+            group = row.group  # one number for all of its members, who come one after the other
+        barcode = None if row.card is None else barcodes.get(row.card)
+        found.append(row.patron(barcode, org_units.unit(row.home_library), group=group))
+    return found
 
 
 def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]:
@@ -167,7 +181,7 @@ def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]
 
 
 def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
-    """The accounts of patrons whose ids are known, by id, in lists of up to 2,000."""
+    """The accounts of patrons whose ids are known, by id, in lists of up to 3,000."""
     now = datetime.now(UTC)
     batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
     return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}

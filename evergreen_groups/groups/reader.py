@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -45,15 +46,20 @@ class GroupReader:
         self._limits = limits
         self._progress = progress
         self._balances_read = _BalancesRead(progress)
+        # One record for all who owe the same: a report has members by the 100,000.
+        self._amounts: dict[Decimal, Decimal] = {}
+        self._decisions: dict[Decimal, Decision] = {}
 
     def deciding_by(self, limits: LimitFinder) -> GroupReader:
         """A reader like this one that decides about members by these limits."""
-        return GroupReader(self._gateway, self._org_units, self._access, limits, self._progress)
+        reader = copy.copy(self)  # of one progress: portions of a report are read side by side
+        reader._limits = limits
+        return reader
 
     def complete(self, rows: Iterable[PatronRow]) -> list[Group]:
         """Make groups of ``rows``, which are all visible members of each of their groups.
 
-        Reads balances and cards in lists of up to 2,000; for an account that can't see every patron, it compares the
+        Reads balances and cards in lists of up to 3,000; for an account that can't see every patron, it compares the
         members with those that the ILS has (:func:`find_hidden`).
         """
         by_group: dict[int, list[Member]] = {}
@@ -83,8 +89,11 @@ class GroupReader:
             lambda: read_barcodes(self._gateway, by_id.values()),
         )
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
+        own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
-        decisions = {} if self._limits is None else decide_about(self._gateway, self._limits, patrons, own_fines)
+        decisions: dict[int, Decision] = {}
+        if self._limits is not None:
+            decisions = decide_about(self._gateway, self._limits, patrons, own_fines, self._decisions)
         return make_members(patrons, own_fines, decisions)
 
     def of_numbers(self, numbers: Iterable[int]) -> dict[int, Group]:
@@ -119,9 +128,15 @@ def make_members(
 
 
 def decide_about(
-    gateway: Gateway, limits: LimitFinder, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+    gateway: Gateway,
+    limits: LimitFinder,
+    patrons: Collection[Patron],
+    own_fines: Mapping[int, Decimal],
+    known: dict[Decimal, Decision] | None = None,
 ) -> dict[int, Decision]:
     """The decision about each patron, by id; nothing is read where there is one limit for everybody.
+
+    Where there is, the decisions about amounts are taken from those that are ``known``, and put there.
 
     Raises:
         DataError: somebody's transactions have to be looked at, and the account may not.
@@ -130,10 +145,11 @@ def decide_about(
     if isinstance(limits, OneLimit):
         resolved_for_all = limits.limit_for(0, 0)
         nothing = resolved_for_all.decide(None)  # most owe nothing: one decision will do for all of them
-        return {
-            patron.id: resolved_for_all.decide(own_fines[patron.id]) if patron.id in own_fines else nothing
-            for patron in patrons
-        }
+        decided = {} if known is None else known
+        for amount in own_fines.values():
+            if amount not in decided:
+                decided[amount] = resolved_for_all.decide(amount)
+        return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
     resolved = {patron.id: limits.limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, resolved, own_fines)
 

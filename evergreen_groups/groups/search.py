@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, groupby
@@ -15,6 +14,7 @@ from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerEr
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
+from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import GroupRanges
 from evergreen_groups.message import Message
@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 Whole = TypeVar("Whole")
 Complete = Callable[[Sequence[PatronRow]], list[Whole]]
 """Makes something of all members of some groups, such as the groups with their fines."""
+Without = Callable[[list[Whole], Collection[int]], list[Whole]]
+"""Takes out of what was made of some groups what is about those with these numbers."""
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-_PORTION = 2_000
+_PORTION = 3_000
 # Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
 _LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
@@ -73,11 +75,35 @@ class GroupQuery(Protocol):
         """The same without sums: it holds for those, and for members of other groups in the range."""
 
 
+class FieldsBeside(Protocol):
+    """Takes what a search reads of each member beside the row that a patron is made of."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an ``au`` to read."""
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
+
+
+class _States:
+    """Takes the state of each member's account."""
+
+    fields = STATE_FIELDS
+
+    def __init__(self, states: dict[int, PatronState]) -> None:
+        self._states = states
+        self._now = datetime.now(UTC)
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        self._states[patron] = PatronState.of(values, self._now)
+
+
 class GroupSearch:
     """Reads the members of the groups that ``query`` is about.
 
     ``page`` is the greatest number of members in one answer. ``states`` is filled with the state of each member's
-    account, by patron's id; without it, that isn't read.
+    account, by patron's id; ``beside`` takes other fields of each, in place of it. Without either, none is read.
     """
 
     def __init__(
@@ -88,33 +114,35 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
+        beside: FieldsBeside | None = None,
     ) -> None:
         self._page = page
-        self._states = states
-        self._fields = PATRON_FIELDS if states is None else (*PATRON_FIELDS, *STATE_FIELDS)
-        self._now = datetime.now(UTC)
+        self._beside = beside if states is None else _States(states)
+        self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
         self._giants = 0
 
-    def run(self, complete: Complete[Whole]) -> list[Whole]:
+    def run(self, complete: Complete[Whole], without: Without[Whole] | None = None) -> list[Whole]:
         """Let the ILS do the sums, range by range; what a range needs is read while the next ones are under way.
 
-        ``complete`` gets whole groups. A group so large that its sums take too long is given to it whatever it owes.
+        ``complete`` gets whole groups. Where some have to be read again, ``without`` takes them out of what it made
+        (None: by their ``group``, a number or something with one). A group so large that its sums take too long is
+        given to it whatever it owes.
 
         Raises:
             TimedOutError: the ILS is too slow, whatever is asked.
             DataError: patrons were moved from group to group all the while.
         """
         ranges = GroupRanges(self.highest_group())
-        portions: list[list[PatronRow]] = []
+        portions: list[Portion] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
 
         def jobs() -> Iterator[Callable[[], list[Whole]]]:
             for portion in _portions(self._batches(ranges)):
-                portions.append(portion)
+                portions.append(Portion.of(portion))
                 yield partial(complete, portion)
             # When all ranges have been read, and while the last portions are still being made something of.
             yield look
@@ -126,13 +154,14 @@ class GroupSearch:
         found = list(self._gateway.map(lambda job: job(), jobs()))
         found.pop()  # what looking gave
         for _ in range(_MOST_REREADINGS):
-            moved = _in_two_groups(portions) | _elsewhere(portions, changes.pop())
+            moved = in_two_groups(portions) | elsewhere(portions, changes.pop())
             if not moved:
                 return list(chain.from_iterable(found))
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
+            self._take_out(moved, portions, found, without or _of_other_groups)
             self._read_again(moved, ranges, portions, found, complete)
             changes.append(changed.groups())
-        if not _in_two_groups(portions):
+        if not in_two_groups(portions):
             # Records are changed all the time on a busy day. Those of the last moment count as they were just before.
             return list(chain.from_iterable(found))
         raise DataError(
@@ -141,25 +170,33 @@ class GroupSearch:
             code="groups-unsteady",
         )
 
+    def _take_out(
+        self,
+        groups: Collection[int],
+        portions: list[Portion],
+        found: list[list[Whole]],
+        without: Without[Whole],
+    ) -> None:
+        """Take some groups out of what was found."""
+        for place, portion in enumerate(portions):
+            rest = portion.without(groups)
+            if len(rest) < len(portion):
+                portions[place], found[place] = rest, without(found[place], groups)
+
     def _read_again(
         self,
         groups: Collection[int],
         ranges: GroupRanges,
-        portions: list[list[PatronRow]],
+        portions: list[Portion],
         found: list[list[Whole]],
         complete: Complete[Whole],
     ) -> None:
-        """Take some groups out of what was found, and put in what they are now."""
-        for place, portion in enumerate(portions):
-            rest = [patron for patron in portion if patron.group not in groups]
-            if len(rest) < len(portion):
-                portions[place] = rest
-                found[place] = complete(rest) if rest else []
+        """Put in what some groups are now."""
         numbers = sorted(groups)
         lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
-        for portion in _portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
-            portions.append(portion)
-            found.append(complete(portion))
+        for rows in _portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
+            portions.append(Portion.of(rows))
+            found.append(complete(rows))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
         """The members found in one range after the other, the next ones being under way."""
@@ -231,13 +268,13 @@ class GroupSearch:
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
-        """Make rows of patrons, and keep the state of their accounts beside them."""
-        if self._states is None:
+        """Make rows of patrons, and hand on what is read beside them."""
+        if self._beside is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._states[row[0]] = PatronState.of(row[width:], self._now)
+            self._beside.take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:
@@ -246,21 +283,5 @@ class GroupSearch:
         return {"deleted": "f", **where}
 
 
-def _elsewhere(portions: Iterable[Sequence[PatronRow]], changed: Mapping[int, int]) -> set[int]:
-    """The groups that patrons were found in and have left, or are in and weren't found in.
-
-    Somebody who was moved from a range not yet read into one already read is found in neither.
-    """
-    if not changed:
-        return set()
-    left = {p.group for portion in portions for p in portion if changed.get(p.id, p.group) != p.group}
-    found = {p.id for portion in portions for p in portion if changed.get(p.id) == p.group}
-    return left | {group for id, group in changed.items() if id not in found}
-
-
-def _in_two_groups(portions: Iterable[Sequence[PatronRow]]) -> set[int]:
-    """The groups of patrons who were found in several, having been moved while those were read."""
-    counts = Counter(patron.id for portion in portions for patron in portion)
-    if counts.total() == len(counts):  # as nearly always
-        return set()
-    return {patron.group for portion in portions for patron in portion if counts[patron.id] > 1}
+def _of_other_groups(found: list[Any], groups: Collection[int]) -> list[Any]:
+    return [whole for whole in found if getattr(whole.group, "number", whole.group) not in groups]

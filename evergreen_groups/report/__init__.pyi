@@ -8,6 +8,7 @@ from .cleared import look_up_cleared as look_up_cleared
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
+from .details import SummedBills as SummedBills
 from .details import SummedDetails as SummedDetails
 from .group_nights import GroupNight as GroupNight
 from .group_nights import GroupNights as GroupNights

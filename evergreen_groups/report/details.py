@@ -6,10 +6,11 @@ are not known either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
@@ -29,14 +30,57 @@ class KindSum:
 
 
 @dataclass(frozen=True, slots=True)
+class SummedBills:
+    """What bills come to: a report has them by the 100,000, and says no more of each.
+
+    ``kinds`` add up to what is owed on all of them. ``owed_kinds`` are those of bills on which something is owed,
+    whatever credits make of it. ``owing_since`` is when the oldest of these began, ``last_payment`` when something was
+    last paid on any of the bills (both aware, None where there is none).
+    """
+
+    kinds: tuple[KindSum, ...] = ()
+    owed_kinds: frozenset[BillKind] = frozenset()
+    owing_since: datetime | None = None
+    last_payment: datetime | None = None
+
+    @classmethod
+    def of(cls, bills: Collection[Bill]) -> SummedBills:
+        """Sum up these bills."""
+        if not bills:
+            return _NO_BILLS
+        since = min((bill.since for bill in bills if bill.balance > 0), default=None)
+        paid = max((bill.last_payment for bill in bills if bill.last_payment is not None), default=None)
+        owed = frozenset(bill.kind for bill in bills if bill.balance > 0)
+        return cls(_sums_by_kind(bills), _KINDS.setdefault(owed, owed), _in_shared_zone(since), _in_shared_zone(paid))
+
+    @classmethod
+    def together(cls, sums: Iterable[SummedBills]) -> SummedBills:
+        """What the bills of several patrons come to."""
+        found = [one for one in sums if one is not _NO_BILLS]
+        if len(found) < 2:
+            return found[0] if found else _NO_BILLS
+        return cls(
+            _joined(kind for one in found for kind in one.kinds),
+            frozenset().union(*(one.owed_kinds for one in found)),
+            min((one.owing_since for one in found if one.owing_since is not None), default=None),
+            max((one.last_payment for one in found if one.last_payment is not None), default=None),
+        )
+
+
+_NO_BILLS = SummedBills()
+_KINDS: dict[frozenset[BillKind], frozenset[BillKind]] = {}
+"""One for all who owe for the same: an ILS has a dozen kinds of bills."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemberDetails:
     """What is known of a member beside the own fines.
 
-    ``bills`` add up to the own fines, and are None where they aren't known; ``items`` are None where some are hidden.
-    ``profile`` is the name of the permission profile. Without its parts (``kinds``, dates) nothing is owed.
+    ``owed`` are the bills that add up to the own fines, None where they aren't known; ``items`` are None where some are
+    hidden. ``profile`` is the name of the permission profile. Without its parts (``kinds``, dates) nothing is owed.
     """
 
-    bills: tuple[Bill, ...] | None
+    owed: SummedBills | None
     items: UnreturnedItems | None
     state: PatronState
     profile: str
@@ -44,17 +88,17 @@ class MemberDetails:
     @property
     def kinds(self) -> tuple[KindSum, ...] | None:
         """What is owed by kind, which adds up to the own fines exactly; None where it isn't known."""
-        return None if self.bills is None else sums_by_kind(self.bills)
+        return None if self.owed is None else self.owed.kinds
 
     @property
     def owing_since(self) -> datetime | None:
         """When the oldest open transaction began on which something is owed; a credit isn't."""
-        return oldest(self.bills or ())
+        return None if self.owed is None else self.owed.owing_since
 
     @property
     def last_payment(self) -> datetime | None:
         """When something was last paid on one of the bills; what was paid off isn't among them."""
-        return latest_payment(self.bills or ())
+        return None if self.owed is None else self.owed.last_payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +134,8 @@ class ReportDetails:
 
     members: Mapping[int, MemberDetails]
     profiles: Profiles
-    _groups: dict[int, SummedDetails] = field(default_factory=dict, repr=False, compare=False)
+    # The last one alone: whoever writes a group asks several times, and all of them would be as much as the members'.
+    _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, repr=False, compare=False)
 
     def of(self, member: Member) -> MemberDetails:
         """The details of a member of the report."""
@@ -98,49 +143,53 @@ class ReportDetails:
 
     def of_group(self, group: Group) -> SummedDetails:
         """The details of a group of the report."""
-        found = self._groups.get(group.number)
-        if found is None:
-            found = self._groups[group.number] = self._summed(group)
-        return found
+        for latest, summed in self._latest:
+            if latest is group:
+                return summed
+        summed = self._summed(group)
+        self._latest[:] = [(group, summed)]
+        return summed
 
     def _summed(self, group: Group) -> SummedDetails:
         from evergreen_groups.ils import UnreturnedItems  # with it comes the gateway, which --help needn't load
 
         found = [self.members[member.id] for member in group.members]
-        bills = [bill for details in found for bill in details.bills or ()]
-        kinds = sums_by_kind(bills)
+        bills = SummedBills.together(details.owed for details in found if details.owed is not None)
         return SummedDetails(
-            kinds=kinds,
-            owed_kinds=frozenset(bill.kind for bill in bills if bill.balance > 0),
-            not_known=group.combined_fines - sum((one.balance for one in kinds), NOTHING),
-            certain=group.complete and all(details.bills is not None for details in found),
-            owing_since=oldest(bills),
-            last_payment=latest_payment(bills),
+            kinds=bills.kinds,
+            owed_kinds=bills.owed_kinds,
+            not_known=group.combined_fines - sum((one.balance for one in bills.kinds), NOTHING),
+            certain=group.complete and all(details.owed is not None for details in found),
+            owing_since=bills.owing_since,
+            last_payment=bills.last_payment,
             items=UnreturnedItems.sum_of(details.items for details in found if details.items is not None),
             items_certain=group.complete and all(details.items is not None for details in found),
         )
 
 
-def sums_by_kind(bills: Iterable[Bill]) -> tuple[KindSum, ...]:
-    """What is owed by kind, the most first; kinds on which debts and credits even out are there as well."""
-    balances: dict[BillKind, Decimal] = {}
-    counts: dict[BillKind, int] = {}
-    for bill in bills:
-        balances[bill.kind] = balances.get(bill.kind, NOTHING) + bill.balance
-        counts[bill.kind] = counts.get(bill.kind, 0) + 1
-    ordered = sorted(balances.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(KindSum(kind, balance, counts[kind]) for kind, balance in ordered)
+def _sums_by_kind(bills: Iterable[Bill]) -> tuple[KindSum, ...]:
+    return _joined(KindSum(bill.kind, bill.balance, 1) for bill in bills)
 
 
-def oldest(bills: Iterable[Bill]) -> datetime | None:
-    """When the oldest of the bills began on which something is owed."""
-    return min((bill.since for bill in bills if bill.balance > 0), default=None)
+def _joined(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
+    """One for each kind, the most first; kinds on which debts and credits even out are there as well."""
+    found: dict[BillKind, KindSum] = {}
+    for one in sums:
+        before = found.get(one.kind)
+        if before is not None:
+            one = KindSum(one.kind, before.balance + one.balance, before.bill_count + one.bill_count)  # noqa: PLW2901
+        found[one.kind] = one
+    if len(found) < 2:
+        return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda one: (-one.balance, one.kind)))
 
 
-def latest_payment(bills: Iterable[Bill]) -> datetime | None:
-    """When something was last paid on any of the bills."""
-    return max(_payments(bills), default=None)
+def _in_shared_zone(moment: datetime | None) -> datetime | None:
+    """The same moment with the one time zone of all who have its offset from UTC: each that is read has its own."""
+    offset = None if moment is None else moment.utcoffset()
+    return moment if moment is None or offset is None else moment.replace(tzinfo=_zone(offset))
 
 
-def _payments(bills: Iterable[Bill]) -> Iterator[datetime]:
-    return (bill.last_payment for bill in bills if bill.last_payment is not None)
+@cache
+def _zone(offset: timedelta) -> timezone:
+    return timezone(offset)

@@ -20,7 +20,7 @@ from evergreen_groups.ils import (
     read_unreturned_items,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.report.details import MemberDetails, ReportDetails
+from evergreen_groups.report.details import MemberDetails, ReportDetails, SummedBills
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -48,6 +48,8 @@ class DetailReader:
         self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
         self.profiles = Profiles.read(gateway)
         """All that the ILS has."""
+        # One record for all of whom the same is known: of most there is nothing to say.
+        self._alike: dict[MemberDetails, MemberDetails] = {}
 
     def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
         highest = granted[permission]
@@ -57,7 +59,7 @@ class DetailReader:
         return held_by(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
-        """The bills and unreturned items of these patrons, two calls for up to 2,000 of them."""
+        """The bills and unreturned items of these patrons, two calls for up to 3,000 of them."""
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_bills(self._gateway, visible) if visible else {},
@@ -67,30 +69,35 @@ class DetailReader:
         return DetailRows(bills, items)
 
     def details(
-        self, members: Iterable[Member], read: Iterable[DetailRows], states: Mapping[int, PatronState]
-    ) -> ReportDetails:
-        """The details of these members; bills that don't add up to the own fines are read once more."""
-        found = {member.id: member for member in members}
-        bills: dict[int, tuple[Bill, ...]] = {}
-        items: dict[int, UnreturnedItems | None] = {}
-        for rows in read:
-            bills.update(rows.bills)
-            items.update(rows.items)
-        hidden = {id for id, member in found.items() if member.patron.home_library.id not in self._bills_at}
-        own_fines = {id: member.own_fines for id, member in found.items()}
-        adding_up = add_up(self._gateway, own_fines, bills, hidden)
-        return ReportDetails(
-            {
-                id: MemberDetails(adding_up[id], items.get(id), states[id], self.profiles.name(member.patron.profile))
-                for id, member in found.items()
-            },
-            self.profiles,
-        )
+        self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]
+    ) -> dict[int, MemberDetails]:
+        """The details of these members by id, whose ``states`` are taken out of there.
+
+        Bills that don't add up to the own fines are read once more.
+        """
+        hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
+        own_fines = {member.id: member.own_fines for member in members}
+        adding_up = add_up(self._gateway, own_fines, read.bills, hidden)
+        found = {}
+        for member in members:
+            id, profile = member.id, self.profiles.name(member.patron.profile)
+            bills = adding_up[id]
+            owed = None if bills is None else SummedBills.of(bills)
+            theirs = MemberDetails(owed, read.items.get(id), states.pop(id), profile)
+            found[id] = theirs if bills else self._alike.setdefault(theirs, theirs)
+        return found
+
+    def joined(self, parts: Iterable[Mapping[int, MemberDetails]]) -> ReportDetails:
+        """The details of a report that was read in parts."""
+        members: dict[int, MemberDetails] = {}
+        for part in parts:
+            members.update(part)
+        return ReportDetails(members, self.profiles)
 
     def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[Message]:
         """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""
         found = [details.of(member) for group in groups for member in group.members]
-        without_bills = sum(one.bills is None for one in found)
+        without_bills = sum(one.owed is None for one in found)
         if without_bills:
             reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)
             yield Message(

@@ -18,6 +18,7 @@ from support.states import state_in
 
 from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, FindingKind, GroupFinding, build_audit
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
+from evergreen_groups.audit.finding_store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError, NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -310,7 +311,7 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
         gateway.idl("au", "aua")
         assert gateway.token
         context: Any = SimpleNamespace(
-            gateway=gateway, homes=(), progress=silent, reader=SimpleNamespace(members=members)
+            gateway=gateway, homes=(), progress=silent, reader=SimpleNamespace(members=members), found=FindingStore()
         )
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []

@@ -106,7 +106,7 @@ def test_a_file_is_readable_by_its_owner_alone_and_its_ending_chooses_the_format
 
 def test_the_limit_and_the_library_on_the_command_line(run: Command) -> None:
     document = json.loads(run("audit", "--limit", "9.99", "--org", "MILL", "--format", "json").stdout)
-    assert document["criteria"] == {"orgs": ["MILL"], "limit": {"amount": "9.99", "comparison": "exceeds"}}
+    assert document["criteria"] == {"orgs": ["MILL"], "limit": {"amount": "9.99", "comparison": "exceeds"}, "top": None}
     over = [found["member"]["id"] for found in document["people"] if found["kind"] == FindingKind.NOT_BLOCKED.value]
     assert over == [1030]
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import GroupRange, PatronRow
+from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, Groups
 from evergreen_groups.groups.ranges import GroupRanges
-from evergreen_groups.groups.search import _PORTION, _elsewhere, _in_two_groups, _portions
+from evergreen_groups.groups.search import _PORTION, _portions
 
 HIGHEST = 1_000_000
 
@@ -219,11 +220,12 @@ def row(id: int, group: int) -> PatronRow:
         ({1: 20, 3: 10}, {10, 20}),
     ],
 )
-def test_who_was_changed_is_elsewhere(changed: dict[int, int], groups: set[int]) -> None:
-    portions = [[row(1, 10), row(2, 10)], [row(3, 20)]]
-    assert _elsewhere(portions, changed) == groups
+def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
+    portions = [Portion([(1, 10), (2, 10)]), Portion([(3, 20)])]
+    assert elsewhere(portions, changed) == groups
 
 
 def test_who_was_found_twice() -> None:
-    assert _in_two_groups([[row(1, 10), row(2, 10)], [row(3, 20)]]) == set()
-    assert _in_two_groups([[row(1, 10), row(2, 10)], [row(2, 20), row(3, 20)], [row(4, 30)]]) == {10, 20}
+    assert in_two_groups([Portion([(1, 10), (2, 10)]), Portion([(3, 20)])]) == set()
+    portions = [Portion([(1, 10), (2, 10)]), Portion([(2, 20), (3, 20)]), Portion([(4, 30)])]
+    assert in_two_groups(portions) == {10, 20}

@@ -10,7 +10,7 @@ from support.report_samples import sample_report
 
 from evergreen_groups.groups import PatronState
 from evergreen_groups.ils import Bill, BillKind, Profiles, UnreturnedItems
-from evergreen_groups.report import MemberDetails, Report, ReportDetails
+from evergreen_groups.report import MemberDetails, Report, ReportDetails, SummedBills
 
 LOST, GROCERY = BillKind("circulation", "Lost Materials"), BillKind("grocery", "=Photocopies")
 ADULT, CHILD = PatronState(False, False, False), PatronState(True, True, True)
@@ -32,5 +32,7 @@ def detailed() -> Report:
             items = UnreturnedItems(2, 1) if place == number == 0 else UnreturnedItems()
             unknown = place == 1 and number == 0
             state = CHILD if number else ADULT
-            found[member.id] = MemberDetails(None if unknown else bills, None if unknown else items, state, "Adult")
+            found[member.id] = MemberDetails(
+                None if unknown else SummedBills.of(bills), None if unknown else items, state, "Adult"
+            )
     return replace(report, details=ReportDetails(found, Profiles([(1, "Adult", None)])))

@@ -21,6 +21,7 @@ from evergreen_groups.report import (
     Report,
     ReportDetails,
     RunTotals,
+    SummedBills,
 )
 
 _OVERDUE = BillKind("circulation", "Overdue Materials")
@@ -59,7 +60,7 @@ def _details(member: Member) -> MemberDetails:
     child = member.id % 3 == 0 and not member.group_lead
     state = PatronState(child, member.id % 11 == 0, member.id % 50 == 0)
     items = UnreturnedItems(member.id % 3, int(_LOST in kinds))
-    return MemberDetails(owed, items, state, "Juvenile" if child else "Patrons")
+    return MemberDetails(SummedBills.of(owed), items, state, "Juvenile" if child else "Patrons")
 
 
 def _changes(report: Report) -> Changes:

@@ -73,9 +73,9 @@ def describe_member_details(details: MemberDetails) -> str:
 
 
 def _of_member(details: MemberDetails) -> Iterator[str]:
-    if details.bills is None:
+    if details.owed is None:
         yield gettext("not known for what")
-    elif details.bills:
+    elif details.owed.kinds:
         yield describe_kinds(details.kinds or ())
         if details.owing_since is not None:
             yield gettext("since {day}", day=day(details.owing_since))

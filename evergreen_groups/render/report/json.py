@@ -68,6 +68,14 @@ def text(value: dict[str, Any]) -> str:
         return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def line(value: dict[str, Any]) -> str:
+    """The value as JSON in one line, with its end."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
+    except orjson.JSONEncodeError:
+        return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
+
+
 def _criteria(criteria: Criteria) -> dict[str, Any]:
     return {
         "min_total": plain_amount(criteria.min_total),
