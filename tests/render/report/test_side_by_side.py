@@ -14,7 +14,7 @@ from support.report_samples import ORG_UNITS, changed_report
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_bytes, render_parts
 from evergreen_groups.render.report.side_by_side import places_of_groups
-from evergreen_groups.report import Report, by_library
+from evergreen_groups.report import Criteria, Report, by_library
 
 CLIENT = StaffClient("eg2", "https://ils.example")
 
@@ -37,7 +37,7 @@ def side_by_side(whole: Report, format: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
-@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS)])
+@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
 def test_for_programs(whole: Report, format: str) -> None:
     parts = by_library(whole)
     assert side_by_side(whole, format) == {name: alone(part, format) for name, part in parts.items()}
@@ -56,7 +56,7 @@ def test_pages() -> None:
         assert "\0" not in page
 
 
-@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS)])
+@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
 def test_spreadsheets(whole: Report) -> None:
     found = side_by_side(whole, "xlsx")
     for name, part in by_library(whole).items():
