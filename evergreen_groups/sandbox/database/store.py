@@ -81,7 +81,10 @@ class Store:
             fresh_file.make(self._fresh_path, filling, report, lasting=lasting)
         if self._folder is None and not self.path.exists():
             # Whoever looks for the file finds it; both are one until something is written.
-            self.path.hardlink_to(self._fresh_path)
+            try:
+                self.path.hardlink_to(self._fresh_path)
+            except OSError:  # not every file system has that
+                fresh_file.clone(self._fresh_path, self.path)
 
     @property
     def _is_fresh(self) -> bool:
