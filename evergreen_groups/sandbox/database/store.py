@@ -107,7 +107,6 @@ class Store:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -32768")
-        connection.execute("PRAGMA mmap_size = 1073741824")
         register(connection)
         connection.create_function("org_walk", 3, self._org_walk)
         self._all.append(connection)
