@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -57,21 +58,25 @@ def log_in(url: str, account: str, password: str) -> str:
     return str(event[0]["payload"]["authtoken"])
 
 
-def families(url: str, token: str, count: int, *, smallest: int = 3, above: int = 0) -> list[Family]:
-    """So many groups of three to eight members, or as many as there are among the first 200,000 ids."""
-    desk, found, last = BareDesk(url, token), dict[int, list[int]](), above
-    places = fields_of(url, "au")
+def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family]:
+    """So many groups of three to eight visible members, or as many as there are among the first 200,000 ids."""
+    desk, last = BareDesk(url, token), above
+    found: dict[int, Family] = {}
     for _ in range(100):
-        where = {"id": {">": last}, "deleted": "f"}
-        how = {"select": {"au": ["id", "usrgroup"]}, "order_by": {"au": "id"}, "limit": 2000}
-        rows = desk.ask(desk.search("au", where, how))[0][0]
-        for row in rows:
-            last = row["__p"][places["id"]]
-            found.setdefault(row["__p"][places["usrgroup"]], []).append(last)
-        whole = [Family(group, tuple(ids)) for group, ids in found.items() if smallest <= len(ids) <= 8]
-        if len(rows) < 2000 or len(whole) >= count + 10:
+        rows = desk.members({"id": {">": last}, "deleted": "f"}, 2000)
+        last = max((patron for patron, _group in rows), default=last)
+        several = sorted(
+            {group for group, times in Counter(group for _, group in rows).items() if times > 1} - {*found}
+        )
+        for start in range(0, len(several), 200):
+            # Some of a group may be further on: a child is registered years after the mother.
+            whole: dict[int, list[int]] = {}
+            for patron, group in desk.members({"usrgroup": several[start : start + 200], "deleted": "f"}, 10_000):
+                whole.setdefault(group, []).append(patron)
+            found |= {group: Family(group, tuple(ids)) for group, ids in whole.items() if 3 <= len(ids) <= 8}
+        if len(rows) < 2000 or len(found) >= count:
             break
-    return whole[:count]
+    return list(found.values())[:count]
 
 
 @dataclass
@@ -113,6 +118,13 @@ class BareDesk:
             json.dumps(where),
             json.dumps(how),
         )
+
+    def members(self, where: object, most: int) -> list[tuple[int, int]]:
+        """Patrons and the groups that they are in, in the order of their ids."""
+        places = fields_of(self.url, "au")
+        how = {"select": {"au": ["id", "usrgroup"]}, "order_by": {"au": "id"}, "limit": most}
+        rows = self.ask(self.search("au", where, how))[0][0]
+        return [(row["__p"][places["id"]], row["__p"][places["usrgroup"]]) for row in rows]
 
     def summary(self, family: Family) -> None:
         """What the panel shows: the members with their penalties, and what each owes."""

@@ -25,6 +25,7 @@ from evergreen_groups.web import (
     Supervisor,
     Worker,
     close,
+    collect_garbage_seldom,
     create_app,
     listening_socket,
     metrics_unusable,
@@ -108,6 +109,7 @@ def _work(
             worker.serve(server, succession, reload)
             if worker.is_first:
                 threading.Thread(target=look_at_gateway, args=(succession,), daemon=True).start()
+            collect_garbage_seldom()
             finished = server.run(grace=lambda: grace_of(succession.current.settings))
     finally:
         close(app)
