@@ -4,8 +4,9 @@ Each thing sends the calls that it needs at the least, one after the other or si
 group before what they owe, since only then it is known who they are. Connections are kept as browsers keep them. What
 comes back is looked at, so that an answer that is none isn't counted as a quick one.
 
-A change sends the calls that ``docs/performance.md`` lists, each of which guards something: who is in the groups now, the
-record fresh from the database, the write, and the record once more. Without them it would be two calls, and a gamble.
+A change sends the calls that ``docs/performance.md`` lists, each of which guards something: who is in the groups now,
+the record fresh from the database, the write, and the record once more. Without them it would be two calls, and a
+gamble.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ Call = tuple[str, ...]
 """Service, method and parameters, the last as JSON."""
 
 _PCRUD, _ACTOR = "open-ils.pcrud", "open-ils.actor"
-_PERSON = (
-    "id usrgroup home_ou profile card master_account family_name first_given_name second_given_name suffix "
-    "pref_family_name pref_first_given_name pref_second_given_name pref_suffix active barred juvenile expire_date dob "
-    "deleted"
-).split()
-_ADDRESSED = [*_PERSON, "mailing_address", "billing_address", "day_phone", "evening_phone", "other_phone", "email", "create_date"]  # fmt: skip
+_NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
+_PERSON = [
+    *("id", "usrgroup", "home_ou", "profile", "card", "master_account", "active", "barred", "juvenile", "expire_date"),
+    *_NAMES,
+    *(f"pref_{name}" for name in _NAMES),
+    *("dob", "deleted"),
+]
+_CONTACT = ("mailing_address", "billing_address", "day_phone", "evening_phone", "other_phone", "email", "create_date")
+_BILL = (
+    *("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start"),
+    *("last_payment_ts", "billing_location"),
+)
+_LOAN = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class BareDesk:
         for connection, (_service, method, *_params) in zip(self.connections, calls, strict=False):
             answer = connection.getresponse()
             said = json.loads(answer.read())
-            assert answer.status == 200 and said["status"] == 200, f"{method}: {answer.status} {said.get('status')}"
+            assert (answer.status, said["status"]) == (200, 200), f"{method}: {answer.status} {said['status']}"
             payloads.append(said["payload"])
         return payloads
 
@@ -146,18 +154,15 @@ class BareDesk:
         """A member's bills and items, beside who is in the group."""
         self._members(family)
         patron = family.members[-1]
-        bills = ["id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start",
-                 "last_payment_ts", "billing_location"]  # fmt: skip
-        items = ["id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish", "target_copy"]  # fmt: skip
         owed, _bills, _items = self.ask(
             self._owed(Family(family.group, (patron,))),
             self.search(
-                "mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": bills}, "limit": 8004}
+                "mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": _BILL}, "limit": 8004}
             ),
             self.search(
                 "circ",
                 {"-or": [{"checkin_time": None}, {"xact_finish": None}], "usr": patron},
-                {"select": {"circ": items}, "limit": 8004},
+                {"select": {"circ": [*_LOAN, "target_copy"]}, "limit": 8004},
             ),
         )
         assert len(owed[0]) <= 1
@@ -167,7 +172,12 @@ class BareDesk:
         patron = family.members[-1]
         of_the_group = {"select": {"au": ["id"]}, "from": "au", "where": {"usrgroup": family.group, "deleted": "f"}}
         where = {"-or": [{"id": patron}, {"id": {"in": of_the_group}}]}
-        how = {"select": {"au": _ADDRESSED}, "flesh": 1, "flesh_fields": {"au": ["cards"]}, "order_by": {"au": "id"}}
+        how = {
+            "select": {"au": [*_PERSON, *_CONTACT]},
+            "flesh": 1,
+            "flesh_fields": {"au": ["cards"]},
+            "order_by": {"au": "id"},
+        }
         rows = self.ask(self.search("au", where, how))[0][0]
         assert len(rows) == len(family.members), f"{len(rows)} of {len(family.members)} members"
         ids = list(family.members)

@@ -59,6 +59,7 @@ def serve_in_processes(
         grace=grace_of,
         listeners=tuple(one for one in (listener, for_metrics) if one is not None),
     )
+    collect_garbage_seldom()  # before they are started, so that they share what is there by now
     worker = supervisor.run()
     return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
 
