@@ -95,12 +95,22 @@ class TestWidth:
         assert (third.high, third.low) == (HIGHEST - 19_000, HIGHEST - 19_000 - 4_500)
 
     def test_what_grows_is_measured_by_the_widest_so_far(self) -> None:
-        ranges = GroupRanges(HIGHEST)
+        ranges = GroupRanges(10 * HIGHEST)
         ranges.first()
         others = ranges.others()
-        ranges.learn(GroupRange(HIGHEST - 20_000, None), 0, 1.0)
+        ranges.learn(GroupRange(10 * HIGHEST - 20_000, None), 0, 1.0)
         within = next(others)
         assert (within.high or 0) - (within.low or 0) == 160_000
+
+    @pytest.mark.parametrize(("highest", "width"), [(100_000, 20_000), (240_000, 20_000), (1_200_000, 100_000)])
+    def test_none_is_much_of_the_whole(self, highest: int, width: int) -> None:
+        """However few members the others had, the last ones under way end at about the same time."""
+        ranges = GroupRanges(highest)
+        ranges.first()
+        others = ranges.others()
+        ranges.learn(GroupRange(highest - 50_000, None), 0, 1.0)
+        within = next(others)
+        assert (within.high or 0) - (within.low or 0) == width
 
     def test_the_lowest_range_teaches_nothing(self) -> None:
         ranges = GroupRanges(HIGHEST)
