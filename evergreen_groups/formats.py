@@ -28,6 +28,9 @@ class OutputFormat(NamedTuple):
     writes nothing shouldn't load any. They take what is to be written, a stream (of bytes where ``binary``), and as
     keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
 
+    ``parts`` is the function that writes parts of a report, such as those for its libraries, side by side to streams of
+    bytes (None: each is written alone); it takes the report, its parts with their streams, and the same keywords.
+
     ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
     call it; ``package`` has to be installed for it, and comes with the extra called as the format is. What is
     ``for_programs`` is in English and has its columns and keys by the same names, whatever the language of its readers.
@@ -37,6 +40,7 @@ class OutputFormat(NamedTuple):
     ending: str
     media_type: str
     report: str
+    parts: str | None = None
     audit: str | None = None
     options: tuple[str, ...] = ("details",)
     binary: bool = False
@@ -67,6 +71,7 @@ OUTPUT_FORMATS = (
         ending="csv",
         media_type="text/csv",
         report=f"{_REPORT}.csv:write_rows",
+        parts=f"{_REPORT}.csv:write_parts",
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
         phrase=Message("CSV"),
@@ -77,6 +82,7 @@ OUTPUT_FORMATS = (
         ending="json",
         media_type="application/json",
         report=f"{_REPORT}.json:write_document",
+        parts=f"{_REPORT}.json:write_parts",
         audit=f"{_AUDIT}.json:write_document",
         phrase=Message("JSON"),
         for_programs=True,
@@ -86,6 +92,7 @@ OUTPUT_FORMATS = (
         ending="html",
         media_type="text/html",
         report=f"{_REPORT}.page:write_page",
+        parts=f"{_REPORT}.page:write_parts",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index"),
         phrase=Message("a page"),
@@ -95,10 +102,20 @@ OUTPUT_FORMATS = (
         ending="xlsx",
         media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         report=f"{_REPORT}.workbook:write_workbook",
+        parts=f"{_REPORT}.workbook:write_parts",
         options=("details", "client"),
         binary=True,
         phrase=Message("a spreadsheet"),
         package="xlsxwriter",
+    ),
+    OutputFormat(
+        "jsonl",
+        ending="jsonl",
+        media_type="application/jsonl",
+        report=f"{_REPORT}.json_lines:write_lines",
+        parts=f"{_REPORT}.json_lines:write_parts",
+        phrase=Message("JSON lines"),
+        for_programs=True,
     ),
 )
 """Every format there is, in the order in which they are offered."""

@@ -25,14 +25,12 @@ from evergreen_groups.groups import (
     SURNAME,
     TIES,
     HiddenMembers,
-    Patron,
     PatronAccount,
     PatronRow,
     Relations,
     age_of,
     find_hidden,
     find_hidden_of_few,
-    make_patrons,
     read_contacts,
 )
 
@@ -64,7 +62,6 @@ class _Family:
     """The visible members of a group, and how many are hidden."""
 
     rows: tuple[PatronRow, ...]
-    patrons: tuple[Patron, ...]
     hidden_count: int
 
     @property
@@ -103,18 +100,18 @@ class AccidentalGroupJudge:
         with_deleted_lead = self._with_deleted_lead(it.number for it in families if _is_without_lead(it))
         looked_at = []
         for family in families:
-            reasons = list(_about_leads(family.patrons, accounts, now))
+            reasons = list(_about_leads(family.rows, accounts, now))
             if _is_without_lead(family):
                 reasons.append(Reason("lead-deleted" if family.number in with_deleted_lead else "no-lead"))
             if family.count >= UNUSUAL_SIZE:
                 reasons.append(Reason("unusually-large", {"count": family.count}))
             # Where members are hidden, relatives may be among them.
             adults = _adults(family, accounts, now.date()) if family.complete else []
-            if reasons or Relations(family.patrons, {}).strangers(adults):
+            if reasons or Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
-        patrons = [patron for family, _reasons, _adults in looked_at for patron in family.patrons]
-        contacts = read_contacts(self._gateway, {patron.id: records[patron.id][width:] for patron in patrons})
-        relations = Relations(patrons, contacts)
+        members = [row for family, _reasons, _adults in looked_at for row in family.rows]
+        contacts = read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
+        relations = Relations(members, contacts)
         found = [(family, [*reasons, *_strangers(family, adults, relations)]) for family, reasons, adults in looked_at]
         listed = self._without_those_to_keep([(family, reasons) for family, reasons in found if reasons])
         return [_draft(family, reasons, relations, self._context.institutions) for family, reasons in listed]
@@ -130,11 +127,7 @@ class AccidentalGroupJudge:
             # How many, and not what they owe: that takes a call for each group.
             hidden = find_hidden(self._gateway, visible, self._org_unit_ids, with_fines=False)
         counts = {group: its.count for group, its in hidden.items()}
-        units = self._context.org_units
-        return [
-            _Family(tuple(members), tuple(make_patrons(members, {}, units)), counts.get(group, 0))
-            for group, members in by_group.items()
-        ]
+        return [_Family(tuple(members), counts.get(group, 0)) for group, members in by_group.items()]
 
     def _org_unit_ids(self) -> list[int]:
         return [unit.id for unit in self._context.org_units]
@@ -203,8 +196,8 @@ def _is_adult(account: PatronAccount, today: date) -> bool:
     return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
 
 
-def _about_leads(patrons: Iterable[Patron], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
-    leads = sorted((patron for patron in patrons if patron.group_lead), key=lambda patron: patron.id)
+def _about_leads(rows: Iterable[PatronRow], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
+    leads = sorted((row for row in rows if row.group_lead), key=lambda row: row.id)
     if len(leads) > 1:
         yield Reason("several-leads", {"count": len(leads)})
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
@@ -232,15 +225,17 @@ def _evidence(
         yield Evidence("cloned", {"count": len(cloned)})
     if not family.complete:  # hidden members may be the relatives
         return
-    if not relations.any_share(ids, *TIES):
+    in_common = relations.in_common(ids).values()
+    if not any(kinds.intersection(TIES) for kinds in in_common):
         yield Evidence("nothing-shared")
+        return
     for code, kinds in _SHARED_BY_ALL.items():
-        if relations.all_share(ids, *kinds):
+        if all(kinds & theirs for theirs in in_common):
             yield Evidence(code)
 
 
 _SHARED_BY_ALL = {
-    "surname-shared": (SURNAME,),
-    "address-shared": (ADDRESS,),
-    "phone-or-email-shared": (PHONE, EMAIL),
+    "surname-shared": {SURNAME},
+    "address-shared": {ADDRESS},
+    "phone-or-email-shared": {PHONE, EMAIL},
 }

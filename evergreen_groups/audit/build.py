@@ -10,6 +10,7 @@ from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.limit_bounds import LimitBounds
+from evergreen_groups.collecting import without_collecting
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
@@ -79,7 +80,8 @@ def build_audit(
         found=FindingStore(),
         top=criteria.top,
     )
-    _search(context)
+    with without_collecting():
+        _search(context)
     counts = context.found.counts()
     of_patrons = {kind: count for kind, count in counts.items() if not kind.about_groups}
     of_groups = {kind: count for kind, count in counts.items() if kind.about_groups}

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self, cast, overload
 
@@ -81,10 +81,14 @@ class FindingStore:
             self._connection.execute("COMMIT")
         return ids
 
-    def remove(self, ids: Iterable[int]) -> None:
-        """Leave out those with these ids."""
+    def without(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
+        """Take out those with these ids that are about one of these numbers; gives the ids of the others."""
         with self._lock, _errors():
-            self._connection.executemany("DELETE FROM finding WHERE id = ?", [(id,) for id in ids])
+            ask = "SELECT id, number FROM finding WHERE id BETWEEN ? AND ?"
+            known = dict(self._connection.execute(ask, (min(ids), max(ids)))) if ids else {}
+            out = {id for id in ids if known[id] in numbers}
+            self._connection.executemany("DELETE FROM finding WHERE id = ?", [(id,) for id in out])
+        return [id for id in ids if id not in out]
 
     def count_unlisted(self, kind: FindingKind, count: int) -> None:
         """Count more of a kind than it was given."""

@@ -48,16 +48,8 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
 def _run(
     search: GroupSearch, store: FindingStore, find: Callable[[Sequence[PatronRow]], Sequence[GroupDraft | GroupFinding]]
 ) -> None:
-    """Put what is found in groups into a store, and take out again what was found before somebody was moved."""
-    added: list[int] = []
-
-    def add(rows: Sequence[PatronRow]) -> list[int]:
-        ids = store.add(find(rows))
-        added.extend(ids)
-        return ids
-
-    in_the_end = search.run(add)
-    store.remove(set(added).difference(in_the_end))
+    """Put what is found in groups into a store; what was found before somebody was moved is taken out again."""
+    search.run(lambda rows: store.add(find(rows)), store.without)
 
 
 def _finished(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:

@@ -33,7 +33,6 @@ from .patrons import Patron as Patron
 from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import PatronState as PatronState
-from .patrons import make_patrons as make_patrons
 from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
 from .queries import Groups as Groups

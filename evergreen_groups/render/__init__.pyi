@@ -18,6 +18,9 @@ from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries
 from .journal import write_entry as write_entry
+from .long_sheets import FilledWorkbook as FilledWorkbook
+from .long_sheets import LongSheet as LongSheet
+from .long_sheets import RowWriter as RowWriter
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .plan_warnings import describe_warning as describe_warning
@@ -34,7 +37,6 @@ from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
 from .spreadsheet import set_direction as set_direction
-from .spreadsheet import with_link as with_link
 from .spreadsheet import write_cell as write_cell
 from .staff_client import ANGULARJS as ANGULARJS
 from .staff_client import SERVICE as SERVICE
@@ -46,6 +48,7 @@ from .standing_wording import explain_standing as explain_standing
 from .standing_wording import penalty_cell as penalty_cell
 from .standing_wording import penalty_document as penalty_document
 from .standing_wording import standing_document as standing_document
+from .templates import environment as environment
 from .templates import template_text as template_text
 from .templates import write_template as write_template
 from .text_columns import EMPTY as EMPTY

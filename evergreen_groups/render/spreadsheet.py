@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
 from rich.cells import cell_len
 
-from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import currency_sign, current_language, day, gettext
 from evergreen_groups.render.safe_text import printable
 
@@ -43,6 +42,8 @@ _MARKS: dict[Mark, dict[str, object]] = {
     "blocked": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
 }
+MARKS: tuple[Mark, ...] = tuple(_MARKS)
+"""The ways in which a cell stands out, or doesn't."""
 _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
 
 
@@ -52,21 +53,13 @@ class SpreadsheetColumn(Generic[Row]):
 
     A "change" is money with its sign, an "id" a number that nobody counts with,
     a "day" a date, by which programs sort. ``mark`` says how a cell stands out:
-    as a block, in red, as notable, or not at all. ``link`` is where a text leads, empty for nowhere.
+    as a block, in red, as notable, or not at all.
     """
 
     heading: str
     kind: ColumnKind
     value: Callable[[Row], Value]
     mark: Callable[[Row], Mark] = lambda _row: ""
-    link: Callable[[Row], str] = lambda _row: ""
-
-
-def with_link(
-    columns: Iterable[SpreadsheetColumn[Row]], heading: str, link: Callable[[Row], str]
-) -> list[SpreadsheetColumn[Row]]:
-    """The columns, of which those with that heading lead somewhere."""
-    return [replace(column, link=link) if column.heading == heading else column for column in columns]
 
 
 class Formats:
@@ -155,37 +148,27 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
 
 
 def fill(
-    sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], formats: Formats, *, frozen: int
+    sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Sequence[Row], formats: Formats, *, frozen: int
 ) -> None:
-    """Write heading and rows; the heading and the first ``frozen`` columns stay visible.
+    """Write heading and rows; the heading and the first ``frozen`` columns stay visible."""
+    lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
+    for number, row in enumerate(rows, 1):
+        for place, column in enumerate(columns):
+            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, column.mark(row)))
 
-    Raises:
-        ConfigurationError: there are more rows than a sheet can have.
-    """
-    widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
+
+def lay_out(
+    sheet: Any,
+    columns: Sequence[SpreadsheetColumn[Row]],
+    widths: Sequence[int],
+    last: int,
+    formats: Formats,
+    *,
+    frozen: int,
+) -> None:
+    """Write the heading, and set out everything but the rows, of which ``last`` is the number of the last one."""
     for place, column in enumerate(columns):
         sheet.write_string(0, place, column.heading, formats.heading(column.kind))
-    last = links = 0
-    for last, row in enumerate(rows, 1):
-        if last >= MOST_ROWS:
-            raise ConfigurationError(
-                "a spreadsheet holds {most:,} rows and the report has more",
-                advice="choose CSV, or list fewer groups",
-                code="spreadsheet-too-long",
-                values={"most": MOST_ROWS},
-            )
-        for place, column in enumerate(columns):
-            value = column.value(row)
-            form = formats.of(column.kind, column.mark(row))
-            link = column.link(row) if links < MOST_LINKS else ""
-            if link and isinstance(value, str):
-                links += 1
-                sheet.write_url(last, place, link, form, cell_text(value))
-            else:
-                write_cell(sheet, last, place, value, form)
-            widths[place] = max(widths[place], _width(value, column.kind))
-    # Room for the indent, and for the button of the filter, which lies over the heading.
-    widths = [min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH) for width in widths]
     for place, width in enumerate(widths):
         sheet.set_column(place, place, width)
     sheet.freeze_panes(1, frozen)
@@ -195,6 +178,17 @@ def fill(
     if sum(widths) > _MOST_ON_ONE_PAGE:
         sheet.fit_to_pages(2, 0)
         sheet.repeat_columns(0, frozen - 1)
+
+
+def widths_of(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row]) -> list[int]:
+    """How wide each column is (characters), by its heading and its values."""
+    widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
+    for row in rows:
+        for place, column in enumerate(columns):
+            width = _width(column.value(row), column.kind)
+            widths[place] = max(widths[place], width)
+    # Room for the indent, and for the button of the filter, which lies over the heading.
+    return [min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH) for width in widths]
 
 
 def _width(value: Value, kind: ColumnKind) -> int:

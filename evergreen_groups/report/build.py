@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evergreen_groups.collecting import without_collecting
 from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow, PatronState
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -46,20 +45,8 @@ def build_report(
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    with _without_collecting():
+    with without_collecting():
         return _build(gateway, criteria, progress, policy or PolicySettings())
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage in cycles: a report makes records by the ten thousand, and no cycles."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from evergreen_groups.gateway import Credentials, Gateway
-from evergreen_groups.groups import Group
 from evergreen_groups.report import Criteria, build_report
 
 
@@ -53,6 +52,8 @@ def main() -> None:
         seconds, cpu_seconds = time.perf_counter() - connections[0][0], time.process_time() - connections[0][1]
         counted = gateway.statistics
         calls, sent_and_received = counted.calls, counted.bytes_sent + counted.bytes_received
+    # Fines of hidden members that aren't known would make the sums differ.
+    hidden_fines = sum((group.hidden_fines or Decimal(0) for group in report.groups), Decimal(0))
     result = {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -62,14 +63,10 @@ def main() -> None:
         "groups": report.totals.group_count,
         "members": report.totals.member_count,
         "fines": f"{report.totals.combined_fines:.2f}",
-        "hidden_fines": f"{sum((hidden_fines(group) for group in report.groups), Decimal(0)):.2f}",
+        "visible_fines": f"{report.totals.combined_fines - hidden_fines:.2f}",
+        "hidden_fines": f"{hidden_fines:.2f}",
     }
     json.dump(result, sys.stdout)
-
-
-def hidden_fines(group: Group) -> Decimal:
-    """What the hidden members of a group owe; one whose fines aren't known would make the sums differ."""
-    return group.hidden_fines or Decimal(0)
 
 
 if __name__ == "__main__":

@@ -48,16 +48,8 @@ def whole_process(command: Sequence[str], environ: dict[str, str]) -> Whole:
     return Whole(seconds, usage.ru_maxrss / 1024, printed)
 
 
-def by_turns(
-    ours: Callable[[], Found], floor: Callable[[], Found], pairs: int, *, warm_up: bool = True
-) -> tuple[list[Found], list[Found]]:
-    """What both give, so many times; one after the other, and each second time the other way round.
-
-    ``warm_up`` has both run once before, so that caches are what they are on any other day.
-    """
-    if warm_up:
-        floor()
-        ours()
+def by_turns(ours: Callable[[], Found], floor: Callable[[], Found], pairs: int) -> tuple[list[Found], list[Found]]:
+    """What both give, so many times; one after the other, and each second time the other way round."""
     mine, others = [], []
     for first in _turns(pairs):
         if first:

@@ -21,4 +21,5 @@ from .json import text as text
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes
+from .writers import render_parts as render_parts
 from .writers import write_file as write_file

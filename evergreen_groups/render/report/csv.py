@@ -14,22 +14,23 @@ the text back. Amounts and counts are numbers that this module writes itself and
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless, penalty_cell
 from evergreen_groups.render.report.change_wording import compared
-from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
+from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
     from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.report import GroupChange, Report
+    from evergreen_groups.report import GroupChange, KindSum, MemberDetails, Report, SummedDetails
 
 BYTE_ORDER_MARK = "\ufeff"
-_AMOUNT = re.compile(r"-?\d+\.\d\d")
 
 GROUP_COLUMNS = (
     "group",
@@ -96,18 +97,7 @@ stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
 ONCE_COLUMNS = ("first_of_group",)
 """True in one row of each group that is listed: the rows whose group's columns add up to the report's sums."""
 
-AMOUNT_COLUMNS = frozenset(
-    {
-        "combined_fines",
-        "highest_own_fines",
-        "hidden_fines",
-        "member_own_fines",
-        "member_limit",
-        "combined_fines_before",
-        "difference",
-        "kinds_not_known",
-    }
-)
+_NO_MEMBER_DETAILS = [""] * len(MEMBER_DETAIL_COLUMNS)
 
 
 def write_rows(
@@ -117,147 +107,206 @@ def write_rows(
 
     ``bom`` puts a byte order mark first, by which Excel knows UTF-8, and so does every ``dialect`` but "plain".
     """
-    if bom or dialect != "plain":
-        stream.write(BYTE_ORDER_MARK)
-    separator = ";" if dialect == "semicolon" else ","
-    writer = csv.writer(stream, lineterminator="\r\n", delimiter=separator)
-    rows = _rows(report, details)
-    writer.writerows(_with_decimal_commas(rows) if dialect == "semicolon" else rows)
+    write_alone(_RowWriter(report, details, bom, dialect), report, stream)
 
 
-def _rows(report: Report, details: bool) -> Iterator[Sequence[str]]:
-    """The header and the rows."""
-    member_columns = MEMBER_COLUMNS if details else ()
-    block_columns = BLOCK_COLUMNS if details else ()
-    detail_columns = GROUP_DETAIL_COLUMNS + (MEMBER_DETAIL_COLUMNS if details else ())
-    yield GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns + ONCE_COLUMNS
-    changes = compared(report)
-    for group in report.groups:
-        change = _change_cells(changes.by_group.get(group.number) if changes else None)
-        cells = _group_cells(group)
-        if not details:
-            yield cells + change + _group_details(report, group) + [_truth(True)]
-            continue
-        summed = _group_details(report, group)
-        yield from (
+def write_parts(
+    report: Report, parts: Sequence[Part], *, details: bool = True, bom: bool = False, dialect: str = "plain"
+) -> None:
+    """Write parts of a report as :func:`write_rows` does."""
+    write_side_by_side(_RowWriter(report, details, bom, dialect), report, parts)
+
+
+class _RowWriter:
+    """Writes the rows of each group. A group's own cells are made once for all of its members."""
+
+    between = ""
+
+    def __init__(self, report: Report, details: bool, bom: bool, dialect: str) -> None:
+        self._report = report
+        self._with_members = details
+        self._mark = BYTE_ORDER_MARK if bom or dialect != "plain" else ""
+        self._comma = dialect == "semicolon"
+        self._separator = ";" if self._comma else ","
+        self._special = re.compile(f'["\r\n{self._separator}]')
+        changes = compared(report)
+        self._changes = changes.by_group if changes else {}
+        self._known: dict[str, str] = {}
+
+    def head(self, part: Report) -> Iterator[str]:  # noqa: ARG002  # all parts have the same columns
+        yield self._mark
+        yield self._row(
             [
-                *cells,
-                *_member_cells(member),
-                *change,
-                *_block_cells(report.standing(member)),
-                *summed,
-                *_member_details(report, member),
-                _truth(place == 0),
+                *GROUP_COLUMNS,
+                *(MEMBER_COLUMNS if self._with_members else ()),
+                *CHANGE_COLUMNS,
+                *(BLOCK_COLUMNS if self._with_members else ()),
+                *GROUP_DETAIL_COLUMNS,
+                *(MEMBER_DETAIL_COLUMNS if self._with_members else ()),
+                *ONCE_COLUMNS,
             ]
-            for place, member in enumerate(group.members)
         )
-    for cleared in changes.cleared if changes else ():
-        empty = [""] * len(member_columns)
-        rest = [""] * len(block_columns + detail_columns)
-        yield _cleared_cells(cleared) + empty + _change_cells(cleared) + rest + [_truth(False)]
+
+    def group(self, group: Group) -> str:
+        separator = self._separator
+        cells = separator.join(self._group_cells(group))
+        change = separator.join(self._change_cells(self._changes.get(group.number)))
+        details = self._report.details
+        summed = separator.join(
+            [""] * len(GROUP_DETAIL_COLUMNS) if details is None else self._group_details(details.of_group(group))
+        )
+        if not self._with_members:
+            return self._row([cells, change, summed, _truth(True)])
+        rows = []
+        first = _truth(True)
+        for member in group.members:
+            theirs = [
+                cells,
+                *self._member_cells(member),
+                change,
+                *self._block_cells(self._report.standing(member)),
+                summed,
+                *(_NO_MEMBER_DETAILS if details is None else self._member_details(details.of(member))),
+                first,
+            ]
+            rows.append(self._row(theirs))
+            first = _truth(False)
+        return "".join(rows)
+
+    def tail(self, part: Report) -> Iterator[str]:
+        changes = compared(part)
+        for cleared in changes.cleared if changes else ():
+            columns = MEMBER_COLUMNS if self._with_members else ()
+            more = (*BLOCK_COLUMNS, *MEMBER_DETAIL_COLUMNS) if self._with_members else ()
+            yield self._row(
+                [
+                    *self._cleared_cells(cleared),
+                    *[""] * len(columns),
+                    *self._change_cells(cleared),
+                    *[""] * len((*more, *GROUP_DETAIL_COLUMNS)),
+                    _truth(False),
+                ]
+            )
+
+    def _row(self, cells: Sequence[str]) -> str:
+        return f"{self._separator.join(cells)}\r\n"
+
+    def _amount(self, value: Decimal | None) -> str:
+        if value is None:
+            return ""
+        amount = plain_amount(value)
+        return amount.replace(".", ",") if self._comma else amount
+
+    def _text(self, text: str | None) -> str:
+        """A text that is no formula, in quotes where it needs them."""
+        if not text:
+            return ""
+        text = harmless(text)
+        if self._special.search(text):
+            text = text.replace('"', '""')
+            return f'"{text}"'
+        return text
+
+    def _common_text(self, text: str) -> str:
+        """The same of what many rows have."""
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = self._text(text)
+        return found
+
+    def _group_cells(self, group: Group) -> list[str]:
+        lead = group.lead
+        return [
+            str(group.number),
+            str(lead.id),
+            self._text(lead.name),
+            self._text(lead.barcode),
+            _truth(lead.group_lead),
+            self._common_text(lead.library),
+            str(group.member_count),
+            str(group.owing_count),
+            self._amount(group.combined_fines),
+            self._amount(group.highest_own_fines),
+            str(group.over_limit_count),
+            _truth(group.no_member_over_limit),
+            _truth(group.complete),
+            str(group.hidden_member_count),
+            self._amount(group.hidden_fines),
+        ]
+
+    def _member_cells(self, member: Member) -> list[str]:
+        patron, decision = member.patron, member.decided
+        return [
+            str(patron.id),
+            self._text(patron.barcode),
+            self._text(patron.name),
+            self._common_text(patron.home_library.shortname),
+            self._amount(member.own_fines),
+            _truth(decision.over_limit),
+            _truth(patron.group_lead),
+            self._amount(decision.limit.amount),
+        ]
+
+    def _block_cells(self, standing: Standing | None) -> list[str]:
+        if standing is None:
+            return [""] * len(BLOCK_COLUMNS)
+        difference = standing.difference
+        blocks = "; ".join(map(penalty_cell, standing.blocks_for_fines))
+        return [self._text(blocks), "" if difference is None else difference.value]
+
+    def _group_details(self, details: SummedDetails) -> list[str]:
+        returnable = details.returnable
+        return [
+            self._kinds(details.kinds),
+            self._amount(details.not_known),
+            _truth(details.certain),
+            _moment(details.owing_since),
+            _moment(details.last_payment),
+            str(details.items.overdue),
+            str(details.items.lost),
+            _truth(details.items_certain),
+            "" if returnable is None else _truth(returnable),
+        ]
+
+    def _member_details(self, details: MemberDetails) -> list[str]:
+        items, state = details.items, details.state
+        return [
+            self._kinds(details.kinds or ()),
+            _moment(details.owing_since),
+            _moment(details.last_payment),
+            "" if items is None else str(items.overdue),
+            "" if items is None else str(items.lost),
+            _truth(state.juvenile),
+            _truth(state.expired),
+            _truth(state.barred),
+            self._common_text(details.profile),
+        ]
+
+    def _kinds(self, kinds: Sequence[KindSum]) -> str:
+        if not kinds:
+            return ""
+        return self._text("; ".join([f"{one.kind.text} {plain_amount(one.balance)}" for one in kinds]))
+
+    def _change_cells(self, change: GroupChange | None) -> list[str]:
+        if change is None:
+            return [""] * len(CHANGE_COLUMNS)
+        return [
+            change.kind.value,
+            self._amount(change.before),
+            self._amount(change.difference),
+            " ".join(map(str, change.formerly)),
+        ]
+
+    def _cleared_cells(self, change: GroupChange) -> list[str]:
+        """The group's columns of a cleared group: its number, its library, and its lead where that was looked up."""
+        known = {"group": str(change.group), "library": self._text(change.library)}
+        if change.present is not None:
+            known["lead_name"] = self._text(change.present.lead_name)
+        return [known.get(column, "") for column in GROUP_COLUMNS]
 
 
-def _with_decimal_commas(rows: Iterator[Sequence[str]]) -> Iterator[Sequence[str]]:
-    header = next(rows)
-    yield header
-    places = [place for place, name in enumerate(header) if name in AMOUNT_COLUMNS]
-    for row in rows:
-        cells = list(row)
-        for place in places:
-            cells[place] = cells[place].replace(".", ",")
-        yield cells
-
-
-def _group_cells(group: Group) -> list[str]:
-    lead = group.lead
-    return [
-        str(group.number),
-        str(lead.id),
-        harmless(lead.name),
-        harmless(lead.barcode or ""),
-        _truth(lead.group_lead),
-        harmless(group.library),
-        str(group.member_count),
-        str(group.owing_count),
-        plain_amount(group.combined_fines),
-        plain_amount(group.highest_own_fines),
-        str(group.over_limit_count),
-        _truth(group.no_member_over_limit),
-        _truth(group.complete),
-        str(group.hidden_member_count),
-        plain_amount_or_none(group.hidden_fines) or "",
-    ]
-
-
-def _member_cells(member: Member) -> list[str]:
-    return [
-        str(member.id),
-        harmless(member.barcode or ""),
-        harmless(member.name),
-        harmless(member.library),
-        plain_amount(member.own_fines),
-        _truth(member.over_limit),
-        _truth(member.group_lead),
-        plain_amount_or_none(member.limit.amount) or "",
-    ]
-
-
-def _block_cells(standing: Standing | None) -> list[str]:
-    if standing is None:
-        return [""] * len(BLOCK_COLUMNS)
-    difference = standing.difference
-    blocks = "; ".join(map(penalty_cell, standing.blocks_for_fines))
-    return [harmless(blocks), "" if difference is None else difference.value]
-
-
-def _group_details(report: Report, group: Group) -> list[str]:
-    if report.details is None:
-        return [""] * len(GROUP_DETAIL_COLUMNS)
-    return _cells(group_details_document(report.details.of_group(group)))
-
-
-def _member_details(report: Report, member: Member) -> list[str]:
-    if report.details is None:
-        return [""] * len(MEMBER_DETAIL_COLUMNS)
-    return _cells(member_details_document(report.details.of(member)))
-
-
-def _cells(document: dict[str, Any]) -> list[str]:
-    return [_cell(value) for value in document.values()]
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return harmless("; ".join(f"{one['kind']} {one['balance']}" for one in value))
-    if isinstance(value, bool):
-        return _truth(value)
-    if isinstance(value, int):
-        return str(value)
-    return "" if value is None else _text(value)
-
-
-def _text(value: str) -> str:
-    """A text as it is where it's an amount, which may begin with a minus sign."""
-    return value if _AMOUNT.fullmatch(value) else harmless(value)
-
-
-def _change_cells(change: GroupChange | None) -> list[str]:
-    if change is None:
-        return [""] * len(CHANGE_COLUMNS)
-    return [
-        change.kind.value,
-        plain_amount_or_none(change.before) or "",
-        plain_amount(change.difference),
-        " ".join(map(str, change.formerly)),
-    ]
-
-
-def _cleared_cells(change: GroupChange) -> list[str]:
-    """The group's columns of a cleared group: its number, its library, and its lead where that was looked up."""
-    known = {"group": str(change.group), "library": harmless(change.library)}
-    if change.present is not None:
-        known["lead_name"] = harmless(change.present.lead_name)
-    return [known.get(column, "") for column in GROUP_COLUMNS]
+def _moment(when: datetime | None) -> str:
+    return "" if when is None else when.isoformat(timespec="seconds")
 
 
 def _truth(value: bool) -> str:

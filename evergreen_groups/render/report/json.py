@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
@@ -15,6 +16,7 @@ import orjson
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document
 from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
+from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
@@ -33,31 +35,62 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
 
     Amounts are strings with two places, and other scripts than Latin are written as they are.
     """
-    head = text(
-        {
-            "schema": SCHEMA,
-            "generated_at": report.generated_at.isoformat(timespec="seconds"),
-            "gateway": report.gateway,
-            "criteria": _criteria(report.criteria),
-            "totals": {**_totals(report.totals), **_block_totals(report)},
-            "notes": list(report.notes),
-            "left_out_count": report.left_out_count,
-            "changes": None if report.changes is None else _changes(report.changes),
-        }
-    )
-    stream.write(head.removesuffix("\n}") + ',\n  "groups": [')
-    separator = "\n    "
-    changes = report.changes.by_group if report.changes else {}
-    for group in report.groups:
-        document = _group(group, changes.get(group.number))
+    write_alone(_DocumentWriter(report, details), report, stream)
+
+
+def write_parts(report: Report, parts: Sequence[Part], *, details: bool = True) -> None:
+    """Write parts of a report as :func:`write_document` does."""
+    write_side_by_side(_DocumentWriter(report, details), report, parts)
+
+
+class _DocumentWriter:
+    between = ",\n    "
+
+    def __init__(self, report: Report, details: bool) -> None:
+        self._documents = GroupDocuments(report, details)
+
+    def head(self, part: Report) -> Iterator[str]:
+        yield text({"schema": SCHEMA, **head_document(part)}).removesuffix("\n}")
+        yield ',\n  "groups": [' + ("\n    " if part.groups else "")
+
+    def group(self, group: Group) -> str:
+        # Line breaks inside strings are escaped, so each one here is the layout's own.
+        return text(self._documents.of(group)).replace("\n", "\n    ")
+
+    def tail(self, part: Report) -> Iterator[str]:
+        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
+
+
+def head_document(report: Report) -> dict[str, Any]:
+    """What a report is about, without its groups."""
+    return {
+        "generated_at": report.generated_at.isoformat(timespec="seconds"),
+        "gateway": report.gateway,
+        "criteria": _criteria(report.criteria),
+        "totals": {**_totals(report.totals), **_block_totals(report)},
+        "notes": list(report.notes),
+        "left_out_count": report.left_out_count,
+        "changes": None if report.changes is None else _changes(report.changes),
+    }
+
+
+class GroupDocuments:
+    """Makes the objects of a report's groups, with ``details`` those of their members."""
+
+    def __init__(self, report: Report, details: bool) -> None:
+        self._report = report
+        self._with_members = details
+        self._changes = report.changes.by_group if report.changes else {}
+
+    def of(self, group: Group) -> dict[str, Any]:
+        """That of a group."""
+        report = self._report
+        document = _group(group, self._changes.get(group.number))
         if report.details is not None:
             document.update(group_details_document(report.details.of_group(group)))
-        if details:
+        if self._with_members:
             document["members"] = [_member(report, member) for member in group.members]
-        # Line breaks inside strings are escaped, so each one here is the layout's own.
-        stream.write(separator + text(document).replace("\n", "\n    "))
-        separator = ",\n    "
-    stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
+        return document
 
 
 def text(value: dict[str, Any]) -> str:
@@ -69,11 +102,12 @@ def text(value: dict[str, Any]) -> str:
 
 
 def line(value: dict[str, Any]) -> str:
-    """The value as JSON in one line, with its end."""
+    """The value as JSON on one line, which ends with it."""
     try:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
     except orjson.JSONEncodeError:
-        return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
+        written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return _HALF_A_PAIR.sub("\ufffd", written) + "\n"
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:

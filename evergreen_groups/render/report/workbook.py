@@ -10,26 +10,31 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, BinaryIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import day, gettext, pgettext
 from evergreen_groups.render import (
     CONFIDENTIAL,
     DIFFERENCES,
+    FilledWorkbook,
     Formats,
+    LongSheet,
     Mark,
+    RowWriter,
     SpreadsheetColumn,
     Value,
     describe_limit,
     describe_penalty,
     fill,
     title_of,
-    with_link,
 )
 from evergreen_groups.render.report.change_wording import CLEARED, KINDS, cleared_lead, compared, remarks
+from evergreen_groups.render.report.side_by_side import Part, places_of_groups
 from evergreen_groups.render.report.workbook_details import (
     MemberRow,
     group_detail_columns,
@@ -42,6 +47,8 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
+
+Row = TypeVar("Row")
 
 _LONGEST_SHEET_NAME = 31
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
@@ -64,6 +71,100 @@ def write_workbook(
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
     """
+    write_parts(report, [(report, stream)], details=details, client=client)
+
+
+def write_parts(
+    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
+) -> None:
+    """Write parts of a report as :func:`write_workbook` does; columns are as wide in all of them."""
+    lists: list[_List[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
+    sheets = [one.sheet for one in lists]
+    places = places_of_groups([part for part, _stream in parts])
+    workbooks: list[FilledWorkbook] = []
+    try:
+        for part, stream in parts:
+            workbooks.append(FilledWorkbook(stream))
+            workbooks[-1].take(_without_rows(part, lists), sheets)
+        for number, one in enumerate(lists):
+            _write_list(one, number, report, parts, workbooks, places)
+        for workbook in workbooks:
+            workbook.close()
+    except BaseException:
+        for workbook in workbooks:
+            workbook.abandon()
+        raise
+
+
+def _write_list(
+    one: _List[Any],
+    number: int,
+    report: Report,
+    parts: Sequence[Part],
+    workbooks: Sequence[FilledWorkbook],
+    places: Mapping[int, Sequence[int]],
+) -> None:
+    """Write a long list into each of the workbooks."""
+    for workbook in workbooks:
+        workbook.begin(number)
+        # They are made in the same way of reports with the same columns.
+        if workbook.styles(number) != workbooks[0].styles(number):
+            raise ValueError("parts of a report have other formats than the report")
+    rows = RowWriter(one.sheet, workbooks[0].styles(number)) if workbooks else None
+    for group in report.groups:
+        if rows is not None and (wanted := places.get(group.number)):
+            made = [rows.row(row) for row in one.rows(group)]
+            for place in wanted:
+                workbooks[place].add(made)
+    for (part, _stream), workbook in zip(parts, workbooks, strict=True):
+        links = (one.link(row) for group in part.groups for row in one.rows(group))
+        workbook.end(number, links, one.sheet.linked)
+
+
+@dataclass(frozen=True)
+class _List(Generic[Row]):
+    """A long sheet, with the rows that each group has in it, how many that are, and where they lead."""
+
+    sheet: LongSheet[Row]
+    rows: Callable[[Group], Sequence[Row]]
+    count: Callable[[Group], int]
+    link: Callable[[Row], str]
+
+
+def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
+    columns = _group_columns(report)
+    linked = None if client is None else 1
+    return _List(
+        LongSheet.measured(_sheet_name(gettext("Groups")), columns, lambda: report.groups, frozen=2, linked=linked),
+        lambda group: (group,),
+        lambda _group: 1,
+        lambda group: "" if client is None else client.group_page(group.lead.id),
+    )
+
+
+def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
+    details = report.details
+
+    def rows(group: Group) -> list[MemberRow]:
+        return [
+            MemberRow(group, member, report.standing(member), None if details is None else details.of(member))
+            for member in group.members
+        ]
+
+    def every() -> Iterator[MemberRow]:
+        return chain.from_iterable(map(rows, report.groups))
+
+    linked = None if client is None else 1
+    return _List(
+        LongSheet.measured(_sheet_name(gettext("Members")), _member_columns(report), every, frozen=2, linked=linked),
+        rows,
+        lambda group: len(group.members),
+        lambda row: "" if client is None else client.patron_page(row.member.id),
+    )
+
+
+def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
+    """The workbook of a report without the rows of its long lists."""
     held = _Held()
     workbook = _library().Workbook(
         held,
@@ -79,22 +180,8 @@ def write_workbook(
     workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
     formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
-    group_columns = _group_columns(report)
-    if client is not None:
-        group_columns = with_link(
-            group_columns, pgettext("group", "Lead"), lambda group: client.group_page(group.lead.id)
-        )
-    fill(workbook.add_worksheet(_sheet_name(gettext("Groups"))), group_columns, report.groups, formats, frozen=2)
-    if details:
-        rows = (
-            MemberRow(group, member, report.standing(member), report.details.of(member) if report.details else None)
-            for group in report.groups
-            for member in group.members
-        )
-        member_columns = _member_columns(report)
-        if client is not None:
-            member_columns = with_link(member_columns, gettext("Name"), lambda row: client.patron_page(row.member.id))
-        fill(workbook.add_worksheet(_sheet_name(gettext("Members"))), member_columns, rows, formats, frozen=2)
+    for one in lists:
+        one.sheet.add_to(workbook, formats, sum(map(one.count, report.groups)))
     if (changes := compared(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
@@ -104,7 +191,7 @@ def write_workbook(
             frozen=1,
         )
     workbook.close()
-    stream.write(held.getbuffer())
+    return held.getvalue()
 
 
 def _sheet_name(text: str) -> str:

@@ -6,6 +6,7 @@ The module of a format is imported when it is asked for, so that a command that 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, BinaryIO, TextIO, TypedDict, Unpack
@@ -56,6 +57,9 @@ def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpac
     Raises what :func:`render` raises, and for a binary format what its writer does.
     """
     chosen = output_format(format)
+    if chosen.parts is not None:
+        render_parts(report, format, [(report, stream)], **options)
+        return
     if chosen.binary:
         _write(chosen, report, stream, options)
         return
@@ -64,6 +68,23 @@ def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpac
         render(report, format, text, **options)
     finally:
         text.detach()
+
+
+def render_parts(
+    report: Report, format: str, parts: Sequence[tuple[Report, BinaryIO]], **options: Unpack[WritingOptions]
+) -> None:
+    """Write parts of a report, whose groups stand in its order, each to its stream of bytes.
+
+    Where the format can, what they have in common is made once. Raises what :func:`render_bytes` does.
+    """
+    chosen = output_format(format)
+    if chosen.parts is None:
+        for part, stream in parts:
+            render_bytes(part, format, stream, **options)
+        return
+    wanted = {name: value for name, value in options.items() if name in chosen.options}
+    with use_language(ENGLISH if chosen.for_programs else current_language()):
+        resolve_name(chosen.parts)(report, parts, **wanted)
 
 
 def write_file(report: Report, format: str, path: Path, **options: Unpack[WritingOptions]) -> None:

@@ -46,7 +46,12 @@ _INDEXES = """
 CREATE INDEX IF NOT EXISTS au_usrgroup ON au (usrgroup, deleted, home_ou, master_account, juvenile);
 CREATE INDEX IF NOT EXISTS au_home_ou ON au (home_ou);
 CREATE INDEX IF NOT EXISTS au_usrname ON au (usrname);
-CREATE INDEX IF NOT EXISTS au_family_name ON au (family_name);
+CREATE INDEX IF NOT EXISTS au_family_name ON au (family_name COLLATE NOCASE);
+CREATE INDEX IF NOT EXISTS au_pref_family_name ON au (pref_family_name COLLATE NOCASE)
+  WHERE pref_family_name IS NOT NULL;
+CREATE INDEX IF NOT EXISTS au_card ON au (card);
+CREATE INDEX IF NOT EXISTS au_mailing_address ON au (mailing_address) WHERE mailing_address IS NOT NULL;
+CREATE INDEX IF NOT EXISTS au_billing_address ON au (billing_address) WHERE billing_address IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ac_usr ON ac (usr);
 CREATE INDEX IF NOT EXISTS ac_barcode ON ac (barcode);
 CREATE INDEX IF NOT EXISTS aua_usr ON aua (usr);

@@ -130,7 +130,10 @@ def test_every_text_of_the_index_is_in_the_catalogue() -> None:
     parts = by_library(report)
     entries = [
         IndexedLibrary(
-            one, parts[one.shortname], {"html": f"{one.shortname}.html", "csv": f"{one.shortname}.csv"}, "fr-CA"
+            one,
+            parts[one.shortname],
+            {"html": f"{one.shortname}.html", "csv": f"{one.shortname}.csv"},
+            Language("fr-CA"),
         )
         for one in libraries(report)
     ]

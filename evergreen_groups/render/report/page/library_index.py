@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from evergreen_groups.language import SOURCE, gettext
+from evergreen_groups.language import ENGLISH, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import template_text, title_of
 from evergreen_groups.render.report.page.shared_values import shared_values
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
+    from evergreen_groups.language import Language
     from evergreen_groups.report import Report, ReportedLibrary
 
 _KINDS = (
@@ -26,12 +27,12 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class IndexedLibrary:
-    """A library, its part of the report, the names of its files by format, and the language (tag) that they are in."""
+    """A library, its part of the report, the names of its files by format, and the language that they are in."""
 
     library: ReportedLibrary
     part: Report
     files: Mapping[str, str]
-    language: str = SOURCE
+    language: Language = ENGLISH
 
     @property
     def main_format(self) -> str:
