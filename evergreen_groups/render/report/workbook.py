@@ -212,6 +212,7 @@ def _library() -> Any:
 
 
 def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
+    yes, no = yes_or_no(True), yes_or_no(False)
     columns: list[SpreadsheetColumn[Group]] = [
         SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
@@ -234,7 +235,7 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         SpreadsheetColumn(
             gettext("No member over the limit"),
             "text",
-            lambda group: yes_or_no(group.no_member_over_limit),
+            lambda group: yes if group.no_member_over_limit else no,
             lambda group: "notable" if group.no_member_over_limit else "",
         ),
         SpreadsheetColumn(
@@ -279,21 +280,23 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
     limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
         gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
     )
+    # The same for all of them: looked up once, not in each cell.
+    no_card, yes, no = gettext("no card"), yes_or_no(True), yes_or_no(False)
     return [
         SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
         SpreadsheetColumn(gettext("Name"), "text", lambda row: row.member.name),
         SpreadsheetColumn(
             gettext("Barcode"),
             "text",
-            lambda row: gettext("no card") if row.member.barcode is None else row.member.barcode,
+            lambda row: no_card if row.member.barcode is None else row.member.barcode,
         ),
         SpreadsheetColumn(gettext("Library"), "text", lambda row: row.member.library),
         SpreadsheetColumn(gettext("Own fines"), "money", lambda row: row.member.own_fines, _over),
-        SpreadsheetColumn(gettext("Over the limit"), "text", lambda row: yes_or_no(row.member.over_limit), _over),
+        SpreadsheetColumn(gettext("Over the limit"), "text", lambda row: yes if row.member.over_limit else no, _over),
         *([limit] if report.criteria.limit is None else []),
         *(_block_columns() if report.blocks is not None else []),
         *(member_detail_columns() if report.details is not None else []),
-        SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes_or_no(row.member.group_lead)),
+        SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes if row.member.group_lead else no),
     ]
 
 
