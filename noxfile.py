@@ -165,11 +165,11 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- report, serve, servers, history, reckoning, …: all below)."""
+    """What things cost, and whether figures are right (-- table, serve, servers, history, reckoning, …: all below)."""
     small = {
-        "report": ["--patrons", "10000"],
+        "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "page": ["--groups", "747"],
-        "serve": ["--clients", "50", "--seconds", "15"],
+        "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "servers": [],
@@ -178,10 +178,11 @@ def benches(session: nox.Session) -> None:
         "desk": ["--clerks", "50", "--seconds", "20"],
         "clerks": ["--sequences", "100"],
     }
-    names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
+    names = [name for name in session.posargs if name in small] or ["table", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]
     for name in names:
-        python(session, f"tests/bench/{name}.py", *(options or small[name]))
+        program = ("-m", "tests.bench") if name == "table" else (f"tests/bench/{name}.py",)
+        python(session, *program, *(options or small[name]))
 
 
 @nox.session

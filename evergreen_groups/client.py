@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from evergreen_groups import arguments
-from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, FindingKind, build_audit
+from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.errors import not_visible
@@ -183,10 +183,7 @@ class Client:
         stored = self._groups_to_keep()
         to_keep = stored.read()
         audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
-        found = {
-            finding.group.number for finding in audit.groups if finding.kind.search == FindingKind.ACCIDENTAL.search
-        }
-        stored.remove(found & to_keep.keys())
+        stored.remove(audit.changed)
         return audit
 
     def keep_groups(self, numbers: Collection[int]) -> None:

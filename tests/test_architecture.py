@@ -60,6 +60,7 @@ MAY_IMPORT = {
 GROUND = {
     "arguments",
     "certificates",
+    "collecting",
     "errors",
     "exit_status",
     "formats",

@@ -5,30 +5,32 @@ Their members see each other's fines, so it is a matter of privacy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.confidence import Confidence, Evidence
-from evergreen_groups.audit.findings import FindingKind, GroupFinding, Reason
+from evergreen_groups.audit.findings import FindingKind, Reason
+from evergreen_groups.audit.group_draft import GroupDraft
+from evergreen_groups.audit.group_listing import list_groups
 from evergreen_groups.audit.group_split import suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
+    ACCOUNT_FIELDS,
     ADDRESS,
+    CONTACT_FIELDS,
     EMAIL,
     PHONE,
     SURNAME,
     TIES,
-    Group,
-    GroupSearch,
-    Member,
+    HiddenMembers,
     PatronAccount,
     PatronRow,
     Relations,
     age_of,
+    find_hidden,
     find_hidden_of_few,
-    read_accounts,
-    read_contact_records,
     read_contacts,
 )
 
@@ -43,75 +45,111 @@ LONG_EXPIRED = timedelta(days=3 * 365)
 _ADULT_YEARS = 18
 
 
-def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
+def find_accidental_groups(context: SearchContext) -> None:
     """The search for groups that look accidental or are for review, without those that are to be kept as they are."""
-    return AccidentalGroupSearch(context).run()
+    access = context.access
+    query = AccidentalGroups(
+        unusual_size=UNUSUAL_SIZE,
+        long_ago=context.now - LONG_EXPIRED,
+        homes=context.chosen,
+        visible_orgs=() if access.everywhere else access.visible_orgs,
+    )
+    list_groups(context, query, (*ACCOUNT_FIELDS, *CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
 
 
-class AccidentalGroupSearch:
-    """Finds groups of two and more that look accidental, and those for review: odd, but together they belong."""
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The visible members of a group, and how many are hidden."""
+
+    rows: tuple[PatronRow, ...]
+    hidden_count: int
+
+    @property
+    def number(self) -> int:
+        """The group's number."""
+        return self.rows[0].group
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the visible members."""
+        return [row.id for row in self.rows]
+
+    @property
+    def count(self) -> int:
+        """How many belong to it, hidden ones counted."""
+        return len(self.rows) + self.hidden_count
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member is visible."""
+        return not self.hidden_count
+
+
+class AccidentalGroupJudge:
+    """Says of groups of two and more why each looks accidental, or is for review: odd, but together they belong."""
 
     def __init__(self, context: SearchContext) -> None:
         self._context = context
         self._gateway = context.gateway
 
-    def run(self) -> list[GroupFinding]:
-        """All of them with a member of the home libraries asked for, in no order."""
-        access = self._context.access
-        query = AccidentalGroups(
-            unusual_size=UNUSUAL_SIZE,
-            long_ago=self._context.now - LONG_EXPIRED,
-            homes=self._context.chosen,
-            visible_orgs=() if access.everywhere else access.visible_orgs,
-        )
-        return GroupSearch(self._gateway, query, self._context.progress).run(self._examine)
-
-    def _examine(self, rows: Sequence[PatronRow]) -> list[GroupFinding]:
-        """Say of whole groups why each looks accidental, and leave out those that don't after all."""
-        accounts = read_accounts(self._gateway, {row.id: row for row in rows})
-        groups = self._context.reader.complete(rows)
-        with_deleted_lead = self._with_deleted_lead(group.number for group in groups if not group.lead.group_lead)
+    def judge(self, rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
+        """Those of whole groups that do; ``records`` are the fields of accounts and contacts of each member."""
+        now, width = self._context.now, len(ACCOUNT_FIELDS)
+        accounts = {id: PatronAccount.of(values[:width], now) for id, values in records.items()}
+        families = [family for family in self._families(rows) if family.count > 1]
+        with_deleted_lead = self._with_deleted_lead(it.number for it in families if _is_without_lead(it))
         looked_at = []
-        for group in groups:
-            reasons = list(_about_leads(group.members, accounts, self._context.now))
-            if group.complete and not group.lead.group_lead:  # a lead may be among the hidden members
-                reasons.append(Reason("lead-deleted" if group.number in with_deleted_lead else "no-lead"))
-            if group.member_count >= UNUSUAL_SIZE:
-                reasons.append(Reason("unusually-large", {"count": group.member_count}))
-            adults = _adults(group, accounts, self._context.now.date()) if group.complete else []  # relatives too
-            if group.member_count > 1 and (reasons or _by_record([group]).strangers(adults)):
-                looked_at.append((group, reasons, adults))
-        relations = self._relations([group for group, _reasons, _adults in looked_at])
-        return [found for one in looked_at for found in self._listed(*one, relations)]
+        for family in families:
+            reasons = list(_about_leads(family.rows, accounts, now))
+            if _is_without_lead(family):
+                reasons.append(Reason("lead-deleted" if family.number in with_deleted_lead else "no-lead"))
+            if family.count >= UNUSUAL_SIZE:
+                reasons.append(Reason("unusually-large", {"count": family.count}))
+            # Where members are hidden, relatives may be among them.
+            adults = _adults(family, accounts, now.date()) if family.complete else []
+            if reasons or Relations(family.rows, {}).strangers(adults):
+                looked_at.append((family, reasons, adults))
+        members = [row for family, _reasons, _adults in looked_at for row in family.rows]
+        contacts = read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
+        relations = Relations(members, contacts)
+        found = [(family, [*reasons, *_strangers(family, adults, relations)]) for family, reasons, adults in looked_at]
+        listed = self._without_those_to_keep([(family, reasons) for family, reasons in found if reasons])
+        return [_draft(family, reasons, relations, self._context.institutions) for family, reasons in listed]
 
-    def _listed(
-        self, group: Group, reasons: list[Reason], adults: Sequence[int], relations: Relations
-    ) -> Iterator[GroupFinding]:
-        """The finding about a group, unless nothing is odd about it after all or it is to be kept as it is."""
-        names = {member.id: member.name for member in group.members}
-        strangers = [Reason("stranger", {"name": names[id]}) for id in relations.strangers(adults)]
-        reasons = [*reasons, *strangers]
-        if reasons and not self._stays_as_it_is(group):
-            confidence = Confidence.by(_evidence(group, reasons, relations, self._context.institutions))
-            split = suggested_split(group, relations)
-            # What members have in common may outweigh everything: a family without a lead is no accident.
-            kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
-            yield GroupFinding(group, tuple(reasons), kind, confidence=confidence, split=split)
+    def _families(self, rows: Sequence[PatronRow]) -> list[_Family]:
+        """The groups of rows, with as much as has to be known in order to judge them."""
+        by_group: dict[int, list[PatronRow]] = {}
+        for row in rows:
+            by_group.setdefault(row.group, []).append(row)
+        hidden: Mapping[int, HiddenMembers] = {}
+        if not self._context.access.everywhere:
+            visible = {group: {row.id for row in members} for group, members in by_group.items()}
+            # How many, and not what they owe: that takes a call for each group.
+            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, with_fines=False)
+        counts = {group: its.count for group, its in hidden.items()}
+        return [_Family(tuple(members), counts.get(group, 0)) for group, members in by_group.items()]
 
-    def _stays_as_it_is(self, group: Group) -> bool:
-        """Whether somebody has decided that a group is to be kept as it is, and its members are still the same."""
-        if self._context.to_keep.get(group.number) != self._members(group):
-            return False
-        self._context.left_out.add(group.number)
-        return True
+    def _org_unit_ids(self) -> list[int]:
+        return [unit.id for unit in self._context.org_units]
 
-    def _members(self, group: Group) -> Set[int]:
-        """The ids of all members; who the hidden ones are is asked of the few groups alone that are to be kept."""
-        visible = {member.id for member in group.members}
-        if group.complete or group.number not in self._context.to_keep:
-            return visible
-        hidden = find_hidden_of_few(self._gateway, {group.number: visible}, lambda: ())
-        return visible.union(*(its.ids or () for its in hidden.values()))
+    def _without_those_to_keep(
+        self, found: Sequence[tuple[_Family, list[Reason]]]
+    ) -> list[tuple[_Family, list[Reason]]]:
+        """Leave out groups of which somebody has decided that they are to be kept, and whose members are the same."""
+        context = self._context
+        visible = {it.number: set(it.ids) for it, _reasons in found if it.number in context.to_keep}
+        incomplete = {it.number for it, _reasons in found if not it.complete}
+        with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
+        # Who the hidden ones are is asked of the few groups alone that are to be kept.
+        hidden = find_hidden_of_few(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
+        same = {
+            number
+            for number, ids in visible.items()
+            if context.to_keep[number] == ids.union((hidden[number].ids or ()) if number in hidden else ())
+        }
+        context.left_out.update(same)
+        context.changed.update(visible.keys() - same)
+        return [(family, reasons) for family, reasons in found if family.number not in same]
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Those of the groups that have a deleted lead (``work-list-009``)."""
@@ -121,19 +159,36 @@ class AccidentalGroupSearch:
         )
         return {group for batch in batches for (group,) in batch}
 
-    def _relations(self, groups: Iterable[Group]) -> Relations:
-        """What the members of groups have in common."""
-        patrons = [member.patron for group in groups for member in group.members]
-        records = read_contact_records(self._gateway, sorted(patron.id for patron in patrons))
-        return Relations(patrons, read_contacts(self._gateway, records))
+
+def _is_without_lead(family: _Family) -> bool:
+    """Whether it certainly has no lead: there may be one among hidden members."""
+    return family.complete and not any(row.group_lead for row in family.rows)
 
 
-def _adults(group: Group, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
+def _strangers(family: _Family, adults: Sequence[int], relations: Relations) -> Iterator[Reason]:
+    if strangers := relations.strangers(adults):
+        names = {row.id: row.name for row in family.rows}
+        yield from (Reason("stranger", {"name": names[id]}) for id in strangers)
+
+
+def _draft(
+    family: _Family, reasons: Sequence[Reason], relations: Relations, institutions: Mapping[int, str]
+) -> GroupDraft:
+    """What is found out about a group, before its cards and fines are read."""
+    confidence = Confidence.by(_evidence(family, reasons, relations, institutions))
+    lead = min(family.rows, key=lambda row: (not row.group_lead, row.id)).id
+    # What members have in common may outweigh everything: a family without a lead is no accident.
+    kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
+    split = suggested_split(family.ids, lead, relations) if family.complete else None
+    return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
+
+
+def _adults(family: _Family, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
     """The ids of the adults of a group; who is not marked as juvenile and has no birth date counts as one.
 
     Whoever is marked as a juvenile doesn't, whatever the birth date: of a child nobody says that it is a stranger.
     """
-    return sorted(member.id for member in group.members if _is_adult(accounts[member.id], today))
+    return sorted(id for id in family.ids if _is_adult(accounts[id], today))
 
 
 def _is_adult(account: PatronAccount, today: date) -> bool:
@@ -141,13 +196,8 @@ def _is_adult(account: PatronAccount, today: date) -> bool:
     return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
 
 
-def _by_record(groups: Iterable[Group]) -> Relations:
-    """What members have in common by surname and library alone, for which nothing more has to be read."""
-    return Relations((member.patron for group in groups for member in group.members), {})
-
-
-def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
-    leads = sorted((member for member in members if member.group_lead), key=lambda member: member.id)
+def _about_leads(rows: Iterable[PatronRow], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
+    leads = sorted((row for row in rows if row.group_lead), key=lambda row: row.id)
     if len(leads) > 1:
         yield Reason("several-leads", {"count": len(leads)})
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
@@ -158,32 +208,34 @@ def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount
 
 
 def _evidence(
-    group: Group, reasons: Iterable[Reason], relations: Relations, institutions: Mapping[int, str]
+    family: _Family, reasons: Iterable[Reason], relations: Relations, institutions: Mapping[int, str]
 ) -> Iterator[Evidence]:
     """What speaks for and against it that a group is accidental, each kind once."""
     found = list(reasons)
     strangers = sum(reason.code == "stranger" for reason in found)
     once = {reason.code: reason for reason in found if reason.code != "stranger"}
     yield from (Evidence(reason.code, reason.values) for reason in once.values())
-    of_institution = [member.patron.profile for member in group.members if member.patron.profile in institutions]
+    of_institution = [row.profile for row in family.rows if row.profile in institutions]
     if of_institution:
-        yield Evidence("institution", {"profile": institutions[of_institution[0]], "count": group.member_count})
+        yield Evidence("institution", {"profile": institutions[of_institution[0]], "count": family.count})
     if strangers:
         yield Evidence("strangers", {"count": strangers})
-    ids = [member.id for member in group.members]
+    ids = family.ids
     if cloned := relations.cloned(ids):
         yield Evidence("cloned", {"count": len(cloned)})
-    if not group.complete:  # hidden members may be the relatives
+    if not family.complete:  # hidden members may be the relatives
         return
-    if not relations.any_share(ids, *TIES):
+    in_common = relations.in_common(ids).values()
+    if not any(kinds.intersection(TIES) for kinds in in_common):
         yield Evidence("nothing-shared")
+        return
     for code, kinds in _SHARED_BY_ALL.items():
-        if relations.all_share(ids, *kinds):
+        if all(kinds & theirs for theirs in in_common):
             yield Evidence(code)
 
 
 _SHARED_BY_ALL = {
-    "surname-shared": (SURNAME,),
-    "address-shared": (ADDRESS,),
-    "phone-or-email-shared": (PHONE, EMAIL),
+    "surname-shared": {SURNAME},
+    "address-shared": {ADDRESS},
+    "phone-or-email-shared": {PHONE, EMAIL},
 }

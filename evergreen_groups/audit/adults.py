@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.audit.findings import FindingKind, GroupFinding, Reason
+from evergreen_groups.audit.findings import FindingKind, Reason
+from evergreen_groups.audit.group_draft import GroupDraft
+from evergreen_groups.audit.group_listing import list_groups
 from evergreen_groups.audit.queries import members_of
 from evergreen_groups.groups import (
+    ACCOUNT_FIELDS,
     AdultRule,
     Groups,
-    GroupSearch,
+    PatronAccount,
     PatronRow,
     Query,
     candidates,
     has_member,
-    read_accounts,
 )
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
 
 
-def find_groups_of_adults(context: SearchContext) -> list[GroupFinding]:
+def find_groups_of_adults(context: SearchContext) -> None:
     """The search for groups with too many adults; it asks nothing where any number will do."""
     rule = context.adults
     if not rule.applies:
-        return []
+        return
     visible = () if context.access.everywhere else context.access.visible_orgs
     query = GroupsOfAdults(rule, context.now.date(), context.chosen, visible)
 
-    def examine(rows: Sequence[PatronRow]) -> list[GroupFinding]:
-        accounts = read_accounts(context.gateway, {row.id: row for row in rows})
-        found = []
-        for group in context.reader.complete(rows):
-            # Of hidden members nobody knows the age: these are the visible ones, and at least so many.
-            count = rule.count((member.id for member in group.members), accounts)
-            if count > rule.most:
-                reason = Reason("several-adults", {"count": count, "most": rule.most})
-                found.append(GroupFinding(group, (reason,), FindingKind.SEVERAL_ADULTS))
-        return found
+    def judge(rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
+        accounts = {id: PatronAccount.of(values, context.now) for id, values in records.items()}
+        by_group: dict[int, list[PatronRow]] = {}
+        for row in rows:
+            by_group.setdefault(row.group, []).append(row)
+        # Of hidden members nobody knows the age: these are the visible ones, and at least so many.
+        counts = {group: rule.count((row.id for row in members), accounts) for group, members in by_group.items()}
+        return [_draft(by_group[group], count, rule) for group, count in counts.items() if count > rule.most]
 
-    return GroupSearch(context.gateway, query, context.progress).run(examine)
+    list_groups(context, query, ACCOUNT_FIELDS, judge)
+
+
+def _draft(members: Sequence[PatronRow], count: int, rule: AdultRule) -> GroupDraft:
+    reason = Reason("several-adults", {"count": count, "most": rule.most})
+    return GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
 
 
 @dataclass(frozen=True, slots=True)

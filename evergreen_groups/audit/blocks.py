@@ -2,88 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.audit.queries import BlockQuery
-from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, PatronRow, Query
+from evergreen_groups.gateway import columns
+from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
-    from evergreen_groups.audit.limit_bounds import LimitBounds
-    from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds
-    from evergreen_groups.limits import Limits
+    from evergreen_groups.ils import Penalty
 
-_PAGE = 4_000
+# Some 4 MB: the database works out once for each page who is meant, whereas answers of 10 MB get stuck.
+_PAGE = 10_000
+_PORTION = 2_000
+
+Judge: TypeAlias = "Callable[[Collection[Member], Mapping[int, list[Penalty]]], Iterator[PatronFinding]]"
+"""Says of members and their penalties what is wrong with them."""
 
 
-def find_blocks(context: SearchContext) -> list[PatronFinding]:
+def find_blocks(context: SearchContext) -> None:
     """The search for the kinds that compare blocks with own fines."""
     context.progress(Message("reading penalties"), len(context.penalty_kinds))
-    search = BlockSearch(
-        context.gateway, context.org_units, context.reader, context.penalty_kinds, context.limits, context.bounds
-    )
-    found = search.run(context.homes)
-    context.progress(Message("reading people"), len(found))
-    return found
+    BlockSearch(context).run()
 
 
 class BlockSearch:
     """Finds patrons of the first four kinds: over the limit and not blocked, and blocked and not over the limit."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        org_units: OrgUnits,
-        reader: GroupReader,
-        kinds: PenaltyKinds,
-        limits: Limits,
-        bounds: LimitBounds,
-    ) -> None:
-        self._gateway = gateway
-        self._org_units = org_units
-        self._reader = reader
-        self._kinds = kinds
-        self._deciding_reader = reader.deciding_by(limits)
-        self._bounds = bounds
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._gateway = context.gateway
+        self._kinds = context.penalty_kinds
+        self._reader = context.reader
+        self._deciding_reader = context.reader.deciding_by(context.limits)
 
-    def run(self, homes: Collection[int]) -> list[PatronFinding]:
-        """All findings about patrons of the home libraries ``homes`` (ids, none: everywhere), in no order.
+    def run(self) -> None:
+        """Find all of them with a home library that is looked at, in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
-        bounds = self._bounds
+        found = 0
+        for count in self._gateway.map(lambda job: job(), self._jobs()):
+            found += count
+            self._context.progress(Message("reading people"), found)
+
+    def _jobs(self) -> Iterator[Callable[[], int]]:
+        """What is to be made of each list of patrons that the questions are answered with, as they come."""
+        bounds = self._context.bounds
         query = BlockQuery(
             bounds.lowest,
             bounds.highest,
             self._kinds.blocking_for_fines_everywhere,
             self._kinds.blocking_for_fines_anywhere,
-            homes,
+            self._context.homes,
             bounds.scoped,
         )
         # Set by set: 1.5 s for 3,414 people over 10.00 without the penalty, 0.34 s for the stale ones, of 200,243
         # patrons. One call for each patron would be hours.
-        questions = [query.not_blocked(), query.not_over(), query.by_staff()]
-        not_blocked, not_over, by_staff = self._gateway.map(self._rows, questions)
-        members = self._deciding_reader.members({row.id: row for row in (*not_blocked, *not_over, *by_staff)}.values())
-        penalties = self._kinds.in_force(self._gateway, self._org_units, members)
-        groups = self._reader.of_numbers({row.group for row in by_staff}) if by_staff else {}
-        return [
-            *self._not_blocked((members[row.id] for row in not_blocked), penalties),
-            *self._not_over((members[row.id] for row in not_over), penalties),
-            *self._by_staff((members[row.id] for row in by_staff), penalties, groups),
-        ]
+        for where, judge in (
+            (query.not_blocked(), self._not_blocked),
+            (query.not_over(), self._not_over),
+            (query.by_staff(), self._by_staff),
+        ):
+            for rows in self._portions(where):
+                yield partial(self._judged, judge, rows)
 
-    def _rows(self, where: Query | None) -> list[PatronRow]:
+    def _judged(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
+        """Add what one of the judgements finds among patrons; gives how many that are."""
+        members = self._deciding_reader.members(rows)
+        penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
+        return len(self._context.found.add(judge(list(members.values()), penalties)))
+
+    def _portions(self, where: Query | None) -> Iterator[list[PatronRow]]:
         if where is None:
-            return []
-        # One stretch: cut into several, the database would work out the same sets for each. The libraries that the
-        # account sees are named where they aren't all, so no row is hidden.
+            return
+        # One stretch: cut into several, the database would work out the same sets for each, and it does for each page.
+        # The libraries that the account sees are named where they aren't all, so no row is hidden.
         pages = self._gateway.pcrud.pages(
             "au",
             where,
@@ -93,10 +93,12 @@ class BlockSearch:
             all_visible=True,
             apart=True,  # nobody found is believed
         )
-        return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
+        for page in pages:
+            rows = list(map(PatronRow._make, columns(page, *PATRON_FIELDS)))
+            yield from (rows[at : at + _PORTION] for at in range(0, len(rows), _PORTION))
 
     def _not_blocked(
-        self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]]
+        self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]
     ) -> Iterator[PatronFinding]:
         for member in members:
             # Decided again by what was read afterwards: between the two somebody may have paid.
@@ -106,7 +108,7 @@ class BlockSearch:
                 reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
                 yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
 
-    def _not_over(self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
+    def _not_over(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
         for member in members:
             blocks = tuple(
                 penalty
@@ -121,9 +123,8 @@ class BlockSearch:
     def _blocks_for_fines(self, member: Member, penalty: Penalty) -> bool:
         return self._kinds.blocks_for_fines(penalty.kind, member.patron.home_library.id)
 
-    def _by_staff(
-        self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]], groups: Mapping[int, Group]
-    ) -> Iterator[PatronFinding]:
+    def _by_staff(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
+        groups = self._reader.of_numbers({member.patron.group for member in members})
         for member in members:
             blocks = tuple(penalty for penalty in penalties[member.id] if penalty.kind.blocks and penalty.by_staff)
             if not blocks or member.over_limit:
@@ -148,7 +149,7 @@ class BlockSearch:
         blocks: tuple[Penalty, ...] = (),
         group_fines: Decimal | None = None,
     ) -> PatronFinding:
-        return PatronFinding(kind, member, reason, blocks, group_fines, limits_differ=not self._bounds.uniform)
+        return PatronFinding(kind, member, reason, blocks, group_fines, limits_differ=not self._context.bounds.uniform)
 
 
 def _more_than_one_may_owe(together: Decimal, limit: Limit) -> bool:

@@ -6,7 +6,7 @@ the other patron's as well, without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("mailing_address", "billing_address")
 _FIELDS = (*PATRON_FIELDS, *ADDRESSES)
+_WIDTH = len(PATRON_FIELDS)
 _PAGE = 4_000
 
 
@@ -34,38 +35,38 @@ class _Owner:
     library: str
 
 
-def find_borrowed_addresses(context: SearchContext) -> list[PatronFinding]:
+def find_borrowed_addresses(context: SearchContext) -> None:
     """The search for borrowed addresses across groups: the borrowers, their address rows, and whose those are.
 
     Asked of a real Evergreen in ``contacts-003`` and the four after it. To an account of one branch (``contacts-010``)
     the row of somebody hidden is missing in ``contacts-011``, though the query itself has found the borrower by it.
     """
     context.progress(Message("reading addresses"), 0)
-    gateway = context.gateway
-    found = [
-        (PatronRow._make(row[: len(PATRON_FIELDS)]), row[len(PATRON_FIELDS) :])
-        for page in gateway.pcrud.pages(
-            "au",
-            across_groups(context.homes),
-            select=_FIELDS,
-            page_size=_PAGE,
-            concurrency=1,
-            all_visible=True,
-            apart=True,  # nobody found is believed
-        )
-        for row in columns(page, *_FIELDS)
-    ]
-    if not found:
-        return []
-    used = {row for _patron, rows in found for row in rows if row is not None}
-    owner_of = dict(chain.from_iterable(gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", sorted(used))))
+    pages = context.gateway.pcrud.pages(
+        "au",
+        across_groups(context.homes),
+        select=_FIELDS,
+        page_size=_PAGE,
+        concurrency=1,
+        all_visible=True,
+        apart=True,  # nobody found is believed
+    )
+    for page in pages:
+        rows = columns(page, *_FIELDS)
+        context.found.add(_findings(context, [(PatronRow._make(row[:_WIDTH]), row[_WIDTH:]) for row in rows]))
+
+
+def _findings(
+    context: SearchContext, found: Sequence[tuple[PatronRow, tuple[int | None, ...]]]
+) -> Iterator[PatronFinding]:
+    """The findings about borrowers, each with the address rows that the record uses."""
+    used = sorted({row for _patron, rows in found for row in rows if row is not None})
+    owner_of = dict(chain.from_iterable(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used)))
     owners = _owners(context, set(owner_of.values()))
     members = context.reader.members([patron for patron, _rows in found])
-    return [
-        PatronFinding(FindingKind.BORROWED_ADDRESS, members[patron.id], reason)
-        for patron, rows in found
-        for reason in _reasons(members[patron.id], rows, owner_of, owners)
-    ]
+    for patron, rows in found:
+        for reason in _reasons(members[patron.id], rows, owner_of, owners):
+            yield PatronFinding(FindingKind.BORROWED_ADDRESS, members[patron.id], reason)
 
 
 def across_groups(homes: Collection[int]) -> Query:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import chain
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.context import SearchContext
-from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
+from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
+from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.limit_bounds import LimitBounds
+from evergreen_groups.collecting import without_collecting
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
@@ -76,17 +77,25 @@ def build_audit(
         adults=criteria.adults,
         institutions={} if profiles is None else _institutions(profiles, criteria.institution_profiles),
         to_keep=to_keep or {},
+        found=FindingStore(),
+        top=criteria.top,
     )
-    patrons, groups = _searched(context)
+    with without_collecting():
+        _search(context)
+    counts = context.found.counts()
+    of_patrons = {kind: count for kind, count in counts.items() if not kind.about_groups}
+    of_groups = {kind: count for kind, count in counts.items() if kind.about_groups}
     return Audit(
         generated_at,
         gateway.url,
         criteria,
-        patrons,
-        groups,
+        StoredFindings(context.found, of_patrons, criteria.top),
+        StoredFindings(context.found, of_groups, criteria.top),
         _notes(access),
         access.everywhere,
-        tuple(sorted(context.left_out)),
+        to_keep=tuple(sorted(context.left_out)),
+        changed=tuple(sorted(context.changed)),
+        counts=None if criteria.top is None else counts,
     )
 
 
@@ -128,21 +137,8 @@ def _notes(access: Access) -> tuple[Message, ...]:
     )
 
 
-def _searched(context: SearchContext) -> tuple[tuple[PatronFinding, ...], tuple[GroupFinding, ...]]:
-    """What the searches of all kinds find: patrons by kind, most owed first; groups by kind, the surest first."""
-    order = {kind: place for place, kind in enumerate(FindingKind)}
-    searches: list[Search] = [resolve_name(name) for name in dict.fromkeys(kind.search for kind in FindingKind)]
-    patrons: list[PatronFinding] = []
-    groups: list[GroupFinding] = []
-    for finding in chain.from_iterable(search(context) for search in searches):
-        if isinstance(finding, PatronFinding):
-            patrons.append(finding)
-        else:
-            groups.append(finding)
-    patrons.sort(key=lambda found: (order[found.kind], -found.member.own_fines, found.member.id))
-    groups.sort(key=lambda found: (order[found.kind], -_points(found), found.group.number))
-    return tuple(patrons), tuple(groups)
-
-
-def _points(finding: GroupFinding) -> int:
-    return finding.confidence.points if finding.confidence else 0
+def _search(context: SearchContext) -> None:
+    """Have all kinds searched for, those together that are found together."""
+    for name in dict.fromkeys(kind.search for kind in FindingKind):
+        search: Search = resolve_name(name)
+        search(context)

@@ -31,6 +31,7 @@ WEIGHTS = {
     "phone-or-email-shared": -20,
 }
 """What each piece of evidence adds, by its code; below nought where it speaks for a family."""
+_PLACES = {code: place for place, code in enumerate(sorted(WEIGHTS, key=lambda code: -WEIGHTS[code]))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,7 @@ class Confidence:
     @classmethod
     def by(cls, evidence: Iterable[Evidence]) -> Confidence:
         """The confidence by some evidence; of each code there is one piece at most."""
-        order = list(WEIGHTS)
-        return cls(tuple(sorted(evidence, key=lambda piece: (-piece.weight, order.index(piece.code)))))
+        return cls(tuple(sorted(evidence, key=lambda piece: _PLACES[piece.code])))
 
     @property
     def points(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.findings import GroupFinding, PatronFinding
+    from evergreen_groups.audit.finding_store import FindingStore
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, GroupReader
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What is read once for the whole audit, and where to look.
+    """What is read once for the whole audit, where to look, and what takes the findings.
 
+    ``found`` gets what a search finds, as it comes; ``top`` says how many of each kind will be listed (None: all), so
+    that what is only shown needn't be read of the others.
     ``chosen`` are the org units asked for (ids, none: everywhere), and ``homes`` those of them whose patrons the
     account sees. ``bounds`` are the lowest and the highest limit of anybody; ``now`` is when reading began (aware).
     ``institutions`` are the names of institutions' profiles by id. ``to_keep`` are groups that are to be kept as they
     are, with their members when that was decided (ids by number); searches add those that they left out for that to
-    ``left_out``.
+    ``left_out``, and those whose members have changed since to ``changed``.
     """
 
     gateway: Gateway
@@ -42,8 +44,11 @@ class SearchContext:
     adults: AdultRule
     institutions: Mapping[int, str]
     to_keep: Mapping[int, frozenset[int]]
+    found: FindingStore
+    top: int | None = None
     left_out: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
 
 
-Search: TypeAlias = "Callable[[SearchContext], Iterable[PatronFinding | GroupFinding]]"
-"""Finds everything of one kind or several; raises what the gateway does."""
+Search: TypeAlias = "Callable[[SearchContext], None]"
+"""Finds everything of one kind or several, and adds it to ``found``; raises what the gateway does."""

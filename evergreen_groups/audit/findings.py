@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.groups import AdultRule
@@ -102,6 +105,16 @@ class PatronFinding:
     group_fines: Decimal | None = None
     limits_differ: bool = False
 
+    @property
+    def rank(self) -> int:
+        """Where it stands among those of its kind, the lowest first: whoever owes most (in cents)."""
+        return -int(self.member.own_fines.scaleb(2))
+
+    @property
+    def number(self) -> int:
+        """Where it stands among those of its rank: the patron's id."""
+        return self.member.id
+
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
@@ -119,6 +132,16 @@ class GroupFinding:
     confidence: Confidence | None = None
     split: GroupSplit | None = None
 
+    @property
+    def rank(self) -> int:
+        """Where it stands among those of its kind, the lowest first: the surest."""
+        return -self.confidence.points if self.confidence else 0
+
+    @property
+    def number(self) -> int:
+        """Where it stands among those of its rank: the group's number."""
+        return self.group.number
+
 
 @dataclass(frozen=True, slots=True)
 class AuditCriteria:
@@ -126,13 +149,15 @@ class AuditCriteria:
 
     ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
     ``adults`` says how many of them are too many in one group; ``institution_profiles`` (names) are the profiles of
-    schools, offices and the like, with all below them.
+    schools, offices and the like, with all below them. ``top`` lists only so many findings of each kind, the worst,
+    and counts the others (None: all are listed).
     """
 
     orgs: tuple[str, ...] = ()
     limit: Limit | None = field(default_factory=Limit)
     adults: AdultRule = field(default_factory=AdultRule)
     institution_profiles: tuple[str, ...] = ()
+    top: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of other types. Raises ArgumentError."""
@@ -140,6 +165,26 @@ class AuditCriteria:
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.texts("institution_profiles", self.institution_profiles)
+        if self.top is not None:
+            arguments.whole("top", self.top, "how many findings of each kind to list, as int")
+
+
+Listed = TypeVar("Listed", PatronFinding, GroupFinding)
+
+
+class FindingSequence(Sequence[Listed]):
+    """Findings in their order, of which those of one kind can be had without looking at the others."""
+
+    @abstractmethod
+    def of_kind(self, kind: FindingKind) -> Sequence[Listed]:
+        """Those of a kind."""
+
+
+def only(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
+    """Those of some findings that are of a kind."""
+    if isinstance(findings, FindingSequence):
+        return findings.of_kind(kind)
+    return [finding for finding in findings if finding.kind is kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,27 +192,45 @@ class Audit:
     """What stands in the ILS and doesn't fit the rule.
 
     ``generated_at`` is when reading began (aware); ``notes`` are sentences about what is missing; ``complete`` says
-    that the account sees every patron. ``to_keep`` are the numbers of groups that would be accidental or for review
-    and aren't listed, because somebody decided that they are to be kept as they are.
+    that the account sees every patron. ``patrons`` come by kind, whoever owes most first, and ``groups`` by kind, the
+    surest first; they are sequences that may be read as often as one likes, of which only what is being looked at is in
+    memory. ``to_keep`` are the numbers of groups that would be accidental or for review and aren't listed, because
+    somebody decided that they are to be kept as they are; ``changed`` of those are listed, for their members have
+    changed since. ``counts`` says how many findings of each kind there are where not all are listed (None: they are).
     """
 
     generated_at: datetime
     gateway: str
     criteria: AuditCriteria
-    patrons: tuple[PatronFinding, ...]
-    groups: tuple[GroupFinding, ...]
+    patrons: Sequence[PatronFinding]
+    groups: Sequence[GroupFinding]
     notes: tuple[str, ...] = ()
     complete: bool = True
     to_keep: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+    counts: Mapping[FindingKind, int] | None = None
 
-    def of_kind(self, kind: FindingKind) -> list[PatronFinding]:
+    def of_kind(self, kind: FindingKind) -> Sequence[PatronFinding]:
         """The findings about patrons of one kind, in their order."""
-        return [finding for finding in self.patrons if finding.kind is kind]
+        return only(self.patrons, kind)
 
-    def groups_of_kind(self, kind: FindingKind) -> list[GroupFinding]:
+    def groups_of_kind(self, kind: FindingKind) -> Sequence[GroupFinding]:
         """The findings about groups of one kind, in their order."""
-        return [finding for finding in self.groups if finding.kind is kind]
+        return only(self.groups, kind)
 
     def count(self, kind: FindingKind) -> int:
-        """How many findings of a kind there are."""
+        """How many findings of a kind there are, listed or not."""
+        return self.listed(kind) if self.counts is None else self.counts.get(kind, 0)
+
+    def listed(self, kind: FindingKind) -> int:
+        """How many findings of a kind are listed."""
         return len(self.groups_of_kind(kind) if kind.about_groups else self.of_kind(kind))
+
+    def worst(self, top: int) -> Audit:
+        """The same audit with only so many findings of each kind listed, and the others counted."""
+        return replace(
+            self,
+            patrons=tuple(chain.from_iterable(islice(self.of_kind(kind), top) for kind in FindingKind)),
+            groups=tuple(chain.from_iterable(islice(self.groups_of_kind(kind), top) for kind in FindingKind)),
+            counts={kind: self.count(kind) for kind in FindingKind},
+        )

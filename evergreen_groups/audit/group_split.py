@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Relations
+    from collections.abc import Sequence
+
+    from evergreen_groups.groups import Relations
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,13 @@ class GroupSplit:
         return tuple(id for family in self.leave for id in family)
 
 
-def suggested_split(group: Group, relations: Relations) -> GroupSplit | None:
-    """The split by what members have in common: the largest family stays, of several as large the lead's.
+def suggested_split(members: Sequence[int], lead: int, relations: Relations) -> GroupSplit | None:
+    """The split by what members (ids) have in common: the largest family stays, of several as large the ``lead``'s.
 
-    None where all belong together, or where hidden members may be the relatives who are missing.
+    None where all belong together. Where members are hidden they may be the relatives who are missing: nobody knows.
     """
-    families = relations.families([member.id for member in group.members])
-    if not group.complete or len(families) == 1:
+    families = relations.families(members)
+    if len(families) == 1:
         return None
-    stays = min(families, key=lambda family: (-len(family), group.lead.id not in family, family))
+    stays = min(families, key=lambda family: (-len(family), lead not in family, family))
     return GroupSplit(stays, tuple(family for family in families if family is not stays))

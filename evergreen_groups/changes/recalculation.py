@@ -54,7 +54,7 @@ class Recalculations:
 
 def recalculable(audit: Audit) -> list[PatronFinding]:
     """The findings that a recalculation may resolve, one for each person."""
-    found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
+    found = {finding.member.id: finding for kind in RECALCULABLE for finding in audit.of_kind(kind)}
     return list(found.values())
 
 

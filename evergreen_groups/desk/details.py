@@ -94,7 +94,7 @@ class DetailsReader:
     """Reads groups for showing, in a few calls however many members they have.
 
     With reference data and session known there are three: the members with their penalties and with who has set them,
-    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). Without
+    then side by side what each owes and what each has out (of the latter two one for each 3,000 members). Without
     ``exact`` numbers there is one more at the most. Where the first call has said that circulations are hidden from the
     account, it finds out whose. Where members are hidden, it is needed for them: the call for what each has out says as
     well whether it is them. (Where the account sees circulations, but none of anybody else's, nothing can say so there,

@@ -74,7 +74,7 @@ class SummaryReader:
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
     A summary takes two calls, whatever the size of the group: its members with their penalties, and what each of them
-    owes (of the latter one for each 2,000). A third finds out about hidden members where there may be any, and where
+    owes (of the latter one for each 3,000). A third finds out about hidden members where there may be any, and where
     there are, a fourth holds them against the group. Before the first one there are the IDL and what the session sees;
     kinds of penalties are read beside it. Limits that differ from patron to patron cost what
     :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call

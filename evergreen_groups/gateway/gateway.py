@@ -26,7 +26,7 @@ from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
-from evergreen_groups.gateway.parallel import ordered_map
+from evergreen_groups.gateway.parallel import begin, ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.redaction import Redactor
@@ -37,6 +37,7 @@ from evergreen_groups.gateway.transport import Reply, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     from evergreen_groups.gateway.call import CallObserver
@@ -295,6 +296,10 @@ class Gateway:
         Items are taken as they are needed. The first exception is raised and the rest is given up.
         """
         return ordered_map(function, items, self.concurrency)
+
+    def begin(self, function: Callable[[], Value]) -> Future[Value]:
+        """Begin to read something that is needed later; its connection is one of those ``concurrency`` allows."""
+        return begin(function)
 
     def _send(  # what call() takes
         self,

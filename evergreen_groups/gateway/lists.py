@@ -15,7 +15,7 @@ AMPLE = 4
 def by_keys(ask: Callable[[list[int | str], int], Page], portion: list[int | str], size: PageSize) -> Iterator[Page]:
     """Yield the rows with these primary keys: no more than there are keys, so hidden ones leave none out."""
     while portion:
-        count = size.rows
+        count = size.fitting
         page = ask(portion[:count], len(portion[:count]))
         portion = portion[count:]
         if page.rows:

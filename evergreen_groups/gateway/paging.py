@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 from evergreen_groups.gateway import wire
+from evergreen_groups.gateway.call import in_form
 from evergreen_groups.gateway.rows import not_asked_for
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ TARGET_BYTES = 1024 * 1024
 
 # Rows in an answer; more would save few calls and put off the first row.
 LARGEST_PAGE = 5000
-# Values in a list: 2,000 ids of seven digits are 20 kB in a form, which leaves the rest of REQUEST_LIMIT to the query.
-LARGEST_LIST = 2000
+# Values in a list: 3,000 ids of seven digits are 24 kB in a form, which leaves the rest of REQUEST_LIMIT to the query.
+LARGEST_LIST = 3000
 _SMALLEST_PAGE = 10
 
 Value = TypeVar("Value")
@@ -41,12 +41,13 @@ class PageSize:
     """How many rows to ask for, learnt from how large the rows have been. Safe to share between threads.
 
     ``first`` rows at first, then as many as make an answer of about ``TARGET_BYTES``, at most ``LARGEST_PAGE``, and
-    never more than four times as many as have been tried.
+    never more than four times as many as have been tried. ``guess`` is what a row may need, in bytes.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, guess: int = 1) -> None:
         self._largest = max(first, LARGEST_PAGE)
         self._rows = first
+        self._guess = guess
         self._row_bytes = 0.0
         self._lock = threading.Lock()
 
@@ -54,6 +55,11 @@ class PageSize:
     def rows(self) -> int:
         """The number of rows to ask for next."""
         return self._rows
+
+    @property
+    def fitting(self) -> int:
+        """The number of rows that make about ``TARGET_BYTES``, however many have been tried."""
+        return max(_SMALLEST_PAGE, int(TARGET_BYTES / (self._row_bytes or self._guess)))
 
     def learn(self, page: Page) -> None:
         """Take in what an answer weighed."""
@@ -68,15 +74,14 @@ class PageSize:
             self._rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self._rows, 4 * len(page.rows))))
 
 
-def first_guess(known: Class, select: Sequence[str] | None) -> int:
-    """Return how many rows of a class make about ``TARGET_BYTES``, before any have been seen.
+def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
+    """Return how many bytes a row of a class may need, before any has been seen.
 
     Recorded rows need about 15 bytes for a field that is sent and 5 for the null in place of one that isn't
     (``pcrud-001``, ``pcrud-007``).
     """
     sent = [field.position for field in known.fields if (field.name in select if select else not field.virtual)]
-    row_bytes = 30 + 15 * len(sent) + 5 * max(sent, default=0)
-    return min(TARGET_BYTES // row_bytes, LARGEST_LIST + 1)
+    return 30 + 15 * len(sent) + 5 * max(sent, default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,7 @@ def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST
     """Cut values, as they are needed, into lists of at most ``largest`` and at most ``room`` bytes in a form."""
     portion: list[int | str] = []
     used = 0
-    comma = len("%2C")
+    comma = len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
         if portion and (used + length > room or len(portion) >= largest):
@@ -191,7 +196,7 @@ def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST
 
 def encoded_length(value: object) -> int:
     """Return how many bytes a value needs in a form."""
-    return len(quote(wire.dumps(value), safe=""))
+    return len(in_form(wire.dumps(value)))
 
 
 def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:

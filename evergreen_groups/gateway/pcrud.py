@@ -21,13 +21,14 @@ from evergreen_groups.gateway.lists import by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
+    TARGET_BYTES,
     Page,
     PageSize,
     Stretch,
     anything,
     both,
     encoded_length,
-    first_guess,
+    guessed_bytes,
     portions,
     stretches,
     walk,
@@ -48,6 +49,7 @@ Where = Mapping[str, Any]
 
 _SERVICE = "open-ils.pcrud"
 _FIRST_PAGE = 1000
+_FIRST_OF_VALUES = 2001
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
@@ -106,7 +108,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, self._options(class_id, select=names, order_by=order_by, limit=limit))
-        return [reader.read(values) for values in page.rows]
+        return list(reader.read(page.rows))
 
     def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
@@ -223,7 +225,7 @@ class Pcrud:
     ) -> Iterator[list[Record]]:
         """Yield the rows whose ``field`` is among ``values``, in lists that follow the order of the values.
 
-        The values are taken as they are needed and cut so that a request names at most 2,000 of them and stays under
+        The values are taken as they are needed and cut so that a request names at most 3,000 of them and stays under
         32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice. ``unique``
         says that no two rows have the same value, as with the primary key: then no answer can lack rows unnoticed.
         """
@@ -243,7 +245,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         for page in self._by_values(class_id, field, values, where, names, None):
-            yield [reader.read(values) for values in page.rows]
+            yield list(reader.read(page.rows))
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
         """Turn whole rows that another service's method gave into records, as if they had been searched for.
@@ -271,7 +273,8 @@ class Pcrud:
         options = partial(self._options, class_id, select=select, order_by=order_by or known.primary or None)
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
-        size = PageSize(first_guess(known, None if select is None else list(select)))
+        row_bytes = guessed_bytes(known, None if select is None else list(select))
+        size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
 
         def ask(portion: list[int | str], limit: int) -> Page:
             page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))

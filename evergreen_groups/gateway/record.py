@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +216,10 @@ def _encode(value: Any, datatype: str) -> Any:
 def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
     """Return the values of each row. Raises DataError where one isn't an object of the class."""
     try:
-        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
-            return [row["__p"] for row in rows]
+        values = list(map(_values, rows))
+        # A class that isn't a text, as of something else than an object, may be no key of a set.
+        if set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
+            return values
     except (TypeError, KeyError):
         pass
     raise DataError(
@@ -232,55 +234,48 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
 
     The records are of one class. Raises AttributeError for a field that it doesn't have, DataError as reading does.
     """
-    reader: ColumnReader | None = None
-    for record in records:
-        if reader is None:
-            reader = ColumnReader(record._class, names, record._idl)
-        yield reader.read(record._values)
+    records = list(records)
+    if not records:
+        return iter(())
+    known = records[0]
+    return ColumnReader(known._class, names, known._idl).read([record._values for record in records])
 
 
 class ColumnReader:
-    """Reads fields of one class from objects' values in wire form.
+    """Reads fields of one class from objects' values in wire form, a column after the other.
 
-    Most rows have values of the same types: what has to be decoded is worked out once for each set of types.
+    Most columns have values of types that reading gives as they are: a look at the types of all of them is enough.
     """
 
     def __init__(self, known: Class, names: Iterable[str], idl: Idl) -> None:
         self._names = tuple(names)
         self._class = known
         self._idl = idl
-        positions = [known.field(name).position for name in self._names]
-        self._pick: Callable[[list[Any]], tuple[Any, ...]] = (
-            itemgetter(*positions) if len(positions) > 1 else lambda values: tuple(values[p] for p in positions)
-        )
-        self._decoders = [decoder_of(known.datatypes[name]) for name in self._names]
-        self._longest = max(positions, default=-1) + 1
-        self._to_decode: dict[tuple[type, ...], list[tuple[int, Callable[[Any, str, str], Any]]]] = {}
+        self._positions = [known.field(name).position for name in self._names]
+        self._longest = max(self._positions, default=-1) + 1
 
-    def read(self, values: list[Any]) -> tuple[Any, ...]:
-        """Return the fields of one object."""
-        if len(values) < self._longest:
-            values = values + [None] * (self._longest - len(values))
-        picked: tuple[Any, ...] = self._pick(values)
-        types = tuple(map(type, picked))
-        steps = self._to_decode.get(types)
-        if steps is None:
-            steps = self._to_decode[types] = [
-                (index, self._decoder(index, kind)) for index, kind in enumerate(types) if self._differs(index, kind)
-            ]
-        if not steps:
-            return picked
-        row = list(picked)
-        for index, decoded in steps:
-            row[index] = decoded(row[index], self._class.id, self._names[index])
-        return tuple(row)
+    def read(self, rows: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
+        """Give the fields of each object."""
+        rows = [
+            values if len(values) >= self._longest else values + [None] * (self._longest - len(values))
+            for values in rows
+        ]
+        picked = (list(map(itemgetter(position), rows)) for position in self._positions)
+        return zip(*map(self._decoded, self._names, picked), strict=True)
 
-    def _decoder(self, index: int, kind: type) -> Callable[[Any, str, str], Any]:
-        """What decodes a field's values of this type."""
-        if kind in (dict, list):
-            return lambda value, _class_id, name: _decode_field(value, self._class, name, self._idl)
-        return self._decoders[index]
+    def _decoded(self, name: str, values: list[Any]) -> list[Any]:
+        """The values of one field."""
+        decoder = decoder_of(self._class.datatypes[name])
+        kinds = set(map(type, values))
+        if kinds <= {_NONE, AS_IT_COMES.get(decoder)}:
+            return values
+        if kinds <= {_NONE, str}:
+            table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
+            return list(map(table.get, values))  # many are alike: "t" and "f", 0.00
+        if kinds.isdisjoint(_CONTAINERS):
+            return [None if value is None else decoder(value, self._class.id, name) for value in values]
+        return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]
 
-    def _differs(self, index: int, kind: type) -> bool:
-        """Whether a value of this type isn't what reading the field gives."""
-        return kind is not type(None) and kind is not AS_IT_COMES.get(self._decoders[index])
+
+_NONE = type(None)
+_class_id, _values = itemgetter("__c"), itemgetter("__p")

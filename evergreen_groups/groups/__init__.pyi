@@ -51,6 +51,8 @@ from .relations import PHONE as PHONE
 from .relations import SURNAME as SURNAME
 from .relations import TIES as TIES
 from .relations import Relations as Relations
+from .search import FieldsBeside as FieldsBeside
+from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing
 from .standing import StandingDifference as StandingDifference

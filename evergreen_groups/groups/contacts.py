@@ -7,16 +7,19 @@ is a change in the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.gateway import columns
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+
+Value = TypeVar("Value")
 
 CONTACT_FIELDS = (
     "mailing_address",
@@ -31,6 +34,8 @@ CONTACT_FIELDS = (
 _ROW_FIELDS = ("id", "usr", "street1", "post_code")
 # A patron's id and two of address rows: below the gateway's 32 kB with so many of them.
 _AT_ONCE = 800
+_NONE: frozenset[Any] = frozenset()
+_NO_DIGITS = re.compile(r"\D+")
 _SHORTEST_PHONE = 5
 """Fewer digits than these are an extension, or a remark such as "none"."""
 
@@ -67,13 +72,12 @@ class _AddressRow:
 def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dict[int, Contacts]:
     """The contacts of patrons by id; ``records`` has the ``CONTACT_FIELDS`` of each.
 
-    One call for up to 800 patrons, and none for nobody.
+    One call for up to 800 patrons, none for nobody, and for more of them one for up to 2,000, and as many again for
+    rows of others that they use.
     """
-    rows: dict[int, _AddressRow] = {}
     wanted = sorted(records)
-    portions = [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
-    for found in gateway.map(lambda portion: _rows(gateway, portion, records), portions):
-        rows.update((row.id, row) for row in found)
+    found = _rows(gateway, wanted, records) if len(wanted) <= _AT_ONCE else _rows_of_many(gateway, wanted, records)
+    rows = {row.id: row for row in found}
     of_owner: dict[int, list[_AddressRow]] = {}
     for row in rows.values():
         of_owner.setdefault(row.owner, []).append(row)
@@ -81,7 +85,7 @@ def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dic
 
 
 def read_contact_records(gateway: Gateway, patrons: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """The ``CONTACT_FIELDS`` of patrons whose ids are known, by id, in lists of up to 2,000."""
+    """The ``CONTACT_FIELDS`` of patrons whose ids are known, by id, in lists of up to 3,000."""
     found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
     return {id: tuple(record) for id, *record in chain.from_iterable(found)}
 
@@ -92,21 +96,37 @@ def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequen
     Both at once (``contacts-002``). Rows of patrons who are hidden from the account are missing without a word
     (``family-021``, ``contacts-009``).
     """
+    if not patrons:
+        return []
     wanted: dict[str, Any] = {"usr": list(patrons)}
     if used := sorted({row for id in patrons for row in _used(records[id])}):
         # Each alternative by an index of its own (actor_usr_addr_usr_idx, and the key).
         wanted = {"-or": [wanted, {"id": used}]}
     pages = gateway.pcrud.pages("aua", wanted, select=_ROW_FIELDS, concurrency=1)
-    return [
-        _AddressRow(id, owner, (_alike(street), _alike(post_code)))
-        for page in pages
-        for id, owner, street, post_code in columns(page, *_ROW_FIELDS)
-    ]
+    return [_address_row(*values) for page in pages for values in columns(page, *_ROW_FIELDS)]
 
 
-def _used(record: Sequence[Any]) -> Iterator[int]:
+def _rows_of_many(
+    gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
+) -> Iterator[_AddressRow]:
+    """The same of many: their own rows first, for most use no others."""
+    known = set()
+    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
+        for values in batch:
+            known.add(values[0])
+            yield _address_row(*values)
+    others = {row for id in patrons for row in _used(records[id])} - known
+    for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others)):
+        yield from (_address_row(*values) for values in batch)
+
+
+def _address_row(id: int, owner: int, street: object, post_code: object) -> _AddressRow:
+    return _AddressRow(id, owner, (_alike(street), _alike(post_code)))
+
+
+def _used(record: Sequence[Any]) -> list[int]:
     """The ids of the address rows that a record uses."""
-    yield from (row for row in record[:2] if row is not None)
+    return [row for row in record[:2] if row is not None]
 
 
 def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], own: Sequence[_AddressRow]) -> Contacts:
@@ -114,14 +134,20 @@ def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], o
     _mailing, _billing, *phones, email, created = record
     return Contacts(
         # Without a street it is no address to have in common.
-        addresses=frozenset(row.address for row in (*own, *filter(None, used)) if row.address[0]),
-        phones=frozenset(filter(None, map(_phone, phones))),
-        emails=frozenset(filter(None, [_email(email)])),
+        addresses=_set(row.address for row in (*own, *used) if row is not None and row.address[0]),
+        phones=_set(filter(None, map(_phone, phones))),
+        emails=_set(filter(None, [_email(email)])),
         created=created,
-        lenders=frozenset(row.owner for row in used if row is not None and row.owner != id),
+        lenders=_set(row.owner for row in used if row is not None and row.owner != id),
         # Whoever sees a patron sees the patron's own rows, so one that is missing belongs to somebody else.
         hidden_lender=None in used,
     )
+
+
+def _set(values: Iterable[Value]) -> frozenset[Value]:
+    """A set of values; most have none, and an audit has contacts by the ten thousand: they share the empty one."""
+    some = list(values)
+    return frozenset(some) if some else _NONE
 
 
 def _alike(part: object) -> str:
@@ -131,7 +157,9 @@ def _alike(part: object) -> str:
 
 def _phone(text: object) -> str | None:
     """The digits of a phone number; None where there are too few, or all are the same (000-0000)."""
-    digits = "".join(character for character in str(text or "") if character.isdecimal())
+    if not text:
+        return None
+    digits = _NO_DIGITS.sub("", str(text))
     return digits if len(digits) >= _SHORTEST_PHONE and len(set(digits)) > 1 else None
 
 

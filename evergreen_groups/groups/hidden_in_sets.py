@@ -5,30 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.gateway import beyond, holds
+from evergreen_groups.errors import PermissionDeniedError, ServerError
+from evergreen_groups.gateway import holds
 from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances
 from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
-from evergreen_groups.groups.member_check import are_in_their_groups
+from evergreen_groups.groups.numbers_in_order import (
+    FEWEST_LABELS,
+    MOST_LABELS,
+    GroupNumber,
+    MemberCount,
+    MemberFines,
+    read_numbers,
+)
+from evergreen_groups.ils import read_own_fines
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups.queries import Query
 
-# So few take three calls together; set by set they would take five and more.
+# So few take three calls together; set by set they would take seven and more.
 _FEW = 5
-# Each of these numbers takes a question of its own; groups with more hidden members are rare, and looked at one by one.
-_MOST_COUNTED = 7
 # What ids may take in a form that may have 32 kB; the rest is for the question around them.
 _MOST_BYTES = 26_000
-_MEMBER = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
+_CENT = Decimal("0.01")
+_OPEN = {"+mbts": {"xact_finish": None}}
 _OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
-
 BalanceProgress = Callable[[int, int], None]
 """Called with how many groups' balances were read, and how many more have to be, since the last call."""
+
+
+Value = TypeVar("Value")
 
 
 def find_hidden(
@@ -36,147 +45,192 @@ def find_hidden(
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
     progress: BalanceProgress = lambda _read, _more: None,
+    *,
+    own_fines: Mapping[int, Decimal] | None = None,
+    with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
     """Compare the visible members (ids by group) with those the ILS has; groups without hidden ones are left out.
 
-    What is inside a query isn't filtered by permission (``pcrud-141``): so one question over one visible member of each
-    group says which groups have others (``hidden-members-001``), further ones how many (``hidden-members-003``), one
-    whose owe anything (``hidden-members-002``), and more of them whether that is all. For groups whose hidden members
-    owe something ``usergroup.members.balance_owed`` is left, one call each. With 200,300 patrons and 2,067 groups the
-    sets took 0.4 s, where single calls took half a minute.
+    ``own_fines`` is what visible members owe, by id (who isn't there owes nothing); it is read where it isn't given.
+    Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
 
-    A handful of groups, those with more than seven hidden members or too many visible ones for a form, and those in
-    which somebody was moved meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``;
-    the ids of the hidden members are known of these alone.
+    Seven calls for some 600 groups, whatever is hidden (ten where few are visible; two without fines): how many members
+    each has, and what all of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off.
+    That the account may know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has
+    VIEW_USER at the own library, and to nobody else. What it says of one group has to be the same, and how many are
+    hidden, and what they owe, has to be right for all groups together.
+
+    A handful of groups, those with members or fines beyond what is read so, and those in which somebody was moved or
+    paid meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``; the ids of the hidden
+    members are known of these alone.
 
     Raises:
         DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: groups have to be looked at one by one, and the account has no VIEW_USER at its own
             library.
     """
-    found: dict[int, HiddenMembers] = {}
-    in_sets = {} if len(visible) <= _FEW else {group: ids for group, ids in visible.items() if _size(ids) < _MOST_BYTES}
-    certain: set[int] = set()
-    for groups in _portions(in_sets):
-        of_set = _HiddenInSet(gateway, {group: visible[group] for group in groups}, progress).find()
-        certain.update(of_set)
-        found.update((group, hidden) for group, hidden in of_set.items() if hidden.count)
-    rest = {group: visible[group] for group in visible.keys() - certain}
-    return {**found, **find_hidden_of_few(gateway, rest, org_units)}
+    in_sets = {group: ids for group, ids in visible.items() if ids and _size(ids) < _MOST_BYTES}
+
+    def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
+        of_set = {group: visible[group] for group in groups}
+        labels = _labels(visible, of_set)
+        if len(labels) < FEWEST_LABELS:
+            return {}
+        in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
+        return in_set.find() if with_fines else in_set.count()
+
+    certain: dict[int, HiddenMembers] = {}
+    for found in gateway.map(find, _portions(in_sets) if len(in_sets) > _FEW else []):
+        certain.update(found)
+    rest = {group: visible[group] for group in visible.keys() - certain.keys()}
+    hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
+    return {**hidden, **find_hidden_of_few(gateway, rest, org_units)}
 
 
 class _HiddenInSet:
     """The hidden members of as many groups as one question has room for."""
 
-    def __init__(self, gateway: Gateway, visible: Mapping[int, Set[int]], progress: BalanceProgress) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        visible: Mapping[int, Set[int]],
+        labels: list[int],
+        own_fines: Mapping[int, Decimal] | None,
+        progress: BalanceProgress,
+    ) -> None:
         self._gateway = gateway
         self._visible = visible
+        self._labels = labels
+        self._own_fines = own_fines
         self._progress = progress
 
+    def count(self) -> dict[int, HiddenMembers]:
+        """How many there are in each group, none as well; without groups that aren't certain."""
+        return {group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _are_all).items()}
+
     def find(self) -> dict[int, HiddenMembers]:
-        """How many there are in each group, none as well, and what they owe; without groups that aren't certain."""
-        counts = self._counts()
-        if not self._are_all(counts):
-            return {}
-        with_hidden = [group for group, count in counts.items() if count]
-        owing = sorted(self._where(with_hidden, {"-exists": _debt(self._hidden_here(with_hidden))}))
-        self._progress(0, len(owing))
-        balances = dict(zip(owing, self._gateway.map(self._balances, owing), strict=True))
-        if not self._owe_all(with_hidden, balances):
-            return {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
-        return {group: HiddenMembers(count, _total(balances.get(group, {}))) for group, count in counts.items()}
+        """The same with what they owe."""
+        counts = {group: hidden.count for group, hidden in self.count().items()}
+        found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
+        with_hidden = counts.keys() - found.keys()
+        if with_hidden:
+            self._progress(0, len(with_hidden))
+            fines = self._fines(max(with_hidden, key=lambda group: (counts[group], group)), with_hidden)
+            found.update((group, HiddenMembers(counts[group], owed)) for group, owed in fines.items())
+            self._progress(len(with_hidden), 0)
+        return found
 
     def _counts(self) -> dict[int, int]:
-        """How many hidden members each group has, none as well; without those that have more than can be counted."""
-        found = dict.fromkeys(self._visible, 0)
-        with_more: Collection[int] = self._visible
-        for number in range(_MOST_COUNTED + 1):
-            if not with_more:
-                break
-            exists = {"-exists": beyond(number, _MEMBER, {"+m": self._hidden_here(with_more)}, "id")}
-            with_more = self._where(with_more, exists)
-            found.update(dict.fromkeys(with_more, number + 1))
-        return {group: count for group, count in found.items() if count <= _MOST_COUNTED}
+        """How many hidden members each group has, none as well."""
+        counts: dict[int, int] = {}
+        for group, count in self._read(MemberCount(), self._visible).items():
+            if count is not None and count >= len(self._visible[group]):
+                counts[group] = count - len(self._visible[group])
+        return counts
 
-    def _where(self, groups: Collection[int], condition: Query) -> set[int]:
-        """The groups for which a condition on their patrons (``au``) holds, by one visible member of each."""
-        if not groups:
-            return set()
-        group_of = {min(self._visible[group]): group for group in groups}
-        # Each of them is visible, so none counts against the limit and isn't shown.
-        where = {"id": sorted(group_of), "deleted": "f", **condition}
-        rows = self._gateway.pcrud.search_columns("au", ("id", "usrgroup"), where, limit=len(group_of))
-        # Whoever was moved meanwhile says nothing about the group.
-        return {group for id, group in rows if group_of[id] == group}
+    def _fines(self, sample: int, groups: Collection[int]) -> Mapping[int, Decimal | None]:
+        """What the hidden members of groups owe together, None where the account may not know it.
 
-    def _hidden_here(self, groups: Collection[int]) -> Query:
-        """The condition on a patron who is a hidden member of the group of the patron ``au``."""
-        return {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "id": {"not in": self._known(groups)}}
+        ``sample`` is one of the groups, of which the ILS is asked as for a single group.
+        """
+        try:
+            balances = read_balances(self._gateway, sample)
+        # The ids may be had where the balances may not: unknown then, never nought.
+        except PermissionDeniedError:
+            return dict.fromkeys(groups)
+        own_fines = self._own_fines
+        if own_fines is None:
+            own_fines = read_own_fines(self._gateway, self._known(groups))
+        fines: dict[int, Decimal] = {}
+        for group, number in self._read(MemberFines(), groups).items():
+            if number is not None:
+                visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
+                fines[group] = number * _CENT - visible
+        said = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
+        proved = self._proved(fines, _owe_together) if fines.get(sample, said) == said else {}
+        return {**proved}
+
+    def _proved(
+        self, found: Mapping[int, Value], together: Callable[[Collection[Value], Query], Query]
+    ) -> dict[int, Value]:
+        """What was found of groups for which it is right ``together``: a condition made of it, and of who is hidden.
+
+        Somebody always pays somewhere; so where it isn't right for all of them, it is asked again of each half.
+        """
+        if not found:
+            return {}
+        hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
+        if holds(self._gateway, together(found.values(), hidden), apart=True):
+            return dict(found)
+        if len(found) <= _FEW:
+            return {}
+        groups = sorted(found)
+        halves = (groups[: len(groups) // 2], groups[len(groups) // 2 :])
+        proved = [self._proved({group: found[group] for group in half}, together) for half in halves]
+        return {**proved[0], **proved[1]}
+
+    def _read(self, number: GroupNumber, groups: Collection[int]) -> dict[int, int | None]:
+        witnesses = {_witness(self._visible[group]): group for group in groups}
+        try:
+            return read_numbers(self._gateway, number, witnesses, self._labels)
+        # A release that takes fewer functions or operators still lists the members.
+        except ServerError:
+            return {}
 
     def _known(self, groups: Iterable[int]) -> list[int]:
         return sorted(chain.from_iterable(self._visible[group] for group in groups))
 
-    def _are_all(self, counts: Mapping[int, int]) -> bool:
-        """Whether the groups have as many hidden members together, no more and no less."""
-        exactly = {"id": {"=": {"transform": "count", "value": sum(counts.values())}}}
-        count = {
-            "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
-            "from": "au",
-            "where": {"deleted": "f", "usrgroup": sorted(counts), "id": {"not in": self._known(counts)}},
-            "having": {"+au": exactly},
-        }
-        return not counts or holds(self._gateway, {"-exists": count}, apart=True)
 
-    def _balances(self, group: int) -> Mapping[int, Decimal] | None:
-        """What hidden members of a group owe who have an open transaction, by id; None where the ILS doesn't say it."""
-        try:
-            balances = read_balances(self._gateway, group)
-        # The ids may be had where the balances may not: unknown then, never nought.
-        except PermissionDeniedError:
-            return None
-        finally:
-            self._progress(1, 0)
-        return {id: owed for id, owed in balances.items() if id not in self._visible[group]}
-
-    def _owe_all(self, groups: Collection[int], balances: Mapping[int, Mapping[int, Decimal] | None]) -> bool:
-        """Whether those with balances are members of just these groups, and no other hidden member owes anything."""
-        named = {group: owed.keys() for group, owed in balances.items() if owed is not None}
-        pairs = [(group, id) for group, ids in named.items() for id in sorted(ids)]
-        ids = {id for _group, id in pairs}
-        if len(ids) < len(pairs) or not ids.isdisjoint(self._known(self._visible)):
-            return False
-        known = {
-            group: self._visible[group] | named.get(group, set())
-            for group in groups
-            if balances.get(group, {}) is not None
-        }
-        return are_in_their_groups(self._gateway, pairs) and all(
-            self._owe_nothing(some, chain.from_iterable(known[group] for group in some)) for some in _portions(known)
-        )
-
-    def _owe_nothing(self, groups: Collection[int], known: Iterable[int]) -> bool:
-        """Whether members of some groups owe nothing, but those who are ``known`` (ids)."""
-        hidden = {"deleted": "f", "usrgroup": sorted(groups), "id": {"not in": sorted(known)}}
-        return holds(self._gateway, {"-not-exists": _debt(hidden)}, apart=True)
+def _are_all(counts: Collection[int], hidden: Query) -> Query:
+    """The condition that so many patrons are hidden together, no more and no less (``hidden-numbers-004``)."""
+    count = {
+        "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
+        "from": "au",
+        "where": hidden,
+        "having": {"+au": {"id": {"=": {"transform": "count", "value": sum(counts)}}}},
+    }
+    return {"-exists": count}
 
 
-def _debt(member: Query) -> Query:
-    """A query for what patrons owe for whom a condition holds."""
-    owed = {"xact_finish": None, "balance_owed": {"<>": 0}}
-    return {"select": {"mbts": ["id"]}, "from": _OWED_BY_MEMBER, "where": {"+mbts": owed, "+m": member}}
+def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
+    """The condition that the hidden patrons owe as much together, no more and no less.
+
+    It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
+    """
+    total = sum(fines, NOTHING)
+    # Without a transaction there is no sum, which isn't the same as nought here.
+    word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
+    owed: Query = {
+        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": _OWED_BY_MEMBER,
+        "where": {**_OPEN, "+m": hidden},
+        "having": {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": str(total)}}}},
+    }
+    return {word: owed}
 
 
-def _total(balances: Mapping[int, Decimal] | None) -> Decimal | None:
-    return None if balances is None else sum(balances.values(), NOTHING)
+def _witness(ids: Set[int]) -> int:
+    """The visible member by whom a group is known."""
+    return min(ids)
+
+
+def _labels(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
+    """Visible members beside the witnesses of some groups: as many as :func:`read_numbers` takes, or there are."""
+    witnesses = {_witness(ids) for ids in of_set.values()}
+    others = chain.from_iterable(visible[group] for group in sorted(visible))
+    return sorted(set(others) - witnesses)[:MOST_LABELS]
 
 
 def _portions(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
     """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
+    # Where hardly anybody is beside the witnesses, those of one half are labels for the other.
+    few = sum(map(len, known.values())) - len(known) < FEWEST_LABELS
+    most = (len(known) + 1) // 2 if few else len(known)
     portion: list[int] = []
     size = 0
     for group in sorted(known):
         its_size = _size(known[group])
-        if portion and size + its_size > _MOST_BYTES:
+        if portion and (size + its_size > _MOST_BYTES or len(portion) == most):
             yield portion
             portion, size = [], 0
         portion.append(group)

@@ -18,9 +18,6 @@ from evergreen_groups.message import Message
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
 
-# Of as many members as groups, each takes about 100 bytes.
-_GROUPS_AT_ONCE = 250
-
 # Some 300 bytes each in a form that may have 32 kB.
 _PAIRS_AT_ONCE = 60
 
@@ -108,18 +105,6 @@ def part_by_group(
         return None
     by_group = {group: frozenset(id for its, id in found if its == group) for group in groups}
     return {group: ids for group, ids in by_group.items() if ids}
-
-
-def are_in_their_groups(gateway: Gateway, pairs: Sequence[_Pair]) -> bool:
-    """Whether patrons are members of groups, each pair being a group's number and a patron's id.
-
-    One call for each 250 of them: most groups have one or two, and each group takes about 100 bytes.
-    """
-    return all(
-        holds(gateway, condition, apart=True)
-        for some in cut(sorted(pairs), _GROUPS_AT_ONCE)
-        for condition in _each_in_its_group(some)
-    )
 
 
 def cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:

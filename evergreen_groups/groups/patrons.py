@@ -181,7 +181,7 @@ def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]
 
 
 def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
-    """The accounts of patrons whose ids are known, by id, in lists of up to 2,000."""
+    """The accounts of patrons whose ids are known, by id, in lists of up to 3,000."""
     now = datetime.now(UTC)
     batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
     return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}

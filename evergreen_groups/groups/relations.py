@@ -7,14 +7,11 @@ town has the same one. It is enough for not being taken for a stranger, and join
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from evergreen_groups.groups.contacts import Contacts
-
-if TYPE_CHECKING:
-    from evergreen_groups.groups.patrons import Patron
 
 SURNAME, ADDRESS, PHONE, EMAIL, LIBRARY = "surname", "address", "phone", "email", "library"
 TIES = (SURNAME, ADDRESS, PHONE, EMAIL)
@@ -28,10 +25,26 @@ _NONE = Contacts()
 Trait = tuple[str, object]
 
 
+class Related(Protocol):
+    """What is known of a patron without contacts: a :class:`Patron`, or the row that one is made of."""
+
+    @property
+    def id(self) -> int:
+        """The patron's id."""
+
+    @property
+    def family_name(self) -> str | None:
+        """The legal family name."""
+
+    @property
+    def home_library(self) -> Hashable:
+        """The home library, or its id, of all alike."""
+
+
 class Relations:
     """What some patrons have in common with one another; of whom no contacts are given, surname and library count."""
 
-    def __init__(self, patrons: Iterable[Patron], contacts: Mapping[int, Contacts]) -> None:
+    def __init__(self, patrons: Iterable[Related], contacts: Mapping[int, Contacts]) -> None:
         self._contacts = contacts
         self._traits = {patron.id: self._traits_of(patron) for patron in patrons}
 
@@ -44,20 +57,14 @@ class Relations:
         mine = self._traits[patron]
         return frozenset(kind for other in others if other != patron for kind, _value in mine & self._traits[other])
 
+    def in_common(self, patrons: Collection[int]) -> dict[int, set[str]]:
+        """What of ``SHAREABLE`` each of some patrons has in common with another of them, by id."""
+        counts = Counter(trait for id in patrons for trait in self._traits[id])
+        return {id: {trait[0] for trait in self._traits[id] if counts[trait] > 1} for id in patrons}
+
     def strangers(self, patrons: Collection[int]) -> list[int]:
         """Those of some patrons who have nothing in common with another of them; nobody, where there is one alone."""
-        counts = self._counts(patrons)
-        alone = [id for id in patrons if all(counts[trait] == 1 for trait in self._traits[id])]
-        return alone if len(patrons) > 1 else []
-
-    def any_share(self, patrons: Collection[int], *kinds: str) -> bool:
-        """Whether two of some patrons have one of these ``kinds`` in common."""
-        return any(kind in kinds and count > 1 for (kind, _value), count in self._counts(patrons).items())
-
-    def all_share(self, patrons: Collection[int], *kinds: str) -> bool:
-        """Whether each of some patrons has one of these ``kinds`` in common with another of them."""
-        counts = self._counts(patrons)
-        return all(any(kind in kinds and counts[kind, value] > 1 for kind, value in self._traits[id]) for id in patrons)
+        return [id for id, kinds in self.in_common(patrons).items() if not kinds] if len(patrons) > 1 else []
 
     def families(self, patrons: Collection[int]) -> list[tuple[int, ...]]:
         """Some patrons, put together by what makes relatives of them: the largest family first, then by lowest id.
@@ -88,7 +95,7 @@ class Relations:
         return [
             id
             for id in sorted(among)
-            if any(self._is_clone(id, lender) for lender in sorted(self.contacts(id).lenders & among))
+            if any(self._is_clone(id, lender) for lender in self.contacts(id).lenders if lender in among)
         ]
 
     def _is_clone(self, patron: int, lender: int) -> bool:
@@ -96,18 +103,12 @@ class Relations:
         together = one is not None and other is not None and abs(one - other) <= ONE_DAY
         return together and not self.shared(patron, [lender]) & {SURNAME, PHONE, EMAIL}
 
-    def _counts(self, patrons: Iterable[int]) -> Counter[Trait]:
-        return Counter(trait for id in patrons for trait in self._traits[id])
-
-    def _traits_of(self, patron: Patron) -> frozenset[Trait]:
+    def _traits_of(self, patron: Related) -> frozenset[Trait]:
         known = self.contacts(patron.id)
-        surname = patron.family_name.strip().casefold()
-        return frozenset(
-            {
-                (LIBRARY, patron.home_library.id),
-                *([(SURNAME, surname)] if surname else []),
-                *((ADDRESS, at) for at in known.addresses),
-                *((PHONE, number) for number in known.phones),
-                *((EMAIL, address) for address in known.emails),
-            }
-        )
+        traits: list[Trait] = [(LIBRARY, patron.home_library)]
+        if surname := (patron.family_name or "").strip().casefold():
+            traits.append((SURNAME, surname))
+        traits.extend((ADDRESS, at) for at in known.addresses)
+        traits.extend((PHONE, number) for number in known.phones)
+        traits.extend((EMAIL, address) for address in known.emails)
+        return frozenset(traits)

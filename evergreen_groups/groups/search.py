@@ -30,7 +30,7 @@ Without = Callable[[list[Whole], Collection[int]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-_PORTION = 2_000
+_PORTION = 3_000
 # Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
 _LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
@@ -75,11 +75,35 @@ class GroupQuery(Protocol):
         """The same without sums: it holds for those, and for members of other groups in the range."""
 
 
+class FieldsBeside(Protocol):
+    """Takes what a search reads of each member beside the row that a patron is made of."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an ``au`` to read."""
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
+
+
+class _States:
+    """Takes the state of each member's account."""
+
+    fields = STATE_FIELDS
+
+    def __init__(self, states: dict[int, PatronState]) -> None:
+        self._states = states
+        self._now = datetime.now(UTC)
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        self._states[patron] = PatronState.of(values, self._now)
+
+
 class GroupSearch:
     """Reads the members of the groups that ``query`` is about.
 
     ``page`` is the greatest number of members in one answer. ``states`` is filled with the state of each member's
-    account, by patron's id; without it, that isn't read.
+    account, by patron's id; ``beside`` takes other fields of each, in place of it. Without either, none is read.
     """
 
     def __init__(
@@ -90,11 +114,11 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
+        beside: FieldsBeside | None = None,
     ) -> None:
         self._page = page
-        self._states = states
-        self._fields = PATRON_FIELDS if states is None else (*PATRON_FIELDS, *STATE_FIELDS)
-        self._now = datetime.now(UTC)
+        self._beside = beside if states is None else _States(states)
+        self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
@@ -179,13 +203,15 @@ class GroupSearch:
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
-            members = self._range(within, ranges)
-            ranges.learn(within, len(members), time.monotonic() - started)
+            rest: list[GroupRange] = []
+            members = self._range(within, ranges, rest)
+            ranges.learn(within, len(members), time.monotonic() - started, rest)
             self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())
-        yield from self._gateway.map(read, ranges.others())
+        while ranges.left:
+            yield from self._gateway.map(read, ranges.others())
 
     def highest_group(self) -> int:
         """The highest group number of a visible patron, 0 when no patron is."""
@@ -196,8 +222,12 @@ class GroupSearch:
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: Groups, ranges: GroupRanges) -> list[PatronRow]:
-        """All members of one range, in as many pages as it takes, each begun after the last whole group."""
+    def _range(self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None) -> list[PatronRow]:
+        """All members of one range, in as many pages as it takes, each begun after the last whole group.
+
+        Where ``not_read`` is given, what comes behind a full page is put there instead: a range may be far denser than
+        those before, and several of such would be in memory at once.
+        """
         found: list[PatronRow] = []
         rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
         while rest:
@@ -223,7 +253,11 @@ class GroupSearch:
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            rest.append((part.after(whole[-1].group if whole else last), seconds))
+            behind = part.after(whole[-1].group if whole else last)
+            if not_read is not None and isinstance(behind, GroupRange):
+                not_read.append(behind)
+            else:
+                rest.append((behind, seconds))
         return found
 
     def _giant(self, within: Groups) -> list[PatronRow]:
@@ -244,13 +278,13 @@ class GroupSearch:
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
-        """Make rows of patrons, and keep the state of their accounts beside them."""
-        if self._states is None:
+        """Make rows of patrons, and hand on what is read beside them."""
+        if self._beside is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._states[row[0]] = PatronState.of(row[width:], self._now)
+            self._beside.take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:

@@ -136,7 +136,7 @@ def balance_of(bills: Iterable[Bill]) -> Decimal:
 
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-    """The visible bills of patrons, oldest first, by patron's id, up to 2,000 patrons in a call
+    """The visible bills of patrons, oldest first, by patron's id, up to 3,000 patrons in a call
     (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
 
     Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are

@@ -60,7 +60,7 @@ def read_fines_within(
 ) -> dict[int, Decimal | None]:
     """What each patron owes within the scope of each, by patron's id; None for no open transaction there.
 
-    ``totals`` are what those with an open transaction owe anywhere. Reads the open transactions (``mobts``) up to 2,000
+    ``totals`` are what those with an open transaction owe anywhere. Reads the open transactions (``mobts``) up to 3,000
     patrons at a time.
 
     Raises:

@@ -67,7 +67,7 @@ class PatronItems:
 def read_items(
     gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
 ) -> dict[int, PatronItems]:
-    """The items of each patron, by id, up to 2,000 patrons in a call.
+    """The items of each patron, by id, up to 3,000 patrons in a call.
 
     Those that came back are among them where something is still owed for them, so that a bill can be told by its item.
     pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation (``visible_at``

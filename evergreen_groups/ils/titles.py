@@ -20,7 +20,7 @@ _ISBD = " /:;,="
 def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
     """The titles of items by the items' ids (``acp.id``); an item without one isn't there.
 
-    Three calls for up to 2,000 items, one for each table (``items-007``, ``items-008``, ``items-009``): fleshing would
+    Three calls for up to 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``): fleshing would
     be three queries for each item in the ILS.
     All three are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in its ``fm_IDL.xml``); who may
     know what somebody has out is decided where circulations are read. What isn't cataloged yet has a title of its own

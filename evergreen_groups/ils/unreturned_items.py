@@ -39,7 +39,7 @@ _NONE = UnreturnedItems()
 def read_unreturned_items(
     gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
 ) -> dict[int, UnreturnedItems | None]:
-    """The unreturned items of each patron, by id, in lists of up to 2,000; None where some are hidden.
+    """The unreturned items of each patron, by id, in lists of up to 3,000; None where some are hidden.
 
     pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation
     (``visible_at`` are the ids of those), and leaves out the others without a word. Where it hasn't it everywhere, one

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def decide_all(
     gateway: Gateway, limits: Mapping[int, ResolvedLimit], own_fines: Mapping[int, Decimal]
 ) -> dict[int, Decision]:
-    """Decide about patrons, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
+    """Decide about patrons, by id: no call where all their fines count, otherwise one for up to 3,000 of them.
 
     ``limits`` has the limit of each, ``own_fines`` what each owes in open transactions anywhere; who isn't in it has
     none, which is another thing than owing 0.00 on them. The ``own_balance`` of a decision are those of the own fines

@@ -2,6 +2,9 @@ from .families import FAMILIES as FAMILIES
 from .families import Family as Family
 from .families import as_table as as_table
 from .families import family as family
+from .gathered import counts_of as counts_of
+from .gathered import exposition_of as exposition_of
+from .gathered import gathered as gathered
 from .samples import samples_of as samples_of
 from .service_counters import METRICS_CONTENT_TYPE as METRICS_CONTENT_TYPE
 from .service_counters import ServiceCounters as ServiceCounters

@@ -19,6 +19,9 @@ from evergreen_groups import __version__
 from evergreen_groups.metrics.families import family
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,6 +51,7 @@ class ServiceCounters:
         build = family("build_info")
         Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
         ProcessCollector(registry=registry)
+        self._gather: Callable[[], bytes] | None = None
 
     def add(self, collector: Collector) -> None:
         """Have this one tell as well what it knows, whenever somebody looks."""
@@ -73,9 +77,17 @@ class ServiceCounters:
         if taken:
             self._settings_read.set(time.time())
 
+    def gathered_by(self, gather: Callable[[], bytes]) -> None:
+        """Have :meth:`exposition` be what this gives: the figures of all processes that serve together."""
+        self._gather = gather
+
+    def figures(self) -> list[Metric]:
+        """What this process has counted, and what others tell it."""
+        return list(self._registry.collect())
+
     def exposition(self) -> bytes:
         """All of it as Prometheus reads it (text, version 0.0.4)."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) if self._gather is None else self._gather()
 
 
 def _counter(name: str, registry: CollectorRegistry) -> Counter:

@@ -55,7 +55,7 @@ class BlockTotals:
 
 
 def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:
-    """The rows of the blocks for fines of these patrons, in lists of up to 2,000: few have any."""
+    """The rows of the blocks for fines of these patrons, in lists of up to 3,000: few have any."""
     from evergreen_groups.ils import rows_in_force  # with it comes the gateway, which --help needn't load
 
     wanted = kinds.blocking_for_fines_anywhere

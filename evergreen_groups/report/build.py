@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evergreen_groups.collecting import without_collecting
 from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow, PatronState
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -31,7 +30,7 @@ from evergreen_groups.settings import PolicySettings
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.report.details import MemberDetails
-    from evergreen_groups.report.details_reader import DetailReader
+    from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
 def build_report(
@@ -46,20 +45,8 @@ def build_report(
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    with _without_collecting():
+    with without_collecting():
         return _build(gateway, criteria, progress, policy or PolicySettings())
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage in cycles: a report makes records by the ten thousand, and no cycles."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
@@ -68,39 +55,40 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
-    beside: tuple[Callable[[], Any], ...] = (
-        lambda: Access.read(gateway, org_units, granted[VIEW_USER]),
-        lambda: PenaltyKinds.read(gateway, org_units),
-        lambda: _limits(gateway, criteria, policy, org_units),
-        lambda: _detail_reader(gateway, org_units, granted) if criteria.details else None,
-    )
-    access, kinds, limits, detail_reader = gateway.map(lambda read: read(), beside)
-    if detail_reader is not None:
-        detail_reader.profiles.named(criteria.choice.profiles)  # a wrong name is found out before all is read
+    access = Access.read(gateway, org_units, granted[VIEW_USER])
+    # Nobody waits for these before the search has found somebody.
+    reading_kinds = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
+    reading_limits = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
+    reading_details = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
+    if criteria.choice.profiles:
+        reading_details.result()  # a wrong name is found out before all is read
+    reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-    reader = GroupReader(gateway, org_units, access, limits, progress)
 
     states: dict[int, PatronState] = {}
 
     def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: reader.complete(rows),
-            lambda: read_block_rows(gateway, kinds, [row.id for row in rows]),
-            lambda: detail_reader.read(rows) if detail_reader is not None else None,
+            lambda: reader.deciding_by(reading_limits.result()).complete(rows),
+            lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
+            lambda: _detail_rows(reading_details.result(), rows),
         )
         groups, blocks, found = gateway.map(lambda read: read(), readers)
         meeting = meeting_sums(groups, criteria)
         members = {member.id: member for group in meeting for member in group.members}
+        detail_reader = reading_details.result()
         details = None if detail_reader is None else detail_reader.details(members.values(), found, states)
         return [_Part(meeting, [row for row in blocks if row.patron in members], details)]
 
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
     parts = search.run(complete, lambda found, numbers: [part.without(numbers) for part in found])
+    kinds, detail_reader = reading_kinds.result(), reading_details.result()
+    reading_limits.result()  # limits that can't be are an error also where nobody is found
     meeting = [group for part in parts for group in part.groups]
     blocks = blocks_of((row for part in parts for row in part.blocks), kinds, org_units)
     details = None
@@ -127,11 +115,21 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     return replace(report, blocks=blocks, notes=tuple(notes))
 
 
-def _detail_reader(gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]) -> DetailReader:
+def _detail_reader(
+    gateway: Gateway, criteria: Criteria, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]
+) -> DetailReader | None:
+    if not criteria.details:
+        return None
     # With it come bills and items, which a report of sums needn't load.
     from evergreen_groups.report.details_reader import DetailReader
 
-    return DetailReader(gateway, org_units, granted)
+    reader = DetailReader(gateway, org_units, granted)
+    reader.profiles.named(criteria.choice.profiles)  # raises for a wrong name
+    return reader
+
+
+def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> DetailRows | None:
+    return None if reader is None else reader.read(rows)
 
 
 class _Part(NamedTuple):

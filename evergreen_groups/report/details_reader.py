@@ -59,7 +59,7 @@ class DetailReader:
         return held_by(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
-        """The bills and unreturned items of these patrons, two calls for up to 2,000 of them."""
+        """The bills and unreturned items of these patrons, two calls for up to 3,000 of them."""
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_bills(self._gateway, visible) if visible else {},

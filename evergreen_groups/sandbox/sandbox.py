@@ -8,7 +8,7 @@ True
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
-from evergreen_groups.sandbox.data import fill, load
+from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
@@ -39,16 +39,21 @@ class Sandbox:
     """A gateway with invented people behind it.
 
     ``dataset`` is a JSON file of rows (none: the families built in); ``patrons`` adds as many more people, always the
-    same; ``database`` keeps the state in a file, which is taken as it is where it exists; ``port`` 0 takes a free one.
+    same, of whom ``listed_groups`` groups owe 25.00 and more together (none: as many as is usual, two for each hundred
+    people); ``database`` keeps the state in a file, which is taken as it is where it exists; ``prepared`` is a
+    directory in which the fresh state is kept, for the next sandbox with the same people; ``port`` 0 takes a free one.
+    ``report`` is called with how many steps of making the people are done, and how many there are.
     ``release`` ("3.12") makes it answer as that release does where the table of
     :mod:`evergreen_groups.sandbox.services.releases` knows a difference, ``differences`` names single ones of it. With
     ``"replica"``, plain reads see what was written ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
 
     Raises:
-        ConfigurationError: the dataset can't be read, the port is taken, or there is no such release or difference.
+        ConfigurationError: the dataset can't be read, the port is taken, there is no such release or difference, or no
+            room for the data.
+        ValueError: more listed groups than one for 25 patrons.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a sandbox is to be, all by name
         self,
         dataset: Path | None = None,
         patrons: int = 0,
@@ -56,12 +61,19 @@ class Sandbox:
         port: int = 0,
         host: str = "127.0.0.1",
         *,
+        listed_groups: int | None = None,
+        prepared: Path | None = None,
+        report: Callable[[int, int], None] | None = None,
         release: str | None = None,
         differences: Iterable[str] = (),
         replica_delay: float = 5.0,
     ) -> None:
         found = releases.differences(release, differences)
-        self._store = Store(lambda connection: load(connection, dataset, patrons), database)
+        contents = Contents(dataset, patrons, listed_groups)
+        fresh = prepared / f"{contents.name}.db" if prepared else None
+        self._store = Store(contents, database, fresh, report)
+        if prepared:
+            contents.remove_former(prepared)
         try:
             self._server = SandboxServer(self._store, host, port, found)
         except OSError as error:

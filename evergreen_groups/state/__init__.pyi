@@ -30,6 +30,7 @@ from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory
 from .own_files import names_in as names_in
 from .own_files import open_own as open_own
+from .refusals import errors_named as errors_named
 from .retention import StoredAmount as StoredAmount
 from .retention import believed_now as believed_now
 from .retention import prune as prune

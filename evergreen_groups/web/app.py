@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings
+    from evergreen_groups.web.rate_limits import Counters
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -70,11 +71,18 @@ class _App(Flask):
         return super().wsgi_app(environ, start_response)
 
 
-def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic) -> Flask:
+def create_app(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    asked: Counters | None = None,
+) -> Flask:
     """Make the app; it calls the gateway only when it is asked for something.
 
-    ``environ`` is where passwords and directories are looked up (``os.environ``). ``clock`` gives seconds. It answers
-    below :data:`PREFIX`, whether the server strips that off (a WSGI mount) or leaves it in the path (a proxy).
+    ``environ`` is where passwords and directories are looked up (``os.environ``). ``clock`` gives seconds. ``asked`` is
+    what counts requests where the settings name no Redis, for processes that count together. It answers below
+    :data:`PREFIX`, whether the server strips that off (a WSGI mount) or leaves it in the path (a proxy).
 
     Raises:
         ConfigurationError: no gateway is configured, or what events need can't be had.
@@ -87,7 +95,7 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    succession = Succession(app, settings, environ, clock, counters := ServiceCounters())
+    succession = Succession(app, settings, environ, clock, counters := ServiceCounters(), asked)
     counters.add(ServiceCollector(lambda: succession.current))
     counters.add(StateCollector(lambda: succession.current.state.database))
     for part in (api, changes, pages, reports, desk_pages, events, monitoring):

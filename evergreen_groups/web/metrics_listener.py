@@ -11,6 +11,7 @@ from evergreen_groups.settings import values
 from evergreen_groups.web.server import TIMEOUT, CherootServer, reason_of
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
@@ -27,13 +28,13 @@ _CLOSING_SECONDS = 2.0
 class MetricsListener:
     """Answers ``/metrics`` at ``address`` (host and port; port 0 takes a free one) while it is entered, and no more.
 
-    ``url`` is where that is.
+    ``url`` is where that is. ``listener`` is a socket that listens there already, of several processes.
 
     Raises:
         ConfigurationError: the address can't be used.
     """
 
-    def __init__(self, address: str, counters: ServiceCounters) -> None:
+    def __init__(self, address: str, counters: ServiceCounters, *, listener: socket.socket | None = None) -> None:
         self._counters = counters
         host, port = values.host_and_port(address)
         self._cheroot = CherootServer(
@@ -43,19 +44,14 @@ class MetricsListener:
             numthreads=_THREADS,
             timeout=TIMEOUT,
             shutdown_timeout=_CLOSING_SECONDS,
+            listener=listener,
         )
         # Its threads are daemons, as those of the service are.
         preparing = threading.Thread(target=self._cheroot.prepare, daemon=True)
         preparing.start()
         preparing.join()
         if refusal := self._cheroot.refusal:
-            raise ConfigurationError(
-                "the metrics can't be shown at {address}: {reason}",
-                advice="set listen in [metrics] to another address",
-                setting="metrics.listen",
-                code="metrics-address-unusable",
-                values={"address": address, "reason": reason_of(refusal)},
-            ) from refusal
+            raise metrics_unusable(address, refusal) from refusal
         self.url = f"http://{address.rpartition(':')[0]}:{self._cheroot.bind_addr[1]}/metrics"
         self._thread = threading.Thread(target=self._cheroot.serve, name="metrics", daemon=True)
 
@@ -76,3 +72,14 @@ class MetricsListener:
         text = self._counters.exposition()
         start_response("200 OK", [("Content-Type", METRICS_CONTENT_TYPE), ("Content-Length", str(len(text)))])
         return [text]
+
+
+def metrics_unusable(address: str, refusal: Exception) -> ConfigurationError:
+    """Why the metrics can't be shown at their address."""
+    return ConfigurationError(
+        "the metrics can't be shown at {address}: {reason}",
+        advice="set listen in [metrics] to another address",
+        setting="metrics.listen",
+        code="metrics-address-unusable",
+        values={"address": address, "reason": reason_of(refusal)},
+    )

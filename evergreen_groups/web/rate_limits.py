@@ -1,4 +1,5 @@
-"""How often somebody may ask: counted in this process, or in a Redis or Valkey that several servers share.
+"""How often somebody may ask: counted in this process, in the one that started it and others, or in a Redis or Valkey
+that several servers share.
 
 The counting is the library ``limits``' own. Flask-Limiter, which is made of it, decides before a view function runs;
 here it depends on what the ILS says of a session, so the library is asked directly.
@@ -24,6 +25,10 @@ from evergreen_groups.web.problems import ProblemError
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
+    from evergreen_groups.web.shared_storage import SharedStorage
+
+    Shared = RedisStorage | SharedStorage
+
 log = logging.getLogger("evergreen_groups.web")
 
 _A_DAY = 24 * 3600
@@ -42,7 +47,7 @@ class Counters:
     Safe to share between threads.
     """
 
-    def __init__(self, shared: RedisStorage | None = None) -> None:
+    def __init__(self, shared: Shared | None = None) -> None:
         self._own = MemoryStorage()
         self._own_lock = threading.Lock()
         self._tidy_at = 0.0
@@ -58,7 +63,7 @@ class Counters:
         """
         return cls(None if url is None else counter_store(url, password))
 
-    def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
+    def use(self, action: Callable[[MemoryStorage | Shared], Result]) -> Result:
         """Do something with the store that counts now."""
         if self._shared is not None and time.monotonic() >= self._not_before:
             try:
@@ -137,7 +142,7 @@ class RetryTimes:
     def is_due(self, key: str, seconds: float, place: str) -> bool:
         """Whether the key's time has come; one that is new, from ``place``, is to wait ``seconds``."""
 
-        def look(store: MemoryStorage | RedisStorage) -> bool:
+        def look(store: MemoryStorage | Shared) -> bool:
             if store.get(_known(key)):
                 return not store.get(_waiting(key))
             if store.get(_count(place)) >= MOST_REMEMBERED:
@@ -153,7 +158,7 @@ class RetryTimes:
     def give_up(self, key: str) -> None:
         """Put the key off for a day: waiting has shown that there is nothing to wait for."""
 
-        def put_off(store: MemoryStorage | RedisStorage) -> None:
+        def put_off(store: MemoryStorage | Shared) -> None:
             if store.get(_known(key)):
                 store.clear(_waiting(key))
                 store.incr(_waiting(key), _A_DAY)

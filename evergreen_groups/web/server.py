@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
+import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cheroot.wsgi import Server as WSGIServer
 
@@ -42,6 +44,12 @@ TIMEOUT = 10
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless given otherwise."""
 
+_BETWEEN_COLLECTIONS = 20_000
+"""Objects that came to be and stayed: a request makes some thousands."""
+
+UNUSABLE = (OSError, TypeError, ValueError)
+"""What says that an address can't be listened on; the last two: the name can't be one at all."""
+
 
 class CherootServer(WSGIServer):
     """Cheroot, which remembers why it can't listen, and logs nothing that may have a barcode in it."""
@@ -52,18 +60,27 @@ class CherootServer(WSGIServer):
     refusal: Exception | None = None
     _connections: Any  # cheroot's own, made by prepare()
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, listener: socket.socket | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._listener = listener
         self.keep_alive_conn_limit = _most_connections()
         self._waiting: dict[Connection, None] = {}  # for the rest of their headers, those who came first first
 
     def prepare(self) -> None:
         try:
             super().prepare()
-        except (OSError, TypeError, ValueError) as error:  # the last two: the name can't be one at all
+        except UNUSABLE as error:
             self.refusal = self.refusal or error
+        if self._listener is not None:
+            # Whoever doesn't get a connection, because another process has taken it, waits for none.
+            self.socket.setblocking(False)
 
     def bind(self, family: Any, type: Any, proto: int = 0) -> Any:
+        """Listen there, or at the socket that listens already."""
+        if self._listener is not None:
+            self.socket = self._listener
+            self.bind_addr = self._listener.getsockname()[:2]
+            return self.socket
         try:
             return super().bind(family, type, proto)
         except OSError as error:
@@ -109,13 +126,16 @@ class CherootServer(WSGIServer):
 class Server:
     """Serves a WSGI application at the configured address; port 0 takes a free one.
 
-    ``url`` is the server's root, such as ``http://127.0.0.1:8211``.
+    ``url`` is the server's root, such as ``http://127.0.0.1:8211``. ``listener`` is a socket that listens there
+    already, for several processes that share one.
 
     Raises:
         ConfigurationError: the address can't be used.
     """
 
-    def __init__(self, application: WSGIApplication, settings: ServeSettings) -> None:
+    def __init__(
+        self, application: WSGIApplication, settings: ServeSettings, *, listener: socket.socket | None = None
+    ) -> None:
         at_once = settings.threads + SPARE_REQUESTS
         self._cheroot = CherootServer(
             (settings.host, settings.port),
@@ -124,6 +144,7 @@ class Server:
             numthreads=at_once + MOST_SLOW_CLIENTS,
             request_queue_size=MOST_CONNECTIONS,
             timeout=TIMEOUT,
+            listener=listener,
         )
         self._stopping: threading.Thread | None = None
         self._grace: Callable[[], float] = lambda: GRACE
@@ -132,13 +153,7 @@ class Server:
         preparing.start()
         preparing.join()
         if refusal := self._cheroot.refusal:
-            raise ConfigurationError(
-                "port {port} on {host} can't be used: {reason}",
-                advice="try another",
-                setting="serve.port",
-                code="port-unusable",
-                values={"port": settings.port, "host": settings.host, "reason": reason_of(refusal)},
-            ) from refusal
+            raise port_unusable(settings, refusal) from refusal
         host, port = self._cheroot.bind_addr
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -163,6 +178,48 @@ class Server:
     def _finish(self) -> None:
         self._cheroot.shutdown_timeout = self._grace()
         self._cheroot.stop()
+
+
+def collect_garbage_seldom() -> None:
+    """Have Python look for garbage less often, for a process that serves from now on: that was a tenth of its work.
+
+    What is there by now stays, so it needn't be looked at again; what a request leaves goes mostly without.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_BETWEEN_COLLECTIONS, 20, 20)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address, for several processes; port 0 takes a free one.
+
+    Raises one of :data:`UNUSABLE` where it can't.
+    """
+    refusal: OSError | None = None
+    for family, kind, protocol, _name, _address in socket.getaddrinfo(
+        host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+    ):
+        made = CherootServer.prepare_socket((host, port), family, kind, protocol, nodelay=True, ssl_adapter=None)
+        try:
+            made.bind((host, port))
+            made.listen(MOST_CONNECTIONS)
+        except OSError as error:
+            made.close()
+            refusal = refusal or error
+        else:
+            return cast(socket.socket, made)
+    raise refusal or OSError("the name has no address")
+
+
+def port_unusable(settings: ServeSettings, refusal: Exception) -> ConfigurationError:
+    """Why the service can't listen where the settings say."""
+    return ConfigurationError(
+        "port {port} on {host} can't be used: {reason}",
+        advice="try another",
+        setting="serve.port",
+        code="port-unusable",
+        values={"port": settings.port, "host": settings.host, "reason": reason_of(refusal)},
+    )
 
 
 def reason_of(refusal: Exception) -> Message:

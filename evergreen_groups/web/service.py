@@ -3,8 +3,9 @@
 All of it is in that process's memory, and nothing is shared with another: who was admitted a moment ago, how often
 each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
 (:class:`Breaker`) and who waits for it (:class:`Slots`). So of several instances, each allows ``[serve] rate_limit``
-and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing else is lost with a
-process: what has to outlive it is in the state's database, such as plans, the journal, and the audit trail of events.
+and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead; the processes of one instance
+(:mod:`evergreen_groups.web.supervisor`) share the threads out and count together. Nothing else is lost with a process:
+what has to outlive it is in the state's database, such as plans, the journal, and the audit trail of events.
 """
 
 from __future__ import annotations
@@ -73,10 +74,13 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
+        asked: Counters | None = None,
         *,
         former: Service | None = None,
     ) -> None:
         """Make it; ``former`` is the one before it in this process, of which it takes over what is the same.
+
+        ``asked`` counts requests where the settings name no Redis: that of processes which count together.
 
         Raises:
             ConfigurationError: no gateway is configured, or what events need can't be had.
@@ -88,7 +92,7 @@ class Service:
         threads = settings.serve.threads
         self.gateway = gateways.for_desks(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
-        self._asked = self._request_counters(former)
+        self._asked = self._request_counters(asked, former)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._asked, self._reference, per_minute=settings.serve.rate_limit)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
@@ -235,11 +239,13 @@ class Service:
             return former.state
         return configured_state(self.settings, self._environ)
 
-    def _request_counters(self, former: Service | None) -> Counters:
+    def _request_counters(self, given: Counters | None, former: Service | None) -> Counters:
         """What counts requests: that of the ``former`` one, so that nobody begins anew, unless it counts elsewhere."""
         if former is not None and former.settings.redis == self.settings.redis:
             return former._asked
         redis = self.settings.redis
+        if given is not None and redis.url is None:
+            return given
         return Counters.configured(redis.url, passwords.redis_password(redis, self._environ))
 
     def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:

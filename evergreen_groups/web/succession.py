@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.settings import Settings
+    from evergreen_groups.web.rate_limits import Counters
 
 SUCCESSION = "evergreen-groups-succession"
 """Where the app has it."""
 
-AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
+AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
 """The settings that count from the start of the process to its end."""
 
 
 class Succession:
     """One :class:`Service` after the other, each with the settings that it was made with.
 
-    A request keeps the one that it began with (:meth:`enter`, :meth:`leave`). ``environ``, ``clock`` and ``counters``
-    are the process's own. Safe to share between threads.
+    A request keeps the one that it began with (:meth:`enter`, :meth:`leave`). ``environ``, ``clock``, ``counters`` and
+    ``asked`` are the process's own. Safe to share between threads.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Succession:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
+        asked: Counters | None = None,
     ) -> None:
         self._extensions = app.extensions
         self._environ = environ
@@ -45,7 +47,8 @@ class Succession:
         self._under_way: dict[Service, int] = {}
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
+        self._asked = asked
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, asked)
         self._extensions[SUCCESSION] = self
 
     @property
@@ -82,7 +85,9 @@ class Succession:
             former = self.current
             at_start = [one for one in declared(type(settings)) if one.key in AT_START]
             at_work = {one.key: value_of(former.settings, one) for one in at_start}
-            new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, former=former)
+            new = Service(
+                with_values(settings, at_work), self._environ, self._clock, self.counters, self._asked, former=former
+            )
             with self._changed:
                 self._extensions[EXTENSION] = new
             thread = threading.Thread(target=self._retire, args=(former, new), name="retiring", daemon=True)

@@ -9,14 +9,25 @@ from typing import Any
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.audit import BlockExplainer, PenaltyFate
-from evergreen_groups.audit.accidental_groups import AccidentalGroupSearch
+from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
+from evergreen_groups.audit.accidental_groups import AccidentalGroupJudge
 from evergreen_groups.audit.adults import GroupsOfAdults
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.context import SearchContext
+from evergreen_groups.audit.finding_store import FindingStore
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import PATRON_FIELDS, AdultRule, GroupRange, GroupReader, GroupSearch, Query, read_accounts
+from evergreen_groups.groups import (
+    ACCOUNT_FIELDS,
+    PATRON_FIELDS,
+    AdultRule,
+    GroupRange,
+    GroupReader,
+    GroupSearch,
+    Query,
+    read_accounts,
+    read_contact_records,
+)
 from evergreen_groups.ils import Access, OrgUnits
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.progress import silent
@@ -53,6 +64,7 @@ def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) 
         adults=AdultRule(18, 1),
         institutions={},
         to_keep={},
+        found=FindingStore(),
     )
 
 
@@ -150,8 +162,15 @@ def test_the_evidence_about_them(org_units: OrgUnits) -> None:
     evidence = ("work-list-011", "work-list-012", "work-list-013", "work-list-014", "work-list-015", "work-list-016")
     with gateway_of("work-list-002", *evidence) as gateway:
         rows = GroupSearch(gateway, AccidentalGroups(10, LONG_AGO))._search(FAMILIES, 60)
-        found = AccidentalGroupSearch(context(gateway, org_units))._examine(rows)
-    by_number = {finding.group.number: finding for finding in found}
+        ids = sorted(row.id for row in rows)
+        accounts = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", ids)
+        records = {id: values for batch in accounts for id, *values in batch}
+        contacts = read_contact_records(gateway, ids)
+        asked = context(gateway, org_units)
+        drafts = AccidentalGroupJudge(asked).judge(rows, {id: [*records[id], *contacts[id]] for id in ids})
+        groups = {group.number: group for group in asked.reader.complete(rows)}
+        found = [draft.of(groups[draft.number]) for draft in drafts]
+    by_number = {finding.number: finding for finding in found}
     assert {number: [one.code for one in finding.reasons] for number, finding in by_number.items()} == {
         7002: ["stranger"],
         7003: ["lead-expired"],
@@ -167,7 +186,7 @@ def test_the_evidence_about_them(org_units: OrgUnits) -> None:
 
 def test_a_deleted_lead(org_units: OrgUnits) -> None:
     with gateway_of("work-list-009") as gateway:
-        assert AccidentalGroupSearch(context(gateway, org_units))._with_deleted_lead(range(7001, 7007)) == {7006}
+        assert AccidentalGroupJudge(context(gateway, org_units))._with_deleted_lead(range(7001, 7007)) == {7006}
 
 
 @pytest.mark.parametrize(
@@ -190,8 +209,9 @@ def test_addresses_borrowed_across_groups(
 ) -> None:
     """316 uses a row of somebody deleted, which nobody changes any more; Jorun Wren is hidden from the branch."""
     with gateway_of(*exchange_ids) as gateway:
-        found = find_borrowed_addresses(context(gateway, org_units, homes))
-    assert [(finding.member.id, finding.reason and finding.reason.values.get("owner")) for finding in found] == reasons
+        find_borrowed_addresses(asked := context(gateway, org_units, homes))
+    found = asked.found.of_kind(FindingKind.BORROWED_ADDRESS)
+    assert [(finding.member.id, finding.reason.values.get("owner")) for finding in found] == reasons
 
 
 ANYWHERE = (

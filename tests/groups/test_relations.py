@@ -49,10 +49,8 @@ def test_a_library_makes_no_family() -> None:
 
 def test_what_all_of_them_share() -> None:
     relations = Relations([patron(1, "Aas"), patron(2, "Aas"), patron(3, "Berg")], {})
-    assert relations.any_share([1, 2, 3], "surname", "phone")
-    assert relations.all_share([1, 2], "surname")
-    assert not relations.all_share([1, 2, 3], "surname")
-    assert not relations.any_share([1, 3], "surname")
+    assert relations.in_common([1, 2, 3]) == {1: {"surname"}, 2: {"surname"}, 3: set()}
+    assert relations.in_common([1, 3]) == {1: set(), 3: set()}
 
 
 @pytest.mark.parametrize(

@@ -45,19 +45,20 @@ PICTURES = REPOSITORY / "docs" / "pictures"
 RECORD = "inputs.json"
 PATRON, CARD = 1015, "20000000001052"
 WIDTH, HEIGHT = 1100, 760
-DEMO_DESK = ("sandbox/demo_desk/static/*", "sandbox/demo_desk/templates/*", "sandbox/data/*.json")
+SAMPLE_DATA = ("sandbox/data/families.json", "sandbox/data/names.json")
+DEMO_DESK = ("sandbox/demo_desk/static/*", "sandbox/demo_desk/templates/*", *SAMPLE_DATA)
 PANEL = ("web/static/panel.js", "web/static/group.js", *DEMO_DESK)
 GROUP_PAGE = ("web/static/*", "render/templates/desk/*", *DEMO_DESK)
 NIGHTS = 9
 REPORT_FILES = ("report.html", "report_parts.html", "layout.html", "macros.html", "page.css", "page.js")
-REPORT = (*(f"render/templates/{name}" for name in REPORT_FILES), "sandbox/data/*.json")
+REPORT = (*(f"render/templates/{name}" for name in REPORT_FILES), *SAMPLE_DATA)
 MADE_FROM = {
     "panel.png": PANEL,
     "move.png": GROUP_PAGE,
     "group-member-details.png": GROUP_PAGE,
     "report.png": REPORT,
     "report-list.png": REPORT,
-    "mail.png": ("render/templates/mail.html", "sandbox/data/*.json"),
+    "mail.png": ("render/templates/mail.html", *SAMPLE_DATA),
 }
 """The pictures, each with the templates, styles, scripts and data in the package that it shows."""
 

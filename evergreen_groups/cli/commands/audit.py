@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
 """A group's number, as far as the ILS has them."""
+_TOP = {"table": 200, PAGE: 500}
+"""How many findings of each kind are listed, by format, where nobody has said: nobody reads a list of thousands."""
 
 
 def _help() -> str:
@@ -84,6 +86,13 @@ def _help() -> str:
     metavar="GROUP",
     help="List this group again, which was to be kept as it is. Repeatable; nothing else is done.",
 )
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    metavar="NUMBER",
+    help="List so many findings of each kind, the worst, and count the others; 0: list all. Without it, "
+    f"{_TOP['table']} in a table, {_TOP[PAGE]} on a page, and all in a file for programs.",
+)
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
@@ -99,6 +108,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     explain: str | None,
     keep: tuple[int, ...],
     list_again: tuple[int, ...],
+    top: int | None,
     fix: bool,
     yes: bool,
     dry_run: bool,
@@ -111,7 +121,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     session: Invocation = context.obj
     output_format = format_given(as_json, output_format)
     if explain is not None:
-        if fix or orgs or keep or list_again:
+        if fix or orgs or keep or list_again or top is not None:
             raise usage_error(
                 Message("--explain is about one patron, and changes nothing: leave out the other options.")
             )
@@ -122,22 +132,24 @@ def audit_command(  # noqa: PLR0913 - an option each
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise usage_error(Message("--fix asks on the terminal: write the audit to a file with --output, or add --yes."))
     if keep or list_again:
-        if fix or output is not None or output_format is not None:
+        if fix or output is not None or output_format is not None or top is not None:
             raise usage_error(Message("--keep and --list-again go with nothing else."))
         return _remember(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = with_given(context, session.settings)
+    top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,
         limit=one_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
+        top=None if fix else top,  # everybody's penalties are recalculated, whoever is listed
     )
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
         with use_language(_language_of(session, format_name, output)):
-            _write(session, audit, format_name, output)
+            _write(session, audit if top is None else audit.worst(top), format_name, output)
         if output is not None:
             session.summarise(
                 Message("written: {path} ({findings})", values={"path": output, "findings": _count(audit)})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import EvergreenGroupsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -69,23 +70,46 @@ class Reloading:
                 self._look()
 
     def _reload(self) -> bool:
-        try:
-            settings = self._read()
-            not_taken = self._succession.replace(settings)
-        except EvergreenGroupsError as error:
-            log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
-            return False
-        except Exception as error:  # whatever it is, a service that runs isn't ended by it; it may speak of secrets
-            log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
-            return False
+        settings = reread(self._read)
+        return settings is not None and take(self._succession, settings)
+
+    def _look(self) -> None:
+        look_at_gateway(self._succession)
+
+
+def reread(read: Callable[[], Settings]) -> Settings | None:
+    """The settings as they are now; None where they are wrong, which the log says."""
+    with _logged():
+        return read()
+    return None
+
+
+def take(succession: Succession, settings: Settings) -> bool:
+    """Have new requests use these settings, and log it; whether they do."""
+    with _logged():
+        not_taken = succession.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
         if not_taken:
             log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
         return True
+    return False
 
-    def _look(self) -> None:
-        problem = self._succession.current.health.look_at_gateway()
-        if problem is None:
-            log.info("the gateway answers")
-        else:
-            log.warning("the gateway can't be used: %s", problem)
+
+def look_at_gateway(succession: Succession) -> None:
+    """Find out whether the gateway answers; the log says it, or why not and what to do."""
+    problem = succession.current.health.look_at_gateway()
+    if problem is None:
+        log.info("the gateway answers")
+    else:
+        log.warning("the gateway can't be used: %s", problem)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log what goes wrong with settings: a service that runs isn't ended by it."""
+    try:
+        yield
+    except EvergreenGroupsError as error:
+        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
+    except Exception as error:  # whatever it is; it may speak of secrets
+        log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked
+from evergreen_groups.cli import Checked, Invocation
 from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
+
+_STORED_FROM = 100_000
+_WAIT = 10.0
+"""How long to wait, in seconds, for another command that is making a population."""
 
 
 def how_to_connect(sandbox: Sandbox) -> str:
@@ -51,9 +60,10 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--patrons",
-    type=Checked(values.whole_number(0, 2_000_000)),
+    type=Checked(values.whole_number(0, 5_000_000)),
     default=0,
-    help="Make a large population of this many patrons, the same one each time.",
+    help="Make a large population of this many patrons, the same one each time. From 100,000 on it is kept in the "
+    "cache directory for the next sandbox, and where making it is interrupted, it goes on the next time.",
 )
 @click.option(
     "--db",
@@ -61,13 +71,39 @@ def how_to_connect(sandbox: Sandbox) -> str:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the data in this SQLite file; otherwise it is gone at the end.",
 )
-def sandbox_command(port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
+@click.pass_obj
+def sandbox_command(session: Invocation, port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
     """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
     It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
     """
     from evergreen_groups.sandbox import Sandbox
 
-    with Sandbox(dataset=dataset, patrons=patrons, database=database, port=port) as sandbox:
+    doing = Message("writing …")
+    with _prepared(patrons, database) as prepared, session.progress(doing) as progress:
+        sandbox = Sandbox(
+            dataset=dataset,
+            patrons=patrons,
+            database=database,
+            port=port,
+            prepared=prepared,
+            report=partial(progress, doing),
+        )
+    with sandbox:
         click.echo(how_to_connect(sandbox))
         sandbox.wait()
+
+
+@contextmanager
+def _prepared(patrons: int, database: Path | None) -> Iterator[Path | None]:
+    """Where a population is kept that takes long to make; nobody else makes one there meanwhile. None: nowhere."""
+    from evergreen_groups.state import find_cache_directory, hold, make_state_directory
+
+    directory = find_cache_directory(os.environ)
+    if database is not None or directory is None or patrons < _STORED_FROM:
+        yield None
+        return
+    make_state_directory(directory)
+    busy = Message("another command is using the sandbox {file}", values={"file": directory})
+    with hold(directory / "sandbox.lock", busy, _WAIT):
+        yield directory

@@ -57,7 +57,9 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
 
         def read_for_sandbox() -> Settings:
             settings = read()
-            return replace(settings, gateway=replace(settings.gateway, url=sandbox.url, username=username))
+            gateway = replace(settings.gateway, url=sandbox.url, username=username)
+            # The sandbox is in this process, at work in threads of its own, so no other is forked from it.
+            return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
 
         return _serve(read_for_sandbox, environ, _announced(sandbox, demo_desk=demo_desk))
 
@@ -97,7 +99,15 @@ def _serve(
     """
     settings = read()
     try:
-        from evergreen_groups.web import PREFIX, MetricsListener, Server, close, create_app, succession_of
+        from evergreen_groups.web import (
+            PREFIX,
+            MetricsListener,
+            Server,
+            close,
+            collect_garbage_seldom,
+            create_app,
+            succession_of,
+        )
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             "serving needs {package}, which isn't installed",
@@ -106,13 +116,18 @@ def _serve(
             values={"package": missing.name},
         ) from None
 
-    app, manager = create_app(settings, environ), ServiceManager(environ)
+    manager = ServiceManager(environ)
+    if settings.serve.processes > 1:
+        from evergreen_groups.cli.commands.serving_processes import serve_in_processes
+
+        return serve_in_processes(settings, read, environ, manager)
+    app = create_app(settings, environ)
     try:
         server = Server(app, settings.serve)
         with ExitStack() as stack:
             listen = settings.metrics.listen
             metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
-            stack.enter_context(_stopped_by_signals(server, manager))
+            stack.enter_context(stopped_by_signals(server, manager))
             reloading = stack.enter_context(Reloading(succession_of(app), read, manager))
             if opened is not None:
                 opened(server.url)
@@ -121,19 +136,20 @@ def _serve(
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             reloading.look_at_gateway()
-            finished = server.run(grace=lambda: _longest(succession_of(app).current.settings) + GRACE)
+            collect_garbage_seldom()
+            finished = server.run(grace=lambda: grace_of(succession_of(app).current.settings))
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
 
 
-def _longest(settings: Settings) -> float:
-    """How many seconds a request may take."""
-    return max(settings.serve.timeout, settings.events.deadline)
+def grace_of(settings: Settings) -> float:
+    """How many seconds running requests have to finish in at the end."""
+    return max(settings.serve.timeout, settings.events.deadline) + GRACE
 
 
 @contextmanager
-def _stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
+def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
     """Let the first SIGTERM or Ctrl-C stop the server, and a second one do what it always does."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
@@ -25,35 +26,48 @@ SCHEMA = "evergreen-groups/audit/1"
 
 
 def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the document, indented by two. Amounts are strings with two places. Groups lead into the staff ``client``
-    where one is given.
+    """Write the document, indented by two, finding by finding so that it is never in memory as a whole.
+
+    Amounts are strings with two places. Groups lead into the staff ``client`` where one is given.
     """
-    stream.write(
-        text(
-            {
-                "schema": SCHEMA,
-                "generated_at": audit.generated_at.isoformat(timespec="seconds"),
-                "gateway": audit.gateway,
-                "criteria": {
-                    "orgs": list(audit.criteria.orgs),
-                    "limit": None if audit.criteria.limit is None else limit_document(audit.criteria.limit),
-                },
-                "complete": audit.complete,
-                "notes": list(audit.notes),
-                "kinds": [
-                    {"kind": kind.value, "title": HEADINGS[kind], "to_do": WHAT_TO_DO[kind], "count": audit.count(kind)}
-                    for kind in FindingKind
-                ],
-                "people": [_patron(finding) for finding in audit.patrons],
-                "groups": [_group(finding, client) for finding in audit.groups],
-                "groups_to_keep": list(audit.to_keep),
-            }
-        )
-        + "\n"
-    )
+    head = text({"schema": SCHEMA, **head_document(audit)})
+    stream.write(head.removesuffix("\n}") + ",\n")
+    _write_list(stream, "people", map(patron_document, audit.patrons))
+    _write_list(stream, "groups", (group_document(finding, client) for finding in audit.groups))
+    stream.write(text({"groups_to_keep": list(audit.to_keep)}).removeprefix("{\n") + "\n")
 
 
-def _patron(finding: PatronFinding) -> dict[str, Any]:
+def head_document(audit: Audit) -> dict[str, Any]:
+    """What the audit went over, and how many findings of each kind there are."""
+    return {
+        "generated_at": audit.generated_at.isoformat(timespec="seconds"),
+        "gateway": audit.gateway,
+        "criteria": {
+            "orgs": list(audit.criteria.orgs),
+            "limit": None if audit.criteria.limit is None else limit_document(audit.criteria.limit),
+            "top": audit.criteria.top,
+        },
+        "complete": audit.complete,
+        "notes": list(audit.notes),
+        "kinds": [
+            {"kind": kind.value, "title": HEADINGS[kind], "to_do": WHAT_TO_DO[kind], "count": audit.count(kind)}
+            for kind in FindingKind
+        ],
+    }
+
+
+def _write_list(stream: TextIO, name: str, documents: Iterable[dict[str, Any]]) -> None:
+    """Write a list of documents under a name, with all that stands around it in the whole document."""
+    stream.write(f'  "{name}": [')
+    separator = "\n    "
+    for document in documents:
+        stream.write(separator + text(document).replace("\n", "\n    "))
+        separator = ",\n    "
+    stream.write("],\n" if separator == "\n    " else "\n  ],\n")
+
+
+def patron_document(finding: PatronFinding) -> dict[str, Any]:
+    """The object of a finding about a patron."""
     return {
         "kind": finding.kind.value,
         "group": finding.member.patron.group,
@@ -86,7 +100,8 @@ def _confidence(confidence: Confidence) -> dict[str, Any]:
     }
 
 
-def _group(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
+def group_document(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
+    """The object of a finding about a group, which leads into the staff ``client`` where one is given."""
     group = finding.group
     return {
         "kind": finding.kind.value,

@@ -22,6 +22,7 @@ from evergreen_groups.render.audit.wording import (
     describe_evidence,
     describe_reason,
     describe_split,
+    describe_unlisted,
     kinds_found,
     limit_that_counted,
     short_reason,
@@ -89,7 +90,8 @@ _LABELS = {
 class Section:
     """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
 
-    ``command`` resolves many of them at once, empty where none does.
+    ``command`` resolves many of them at once, empty where none does. ``rows`` are those listed, of ``count`` in all;
+    ``more`` is a sentence about the others, empty where there are none.
     """
 
     id: str
@@ -98,6 +100,8 @@ class Section:
     command: str
     about_groups: bool
     rows: tuple[FindingRow, ...]
+    count: int
+    more: str
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -157,6 +161,8 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         command=_FIX if kind.recalculable else "",
         about_groups=kind.about_groups,
         rows=rows,
+        count=audit.count(kind),
+        more=describe_unlisted(audit, kind),
     )
 
 

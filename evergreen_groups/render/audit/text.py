@@ -18,6 +18,7 @@ from evergreen_groups.render.audit.wording import (
     describe_groups_to_keep,
     describe_patron_finding,
     describe_split,
+    describe_unlisted,
     kinds_found,
     looked_at,
 )
@@ -54,6 +55,8 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
             yield from _group(group, client)
         for person in audit.of_kind(kind):
             yield from _person(person)
+        if more := describe_unlisted(audit, kind):
+            yield f"  {more}"
     yield ""
     yield gettext(CONFIDENTIAL)
 

@@ -265,6 +265,18 @@ def describe_group_finding(finding: GroupFinding) -> str:
     return f"{ngettext('{count} member.', '{count} members.', finding.group.member_count)} {printable(reasons)}"
 
 
+def describe_unlisted(audit: Audit, kind: FindingKind) -> str:
+    """How many findings of a kind are counted and not listed, and where they are; empty where all are listed."""
+    count = audit.count(kind) - audit.listed(kind)
+    if not count:
+        return ""
+    return ngettext(
+        "{count} more, which weighs less: a file for programs has it (--output audit.csv), or --top 0.",
+        "{count} more, which weigh less: a file for programs has them (--output audit.csv), or --top 0.",
+        count,
+    )
+
+
 def kinds_found(audit: Audit) -> list[FindingKind]:
     """The kinds of which there is a finding."""
     return [kind for kind in FindingKind if audit.count(kind)]

@@ -155,7 +155,8 @@
       if (!section) continue;
       const fitting = [...table.tBodies].filter((body) => !body.hidden).length;
       section.hidden = !fitting;
-      section.querySelector(".count").textContent = numbers.format(fitting);
+      const counted = section.querySelector(".count");
+      counted.textContent = all ? counted.dataset.all : numbers.format(fitting);
     }
     shown.hidden = all;
     shown.textContent = all

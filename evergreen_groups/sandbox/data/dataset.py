@@ -18,7 +18,6 @@ from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.sandbox.data import population
 from evergreen_groups.sandbox.database import VIEWS, BadValueError, StoredClass, idl_classes, to_storage
 
 _NEXT = re.compile(r"\D(\d+)$")
@@ -61,8 +60,15 @@ def read(path: Path | None) -> dict[str, Any]:
     return content
 
 
-def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) -> None:
-    """Write a dataset into the empty tables, and as many more patrons as asked for.
+def consortium() -> dict[str, Any]:
+    """More systems and branches beside those built in, as a dataset."""
+    text = resources.files(__package__).joinpath("consortium.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def load(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Write a dataset into the empty tables.
 
     Raises:
         ConfigurationError: the file can't be read, or a row doesn't fit its class.
@@ -77,13 +83,10 @@ def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) ->
             code="dataset-of-another-shape",
             values={"path": path or Message("(built in)"), "reason": type(error).__name__},
         ) from error
-    if patrons:
-        population.add(connection, patrons)
-        set_sequences(connection, {})
 
 
 def fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
-    """Write a dataset into the empty tables.
+    """Write a dataset into the empty tables, or beside the rows of another one that has none of its ids.
 
     Raises:
         ConfigurationError: a row that doesn't fit its class.
@@ -125,7 +128,8 @@ def _fill_permissions(connection: sqlite3.Connection, content: Mapping[str, Any]
             "INSERT INTO profile_grants VALUES (?, ?, ?)",
             [(int(profile.split()[0]), permission, depth) for permission, depth in grants],
         )
-    for position, (name, account) in enumerate(content.get("staff_permissions", {}).items()):
+    (there,) = connection.execute("SELECT count(*) FROM accounts").fetchone()
+    for position, (name, account) in enumerate(content.get("staff_permissions", {}).items(), there):
         user_id = _user_of(connection, name, account)
         if user_id is None:
             continue

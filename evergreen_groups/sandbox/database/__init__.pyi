@@ -15,6 +15,7 @@ from .fleshing import flesh as flesh
 from .functions import lower as lower
 from .functions import upper as upper
 from .schema import VIEWS as VIEWS
+from .schema import schema_statements as schema_statements
 from .store import Row as Row
 from .store import Store as Store
 from .trees import Tree as Tree

@@ -43,22 +43,29 @@ CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
 
 _INDEXES = """
-CREATE INDEX au_usrgroup ON au (usrgroup);
-CREATE INDEX au_home_ou ON au (home_ou);
-CREATE INDEX au_usrname ON au (usrname);
-CREATE INDEX au_family_name ON au (family_name);
-CREATE INDEX ac_usr ON ac (usr);
-CREATE INDEX ac_barcode ON ac (barcode);
-CREATE INDEX aua_usr ON aua (usr);
-CREATE INDEX aum_usr ON aum (usr);
-CREATE INDEX aus_usr ON aus (usr);
-CREATE INDEX auact_usr ON auact (usr);
-CREATE INDEX ausp_usr ON ausp (usr);
-CREATE INDEX ausp_standing_penalty ON ausp (standing_penalty, usr);
-CREATE INDEX mg_usr ON mg (usr);
-CREATE INDEX circ_usr ON circ (usr);
-CREATE INDEX mb_xact ON mb (xact);
-CREATE INDEX mbts_usr ON mbts (usr, xact_finish, balance_owed);
+CREATE INDEX IF NOT EXISTS au_usrgroup ON au (usrgroup, deleted, home_ou, master_account, juvenile);
+CREATE INDEX IF NOT EXISTS au_home_ou ON au (home_ou);
+CREATE INDEX IF NOT EXISTS au_usrname ON au (usrname);
+CREATE INDEX IF NOT EXISTS au_family_name ON au (family_name COLLATE NOCASE);
+CREATE INDEX IF NOT EXISTS au_pref_family_name ON au (pref_family_name COLLATE NOCASE)
+  WHERE pref_family_name IS NOT NULL;
+CREATE INDEX IF NOT EXISTS au_card ON au (card);
+CREATE INDEX IF NOT EXISTS au_mailing_address ON au (mailing_address) WHERE mailing_address IS NOT NULL;
+CREATE INDEX IF NOT EXISTS au_billing_address ON au (billing_address) WHERE billing_address IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ac_usr ON ac (usr);
+CREATE INDEX IF NOT EXISTS ac_barcode ON ac (barcode);
+CREATE INDEX IF NOT EXISTS aua_usr ON aua (usr);
+CREATE INDEX IF NOT EXISTS aum_usr ON aum (usr);
+CREATE INDEX IF NOT EXISTS aus_usr ON aus (usr);
+CREATE INDEX IF NOT EXISTS auact_usr ON auact (usr);
+CREATE INDEX IF NOT EXISTS ausp_usr ON ausp (usr);
+CREATE INDEX IF NOT EXISTS ausp_standing_penalty ON ausp (standing_penalty, usr);
+CREATE INDEX IF NOT EXISTS mg_usr ON mg (usr);
+CREATE INDEX IF NOT EXISTS circ_usr ON circ (usr);
+CREATE INDEX IF NOT EXISTS mb_xact ON mb (xact);
+CREATE INDEX IF NOT EXISTS mbts_owing ON mbts (usr, xact_finish, balance_owed)
+  WHERE xact_finish IS NULL AND balance_owed <> 0;
+CREATE INDEX IF NOT EXISTS mbts_usr ON mbts (usr, xact_finish, balance_owed);
 """
 
 
@@ -67,12 +74,13 @@ def _table(known: StoredClass) -> str:
     for item in known.columns:
         key = " PRIMARY KEY" if item.name == known.primary else ""
         columns.append(f'"{item.name}" {_TYPES.get(item.kind, "TEXT")}{key}')
-    return f"CREATE TABLE {known.id} ({', '.join(columns)}, _position INTEGER);\n"
+    return f"CREATE TABLE {known.id} ({', '.join(columns)}, _position INTEGER)"
 
 
-def script(*, indexes: bool) -> str:
-    """The SQL that makes the empty tables, or the one that makes the indexes once they are filled."""
+def schema_statements(*, indexes: bool) -> list[str]:
+    """The SQL that makes the empty tables, or what makes the indexes that aren't there yet once they are filled."""
     if indexes:
-        return _INDEXES
+        return [text for text in _INDEXES.split(";") if text.strip()]
     tables = [_table(known) for known in idl_classes().values() if known.id not in VIEWS]
-    return "".join(tables) + _OTHER_TABLES + ";".join(VIEWS.values()) + ";"
+    others = [text for text in _OTHER_TABLES.split(";") if text.strip()]
+    return [*tables, *others, *VIEWS.values()]

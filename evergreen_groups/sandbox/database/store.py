@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 import threading
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.database import schema
+from evergreen_groups.sandbox.database import fresh_file
 from evergreen_groups.sandbox.database.classes import idl_classes
 from evergreen_groups.sandbox.database.functions import register
 from evergreen_groups.sandbox.database.replica import Replica
@@ -27,6 +26,8 @@ from evergreen_groups.sandbox.database.values import TO_WIRE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from evergreen_groups.sandbox.database.fresh_file import Filling, Steps
+
 Row = dict[str, Any]
 POSITIONS = "positions"
 
@@ -34,18 +35,22 @@ POSITIONS = "positions"
 class Store:
     """Rows by class, in the wire types of pcrud: ints, money ``"4.50"``, booleans ``"t"``, timestamps, null.
 
-    ``fill`` writes the fresh state into the empty tables when the file is new. Many threads may read at once; there is
-    one writer at a time. Rows without another order come in the physical order of PostgreSQL as seen there: by id,
-    those that were updated or added since the fresh state after them (``move-fleshed-009``).
+    ``filling`` writes the fresh state when the file is new, and ``report`` hears how far it is. The fresh state is a
+    file beside ``path``, or the one named by ``fresh``, which many may use at once: it is only read, and copied when
+    something is written for the first time. Many threads may read at once; there is one writer at a time. Rows without
+    another order come in the physical order of PostgreSQL as seen there: by id, those that were updated or added since
+    the fresh state after them (``move-fleshed-009``).
 
     Raises:
-        ConfigurationError: the file is there, but no sandbox made it.
+        ConfigurationError: the file is there, but no sandbox made it; what making the file raises.
     """
 
-    def __init__(self, fill: Callable[[sqlite3.Connection], None], path: Path | None = None) -> None:
-        self._folder = None if path else tempfile.TemporaryDirectory(prefix="evergreen-groups-")
+    def __init__(
+        self, filling: Filling, path: Path | None = None, fresh: Path | None = None, report: Steps | None = None
+    ) -> None:
+        self._folder = None if path else fresh_file.state_folder(fresh.parent if fresh else None)
         self.path = path or Path(self._folder.name if self._folder else "") / "sandbox.db"
-        self._fresh_path = self.path.with_name(self.path.name + ".fresh")
+        self._fresh_path = fresh or self.path.with_name(self.path.name + ".fresh")
         self._write_lock = threading.RLock()
         self._transaction_depth = 0
         self._drawn: dict[str, int] = {}
@@ -54,6 +59,17 @@ class Store:
         self._all: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
         self._local = threading.local()
+        try:
+            self._make(filling, report, lasting=bool(path or fresh))
+        except BaseException:
+            if self._folder:
+                self._folder.cleanup()
+            raise
+        self._writer = None if self._is_fresh else self._connect(self.path)
+        self.replica: Replica | None = None
+        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+
+    def _make(self, filling: Filling, report: Steps | None, *, lasting: bool) -> None:
         if not self._fresh_path.exists():
             if self.path.exists() and self.path.stat().st_size:
                 raise ConfigurationError(
@@ -62,49 +78,35 @@ class Store:
                     code="not-a-sandbox",
                     values={"path": self.path},
                 )
+            fresh_file.make(self._fresh_path, filling, report, lasting=lasting)
+        if self._folder is None and not self.path.exists():
+            # Whoever looks for the file finds it; both are one until something is written.
             try:
-                self._make(fill)
-            except BaseException:  # half a database would be taken for a whole one the next time
-                self._discard()
-                raise
-        self._writer = self._connect()
-        self.replica: Replica | None = None
-        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+                self.path.hardlink_to(self._fresh_path)
+            except OSError:  # not every file system has that
+                fresh_file.clone(self._fresh_path, self.path)
 
-    def _make(self, fill: Callable[[sqlite3.Connection], None]) -> None:
-        self._fresh_path.touch(mode=0o600)
-        self.path.touch(mode=0o600)
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA cache_size = -65536")
-            connection.executescript(schema.script(indexes=False))
-            connection.execute("BEGIN")
-            fill(connection)
-            connection.execute("COMMIT")
-            connection.executescript(schema.script(indexes=True))
-            connection.execute("ANALYZE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            with closing(sqlite3.connect(self._fresh_path)) as fresh:
-                connection.backup(fresh)
-
-    def _discard(self) -> None:
-        for path in (self.path, self._fresh_path):
-            path.unlink(missing_ok=True)
-        if self._folder:
-            self._folder.cleanup()
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether nothing has been written since the file was made."""
+        return not self.path.exists() or self.path.samefile(self._fresh_path)
 
     def add_replica(self, delay: float) -> None:
         """Have a copy for plain reads, which is ``delay`` seconds behind."""
         path = self.path.with_name(self.path.name + ".replica")
-        self.replica = Replica(path, delay, self._connect, lambda: self._writer)
+        self.replica = Replica(path, delay, self._connect, self._latest)
 
-    def _connect(self, path: Path | None = None) -> sqlite3.Connection:
-        connection = sqlite3.connect(path or self.path, isolation_level=None, check_same_thread=False, timeout=30)
+    def _latest(self) -> sqlite3.Connection:
+        """A connection that sees everything written."""
+        return self._writer or self.read()
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        # Nobody ever writes into the fresh state, so reading it takes no locks, and leaves nothing beside it.
+        address = f"{path.absolute().as_uri()}{'?immutable=1' if path == self._fresh_path else ''}"
+        connection = sqlite3.connect(address, isolation_level=None, check_same_thread=False, timeout=30, uri=True)
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -32768")
-        connection.execute("PRAGMA mmap_size = 1073741824")
         register(connection)
         connection.create_function("org_walk", 3, self._org_walk)
         self._all.append(connection)
@@ -127,16 +129,17 @@ class Store:
 
     def read(self) -> sqlite3.Connection:
         """This thread's connection for reading; inside a transaction of this thread, the one that writes."""
-        if getattr(self._local, "writing", False):
-            return self._writer
+        writer = self._writer
+        if writer is not None and getattr(self._local, "writing", False):
+            return writer
         if self.replica is not None and (copy := self.replica.serves) is not None:
             return copy
         connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
-        if connection is None:
+        if connection is None or self._local.of_fresh != (writer is None):
             with self._pool_lock:
                 connection = self._pool.pop() if self._pool else None
-            connection = connection or self._connect()
-            self._local.reader = connection
+            connection = connection or self._connect(self._fresh_path if writer is None else self.path)
+            self._local.reader, self._local.of_fresh = connection, writer is None
         return connection
 
     def release(self) -> None:
@@ -145,26 +148,39 @@ class Store:
         if connection is not None:
             self._local.reader = None
             with self._pool_lock:
-                self._pool.append(connection)
+                if self._local.of_fresh == (self._writer is None):
+                    self._pool.append(connection)
+
+    def _begin_writing(self) -> sqlite3.Connection:
+        """The connection that writes, into a copy of the fresh state where nothing has been written yet."""
+        if self._writer is None:
+            fresh_file.clone(self._fresh_path, self.path)
+            writer = self._connect(self.path)
+            writer.execute("PRAGMA journal_mode = WAL")
+            with self._pool_lock:
+                self._pool.clear()
+                self._writer = writer
+        return self._writer
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write; all is undone if an exception leaves the block. A block inside another belongs to the outer one."""
         with self._write_lock:
+            writer = self._begin_writing()
             if self._transaction_depth == 0:
-                self._writer.execute("BEGIN IMMEDIATE")
+                writer.execute("BEGIN IMMEDIATE")
             self._transaction_depth += 1
             self._local.writing = True
             try:
-                yield self._writer
+                yield writer
             except BaseException:
                 if self._transaction_depth == 1:
-                    self._writer.execute("ROLLBACK")
-                    self._keep_drawn()
+                    writer.execute("ROLLBACK")
+                    self._keep_drawn(writer)
                 raise
             else:
                 if self._transaction_depth == 1:
-                    self._writer.execute("COMMIT")
+                    writer.execute("COMMIT")
                     if self.replica is not None:
                         self.replica.fall_behind()
             finally:
@@ -173,17 +189,18 @@ class Store:
                 if self._transaction_depth == 0:
                     self._drawn.clear()
 
-    def _keep_drawn(self) -> None:
+    def _keep_drawn(self, writer: sqlite3.Connection) -> None:
         """Write again what sequences have given: PostgreSQL doesn't take that back either."""
-        self._writer.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?)", list(self._drawn.items()))
+        writer.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?)", list(self._drawn.items()))
 
     def reset(self) -> None:
         """Put everything back to the fresh state."""
         if self._refill is not None:
             self.refill(self._refill)
             return
-        with self._write_lock, closing(sqlite3.connect(self._fresh_path)) as fresh:
-            fresh.backup(self._writer)
+        with self._write_lock, closing(self._connect(self._fresh_path)) as fresh:
+            if self._writer is not None:
+                fresh.backup(self._writer)
             if self.replica is not None:
                 self.replica.catch_up()
 

@@ -17,8 +17,10 @@ _SAFE = {"now", "transaction_timestamp", "statement_timestamp", "date", "abs", "
     "right",
     "replace",
     "unaccent_and_squash",
+    "int4",
 }
-_AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
+_AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every", "regr_avgx")
+_OF_TWO = ("string_agg", "regr_avgx")
 _ORG_TREES = {
     "actor.org_unit_descendants",
     "actor.org_unit_descendants_distance",
@@ -77,10 +79,14 @@ def _parameter(value: Any) -> str | None:
 
 
 def _aggregate(function: str, column: Expression, distinct: bool, parameters: Sequence[str | None]) -> Expression:
-    if column.aggregate or len(parameters) != (function == "string_agg"):
+    if column.aggregate or len(parameters) != (function in _OF_TWO):
         raise QueryError(f"{function} can't be used so")
     kind = _aggregate_kind(function, column.kind)
     word = "DISTINCT " if distinct else ""
+    if function == "regr_avgx":
+        # The average of what isn't the column, for each row in which the column isn't null.
+        constant = quoted_value(parameters[0] or "", "numeric")
+        return Expression(f"avg(CASE WHEN {column.sql} IS NOT NULL THEN {constant} END)", kind, aggregate=True)
     if function == "string_agg":
         sql = f"string_agg_sorted({word}{column.sql}, {text_literal(parameters[0] or '')})"
     elif function in ("bool_and", "every"):
@@ -100,6 +106,7 @@ def _aggregate_kind(function: str, kind: str) -> str:
         "min": kind != "bool",
         "max": kind != "bool",
         "string_agg": kind == "text",
+        "regr_avgx": kind in NUMBERS,
     }
     if not takes.get(function, kind == "bool"):
         raise QueryError(f"{function} of {kind}")
@@ -107,6 +114,8 @@ def _aggregate_kind(function: str, kind: str) -> str:
         return "bigint"
     if function == "sum":
         return _SUMS[kind]
+    if function == "regr_avgx":
+        return "numeric"
     if function == "avg":
         return "money" if kind == "money" else "numeric"
     return kind
@@ -118,6 +127,8 @@ def _plain(function: str, column: Expression, parameters: Sequence[str | None]) 
         return _text_call(name, column, parameters)
     if name == "date" and column.kind in ("timestamp", "date") and not parameters:
         return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
+    if name == "int4" and column.kind == "bool" and not parameters:
+        return Expression(f"+{column.sql}", "integer", columns=column.columns)
     if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in NUMBERS:
         return _number_call(name, column, parameters)
     raise QueryError(f"no function {function} for {column.kind}")

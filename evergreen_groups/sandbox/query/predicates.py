@@ -6,6 +6,7 @@ from typing import Any
 
 from evergreen_groups.sandbox.query import calls
 from evergreen_groups.sandbox.query.frames import (
+    NUMBERS,
     Expression,
     Frame,
     MalformedError,
@@ -17,6 +18,7 @@ from evergreen_groups.sandbox.query.frames import (
 from evergreen_groups.sandbox.query.literals import field_value
 
 _COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_CALCULATIONS = ("+", "*", "&")
 _DISTINCT = {"is distinct from": "IS NOT", "is not distinct from": "IS"}
 _PATTERNS = {
     "like": "pg_like({}, {})",
@@ -154,13 +156,38 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
         from evergreen_groups.sandbox.query import where  # a value may be a condition, and a condition holds values
 
         right = where.condition(frame, source, node if "value" not in node else value)
+        if word in _CALCULATIONS:
+            return _calculated(left, word, right)
         return _compare_expressions(left, word, right)
     if isinstance(value, list):
         return _compare(left, word, calls.value_call(value, left.kind))
+    if word in _CALCULATIONS:
+        return _calculated(left, word, Expression(_number(value, _field_kind(source, name), left.kind), "numeric"))
     literal = field_value(value, _field_kind(source, name), left.kind)
     if literal is None:
         raise MalformedError("null can't be compared with a transformed field")
     return _compare(left, word, literal)
+
+
+def _number(value: Any, field_kind: str, kind: str) -> str:
+    """A number to calculate with, in its own unit whatever it meets."""
+    literal = field_value(value, field_kind, "numeric" if kind == "money" else kind)
+    if literal is None:
+        raise MalformedError("null can't be calculated with")
+    return literal
+
+
+def _calculated(left: Expression, word: str, right: Expression) -> Expression:
+    """A number, and no condition, which another may be compared with."""
+    if left.kind not in NUMBERS or right.kind not in NUMBERS:
+        raise QueryError(f"{left.kind} {word} {right.kind}")
+    whole = ("integer", "bigint")
+    if word == "&" and (left.kind not in whole or right.kind not in (*whole, "numeric")):
+        raise QueryError(f"{left.kind} {word} {right.kind}")
+    sides = [f"({it.sql}) / 100.0" if it.kind == "money" else f"({it.sql})" for it in (left, right)]
+    kind = left.kind if word == "&" else "numeric"
+    columns = left.columns | right.columns
+    return Expression(f"({sides[0]} {word} {sides[1]})", kind, left.aggregate or right.aggregate, columns)
 
 
 def _compare_expressions(left: Expression, word: str, right: Expression) -> Expression:

@@ -1,16 +1,29 @@
-"""The large population: always the same, with the spread that is promised."""
+"""The large population: always the same, whatever was interrupted, with the spread that is promised."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from evergreen_groups.errors import DiskError
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.data import Contents
+from evergreen_groups.sandbox.data.contents import LARGE
+from evergreen_groups.sandbox.data.portions import FirstNumbers, portions
+from evergreen_groups.sandbox.database import Store, fresh_file
 
 PATRONS = 20_000
+LISTED = """
+    SELECT d.usrgroup, count(*), total FROM au d JOIN
+      (SELECT usrgroup, sum(balance_owed) AS total FROM mbts JOIN au ON au.id = mbts.usr
+        WHERE xact_finish IS NULL AND NOT au.deleted GROUP BY usrgroup) USING (usrgroup)
+     WHERE d.id > 100000 AND NOT d.deleted AND total >= 2500 GROUP BY d.usrgroup HAVING count(*) > 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -19,54 +32,234 @@ def connection() -> Iterator[sqlite3.Connection]:
         yield running._store.read()
 
 
+def number(connection: sqlite3.Connection, statement: str) -> int:
+    """The one number that a statement gives."""
+    return int(connection.execute(statement).fetchone()[0])
+
+
 @pytest.mark.long
 def test_as_many_as_asked_for_on_top_of_the_families(connection: sqlite3.Connection) -> None:
-    (count,) = connection.execute("SELECT count(*) FROM au WHERE id > 100000").fetchone()
-    (cards,) = connection.execute("SELECT count(DISTINCT barcode) FROM ac WHERE id > 100000").fetchone()
-    assert (count, cards) == (PATRONS, PATRONS)
+    assert number(connection, "SELECT count(*) FROM au WHERE id > 100000") == PATRONS
+    assert number(connection, "SELECT count(DISTINCT barcode) FROM ac WHERE id > 100000") == PATRONS
     assert connection.execute("SELECT usrname FROM au WHERE id = 2").fetchone() == ("consortium_staff",)
 
 
-def test_four_in_ten_are_alone_the_others_in_families_of_two_to_seven(connection: sqlite3.Connection) -> None:
+@pytest.mark.long
+def test_most_are_alone_the_others_in_families_of_two_to_eight_but_for_a_giant_group(
+    connection: sqlite3.Connection,
+) -> None:
     sizes = Counter(
         size for (size,) in connection.execute("SELECT count(*) FROM au WHERE id > 100000 GROUP BY usrgroup")
     )
-    assert sizes[1] == round(PATRONS * 0.4)
-    assert set(sizes) == {1, 2, 3, 4, 5, 6, 7}
-    numbers = [row[0] for row in connection.execute("SELECT DISTINCT usrgroup FROM au WHERE id > 100000 ORDER BY 1")]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    giants = [size for size in sizes if size > 8]
+    assert giants == [400]
+    assert sizes[1] == round((PATRONS - 400) * 0.6)
+    assert set(sizes) == {1, 2, 3, 4, 5, 6, 7, 8, *giants}
+    assert sizes[2] > sizes[3] > sizes[5] > sizes[8] > 0
 
 
+@pytest.mark.long
+def test_ids_come_in_clumps(connection: sqlite3.Connection) -> None:
+    ids = [row[0] for row in connection.execute("SELECT id FROM au WHERE id > 100000 ORDER BY id")]
+    gaps = [after - before for before, after in pairwise(ids) if after - before > 1]
+    assert 10 < len(gaps) < PATRONS / 100
+    assert max(gaps) > 1000
+    apart = "SELECT count(*) FROM (SELECT max(id) - min(id) AS span FROM au WHERE id > 100000 GROUP BY usrgroup)"
+    assert number(connection, f"{apart} WHERE span > 1000") > 100
+
+
+@pytest.mark.long
 def test_a_quarter_owes_with_a_long_tail(connection: sqlite3.Connection) -> None:
     owed = [
         row[0] for row in connection.execute("SELECT balance_owed FROM mous WHERE usr > 100000 AND balance_owed > 0")
     ]
-    assert 0.24 < len(owed) / PATRONS < 0.26
+    assert 0.22 < len(owed) / PATRONS < 0.28
     assert sorted(owed)[len(owed) // 2] < 1000 < 20_000 < max(owed)
-    assert connection.execute("SELECT count(*) FROM mous WHERE balance_owed < 0").fetchone()[0] > 0
-    assert connection.execute("SELECT count(*) FROM mbts WHERE xact_finish IS NOT NULL").fetchone()[0] > 100
+    assert number(connection, "SELECT count(*) FROM mous WHERE balance_owed < 0") > 0
+    assert number(connection, "SELECT count(*) FROM mbts WHERE xact_finish IS NOT NULL") > 100
 
 
+@pytest.mark.long
+def test_exactly_as_many_groups_are_listed_as_is_usual_and_some_of_them_owe_much(
+    connection: sqlite3.Connection,
+) -> None:
+    totals = [total for _, _, total in connection.execute(LISTED)]
+    assert len(totals) == round(PATRONS * 0.02125)
+    assert 0.15 < sum(total >= 10_000 for total in totals) / len(totals) < 0.35
+
+
+@pytest.mark.parametrize("listed", [0, 100])
+def test_as_many_groups_are_listed_as_asked_for(listed: int) -> None:
+    with Sandbox(patrons=2_500, listed_groups=listed) as running:
+        assert len(running._store.read().execute(LISTED).fetchall()) == listed
+
+
+def test_more_listed_groups_than_there_are_families_are_refused() -> None:
+    with pytest.raises(ValueError, match="too many listed groups"):
+        Sandbox(patrons=2_500, listed_groups=101)
+
+
+@pytest.mark.parametrize("patrons", [1, 9_999, 10_001, 200_000, 3_000_000])
+def test_portions_sum_up_to_the_whole_and_their_numbers_never_meet(patrons: int) -> None:
+    listed = patrons // 50
+    cut = list(portions(patrons, listed, FirstNumbers(100_001, 1_000_001, 1)))
+    assert sum(portion.patrons for portion in cut) == patrons
+    assert sum(portion.listed for portion in cut) == listed
+    assert all(0 <= portion.listed <= portion.patrons / 12 for portion in cut)
+    starts = [portion.first.patron for portion in cut]
+    assert all(after - before >= 3 * max(portion.patrons for portion in cut) for before, after in pairwise(starts))
+
+
+def test_the_listed_giants_are_as_large_in_a_small_population_as_in_a_large_one() -> None:
+    def giants(patrons: int) -> list[int]:
+        cut = portions(patrons, 4_250, FirstNumbers(1, 1, 1))
+        return [portion.giant for portion in cut if portion.giant_listed]
+
+    assert giants(200_000) == giants(3_000_000) == [400, 150]
+
+
+@pytest.mark.long
+def test_the_audit_has_something_to_find(connection: sqlite3.Connection) -> None:
+    blocked = "SELECT usr FROM ausp WHERE standing_penalty = 1 AND stop_date IS NULL"
+    over = "SELECT usr FROM mous WHERE balance_owed > 500"
+    assert 20 < number(connection, f"SELECT count(*) FROM ({over}) WHERE usr NOT IN ({blocked})") < 200
+    assert 5 < number(connection, f"SELECT count(*) FROM ({blocked}) WHERE usr NOT IN ({over})") < 60
+    assert number(connection, "SELECT count(*) FROM ausp WHERE stop_date IS NOT NULL") > 20
+    borrowed = "SELECT count(*) FROM au JOIN aua ON aua.id = au.mailing_address JOIN au o ON o.id = aua.usr"
+    assert number(connection, f"{borrowed} WHERE o.usrgroup <> au.usrgroup") > 0
+    assert number(connection, f"{borrowed} WHERE o.id <> au.id AND o.usrgroup = au.usrgroup") > 500
+    for column in ("day_phone", "email", "mailing_address", "dob"):
+        known = number(connection, f"SELECT count({column}) FROM au WHERE id > 100000")
+        assert 0.05 * PATRONS < known < 0.9 * PATRONS
+    assert number(connection, "SELECT count(*) FROM au WHERE id > 100000 AND deleted") > PATRONS / 100
+
+
+@pytest.mark.long
 def test_patrons_live_at_every_library_that_may_have_users(connection: sqlite3.Connection) -> None:
     homes = {row[0] for row in connection.execute("SELECT DISTINCT home_ou FROM au WHERE id > 100000")}
     assert homes == {11, 12, 21, 22, 23}
 
 
+@pytest.mark.long
 def test_summaries_agree_with_themselves(connection: sqlite3.Connection) -> None:
-    wrong = "SELECT count(*) FROM mbts WHERE balance_owed <> total_owed - total_paid"
-    assert connection.execute(wrong).fetchone() == (0,)
-    known = "SELECT id FROM mg UNION SELECT id FROM circ"
-    loose = f"SELECT count(*) FROM mbts WHERE id NOT IN ({known}) OR usr NOT IN (SELECT id FROM au)"
-    assert connection.execute(loose).fetchone() == (0,)
+    assert number(connection, "SELECT count(*) FROM mbts WHERE balance_owed <> total_owed - total_paid") == 0
+    known = "SELECT id FROM mg UNION ALL SELECT id FROM circ"
+    assert number(connection, f"SELECT count(*) FROM ({known})") == number(connection, "SELECT count(*) FROM mbts")
+    assert number(connection, f"SELECT count(*) FROM mbts WHERE id NOT IN ({known})") == 0
+    assert number(connection, "SELECT count(*) FROM mbts WHERE usr NOT IN (SELECT id FROM au)") == 0
+    assert number(connection, "SELECT count(*) FROM au WHERE mailing_address NOT IN (SELECT id FROM aua)") == 0
+
+
+def everything(store: Store) -> list[object]:
+    """All that a population is made of."""
+    return [store.rows(class_id) for class_id in ("au", "ac", "aua", "mbts", "mg", "circ", "ausp")]
 
 
 def test_the_same_size_gives_the_same_people() -> None:
-    def everything() -> list[object]:
+    def made() -> list[object]:
         with Sandbox(patrons=500) as running:
-            store = running._store
-            return [store.rows(class_id) for class_id in ("au", "ac", "mbts", "mg", "ausp")]
+            return everything(running._store)
 
-    assert everything() == everything()
+    assert made() == made()
+
+
+@pytest.mark.long
+def test_whoever_was_interrupted_goes_on_and_makes_the_same_file(tmp_path: Path) -> None:
+    contents = Contents(None, PATRONS)
+    interrupted, whole = tmp_path / "interrupted.db", tmp_path / "whole.db"
+    done: list[int] = []
+
+    def stop(step: int, _steps: int) -> None:
+        done.append(step)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fresh_file.make(interrupted, contents, stop, lasting=True)
+    assert not interrupted.exists()
+    again: list[int] = []
+    # another process, which knows nothing of the first
+    fresh_file.make(interrupted, Contents(None, PATRONS), lambda step, _steps: again.append(step), lasting=True)
+    assert (done, again) == ([0, 1, 2], [2, 3])
+    fresh_file.make(whole, contents, lasting=True)
+    dumps = []
+    for path in (interrupted, whole):
+        connection = sqlite3.connect(path)
+        dumps.append(list(connection.iterdump()))
+        connection.close()
+    assert dumps[0] == dumps[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["interrupted.db", "whole.db"]
+
+
+def test_what_was_left_of_others_is_not_gone_on_with(tmp_path: Path) -> None:
+    def stop(step: int, _steps: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "sandbox.db"
+    with pytest.raises(KeyboardInterrupt):
+        fresh_file.make(path, Contents(None, 300), stop, lasting=True)
+    fresh_file.make(path, Contents(None, 200), lasting=True)
+    connection = sqlite3.connect(path)
+    assert number(connection, "SELECT count(*) FROM au WHERE id > 100000") == 200
+    connection.close()
+
+
+def test_who_has_no_room_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10_000})())
+    with pytest.raises(DiskError, match="No space left on device"):
+        Sandbox(patrons=500, prepared=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_do_not_make_the_same_file_at_once(tmp_path: Path) -> None:
+    def another(step: int, _steps: int) -> None:
+        if step == 1:
+            with pytest.raises(DiskError, match="database is locked"):
+                Sandbox(patrons=200, prepared=tmp_path)
+
+    with Sandbox(patrons=200, prepared=tmp_path, report=another) as sandbox:
+        assert sandbox.barcodes
+
+
+def test_a_prepared_file_serves_several_who_write_and_reset(tmp_path: Path) -> None:
+    with Sandbox(patrons=200, prepared=tmp_path) as one:
+        (file,) = tmp_path.glob("*.db")
+        as_made = file.read_bytes()
+        with Sandbox(patrons=200, prepared=tmp_path, report=lambda *_: pytest.fail("made twice")) as other:
+            before = everything(other._store)
+            one._store.update("au", 100_001, {"usrgroup": 4711})
+            other._store.update("au", 100_001, {"usrgroup": 4712})
+            assert [store.rows("au", {"id": 100_001})[0]["usrgroup"] for store in (one._store, other._store)] == [
+                4711,
+                4712,
+            ]
+            other.reset()
+            assert everything(other._store) == before
+    assert file.read_bytes() == as_made
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_files_of_an_earlier_release_are_removed(tmp_path: Path) -> None:
+    former = [tmp_path / name for name in ("sandbox-200-4-0123456789abcdef.db", "sandbox-2000-42-0123456789abcdef.db")]
+    for path in former:
+        path.touch()
+    with Sandbox(patrons=200, prepared=tmp_path):
+        assert [path.exists() for path in former] == [False, True]
+
+
+@pytest.mark.long
+def test_a_large_one_has_ten_systems_with_sixty_branches_and_accounts_of_theirs() -> None:
+    with Sandbox(patrons=LARGE, listed_groups=200) as running:
+        connection = running._store.read()
+        kinds = dict(connection.execute("SELECT ou_type, count(*) FROM aou GROUP BY ou_type"))
+        assert (kinds[2], kinds[3]) == (10, 60)
+        homes = number(connection, "SELECT count(DISTINCT home_ou) FROM au WHERE id > 100000")
+        assert homes == 61
+        assert {"consortium_staff", "north_manager", "harbor_desk", "eastshore_manager", "clover_desk"} <= set(
+            running.accounts
+        )
+        assert running.report_account[0] == "consortium_staff"
 
 
 def test_new_numbers_go_on_after_the_population() -> None:

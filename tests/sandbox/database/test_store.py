@@ -11,13 +11,13 @@ import pytest
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.data import dataset
+from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.database import BadValueError, Store
 from evergreen_groups.sandbox.services import permissions
 
 
 def filled(path: Path | None = None) -> Store:
-    return Store(lambda connection: dataset.load(connection, None), path)
+    return Store(Contents(None), path)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.data import dataset
+from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.database import Store, idl_classes
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.loans import open_circulations
@@ -39,7 +39,7 @@ PROFILES_UPWARDS = {1: [1], 2: [2, 1], 11: [11, 2, 1], 12: [12, 2, 1]}
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
-    opened = Store(lambda connection: dataset.load(connection, None))
+    opened = Store(Contents(None))
     yield opened
     opened.close()
 

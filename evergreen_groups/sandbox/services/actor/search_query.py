@@ -28,6 +28,8 @@ _KEYWORDS = (
 _PHONES = ("day_phone", "evening_phone", "other_phone")
 _PHONE_SETTINGS = ("opac.default_phone", "opac.default_sms_notify")
 _ASCII_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+# Whose regular expression is a beginning, and the same by the database's own LIKE.
+_PLAIN = re.compile(r"[A-Za-z0-9 '-]+")
 _META = re.compile(r"([_%|*+\[\]()])")
 _BIRTH_PARTS = {"dob_year": (0, 4), "dob_month": (5, 7), "dob_day": (8, 10)}
 
@@ -69,12 +71,20 @@ class PatronSearch:
         self._store = store
         setting = setting_value(store, DIACRITICS_SETTING, work_org)
         self._matcher = _prefix if setting is True or setting == 1 else _pattern
+        self.beginnings = dict(self._beginnings(search)) if self._matcher is _pattern else {}
         self.tests: list[Test] = [
             *self._user_tests(search),
             *self._birth_tests(search),
             *self._address_tests(search),
             *self._named_tests(search),
         ]
+
+    @staticmethod
+    def _beginnings(search: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Names with their beginnings, as far as the database can look for them before they are tested."""
+        for name, value in _of_group(search, "0"):
+            if name in _NAMES and _PLAIN.fullmatch(text(value)):
+                yield name, text(value)
 
     def _user_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         for name, value in _of_group(search, "0"):
@@ -187,14 +197,21 @@ def _sort_fields(sort: Any) -> list[str]:
     return [*(text(entry) for entry in wanted), "id"]
 
 
-def _patrons(store: Store, org_units: list[int], *, inactive: bool) -> Iterator[Row]:
-    """The patrons of these home libraries, one after the other: a large library system has too many to hold at once."""
+def _patrons(store: Store, org_units: list[int], beginnings: Mapping[str, str], *, inactive: bool) -> Iterator[Row]:
+    """The patrons of these home libraries, one after the other: a large library system has too many to hold at once.
+
+    Their names, or those they prefer, begin with ``beginnings``, in capitals or small letters.
+    """
     columns = [(item.name, TO_WIRE[item.kind]) for item in idl_classes()["au"].columns]
     names = ", ".join(f'"{name}"' for name, _ in columns)
     marks = ", ".join("?" * len(org_units)) or "NULL"
     state = "" if inactive else " AND active"
-    statement = f"SELECT {names} FROM au WHERE NOT deleted AND home_ou IN ({marks}){state} ORDER BY _position, id"
-    for values in store.read().execute(statement, org_units):
+    named = "".join(f" AND ({name} LIKE ? OR pref_{name} LIKE ?)" for name in beginnings)
+    statement = (
+        f"SELECT {names} FROM au WHERE NOT deleted AND +home_ou IN ({marks}){state}{named} ORDER BY _position, id"
+    )
+    parameters = [f"{beginning}%" for beginning in beginnings.values() for _ in range(2)]
+    for values in store.read().execute(statement, [*org_units, *parameters]):
         yield {
             name: value if convert is None or value is None else convert(value)
             for (name, convert), value in zip(columns, values, strict=True)
@@ -217,12 +234,15 @@ def find_patrons(
     Raises:
         Die: the search is one that the database refuses.
     """
-    tests = PatronSearch(store, search, work_org).tests
+    wanted = PatronSearch(store, search, work_org)
+    tests = wanted.tests
     if not tests:
         return None
     top = int(text(top_org)) if text(top_org).isdecimal() and is_true(top_org) else work_org
     places = store.orgs.descendants(top)
-    rows = [row for row in _patrons(store, places, inactive=inactive) if all(test(row) for test in tests)]
+    rows = [
+        row for row in _patrons(store, places, wanted.beginnings, inactive=inactive) if all(test(row) for test in tests)
+    ]
     begin = int(number(offset))
     count = int(number(limit)) if is_true(limit) else 1000
     if count < 0 or begin < 0:

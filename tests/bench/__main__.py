@@ -1,0 +1,123 @@
+"""What things cost beside what they have to cost: ours and a bare client by turns, as one table in Markdown.
+
+    python -m tests.bench
+    python -m tests.bench --patrons 20000 200000 --only report limited
+    EVERGREEN_GROUPS_PASSWORD=… python -m tests.bench --url https://evergreen.example.org --account groups_report
+
+Without ``--url`` it starts sandboxes. The floor is :mod:`floor`. ``--account NAME`` can be given several times; its
+password is that of the variable EVERGREEN_GROUPS_PASSWORD, or of the one that ``NAME=VARIABLE`` names. It reads and
+changes nothing. Ends with status 1 where ours and the floor differ in a single cent, and with status 2 where a goal is
+missed and ``--strict`` was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from . import growth, others, reading
+from .machine import load, machine, python
+from .places import Place, evergreen, sandbox
+from .rows import Row, markdown
+
+SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
+SUBJECTS = ("report", "limited", "command", "startup", "audit", "service", "growth")
+GROWING = (200_000, 1_000_000, 3_000_000)
+LISTED = 4_250
+PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
+
+
+def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
+    """The rows of one place, in the order of the subjects."""
+    for account in place.accounts:
+        if ("report" if account.sees_all else "limited") in subjects:
+            yield reading.report(place, account, pairs, what="report, sums")
+            yield reading.report(place, account, pairs, "--details", what="report with details")
+    if "command" in subjects:
+        yield reading.command(place, place.accounts[0], pairs)
+    if "startup" in subjects:
+        yield from reading.start_up(place, place.accounts[0], pairs)
+    if "audit" in subjects:
+        for account in place.accounts:
+            yield from others.audits(place, account, pairs)
+    if "service" in subjects:
+        yield from others.services(place, place.accounts[0], pairs)
+
+
+def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
+    """How cost grows with the patrons, on sandboxes that list as many groups, and with the list on the first."""
+    account = ("consortium_staff",)
+    first: Row | None = None
+    for size in sizes:
+        with sandbox(account, size, prepared, listed_groups=LISTED) as place:
+            row = growth.with_patrons(place, place.accounts[0], size, pairs, first)
+            first = first or row
+            yield row
+    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as place:
+        yield from growth.with_list(place, place.accounts[0], pairs)
+
+
+def password(account: str) -> tuple[str, str]:
+    """An account's name and password, of ``NAME`` or ``NAME=VARIABLE``."""
+    name, _sign, variable = account.partition("=")
+    variable = variable or "EVERGREEN_GROUPS_PASSWORD"
+    if variable not in os.environ:
+        raise SystemExit(f"set {variable} to the password of {name}")
+    return name, os.environ[variable]
+
+
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser("python -m tests.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--url", help="an Evergreen's address; none: sandboxes")
+    parser.add_argument("--account", action="append", default=[], metavar="NAME[=VARIABLE]")
+    parser.add_argument("--patrons", type=int, nargs="+", default=[200_000], help="of the sandboxes")
+    parser.add_argument("--growing", type=int, nargs="+", default=list(GROWING), help="patrons, for growth")
+    parser.add_argument("--prepared", type=Path, default=PREPARED, help="where large sandboxes are kept, made once")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--note", default="", help="what can't be seen from here, such as whether JIT is on")
+    parser.add_argument("--save", type=Path, help="write all figures to this file, as JSON")
+    parser.add_argument("--strict", action="store_true", help="end with status 2 where a goal is missed")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    chosen = options()
+    before = load()
+    found: list[Row] = []
+    for row in measured(chosen):
+        print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
+        found.append(row)
+    print(markdown(found))
+    print()
+    print(f"{machine()}; {python()}; load {before} before and {load()} after; {chosen.pairs} pairs. {chosen.note}")
+    if chosen.save:
+        chosen.save.write_text(json.dumps([asdict(row) for row in found], indent=1) + "\n")
+    return 2 if chosen.strict and any(row.met is False for row in found) else 0
+
+
+def measured(chosen: argparse.Namespace) -> Iterator[Row]:
+    """All rows, as they come."""
+    if chosen.url:
+        with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as place:
+            print(f"{place.url}, release {place.release}, {place.size}", file=sys.stderr)
+            yield from rows_of(place, chosen.only, chosen.pairs)
+        return
+    if set(chosen.only) - {"growth"}:
+        for patrons in chosen.patrons:
+            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as place:
+                print(f"sandbox, {patrons:,} patrons", file=sys.stderr)
+                yield from rows_of(place, chosen.only, chosen.pairs)
+    if "growth" in chosen.only:
+        yield from growing(chosen.growing, chosen.pairs, chosen.prepared)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

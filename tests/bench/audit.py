@@ -1,0 +1,454 @@
+"""What the audit costs beside its own bare questions: seconds, calls, bytes and peak memory, by turns.
+
+    AUDIT_PASSWORD=… python tests/bench/audit.py --url URL --account NAME [--pairs 5] [--format json]
+    python tests/bench/audit.py --patrons 40000 [--pairs 5]
+
+Ours is ``evergreen-groups``' audit as a program runs it, from login to the last byte of a file (of no format: with
+nothing written). The floor is a bare client of ``requests`` and the standard library that puts the same questions,
+the best that are known, up to three at once, and decodes the answers: whose fines and penalties don't fit, the members
+of groups that may be accidental with all that is needed to judge and to show them, and addresses borrowed from outside
+a group. It checks nothing, compares nobody and writes nothing. Each run is a process of its own.
+
+``--patrons`` has a sandbox with so many invented patrons, in most of whose groups nobody leads, in place of an
+Evergreen. :func:`rows` is for a table of several benches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+from xml.etree import ElementTree
+
+import requests
+
+Query = dict[str, Any]
+Row = tuple[Any, ...]
+
+AT_ONCE = 3
+LIST = 2_000
+"""Ids in one question."""
+RANGES = 40
+"""Into so many ranges the group numbers are cut: answers of 10 MB get stuck."""
+PAGE = 10_000
+GROUPS_OF_A_SET = 700
+CLASSES = ("au", "aou", "mous", "ac", "ausp", "csp", "aua")
+NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
+PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAMES, *(f"pref_{one}" for one in NAMES))
+JUDGED_BY = ("juvenile", "expire_date", "dob", "create_date")
+CONTACTS = ("mailing_address", "billing_address", "day_phone", "evening_phone", "other_phone", "email")
+EXCEEDS_FINES = 1
+IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
+NEVER: Query = {"id": {"<": 0}}
+"""An alternative that keeps PostgreSQL from asking for permission row by row before it has looked at the rest."""
+
+
+class Bare:
+    """Calls of the gateway, counted, and the rows that come back."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.calls = self.bytes = 0
+        self.token = ""
+        self._lock = threading.Lock()
+        self._of_thread = threading.local()
+        base = "{http://opensrf.org/spec/IDL/base/v1}"
+        idl = requests.get(f"{url}/reports/fm_IDL.xml?{'&'.join(f'class={name}' for name in CLASSES)}")
+        self.positions = {
+            str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
+            for one in ElementTree.fromstring(idl.content).iter(f"{base}class")
+        }
+
+    def call(self, service: str, method: str, *parameters: object) -> Any:
+        """The one result of a method."""
+        form = [("service", service), ("method", method), *(("param", json.dumps(one)) for one in parameters)]
+        body = urlencode(form, quote_via=quote)
+        if not hasattr(self._of_thread, "session"):
+            self._of_thread.session = requests.Session()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        for _ in range(2):
+            try:
+                answer = self._of_thread.session.post(f"{self.url}/osrf-gateway-v1", data=body, headers=headers)
+                break
+            except requests.ConnectionError:  # the gateway closes connections that were idle for a second
+                continue
+        with self._lock:
+            self.calls += 1
+            self.bytes += len(body) + len(answer.content)
+        found = json.loads(answer.content)
+        if found["status"] != 200 or len(found["payload"]) != 1:
+            raise SystemExit(f"{method}: status {found['status']}, {len(found['payload'])} results")
+        return found["payload"][0]
+
+    def search(self, class_id: str, fields: Iterable[str], where: Query, **options: object) -> list[Row]:
+        """The rows of a class for which a condition holds, as tuples of these fields."""
+        names = list(fields)
+        options = {"select": {class_id: names}, "limit": 20_000, **options}
+        rows = self.call("open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", self.token, where, options)
+        places = [self.positions[class_id][name] for name in names]
+        return [tuple(row["__p"][place] if place < len(row["__p"]) else None for place in places) for row in rows]
+
+    def log_in(self, account: str, password: str) -> None:
+        """Open a session."""
+        given = {"username": account, "password": password, "type": "staff"}
+        answer = self.call("open-ils.auth", "open-ils.auth.login", given)
+        if answer["textcode"] != "SUCCESS":
+            raise SystemExit(f"login: {answer['textcode']}")
+        self.token = answer["payload"]["authtoken"]
+
+    def libraries_seen(self) -> list[int]:
+        """The org units whose patrons the account sees; none where it sees all."""
+        permissions = ["VIEW_USER"]
+        highest = self.call("open-ils.actor", "open-ils.actor.user.has_work_perm_at.batch", self.token, permissions)
+        units = self.search("aou", ("id", "parent_ou"), {"id": {"<>": None}})
+        if any(parent is None and id in map(int, highest["VIEW_USER"]) for id, parent in units):
+            return []
+        session = self.call("open-ils.auth", "open-ils.auth.session.retrieve", self.token)
+        user, ids = session["__p"][self.positions["au"]["id"]], sorted(id for id, _parent in units)
+        method = "open-ils.actor.user.perm.check.multi_org"
+        denied = {int(unit) for unit, _name in self.call("open-ils.actor", method, self.token, user, ids, permissions)}
+        return sorted(set(ids) - denied)
+
+
+class Reading:
+    """All that the audit of everybody whom an account sees has to read, at a limit of 5.00."""
+
+    def __init__(self, bare: Bare, pool: ThreadPoolExecutor) -> None:
+        self._bare = bare
+        self._pool = pool
+        self._beside: list[Future[Any]] = []
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def read(self, seen: list[int]) -> None:
+        """Put all questions, and wait for the answers."""
+        at_home: list[Query] = [{"home_ou": seen}] if seen else []
+        for what, where in blocks().items():
+            for rows in self._pages(PATRON, {"deleted": "f", "-and": [*where, *at_home]}):
+                self.counts[what] += len(rows)
+                self._details(rows, penalties=True)
+        for rows in self._pages((*PATRON, *CONTACTS[:2]), {"deleted": "f", "-and": [borrowers(), *at_home]}):
+            self.counts["borrowers"] += len(rows)
+            self._details(rows)
+            self._lists("aua", ("id", "usr"), "id", [one for row in rows for one in row[-2:] if one is not None])
+        highest = self._bare.search(
+            "au",
+            ("usrgroup", "id"),
+            {"deleted": "f", "id": {">": 0}, **({"home_ou": seen} if seen else {})},
+            order_by=[{"class": "au", "field": "usrgroup", "direction": "desc"}],
+            limit=1,
+        )[0][0]
+        edges = [-1, *(highest * part // RANGES for part in range(1, RANGES)), 2**31 - 1]
+        fields = (*PATRON, *JUDGED_BY, *CONTACTS)
+        ranges = [
+            self._pool.submit(self._bare.search, "au", fields, accidental(low, high, at_home))
+            for low, high in pairwise(edges)
+        ]
+        for one in ranges:
+            rows = one.result()
+            self.counts["members"] += len(rows)
+            self._details(rows)
+            self._lists("aua", ("id", "usr", "street1", "post_code"), "usr", [row[0] for row in rows])
+            groups = {row[1] for row in rows} - {row[1] for row in rows if row[5] == "t"}
+            self._lists("au", ("usrgroup",), "usrgroup", list(groups), {"deleted": "t", "master_account": "t"})
+            if seen:
+                self._hidden({row[1]: row[0] for row in rows}, seen)
+        while self._beside:
+            self._beside.pop().result()
+
+    def _pages(self, fields: Iterable[str], where: Query) -> Iterator[list[Row]]:
+        last = -1
+        while True:
+            rows = self._bare.search(
+                "au", fields, {"-and": [where, {"id": {">": last}}]}, limit=PAGE, order_by={"au": "id"}
+            )
+            yield rows
+            if len(rows) < PAGE:
+                return
+            last = rows[-1][0]
+
+    def _details(self, rows: list[Row], *, penalties: bool = False) -> None:
+        """Own fines and barcodes of patrons, and their penalties."""
+        ids = [row[0] for row in rows]
+        self._lists("mous", ("usr", "balance_owed"), "usr", ids, {"balance_owed": {"<>": 0}})
+        self._lists("ac", ("id", "barcode"), "id", [row[4] for row in rows if row[4] is not None])
+        if penalties:
+            self._lists("ausp", ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date"), "usr", ids)
+
+    def _hidden(self, member_of: dict[int, int], seen: list[int]) -> None:
+        """Which groups have hidden members, by one visible member of each."""
+        where = {"+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "home_ou": {"not in": seen}}}
+        source = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
+        exists = {"-exists": {"select": {"m": ["id"]}, "from": source, "where": where}}
+        members = list(member_of.values())
+        self._lists("au", ("id", "usrgroup"), "id", members, exists, size=GROUPS_OF_A_SET)
+
+    def _lists(
+        self,
+        class_id: str,
+        fields: Iterable[str],
+        field: str,
+        values: list[Any],
+        where: Query | None = None,
+        *,
+        size: int = LIST,
+    ) -> None:
+        wanted = sorted(set(values))
+        for at in range(0, len(wanted), size):
+            asked = {field: wanted[at : at + size], **(where or {})}
+            self._beside.append(self._pool.submit(self._count, class_id, tuple(fields), asked))
+
+    def _count(self, class_id: str, fields: Iterable[str], where: Query) -> None:
+        self.counts[f"rows of {class_id}"] += len(self._bare.search(class_id, fields, where))
+
+
+def blocks() -> dict[str, list[Query]]:
+    """Over the limit without the penalty, with it and not over, and blocked by staff and not over."""
+    with_penalty = {"select": {"ausp": ["usr"]}, "from": "ausp"}
+    fines = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, **IN_FORCE}}}
+    stale = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, "staff": None, **IN_FORCE}}}
+    by_staff = {
+        "select": {"ausp": ["usr"]},
+        "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
+        "where": {"+ausp": {"staff": {"<>": None}, **IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
+    }
+    return {
+        "over, not blocked": [listed("in", over()), listed("not in", fines)],
+        "blocked, not over": [listed("in", stale), listed("not in", over())],
+        "blocked by staff": [listed("in", by_staff), listed("not in", over())],
+    }
+
+
+def over() -> Query:
+    """The ids of debtors who owe more than 5.00."""
+    own_fines = {
+        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": "mbts",
+        "where": {"+mbts": {"usr": {"=": {"+d": "id"}}, "xact_finish": None}},
+        "having": {"+mbts": {"balance_owed": {">": {"transform": "sum", "value": "5.00"}}}},
+    }
+    owing = {"xact_finish": None, "balance_owed": {"<>": 0}}
+    source = {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}}
+    return {
+        "select": {"d": ["id"]},
+        "from": source,
+        "where": {"+mbts": owing, "+d": {"deleted": "f"}, "-exists": own_fines},
+    }
+
+
+def listed(operator: str, query: Query) -> Query:
+    """Patrons who are among the ids that a query gives, or aren't."""
+    return {"-or": [{"id": {operator: query}}, NEVER]}
+
+
+def borrowers() -> Query:
+    """Patrons who use an address row of somebody in another group."""
+    union = [
+        {
+            "select": {"d": ["id"]},
+            "from": {
+                "aua": {
+                    "d": {"class": "au", "fkey": "id", "field": field},
+                    "o": {"class": "au", "fkey": "usr", "field": "id"},
+                }
+            },
+            "where": {"+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}}, "+o": {"deleted": "f"}},
+        }
+        for field in CONTACTS[:2]
+    ]
+    return listed("in", {"union": union})
+
+
+def accidental(low: int, high: int, at_home: list[Query]) -> Query:
+    """Members of groups in a range of numbers that may be accidental."""
+    within = [{"usrgroup": {">": low}}, {"usrgroup": {"<=": high}}]
+    long_ago = (datetime.now(UTC) - timedelta(days=3 * 365)).isoformat(timespec="seconds")
+    lead, other = {"master_account": "t"}, {"id": {"<>": {"+d": "id"}}}
+
+    def member(condition: Query, **beside: object) -> Query:
+        of_group = {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}, **condition}
+        source = {"aou": {"o": {"class": "au", "fkey": "id", "field": "home_ou"}}}
+        return {"-exists": {"select": {"o": ["id"]}, "from": source, "where": {"+o": of_group}, **beside}}
+
+    stranger = {
+        "juvenile": "f",
+        "home_ou": {"<>": {"+d": "home_ou"}},
+        "family_name": {"<>": {"+d": "family_name"}},
+    }
+    ten = {
+        "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
+        "having": {"+o": {"id": {">=": {"transform": "count", "value": 10}}}},
+    }
+    odd = [
+        {"-not-exists": member(lead)["-exists"]},
+        {"-and": [{"+d": lead}, member({**other, **lead})]},
+        {"-and": [{"+d": {**lead, "expire_date": {"<": long_ago}}}]},
+        {"-and": [{"+d": {"juvenile": "f"}}, member(stranger)]},
+        {"-and": [{"+d": lead}, member({}, **ten)]},
+    ]
+    groups = {
+        "select": {"d": ["usrgroup"]},
+        "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
+        "where": {"+d": {"deleted": "f", "-and": within}, "-and": [member(other), {"-or": odd}]},
+    }
+    return {"deleted": "f", "-and": [*within, {"-or": [{"usrgroup": {"in": groups}}, NEVER]}, *at_home]}
+
+
+def floor(url: str, account: str, password: str) -> dict[str, Any]:
+    """What the bare questions cost."""
+    bare = Bare(url)
+    started = time.perf_counter()
+    bare.log_in(account, password)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        reading = Reading(bare, pool)
+        reading.read(bare.libraries_seen())
+    return {
+        "seconds": time.perf_counter() - started,
+        "calls": bare.calls,
+        "bytes": bare.bytes,
+        "counts": dict(reading.counts),
+    }
+
+
+def ours(url: str, account: str, password: str, output_format: str) -> dict[str, Any]:
+    """What an audit of ours costs."""
+    from evergreen_groups.audit import AuditCriteria, FindingKind, build_audit
+    from evergreen_groups.gateway import Credentials, Gateway
+    from evergreen_groups.render.audit import render_audit
+
+    top = {"table": 200, "html": 500}.get(output_format)
+    started = time.perf_counter()
+    credentials = Credentials(username=account, password=password)
+    with Gateway(url, credentials=credentials, concurrency=AT_ONCE) as gateway:
+        audit = build_audit(gateway, AuditCriteria(top=top))
+        read = time.perf_counter() - started
+        if output_format != "none":
+            with tempfile.TemporaryFile("w", newline="") as stream:
+                render_audit(audit, output_format, stream)
+        seconds, counted = time.perf_counter() - started, gateway.statistics
+    return {
+        "seconds": seconds,
+        "read": read,
+        "calls": counted.calls,
+        "bytes": counted.bytes_sent + counted.bytes_received,
+        "counts": {kind.value: audit.count(kind) for kind in FindingKind if audit.count(kind)},
+    }
+
+
+def in_a_process(side: str, url: str, account: str, password: str) -> dict[str, Any]:
+    """One run in a fresh interpreter, so that memory and imports are its own; ``side`` is floor, or ours' format."""
+    command = [sys.executable, __file__, "--one", side, "--url", url, "--account", account]
+    environment = {**os.environ, "AUDIT_PASSWORD": password}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{side}, {account}: {done.stderr.strip()[-500:]}")
+    return dict(json.loads(done.stdout))
+
+
+def rows(
+    url: str, account: str, password: str, pairs: int, formats: Iterable[str] = ("json", "html")
+) -> list[dict[str, Any]]:
+    """A row for each format that an audit is written in: ours and the floor by turns, ``pairs`` times."""
+    found = []
+    for output_format in formats:
+        mine, bare = [], []
+        for _ in range(pairs):
+            mine.append(in_a_process(output_format, url, account, password))
+            bare.append(in_a_process("floor", url, account, password))
+        found.append(
+            {
+                "what": f"audit, {output_format}",
+                "account": account,
+                "ours_seconds": [one["seconds"] for one in mine],
+                "floor_seconds": [one["seconds"] for one in bare],
+                "ours_calls": mine[-1]["calls"],
+                "floor_calls": bare[-1]["calls"],
+                "bytes": mine[-1]["bytes"],
+                "floor_bytes": bare[-1]["bytes"],
+                "peak_mb": max(one["peak_mb"] for one in mine),
+                "counts": mine[-1]["counts"],
+            }
+        )
+    return found
+
+
+@contextlib.contextmanager
+def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
+    """A sandbox with many findings, in a process of its own: its address, a user name and the password."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from evergreen_groups.sandbox import Sandbox\n"
+        "from reckoning.large import settle\n"
+        "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
+        "    settle(sandbox)\n"
+        "    with sandbox._store.transaction() as connection:\n"
+        "        connection.execute('UPDATE au SET master_account = 0 WHERE id > 100000 AND usrgroup % 10 < 8')\n"
+        "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
+        "    sandbox.wait()"
+    )
+    command = [sys.executable, "-c", code, str(patrons), str(Path(__file__).resolve().parents[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url, username, password = process.stdout.readline().split()
+        try:
+            yield url, username, password
+        finally:
+            process.terminate()
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row: medians, and the median of the pairs' ratios with the lowest and the highest."""
+    ratios = [one / other for one, other in zip(row["ours_seconds"], row["floor_seconds"], strict=True)]
+    print(
+        f"{row['account']:18} {row['what']:14} {statistics.median(row['ours_seconds']):8.2f} "
+        f"{statistics.median(row['floor_seconds']):8.2f} {statistics.median(ratios):6.2f} "
+        f"{min(ratios):5.2f}-{max(ratios):<5.2f} {row['ours_calls']:>6} {row['floor_calls']:>6} "
+        f"{row['bytes'] / 1e6:>7.1f} {row['floor_bytes'] / 1e6:>7.1f} {row['peak_mb']:>7.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--url")
+    parser.add_argument("--account")
+    parser.add_argument("--patrons", type=int, default=40_000, help="of a sandbox, where no --url is given")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--format", action="append", help="none, table, csv, json, html; repeatable")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    password = os.environ.get("AUDIT_PASSWORD", "")
+    if options.one:
+        side = options.one
+        place = (options.url, options.account, password)
+        found = floor(*place) if side == "floor" else ours(*place, side)
+        found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        json.dump(found, sys.stdout)
+        return
+    print(
+        f"{'account':18} {'what':14} {'ours s':>8} {'floor s':>8} {'ratio':>6} {'spread':11} {'calls':>6} {'floor':>6}"
+    )
+    there = contextlib.nullcontext((options.url, options.account, password))
+    with there if options.url else sandbox(options.patrons) as (url, account, secret):
+        for row in rows(url, account, secret, options.pairs, options.format or ("json", "html")):
+            show(row)
+
+
+if __name__ == "__main__":
+    main()

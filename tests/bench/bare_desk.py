@@ -1,0 +1,242 @@
+"""What the desk needs of Evergreen, asked by a bare client: ``http.client`` alone, and nothing of this package.
+
+Each thing sends the calls that it needs at the least, one after the other or side by side as it must: the members of a
+group before what they owe, since only then it is known who they are. Connections are kept as browsers keep them. What
+comes back is looked at, so that an answer that is none isn't counted as a quick one.
+
+A change sends the calls that ``docs/performance.md`` lists, each of which guards something: who is in the groups now,
+the record fresh from the database, the write, and the record once more. Without them it would be two calls, and a
+gamble.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from xml.etree import ElementTree
+
+Call = tuple[str, ...]
+"""Service, method and parameters, the last as JSON."""
+
+_PCRUD, _ACTOR = "open-ils.pcrud", "open-ils.actor"
+_NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
+_PERSON = [
+    *("id", "usrgroup", "home_ou", "profile", "card", "master_account", "active", "barred", "juvenile", "expire_date"),
+    *_NAMES,
+    *(f"pref_{name}" for name in _NAMES),
+    *("dob", "deleted"),
+]
+_CONTACT = ("mailing_address", "billing_address", "day_phone", "evening_phone", "other_phone", "email", "create_date")
+_BILL = (
+    *("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start"),
+    *("last_payment_ts", "billing_location"),
+)
+_LOAN = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A group of a few, and its members by id."""
+
+    group: int
+    members: tuple[int, ...]
+
+
+@cache
+def fields_of(url: str, class_id: str) -> dict[str, int]:
+    """Where each field of a class stands in the wire's arrays, as the server's IDL has it."""
+    connection = _connection(url)
+    connection.request("GET", "/reports/fm_IDL.xml")
+    root = ElementTree.fromstring(connection.getresponse().read())
+    space = root.tag.partition("}")[0] + "}"
+    found = next(each for each in root.iter(f"{space}class") if each.get("id") == class_id)
+    names = [str(each.get("name")) for each in found.iter(f"{space}field")]
+    return {name: place for place, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
+
+
+def log_in(url: str, account: str, password: str) -> str:
+    """A session's token; the session is left to its time-out."""
+    arguments = {"username": account, "password": password, "type": "staff"}
+    event = BareDesk(url, "").ask(("open-ils.auth", "open-ils.auth.login", json.dumps(arguments)))[0]
+    return str(event[0]["payload"]["authtoken"])
+
+
+def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family]:
+    """So many groups of three to eight visible members, or as many as there are among the first 200,000 ids."""
+    desk, last = BareDesk(url, token), above
+    found: dict[int, Family] = {}
+    for _ in range(100):
+        rows = desk.members({"id": {">": last}, "deleted": "f"}, 2000)
+        last = max((patron for patron, _group in rows), default=last)
+        several = sorted(
+            {group for group, times in Counter(group for _, group in rows).items() if times > 1} - {*found}
+        )
+        for start in range(0, len(several), 200):
+            # Some of a group may be further on: a child is registered years after the mother.
+            whole: dict[int, list[int]] = {}
+            for patron, group in desk.members({"usrgroup": several[start : start + 200], "deleted": "f"}, 10_000):
+                whole.setdefault(group, []).append(patron)
+            found |= {group: Family(group, tuple(ids)) for group, ids in whole.items() if 3 <= len(ids) <= 8}
+        if len(rows) < 2000 or len(found) >= count:
+            break
+    return list(found.values())[:count]
+
+
+@dataclass
+class BareDesk:
+    """One desk."""
+
+    url: str
+    token: str
+    connections: list[http.client.HTTPConnection] = field(default_factory=list)
+
+    def ask(self, *calls: Call) -> list[Any]:
+        """The payloads of calls that are made side by side, each over a connection of its own."""
+        while len(self.connections) < len(calls):
+            self.connections.append(_connection(self.url))
+        for connection, (service, method, *params) in zip(self.connections, calls, strict=False):
+            pairs = [("service", service), ("method", method), *(("param", param) for param in params)]
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(pairs, quote_via=quote)  # a plus sign is no blank to the gateway
+            connection.request("POST", "/osrf-gateway-v1", body, headers)
+        payloads = []
+        for connection, (_service, method, *_params) in zip(self.connections, calls, strict=False):
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            assert (answer.status, said["status"]) == (200, 200), f"{method}: {answer.status} {said['status']}"
+            payloads.append(said["payload"])
+        return payloads
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self.connections:
+            connection.close()
+
+    def search(self, class_id: str, where: object, how: object) -> Call:
+        """A search, whose answer comes as one list."""
+        return (
+            _PCRUD,
+            f"{_PCRUD}.search.{class_id}.atomic",
+            json.dumps(self.token),
+            json.dumps(where),
+            json.dumps(how),
+        )
+
+    def members(self, where: object, most: int) -> list[tuple[int, int]]:
+        """Patrons and the groups that they are in, in the order of their ids."""
+        places = fields_of(self.url, "au")
+        how = {"select": {"au": ["id", "usrgroup"]}, "order_by": {"au": "id"}, "limit": most}
+        rows = self.ask(self.search("au", where, how))[0][0]
+        return [(row["__p"][places["id"]], row["__p"][places["usrgroup"]]) for row in rows]
+
+    def summary(self, family: Family) -> None:
+        """What the panel shows: the members with their penalties, and what each owes."""
+        self._members(family)
+        self._owes(family, self.ask(self._owed(family))[0])
+
+    def page(self, family: Family) -> None:
+        """The list: what each owes and what each has out are asked side by side."""
+        self._members(family)
+        how = {
+            "select": {"circ": ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]},
+            "limit": 8004,
+        }
+        out = self.search("circ", {"checkin_time": None, "usr": list(family.members)}, how)
+        owed, _circulations = self.ask(self._owed(family), out)
+        self._owes(family, owed)
+
+    def unfolded(self, family: Family) -> None:
+        """A member's bills and items, beside who is in the group."""
+        self._members(family)
+        patron = family.members[-1]
+        owed, _bills, _items = self.ask(
+            self._owed(Family(family.group, (patron,))),
+            self.search(
+                "mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": _BILL}, "limit": 8004}
+            ),
+            self.search(
+                "circ",
+                {"-or": [{"checkin_time": None}, {"xact_finish": None}], "usr": patron},
+                {"select": {"circ": [*_LOAN, "target_copy"]}, "limit": 8004},
+            ),
+        )
+        assert len(owed[0]) <= 1
+
+    def plan(self, family: Family) -> None:
+        """What taking the last member out would mean: both groups, who is in them, where they live, what they owe."""
+        patron = family.members[-1]
+        of_the_group = {"select": {"au": ["id"]}, "from": "au", "where": {"usrgroup": family.group, "deleted": "f"}}
+        where = {"-or": [{"id": patron}, {"id": {"in": of_the_group}}]}
+        how = {
+            "select": {"au": [*_PERSON, *_CONTACT]},
+            "flesh": 1,
+            "flesh_fields": {"au": ["cards"]},
+            "order_by": {"au": "id"},
+        }
+        rows = self.ask(self.search("au", where, how))[0][0]
+        assert len(rows) == len(family.members), f"{len(rows)} of {len(family.members)} members"
+        ids = list(family.members)
+        addresses = {"select": {"aua": ["id", "usr", "street1", "post_code"]}, "limit": 1000}
+        owed, *_others = self.ask(
+            self._owed(family), self.search("aua", {"usr": ids}, addresses), self._ids_of(family.group)
+        )
+        self._owes(family, owed)
+
+    def change(self, family: Family, target: Family) -> None:
+        """Plan a move of the last member to another group, make it, and take it back."""
+        self.plan(family)
+        patron = family.members[-1]
+        self._is_in(patron, family.group)
+        self.ask(self._ids_of(target.group))
+        self._moved(patron, target.group)
+        # Taking it back: what was done is looked at before, and the group that it goes back to.
+        self.ask(self._record(patron))
+        self.ask(self._ids_of(family.group))
+        self._is_in(patron, target.group)
+        self.ask(self._ids_of(family.group))
+        self._moved(patron, family.group)
+
+    def _members(self, family: Family) -> None:
+        group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": family.members[0]}}
+        how = {"select": {"au": _PERSON}, "flesh": 1, "flesh_fields": {"au": ["card", "standing_penalties"]}}
+        rows = self.ask(self.search("au", {"usrgroup": {"in": group}, "deleted": "f"}, how))[0][0]
+        assert len(rows) == len(family.members), f"{len(rows)} of {len(family.members)} members"
+
+    def _owed(self, family: Family) -> Call:
+        return self.search("mous", {"usr": list(family.members)}, {"select": {"mous": ["usr", "balance_owed"]}})
+
+    def _owes(self, family: Family, payload: Any) -> None:
+        place = fields_of(self.url, "mous")["usr"]
+        assert {row["__p"][place] for row in payload[0]} <= set(family.members)
+
+    def _ids_of(self, group: int) -> Call:
+        return (_ACTOR, f"{_ACTOR}.usergroup.members.retrieve", json.dumps(self.token), json.dumps([group]))
+
+    def _record(self, patron: int) -> Call:
+        return (_ACTOR, f"{_ACTOR}.user.retrieve.authoritative", json.dumps(self.token), json.dumps(patron))
+
+    def _is_in(self, patron: int, group: int) -> None:
+        how = {"select": {"au": ["id", "usrgroup", "master_account", "deleted"]}}
+        rows = self.ask(self.search("au", {"id": patron}, how))[0][0]
+        assert rows[0]["__p"][fields_of(self.url, "au")["usrgroup"]] == group
+
+    def _moved(self, patron: int, group: int) -> None:
+        places = fields_of(self.url, "au")
+        record = self.ask(self._record(patron))[0][0]
+        values = record["__p"] + [None] * (len(places) - len(record["__p"]))
+        values[places["usrgroup"]], values[places["ischanged"]] = group, 1
+        record["__p"] = values
+        self.ask((_ACTOR, f"{_ACTOR}.patron.update", json.dumps(self.token), json.dumps(record)))
+        after = self.ask(self._record(patron))[0][0]["__p"]
+        assert after[places["usrgroup"]] == group, "the move did not land"
+
+
+def _connection(url: str) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "", parts.port, timeout=60)

@@ -1,0 +1,77 @@
+"""How the report's cost grows: with the patrons when as many groups are listed, and with the groups that are listed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .drawing import Line, Panel, drawing
+from .places import Account, Place
+from .reading import report
+from .rows import Row
+
+MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
+MOST = 1.5
+"""So many times the calls and bytes of the first size are allowed for the others, whatever the number of patrons."""
+PATRONS, LISTED = "report, patrons growing", "report, list growing"
+
+
+def with_patrons(place: Place, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
+    """The report of a place with so many patrons, held against that of the first and smallest one (None: it is)."""
+    row = replace(report(place, account, runs, what=PATRONS), goal="", met=None)
+    row.more["patrons"] = patrons
+    return row if first is None else _held_against(first, row)
+
+
+def _held_against(first: Row, row: Row) -> Row:
+    """The row with the goal that calls and bytes don't grow with the patrons."""
+    before, now = first.more["ours"], row.more["ours"]
+    times = max(now["calls"] / before["calls"], now["bytes"] / before["bytes"])
+    goal = f"calls and bytes at most {MOST} times those of {first.more['patrons']:,} patrons ({times:.2f})"
+    return replace(row, goal=goal, met=times <= MOST)
+
+
+def with_list(place: Place, account: Account, runs: int) -> Iterator[Row]:
+    """The report of one place with a longer and longer list: of lower and lower amounts."""
+    for amount in MIN_TOTALS:
+        row = report(place, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
+        yield replace(row, goal="", met=None)
+
+
+def draw(rows: Sequence[dict[str, object]], target: Path) -> None:
+    """Draw what rows of both kinds say (as ``--save`` wrote them) as an SVG."""
+    growing = [row for row in rows if row["what"] == PATRONS]
+    listed = [row for row in rows if str(row["what"]).startswith(LISTED)]
+    panels = [*_panels("patrons", growing, logarithmic=True), *_panels("members listed", listed, logarithmic=False)]
+    target.write_text(drawing(panels, columns=4), "utf-8")
+
+
+def _panels(along: str, rows: Sequence[dict[str, object]], *, logarithmic: bool) -> Iterator[Panel]:
+    for figure, unit, scale in (("seconds", "", 1.0), ("calls", "", 1.0), ("bytes", "MB", 1e-6), ("peak_mb", "MB", 1)):
+        lines = []
+        for name in ("ours", "floor"):
+            points = [(_place(row, along), float(row["more"][name][figure]) * scale) for row in rows]  # type: ignore[index]
+            lines.append(Line("evergreen-groups" if name == "ours" else "bare client", tuple(sorted(points))))
+        title = {"peak_mb": "peak memory", "bytes": "sent and received"}.get(figure, figure)
+        yield Panel(f"{title} ({unit})" if unit else title, along, tuple(lines), logarithmic)
+
+
+def _place(row: dict[str, object], along: str) -> float:
+    more: dict[str, dict[str, float]] = row["more"]  # type: ignore[assignment]
+    return float(more["patrons"]) if along == "patrons" else more["ours"]["members"]  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Draw what a bench saved."""
+    parser = argparse.ArgumentParser("python -m tests.bench.growth", description=main.__doc__)
+    parser.add_argument("saved", type=Path)
+    parser.add_argument("target", type=Path)
+    options = parser.parse_args()
+    draw(json.loads(options.saved.read_text("utf-8")), options.target)
+
+
+if __name__ == "__main__":
+    main()

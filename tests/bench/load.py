@@ -1,0 +1,247 @@
+"""Many clients at once, in processes of their own: how long each thing takes, and what goes wrong.
+
+A client is a desk of :mod:`bare_desk`, which asks Evergreen's gateway, or one of :class:`OurDesk`, which asks the
+service for the same. Both are ``http.client`` and no more, so that the load costs alike.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from urllib.parse import quote, urlencode, urlsplit
+
+from bare_desk import BareDesk, Family
+from programs import API
+
+PROCESSES = 2
+"""Of clients: Python's threads share one processor, and the load isn't to be what is measured."""
+TAKES_A_THREAD = 256 * 1024
+"""Bytes of stack: five hundred clients wait most of the time."""
+PAGE = "/evergreen-groups/patrons/{patron}/group"
+READS = ("summary", "panel", "page", "unfolded", "plan", "plan's page")
+WRITES = ("change",)
+_FORM = re.compile(r'name="form" value="([0-9a-f]+)"')
+
+
+class RefusedError(Exception):
+    """An answer that isn't the one that was due; what came in its place."""
+
+
+@dataclass
+class OurDesk:
+    """One desk that asks the service, over one connection, or two where the panel does."""
+
+    url: str
+    token: str
+    connections: list[http.client.HTTPConnection] = field(default_factory=list)
+    form: str = ""
+
+    def summary(self, family: Family) -> None:
+        """The summary, as programs ask for it."""
+        self._right_summary(self._ask(("GET", f"{API}/patrons/{family.members[0]}/summary", None)), family)
+
+    def panel(self, family: Family) -> None:
+        """What the panel asks when a patron's page is opened."""
+        settings, summary = self._asked(
+            ("GET", "/evergreen-groups/desk.json?client=angular%2Fen-US", None),
+            ("GET", f"{API}/patrons/{family.members[0]}/summary", None),
+        )
+        assert json.loads(settings)["page"] is True
+        self._right_summary(summary, family)
+
+    def page(self, family: Family) -> None:
+        """The list in HTML."""
+        text = self._ask(("GET", PAGE.format(patron=family.members[0]), None)).decode()
+        assert text.count('name="member" value=') == len(family.members), "a member is missing on the page"
+        found = _FORM.search(text)
+        assert found is not None
+        self.form = found[1]
+
+    def unfolded(self, family: Family) -> None:
+        """A member's bills and items, in HTML."""
+        address = PAGE.format(patron=family.members[0])
+        assert b"</html>" in self._ask(("GET", f"{address}/members/{family.members[-1]}", None))
+
+    def plan(self, family: Family) -> str:
+        """A plan, as programs have it made."""
+        body = {"action": "remove", "patrons": [{"id": family.members[-1]}]}
+        plan = json.loads(self._ask(("POST", f"{API}/plans", body)))
+        assert plan["steps"][0]["patron"]["id"] == family.members[-1], plan
+        return str(plan["id"])
+
+    def plans_page(self, family: Family) -> None:
+        """The same, as the desk is shown it."""
+        if not self.form:
+            self.page(family)
+        fields = {"form": self.form, "action": "remove", "member": family.members[-1]}
+        text = self._ask(("POST", f"{PAGE.format(patron=family.members[0])}/plan", urlencode(fields)))
+        assert b'name="plan" value="' in text, "no plan on the page"
+
+    def change(self, family: Family, target: Family) -> None:
+        """Plan a move of the last member to another group, make it, and take it back."""
+        patron = family.members[-1]
+        body = {"action": "move", "patrons": [{"id": patron}], "target": {"id": target.members[0]}}
+        plan = json.loads(self._ask(("POST", f"{API}/plans", body)))
+        change = json.loads(self._ask(("POST", f"{API}/changes", {"plan": plan["id"]})))
+        self._done(change, patron, target.group)
+        back = json.loads(self._ask(("POST", f"{API}/changes/{change['id']}/undo", {})))
+        self._done(back, patron, family.group)
+
+    def close(self) -> None:
+        """Hang up."""
+        for connection in self.connections:
+            connection.close()
+
+    def _done(self, change: dict[str, object], patron: int, group: int) -> None:
+        steps = change["steps"]
+        assert isinstance(steps, list)
+        reached = [step for step in steps if step["patron"] == patron and step["field"] == "group"]
+        assert [(step["state"], step["value"]) for step in reached] == [("done", group)], change
+
+    def _right_summary(self, body: bytes, family: Family) -> None:
+        found = json.loads(body)
+        assert found["patron"] == family.members[0], found
+        assert {member["id"] for member in found["members"]} == set(family.members), found
+
+    def _ask(self, request: tuple[str, str, object]) -> bytes:
+        return self._asked(request)[0]
+
+    def _asked(self, *requests: tuple[str, str, object]) -> list[bytes]:
+        parts = urlsplit(self.url)
+        while len(self.connections) < len(requests):
+            self.connections.append(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60))
+        for connection, (method, path, body) in zip(self.connections, requests, strict=False):
+            if path.startswith(API):
+                headers = {"Authorization": f"Bearer {self.token}"}
+            else:
+                cookie = quote(json.dumps(self.token), safe="")
+                headers = {"Cookie": f"eg.auth.token={cookie}", "Sec-Fetch-Site": "same-origin"}
+            sent = body
+            if isinstance(body, dict):
+                headers |= {
+                    "Content-Type": "application/json",
+                    "Idempotency-Key": f"bench-{time.monotonic_ns()}-{id(self)}",
+                }
+                sent = json.dumps(body)
+            elif body is not None:
+                headers |= {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request(method, path, sent, headers)  # type: ignore[arg-type]  # text or nothing by now
+        bodies = []
+        for connection, (_method, path, _body) in zip(self.connections, requests, strict=False):
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status >= 400:
+                raise RefusedError(f"{answer.status} {path.rpartition('/')[2]} {content[:200]!r}")
+            bodies.append(content)
+        return bodies
+
+
+@dataclass(frozen=True)
+class Load:
+    """What so many clients do; ``ours`` says whom they ask."""
+
+    what: str
+    ours: bool
+    url: str
+    tokens: tuple[str, ...]
+    families: tuple[Family, ...]
+    clients: int
+    seconds: float
+
+
+@dataclass
+class Outcome:
+    """What came of it: the seconds of each thing, and what went wrong."""
+
+    seconds: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    took: float = 0.0
+    """Seconds from the first to the last."""
+    processor: float = 0.0
+    """Seconds of processor that the clients themselves used."""
+
+    @property
+    def per_second(self) -> float:
+        """Things done right in a second."""
+        return len(self.seconds) / self.took if self.took else 0.0
+
+    def quantile(self, percent: int) -> float:
+        """The milliseconds within which so many of a hundred were done."""
+        if len(self.seconds) < 2:
+            return 1000 * (self.seconds or [0.0])[0]
+        return 1000 * statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
+
+
+def borne(executor: ProcessPoolExecutor, load: Load) -> Outcome:
+    """Let the clients loose, and say what came of it."""
+    count = min(PROCESSES, load.clients)
+    start = time.monotonic() + 0.3 + load.clients / 1000
+    parts = list(executor.map(_part, [load] * count, range(count), [count] * count, [start] * count))
+    whole = Outcome(took=max(part.took for part in parts))
+    for part in parts:
+        whole.seconds += part.seconds
+        whole.errors += part.errors
+        whole.processor += part.processor
+    return whole
+
+
+def clients_pool() -> ProcessPoolExecutor:
+    """The processes of the clients; none of them has loaded the package."""
+    return ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+
+
+def _part(load: Load, part: int, parts: int, start: float) -> Outcome:
+    threading.stack_size(TAKES_A_THREAD)
+    outcome, used = Outcome(), time.process_time()
+    threads = [
+        threading.Thread(target=_client, args=(load, number, start, outcome))
+        for number in range(part, load.clients, parts)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outcome.processor = time.process_time() - used
+    return outcome
+
+
+def _client(load: Load, number: int, start: float, outcome: Outcome) -> None:
+    token = load.tokens[number % len(load.tokens)]
+    desk: OurDesk | BareDesk = OurDesk(load.url, token) if load.ours else BareDesk(load.url, token)
+    act = _action(desk, load.what)
+    time.sleep(max(0.0, start - time.monotonic()))
+    turn = number
+    while (began := time.monotonic()) < start + load.seconds:
+        # Who writes has two families to itself: with others in them the plan wouldn't hold any more.
+        place = 2 * number if load.what in WRITES else turn
+        try:
+            act(load.families[place % len(load.families)], load.families[(place + 1) % len(load.families)])
+        except (AssertionError, RefusedError, OSError, http.client.HTTPException, KeyError, ValueError) as error:
+            outcome.errors[f"{type(error).__name__} {str(error)[:120]}"] += 1
+            desk.close()
+        else:
+            outcome.seconds.append(time.monotonic() - began)
+        outcome.took = max(outcome.took, time.monotonic() - start)
+        turn += 7  # so that clients don't ask for the same at the same time
+    desk.close()
+
+
+def _action(desk: OurDesk | BareDesk, what: str) -> Callable[[Family, Family], object]:
+    if what == "change":
+        return desk.change
+    if what == "plan's page" and isinstance(desk, OurDesk):
+        do: Callable[[Family], object] = desk.plans_page
+    elif what == "panel" and isinstance(desk, BareDesk):
+        do = desk.summary
+    else:
+        do = getattr(desk, what.removesuffix("'s page"))
+    return lambda family, _other: do(family)

@@ -1,0 +1,164 @@
+"""The rows of the report: built by a program, as a command, and how long it takes to begin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from . import pairs
+from .places import Account, Place
+from .rows import Row, Spread
+
+ANSWER = ("groups", "members", "visible_fines", "hidden_fines")
+"""What ours and the floor have to agree on; the last one where the floor looked for it."""
+PROGRAM = (sys.executable, "-m", "evergreen_groups")
+MOST_CALLS = 60
+"""Of an account that doesn't see everybody, beside one for each group whose hidden members owe something."""
+START_SECONDS = 0.3
+
+
+def report(place: Place, account: Account, runs: int, *options: str, what: str = "report") -> Row:
+    """The report by a program; ends the bench where ours and the floor don't say the same."""
+    given = ("--url", place.url, "--account", account.name, *options)
+    environ = place.environ(account)
+
+    def ours() -> dict[str, Any]:
+        return pairs.figures("ours.py", [*given, "--idl", str(place.directory)], environ)
+
+    def floor(*more: str) -> dict[str, Any]:
+        return pairs.figures("floor.py", [*given, "--idl", str(place.idl), *more], environ)
+
+    # Once before, so that caches are what they are on any other day, and hidden members' fines are compared as well.
+    _agreed(what, account, [ours(), floor("--hidden-fines")])
+    mine, others = pairs.by_turns(ours, floor, runs)
+    _agreed(what, account, [*mine, *others])
+    one, other = (_middle(found) for found in (mine, others))
+    row = Row(
+        what=what,
+        account=account.name,
+        size=f"{one['groups']:,} groups, {one['members']:,} members, {one['fines']}",
+        ours=Spread(tuple(each["seconds"] for each in mine)),
+        floor=Spread(tuple(each["seconds"] for each in others)),
+        cpu=(median(each["cpu_seconds"] for each in mine), median(each["cpu_seconds"] for each in others)),
+        calls=(one["calls"], other["calls"]),
+        bytes=(one["bytes"], other["bytes"]),
+        peak_mb=max(each["peak_mb"] for each in mine),
+        more={"ours": one, "floor": other},
+    )
+    return _judged(row, account, other["groups_asked"])
+
+
+def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None:
+    """End the bench where answers aren't all the same."""
+    for name in ANSWER:
+        answers = {str(one[name]) for one in said if one[name] is not None}
+        if len(answers) > 1:
+            raise SystemExit(f"{what}, {account.name}: ours and the floor differ in {name}: {sorted(answers)}")
+
+
+def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The run that took as long as the middle one of all."""
+    return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
+
+
+def _judged(row: Row, account: Account, groups_asked: int) -> Row:
+    assert row.floor is not None
+    assert row.ratio is not None
+    assert row.calls is not None
+    if account.sees_all:
+        goal, met = "1.1 × floor", row.ratio <= 1.1
+    else:
+        allowed = 1.3 + 0.003 * groups_asked / row.floor.median
+        most = MOST_CALLS + groups_asked
+        goal = f"1.3 × floor + {3 * groups_asked} ms (= {allowed:.2f}); {most:,} calls"
+        met = row.ratio <= allowed and row.calls[0] <= most
+    return Row(**{**vars(row), "goal": goal, "met": met})
+
+
+def command(place: Place, account: Account, runs: int) -> Row:
+    """The command as somebody types it, from its start to the end of the file that it writes; and the floor's."""
+    environ = place.environ(account)
+    configuration = configured(place.url, place, account)
+    written = str(place.directory / "report.json")
+    wanted = ("report", "--no-history", "--details", "sums", "--output", written)
+    ours = [*PROGRAM, "-q", "--config", configuration, *wanted]
+    floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", place.url, "--account", account.name]
+    mine, others = pairs.by_turns(
+        lambda: pairs.whole_process(ours, environ),
+        lambda: pairs.whole_process([*floor, "--idl", str(place.idl)], environ),
+        runs,
+    )
+    totals = json.loads(Path(written).read_text("utf-8"))["totals"]
+    told = {"groups": totals["group_count"], "members": totals["member_count"]}
+    _agreed("the command", account, [{**dict.fromkeys(ANSWER), **told}, *(json.loads(one.printed) for one in others)])
+    return Row(
+        what="report, the whole command, as JSON",
+        account=account.name,
+        size=f"{told['groups']:,} groups, {told['members']:,} members, {totals['combined_fines']}",
+        ours=Spread(tuple(one.seconds for one in mine)),
+        floor=Spread(tuple(one.seconds for one in others)),
+        peak_mb=max(one.peak_mb for one in mine),
+    )
+
+
+def start_up(place: Place, account: Account, runs: int) -> Iterator[Row]:
+    """How long the command takes to say its version, and until it sends its first request."""
+    environ = place.environ(account)
+    version = [pairs.whole_process([*PROGRAM, "--version"], environ).seconds for _ in range(runs + 1)]
+    yield _start("start: --version", version[1:])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        report = [*PROGRAM, "-q", "--config", configured(url, place, account), "report", "--no-history"]
+        floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", url, "--account", account.name]
+        mine, others = pairs.by_turns(
+            lambda: _until_first_request(report, listening, environ),
+            lambda: _until_first_request([*floor, "--idl", str(place.idl)], listening, environ),
+            runs,
+        )
+    yield _start("start: until the first request", mine, others)
+
+
+def _start(what: str, seconds: Sequence[float], floor: Sequence[float] | None = None) -> Row:
+    ours = Spread(tuple(seconds))
+    return Row(
+        what=what,
+        account="",
+        size="",
+        ours=ours,
+        floor=None if floor is None else Spread(tuple(floor)),
+        goal=f"{START_SECONDS} s",
+        met=median(seconds) <= START_SECONDS,
+    )
+
+
+def _until_first_request(command: Sequence[str], listening: socket.socket, environ: dict[str, str]) -> float:
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        listening.settimeout(60)
+        connection, _address = listening.accept()
+        with connection:
+            connection.recv(1)
+            seconds = time.perf_counter() - started
+            process.kill()
+    # Whoever was killed may have asked for a second connection, which the next one isn't to be taken for.
+    listening.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+    return seconds
+
+
+def configured(url: str, place: Place, account: Account) -> str:
+    """A configuration file that names a gateway and an account."""
+    path = place.directory / "config.toml"
+    plain = "allow_plain_http = true\n" if url.startswith("http:") else ""
+    path.write_text(f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\n{plain}', "utf-8")
+    return str(path)

@@ -1,0 +1,103 @@
+"""What a bench has found out: a row of the table, with the figures of ours and of the floor beside each other."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several runs gave: the median, and how far they lie apart."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The one in the middle."""
+        return statistics.median(self.values)
+
+    def text(self, digits: int = 2) -> str:
+        """The median, with the least and the most in brackets where they are others.
+
+        >>> Spread((1.0, 1.204, 3.0)).text()
+        '1.20 (1.00–3.00)'
+        >>> Spread((12.0,)).text(0)
+        '12'
+        """
+        median, least, most = (f"{one:,.{digits}f}" for one in (self.median, min(self.values), max(self.values)))
+        return median if least == most else f"{median} ({least}–{most})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: ``what`` was measured, as whom (``account``), and how much there was of it (``size``).
+
+    ``ours`` and ``floor`` are in ``unit``, pair by pair; a row without ``floor`` stands for itself. ``cpu`` (seconds of
+    the processor), ``calls`` and ``bytes`` have those of ours and of the floor, ``peak_mb`` ours alone. ``goal`` says
+    what is wanted and ``met`` whether it is (None: nothing is wanted). ``more`` is what else is known, to be drawn.
+    """
+
+    what: str
+    account: str
+    size: str
+    ours: Spread
+    floor: Spread | None = None
+    unit: str = "s"
+    cpu: tuple[float, float | None] | None = None
+    calls: tuple[int, int | None] | None = None
+    bytes: tuple[int, int | None] | None = None
+    peak_mb: float | None = None
+    goal: str = ""
+    met: bool | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours by the floor's: the median of the pairs, in which both had the machine as it was just then."""
+        if self.floor is None:
+            return None
+        return statistics.median(mine / other for mine, other in zip(self.ours.values, self.floor.values, strict=True))
+
+    @property
+    def ratio_of_medians(self) -> float | None:
+        """The same of both medians."""
+        return None if self.floor is None else self.ours.median / self.floor.median
+
+
+HEADINGS = ("what", "account", "size", "ours", "floor", "ratio", "CPU s", "calls", "MB", "peak MB", "goal", "met")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown."""
+    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(_cells(row) for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    digits = {"s": 2, "ms": 1}.get(row.unit, 0)
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_of_medians:.2f})"
+    met = {None: "", True: "yes", False: "**no**"}[row.met]
+    return (
+        row.what,
+        row.account,
+        row.size,
+        f"{row.ours.text(digits)} {row.unit}",
+        "" if row.floor is None else f"{row.floor.text(digits)} {row.unit}",
+        ratio,
+        _pair(row.cpu, lambda seconds: f"{seconds:.2f}"),
+        _pair(row.calls, lambda number: f"{number:,}"),
+        _pair(row.bytes, lambda number: f"{number / 1e6:.2f}"),
+        "" if row.peak_mb is None else f"{row.peak_mb:.0f}",
+        row.goal,
+        met,
+    )
+
+
+def _pair(figures: tuple[float, float | None] | None, text: Callable[[Any], str]) -> str:
+    if figures is None:
+        return ""
+    mine, other = figures
+    return text(mine) if other is None else f"{text(mine)} / {text(other)}"

@@ -1,0 +1,281 @@
+"""What the service adds to Evergreen's own time: each thing at the desk, ours beside the bare calls that it takes.
+
+    python tests/bench/service.py [--clients 1 50 200 500] [--pairs 5] [--seconds 2] [--only summary page …]
+        [--patrons 6000] [--threads 8] [--processes 1]
+        [--url https://… --account NAME --password-file FILE [--writes]]
+    python tests/bench/service.py --steady 120 [--clients 200]
+
+The first lets so many clients do one thing over and over, first with the service, then with a bare client of
+Evergreen's gateway (``bare_desk.py``: ``http.client`` and nothing of this package), then the service again: pairs, one
+after the other, in one process tree. Printed are requests a second, how long they take, the milliseconds that ours adds
+with one client (the median of the differences of pairs), what went wrong, and the processor's milliseconds of the
+service, of the gateway where it is the sandbox, and of the clients for each request. Sandbox, service and two processes
+of clients share this machine's cores.
+
+Without ``--url`` there is a sandbox with so many patrons. Of an Evergreen that is named, nothing is changed without
+``--writes``, which moves patrons of groups of a few to another group and back, one after the other.
+
+The second has mixed reads go on for so long, and prints memory second by second: it mustn't grow.
+
+Ends with status 1 where an answer was wrong, or the memory grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bare_desk import Family, families, log_in
+from load import READS, WRITES, Load, OurDesk, Outcome, borne, clients_pool
+from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
+
+CLIENTS = (1, 50, 200, 500)
+MOST_SESSIONS = 50
+WARMING_UP = 60
+"""Seconds until pools, caches, allocator and the stacks of all threads have what they keep; memory is compared from
+then on."""
+GROWTH_ALLOWED = 5.0
+"""Megabytes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A gateway and a service before it, with sessions and families to ask about."""
+
+    gateway: str
+    service: str
+    tokens: tuple[str, ...]
+    families: tuple[Family, ...]
+    processes: dict[str, Popen[str]] = field(default_factory=dict)
+
+    def load(self, what: str, clients: int, seconds: float, *, ours: bool) -> Load:
+        """What so many clients do there."""
+        url = self.service if ours else self.gateway
+        return Load(what, ours, url, self.tokens[:clients], self.families, clients, seconds)
+
+    def used(self) -> dict[str, float]:
+        """Seconds of processor that each has used."""
+        return {name: processor_seconds(process) for name, process in self.processes.items()}
+
+
+@dataclass
+class Row:
+    """One thing with so many clients: what came of each pair."""
+
+    what: str
+    clients: int
+    ours: list[Outcome] = field(default_factory=list)
+    floor: list[Outcome] = field(default_factory=list)
+    processor: Counter[str] = field(default_factory=Counter)
+    """Seconds by program, of ours and of the floor."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, as other benches print them."""
+        ours, floor = _together(self.ours), _together(self.floor)
+        differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
+        return {
+            "what": self.what,
+            "clients": self.clients,
+            "ours_per_second": statistics.median(one.per_second for one in self.ours),
+            "floor_per_second": statistics.median(one.per_second for one in self.floor),
+            "ours_p50": ours.quantile(50),
+            "floor_p50": floor.quantile(50),
+            "ours_p99": ours.quantile(99),
+            "floor_p99": floor.quantile(99),
+            "added_ms": statistics.median(differences) if self.clients == 1 else None,
+            "errors": ours.errors.total(),
+            "floor_errors": floor.errors.total(),
+            "processor_ms": {
+                name: 1000 * seconds / max(1, len((floor if name.startswith("floor") else ours).seconds))
+                for name, seconds in sorted(self.processor.items())
+            },
+            "first_error": next(iter(ours.errors or floor.errors), ""),
+        }
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    whole = Outcome(took=sum(one.took for one in outcomes))
+    for one in outcomes:
+        whole.seconds += one.seconds
+        whole.errors += one.errors
+    return whole
+
+
+def measured(
+    place: Place, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float
+) -> Row:
+    """One thing, ours and the floor in turn."""
+    row = Row(what, clients)
+    for _ in range(pairs):
+        known(place, clients)
+        for ours in (True, False):
+            before = place.used()
+            outcome = borne(executor, place.load(what, clients, seconds, ours=ours))
+            name = "ours" if ours else "floor"
+            (row.ours if ours else row.floor).append(outcome)
+            for program, used in place.used().items():
+                row.processor[f"{name}: {program}"] += used - before[program]
+            row.processor[f"{name}: clients"] += outcome.processor
+    return row
+
+
+def known(place: Place, clients: int) -> None:
+    """Have the service know the sessions: it asks whose each is, and remembers it for half a minute."""
+    with ThreadPoolExecutor(4) as executor:
+        list(
+            executor.map(lambda token: OurDesk(place.service, token).summary(place.families[0]), place.tokens[:clients])
+        )
+
+
+@contextlib.contextmanager
+def sandboxed(patrons: int, **serving: Any) -> Iterator[Place]:
+    """A sandbox, and a service before it."""
+    with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
+        url = address_in(sandbox).rstrip("/")
+        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as place:
+            yield replace(place, processes={**place.processes, "gateway": sandbox})
+
+
+@contextlib.contextmanager
+def served(
+    url: str, account: str, password: str, *, clients: int = 500, threads: int = 8, processes: int = 1, above: int = 0
+) -> Iterator[Place]:
+    """A service before the gateway at ``url``, and sessions of the account."""
+    with tempfile.TemporaryDirectory() as directory:
+        environ = {
+            **os.environ,
+            "STATE_DIRECTORY": directory,
+            "EVERGREEN_GROUPS_GATEWAY_URL": url,
+            "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
+            "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
+        }
+        if processes != 1:
+            environ["EVERGREEN_GROUPS_SERVE_PROCESSES"] = str(processes)
+        with command("serve", "--port", "0", environ=environ) as service:
+            address = address_in(service).removesuffix("/evergreen-groups/")
+            tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))
+            found = tuple(families(url, tokens[0], 2 * clients, above=above))
+            if len(found) < 2:
+                raise SystemExit("there are no groups of three to eight members to ask about")
+            yield Place(url, address, tokens, found, {"service": service})
+
+
+def rows(
+    url: str | None,
+    account: str,
+    password: str,
+    pairs: int,
+    *,
+    clients: Sequence[int] = CLIENTS,
+    seconds: float = 2.0,
+    writes: bool = False,
+    only: Sequence[str] = (),
+    patrons: int = 6000,
+    threads: int = 8,
+    processes: int = 1,
+) -> list[dict[str, Any]]:
+    """The figures of each thing and number of clients; without ``url`` on a sandbox, where changes are made as well."""
+    serving = {"clients": max(clients), "threads": threads, "processes": processes}
+    place_of = sandboxed(patrons, **serving) if url is None else served(url, account, password, **serving)
+    things = [what for what in (*READS, *(WRITES if writes or url is None else ())) if not only or what in only]
+    found = []
+    with place_of as place, clients_pool() as executor:
+        for what in things:
+            for count in clients:
+                if what in WRITES and 2 * count > len(place.families):
+                    continue
+                row = measured(place, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
+                found.append(row)
+                print(as_line(row), flush=True)
+    return found
+
+
+COLUMNS = (
+    *("what", "clients", "ours/s", "floor/s", "ratio", "ours p50, p99 ms", "floor p50, p99 ms", "added ms", "errors"),
+    "processor, ms each",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """A line of the table in Markdown."""
+    errors = f"{row['errors']}, {row['floor_errors']}" + (f" ({row['first_error']})" if row["first_error"] else "")
+    cells = (
+        row["what"],
+        row["clients"],
+        f"{row['ours_per_second']:.0f}",
+        f"{row['floor_per_second']:.0f}",
+        f"{row['ours_per_second'] / max(row['floor_per_second'], 0.1):.2f}",
+        f"{row['ours_p50']:.1f}, {row['ours_p99']:.0f}",
+        f"{row['floor_p50']:.1f}, {row['floor_p99']:.0f}",
+        "" if row["added_ms"] is None else f"{row['added_ms']:.1f}",
+        errors,
+        ", ".join(f"{name} {value:.1f}" for name, value in row["processor_ms"].items()),
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def steady(place: Place, clients: int, seconds: int) -> bool:
+    """Have mixed reads go on, and print the memory; whether all answers were right and it didn't grow."""
+    memory, outcomes = [], []
+    with clients_pool() as executor:
+        for second in range(seconds):
+            if second % 20 == 0:
+                known(place, clients)
+            outcomes.append(borne(executor, place.load(READS[second % 4], clients, 1.0, ours=True)))
+            memory.append(megabytes(place.processes["service"]))
+    whole = _together(outcomes)
+    grown = max(memory[-3:]) - memory[min(WARMING_UP, len(memory) - 1)]
+    print(f"{clients} clients: {len(whole.seconds):,} requests, {whole.per_second:,.0f} a second")
+    print(f"milliseconds: p50 {whole.quantile(50):.0f}, p99 {whole.quantile(99):.0f}; errors: {dict(whole.errors)}")
+    print("memory, MB: " + " ".join(f"{value:.0f}" for value in memory))
+    print(f"grown after {WARMING_UP} s: {grown:+.1f} MB")
+    return not whole.errors and grown < GROWTH_ALLOWED
+
+
+def main() -> None:
+    """Run it as the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
+    parser.add_argument("--only", nargs="+", default=[], choices=[*READS, *WRITES])
+    parser.add_argument("--patrons", type=int, default=6000, help="of the sandbox")
+    parser.add_argument("--threads", type=int, default=8, help="of the service")
+    parser.add_argument("--processes", type=int, default=1, help="of the service")
+    parser.add_argument("--url", help="an Evergreen's gateway, in place of the sandbox")
+    parser.add_argument("--account", default=ACCOUNT)
+    parser.add_argument("--password-file", type=Path)
+    parser.add_argument("--writes", action="store_true", help="change that Evergreen: move patrons, and move them back")
+    parser.add_argument("--steady", type=int, metavar="SECONDS", help="mixed reads for so long, on the sandbox")
+    options = parser.parse_args()
+    if options.steady:
+        clients = options.clients[-1] if options.clients != list(CLIENTS) else 200
+        serving = {"clients": clients, "threads": options.threads, "processes": options.processes}
+        with sandboxed(options.patrons, **serving) as place:
+            sys.exit(0 if steady(place, clients, options.steady) else 1)
+    password = options.password_file.read_text().strip() if options.password_file else PASSWORD
+    print(HEAD)
+    found = rows(
+        options.url, options.account, password, options.pairs,
+        clients=options.clients, seconds=options.seconds, writes=options.writes, only=options.only,
+        patrons=options.patrons, threads=options.threads, processes=options.processes,
+    )  # fmt: skip
+    sys.exit(1 if any(row["errors"] for row in found) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The table of ours and the floor: the floor stands alone and answers the same, and a difference ends the bench."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from bench import pairs, reading
+from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
+from bench.growth import draw
+from bench.places import Account, Place
+from bench.rows import Row, Spread, markdown
+from support.repository import REPOSITORY
+
+from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.sandbox import Sandbox
+
+BENCH = REPOSITORY / "tests" / "bench"
+
+
+def test_the_floor_is_of_requests_and_the_standard_library_alone() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse((BENCH / "floor.py").read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module).partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"requests"}
+
+
+@pytest.mark.parametrize("account", ["admin", "harbor_desk"])
+def test_the_floor_says_what_ours_says(account: str) -> None:
+    with Sandbox() as sandbox:
+        password = sandbox.accounts[account].password
+        bare = Bare(sandbox.url, positions_of(sandbox.url, None))
+        log_in(bare, account, password)
+        with ThreadPoolExecutor(3) as pool:
+            found = Reading(bare, pool, Namespace(min_total="25.00", details=True, ranges=RANGES))
+            found.read(start(bare, pool))
+            hidden_fines = found.hidden_fines()
+        with Gateway(sandbox.url, credentials=Credentials(username=account, password=password)) as gateway:
+            report = build_report(gateway, Criteria())
+    assert len(found.members) == report.totals.group_count > 0
+    assert sum(map(len, found.members.values())) + found.hidden_count == report.totals.member_count
+    assert sum(found.fines.values(), Decimal(0)) + hidden_fines == report.totals.combined_fines
+
+
+def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = dict.fromkeys(("seconds", "cpu_seconds", "calls", "bytes", "peak_mb", "groups", "members"), 1)
+
+    def figures(program: str, *_rest: object) -> dict[str, object]:
+        return {**said, "visible_fines": "30.00" if program == "floor.py" else "30.01", "hidden_fines": "0.00"}
+
+    monkeypatch.setattr(pairs, "figures", figures)
+    account = Account("admin", "secret", sees_all=True)
+    place = Place("http://127.0.0.1:1", (account,), "", "", tmp_path)
+    with pytest.raises(SystemExit, match="differ"):
+        reading.report(place, account, 1)
+
+
+def test_a_goal_is_judged_by_the_median_of_the_pairs() -> None:
+    row = Row(
+        "report", "admin", "", Spread((1.0, 2.0, 9.0)), Spread((1.0, 2.0, 3.0)), calls=(20, 17), goal="", met=None
+    )
+    assert (row.ratio, row.ratio_of_medians) == (1.0, 1.0)
+    assert (
+        markdown([row]).splitlines()[-1].startswith("| report | admin |  | 2.00 (1.00–9.00) s | 2.00 (1.00–3.00) s |")
+    )
+
+
+@pytest.mark.long
+def test_the_table_of_the_sandbox_is_printed() -> None:
+    command = [sys.executable, "-m", "tests.bench", "--patrons", "0", "--pairs", "1"]
+    only = ["--only", "report", "limited", "command", "startup"]
+    done = subprocess.run([*command, *only], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [cells[1] for cells in lines[2:]].count("harbor_desk") == 3
+    assert len(lines) == 2 + 3 * 3 + 2
+    assert len({len(cells) for cells in lines}) == 1
+
+
+def test_the_picture_of_growth_is_drawn_of_its_figures(tmp_path: Path) -> None:
+    pictures = REPOSITORY / "docs" / "pictures"
+    draw(json.loads((pictures / "growth.json").read_text("utf-8")), tmp_path / "growth.svg")
+    drawn = (tmp_path / "growth.svg").read_text("utf-8")
+    assert drawn == (pictures / "growth.svg").read_text("utf-8"), "run: python -m tests.bench.growth"
+    assert len(drawn) <= 30_000
