@@ -23,13 +23,13 @@ def describe_kinds(kinds: Iterable[KindSum]) -> str:
 
 def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
     for one in kinds:
-        kind = _kind_in_words(one.kind, current_language().tag)
+        kind = _described_kind(one.kind, current_language().tag)
         yield gettext("{kind}: {amount}", kind=kind, amount=one.balance)
 
 
 # There are a dozen kinds of bills, and a hundred thousand bills.
 @lru_cache(maxsize=1024)
-def _kind_in_words(kind: BillKind, _tag: str) -> str:
+def _described_kind(kind: BillKind, _tag: str) -> str:
     return printable(kind.describe())
 
 
