@@ -20,6 +20,8 @@ Judge = Callable[[Sequence["PatronRow"], Mapping[int, Sequence[Any]]], "list[Gro
 """Says of whole groups, given all visible members and the fields that were asked for (by patron's id), what is wrong
 with them."""
 
+# Three answers are in memory at once, with more of each member than a report has.
+_PAGE = 2_000
 # Groups whose cards and fines are read together.
 _AT_ONCE = 500
 
@@ -31,7 +33,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
     ``fields`` of each member's record (``au``) are read along with the search, for the judge.
     """
     records = _Records(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, beside=records)
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, beside=records)
     if context.top is None:
         _run(search, context.found, lambda rows: _finished(context, judge(rows, records.of(rows))))
         return
