@@ -169,7 +169,7 @@ def benches(session: nox.Session) -> None:
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "page": ["--groups", "747"],
-        "serve": ["--clients", "50", "--seconds", "15"],
+        "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "servers": [],

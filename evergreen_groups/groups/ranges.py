@@ -16,9 +16,8 @@ _FIRST_WIDTHS = (3_000, 3_000, 10_000)
 # narrower long before the gateway's 60 s.
 _SLOW_SECONDS = 8.0
 _MOST_GROWTH = 8.0
-# Three ranges are under way at once, and end at about the same time where none is much of the whole: with two large ones
-# a report took twice as long. Beyond 20,000 numbers PostgreSQL believes the question so dear that its JIT compiles all
-# of it, which takes longer than answering it (1.4 s and 0.5 s); of millions of numbers it's worth it.
+# Three ranges are under way at once, and end at about the same time where none is much of the whole: with two large
+# ones a report took twice as long. Ten cost the database hardly more than one does.
 _MOST_SHARE = 12
 _USUAL_WIDTH = 20_000
 _PARTS = 8

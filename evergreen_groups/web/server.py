@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import socket
@@ -42,6 +43,9 @@ TIMEOUT = 10
 
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless given otherwise."""
+
+_BETWEEN_COLLECTIONS = 20_000
+"""Objects that came to be and stayed: a request makes some thousands."""
 
 UNUSABLE = (OSError, TypeError, ValueError)
 """What says that an address can't be listened on; the last two: the name can't be one at all."""
@@ -174,6 +178,16 @@ class Server:
     def _finish(self) -> None:
         self._cheroot.shutdown_timeout = self._grace()
         self._cheroot.stop()
+
+
+def collect_garbage_seldom() -> None:
+    """Have Python look for garbage less often, for a process that serves from now on: that was a tenth of its work.
+
+    What is there by now stays, so it needn't be looked at again; what a request leaves goes mostly without.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
