@@ -271,3 +271,13 @@ def test_all_are_fixed_whoever_is_listed(run: Command) -> None:
     done = run("audit", "--fix", "--yes", "--top", "1")
     assert "2 more, which weigh less" in done.stdout
     assert "Findings resolved: 4 of 4." in done.stderr
+
+
+def test_json_lines_are_the_document_line_by_line(run: Command, tmp_path: Path) -> None:
+    document = json.loads(run("audit", "--format", "json").stdout)
+    target = tmp_path / "audit.jsonl"
+    run("audit", "--output", str(target))
+    head, *findings = map(json.loads, target.read_text("utf-8").splitlines())
+    assert head["schema"] == "evergreen-groups/audit-lines/1"
+    assert head["kinds"] == document["kinds"]
+    assert findings == [*document["people"], *document["groups"]]
