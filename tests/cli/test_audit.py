@@ -252,7 +252,7 @@ def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: C
     assert '"title": "Groups that look accidental"' in run("audit", "--format", "json").stdout
 
 
-def test_the_worst_are_listed_and_the_rest_counted(run: Command) -> None:
+def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     table = run("audit", "--top", "1").stdout
     assert "Over the limit, not blocked in the ILS: 3\n" in table
     assert table.count("is over the limit by") + table.count("Own fines are over the limit by") == 1
