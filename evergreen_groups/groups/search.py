@@ -203,13 +203,15 @@ class GroupSearch:
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
-            members = self._range(within, ranges)
-            ranges.learn(within, len(members), time.monotonic() - started)
+            rest: list[GroupRange] = []
+            members = self._range(within, ranges, rest)
+            ranges.learn(within, len(members), time.monotonic() - started, rest)
             self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())
-        yield from self._gateway.map(read, ranges.others())
+        while ranges.left:
+            yield from self._gateway.map(read, ranges.others())
 
     def highest_group(self) -> int:
         """The highest group number of a visible patron, 0 when no patron is."""
@@ -220,8 +222,12 @@ class GroupSearch:
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: Groups, ranges: GroupRanges) -> list[PatronRow]:
-        """All members of one range, in as many pages as it takes, each begun after the last whole group."""
+    def _range(self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None) -> list[PatronRow]:
+        """All members of one range, in as many pages as it takes, each begun after the last whole group.
+
+        Where ``not_read`` is given, what comes behind a full page is put there instead: a range may be far denser than
+        those before, and several of such would be in memory at once.
+        """
         found: list[PatronRow] = []
         rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
         while rest:
@@ -247,7 +253,11 @@ class GroupSearch:
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            rest.append((part.after(whole[-1].group if whole else last), seconds))
+            behind = part.after(whole[-1].group if whole else last)
+            if not_read is not None and isinstance(behind, GroupRange):
+                not_read.append(behind)
+            else:
+                rest.append((behind, seconds))
         return found
 
     def _giant(self, within: Groups) -> list[PatronRow]:

@@ -21,6 +21,7 @@ from evergreen_groups.groups import HiddenMembers, find_hidden, hidden_in_sets
 from evergreen_groups.groups.numbers_in_order import MemberCount, MemberFines
 from evergreen_groups.sandbox import Sandbox
 
+MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 SETS = "open-ils.pcrud.search.au.atomic"
 CHECK = "open-ils.pcrud.search.aou.atomic"
@@ -119,6 +120,16 @@ def test_own_fines_of_another_moment(gateway: Gateway, proxy: FaultProxy) -> Non
     assert found_in(gateway, {**OWN, min(VISIBLE[ONE]): Decimal("0.00")}) == TRUTH
 
 
+def test_of_the_others_nothing_is_asked_again(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    """Something is hidden in 25 groups, and one has paid: each half is held against the ILS, and a few looked at."""
+    make_groups(sandbox, {}, {})
+    insert_patrons(sandbox, {6001 + place: group for place, group in enumerate(VISIBLE)}, MILL)
+    stale = {min(VISIBLE[ONE]): Decimal("0.10")}
+    assert found_in(gateway, stale) == dict.fromkeys(VISIBLE, HiddenMembers(1, Decimal("0.00")))
+    assert proxy.seen.count(CHECK) == 1 + (1 + 2 + 2 + 2)
+    assert proxy.seen.count(MEMBERS) == 1
+
+
 def test_nobody_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:
     make_groups(sandbox, {}, {})
     assert find_hidden(gateway, VISIBLE, lambda: ORG_UNITS) == {}
@@ -137,6 +148,16 @@ def test_a_handful_of_groups_is_looked_at_with_their_ids(gateway: Gateway, proxy
         group: frozenset(ids) for group, ids in HIDDEN.items()
     }
     assert SETS not in proxy.seen[:1]
+
+
+def test_fewer_labels(gateway: Gateway, proxy: FaultProxy) -> None:
+    """Twelve groups with 36 visible patrons beside one of each, then six with 18: five digits at a time, and four."""
+    for count, questions in ((12, 2 + 4), (6, 2 + 5)):
+        proxy.seen.clear()
+        groups = {*HIDDEN, *list(VISIBLE)[8 : 8 + count - len(HIDDEN)]}
+        assert found_in(gateway, OWN, {group: VISIBLE[group] for group in groups}) == TRUTH
+        assert proxy.seen.count(SETS) == questions
+        assert MEMBERS not in proxy.seen
 
 
 @pytest.mark.parametrize("number", [MemberCount, MemberFines])

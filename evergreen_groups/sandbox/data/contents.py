@@ -17,7 +17,7 @@ from evergreen_groups.sandbox.database import schema_statements
 
 LARGE = 100_000
 """From so many patrons on, the families built in are those of one of ten systems with sixty branches."""
-_BYTES_EACH = 1_000
+_BYTES_EACH = 700
 
 
 class Contents:

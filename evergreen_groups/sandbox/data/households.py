@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox.data.portions import Portion
+    from evergreen_groups.sandbox.data.portions import PeoplePortion
 
 
 ALONE = 0.6
@@ -71,7 +71,7 @@ class Household(NamedTuple):
     giant: bool
 
 
-def households(chance: random.Random, portion: Portion, libraries: Libraries) -> Iterator[Household]:
+def households(chance: random.Random, portion: PeoplePortion, libraries: Libraries) -> Iterator[Household]:
     """The households of a portion."""
     sizes = _sizes(chance, portion)
     families = [place for place, size in enumerate(sizes) if 1 < size <= FAMILY_SIZES[-1]]
@@ -96,7 +96,7 @@ def households(chance: random.Random, portion: Portion, libraries: Libraries) ->
         yield Household(members, counts, giant)
 
 
-def _sizes(chance: random.Random, portion: Portion) -> list[int]:
+def _sizes(chance: random.Random, portion: PeoplePortion) -> list[int]:
     alone = round((portion.patrons - portion.giant) * ALONE)
     sizes, left = [1] * alone, portion.patrons - portion.giant - alone
     while left > 0:
@@ -109,7 +109,7 @@ def _sizes(chance: random.Random, portion: Portion) -> list[int]:
     return sizes
 
 
-def _numbers(chance: random.Random, portion: Portion) -> Iterator[int]:
+def _numbers(chance: random.Random, portion: PeoplePortion) -> Iterator[int]:
     """The patrons' ids, in clumps: where libraries joined, and where accounts were purged, numbers are missing."""
     number, left = portion.first.patron, portion.patrons
     while left:

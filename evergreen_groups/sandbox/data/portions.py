@@ -39,7 +39,7 @@ class FirstNumbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class PeoplePortion:
     """``patrons`` people, ``listed`` groups of whom owe 25.00 and more together.
 
     ``seed`` is what its chance begins with, ``first`` are the numbers that it may use from, and ``widest_gap`` says
@@ -61,7 +61,7 @@ def portion_count(patrons: int) -> int:
     return -(-patrons // PATRONS)
 
 
-def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[Portion]:
+def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[PeoplePortion]:
     """The portions of a population of ``patrons`` with so many ``listed`` groups, in order.
 
     Raises:
@@ -83,7 +83,7 @@ def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[Portion
         giant = chance.choice(_OTHER_GIANTS) if giants[number] else 0
         if places[number]:
             giant = next(listed_sizes)
-        yield Portion(
+        yield PeoplePortion(
             seed=f"{patrons} {listed} {number}",
             patrons=size,
             listed=share,

@@ -81,7 +81,10 @@ class Store:
             fresh_file.make(self._fresh_path, filling, report, lasting=lasting)
         if self._folder is None and not self.path.exists():
             # Whoever looks for the file finds it; both are one until something is written.
-            self.path.hardlink_to(self._fresh_path)
+            try:
+                self.path.hardlink_to(self._fresh_path)
+            except OSError:  # not every file system has that
+                fresh_file.clone(self._fresh_path, self.path)
 
     @property
     def _is_fresh(self) -> bool:
@@ -104,7 +107,6 @@ class Store:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -32768")
-        connection.execute("PRAGMA mmap_size = 1073741824")
         register(connection)
         connection.create_function("org_walk", 3, self._org_walk)
         self._all.append(connection)

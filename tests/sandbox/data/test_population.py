@@ -88,7 +88,7 @@ def test_exactly_as_many_groups_are_listed_as_is_usual_and_some_of_them_owe_much
     assert 0.15 < sum(total >= 10_000 for total in totals) / len(totals) < 0.35
 
 
-@pytest.mark.parametrize("listed", [0, 1, 37, 100])
+@pytest.mark.parametrize("listed", [0, 100])
 def test_as_many_groups_are_listed_as_asked_for(listed: int) -> None:
     with Sandbox(patrons=2_500, listed_groups=listed) as running:
         assert len(running._store.read().execute(LISTED).fetchall()) == listed
