@@ -163,10 +163,11 @@ def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query
     of_group = {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}}
     enough = {"balance_owed": {">=": {"transform": "sum", "value": min_total}}}
     sums = {
-        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
-        "from": MEMBER_OWING,
-        "where": {"+m": of_group, "+mbts": {"xact_finish": None}},
-        "having": {"+mbts": enough},
+        "select": {"t": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": {"au": {"t": {"class": "mbts", "fkey": "id", "field": "usr"}}},
+        # What is said of the debtor's transaction belongs to the query around: it makes PostgreSQL look who owes first.
+        "where": {"+au": of_group, "+t": {"xact_finish": None}, "+mbts": {"xact_finish": None}},
+        "having": {"+t": enough},
     }
     another = {
         "select": {"o": ["id"]},
@@ -178,7 +179,8 @@ def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
         "where": {
             "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
-            "+d": {"deleted": "f", "-and": within},
+            # Said twice: PostgreSQL takes the second to be rarely true, and looks up transactions one by one.
+            "+d": {"deleted": "f", "-and": [*within, {"deleted": {"=": {"transform": "int4", "value": "0"}}}]},
             "-and": [{"-exists": sums}, {"-exists": another}],
         },
     }
