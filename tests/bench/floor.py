@@ -42,8 +42,8 @@ Query = dict[str, Any]
 
 AT_ONCE = 3
 RANGES = 6
-"""Into so many ranges the group numbers are cut. The database takes as long for 3 as for 24, but with its JIT on it
-compiles each of them, and a few long ones leave a core idle at the end."""
+"""Into so many ranges the group numbers are cut: the database takes as long for 3 as for 24, but the last of a few
+long ones leaves a core idle at the end."""
 LIST = 3_000
 """Ids in one question."""
 LIMIT = 20_000
