@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
@@ -49,16 +49,20 @@ def _portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
 
     A larger group is a list of its own.
     """
-    portion: list[PatronRow] = []
+    waiting: list[PatronRow] = []
     for batch in batches:
-        for _, group in groupby(batch, key=lambda patron: patron.group):
-            members = list(group)
-            if portion and len(portion) + len(members) > _PORTION:
-                yield portion
-                portion = []
-            portion.extend(members)
-    if portion:
-        yield portion
+        waiting += batch
+        while len(waiting) > _PORTION:
+            end = _PORTION
+            while end and waiting[end].group == waiting[end - 1].group:
+                end -= 1
+            if not end:
+                first = waiting[0].group
+                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
+            yield waiting[:end]
+            waiting = waiting[end:]
+    if waiting:
+        yield waiting
 
 
 class GroupQuery(Protocol):
