@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
@@ -16,7 +16,7 @@ from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
-from evergreen_groups.groups.ranges import GroupRanges
+from evergreen_groups.groups.ranges import WANTED, GroupRanges
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -49,16 +49,20 @@ def _portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
 
     A larger group is a list of its own.
     """
-    portion: list[PatronRow] = []
+    waiting: list[PatronRow] = []
     for batch in batches:
-        for _, group in groupby(batch, key=lambda patron: patron.group):
-            members = list(group)
-            if portion and len(portion) + len(members) > _PORTION:
-                yield portion
-                portion = []
-            portion.extend(members)
-    if portion:
-        yield portion
+        waiting += batch
+        while len(waiting) > _PORTION:
+            end = _PORTION
+            while end and waiting[end].group == waiting[end - 1].group:
+                end -= 1
+            if not end:
+                first = waiting[0].group
+                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
+            yield waiting[:end]
+            waiting = waiting[end:]
+    if waiting:
+        yield waiting
 
 
 class GroupQuery(Protocol):
@@ -135,7 +139,8 @@ class GroupSearch:
             TimedOutError: the ILS is too slow, whatever is asked.
             DataError: patrons were moved from group to group all the while.
         """
-        ranges = GroupRanges(self.highest_group())
+        # Less than a page, so that a range that turns out denser than those before still comes in one answer.
+        ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
         portions: list[Portion] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []

@@ -154,14 +154,20 @@ def rows(
     Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (of the processor),
     ``read_peak_mb``, ``peak_mb`` and ``bytes``.
     """
-    found: list[dict[str, Any]] = []
+    return list(each_row(members, details, wanted))
+
+
+def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same, one after the other as they are measured."""
     for count in members:
         with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
             for what in details:
                 command = [sys.executable, __file__, "--one", *account, what, *wanted]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found += [{"details": what, **json.loads(line)} for line in done.stdout.splitlines()]
-    return found
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        yield {"details": what, **json.loads(line)}
+                assert process.returncode == 0
 
 
 def main() -> None:
@@ -179,7 +185,7 @@ def main() -> None:
         return
     print("| what | details | members | reading, s | writing, s | peak of reading, MB | peak, MB | MB written |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in rows(options.members, options.details, options.formats):
+    for row in each_row(options.members, options.details, options.formats):
         print(
             f"| {row['what']} | {row['details']} | {row['members']:,} | {row['read_seconds']:.1f} | "
             f"{row['write_seconds']:.1f} | {row['read_peak_mb']:.0f} | {row['peak_mb']:.0f} | "
