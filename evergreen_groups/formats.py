@@ -114,6 +114,7 @@ OUTPUT_FORMATS = (
         media_type="application/jsonl",
         report=f"{_REPORT}.json_lines:write_lines",
         parts=f"{_REPORT}.json_lines:write_parts",
+        audit=f"{_AUDIT}.json_lines:write_lines",
         phrase=Message("JSON lines"),
         for_programs=True,
     ),

@@ -4,9 +4,9 @@ from .barcodes import first_spelled as first_spelled
 from .barcodes import spellings as spellings
 from .barcodes import without_blanks as without_blanks
 from .cards import find_card as find_card
+from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
-from .contacts import read_contact_records as read_contact_records
 from .contacts import read_contacts as read_contacts
 from .group_question import GroupViewer as GroupViewer
 from .group_question import HiddenCirculations as HiddenCirculations
@@ -33,7 +33,6 @@ from .patrons import Patron as Patron
 from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import PatronState as PatronState
-from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
 from .queries import Groups as Groups
 from .queries import HighFines as HighFines

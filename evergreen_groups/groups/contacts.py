@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.gateway import columns
@@ -82,12 +81,6 @@ def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dic
     for row in rows.values():
         of_owner.setdefault(row.owner, []).append(row)
     return {id: _contacts(id, record, rows, of_owner.get(id, ())) for id, record in records.items()}
-
-
-def read_contact_records(gateway: Gateway, patrons: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """The ``CONTACT_FIELDS`` of patrons whose ids are known, by id, in lists of up to 3,000."""
-    found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
-    return {id: tuple(record) for id, *record in chain.from_iterable(found)}
 
 
 def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> list[_AddressRow]:

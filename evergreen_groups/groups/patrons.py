@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -178,10 +178,3 @@ def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]
     """The barcodes of these patrons' primary cards, by the cards' ids."""
     cards = [row.card for row in rows if row.card is not None]
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
-
-
-def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
-    """The accounts of patrons whose ids are known, by id, in lists of up to 3,000."""
-    now = datetime.now(UTC)
-    batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
-    return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}

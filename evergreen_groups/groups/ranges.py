@@ -8,8 +8,8 @@ from itertools import chain
 
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups
 
-# Less than a page, so that a range that turns out denser than those before still comes in one answer.
-_WANTED = 3_000
+WANTED = 3_000
+"""How many members a range is to have."""
 # As many as are under way at once, for nobody knows beforehand how dense the numbers are.
 _FIRST_WIDTHS = (3_000, 3_000, 10_000)
 # An account of one library waits 2 ms for each row that it may not see (10.5 s for everything in one call): ranges get
@@ -24,7 +24,7 @@ _PARTS = 8
 
 
 class GroupRanges:
-    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: ``_WANTED`` members each or less.
+    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: ``wanted`` members each or less.
 
     From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
     to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
@@ -32,8 +32,9 @@ class GroupRanges:
     ``searched`` says how many of the numbers up to ``highest`` are done with.
     """
 
-    def __init__(self, highest: int) -> None:
+    def __init__(self, highest: int, wanted: int = WANTED) -> None:
         self.highest = highest
+        self._wanted = wanted
         self.searched = 0
         self._next: int | None = None
         self._put_back: list[GroupRange] = []
@@ -116,7 +117,7 @@ class GroupRanges:
             self._seen_width = self._seen_width * self._memory + width
             self._seen_members = self._seen_members * self._memory + members
             # From all that was seen, not from the last range alone: one range of newcomers says little about the next.
-            wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
+            wanted = self._wanted * self._seen_width / max(self._seen_members, 1)
             if seconds > _SLOW_SECONDS:
                 wanted = min(wanted, width * _SLOW_SECONDS / seconds)
             share = max(_USUAL_WIDTH, self.highest // _MOST_SHARE)

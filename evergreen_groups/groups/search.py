@@ -16,7 +16,7 @@ from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.portions import Portion, cut_into_portions, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
-from evergreen_groups.groups.ranges import GroupRanges
+from evergreen_groups.groups.ranges import WANTED, GroupRanges
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -117,7 +117,8 @@ class GroupSearch:
             TimedOutError: the ILS is too slow, whatever is asked.
             DataError: patrons were moved from group to group all the while.
         """
-        ranges = GroupRanges(self.highest_group())
+        # Less than a page, so that a range that turns out denser than those before still comes in one answer.
+        ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
         portions: list[Portion] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []

@@ -36,7 +36,8 @@ SPARE_REQUESTS = 6
 """At work beside those that may ask the ILS: for events, for what needs no ILS, and to turn away who waits in vain."""
 
 MOST_SLOW_CLIENTS = 240
-"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else."""
+"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else. Several processes
+share them out."""
 
 TIMEOUT = 10
 """Seconds in which a client has to send all headers of a request, or to take something of the answer."""
@@ -141,7 +142,7 @@ class Server:
             (settings.host, settings.port),
             _limited(application, Slots(at_once, timeout=None)),
             server_name="evergreen-groups",  # in answers, where cheroot would name its version
-            numthreads=at_once + MOST_SLOW_CLIENTS,
+            numthreads=at_once + MOST_SLOW_CLIENTS // settings.processes,
             request_queue_size=MOST_CONNECTIONS,
             timeout=TIMEOUT,
             listener=listener,

@@ -69,14 +69,14 @@ def test_they_are_a_sequence_that_can_be_read_again(store: FindingStore) -> None
     assert list(listed(store).of_kind(FindingKind.ACCIDENTAL)) == []
 
 
-def test_the_worst_of_each_kind_are_listed_and_all_are_counted(store: FindingStore) -> None:
+def test_the_first_of_each_kind_are_listed_and_all_are_counted(store: FindingStore) -> None:
     store.add(AUDIT.patrons)
     store.count_unlisted(FindingKind.FOR_FAMILY, 90)
-    worst = listed(store, 2)
-    assert list(worst) == [one for kind in FindingKind for one in AUDIT.of_kind(kind)[:2]]
+    first = listed(store, 2)
+    assert list(first) == [one for kind in FindingKind for one in AUDIT.of_kind(kind)[:2]]
     assert store.counts()[FindingKind.FOR_FAMILY] == 99
-    assert list(AUDIT.worst(2).patrons) == list(worst)
-    assert AUDIT.worst(2).count(FindingKind.NOT_BLOCKED) == 63
+    assert list(AUDIT.first(2).patrons) == list(first)
+    assert AUDIT.first(2).count(FindingKind.NOT_BLOCKED) == 63
 
 
 def test_what_was_found_before_somebody_was_moved_is_taken_out(store: FindingStore) -> None:

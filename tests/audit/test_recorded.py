@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from support.patron_records import read_accounts, read_contact_records
 from support.recorded import gateway_of, params
 
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
@@ -25,8 +26,6 @@ from evergreen_groups.groups import (
     GroupReader,
     GroupSearch,
     Query,
-    read_accounts,
-    read_contact_records,
 )
 from evergreen_groups.ils import Access, OrgUnits
 from evergreen_groups.policy import Comparison, Limit

@@ -320,17 +320,17 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
 
 
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
-def test_the_worst_alone_are_the_first_of_all(sandbox: Sandbox, account: str) -> None:
+def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -> None:
     """Of the others neither cards nor fines are read."""
     with gateway_of(sandbox.url, account) as gateway:
         everything = build_audit(gateway, CRITERIA)
         calls = gateway.statistics.calls
-        worst = build_audit(gateway, replace(CRITERIA, top=1))
+        first = build_audit(gateway, replace(CRITERIA, top=1))
     assert gateway.statistics.calls - calls < calls
     for kind in FindingKind:
-        assert list(worst.of_kind(kind)) == list(everything.of_kind(kind))[:1]
-        assert list(worst.groups_of_kind(kind)) == list(everything.groups_of_kind(kind))[:1]
-        assert worst.count(kind) == everything.count(kind)
-        assert worst.listed(kind) == min(worst.count(kind), 1)
+        assert list(first.of_kind(kind)) == list(everything.of_kind(kind))[:1]
+        assert list(first.groups_of_kind(kind)) == list(everything.groups_of_kind(kind))[:1]
+        assert first.count(kind) == everything.count(kind)
+        assert first.listed(kind) == min(first.count(kind), 1)
     with pytest.raises(ArgumentError):
         AuditCriteria(top="1")  # type: ignore[arg-type]

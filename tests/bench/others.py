@@ -1,4 +1,4 @@
-"""The rows of benches that have a measure of their own: the audit's, and the service's."""
+"""The rows of benches that have a measure of their own: the audit's, the service's, and that of writing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from statistics import median
 from typing import Any
 
-from . import audit, service
+from . import audit, output, service
 from .places import Account, Place
 from .rows import Row, Spread
 
@@ -17,6 +17,8 @@ AUDIT_SECONDS = {True: 10, False: 30}
 """Of a superuser, and of others, on the real population that the goal was set for."""
 CLIENTS = (1, 50, 200)
 ADDED_MS, THROUGHPUT = 5, 0.95
+FORMAT_MB = {"html": 250}
+"""Of the others, as much as of the audit."""
 
 
 def audits(place: Place, account: Account, pairs: int) -> Iterator[Row]:
@@ -63,3 +65,19 @@ def _of_service(found: dict[str, Any]) -> Row:
         goal=goal,
         met=met and not found["errors"],
     )
+
+
+def writings() -> Iterator[Row]:
+    """What writing costs in each format, beside reading what is written; in seconds of the processor."""
+    for found in output.rows(details=("sums",), wanted=output.FORMATS):
+        most = FORMAT_MB.get(found["what"], AUDIT_MB)
+        yield Row(
+            what=f"writing, {found['what']}",
+            account="",
+            size=f"{found['members']:,} members, {found['bytes'] / 1e6:.1f} MB written; the floor is reading them",
+            ours=Spread((found["write_seconds"],)),
+            floor=Spread((found["read_seconds"],)),
+            peak_mb=found["peak_mb"],
+            goal=f"as long as reading; {most} MB",
+            met=found["write_seconds"] <= found["read_seconds"] and found["peak_mb"] <= most,
+        )

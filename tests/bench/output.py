@@ -2,7 +2,7 @@
 
     python tests/bench/output.py [--members 10000 100000] [--details sums full] [--formats csv json …]
 
-Each row is a process of its own: it reads the report from a sandbox with twice as many patrons as are to be listed, in
+Each row is a process of its own: it reads the report from a sandbox with three times as many patrons as are to be listed, in
 which everybody's group is listed who owes anything, and goes on in a copy of itself for each format, so that reading is
 done once. Peak memory is the higher one of reading and writing. Formats are written to a file, and all of them by
 library to a directory; the history is recorded and compared with, and mails are made with the spreadsheet attached.
@@ -28,7 +28,7 @@ FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
 HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
 EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
-_PATRONS_FOR_EACH = 2.07
+_PATRONS_FOR_EACH = 3.15
 """So many patrons are in a sandbox for each member of a group in which somebody owes something."""
 
 
@@ -154,14 +154,20 @@ def rows(
     Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (of the processor),
     ``read_peak_mb``, ``peak_mb`` and ``bytes``.
     """
-    found: list[dict[str, Any]] = []
+    return list(each_row(members, details, wanted))
+
+
+def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same, one after the other as they are measured."""
     for count in members:
         with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
             for what in details:
                 command = [sys.executable, __file__, "--one", *account, what, *wanted]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found += [{"details": what, **json.loads(line)} for line in done.stdout.splitlines()]
-    return found
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        yield {"details": what, **json.loads(line)}
+                assert process.returncode == 0
 
 
 def main() -> None:
@@ -179,7 +185,7 @@ def main() -> None:
         return
     print("| what | details | members | reading, s | writing, s | peak of reading, MB | peak, MB | MB written |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in rows(options.members, options.details, options.formats):
+    for row in each_row(options.members, options.details, options.formats):
         print(
             f"| {row['what']} | {row['details']} | {row['members']:,} | {row['read_seconds']:.1f} | "
             f"{row['write_seconds']:.1f} | {row['read_peak_mb']:.0f} | {row['peak_mb']:.0f} | "

@@ -252,7 +252,7 @@ def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: C
     assert '"title": "Groups that look accidental"' in run("audit", "--format", "json").stdout
 
 
-def test_the_worst_are_listed_and_the_rest_counted(run: Command) -> None:
+def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     table = run("audit", "--top", "1").stdout
     assert "Over the limit, not blocked in the ILS: 3\n" in table
     assert table.count("is over the limit by") + table.count("Own fines are over the limit by") == 1
@@ -271,3 +271,13 @@ def test_all_are_fixed_whoever_is_listed(run: Command) -> None:
     done = run("audit", "--fix", "--yes", "--top", "1")
     assert "2 more, which weigh less" in done.stdout
     assert "Findings resolved: 4 of 4." in done.stderr
+
+
+def test_json_lines_are_the_document_line_by_line(run: Command, tmp_path: Path) -> None:
+    document = json.loads(run("audit", "--format", "json").stdout)
+    target = tmp_path / "audit.jsonl"
+    run("audit", "--output", str(target))
+    head, *findings = map(json.loads, target.read_text("utf-8").splitlines())
+    assert head["schema"] == "evergreen-groups/audit-lines/1"
+    assert head["kinds"] == document["kinds"]
+    assert findings == [*document["people"], *document["groups"]]

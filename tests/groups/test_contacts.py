@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from support.gateways import gateway_of
+from support.patron_records import read_contact_records
 from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import payload
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import Contacts, read_contact_records, read_contacts
+from evergreen_groups.groups import Contacts, read_contacts
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR_STREET = ("14harborstreet", "55555")

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
+from support.patron_records import read_contact_records
 
 from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import Gateway
@@ -18,7 +19,6 @@ from evergreen_groups.groups import (
     MembershipReader,
     PatronReference,
     Surroundings,
-    read_contact_records,
     read_contacts,
     read_surroundings,
 )

@@ -1,0 +1,23 @@
+"""What the records of patrons hold beside their rows, read by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PatronAccount
+
+
+def read_contact_records(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Any, ...]]:
+    """The ``CONTACT_FIELDS`` of patrons, by id."""
+    found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
+    return {id: tuple(record) for id, *record in chain.from_iterable(found)}
+
+
+def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
+    """The accounts of patrons, by id."""
+    found = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
+    return {id: PatronAccount.of(values, datetime.now(UTC)) for id, *values in chain.from_iterable(found)}
