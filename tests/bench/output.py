@@ -3,7 +3,7 @@
     python tests/bench/output.py [--members 10000 100000] [--details sums full] [--formats csv json …]
 
 A process of its own reads the report from a sandbox with three times as many patrons as are to be listed, in which
-everybody's group is listed who owes anything, and goes on in a copy of itself for each row, so that reading is done once.
+everybody's group is listed who owes anything. It goes on in a copy of itself for each row, so that it reads once.
 Peak memory is the higher one of reading and writing. Formats are written to a file, and all of them by
 library to a directory; the history is recorded and compared with, and mails are made with the spreadsheet attached.
 """
