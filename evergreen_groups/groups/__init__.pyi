@@ -8,6 +8,7 @@ from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contacts as read_contacts
+from .fields_beside import FieldsBeside as FieldsBeside
 from .group_question import GroupViewer as GroupViewer
 from .group_question import HiddenCirculations as HiddenCirculations
 from .group_question import may_ask_about as may_ask_about
@@ -50,7 +51,6 @@ from .relations import PHONE as PHONE
 from .relations import SURNAME as SURNAME
 from .relations import TIES as TIES
 from .relations import Relations as Relations
-from .search import FieldsBeside as FieldsBeside
 from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeVar
@@ -13,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
-from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
+from evergreen_groups.groups.fields_beside import FieldsBeside, States
+from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.portions import Portion, cut_into_portions, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import WANTED, GroupRanges
@@ -57,30 +57,6 @@ class GroupQuery(Protocol):
         """The same without sums: it holds for those, and for members of other groups in the range."""
 
 
-class FieldsBeside(Protocol):
-    """Takes what a search reads of each member beside the row that a patron is made of."""
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The fields of an ``au`` to read."""
-
-    def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
-
-
-class _States:
-    """Takes the state of each member's account."""
-
-    fields = STATE_FIELDS
-
-    def __init__(self, states: dict[int, PatronState]) -> None:
-        self._states = states
-        self._now = datetime.now(UTC)
-
-    def take(self, patron: int, values: Sequence[Any]) -> None:
-        self._states[patron] = PatronState.of(values, self._now)
-
-
 class GroupSearch:
     """Reads the members of the groups that ``query`` is about.
 
@@ -99,7 +75,7 @@ class GroupSearch:
         beside: FieldsBeside | None = None,
     ) -> None:
         self._page = page
-        self._beside = beside if states is None else _States(states)
+        self._beside = beside if states is None else States(states)
         self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
         self._gateway = gateway
         self._query = query
