@@ -165,11 +165,11 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, serve, servers, history, reckoning, …: all below)."""
+    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …: all below)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "page": ["--groups", "747"],
-        "serve": ["--clients", "50", "--seconds", "15"],
+        "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "servers": [],
@@ -178,7 +178,7 @@ def benches(session: nox.Session) -> None:
         "desk": ["--clerks", "50", "--seconds", "20"],
         "clerks": ["--sequences", "100"],
     }
-    names = [name for name in session.posargs if name in small] or ["table", "serve", "reckoning"]
+    names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]
     for name in names:
         program = ("-m", "tests.bench") if name == "table" else (f"tests/bench/{name}.py",)

@@ -88,15 +88,6 @@ OUTPUT_FORMATS = (
         for_programs=True,
     ),
     OutputFormat(
-        "jsonl",
-        ending="jsonl",
-        media_type="application/jsonl",
-        report=f"{_REPORT}.json_lines:write_lines",
-        parts=f"{_REPORT}.json_lines:write_parts",
-        phrase=Message("JSON lines"),
-        for_programs=True,
-    ),
-    OutputFormat(
         "html",
         ending="html",
         media_type="text/html",
@@ -116,6 +107,16 @@ OUTPUT_FORMATS = (
         binary=True,
         phrase=Message("a spreadsheet"),
         package="xlsxwriter",
+    ),
+    OutputFormat(
+        "jsonl",
+        ending="jsonl",
+        media_type="application/jsonl",
+        report=f"{_REPORT}.json_lines:write_lines",
+        parts=f"{_REPORT}.json_lines:write_parts",
+        audit=f"{_AUDIT}.json_lines:write_lines",
+        phrase=Message("JSON lines"),
+        for_programs=True,
     ),
 )
 """Every format there is, in the order in which they are offered."""

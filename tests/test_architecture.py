@@ -60,7 +60,6 @@ MAY_IMPORT = {
 GROUND = {
     "arguments",
     "certificates",
-    "collecting",
     "errors",
     "exit_status",
     "formats",

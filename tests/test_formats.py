@@ -17,7 +17,9 @@ from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
 
 @pytest.mark.parametrize("declared", formats.OUTPUT_FORMATS, ids=lambda declared: declared.name)
 def test_a_format_names_functions_that_are_there(declared: formats.OutputFormat) -> None:
-    assert all(callable(resolve_name(name)) for name in (declared.report, declared.audit) if name is not None)
+    assert all(
+        callable(resolve_name(name)) for name in (declared.report, declared.parts, declared.audit) if name is not None
+    )
 
 
 @pytest.mark.parametrize("kind", FindingKind)
@@ -57,5 +59,7 @@ def test_a_format_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_format_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match=re.escape("unknown format 'pdf'; known are table, csv, json, html, xlsx")):
+    with pytest.raises(
+        ValueError, match=re.escape("unknown format 'pdf'; known are table, csv, json, html, xlsx, jsonl")
+    ):
         formats.output_format("pdf")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.ils import Penalty
 
-# Some 4 MB: the database works out once for each page who is meant, whereas answers of 10 MB get stuck.
-_PAGE = 10_000
+# Some 3 MB: the database works out once for each page who is meant, whereas answers of 10 MB get stuck.
+_PAGE = 8_000
 _PORTION = 2_000
 
 Judge: TypeAlias = "Callable[[Collection[Member], Mapping[int, list[Penalty]]], Iterator[PatronFinding]]"

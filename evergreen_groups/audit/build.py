@@ -10,9 +10,8 @@ from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.limit_bounds import LimitBounds
-from evergreen_groups.collecting import without_collecting
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups import GroupReader
+from evergreen_groups.groups import GroupReader, without_collecting
 from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
 from evergreen_groups.limits import Limits
 from evergreen_groups.message import Message

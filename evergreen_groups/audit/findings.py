@@ -149,8 +149,8 @@ class AuditCriteria:
 
     ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
     ``adults`` says how many of them are too many in one group; ``institution_profiles`` (names) are the profiles of
-    schools, offices and the like, with all below them. ``top`` lists only so many findings of each kind, the worst,
-    and counts the others (None: all are listed).
+    schools, offices and the like, with all below them. ``top`` lists only the first so many findings of each
+    kind and counts the others (None: all are listed).
     """
 
     orgs: tuple[str, ...] = ()
@@ -226,8 +226,8 @@ class Audit:
         """How many findings of a kind are listed."""
         return len(self.groups_of_kind(kind) if kind.about_groups else self.of_kind(kind))
 
-    def worst(self, top: int) -> Audit:
-        """The same audit with only so many findings of each kind listed, and the others counted."""
+    def first(self, top: int) -> Audit:
+        """The same audit with only the first so many findings of each kind listed, and the others counted."""
         return replace(
             self,
             patrons=tuple(chain.from_iterable(islice(self.of_kind(kind), top) for kind in FindingKind)),

@@ -20,6 +20,8 @@ Judge = Callable[[Sequence["PatronRow"], Mapping[int, Sequence[Any]]], "list[Gro
 """Says of whole groups, given all visible members and the fields that were asked for (by patron's id), what is wrong
 with them."""
 
+# Three answers are in memory at once, with more of each member than a report has.
+_PAGE = 2_000
 # Groups whose cards and fines are read together.
 _AT_ONCE = 500
 
@@ -27,22 +29,22 @@ _AT_ONCE = 500
 def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str], judge: Judge) -> None:
     """Search for the groups that ``query`` is about, and add those to what is found that ``judge`` has drafts of.
 
-    Where not all of a kind will be listed, cards and fines are read of the worst alone, and the others are counted.
+    Where not all of a kind will be listed, cards and fines are read of the surest alone, and the others are counted.
     ``fields`` of each member's record (``au``) are read along with the search, for the judge.
     """
     records = _Records(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, beside=records)
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, beside=records)
     if context.top is None:
         _run(search, context.found, lambda rows: _finished(context, judge(rows, records.of(rows))))
         return
     with FindingStore() as drafts:
         _run(search, drafts, lambda rows: judge(rows, records.of(rows)))
         for kind, count in drafts.counts().items():
-            worst = list(drafts.of_kind(kind, context.top))
-            lists = [worst[at : at + _AT_ONCE] for at in range(0, len(worst), _AT_ONCE)]
+            surest = list(drafts.of_kind(kind, context.top))
+            lists = [surest[at : at + _AT_ONCE] for at in range(0, len(surest), _AT_ONCE)]
             for finished in context.gateway.map(lambda some: _finished(context, some), lists):
                 context.found.add(finished)
-            context.found.count_unlisted(kind, count - len(worst))
+            context.found.count_unlisted(kind, count - len(surest))
 
 
 def _run(

@@ -46,7 +46,8 @@ class PlanStore:
 
     def add(self, plan: StoredPlan) -> None:
         """Store a new plan; those that were left lying are removed on the way."""
-        with self._transactions.writing() as connection:
+        # A power cut leaves nothing of it and nothing done: whoever agrees to it then is shown what it is now.
+        with self._transactions.writing(durable=False) as connection:
             connection.execute(_REMOVE_OLD, {"before": plan.at - _LEFT_LYING})
             connection.execute(
                 _NEW,

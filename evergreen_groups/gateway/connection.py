@@ -10,15 +10,18 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import threading
 import time
 from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
 from evergreen_groups.certificates import forgive_form
 
@@ -203,9 +206,34 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     """The same over TLS; the form of a certificate is forgiven."""
 
     def connect(self) -> None:
-        if self.ssl_context is None:
+        trusted = self.ca_certs or self.ca_cert_dir
+        if self.ssl_context is None and trusted:
+            self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _stamp(str(trusted)))
+            self.ca_certs = self.ca_cert_dir = None  # they are in it
+        elif self.ssl_context is None:
             self.ssl_context = forgive_form(create_urllib3_context())
         super().connect()
+
+
+@lru_cache(4)
+def _context(file: str, directory: str, _stamp: tuple[int, ...]) -> ssl.SSLContext:
+    """What trusts the certificates of a file, or of a directory, as they are at ``_stamp``.
+
+    One for all connections: each would read the file anew, some 140 certificates of authorities, which takes longer
+    than many a call.
+    """
+    made = forgive_form(create_urllib3_context())
+    made.load_verify_locations(file or None, directory or None)
+    made.set_alpn_protocols(ALPN_PROTOCOLS)
+    # urllib3 sets them again for each connection, which frees those that another thread may be reading just then.
+    setattr(made, "set_alpn_protocols", lambda _protocols: None)  # noqa: B010 - a method isn't assigned to otherwise
+    return made
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """When a file was changed, and which it is: a new one counts from the next connection on."""
+    found = Path(path).stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class _PatientPool(HTTPConnectionPool):

@@ -15,7 +15,7 @@ AMPLE = 4
 def by_keys(ask: Callable[[list[int | str], int], Page], portion: list[int | str], size: PageSize) -> Iterator[Page]:
     """Yield the rows with these primary keys: no more than there are keys, so hidden ones leave none out."""
     while portion:
-        count = size.rows
+        count = size.fitting
         page = ask(portion[:count], len(portion[:count]))
         portion = portion[count:]
         if page.rows:
@@ -33,7 +33,7 @@ def in_halves(
 
     ``cut_off`` tells whether an answer with fewer rows than ``limit`` may still lack some.
     """
-    limit = max(min(AMPLE * size.rows, size.most), len(portion) + 1)
+    limit = max(AMPLE * size.rows, len(portion) + 1)
     page = ask(portion, limit)
     if len(page.rows) < limit and not cut_off(portion, limit):
         if page.rows:

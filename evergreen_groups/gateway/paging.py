@@ -57,9 +57,9 @@ class PageSize:
         return self._rows
 
     @property
-    def most(self) -> int:
-        """The number of rows that make an answer of about twice ``TARGET_BYTES``."""
-        return int(2 * TARGET_BYTES / (self._row_bytes or self._guess))
+    def fitting(self) -> int:
+        """The number of rows that make about ``TARGET_BYTES``, however many have been tried."""
+        return max(_SMALLEST_PAGE, int(TARGET_BYTES / (self._row_bytes or self._guess)))
 
     def learn(self, page: Page) -> None:
         """Take in what an answer weighed."""

@@ -49,6 +49,7 @@ Where = Mapping[str, Any]
 
 _SERVICE = "open-ils.pcrud"
 _FIRST_PAGE = 1000
+_FIRST_OF_VALUES = 2001
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
@@ -273,7 +274,7 @@ class Pcrud:
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
         row_bytes = guessed_bytes(known, None if select is None else list(select))
-        size = PageSize(min(TARGET_BYTES // row_bytes, LARGEST_LIST + 1), row_bytes)
+        size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
 
         def ask(portion: list[int | str], limit: int) -> Page:
             page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))

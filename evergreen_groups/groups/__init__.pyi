@@ -4,6 +4,7 @@ from .barcodes import first_spelled as first_spelled
 from .barcodes import spellings as spellings
 from .barcodes import without_blanks as without_blanks
 from .cards import find_card as find_card
+from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contact_records as read_contact_records

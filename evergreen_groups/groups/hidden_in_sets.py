@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError, ServerError
 from evergreen_groups.gateway import holds
 from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances
 from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
-from evergreen_groups.groups.numbers_in_order import LABELS_NEEDED, GroupNumber, MemberCount, MemberFines, read_numbers
+from evergreen_groups.groups.numbers_in_order import (
+    FEWEST_LABELS,
+    MOST_LABELS,
+    GroupNumber,
+    MemberCount,
+    MemberFines,
+    read_numbers,
+)
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.money import NOTHING
 
@@ -19,8 +26,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups.queries import Query
 
-# So many take three calls together, of which one goes through their members; set by set they would take seven.
-_FEW = 20
+# So few take three calls together; set by set they would take seven and more.
+_FEW = 5
 # What ids may take in a form that may have 32 kB; the rest is for the question around them.
 _MOST_BYTES = 26_000
 _CENT = Decimal("0.01")
@@ -28,6 +35,9 @@ _OPEN = {"+mbts": {"xact_finish": None}}
 _OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 BalanceProgress = Callable[[int, int], None]
 """Called with how many groups' balances were read, and how many more have to be, since the last call."""
+
+
+Value = TypeVar("Value")
 
 
 def find_hidden(
@@ -44,13 +54,13 @@ def find_hidden(
     ``own_fines`` is what visible members owe, by id (who isn't there owes nothing); it is read where it isn't given.
     Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
 
-    Seven calls for some 600 groups, whatever is hidden, and two without fines: how many members each has, and what all
-    of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off. That the account may
-    know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has VIEW_USER at the own
-    library, and to nobody else. What it says of one group has to be the same, and how many are hidden, and what they
-    owe, has to be right for all groups together.
+    Seven calls for some 600 groups, whatever is hidden (ten where few are visible; two without fines): how many members
+    each has, and what all of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off.
+    That the account may know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has
+    VIEW_USER at the own library, and to nobody else. What it says of one group has to be the same, and how many are
+    hidden, and what they owe, has to be right for all groups together.
 
-    Up to twenty groups, those with members or fines beyond what is read so, and those in which somebody was moved or
+    A handful of groups, those with members or fines beyond what is read so, and those in which somebody was moved or
     paid meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``; the ids of the hidden
     members are known of these alone.
 
@@ -64,7 +74,7 @@ def find_hidden(
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         of_set = {group: visible[group] for group in groups}
         labels = _labels(visible, of_set)
-        if len(labels) < LABELS_NEEDED:
+        if len(labels) < FEWEST_LABELS:
             return {}
         in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
         return in_set.find() if with_fines else in_set.count()
@@ -96,10 +106,7 @@ class _HiddenInSet:
 
     def count(self) -> dict[int, HiddenMembers]:
         """How many there are in each group, none as well; without groups that aren't certain."""
-        counts = self._counts()
-        if not counts or not holds(self._gateway, self._are_all(counts), apart=True):
-            return {}
-        return {group: HiddenMembers(count, None) for group, count in counts.items()}
+        return {group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _are_all).items()}
 
     def find(self) -> dict[int, HiddenMembers]:
         """The same with what they owe."""
@@ -121,7 +128,7 @@ class _HiddenInSet:
                 counts[group] = count - len(self._visible[group])
         return counts
 
-    def _fines(self, sample: int, groups: Collection[int]) -> dict[int, Decimal | None]:
+    def _fines(self, sample: int, groups: Collection[int]) -> Mapping[int, Decimal | None]:
         """What the hidden members of groups owe together, None where the account may not know it.
 
         ``sample`` is one of the groups, of which the ILS is asked as for a single group.
@@ -134,15 +141,33 @@ class _HiddenInSet:
         own_fines = self._own_fines
         if own_fines is None:
             own_fines = read_own_fines(self._gateway, self._known(groups))
-        fines: dict[int, Decimal | None] = {}
+        fines: dict[int, Decimal] = {}
         for group, number in self._read(MemberFines(), groups).items():
             if number is not None:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
         said = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        if not fines or fines.get(sample, said) != said:
+        proved = self._proved(fines, _owe_together) if fines.get(sample, said) == said else {}
+        return {**proved}
+
+    def _proved(
+        self, found: Mapping[int, Value], together: Callable[[Collection[Value], Query], Query]
+    ) -> dict[int, Value]:
+        """What was found of groups for which it is right ``together``: a condition made of it, and of who is hidden.
+
+        Somebody always pays somewhere; so where it isn't right for all of them, it is asked again of each half.
+        """
+        if not found:
             return {}
-        return fines if holds(self._gateway, self._owe_together(fines), apart=True) else {}
+        hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
+        if holds(self._gateway, together(found.values(), hidden), apart=True):
+            return dict(found)
+        if len(found) <= _FEW:
+            return {}
+        groups = sorted(found)
+        halves = (groups[: len(groups) // 2], groups[len(groups) // 2 :])
+        proved = [self._proved({group: found[group] for group in half}, together) for half in halves]
+        return {**proved[0], **proved[1]}
 
     def _read(self, number: GroupNumber, groups: Collection[int]) -> dict[int, int | None]:
         witnesses = {_witness(self._visible[group]): group for group in groups}
@@ -152,41 +177,36 @@ class _HiddenInSet:
         except ServerError:
             return {}
 
-    def _hidden(self, groups: Collection[int]) -> Query:
-        """The condition on the hidden members of groups."""
-        return {"deleted": "f", "usrgroup": sorted(groups), "id": {"not in": self._known(groups)}}
-
     def _known(self, groups: Iterable[int]) -> list[int]:
         return sorted(chain.from_iterable(self._visible[group] for group in groups))
 
-    def _are_all(self, counts: Mapping[int, int]) -> Query:
-        """The condition that the groups have as many hidden members together, no more and no less.
 
-        An exchange is ``hidden-numbers-004``.
-        """
-        count = {
-            "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
-            "from": "au",
-            "where": self._hidden(counts),
-            "having": {"+au": {"id": {"=": {"transform": "count", "value": sum(counts.values())}}}},
-        }
-        return {"-exists": count}
+def _are_all(counts: Collection[int], hidden: Query) -> Query:
+    """The condition that so many patrons are hidden together, no more and no less (``hidden-numbers-004``)."""
+    count = {
+        "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
+        "from": "au",
+        "where": hidden,
+        "having": {"+au": {"id": {"=": {"transform": "count", "value": sum(counts)}}}},
+    }
+    return {"-exists": count}
 
-    def _owe_together(self, fines: Mapping[int, Decimal | None]) -> Query:
-        """The condition that the hidden members of the groups owe as much together, no more and no less.
 
-        It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
-        """
-        total = sum((owed for owed in fines.values() if owed is not None), NOTHING)
-        # Without a transaction there is no sum, which isn't the same as nought here.
-        word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
-        owed: dict[str, Any] = {
-            "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
-            "from": _OWED_BY_MEMBER,
-            "where": {**_OPEN, "+m": self._hidden(fines)},
-            "having": {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": str(total)}}}},
-        }
-        return {word: owed}
+def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
+    """The condition that the hidden patrons owe as much together, no more and no less.
+
+    It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
+    """
+    total = sum(fines, NOTHING)
+    # Without a transaction there is no sum, which isn't the same as nought here.
+    word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
+    owed: Query = {
+        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": _OWED_BY_MEMBER,
+        "where": {**_OPEN, "+m": hidden},
+        "having": {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": str(total)}}}},
+    }
+    return {word: owed}
 
 
 def _witness(ids: Set[int]) -> int:
@@ -195,16 +215,16 @@ def _witness(ids: Set[int]) -> int:
 
 
 def _labels(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
-    """As many visible members beside the witnesses of some groups as :func:`read_numbers` takes, if there are."""
+    """Visible members beside the witnesses of some groups: as many as :func:`read_numbers` takes, or there are."""
     witnesses = {_witness(ids) for ids in of_set.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
-    return sorted(set(others) - witnesses)[:LABELS_NEEDED]
+    return sorted(set(others) - witnesses)[:MOST_LABELS]
 
 
 def _portions(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
     """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
     # Where hardly anybody is beside the witnesses, those of one half are labels for the other.
-    few = sum(map(len, known.values())) - len(known) < LABELS_NEEDED
+    few = sum(map(len, known.values())) - len(known) < FEWEST_LABELS
     most = (len(known) + 1) // 2 if few else len(known)
     portion: list[int] = []
     size = 0

@@ -3,8 +3,8 @@
 What is inside a query isn't filtered by permission (``pcrud-141``), but no query selects a sum: it says yes or no. So a
 search for one visible member of each group, the *witness*, is put in the order of binary digits of its group's number
 (``hidden-numbers-001``, ``hidden-numbers-003``). Among the witnesses there are other visible patrons, the *labels*,
-each of which stands before the witnesses with its own digits. One search tells six digits, and the database asks only
-once for permission to see a row; the sums are the smaller part.
+each of which stands before the witnesses with its own digits. One search tells up to six digits, and the database asks
+only once for permission to see a row; the sums are the smaller part.
 
 Each answer proves itself: whole, it has all labels in their order, which is another one for each question. Where it
 isn't, no number is taken from it.
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
 # Each digit more takes twice as many labels, each of which is a row for whose sight permission is asked.
-_MOST_DIGITS_AT_ONCE = 6
+_FEWEST_DIGITS, _MOST_DIGITS = 4, 6
 _CENT = Decimal("0.01")
 _LABEL = {"aou": {"label": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 
-LABELS_NEEDED = 2**_MOST_DIGITS_AT_ONCE
-"""How many labels :func:`read_numbers` takes."""
+FEWEST_LABELS, MOST_LABELS = 2**_FEWEST_DIGITS, 2**_MOST_DIGITS
+"""How many labels :func:`read_numbers` takes: with more of them it asks less."""
 
 
 class GroupNumber(ABC):
@@ -132,12 +132,11 @@ def read_numbers(
     """The number of each group, in units, by the ids of the patrons who are ``witnesses``: their groups, by id.
 
     None where it has no place in its digits; groups of which nothing is certain are left out. ``labels`` are the ids of
-    ``LABELS_NEEDED`` other visible patrons.
+    at least ``FEWEST_LABELS`` other visible patrons.
     """
     conditions = number.conditions
-    some = [
-        conditions[start : start + _MOST_DIGITS_AT_ONCE] for start in range(0, len(conditions), _MOST_DIGITS_AT_ONCE)
-    ]
+    at_once = min(len(labels).bit_length() - 1, _MOST_DIGITS)
+    some = [conditions[start : start + at_once] for start in range(0, len(conditions), at_once)]
     questions = [
         _Question(number, of_some, witnesses, [*labels[place:], *labels[:place]][: 2 ** len(of_some)])
         for place, of_some in enumerate(some)

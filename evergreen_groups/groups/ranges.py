@@ -8,24 +8,23 @@ from itertools import chain
 
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups
 
-# Less than a page, so that a range that turns out denser than those before still comes in one answer.
-_WANTED = 3_000
+WANTED = 3_000
+"""How many members a range is to have."""
 # As many as are under way at once, for nobody knows beforehand how dense the numbers are.
 _FIRST_WIDTHS = (3_000, 3_000, 10_000)
 # An account of one library waits 2 ms for each row that it may not see (10.5 s for everything in one call): ranges get
 # narrower long before the gateway's 60 s.
 _SLOW_SECONDS = 8.0
 _MOST_GROWTH = 8.0
-# Three ranges are under way at once, and end at about the same time where none is much of the whole: with two large ones
-# a report took twice as long. Beyond 20,000 numbers PostgreSQL believes the question so dear that its JIT compiles all
-# of it, which takes longer than answering it (1.4 s and 0.5 s); of millions of numbers it's worth it.
+# Three ranges are under way at once, and end at about the same time where none is much of the whole: with two large
+# ones a report took twice as long. Ten cost the database hardly more than one does.
 _MOST_SHARE = 12
 _USUAL_WIDTH = 20_000
 _PARTS = 8
 
 
 class GroupRanges:
-    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: ``_WANTED`` members each or less.
+    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: ``wanted`` members each or less.
 
     From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
     to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
@@ -33,10 +32,12 @@ class GroupRanges:
     ``searched`` says how many of the numbers up to ``highest`` are done with.
     """
 
-    def __init__(self, highest: int) -> None:
+    def __init__(self, highest: int, wanted: int = WANTED) -> None:
         self.highest = highest
+        self._wanted = wanted
         self.searched = 0
         self._next: int | None = None
+        self._put_back: list[GroupRange] = []
         self._widest = max(_FIRST_WIDTHS)
         self._width = self._widest
         self._seen_width = self._seen_members = 0.0
@@ -47,11 +48,29 @@ class GroupRanges:
         """The ranges to begin with; how wide the others should be is known only after them."""
         return list(chain.from_iterable(self._cut(width) for width in _FIRST_WIDTHS))
 
+    @property
+    def left(self) -> bool:
+        """Whether there are others to be read: after all have been, some of them may have been put back in part."""
+        return bool(self._put_back) or not self._ended
+
     def others(self) -> Iterator[GroupRange]:
-        """The other ranges, each as wide as seems good when it is taken."""
+        """The other ranges, each as wide as seems good when it is taken; what was put back comes first."""
         self._memory = 0.5  # from now on, what was seen counts for less the longer ago it was
-        while not self._ended:
-            yield from self._cut(self._width)
+        while self.left:
+            if self._put_back:
+                yield self._cut_off_put_back()
+            else:
+                yield from self._cut(self._width)
+
+    def _cut_off_put_back(self) -> GroupRange:
+        """Cut off one range of what was put back, from the lowest number up, or all of it where that is little."""
+        with self._lock:
+            low, high = within = self._put_back.pop()
+            end = (low or 0) + self._width
+            if (self.highest if high is None else high) - end <= self._width // 2:
+                return within
+            self._put_back.append(GroupRange(end, high))
+            return GroupRange(low, end)
 
     @property
     def _ended(self) -> bool:
@@ -83,10 +102,14 @@ class GroupRanges:
         lows, highs = [within.low, *edges], [*edges, within.high]
         return [GroupRange(*edge) for edge in zip(lows, highs, strict=True)]
 
-    def learn(self, within: GroupRange, members: int, seconds: float) -> None:
-        """Take in how many members a range had and how long finding them took."""
-        width = (self.highest if within.high is None else within.high) - (within.low or 0)
+    def learn(self, within: GroupRange, members: int, seconds: float, rest: Sequence[GroupRange] = ()) -> None:
+        """Take in how many members a range had and how long finding them took.
+
+        ``rest`` are the parts of it that weren't looked at, being denser than was thought; they are put back.
+        """
+        width = self._width_of(within) - sum(map(self._width_of, rest))
         with self._lock:
+            self._put_back.extend(rest)
             self.searched += width
             if within.low is None:
                 return
@@ -94,11 +117,14 @@ class GroupRanges:
             self._seen_width = self._seen_width * self._memory + width
             self._seen_members = self._seen_members * self._memory + members
             # From all that was seen, not from the last range alone: one range of newcomers says little about the next.
-            wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
+            wanted = self._wanted * self._seen_width / max(self._seen_members, 1)
             if seconds > _SLOW_SECONDS:
                 wanted = min(wanted, width * _SLOW_SECONDS / seconds)
             share = max(_USUAL_WIDTH, self.highest // _MOST_SHARE)
             self._width = max(1, int(min(wanted, _MOST_GROWTH * self._widest, share)))
+
+    def _width_of(self, within: GroupRange) -> int:
+        return (self.highest if within.high is None else within.high) - (within.low or 0)
 
 
 def _parts_of_list(groups: GroupList) -> list[GroupList]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
@@ -16,7 +16,7 @@ from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
-from evergreen_groups.groups.ranges import GroupRanges
+from evergreen_groups.groups.ranges import WANTED, GroupRanges
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -49,16 +49,20 @@ def _portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
 
     A larger group is a list of its own.
     """
-    portion: list[PatronRow] = []
+    waiting: list[PatronRow] = []
     for batch in batches:
-        for _, group in groupby(batch, key=lambda patron: patron.group):
-            members = list(group)
-            if portion and len(portion) + len(members) > _PORTION:
-                yield portion
-                portion = []
-            portion.extend(members)
-    if portion:
-        yield portion
+        waiting += batch
+        while len(waiting) > _PORTION:
+            end = _PORTION
+            while end and waiting[end].group == waiting[end - 1].group:
+                end -= 1
+            if not end:
+                first = waiting[0].group
+                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
+            yield waiting[:end]
+            waiting = waiting[end:]
+    if waiting:
+        yield waiting
 
 
 class GroupQuery(Protocol):
@@ -135,7 +139,8 @@ class GroupSearch:
             TimedOutError: the ILS is too slow, whatever is asked.
             DataError: patrons were moved from group to group all the while.
         """
-        ranges = GroupRanges(self.highest_group())
+        # Less than a page, so that a range that turns out denser than those before still comes in one answer.
+        ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
         portions: list[Portion] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
@@ -203,13 +208,15 @@ class GroupSearch:
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
-            members = self._range(within, ranges)
-            ranges.learn(within, len(members), time.monotonic() - started)
+            rest: list[GroupRange] = []
+            members = self._range(within, ranges, rest)
+            ranges.learn(within, len(members), time.monotonic() - started, rest)
             self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())
-        yield from self._gateway.map(read, ranges.others())
+        while ranges.left:
+            yield from self._gateway.map(read, ranges.others())
 
     def highest_group(self) -> int:
         """The highest group number of a visible patron, 0 when no patron is."""
@@ -220,8 +227,12 @@ class GroupSearch:
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: Groups, ranges: GroupRanges) -> list[PatronRow]:
-        """All members of one range, in as many pages as it takes, each begun after the last whole group."""
+    def _range(self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None) -> list[PatronRow]:
+        """All members of one range, in as many pages as it takes, each begun after the last whole group.
+
+        Where ``not_read`` is given, what comes behind a full page is put there instead: a range may be far denser than
+        those before, and several of such would be in memory at once.
+        """
         found: list[PatronRow] = []
         rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
         while rest:
@@ -247,7 +258,11 @@ class GroupSearch:
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            rest.append((part.after(whole[-1].group if whole else last), seconds))
+            behind = part.after(whole[-1].group if whole else last)
+            if not_read is not None and isinstance(behind, GroupRange):
+                not_read.append(behind)
+            else:
+                rest.append((behind, seconds))
         return found
 
     def _giant(self, within: Groups) -> list[PatronRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
@@ -152,11 +153,9 @@ class PenaltyKinds:
     ) -> dict[int, list[Penalty]]:
         """The penalties that these rows are, as :meth:`in_force` gives them; raises what that does."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
-        for id, patron, kind, org_unit, staff, set_date in rows:
+        for id, patron, kind, org_unit, staff, set_date in sorted(rows, key=itemgetter(0)):
             penalty = Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date)
             found[patron].append(penalty)
-        for penalties in found.values():
-            penalties.sort(key=lambda penalty: penalty.id)
         return found
 
     def _kind(self, kind: int) -> PenaltyKind:

@@ -6,18 +6,17 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from evergreen_groups import __version__
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.metrics.families import family
+from evergreen_groups.metrics.gathered import exposition_of
 from evergreen_groups.metrics.samples import samples_of
 from evergreen_groups.metrics.state_collector import figures, last_written, of_the_run
 from evergreen_groups.state import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from prometheus_client.core import Metric
@@ -38,9 +37,7 @@ def write_textfile(path: Path, status: RunStatus, transactions: Transactions | N
         ConfigurationError: the file can't be written.
     """
     found = _found(path, status, transactions)
-    registry = CollectorRegistry()
-    registry.register(_Given(found))
-    text = generate_latest(registry).decode()
+    text = exposition_of(found).decode()
     with write_atomically(path) as stream:
         os.fchmod(stream.fileno(), _MODE)
         stream.write(text)
@@ -67,14 +64,3 @@ def _written_before(path: Path) -> float | None:
                 if sample.name == name:
                     return float(sample.value)
     return None
-
-
-class _Given:
-    """A collector of what is there already."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = tuple(metrics)
-
-    def collect(self) -> Iterator[Metric]:
-        """All of it."""
-        yield from self._metrics

@@ -7,8 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.collecting import without_collecting
-from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow, PatronState
+from evergreen_groups.groups import (
+    Group,
+    GroupReader,
+    GroupSearch,
+    HighFines,
+    PatronRow,
+    PatronState,
+    without_collecting,
+)
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER,

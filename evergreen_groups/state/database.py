@@ -14,6 +14,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
+    HASTY,
     READS,
     engine_of,
     postgresql_url,
@@ -45,8 +46,12 @@ class Transactions(Protocol):
         """Let the block read one state of everything, whatever others write meanwhile."""
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """Write what the block writes as a whole, or nothing of it; it is on disk when the block has ended."""
+    def writing(self, *, durable: bool = True) -> AbstractContextManager[Connection]:
+        """Write what the block writes as a whole, or nothing of it; it is on disk when the block has ended.
+
+        What needn't be ``durable`` outlives the process, and what is written after it is on disk no sooner, but a power
+        cut within the next moments may take it back: nobody waits for the disk.
+        """
         ...
 
 
@@ -120,13 +125,19 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Write what the block writes as a whole, or nothing of it; it is on disk when the block has ended.
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """As :meth:`Transactions.writing` has it.
 
         Raises:
             StateError: it can't be used, or what is written contradicts something in it.
         """
-        with refusals.errors_named(self.where), self._opened().connect() as connection, connection.begin():
+        with (
+            refusals.errors_named(self.where),
+            self._opened().connect() as connection,
+            connection.execution_options(**{HASTY: not durable}).begin(),
+        ):
+            if not durable and self._url is not None:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection
 
     def connect(self) -> Connection:

@@ -119,10 +119,10 @@ class Lease:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """As :meth:`Database.writing`."""
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+        """As :meth:`Database.writing`; over a connection of the lease's own it is always durable."""
         if self._connection is None:
-            with self._database.writing() as connection:
+            with self._database.writing(durable=durable) as connection:
                 yield connection
             return
         with refusals.errors_named(self._database.where):

@@ -13,6 +13,7 @@ from .plan_bodies import is_plan_id as is_plan_id
 from .problems import ProblemError as ProblemError
 from .server import UNUSABLE as UNUSABLE
 from .server import Server as Server
+from .server import collect_garbage_seldom as collect_garbage_seldom
 from .server import listening_socket as listening_socket
 from .server import port_unusable as port_unusable
 from .service import DeskRequest as DeskRequest

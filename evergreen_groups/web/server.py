@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import socket
@@ -35,13 +36,17 @@ SPARE_REQUESTS = 6
 """At work beside those that may ask the ILS: for events, for what needs no ILS, and to turn away who waits in vain."""
 
 MOST_SLOW_CLIENTS = 240
-"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else."""
+"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else. Several processes
+share them out."""
 
 TIMEOUT = 10
 """Seconds in which a client has to send all headers of a request, or to take something of the answer."""
 
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless given otherwise."""
+
+_BETWEEN_COLLECTIONS = 20_000
+"""Objects that came to be and stayed: a request makes some thousands."""
 
 UNUSABLE = (OSError, TypeError, ValueError)
 """What says that an address can't be listened on; the last two: the name can't be one at all."""
@@ -137,7 +142,7 @@ class Server:
             (settings.host, settings.port),
             _limited(application, Slots(at_once, timeout=None)),
             server_name="evergreen-groups",  # in answers, where cheroot would name its version
-            numthreads=at_once + MOST_SLOW_CLIENTS,
+            numthreads=at_once + MOST_SLOW_CLIENTS // settings.processes,
             request_queue_size=MOST_CONNECTIONS,
             timeout=TIMEOUT,
             listener=listener,
@@ -174,6 +179,16 @@ class Server:
     def _finish(self) -> None:
         self._cheroot.shutdown_timeout = self._grace()
         self._cheroot.stop()
+
+
+def collect_garbage_seldom() -> None:
+    """Have Python look for garbage less often, for a process that serves from now on: that was a tenth of its work.
+
+    What is there by now stays, so it needn't be looked at again; what a request leaves goes mostly without.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

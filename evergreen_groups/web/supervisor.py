@@ -16,23 +16,21 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Pipe, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evergreen_groups import exit_status
-from evergreen_groups.metrics import counts_of, exposition_of, gathered
 from evergreen_groups.render import SERVICE
+from evergreen_groups.web.gathering import Gathering
 from evergreen_groups.web.rate_limits import Counters
+from evergreen_groups.web.serving_process import ServingProcess, connections_to
 from evergreen_groups.web.shared_storage import COUNTED
 from evergreen_groups.web.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.connection import Connection
     from types import FrameType
-
-    from prometheus_client.core import Metric
 
     from evergreen_groups.settings import Settings
 
@@ -41,8 +39,6 @@ log = logging.getLogger("evergreen_groups.web")
 SHORT_LIFE = 10.0
 """A process that ends sooner after its start, in seconds, is started again after a pause."""
 LONGEST_PAUSE = 30.0
-FIGURES_SECONDS = 2.0
-"""How long a process may take to give its figures before those that it gave last are taken."""
 _LEAST_THREADS = 2
 
 
@@ -63,21 +59,6 @@ class Manager(Protocol):
 
     def stopping(self) -> None:
         """No more requests are taken."""
-
-
-@dataclass
-class _Process:
-    """One of them. ``figures`` are those that it gave last, ``seen`` is when it last heard of the gateway."""
-
-    pid: int
-    counting: Connection[Any, Any]
-    orders: Connection[Any, Any]
-    began: float
-    is_ready: bool = False
-    figures: list[Metric] = field(default_factory=list)
-    seen: float = 0.0
-    asked_for_figures: bool = False
-    takes_settings: bool = False
 
 
 class Supervisor:
@@ -104,11 +85,9 @@ class Supervisor:
         self._grace = grace
         self._listeners = listeners
         self._count = settings.serve.processes
-        self._processes: list[_Process] = []
+        self._processes: list[ServingProcess] = []
         self._counters = Counters()
-        self._gone: list[Metric] = []
-        self._gatherers: list[_Process] = []
-        self._gather_until = 0.0
+        self._gathering = Gathering(self._processes)
         self._starts: list[float] = []
         """When others are to be started, in seconds of the monotonic clock."""
         self._short_lives = 0
@@ -146,7 +125,7 @@ class Supervisor:
             for started in self._due():
                 if started is not None:
                     return started
-            for ready in wait([woken, *_connections_to(self._processes)], self._longest_wait()):
+            for ready in wait([woken, *connections_to(self._processes)], self._longest_wait()):
                 if ready is woken:
                     with suppress(BlockingIOError):
                         woken.recv(4096)
@@ -156,8 +135,7 @@ class Supervisor:
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self.status = exit_status.TERMINATED
                 self._kill_all()
-            if self._gatherers and (time.monotonic() >= self._gather_until or not self._awaited_figures()):
-                self._hand_out_figures()
+            self._gathering.end_if_due()
         return None
 
     def _due(self) -> Iterator[Worker | None]:
@@ -181,17 +159,18 @@ class Supervisor:
         if pid:
             its_counting.close()
             its_orders.close()
-            self._processes.append(_Process(pid, counting, orders, time.monotonic()))
+            self._processes.append(ServingProcess(pid, counting, orders, time.monotonic()))
             return None
-        others, self._processes = self._processes, []
-        for connection in (counting, orders, *_connections_to(others)):
+        others = self._processes[:]
+        self._processes.clear()
+        for connection in (counting, orders, *connections_to(others)):
             connection.close()  # else nobody would notice that this process, or the one that watches, has ended
         return Worker(share_of(self._settings), its_counting, its_orders, is_first=not others)
 
     def _longest_wait(self) -> float | None:
         times = [*self._starts, *([self._kill_at] if self._kill_at is not None else [])]
-        if self._gatherers:
-            times.append(self._gather_until)
+        if self._gathering.until is not None:
+            times.append(self._gathering.until)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _hear(self, connection: Any) -> None:
@@ -213,7 +192,7 @@ class Supervisor:
             raise OSError(f"{operation} isn't counted")
         return self._counters.use(lambda store: getattr(store, operation)(*arguments))
 
-    def _take(self, process: _Process, order: str, value: Any) -> None:
+    def _take(self, process: ServingProcess, order: str, value: Any) -> None:
         if order == "ready":
             process.is_ready = True
             if not self._was_ready and self._kill_at is None:
@@ -225,29 +204,11 @@ class Supervisor:
             process.takes_settings = False
             self._end_reload()
         elif order == "figures":
-            seconds_ago, process.figures = value
-            process.asked_for_figures = False
-            process.seen = 0.0 if seconds_ago is None else time.monotonic() - seconds_ago
+            self._gathering.take(process, *value)
         elif order == "gather":
-            self._gatherers.append(process)
-            self._gather_until = time.monotonic() + FIGURES_SECONDS
-            for one in self._processes:
-                if one.is_ready and not one.asked_for_figures:
-                    one.asked_for_figures = True
-                    one.orders.send(("figures", None))
+            self._gathering.begin(process)
 
-    def _awaited_figures(self) -> bool:
-        return any(one.asked_for_figures for one in self._processes)
-
-    def _hand_out_figures(self) -> None:
-        latest_first = sorted(self._processes, key=lambda one: one.seen, reverse=True)
-        text = exposition_of(gathered([*(one.figures for one in latest_first), self._gone]))
-        gatherers, self._gatherers = self._gatherers, []
-        for process in gatherers:
-            with suppress(OSError):
-                process.orders.send(("gathered", text))
-
-    def _bury(self, process: _Process) -> None:
+    def _bury(self, process: ServingProcess) -> None:
         """One has ended, or can't be spoken to any more, and is ended then; another is started in its place."""
         self._processes.remove(process)
         for connection in (process.counting, process.orders):
@@ -255,8 +216,7 @@ class Supervisor:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL if self._kill_at is None else 0)
         _pid, ended = os.waitpid(process.pid, 0)
-        self._gone = gathered([self._gone, counts_of(process.figures)])
-        self._gatherers = [one for one in self._gatherers if one is not process]
+        self._gathering.bury(process)
         self._end_reload()
         status = os.waitstatus_to_exitcode(ended)
         if self._kill_at is not None:
@@ -284,7 +244,7 @@ class Supervisor:
             self._kill_at = time.monotonic() + self._grace(self._settings) + 5
             for listener in self._listeners:
                 listener.close()
-            self._tell_all("stop", None)
+            self._order_all("stop", None)
         elif signal.SIGHUP in noted and self._kill_at is None:
             self._reload()
 
@@ -293,12 +253,12 @@ class Supervisor:
         self._is_reloading = True
         settings = self._reread()
         if settings is None:
-            self._tell_all("refused", None)
+            self._order_all("refused", None)
         else:
             self._settings = settings
             for process in self._processes:
                 process.takes_settings = process.is_ready
-            self._tell_all("settings", None)  # each reads them itself: a pipe takes no mappings that can't be changed
+            self._order_all("settings", None)  # each reads them itself: a pipe takes no mappings that can't be changed
         self._end_reload()
 
     def _end_reload(self) -> None:
@@ -306,7 +266,7 @@ class Supervisor:
             self._is_reloading = False
             self._manager.ready()
 
-    def _tell_all(self, order: str, value: object) -> None:
+    def _order_all(self, order: str, value: object) -> None:
         for process in self._processes:
             with suppress(OSError):
                 process.orders.send((order, value))
@@ -316,8 +276,4 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
             os.waitpid(process.pid, 0)
-        self._processes = []
-
-
-def _connections_to(processes: list[_Process]) -> list[Connection[Any, Any]]:
-    return [connection for process in processes for connection in (process.counting, process.orders)]
+        self._processes.clear()

@@ -20,7 +20,7 @@ from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, F
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.finding_store import FindingStore
 from evergreen_groups.client import Client
-from evergreen_groups.errors import ConfigurationError, NotFoundError
+from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
@@ -317,3 +317,20 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
         with pytest.raises(SomebodyIsFoundError):
             find_borrowed_addresses(context)
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -> None:
+    """Of the others neither cards nor fines are read."""
+    with gateway_of(sandbox.url, account) as gateway:
+        everything = build_audit(gateway, CRITERIA)
+        calls = gateway.statistics.calls
+        first = build_audit(gateway, replace(CRITERIA, top=1))
+    assert gateway.statistics.calls - calls < calls
+    for kind in FindingKind:
+        assert list(first.of_kind(kind)) == list(everything.of_kind(kind))[:1]
+        assert list(first.groups_of_kind(kind)) == list(everything.groups_of_kind(kind))[:1]
+        assert first.count(kind) == everything.count(kind)
+        assert first.listed(kind) == min(first.count(kind), 1)
+    with pytest.raises(ArgumentError):
+        AuditCriteria(top="1")  # type: ignore[arg-type]

@@ -20,15 +20,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import growth, reading
+from . import growth, others, reading
 from .machine import load, machine, python
 from .places import Place, evergreen, sandbox
 from .rows import Row, markdown
 
 SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
-SUBJECTS = ("report", "limited", "command", "startup", "growth")
-GROWING = (20_000, 200_000, 3_000_000)
-LISTED = 2_000
+SUBJECTS = ("report", "limited", "command", "startup", "audit", "service", "output", "growth")
+ON_SANDBOXES_OF_THEIR_OWN = {"output", "growth"}
+
+GROWING = (200_000, 1_000_000, 3_000_000)
+LISTED = 4_250
+PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
 
 
 def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
@@ -38,22 +41,26 @@ def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
             yield reading.report(place, account, pairs, what="report, sums")
             yield reading.report(place, account, pairs, "--details", what="report with details")
     if "command" in subjects:
-        for account in place.accounts:
-            yield reading.command(place, account, pairs)
+        yield reading.command(place, place.accounts[0], pairs)
     if "startup" in subjects:
         yield from reading.start_up(place, place.accounts[0], pairs)
+    if "audit" in subjects:
+        for account in place.accounts:
+            yield from others.audits(place, account, pairs)
+    if "service" in subjects:
+        yield from others.services(place, place.accounts[0], pairs)
 
 
-def growing(sizes: list[int], pairs: int) -> Iterator[Row]:
-    """How cost grows with the patrons, on sandboxes that list as many groups, and with the list on the second."""
+def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
+    """How cost grows with the patrons, on sandboxes that list as many groups, and with the list on the first."""
     account = ("consortium_staff",)
     first: Row | None = None
     for size in sizes:
-        with sandbox(account, patrons=size, listed_groups=LISTED) as place:
+        with sandbox(account, size, prepared, listed_groups=LISTED) as place:
             row = growth.with_patrons(place, place.accounts[0], size, pairs, first)
             first = first or row
             yield row
-    with sandbox(account, patrons=sizes[min(1, len(sizes) - 1)]) as place:
+    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as place:
         yield from growth.with_list(place, place.accounts[0], pairs)
 
 
@@ -73,6 +80,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--account", action="append", default=[], metavar="NAME[=VARIABLE]")
     parser.add_argument("--patrons", type=int, nargs="+", default=[200_000], help="of the sandboxes")
     parser.add_argument("--growing", type=int, nargs="+", default=list(GROWING), help="patrons, for growth")
+    parser.add_argument("--prepared", type=Path, default=PREPARED, help="where large sandboxes are kept, made once")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--note", default="", help="what can't be seen from here, such as whether JIT is on")
@@ -104,13 +112,15 @@ def measured(chosen: argparse.Namespace) -> Iterator[Row]:
             print(f"{place.url}, release {place.release}, {place.size}", file=sys.stderr)
             yield from rows_of(place, chosen.only, chosen.pairs)
         return
-    if set(chosen.only) - {"growth"}:
+    if set(chosen.only) - ON_SANDBOXES_OF_THEIR_OWN:
         for patrons in chosen.patrons:
-            with sandbox(SANDBOX_ACCOUNTS, patrons=patrons) as place:
+            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as place:
                 print(f"sandbox, {patrons:,} patrons", file=sys.stderr)
                 yield from rows_of(place, chosen.only, chosen.pairs)
+    if "output" in chosen.only:
+        yield from others.writings()
     if "growth" in chosen.only:
-        yield from growing(chosen.growing, chosen.pairs)
+        yield from growing(chosen.growing, chosen.pairs, chosen.prepared)
 
 
 if __name__ == "__main__":

@@ -37,14 +37,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import requests
-from serve import address_in, command, processor_seconds
+from programs import ACCOUNT, PASSWORD, address_in, command, processor_seconds
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.web_caller import API, bearer, cookie, session
 
 from evergreen_groups.gateway import Credentials, Gateway
 
-PASSWORD = "sandbox"
-ACCOUNT = "consortium_staff"
 ORDINARY_ACCOUNT = "harbor_desk"
 """Of one library: patrons of others are hidden from it."""
 TIMES = 7

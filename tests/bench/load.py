@@ -1,7 +1,7 @@
 """Many clients at once, in processes of their own: how long each thing takes, and what goes wrong.
 
-A client is a desk of :mod:`bare_desk`, which asks Evergreen's gateway, or one of :class:`OurDesk`, which asks the service
-for the same. Both are ``http.client`` and no more, so that the load costs alike.
+A client is a desk of :mod:`bare_desk`, which asks Evergreen's gateway, or one of :class:`OurDesk`, which asks the
+service for the same. Both are ``http.client`` and no more, so that the load costs alike.
 """
 
 from __future__ import annotations

@@ -17,12 +17,18 @@ from .floor import Bare, log_in, positions_of, start
 
 SANDBOX = """
 import json, sys
-from evergreen_groups.sandbox.sandbox import Sandbox
-with Sandbox(**json.loads(sys.argv[1])) as sandbox:
+from pathlib import Path
+from evergreen_groups.sandbox import Sandbox
+options = json.loads(sys.argv[1])
+with Sandbox(**options, prepared=Path(sys.argv[2]) if sys.argv[2:] else None) as sandbox:
     accounts = [(name, account.password) for name, account in sandbox.accounts.items() if account.kind == "staff"]
     print(json.dumps([sandbox.url, accounts]), flush=True)
     sandbox.wait()
 """
+
+
+LARGE = 100_000
+"""So many patrons take long to make."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,14 @@ def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def sandbox(names: tuple[str, ...], **options: int) -> Iterator[Place]:
-    """A sandbox, made with these options, with those of its accounts that are named."""
-    command = [sys.executable, "-c", SANDBOX, json.dumps(options)]
+def sandbox(
+    names: tuple[str, ...], patrons: int, prepared: Path, *, listed_groups: int | None = None
+) -> Iterator[Place]:
+    """A sandbox of so many patrons, with those of its accounts that are named; a large one is kept in ``prepared``."""
+    command = [sys.executable, "-c", SANDBOX, json.dumps({"patrons": patrons, "listed_groups": listed_groups})]
+    if patrons >= LARGE:
+        prepared.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command.append(str(prepared))
     with (
         tempfile.TemporaryDirectory(prefix="evergreen-groups-bench-") as directory,
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,

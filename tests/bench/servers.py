@@ -37,14 +37,27 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from serve import ACCOUNT, API, PASSWORD, PATRONS, address_in, command
+from programs import (
+    ACCOUNT,
+    API,
+    PASSWORD,
+    PATRONS,
+    address_in,
+    command,
+    megabytes,
+    processor_seconds,
+)
 
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.settings import load
 from evergreen_groups.web import create_app
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from evergreen_groups.web.rate_limits import Counters
 
 STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time is the server's alone."""
@@ -52,18 +65,20 @@ HELD = [8.0] + [1.0] * 20
 """Seconds that the requests take that are under way when a server is told to stop."""
 
 
-def application() -> Callable[..., Iterable[bytes]]:
+def application(asked: Counters | None = None) -> Flask:
     """The app, and ``/hold``, which takes a while."""
-    app = create_app(load.load(None, os.environ), os.environ)
+    app = create_app(load.load(None, os.environ), os.environ, asked=asked)
+    answer = app.wsgi_app
 
     def wrapped(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/hold":
-            return app(environ, start)
+            return answer(environ, start)
         time.sleep(float(environ["QUERY_STRING"]))
         start("200 OK", [("Content-Length", "4")])
         return [b"held"]
 
-    return wrapped
+    app.wsgi_app = wrapped  # type: ignore[method-assign]  # as Flask has it for what stands around an app
+    return app
 
 
 def forked(processes: int, work: Callable[[], None]) -> None:
@@ -151,8 +166,7 @@ def run_command() -> None:
     import evergreen_groups.web as face
     from evergreen_groups import cli
 
-    face.create_app = lambda *_arguments: application()
-    face.close = lambda _application: None
+    face.create_app = lambda *_arguments, asked=None: application(asked)
     cli.main(["serve", "--port", "0"])
 
 
@@ -175,28 +189,18 @@ class Running:
     began: float
     told: list[str] = field(default_factory=list)
 
-    def family(self) -> list[int]:
-        """It and its children."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [self.process.pid, *map(int, children)]
-
-    def megabytes(self) -> float:
-        """What all of them use (the proportional set)."""
-        rolled = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.family()]
-        return sum(int(text.split("\nPss:")[1].split()[0]) for text in rolled) / 1024
-
-    def processor_seconds(self) -> float:
-        """What all of them have used."""
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.family()]
-        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
-
 
 @contextlib.contextmanager
 def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Running]:
     """A server, once it answers."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(f"{directory}/notify")
-        environ = {**environ, "NOTIFY_SOCKET": f"{directory}/notify", "STATE_DIRECTORY": directory}
+        environ = {
+            **environ,
+            "NOTIFY_SOCKET": f"{directory}/notify",
+            "STATE_DIRECTORY": directory,
+            "EVERGREEN_GROUPS_SERVE_PROCESSES": str(processes),
+        }
         arguments = [sys.executable, __file__, "--serve", name, "--processes", str(processes)]
         began = time.monotonic()
         with subprocess.Popen(
@@ -284,10 +288,10 @@ def borne(running: Running, tokens: list[str], seconds: float) -> dict[str, floa
     """Figures under load."""
     with loaded(running.port, tokens, 1):
         pass
-    used, began = running.processor_seconds(), time.monotonic()
+    used, began = processor_seconds(running.process), time.monotonic()
     with loaded(running.port, tokens, seconds) as load:
         pass
-    took, used = time.monotonic() - began, running.processor_seconds() - used
+    took, used = time.monotonic() - began, processor_seconds(running.process) - used
     began = time.monotonic()
     with loaded(running.port, tokens, seconds, kept=False) as fresh:
         pass
@@ -298,7 +302,7 @@ def borne(running: Running, tokens: list[str], seconds: float) -> dict[str, floa
         "fresh/s": len(fresh.times) / (time.monotonic() - began),
         "fresh p99 ms": statistics.quantiles(fresh.times, n=100)[98] * 1000,
         "wrong": (load.failures + fresh.failures).total(),
-        "memory MB": running.megabytes(),
+        "memory MB": megabytes(running.process),
         "start s": running.began,
     }
 
@@ -394,7 +398,7 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Run each server in turn, and print the table."""
-    cases = [(name, count) for name in options.only for count in ([1] if name == TODAY else [1, 2])]
+    cases = [(name, count) for name in options.only for count in (1, 2)]
     figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     words: dict[tuple[str, int], list[str]] = {}
     with command("sandbox", "--port", "0") as sandbox, contextlib.ExitStack() as sessions:

@@ -5,12 +5,12 @@
         [--url https://… --account NAME --password-file FILE [--writes]]
     python tests/bench/service.py --steady 120 [--clients 200]
 
-The first lets so many clients do one thing over and over, first with the service, then with a bare client of Evergreen's
-gateway (``bare_desk.py``: ``http.client`` and nothing of this package), then the service again: pairs, one after the
-other, in one process tree. Printed are requests a second, how long they take, the milliseconds that ours adds with one
-client (the median of the differences of pairs), what went wrong, and the processor's milliseconds of the service, of the
-gateway where it is the sandbox, and of the clients for each request. Sandbox, service and two processes of clients share
-this machine's cores.
+The first lets so many clients do one thing over and over, first with the service, then with a bare client of
+Evergreen's gateway (``bare_desk.py``: ``http.client`` and nothing of this package), then the service again: pairs, one
+after the other, in one process tree. Printed are requests a second, how long they take, the milliseconds that ours adds
+with one client (the median of the differences of pairs), what went wrong, and the processor's milliseconds of the
+service, of the gateway where it is the sandbox, and of the clients for each request. Sandbox, service and two processes
+of clients share this machine's cores.
 
 Without ``--url`` there is a sandbox with so many patrons. Of an Evergreen that is named, nothing is changed without
 ``--writes``, which moves patrons of groups of a few to another group and back, one after the other.
@@ -38,15 +38,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bare_desk import BareDesk, Family, families, log_in
-from load import READS, WRITES, Load, Outcome, OurDesk, borne, clients_pool
+from bare_desk import Family, families, log_in
+from load import READS, WRITES, Load, OurDesk, Outcome, borne, clients_pool
 from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
 
 CLIENTS = (1, 50, 200, 500)
 MOST_SESSIONS = 50
 WARMING_UP = 60
-"""Seconds until pools, caches, allocator and the stacks of all threads have what they keep; memory is compared from then
-on."""
+"""Seconds until pools, caches, allocator and the stacks of all threads have what they keep; memory is compared from
+then on."""
 GROWTH_ALLOWED = 5.0
 """Megabytes."""
 
@@ -173,7 +173,7 @@ def served(
             yield Place(url, address, tokens, found, {"service": service})
 
 
-def rows(  # noqa: PLR0913 - what a bench is asked for
+def rows(
     url: str | None,
     account: str,
     password: str,
@@ -203,22 +203,29 @@ def rows(  # noqa: PLR0913 - what a bench is asked for
     return found
 
 
-HEAD = (
-    "| what | clients | ours/s | floor/s | ratio | ours p50, p99 ms | floor p50, p99 ms | added ms | errors | processor, ms each |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+COLUMNS = (
+    *("what", "clients", "ours/s", "floor/s", "ratio", "ours p50, p99 ms", "floor p50, p99 ms", "added ms", "errors"),
+    "processor, ms each",
 )
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
 
 
 def as_line(row: dict[str, Any]) -> str:
     """A line of the table in Markdown."""
-    added = "" if row["added_ms"] is None else f"{row['added_ms']:.1f}"
     errors = f"{row['errors']}, {row['floor_errors']}" + (f" ({row['first_error']})" if row["first_error"] else "")
-    used = ", ".join(f"{name} {value:.1f}" for name, value in row["processor_ms"].items())
-    return (
-        f"| {row['what']} | {row['clients']} | {row['ours_per_second']:.0f} | {row['floor_per_second']:.0f} | "
-        f"{row['ours_per_second'] / max(row['floor_per_second'], 0.1):.2f} | {row['ours_p50']:.1f}, {row['ours_p99']:.0f} | "
-        f"{row['floor_p50']:.1f}, {row['floor_p99']:.0f} | {added} | {errors} | {used} |"
+    cells = (
+        row["what"],
+        row["clients"],
+        f"{row['ours_per_second']:.0f}",
+        f"{row['floor_per_second']:.0f}",
+        f"{row['ours_per_second'] / max(row['floor_per_second'], 0.1):.2f}",
+        f"{row['ours_p50']:.1f}, {row['ours_p99']:.0f}",
+        f"{row['floor_p50']:.1f}, {row['floor_p99']:.0f}",
+        "" if row["added_ms"] is None else f"{row['added_ms']:.1f}",
+        errors,
+        ", ".join(f"{name} {value:.1f}" for name, value in row["processor_ms"].items()),
     )
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def steady(place: Place, clients: int, seconds: int) -> bool:

@@ -250,3 +250,34 @@ def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: C
     assert "What the rule says" not in explanation.read_text()
     assert "What the rule says" in run("audit", "--explain", "20000000001030").stdout
     assert '"title": "Groups that look accidental"' in run("audit", "--format", "json").stdout
+
+
+def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
+    table = run("audit", "--top", "1").stdout
+    assert "Over the limit, not blocked in the ILS: 3\n" in table
+    assert table.count("is over the limit by") + table.count("Own fines are over the limit by") == 1
+    assert "  2 more, which weigh less: " in table
+    assert "more, which" not in run("audit").stdout + run("audit", "--top", "0").stdout
+    page = run("audit", "--top", "1", "--format", "html").stdout
+    assert '<span class="count" data-all="3">3</span>' in page
+    assert page.count('<p class="more">') == 2
+    document = json.loads(run("audit", "--top", "1", "--format", "json").stdout)
+    assert document["criteria"]["top"] == 1
+    assert [kind["count"] for kind in document["kinds"]][:2] == [3, 1]
+    assert [one["kind"] for one in document["people"]].count("over-limit-not-blocked") == 1
+
+
+def test_all_are_fixed_whoever_is_listed(run: Command) -> None:
+    done = run("audit", "--fix", "--yes", "--top", "1")
+    assert "2 more, which weigh less" in done.stdout
+    assert "Findings resolved: 4 of 4." in done.stderr
+
+
+def test_json_lines_are_the_document_line_by_line(run: Command, tmp_path: Path) -> None:
+    document = json.loads(run("audit", "--format", "json").stdout)
+    target = tmp_path / "audit.jsonl"
+    run("audit", "--output", str(target))
+    head, *findings = map(json.loads, target.read_text("utf-8").splitlines())
+    assert head["schema"] == "evergreen-groups/audit-lines/1"
+    assert head["kinds"] == document["kinds"]
+    assert findings == [*document["people"], *document["groups"]]

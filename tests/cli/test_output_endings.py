@@ -26,9 +26,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "endings"),
     [
-        (["report"], ".table, .csv, .json, .html, .xlsx"),
-        (["report", "--no-history"], ".table, .csv, .json, .html, .xlsx"),
-        (["audit"], ".table, .csv, .json, .html"),
+        (["report"], ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["report", "--no-history"], ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["audit"], ".table, .csv, .json, .html, .jsonl"),
         (["audit", "--explain", "1"], ".table, .json"),
     ],
 )

@@ -4,6 +4,7 @@ import logging
 import shutil
 import ssl
 import subprocess
+from functools import partial
 
 import pytest
 from support.gateway_server import (
@@ -26,6 +27,7 @@ from evergreen_groups.certificates import forgive_form
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError, UnreachableError
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.gateway.connection import _context
 from evergreen_groups.gateway.redaction import Redactor
 
 PASSWORD = "tEst-Secret/1"
@@ -101,6 +103,23 @@ class TestTLS:
         ):
             assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
             assert gateway.call("a", "a.b", TOKEN_PLACE, write=True).value == 1
+
+    def test_a_bundle_is_read_once_and_again_when_it_is_another(self, certificates, tmp_path):
+        bundle = tmp_path / "bundle.pem"
+        bundle.write_bytes((certificates / "ca.pem").read_bytes())
+        with (
+            Server(otherwise=results(1), tls=tls(certificates, "right")) as server,
+            connect(server, ca_bundle=bundle) as gateway,
+        ):
+            _context.cache_clear()
+            call = partial(gateway.call, "a", "a.b", write=True)  # over a connection of its own
+            assert [result.value for result in gateway.map(lambda _number: call(), range(8))] == [1] * 8
+            assert _context.cache_info().misses <= gateway.concurrency  # each of the first may have read it
+            bundle.write_bytes((certificates / "wrong.pem").read_bytes())
+            with pytest.raises(UnreachableError, match="certificate"):
+                call()
+            bundle.write_bytes((certificates / "right.pem").read_bytes())
+            assert call().value == 1
 
     def test_deadlines_hold_as_well(self, certificates):
         def stall(line, request):

@@ -48,6 +48,23 @@ class TestCutting:
             assert found[-1].low is None
             assert ranges.searched == highest
 
+    @given(st.integers(0, 60_000), st.lists(st.integers(1, 3_000), min_size=1))
+    def test_what_is_put_back_is_read_once(self, highest: int, looked_at: list[int]) -> None:
+        """Of each range only some numbers are looked at, so many and then so many."""
+        ranges = GroupRanges(highest)
+        waiting = ranges.first()
+        found: list[tuple[int, int]] = []
+        while waiting or ranges.left:
+            low, high = within = waiting.pop(0) if waiting else next(ranges.others())
+            first, last = -1 if low is None else low, highest if high is None else high
+            middle = first + looked_at[len(found) % len(looked_at)]
+            rest = [GroupRange(middle, high)] if middle < last else []
+            ranges.learn(within, 4_000, 1.0, rest)
+            found.append((first, middle if rest else last))
+        found.sort()
+        assert (found[0][0], found[-1][1]) == (-1, highest)
+        assert all(below[1] == above[0] for below, above in pairwise(found))
+
 
 class TestWidth:
     """How wide the next range is, after the first three."""

@@ -102,10 +102,12 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
 def test_members_with_the_state_of_their_accounts():
     """Read together: whoever is in a group that owes enough, whether juvenile, barred or expired."""
     states: dict[int, PatronState] = {}
-    with gateway_of("details-001") as gateway:
-        rows = GroupSearch(gateway, HighFines(Decimal("5.00")), states=states)._search(GroupRange(7000, 7099), 60)
-    assert [(row.id, row.group) for row in rows] == [(id, 7001 + (id > 303)) for id in range(301, 307)]
-    assert states[303] == PatronState(juvenile=True, barred=False, expired=False)
+    with gateway_of("members-001") as gateway:
+        rows = GroupSearch(gateway, HighFines(Decimal("25.00")), states=states)._search(GroupRange(6100, 6150), 60)
+    assert [row.id for row in rows] == [6103, 47191, 6126, 6127, 6128, 6130, 177900, 6142, 182006, 6147, 134122]
+    assert sorted({row.group for row in rows}) == [6103, 6126, 6130, 6142, 6147]
+    assert states[6103] == PatronState(juvenile=True, barred=False, expired=False)
+    assert [id for id in sorted(states) if states[id].expired] == [6130, 47191, 182006]
     assert set(states) == {row.id for row in rows}
 
 
@@ -126,12 +128,18 @@ def test_the_surroundings_of_two_who_are_to_be_moved():
     assert found.contacts[250].addresses == found.contacts[251].addresses != found.contacts[246].addresses
 
 
-@pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])
-def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, total, libraries):
+@pytest.mark.parametrize(
+    ("exchange_id", "query", "within"),
+    [
+        ("members-001", HighFines(Decimal(25)), GroupRange(6100, 6150)),
+        (
+            "members-002",
+            HighFines(Decimal(5), more_than_one=True, home_orgs=(4, 5), visible_orgs=(4,)),
+            GroupRange(6100, 6160),
+        ),
+    ],
+)
+def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, query, within):
     """The order of its conditions is what makes it quick, so it is compared to the letter."""
     _token, measured, _options = params(exchange_id)
-    asked = HighFines(Decimal(total), visible_orgs=libraries).members(GroupRange(6000, 6999))
-    where = asked["-and"][2]["-or"][0]["usrgroup"]["in"]["where"]
-    [owes_enough] = where.pop("-and")  # in a list, for others may follow it
-    where.update(owes_enough)
-    assert json.dumps(asked) == json.dumps(measured)
+    assert json.dumps(query.members(within)) == json.dumps(measured)

@@ -17,7 +17,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, bindparam, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, bindparam, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
 from evergreen_groups.changes import Journal, Operator, Seat
@@ -57,6 +57,20 @@ def test_what_is_written_is_read_and_what_fails_is_not_there(state: State) -> No
     with pytest.raises(StateError), state.database.writing() as connection:
         connection.execute(schema.mails.insert(), [_mail(3), _mail(1)])
     assert _count(state) == 2
+
+
+def test_what_need_not_be_durable_is_there_for_others_and_the_next_is_durable_again(state: State) -> None:
+    with state.database.writing(durable=False) as connection:
+        connection.execute(schema.mails.insert(), [_mail(1)])
+        hasty = _durability(connection)
+    assert _count(state) == 1
+    with state.database.writing() as connection:
+        assert (hasty, _durability(connection)) in {(1, 2), ("off", "on")}
+
+
+def _durability(connection: Connection) -> object:
+    setting = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
+    return connection.execute(text(setting)).scalar_one()
 
 
 def test_moments_and_amounts_come_back_as_they_were(state: State) -> None:

@@ -90,8 +90,8 @@ def _help() -> str:
     "--top",
     type=click.IntRange(min=0),
     metavar="NUMBER",
-    help="List so many findings of each kind, the worst, and count the others; 0: list all. Without it, "
-    f"{_TOP['table']} in a table, {_TOP[PAGE]} on a page, and all in a file for programs.",
+    help="List the first so many findings of each kind (who owes most, the surest groups), and count the others; "
+    f"0: list all. Without it, {_TOP['table']} in a table, {_TOP[PAGE]} on a page, and all in a file for programs.",
 )
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
@@ -149,7 +149,7 @@ def audit_command(  # noqa: PLR0913 - an option each
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
         with use_language(_language_of(session, format_name, output)):
-            _write(session, audit if top is None else audit.worst(top), format_name, output)
+            _write(session, audit if top is None else audit.first(top), format_name, output)
         if output is not None:
             session.summarise(
                 Message("written: {path} ({findings})", values={"path": output, "findings": _count(audit)})

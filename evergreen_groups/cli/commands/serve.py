@@ -99,7 +99,15 @@ def _serve(
     """
     settings = read()
     try:
-        from evergreen_groups.web import PREFIX, MetricsListener, Server, close, create_app, succession_of
+        from evergreen_groups.web import (
+            PREFIX,
+            MetricsListener,
+            Server,
+            close,
+            collect_garbage_seldom,
+            create_app,
+            succession_of,
+        )
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
             "serving needs {package}, which isn't installed",
@@ -128,6 +136,7 @@ def _serve(
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
             manager.ready(f"serving at {server.url}{PREFIX}/")
             reloading.look_at_gateway()
+            collect_garbage_seldom()
             finished = server.run(grace=lambda: grace_of(succession_of(app).current.settings))
     finally:
         close(app)

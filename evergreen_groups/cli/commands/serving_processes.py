@@ -25,6 +25,7 @@ from evergreen_groups.web import (
     Supervisor,
     Worker,
     close,
+    collect_garbage_seldom,
     create_app,
     listening_socket,
     metrics_unusable,
@@ -58,6 +59,7 @@ def serve_in_processes(
         grace=grace_of,
         listeners=tuple(one for one in (listener, for_metrics) if one is not None),
     )
+    collect_garbage_seldom()  # before they are started, so that they share what is there by now
     worker = supervisor.run()
     return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
 
@@ -108,6 +110,7 @@ def _work(
             worker.serve(server, succession, reload)
             if worker.is_first:
                 threading.Thread(target=look_at_gateway, args=(succession,), daemon=True).start()
+            collect_garbage_seldom()
             finished = server.run(grace=lambda: grace_of(succession.current.settings))
     finally:
         close(app)

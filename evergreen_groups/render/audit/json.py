@@ -15,7 +15,7 @@ from evergreen_groups.render.audit.wording import (
     describe_reason,
     explanation,
 )
-from evergreen_groups.render.report import limit_document, line, member_document, text
+from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence
@@ -30,27 +30,16 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
 
     Amounts are strings with two places. Groups lead into the staff ``client`` where one is given.
     """
-    head = text(_head(audit))
+    head = text({"schema": SCHEMA, **head_document(audit)})
     stream.write(head.removesuffix("\n}") + ",\n")
-    _write_list(stream, "people", map(_patron, audit.patrons))
-    _write_list(stream, "groups", (_group(finding, client) for finding in audit.groups))
+    _write_list(stream, "people", map(patron_document, audit.patrons))
+    _write_list(stream, "groups", (group_document(finding, client) for finding in audit.groups))
     stream.write(text({"groups_to_keep": list(audit.to_keep)}).removeprefix("{\n") + "\n")
 
 
-def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write a document in each line: what the audit is, then each finding as it is in :func:`write_document`.
-
-    ``record`` says which it is: ``audit``, ``patron`` or ``group``.
-    """
-    stream.write(line({"record": "audit", **_head(audit), "groups_to_keep": list(audit.to_keep)}))
-    stream.writelines(line({"record": "patron", **_patron(finding)}) for finding in audit.patrons)
-    stream.writelines(line({"record": "group", **_group(finding, client)}) for finding in audit.groups)
-
-
-def _head(audit: Audit) -> dict[str, Any]:
+def head_document(audit: Audit) -> dict[str, Any]:
     """What the audit went over, and how many findings of each kind there are."""
     return {
-        "schema": SCHEMA,
         "generated_at": audit.generated_at.isoformat(timespec="seconds"),
         "gateway": audit.gateway,
         "criteria": {
@@ -77,7 +66,8 @@ def _write_list(stream: TextIO, name: str, documents: Iterable[dict[str, Any]]) 
     stream.write("],\n" if separator == "\n    " else "\n  ],\n")
 
 
-def _patron(finding: PatronFinding) -> dict[str, Any]:
+def patron_document(finding: PatronFinding) -> dict[str, Any]:
+    """The object of a finding about a patron."""
     return {
         "kind": finding.kind.value,
         "group": finding.member.patron.group,
@@ -110,7 +100,8 @@ def _confidence(confidence: Confidence) -> dict[str, Any]:
     }
 
 
-def _group(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
+def group_document(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
+    """The object of a finding about a group, which leads into the staff ``client`` where one is given."""
     group = finding.group
     return {
         "kind": finding.kind.value,

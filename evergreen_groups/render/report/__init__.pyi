@@ -18,6 +18,9 @@ from .json import limit_document as limit_document
 from .json import line as line
 from .json import member_document as member_document
 from .json import text as text
+from .side_by_side import Part as Part
+from .side_by_side import write_alone as write_alone
+from .side_by_side import write_side_by_side as write_side_by_side
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import day, gettext, ngettext, npgettext, pgettext
+from evergreen_groups.language import current_language, day, gettext, ngettext, npgettext, pgettext
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.ils import UnreturnedItems
+    from evergreen_groups.ils import BillKind, UnreturnedItems
     from evergreen_groups.report import KindSum, MemberDetails, SummedDetails
 
 
@@ -22,7 +23,14 @@ def describe_kinds(kinds: Iterable[KindSum]) -> str:
 
 def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
     for one in kinds:
-        yield gettext("{kind}: {amount}", kind=printable(one.kind.describe()), amount=one.balance)
+        kind = _described_kind(one.kind, current_language().tag)
+        yield gettext("{kind}: {amount}", kind=kind, amount=one.balance)
+
+
+# There are a dozen kinds of bills, and a hundred thousand bills.
+@lru_cache(maxsize=1024)
+def _described_kind(kind: BillKind, _tag: str) -> str:
+    return printable(kind.describe())
 
 
 def describe_group_details(details: SummedDetails) -> str:

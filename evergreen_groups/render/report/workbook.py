@@ -17,41 +17,32 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import day, gettext, pgettext
+from evergreen_groups.language import day, gettext
 from evergreen_groups.render import (
     CONFIDENTIAL,
-    DIFFERENCES,
     FilledWorkbook,
     Formats,
     LongSheet,
-    Mark,
     RowWriter,
-    SpreadsheetColumn,
-    Value,
-    describe_limit,
-    describe_penalty,
     fill,
     title_of,
 )
-from evergreen_groups.render.report.change_wording import CLEARED, KINDS, cleared_lead, compared, remarks
+from evergreen_groups.render.report.change_wording import CLEARED, compared
 from evergreen_groups.render.report.side_by_side import Part, places_of_groups
+from evergreen_groups.render.report.workbook_columns import cleared_columns, group_columns, member_columns
 from evergreen_groups.render.report.workbook_details import (
     MemberRow,
-    group_detail_columns,
-    member_detail_columns,
-    yes_or_no,
 )
 from evergreen_groups.render.report.workbook_summary import write_summary
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.report import Report
 
 Row = TypeVar("Row")
 
 _LONGEST_SHEET_NAME = 31
-_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
 
 class _Held(io.BytesIO):
@@ -132,7 +123,7 @@ class _List(Generic[Row]):
 
 
 def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
-    columns = _group_columns(report)
+    columns = group_columns(report)
     linked = None if client is None else 1
     return _List(
         LongSheet.measured(_sheet_name(gettext("Groups")), columns, lambda: report.groups, frozen=2, linked=linked),
@@ -156,7 +147,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
 
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(_sheet_name(gettext("Members")), _member_columns(report), every, frozen=2, linked=linked),
+        LongSheet.measured(_sheet_name(gettext("Members")), member_columns(report), every, frozen=2, linked=linked),
         rows,
         lambda group: len(group.members),
         lambda row: "" if client is None else client.patron_page(row.member.id),
@@ -185,7 +176,7 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
     if (changes := compared(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
-            _cleared_columns(),
+            cleared_columns(),
             changes.cleared,
             formats,
             frozen=1,
@@ -209,125 +200,3 @@ def _library() -> Any:
             code="xlsxwriter-not-installed",
         ) from None
     return xlsxwriter
-
-
-def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
-    columns: list[SpreadsheetColumn[Group]] = [
-        SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
-        SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
-        SpreadsheetColumn(gettext("Barcode of the lead"), "text", lambda group: group.lead.barcode),
-        SpreadsheetColumn(gettext("Library"), "text", lambda group: group.library),
-        SpreadsheetColumn(gettext("Members"), "number", lambda group: group.member_count),
-        SpreadsheetColumn(pgettext("members", "Owing"), "number", lambda group: group.owing_count),
-        SpreadsheetColumn(
-            gettext("Combined fines"),
-            "money",
-            lambda group: group.combined_fines,
-            lambda group: "notable" if group.hidden_fines is None else "",
-        ),
-        SpreadsheetColumn(gettext("Highest own fines"), "money", lambda group: group.highest_own_fines),
-        SpreadsheetColumn(
-            gettext("Over the limit"),
-            "number",
-            lambda group: group.over_limit_count,
-        ),
-        SpreadsheetColumn(
-            gettext("No member over the limit"),
-            "text",
-            lambda group: yes_or_no(group.no_member_over_limit),
-            lambda group: "notable" if group.no_member_over_limit else "",
-        ),
-        SpreadsheetColumn(
-            gettext("Hidden members"),
-            "number",
-            lambda group: group.hidden_member_count or None,
-            lambda group: "" if group.complete else "notable",
-        ),
-        SpreadsheetColumn(gettext("Fines of hidden members"), "money", _hidden_fines),
-    ]
-    if report.details is not None:
-        columns += group_detail_columns(report.details)
-    if changes := compared(report):
-        columns += _change_columns(changes)
-    return columns
-
-
-def _hidden_fines(group: Group) -> Value:
-    if group.complete:
-        return None
-    return gettext("not known, not counted") if group.hidden_fines is None else group.hidden_fines
-
-
-def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
-    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[Group], Value]:
-        return lambda group: get(changes.by_group[group.number]) if group.number in changes.by_group else None
-
-    def mark(group: Group) -> Mark:
-        change = changes.by_group.get(group.number)
-        return _KIND_MARKS.get(change.kind, "") if change else ""
-
-    return [
-        SpreadsheetColumn(gettext("Change"), "text", of_change(lambda change: gettext(KINDS[change.kind])), mark),
-        SpreadsheetColumn(gettext("Difference"), "change", of_change(lambda change: change.difference)),
-        SpreadsheetColumn(gettext("Fines before"), "money", of_change(lambda change: change.before)),
-        SpreadsheetColumn(gettext("Remarks"), "text", of_change(remarks)),
-    ]
-
-
-def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
-    """The members' columns, with the limit of each where that isn't the same for everybody."""
-    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
-        gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
-    )
-    return [
-        SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
-        SpreadsheetColumn(gettext("Name"), "text", lambda row: row.member.name),
-        SpreadsheetColumn(
-            gettext("Barcode"),
-            "text",
-            lambda row: gettext("no card") if row.member.barcode is None else row.member.barcode,
-        ),
-        SpreadsheetColumn(gettext("Library"), "text", lambda row: row.member.library),
-        SpreadsheetColumn(gettext("Own fines"), "money", lambda row: row.member.own_fines, _over),
-        SpreadsheetColumn(gettext("Over the limit"), "text", lambda row: yes_or_no(row.member.over_limit), _over),
-        *([limit] if report.criteria.limit is None else []),
-        *(_block_columns() if report.blocks is not None else []),
-        *(member_detail_columns() if report.details is not None else []),
-        SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes_or_no(row.member.group_lead)),
-    ]
-
-
-def _over(row: MemberRow) -> Mark:
-    return "notable" if row.member.over_limit else ""
-
-
-def _blocks(row: MemberRow) -> str | None:
-    return "; ".join(map(describe_penalty, row.standing.blocks_for_fines)) or None if row.standing else None
-
-
-def _difference(row: MemberRow) -> str | None:
-    difference = row.standing.difference if row.standing else None
-    return None if difference is None else gettext(DIFFERENCES[difference])
-
-
-def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    # Red is for a block of one's own.
-    return [
-        SpreadsheetColumn(
-            gettext("Blocked in Evergreen"), "text", _blocks, lambda row: "blocked" if _blocks(row) else ""
-        ),
-        SpreadsheetColumn(gettext("Difference"), "text", _difference),
-    ]
-
-
-def _cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
-    return [
-        SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
-        SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
-        SpreadsheetColumn(gettext("Library"), "text", lambda change: change.library),
-        SpreadsheetColumn(gettext("Fines before"), "money", lambda change: change.before),
-        SpreadsheetColumn(gettext("Group now"), "id", lambda change: change.present.group if change.present else None),
-        SpreadsheetColumn(
-            gettext("Fines now"), "money", lambda change: change.present.combined_fines if change.present else None
-        ),
-    ]

@@ -17,6 +17,7 @@ _SAFE = {"now", "transaction_timestamp", "statement_timestamp", "date", "abs", "
     "right",
     "replace",
     "unaccent_and_squash",
+    "int4",
 }
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every", "regr_avgx")
 _OF_TWO = ("string_agg", "regr_avgx")
@@ -126,6 +127,8 @@ def _plain(function: str, column: Expression, parameters: Sequence[str | None]) 
         return _text_call(name, column, parameters)
     if name == "date" and column.kind in ("timestamp", "date") and not parameters:
         return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
+    if name == "int4" and column.kind == "bool" and not parameters:
+        return Expression(f"+{column.sql}", "integer", columns=column.columns)
     if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in NUMBERS:
         return _number_call(name, column, parameters)
     raise QueryError(f"no function {function} for {column.kind}")

@@ -26,8 +26,7 @@ from support.report_samples import (
 from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
-from evergreen_groups.render.report.csv import (
-    AMOUNT_COLUMNS,
+from evergreen_groups.render.report.csv_columns import (
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
     GROUP_COLUMNS,
@@ -38,6 +37,16 @@ from evergreen_groups.render.report.csv import (
 )
 from evergreen_groups.report import Report
 
+AMOUNT_COLUMNS = {
+    "combined_fines",
+    "highest_own_fines",
+    "hidden_fines",
+    "member_own_fines",
+    "member_limit",
+    "combined_fines_before",
+    "difference",
+    "kinds_not_known",
+}
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"-?\d+(\.\d\d)?")
 

@@ -16,6 +16,7 @@ from evergreen_groups.render import environment, printable, template_text, title
 from evergreen_groups.render.report import (
     CLEARED,
     KINDS,
+    Part,
     cleared_lead,
     cleared_now,
     cleared_remarks,
@@ -24,11 +25,12 @@ from evergreen_groups.render.report import (
     describe_member_details,
     explain_cleared,
     remarks,
+    write_alone,
+    write_side_by_side,
 )
 from evergreen_groups.render.report.page.charts import group_bars
 from evergreen_groups.render.report.page.filters import GroupMarks
 from evergreen_groups.render.report.page.shared_values import shared_values
-from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
 
 if TYPE_CHECKING:
     from datetime import datetime

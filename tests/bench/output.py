@@ -1,0 +1,198 @@
+"""What writing a report costs beside reading it: seconds of the processor, peak memory and bytes of each format.
+
+    python tests/bench/output.py [--members 10000 100000] [--details sums full] [--formats csv json …]
+
+Each row is a process of its own: it reads the report from a sandbox with twice as many patrons as are to be listed, in
+which everybody's group is listed who owes anything, and goes on in a copy of itself for each format, so that reading is
+done once. Peak memory is the higher one of reading and writing. Formats are written to a file, and all of them by
+library to a directory; the history is recorded and compared with, and mails are made with the spreadsheet attached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
+BY_LIBRARY = "all formats by library"
+HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
+EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
+_PATRONS_FOR_EACH = 2.07
+"""So many patrons are in a sandbox for each member of a group in which somebody owes something."""
+
+
+@contextmanager
+def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
+    """A sandbox with a large population in a process of its own: its address, a user name and the password."""
+    code = (
+        "import sys; from evergreen_groups.sandbox.sandbox import Sandbox\n"
+        "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
+        "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
+        "    sandbox.wait()"
+    )
+    command = [sys.executable, "-c", code, str(patrons)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url, username, password = process.stdout.readline().split()
+        try:
+            yield url, username, password
+        finally:
+            process.terminate()
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measured(url: str, username: str, password: str, details: bool, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Read a report in this process, and write it in copies of it: one row for each."""
+    from evergreen_groups.gateway import Credentials, Gateway
+    from evergreen_groups.report import Criteria, build_report
+
+    began = time.process_time()
+    criteria = Criteria(min_total=Decimal("0.01"), min_members=1, details=details)
+    with Gateway(url, credentials=Credentials(username=username, password=password)) as gateway:
+        report = build_report(gateway, criteria)
+    read = {
+        "members": report.totals.member_count,
+        "read_seconds": time.process_time() - began,
+        "read_peak_mb": peak_mb(),
+    }
+    for what in wanted:
+        written = in_a_copy(lambda what=what: write(report, what))  # type: ignore[misc]
+        yield {"what": what, **read, **written, "peak_mb": max(read["read_peak_mb"], written["peak_mb"])}
+
+
+def in_a_copy(work: Callable[[], int]) -> dict[str, Any]:
+    """Do something in a copy of this process: its seconds, its peak memory and the bytes it says it has written."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        try:
+            began = time.process_time()
+            size = work()
+            found = {"write_seconds": time.process_time() - began, "peak_mb": peak_mb(), "bytes": size}
+            os.write(writing, json.dumps(found).encode())
+        finally:
+            os._exit(0)  # whatever happened: the rest is the other's to do, which misses the answer then
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        found = json.loads(stream.read())
+    os.waitpid(child, 0)
+    return found
+
+
+def write(report: Any, what: str) -> int:
+    """Write a report in one way, and give the bytes that made."""
+    from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.report import write_file
+
+    client = StaffClient("eg2", "https://ils.example")
+    with TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        if what in FORMATS:
+            write_file(report, what, directory / f"report.{what}", client=client)
+        elif what == HISTORY:
+            record_two_nights(report, directory)
+        elif what == MAIL:
+            return mails(report, client)
+        else:
+            from evergreen_groups.nightly.publication import publish
+
+            formats = FORMATS if what == BY_LIBRARY else (what.partition(" ")[0],)
+            publish(report, directory, formats, client=client)
+        return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def record_two_nights(report: Any, directory: Path) -> None:
+    """Record a report as two nights running, the second compared with the first."""
+    from evergreen_groups.report import History
+    from evergreen_groups.state import State
+
+    with State(directory) as state:
+        for _night in range(2):
+            history = History(state.database, report.gateway)
+            history.compare(report)
+            history.record(report)
+
+
+def mails(report: Any, client: Any) -> int:
+    """Make the mails for two recipients, each of whom gets a spreadsheet."""
+    from evergreen_groups.nightly.mailing import messages
+    from evergreen_groups.settings import MailSettings
+
+    roots = [unit.shortname for unit in report.org_units if unit.parent is None]
+    below = [unit.shortname for unit in report.org_units if unit.parent is not None][:1]
+    settings = MailSettings(
+        sender="report@library.example",
+        recipients=tuple((name, ("manager@library.example",)) for name in (*roots, *below)),
+        attach="xlsx",
+        names_in_mail=True,
+    )
+    return sum(len(bytes(message)) for message in messages(report, settings, client=client))
+
+
+def rows(
+    members: Sequence[int] = (10_000, 100_000),
+    details: Sequence[str] = ("sums", "full"),
+    wanted: Sequence[str] = EVERYTHING,
+) -> list[dict[str, Any]]:
+    """What reading and writing cost, a row for each size, ``details`` and way to write.
+
+    Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (of the processor),
+    ``read_peak_mb``, ``peak_mb`` and ``bytes``.
+    """
+    return list(each_row(members, details, wanted))
+
+
+def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The same, one after the other as they are measured."""
+    for count in members:
+        with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
+            for what in details:
+                command = [sys.executable, __file__, "--one", *account, what, *wanted]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        yield {"details": what, **json.loads(line)}
+                assert process.returncode == 0
+
+
+def main() -> None:
+    """Measure what the command line asks for, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--members", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--details", nargs="+", choices=("sums", "full"), default=["sums", "full"])
+    parser.add_argument("--formats", nargs="+", choices=EVERYTHING, default=EVERYTHING, metavar="WHAT")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        url, username, password, details, *wanted = options.one
+        for row in measured(url, username, password, details == "full", wanted):
+            print(json.dumps(row), flush=True)
+        return
+    print("| what | details | members | reading, s | writing, s | peak of reading, MB | peak, MB | MB written |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for row in each_row(options.members, options.details, options.formats):
+        print(
+            f"| {row['what']} | {row['details']} | {row['members']:,} | {row['read_seconds']:.1f} | "
+            f"{row['write_seconds']:.1f} | {row['read_peak_mb']:.0f} | {row['peak_mb']:.0f} | "
+            f"{row['bytes'] / 1e6:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

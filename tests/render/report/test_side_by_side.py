@@ -1,0 +1,85 @@
+"""Parts of a report written side by side are what each would be alone."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+
+import openpyxl
+import pytest
+from support.large_reports import full_report
+from support.report_samples import ORG_UNITS, changed_report
+
+from evergreen_groups.render import StaffClient
+from evergreen_groups.render.report import render_bytes, render_parts
+from evergreen_groups.render.report.side_by_side import places_of_groups
+from evergreen_groups.report import Criteria, Report, by_library
+
+CLIENT = StaffClient("eg2", "https://ils.example")
+
+
+def report() -> Report:
+    return replace(full_report(25), org_units=ORG_UNITS)
+
+
+def alone(part: Report, format: str) -> bytes:
+    stream = io.BytesIO()
+    render_bytes(part, format, stream, client=CLIENT)
+    return stream.getvalue()
+
+
+def side_by_side(whole: Report, format: str) -> dict[str, bytes]:
+    streams = {name: io.BytesIO() for name in by_library(whole)}
+    parts = [(part, streams[name]) for name, part in by_library(whole).items()]
+    render_parts(whole, format, parts, client=CLIENT)
+    return {name: stream.getvalue() for name, stream in streams.items()}
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
+@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
+def test_for_programs(whole: Report, format: str) -> None:
+    parts = by_library(whole)
+    assert side_by_side(whole, format) == {name: alone(part, format) for name, part in parts.items()}
+    assert len({part.groups for part in parts.values()}) > 1
+
+
+def test_pages() -> None:
+    """Of each part's groups alone: only what the kinds of bills are numbered by is the whole report's."""
+    whole = report()
+    found = side_by_side(whole, "html")
+    for name, part in by_library(whole).items():
+        page = found[name].decode()
+        assert page.count('<tbody class="group"') == len(part.groups)
+        if len(part.groups) == len(whole.groups):
+            assert page.encode() == alone(part, "html")
+        assert "\0" not in page
+
+
+@pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
+def test_spreadsheets(whole: Report) -> None:
+    found = side_by_side(whole, "xlsx")
+    for name, part in by_library(whole).items():
+        book, expected = (openpyxl.load_workbook(io.BytesIO(one)) for one in (found[name], alone(part, "xlsx")))
+        assert book.sheetnames == expected.sheetnames
+        for sheet, other in zip(book, expected, strict=True):
+            assert [
+                [(cell.value, cell.number_format, cell.hyperlink and cell.hyperlink.target) for cell in row]
+                for row in sheet
+            ] == [
+                [(cell.value, cell.number_format, cell.hyperlink and cell.hyperlink.target) for cell in row]
+                for row in other
+            ]
+            assert (sheet.auto_filter.ref, sheet.freeze_panes) == (other.auto_filter.ref, other.freeze_panes)
+        assert zipfile.ZipFile(io.BytesIO(found[name])).testzip() is None
+
+
+def test_which_parts_have_a_group() -> None:
+    whole = report()
+    parts = list(by_library(whole).values())
+    places = places_of_groups(parts)
+    assert places == {
+        group.number: tuple(place for place, part in enumerate(parts) if group in part.groups)
+        for group in whole.groups
+        if any(group in part.groups for part in parts)
+    }
