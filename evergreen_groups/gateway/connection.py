@@ -62,14 +62,18 @@ class Exchange:
 
         Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange has been stopped.
         """
-        if self._stop.is_set():
-            raise ConnectionAbortedError("stopped")
+        self.refuse_stopped()
         now = time.monotonic()
         if self._expires is None:
             self._expires = now + self._seconds if self._deadline is None else min(now + self._seconds, self._deadline)
         if now >= self._expires:
             raise TimeoutError("timed out")
         return min(self._expires - now, _LONGEST_WAIT)
+
+    def refuse_stopped(self) -> None:
+        """Raise ConnectionAbortedError where the exchange has been stopped."""
+        if self._stop.is_set():
+            raise ConnectionAbortedError("stopped")
 
     def left(self, seconds: float) -> float:
         """Return how much of ``seconds`` there is before everything has to be over."""
@@ -169,9 +173,11 @@ class _WatchedConnection(HTTPConnection):
         return super().is_connected and not self.is_mixed_up
 
     def send(self, data: Any) -> None:
+        exchange = current_exchange.get()
+        if exchange is not None:
+            exchange.refuse_stopped()  # while it waited for a connection
         if self.sock is None:
             self.connect()
-        exchange = current_exchange.get()
         if exchange is not None:
             exchange.connection = self
             # Before the first byte rather than after the last: half a request may have been enough.

@@ -227,10 +227,11 @@ class Gateway:
         if self._origin is not None:
             self._closed = True
             return
+        # Before the session is ended: a thread that goes on to its next call would open another.
+        self._closed = True
         # First, so that logging out finds a free connection.
         self._transport.interrupt()
         self._session.logout()
-        self._closed = True
         self._transport.close()
 
     def call(

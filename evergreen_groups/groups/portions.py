@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evergreen_groups.groups.patrons import PatronRow
 
+LARGEST_PORTION = 3_000
+"""Members about whom is asked in one list; their ids and a question fit into a request."""
+
 
 class Portion:
     """Who was read together: patrons' ids and their groups' numbers, side by side, as they are looked at once more."""
@@ -53,3 +56,24 @@ def in_two_groups(portions: Iterable[Portion]) -> set[int]:
     ids = sorted(chain.from_iterable(portion.ids for portion in portions))
     several = {id for id, following in pairwise(ids) if id == following}  # nearly always nobody
     return {group for portion in portions for id, group in portion if id in several} if several else set()
+
+
+def cut_into_portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
+    """Cut members, which come a group after the other, into lists of ``LARGEST_PORTION`` or less, groups whole.
+
+    A larger group is a list of its own.
+    """
+    waiting: list[PatronRow] = []
+    for batch in batches:
+        waiting += batch
+        while len(waiting) > LARGEST_PORTION:
+            end = LARGEST_PORTION
+            while end and waiting[end].group == waiting[end - 1].group:
+                end -= 1
+            if not end:
+                first = waiting[0].group
+                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
+            yield waiting[:end]
+            waiting = waiting[end:]
+    if waiting:
+        yield waiting

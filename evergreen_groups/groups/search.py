@@ -14,7 +14,7 @@ from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.fields_beside import FieldsBeside, States
 from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow, PatronState
-from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
+from evergreen_groups.groups.portions import Portion, cut_into_portions, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import WANTED, GroupRanges
 from evergreen_groups.message import Message
@@ -30,7 +30,6 @@ Without = Callable[[list[Whole], Collection[int]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-_PORTION = 3_000
 # Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
 _LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
@@ -42,27 +41,6 @@ _PART_SECONDS = 15.0
 _MOST_GIANTS = 40
 _MOST_REREADINGS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
-
-
-def _portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
-    """Cut members, which come a group after the other, into lists of ``_PORTION`` or a little less, groups whole.
-
-    A larger group is a list of its own.
-    """
-    waiting: list[PatronRow] = []
-    for batch in batches:
-        waiting += batch
-        while len(waiting) > _PORTION:
-            end = _PORTION
-            while end and waiting[end].group == waiting[end - 1].group:
-                end -= 1
-            if not end:
-                first = waiting[0].group
-                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
-            yield waiting[:end]
-            waiting = waiting[end:]
-    if waiting:
-        yield waiting
 
 
 class GroupQuery(Protocol):
@@ -122,7 +100,7 @@ class GroupSearch:
         changes: list[dict[int, int]] = []
 
         def jobs() -> Iterator[Callable[[], list[Whole]]]:
-            for portion in _portions(self._batches(ranges)):
+            for portion in cut_into_portions(self._batches(ranges)):
                 portions.append(Portion.of(portion))
                 yield partial(complete, portion)
             # When all ranges have been read, and while the last portions are still being made something of.
@@ -175,7 +153,7 @@ class GroupSearch:
         """Put in what some groups are now."""
         numbers = sorted(groups)
         lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
-        for rows in _portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
+        for rows in cut_into_portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
             portions.append(Portion.of(rows))
             found.append(complete(rows))
 

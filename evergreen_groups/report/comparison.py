@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import OrgUnit, shortnames_upwards
@@ -43,13 +44,19 @@ class Listing:
             member_count=group.member_count,
             members=frozenset(member.id for member in group.members),
             library=group.library,
-            libraries=frozenset(member.library for member in group.members),
+            libraries=_alike(frozenset(member.library for member in group.members)),
         )
 
     @property
     def complete(self) -> bool:
         """Whether every member was visible."""
         return len(self.members) == self.member_count
+
+
+# Of thousands of groups most have members of the same few libraries.
+@lru_cache(1000)
+def _alike(libraries: frozenset[str]) -> frozenset[str]:
+    return libraries
 
 
 @dataclass(frozen=True, slots=True)

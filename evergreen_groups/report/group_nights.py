@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +26,8 @@ NIGHTS = 30
 """Of how many runs of a report it is kept what each group owed."""
 
 _NIGHTS = schema.group_nights.c
+AT_ONCE = 1_000
+"""How many groups are written or read at a time: of a hundred thousand, rows would take more room than the groups."""
 _AT_ONCE = 500
 """How many numbers or patrons go into one question."""
 
@@ -75,7 +77,7 @@ def record_nights(connection: Connection, series: int, run: int, previous: Run |
     ``previous`` is the run before it in the series.
     """
     former = _former(previous, present)
-    if present.listings:
+    for some in in_batches(present.listings):
         connection.execute(
             schema.group_nights.insert(),
             [
@@ -86,7 +88,7 @@ def record_nights(connection: Connection, series: int, run: int, previous: Run |
                     "certain": listing.certain,
                     "formerly": former.get(listing.group),
                 }
-                for listing in present.listings
+                for listing in some
             ],
         )
     of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == series).order_by(schema.runs.c.id.desc())
@@ -94,6 +96,11 @@ def record_nights(connection: Connection, series: int, run: int, previous: Run |
     if oldest is not None:
         older = select(schema.runs.c.id).where(schema.runs.c.series == series, schema.runs.c.id <= oldest)
         connection.execute(delete(schema.group_nights).where(_NIGHTS.run.in_(older)))
+
+
+def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
+    """The groups of a run in lists of at most :data:`AT_ONCE`."""
+    return (listings[at : at + AT_ONCE] for at in range(0, len(listings), AT_ONCE))
 
 
 def _former(previous: Run | None, present: Run) -> dict[int, str]:

@@ -18,7 +18,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
-from evergreen_groups.report.group_nights import record_nights
+from evergreen_groups.report.group_nights import AT_ONCE, in_batches, record_nights
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
 from evergreen_groups.state import schema
 
@@ -104,8 +104,8 @@ class History:
                     for name, totals in present.totals.items()
                 ],
             )
-            if listings := present.run.listings:
-                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
+            for some in in_batches(present.run.listings):
+                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
             record_nights(connection, number, new, previous, present.run)
 
     def _settings(self, report: Report) -> str:
@@ -229,13 +229,14 @@ def _read(connection: Connection, run: Row[Any]) -> Run:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries)  # fmt: skip
-    rows = connection.execute(select(*columns).where(stored.run == run.id)).all()
-    members = json.loads(f"[{','.join(row.members for row in rows)}]")  # thousands of calls would take longer
-    listings = tuple(
-        Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
-        for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True)
-    )
-    return Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
+    listings: list[Listing] = []
+    for rows in connection.execute(select(*columns).where(stored.run == run.id)).partitions(AT_ONCE):
+        members = json.loads(f"[{','.join(row.members for row in rows)}]")  # thousands of calls would take longer
+        listings.extend(
+            Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
+            for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True)
+        )
+    return Run(run.at, tuple(listings), frozenset(json.loads(run.hidden_libraries)))
 
 
 def _row(run: int, listing: Listing) -> dict[str, object]:

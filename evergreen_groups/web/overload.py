@@ -6,6 +6,7 @@ is refused by :mod:`evergreen_groups.web.rate_limits`.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -39,9 +40,10 @@ class RequestOutcome(NamedTuple):
 class Breaker:
     """Counts failures in a row; after ``failures`` of them it opens for ``pause`` seconds, then lets one through.
 
-    It also refuses while ``most_waiting`` are under way that each began longer than ``slow_after`` seconds ago: a
-    gateway that accepts and never answers would hold every thread before the first failure is known. ``clock`` gives
-    seconds. Safe to share between threads.
+    It also refuses while ``most_waiting`` are under way that each began longer than ``slow_after`` seconds ago, and
+    nothing has been answered for as long: a gateway that accepts and never answers would hold every thread before the
+    first failure is known. One that is slow because many ask it answers all the while. ``clock`` gives seconds. Safe to
+    share between threads.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Breaker:
         self._probe: object | None = None
         self._began: dict[object, float] = {}
         self._last: tuple[float, bool, str] | None = None
+        self._answered_at = -math.inf
 
     @property
     def state(self) -> BreakerState:
@@ -105,9 +108,14 @@ class Breaker:
                 if self._probe is not None or now < self._open_until:
                     raise unreachable(self._open_until - now)
                 self._probe = ticket
-            elif sum(now - began >= self._slow_after for began in self._began.values()) >= self._most_waiting:
+            elif self._is_stuck(now):
                 raise _too_many_wait(self._slow_after)
             self._began[ticket] = now + wait
+
+    def _is_stuck(self, now: float) -> bool:
+        if now - self._answered_at < self._slow_after:
+            return False
+        return sum(now - began >= self._slow_after for began in self._began.values()) >= self._most_waiting
 
     def _leave(self, ticket: object, answered: bool | None, cause: str) -> None:
         with self._lock:
@@ -118,6 +126,7 @@ class Breaker:
                 return
             self._last = (now, answered, cause)
             if answered:
+                self._answered_at = now
                 self._in_a_row, self._open_until = 0, None
                 return
             self._in_a_row += 1

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import GroupRange, PatronRow
-from evergreen_groups.groups.portions import Portion, elsewhere, in_two_groups
+from evergreen_groups.groups.portions import LARGEST_PORTION, Portion, cut_into_portions, elsewhere, in_two_groups
 from evergreen_groups.groups.queries import GroupList, Groups
 from evergreen_groups.groups.ranges import GroupRanges
-from evergreen_groups.groups.search import _PORTION, _portions
 
 HIGHEST = 1_000_000
 
@@ -210,10 +209,10 @@ class TestPortions:
         [
             ([], []),
             ([5], [[5]]),
-            ([_PORTION - 1, 1, 1], [[_PORTION - 1, 1], [1]]),
-            ([_PORTION - 1, 2], [[_PORTION - 1], [2]]),
-            ([_PORTION + 9, 1], [[_PORTION + 9], [1]]),
-            ([1, _PORTION + 9], [[1], [_PORTION + 9]]),
+            ([LARGEST_PORTION - 1, 1, 1], [[LARGEST_PORTION - 1, 1], [1]]),
+            ([LARGEST_PORTION - 1, 2], [[LARGEST_PORTION - 1], [2]]),
+            ([LARGEST_PORTION + 9, 1], [[LARGEST_PORTION + 9], [1]]),
+            ([1, LARGEST_PORTION + 9], [[1], [LARGEST_PORTION + 9]]),
             ([3, 4, 5], [[3, 4, 5]]),
         ],
     )
@@ -221,7 +220,7 @@ class TestPortions:
     def test_groups_stay_whole(self, sizes: list[int], cut: list[list[int]], batches: int) -> None:
         groups = [rows((number, size)) for number, size in enumerate(sizes)]
         given_as = [list(chain.from_iterable(groups))] if batches == 1 else groups
-        portions = list(_portions(given_as))
+        portions = list(cut_into_portions(given_as))
         found = [[len(list(members)) for members in by_group(portion)] for portion in portions]
         assert found == cut
         assert list(chain.from_iterable(portions)) == list(chain.from_iterable(groups))

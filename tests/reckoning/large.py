@@ -192,7 +192,8 @@ _STREETS = ("Ferry Lane", "Orchard Hill", "Weir Street", "Lantern Row", "Canal S
 def _write(sandbox: Sandbox, settled: list[Row]) -> None:
     streets = [(one["id"], one["id"], one["street"]) for one in settled if one["street"]]
     with sandbox._store.transaction() as connection:
-        connection.execute("DELETE FROM aua WHERE usr >= ?", (FIRST_OF_POPULATION,))
+        # In place of those that the population came with, which know less variety.
+        connection.execute("DELETE FROM aua WHERE usr >= ?", [FIRST_OF_POPULATION])
         connection.executemany(
             "INSERT INTO aua (id, usr, street1, post_code, city, country, valid, within_city_limits, pending) "
             "VALUES (?, ?, ?, '55555', 'Lakeland', 'USA', 1, 1, 0)",

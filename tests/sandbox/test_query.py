@@ -127,6 +127,7 @@ def test_nested_conditions_find_what_a_plain_reading_finds(
             lambda row: row["family_name"] == "Okonkwo",
         ),
         ({"family_name": {">": {"transform": "length", "value": 12}}}, lambda row: len(row["family_name"]) > 12),
+        ({"deleted": {"=": {"transform": "int4", "value": "0"}}}, lambda row: row["deleted"] == "f"),
         ({"usrname": {"=": ["lower", "ADMIN"]}}, lambda row: row["usrname"] == "admin"),
         ({"-or": [{"id": 1001, "usrgroup": 1002}]}, lambda row: row["id"] == 1001 or row["usrgroup"] == 1002),
         ([{"usrgroup": 1001}, {"id": {"<": 1003}}], lambda row: row["usrgroup"] == 1001 and row["id"] < 1003),

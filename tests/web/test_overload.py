@@ -72,6 +72,20 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
+def test_one_that_answers_slowly_is_asked_on_and_one_that_answers_nobody_is_not() -> None:
+    clock = Clock()
+    breaker = breaker_of(clock)
+    with ExitStack() as stack:
+        for _ in range(MOST_WAITING):
+            stack.enter_context(breaker.watching())
+        clock.now += SLOW_AFTER - 0.1
+        assert use(breaker)  # answered, while the others wait
+        clock.now += SLOW_AFTER - 0.1
+        assert use(breaker), "an answer has just come"
+        clock.now += SLOW_AFTER
+        assert not use(breaker), "none has for as long as that"
+
+
 @pytest.mark.parametrize("error", DEAD, ids=lambda error: type(error).__name__)
 def test_it_opens_after_failures_in_a_row(error: Exception) -> None:
     breaker = breaker_of(Clock())
@@ -150,7 +164,7 @@ def test_who_may_wait_for_something_else_counts_that_much_later() -> None:
         for _ in range(MOST_WAITING):
             waiting.enter_context(breaker.watching(wait=5.0))
         clock.now += SLOW_AFTER + 4.9
-        assert use(breaker)
+        assert use(breaker, ValueError()), "which says nothing of the gateway"
         clock.now += 0.1
         assert not use(breaker)
 
