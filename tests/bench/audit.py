@@ -441,8 +441,9 @@ def main() -> None:
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         json.dump(found, sys.stdout)
         return
+    print("                                    seconds            ratio              calls             MB        peak")
     print(
-        f"{'account':18} {'what':14} {'ours s':>8} {'floor s':>8} {'ratio':>6} {'spread':11} {'calls':>6} {'floor':>6}"
+        "account            what               ours    floor median spread        ours  floor    ours   floor      MB"
     )
     there = contextlib.nullcontext((options.url, options.account, password))
     with there if options.url else sandbox(options.patrons) as (url, account, secret):
