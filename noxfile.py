@@ -165,7 +165,7 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …: all below)."""
+    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "page": ["--groups", "747"],
