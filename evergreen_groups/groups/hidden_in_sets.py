@@ -147,7 +147,7 @@ class _HiddenInSet:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
         reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        proved = self._proved(fines, _owe_together) if fines.get(sample, said) == said else {}
+        proved = self._proved(fines, _owe_together) if fines.get(sample, reported) == reported else {}
         return {**proved}
 
     def _proved(
