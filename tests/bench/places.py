@@ -16,9 +16,10 @@ from pathlib import Path
 from .floor import Bare, log_in, positions_of, start
 
 SANDBOX = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from evergreen_groups.sandbox import Sandbox
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that it takes away what it has kept
 options = json.loads(sys.argv[1])
 with Sandbox(**options, prepared=Path(sys.argv[2]) if sys.argv[2:] else None) as sandbox:
     accounts = [(name, account.password) for name, account in sandbox.accounts.items() if account.kind == "staff"]
