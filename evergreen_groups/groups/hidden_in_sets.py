@@ -146,8 +146,8 @@ class _HiddenInSet:
             if number is not None:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
-        said = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        proved = self._proved(fines, _owe_together) if fines.get(sample, said) == said else {}
+        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
+        proved = self._proved(fines, _owe_together) if fines.get(sample, reported) == reported else {}
         return {**proved}
 
     def _proved(

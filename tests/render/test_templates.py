@@ -109,7 +109,9 @@ def test_every_template_and_asset_is_used(room: Path) -> None:
 def test_every_macro_and_every_import_is_used(room: Path) -> None:
     everywhere = trees(room).values()
     macros = {macro.name for tree in everywhere for macro in tree.find_all(nodes.Macro)}
-    assert {name for name in macros if not any(calls(tree, name) for tree in everywhere)} == set()
+    # A large table's rows come from the code, which calls the macro itself.
+    by_code = {node.attr for tree in package().values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert {name for name in macros - by_code if not any(calls(tree, name) for tree in everywhere)} == set()
     for tree in everywhere:
         imported = {name for one in tree.find_all(nodes.FromImport) for name in one.names}
         assert {name for name in imported if not calls(tree, str(name))} == set()
