@@ -17,9 +17,9 @@ _FIRST_WIDTHS = (3_000, 3_000, 10_000)
 _SLOW_SECONDS = 8.0
 _MOST_GROWTH = 8.0
 # Three ranges are under way at once, and end at about the same time where none is much of the whole: with two large
-# ones a report took twice as long. Ten cost the database hardly more than one does.
-_MOST_SHARE = 12
-_USUAL_WIDTH = 20_000
+# ones a report took twice as long. Eight cost the database hardly more than one does.
+_MOST_SHARE = 8
+_USUAL_WIDTH = 30_000
 _PARTS = 8
 
 

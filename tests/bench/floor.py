@@ -4,9 +4,9 @@
 
 It uses ``requests`` and the standard library alone, nothing of this package, and is one file, so that whoever doubts a
 figure can read it. It logs in, asks for the members of all groups of two and more that owe ``--min-total`` or more
-together, their names, own fines and barcodes, with ``--details`` also their bills and what they haven't brought back,
-and how many more are hidden from the account. Up to three calls are under way at once. It checks nothing: neither that
-an answer is whole, nor that nobody was moved meanwhile.
+together, their names, own fines, blocks for fines and barcodes, with ``--details`` also their bills and what they
+haven't brought back, and how many more are hidden from the account. Up to three calls are under way at once. It checks
+nothing: neither that an answer is whole, nor that nobody was moved meanwhile.
 
 What hidden members owe has no question of its own in Evergreen: single calls for each group in which they owe something
 say it. They are made with ``--hidden-fines``, when all else has been read, and are no part of the time.
@@ -53,6 +53,9 @@ PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "fam
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")
 STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
 BILL = ("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start")
+EXCEEDS_FINES = 1
+"""The penalty that Evergreen sets for own fines, where no setting names another."""
+PENALTY = ("usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
 ITEM = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 MEMBER_AT_HOME = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 MEMBER_OWING = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
@@ -109,7 +112,7 @@ def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
     if kept is not None and kept.exists():
         return dict(json.loads(kept.read_text()))
     base = "{http://opensrf.org/spec/IDL/base/v1}"
-    narrowed = "&".join(f"class={name}" for name in ("au", "aou", "mous", "ac", "mobts", "circ"))
+    narrowed = "&".join(f"class={name}" for name in ("au", "aou", "mous", "ausp", "ac", "mobts", "circ"))
     tree = ElementTree.fromstring(requests.get(f"{url}/reports/fm_IDL.xml?{narrowed}").content)
     found = {
         str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
@@ -224,11 +227,13 @@ class Reading:
         return rows
 
     def _beside(self, rows: list[tuple[Any, ...]]) -> Iterator[Future[None]]:
-        """What belongs to members: own fines and barcodes, and the details."""
+        """What belongs to members: own fines, blocks and barcodes, and the details."""
         for id, group, *_others in rows:
             self.members[group].add(id)
         for some in parts(sorted(row[0] for row in rows), LIST):
             yield self.pool.submit(self._own_fines, some)
+            blocked = {"usr": some, "standing_penalty": [EXCEEDS_FINES]}
+            yield self.pool.submit(self._ask, "ausp", PENALTY, blocked)
             if self.options.details:
                 owed = {"usr": some, "balance_owed": {"<>": 0}}
                 more = ("last_payment_ts", "billing_location")
