@@ -255,6 +255,8 @@ class Held:
         self.fault = Fault.NONE
 
     def __call__(self, call: Call) -> Fault:
+        if call.method == "opensrf.system.echo":  # the look at the gateway when the service starts
+            return Fault.NONE
         self.waiting.set()
         if self.fault is Fault.NONE:
             self.let.wait(60)

@@ -104,7 +104,7 @@ def town(servers: int, sequences: int, *, database: str) -> Iterator[Town]:
     """One with so many services, and families enough for so many sequences; ``database`` is an engine's name."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sandbox = stack.enter_context(Sandbox(patrons=max(500, 30 * sequences)))
+        sandbox = stack.enter_context(Sandbox(patrons=max(1_500, 60 * sequences)))
         proxy = stack.enter_context(fault_proxy(sandbox.url))
         cluster, line = None, ""
         if database == "postgresql":
