@@ -4,10 +4,10 @@
     python tests/bench/audit.py --patrons 40000 [--pairs 5]
 
 Ours is ``evergreen-groups``' audit as a program runs it, from login to the last byte of a file (of no format: with
-nothing written). The floor is a bare client of ``requests`` and the standard library that puts the same questions,
-the best that are known, up to three at once, and decodes the answers: whose fines and penalties don't fit, the members
-of groups that may be accidental with all that is needed to judge and to show them, and addresses borrowed from outside
-a group. It checks nothing, compares nobody and writes nothing. Each run is a process of its own.
+nothing written). The floor puts the same questions, the best that are known, with the report's bare client
+(``floor.py``), up to three at once, and decodes the answers: whose fines and penalties don't fit, the members of groups
+that may be accidental with all that is needed to judge and to show them, and addresses borrowed from outside a group.
+It checks nothing, compares nobody and writes nothing. Each run is a process of its own.
 
 ``--patrons`` has a sandbox with so many invented patrons, in most of whose groups nobody leads, in place of an
 Evergreen. :func:`rows` is for a table of several benches.
@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -33,12 +32,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
-from xml.etree import ElementTree
 
-import requests
+sys.path.insert(0, str(Path(__file__).parent))
 
-Query = dict[str, Any]
+from floor import Bare, Query, Start, log_in, positions_of, start
+
 Row = tuple[Any, ...]
 
 AT_ONCE = 3
@@ -48,7 +46,6 @@ RANGES = 40
 """Into so many ranges the group numbers are cut: answers of 10 MB get stuck."""
 PAGE = 10_000
 GROUPS_OF_A_SET = 700
-CLASSES = ("au", "aou", "mous", "ac", "ausp", "csp", "aua")
 NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAMES, *(f"pref_{one}" for one in NAMES))
 JUDGED_BY = ("juvenile", "expire_date", "dob", "create_date")
@@ -57,73 +54,6 @@ EXCEEDS_FINES = 1
 IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
 NEVER: Query = {"id": {"<": 0}}
 """An alternative that keeps PostgreSQL from asking for permission row by row before it has looked at the rest."""
-
-
-class Bare:
-    """Calls of the gateway, counted, and the rows that come back."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.calls = self.bytes = 0
-        self.token = ""
-        self._lock = threading.Lock()
-        self._of_thread = threading.local()
-        base = "{http://opensrf.org/spec/IDL/base/v1}"
-        idl = requests.get(f"{url}/reports/fm_IDL.xml?{'&'.join(f'class={name}' for name in CLASSES)}")
-        self.positions = {
-            str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
-            for one in ElementTree.fromstring(idl.content).iter(f"{base}class")
-        }
-
-    def call(self, service: str, method: str, *parameters: object) -> Any:
-        """The one result of a method."""
-        form = [("service", service), ("method", method), *(("param", json.dumps(one)) for one in parameters)]
-        body = urlencode(form, quote_via=quote)
-        if not hasattr(self._of_thread, "session"):
-            self._of_thread.session = requests.Session()
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        for _ in range(2):
-            try:
-                answer = self._of_thread.session.post(f"{self.url}/osrf-gateway-v1", data=body, headers=headers)
-                break
-            except requests.ConnectionError:  # the gateway closes connections that were idle for a second
-                continue
-        with self._lock:
-            self.calls += 1
-            self.bytes += len(body) + len(answer.content)
-        found = json.loads(answer.content)
-        if found["status"] != 200 or len(found["payload"]) != 1:
-            raise SystemExit(f"{method}: status {found['status']}, {len(found['payload'])} results")
-        return found["payload"][0]
-
-    def search(self, class_id: str, fields: Iterable[str], where: Query, **options: object) -> list[Row]:
-        """The rows of a class for which a condition holds, as tuples of these fields."""
-        names = list(fields)
-        options = {"select": {class_id: names}, "limit": 20_000, **options}
-        rows = self.call("open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", self.token, where, options)
-        places = [self.positions[class_id][name] for name in names]
-        return [tuple(row["__p"][place] if place < len(row["__p"]) else None for place in places) for row in rows]
-
-    def log_in(self, account: str, password: str) -> None:
-        """Open a session."""
-        given = {"username": account, "password": password, "type": "staff"}
-        answer = self.call("open-ils.auth", "open-ils.auth.login", given)
-        if answer["textcode"] != "SUCCESS":
-            raise SystemExit(f"login: {answer['textcode']}")
-        self.token = answer["payload"]["authtoken"]
-
-    def libraries_seen(self) -> list[int]:
-        """The org units whose patrons the account sees; none where it sees all."""
-        permissions = ["VIEW_USER"]
-        highest = self.call("open-ils.actor", "open-ils.actor.user.has_work_perm_at.batch", self.token, permissions)
-        units = self.search("aou", ("id", "parent_ou"), {"id": {"<>": None}})
-        if any(parent is None and id in map(int, highest["VIEW_USER"]) for id, parent in units):
-            return []
-        session = self.call("open-ils.auth", "open-ils.auth.session.retrieve", self.token)
-        user, ids = session["__p"][self.positions["au"]["id"]], sorted(id for id, _parent in units)
-        method = "open-ils.actor.user.perm.check.multi_org"
-        denied = {int(unit) for unit, _name in self.call("open-ils.actor", method, self.token, user, ids, permissions)}
-        return sorted(set(ids) - denied)
 
 
 class Reading:
@@ -135,8 +65,9 @@ class Reading:
         self._beside: list[Future[Any]] = []
         self.counts: dict[str, int] = defaultdict(int)
 
-    def read(self, seen: list[int]) -> None:
+    def read(self, beginning: Start) -> None:
         """Put all questions, and wait for the answers."""
+        highest, seen = beginning
         at_home: list[Query] = [{"home_ou": seen}] if seen else []
         for what, where in blocks().items():
             for rows in self._pages(PATRON, {"deleted": "f", "-and": [*where, *at_home]}):
@@ -146,13 +77,6 @@ class Reading:
             self.counts["borrowers"] += len(rows)
             self._details(rows)
             self._lists("aua", ("id", "usr"), "id", [one for row in rows for one in row[-2:] if one is not None])
-        highest = self._bare.search(
-            "au",
-            ("usrgroup", "id"),
-            {"deleted": "f", "id": {">": 0}, **({"home_ou": seen} if seen else {})},
-            order_by=[{"class": "au", "field": "usrgroup", "direction": "desc"}],
-            limit=1,
-        )[0][0]
         edges = [-1, *(highest * part // RANGES for part in range(1, RANGES)), 2**31 - 1]
         fields = (*PATRON, *JUDGED_BY, *CONTACTS)
         ranges = [
@@ -311,12 +235,12 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
 
 def floor(url: str, account: str, password: str) -> dict[str, Any]:
     """What the bare questions cost."""
-    bare = Bare(url)
+    bare = Bare(url, positions_of(url, None))
     started = time.perf_counter()
-    bare.log_in(account, password)
+    log_in(bare, account, password)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         reading = Reading(bare, pool)
-        reading.read(bare.libraries_seen())
+        reading.read(start(bare, pool))
     return {
         "seconds": time.perf_counter() - started,
         "calls": bare.calls,

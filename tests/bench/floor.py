@@ -49,6 +49,8 @@ LIST = 3_000
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
 MOST_HIDDEN = 7
+CLASSES = ("au", "aou", "mous", "ausp", "ac", "aua", "mobts", "circ")
+"""Those that the report's and the audit's questions are about."""
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "family_name", "first_given_name")
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")
 STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
@@ -112,7 +114,7 @@ def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
     if kept is not None and kept.exists():
         return dict(json.loads(kept.read_text()))
     base = "{http://opensrf.org/spec/IDL/base/v1}"
-    narrowed = "&".join(f"class={name}" for name in ("au", "aou", "mous", "ausp", "ac", "mobts", "circ"))
+    narrowed = "&".join(f"class={name}" for name in CLASSES)
     tree = ElementTree.fromstring(requests.get(f"{url}/reports/fm_IDL.xml?{narrowed}").content)
     found = {
         str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
