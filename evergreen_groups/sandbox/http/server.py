@@ -142,6 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             method,
             (locale or "en-US").split(",")[0],
             differences=server.differences,
+            ils_version=server.ils_version,
         )
         try:
             return dispatch(context, service, given, level), 200, None
@@ -154,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             return [], 500, f"osrfMethodException :  *** Call to [{method}] failed"
 
     def _idl(self, query: bytes) -> None:
-        document = fm_idl([value for name, value in parse_form(query) if name == "class"])
+        document = fm_idl(self.server.store.classes, [value for name, value in parse_form(query) if name == "class"])
         tag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Last-Modified": self.server.started}
         if self.headers.get("If-None-Match") == tag or self.headers.get("If-Modified-Since") == self.server.started:
@@ -181,19 +182,25 @@ class Handler(BaseHTTPRequestHandler):
 class SandboxServer(ThreadingHTTPServer):
     """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
 
-    ``differences`` are those of the release that it is to be.
+    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(
-        self, store: Store, host: str, port: int, differences: frozenset[releases.Difference] = frozenset()
+        self,
+        store: Store,
+        host: str,
+        port: int,
+        differences: frozenset[releases.Difference] = frozenset(),
+        ils_version: str = "HEAD",
     ) -> None:
         registry.register()
         super().__init__((host, port), Handler)
         self.store = store
         self.differences = differences
+        self.ils_version = ils_version
         self.desk: DemoDesk | None = None
         self.sessions = Sessions(now)
         self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
