@@ -71,8 +71,15 @@ def how_to_connect(sandbox: Sandbox) -> str:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the data in this SQLite file; otherwise it is gone at the end.",
 )
+@click.option(
+    "--replica",
+    type=Checked(values.whole_number(0, 86_400), "seconds"),
+    help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
+)
 @click.pass_obj
-def sandbox_command(session: Invocation, port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
+def sandbox_command(
+    session: Invocation, port: int, dataset: Path | None, patrons: int, database: Path | None, replica: int | None
+) -> None:
     """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
     It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
@@ -88,6 +95,8 @@ def sandbox_command(session: Invocation, port: int, dataset: Path | None, patron
             port=port,
             prepared=prepared,
             report=partial(progress, doing),
+            differences=() if replica is None else ("replica",),
+            replica_delay=float(replica or 0),
         )
     with sandbox:
         click.echo(how_to_connect(sandbox))
