@@ -53,7 +53,7 @@ class CallContext:
     """What a method works with.
 
     ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release.
+    in the latest release. With ``sends_nulls`` the gateway sends the nulls of a stream.
     """
 
     store: Store
@@ -62,6 +62,7 @@ class CallContext:
     locale: str = "en-US"
     clock: Callable[[], datetime] = now
     differences: frozenset[releases.Difference] = frozenset()
+    sends_nulls: bool = False
 
     def session(self, token: Any) -> SandboxSession:
         """The session of a token.
@@ -185,8 +186,9 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
-    # A null leaves no trace in the payload (errors-059, settings-004).
-    results = [_shortened(item) for item in results if item is not None]
+    # A null leaves no trace in the payload (errors-059, settings-004), nor in the list of an .atomic form.
+    with_nulls = context.sends_nulls and found.streaming and not found.atomic
+    results = [_shortened(item) for item in results if item is not None or with_nulls]
     return [results] if found.atomic else results
 
 
