@@ -19,7 +19,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
+from evergreen_groups.sandbox.demo_desk import CLIENTS, NEWEST, DemoDesk, StaffClients
 from evergreen_groups.sandbox.http import CUT_OFF, RustGateway, SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, releases
 
@@ -75,6 +75,7 @@ class Sandbox:
         slow: Mapping[str, float] | None = None,
     ) -> None:
         found = releases.differences(release, differences)
+        self._release = release or NEWEST
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report)
@@ -138,9 +139,12 @@ class Sandbox:
         )
         return [barcode for (barcode,) in found]
 
-    def serve_desk(self, service_url: str) -> None:
-        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
-        self._server.desk = DemoDesk(service_url)
+    def serve_desk(self, service_url: str, clients: str | None = None) -> None:
+        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``.
+
+        They are those of the staff ``clients`` of a release; of its own where none is named.
+        """
+        self._server.desk = DemoDesk(service_url, StaffClients(clients or self._release))
 
     @property
     def desk_addresses(self) -> dict[str, str]:
