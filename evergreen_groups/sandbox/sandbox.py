@@ -10,16 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
-from evergreen_groups.sandbox.http import SandboxServer
+from evergreen_groups.sandbox.demo_desk import CLIENTS, NEWEST, DemoDesk, StaffClients
+from evergreen_groups.sandbox.http import CUT_OFF, RustGateway, SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, release_numbers, releases
 
 __all__ = ["Account", "Sandbox"]
@@ -47,6 +48,8 @@ class Sandbox:
     :mod:`evergreen_groups.sandbox.services.releases`; ``bus`` is "redis" or "xmpp" (none: that of the release's time);
     ``differences`` names single ones of the table. With ``"replica"``, plain reads see what was written
     ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
+    ``gateway`` ``"rust"`` makes it answer as that gateway does (:mod:`evergreen_groups.sandbox.http.rust_gateway`),
+    which cuts off an answer after ``cut_off`` seconds of silence; ``slow`` names methods that are silent for so long.
 
     Raises:
         ConfigurationError: the dataset can't be read, the port is taken, there is no such release or difference, or no
@@ -69,8 +72,12 @@ class Sandbox:
         bus: str | None = None,
         differences: Iterable[str] = (),
         replica_delay: float = 5.0,
+        gateway: Literal["apache", "rust"] = "apache",
+        cut_off: float = CUT_OFF,
+        slow: Mapping[str, float] | None = None,
     ) -> None:
         found = releases.differences(release, differences, bus)
+        self._release = release or NEWEST
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
@@ -86,6 +93,8 @@ class Sandbox:
                 code="port-unusable",
                 values={"port": port, "host": host, "reason": system_reason(error)},
             ) from error
+        if gateway == "rust":
+            self._server.rust = RustGateway(partial(self._server.results, sends_nulls=True), cut_off, slow)
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None
@@ -132,9 +141,12 @@ class Sandbox:
         )
         return [barcode for (barcode,) in found]
 
-    def serve_desk(self, service_url: str) -> None:
-        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
-        self._server.desk = DemoDesk(service_url)
+    def serve_desk(self, service_url: str, clients: str | None = None) -> None:
+        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``.
+
+        They are those of the staff ``clients`` of a release; of its own where none is named.
+        """
+        self._server.desk = DemoDesk(service_url, StaffClients(clients or self._release))
 
     @property
     def desk_addresses(self) -> dict[str, str]:
