@@ -86,6 +86,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.pass_obj
 def sandbox_command(
     session: Invocation,
+    *,
     port: int,
     dataset: Path | None,
     patrons: int,
