@@ -11,6 +11,7 @@ from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl
 from .idl import Link as Link
+from .kind import GatewayKind as GatewayKind
 from .pcrud import Pcrud as Pcrud
 from .record import Record as Record
 from .record import columns as columns

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.errors import DataError, MethodNotFoundError, UnexplainedError
 from evergreen_groups.gateway.paging import Stretch, anything, both
 from evergreen_groups.gateway.rows import not_asked_for
 
@@ -38,6 +38,10 @@ class HiddenRows:
                     self._count = False
                 except MethodNotFoundError:
                     self._count = True  # 3.12/releases-059
+                # The Rust gateway doesn't say whether there is such a method. Where they don't count, to take it that
+                # they do costs more calls and changes nothing.
+                except UnexplainedError:
+                    self._count = True
             return self._count
 
 
