@@ -27,9 +27,9 @@ _WORDS = 2
 
 
 class GatewayKind(Enum):
-    """The gateways that there are."""
+    """Which program answers for the site's OpenSRF: Apache with OpenSRF's own module, or the one written in Rust."""
 
-    APACHE = "apache"
+    OPENSRF = "opensrf"
     RUST = "rust"
 
 
@@ -44,7 +44,7 @@ class KindSeen:
         if is_of_rust(headers):
             self.kind = GatewayKind.RUST
         elif self.kind is None:
-            self.kind = GatewayKind.APACHE
+            self.kind = GatewayKind.OPENSRF
 
 
 def is_of_rust(headers: Mapping[str, str]) -> bool:

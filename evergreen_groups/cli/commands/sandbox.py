@@ -72,6 +72,11 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Keep the data in this SQLite file; otherwise it is gone at the end.",
 )
 @click.option(
+    "--replica",
+    type=Checked(values.whole_number(0, 86_400), "seconds"),
+    help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
+)
+@click.option(
     "--gateway",
     type=click.Choice(["apache", "rust"]),
     default="apache",
@@ -79,12 +84,13 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Answer as Apache's gateway, or as the one that is written in Rust.",
 )
 @click.pass_obj
-def sandbox_command(
+def sandbox_command(  # noqa: PLR0917 - one for each option
     session: Invocation,
     port: int,
     dataset: Path | None,
     patrons: int,
     database: Path | None,
+    replica: int | None,
     gateway: Literal["apache", "rust"],
 ) -> None:
     """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
@@ -102,6 +108,8 @@ def sandbox_command(
             port=port,
             prepared=prepared,
             report=partial(progress, doing),
+            differences=() if replica is None else ("replica",),
+            replica_delay=float(replica or 0),
             gateway=gateway,
         )
     with sandbox:

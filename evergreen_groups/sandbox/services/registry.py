@@ -232,8 +232,9 @@ def _register_versions() -> None:
     def version(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
         return "HEAD"
 
-    def use_authoritative(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return ""
+    def use_authoritative(context: CallContext) -> str:
+        # Perl's truths, as they are sent (releases-056; ``OpenILS/Application.pm``, use_authoritative).
+        return "1" if releases.REPLICA in context.differences else ""
 
     for service in PERL_PACKAGES:
         method(service, "opensrf.open-ils.system.ils_version")(version)

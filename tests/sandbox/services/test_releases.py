@@ -129,6 +129,12 @@ def test_plain_reads_are_behind_where_there_is_a_copy(house: ExitStack) -> None:
     assert names(gateway) == (before,) * 3
 
 
+@pytest.mark.parametrize(("differences", "answer"), [([], ""), (["replica"], "1")])
+def test_a_site_says_whether_it_has_a_copy(house: ExitStack, differences: list[str], answer: str) -> None:
+    asked = gateway(house, "admin", differences=differences)
+    assert asked.call("open-ils.actor", "opensrf.open-ils.system.use_authoritative").value == answer
+
+
 def test_a_copy_catches_up_by_itself(house: ExitStack) -> None:
     gateway_ = gateway(house, "admin", differences=["replica"], replica_delay=0.0)
     renamed(gateway_)
