@@ -84,8 +84,9 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Answer as Apache's gateway, or as the one that is written in Rust.",
 )
 @click.pass_obj
-def sandbox_command(
+def sandbox_command(  # noqa: PLR0917 - one for each option
     session: Invocation,
+    *,
     port: int,
     dataset: Path | None,
     patrons: int,

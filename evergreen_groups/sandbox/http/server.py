@@ -181,8 +181,8 @@ class Handler(BaseHTTPRequestHandler):
 class SandboxServer(ThreadingHTTPServer):
     """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
 
-    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself. Where
-    ``rust`` is set, it answers as that gateway.
+    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself. Where ``rust``
+    is set, it answers as that gateway.
     """
 
     daemon_threads = True

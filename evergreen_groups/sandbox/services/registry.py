@@ -54,8 +54,8 @@ class CallContext:
     """What a method works with.
 
     ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the
-    gateway sends the nulls of a stream.
+    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the gateway sends the
+    nulls of a stream.
     """
 
     store: Store
