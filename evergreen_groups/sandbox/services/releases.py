@@ -7,7 +7,7 @@ read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import ClassChange, IdlClasses, StoredLink, idl_classes
@@ -183,10 +183,11 @@ TABLE = (
     *(ONESELF_HIDDEN, PASSWORD_READ),
     *(XMPP, REPLICA),
 )
-BUSES = ("redis", "xmpp")
 
 
-def differences(release: str | None, names: Iterable[str], bus: str | None = None) -> frozenset[Difference]:
+def differences(
+    release: str | None, names: Iterable[str], bus: Literal["redis", "xmpp"] | None = None
+) -> frozenset[Difference]:
     """Those that a release has (None: the latest) on a bus (None: that of its time), and those named besides.
 
     Raises:
