@@ -29,6 +29,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         ├── ProtocolError        an answer that isn't a result
         │   ├── MethodNotFoundError, ServerError
         │   └── UnexpectedAnswerError, RequestTooLargeError
+        ├── OldReleaseError      this Evergreen is too old
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
             └── RecordNotFoundError, CollisionError
@@ -243,8 +244,13 @@ class CutOffError(TransportError):
 class ServiceNotFoundError(TransportError):
     """The gateway has no such service (status 404, ``errors-001``, ``3.12/releases-060``), so nothing was done.
 
-    Likely cause: it is being restarted, or the gateway doesn't offer it.
+    Likely cause: it is being restarted, or the gateway doesn't offer it. ``undelivered`` is True where the message came
+    back, as it does over XMPP; otherwise the bus itself said so.
     """
+
+    def __init__(self, message: str, *, undelivered: bool = False, **fields: Unpack[GatewayErrorFields]) -> None:
+        super().__init__(message, **fields)
+        self.undelivered = undelivered
 
 
 class NotJSONError(TransportError):
@@ -284,6 +290,10 @@ class UnexpectedAnswerError(ProtocolError):
 
 class RequestTooLargeError(ProtocolError):
     """The request would be 32 kB or more, which a real gateway can get stuck on; it was not sent."""
+
+
+class OldReleaseError(GatewayError):
+    """This Evergreen is older than the oldest release that is served. Nothing was changed."""
 
 
 class EventError(GatewayError):

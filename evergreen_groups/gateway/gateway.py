@@ -17,13 +17,16 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import (
     ConfigurationError,
     EventError,
+    MethodNotFoundError,
     NoSessionError,
     ProtocolError,
+    ServiceNotFoundError,
     UnreachableError,
 )
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
+from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import begin, ordered_map
@@ -68,6 +71,9 @@ class Gateway:
     another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
     for this machine itself. ``on_call`` is told of each request, for whoever counts them.
 
+    With ``only_supported`` a release before 3.11 is refused: it is asked for beside the first call, whose result is
+    handed out, or which is sent if it is a write, when it is known that all goes well (OldReleaseError).
+
     Raises ConfigurationError for settings that can't be, ArgumentError for those of another type.
     """
 
@@ -91,6 +97,7 @@ class Gateway:
         retries: RetryPolicy | None = None,
         cache_directory: Path | str | None = None,
         on_call: CallObserver | None = None,
+        only_supported: bool = False,
     ) -> None:
         for name, value in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
             arguments.seconds(name, value)
@@ -124,7 +131,9 @@ class Gateway:
         )
         self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
-        self._idl_source = IdlSource(self._address.idl, cache)
+        self._known = KnownCapabilities()
+        self._only_supported = only_supported
+        self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._on_call = on_call
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
@@ -206,8 +215,39 @@ class Gateway:
     def _view(self) -> Gateway:
         view = copy.copy(self)
         view._origin = self
-        view.pcrud = Pcrud(view, self.pcrud)
+        view.pcrud = Pcrud(view)
         return view
+
+    def refusing_old_releases(self) -> Gateway:
+        """This gateway and its session, with ``only_supported``. Closing the result closes nothing."""
+        if self._only_supported:
+            return self
+        view = self._view()
+        view._only_supported = True
+        return view
+
+    def for_questions(self, retries: RetryPolicy | None = None) -> Gateway:
+        """This gateway and its session, to find out what the server is: what is refused here says nothing new of it."""
+        view = self._view()
+        view._known, view._only_supported = KnownCapabilities(), False
+        view._retries = retries or self._retries
+        return view
+
+    def capabilities(self) -> Capabilities:
+        """What the server can do, asked now; takes no login.
+
+        Raises:
+            GatewayError: it can't be asked.
+        """
+        return Capabilities.read(self)
+
+    def hidden_rows_count(self) -> bool:
+        """Whether rows that the account may not see may count against ``limit``; known for a minute once it was asked.
+
+        Raises:
+            GatewayError: it can't be asked.
+        """
+        return self._known.hidden_rows_count(self)
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
@@ -263,6 +303,13 @@ class Gateway:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
         send = partial(self._send, call, expect=expect, write=write, apart=apart, timeout=timeout)
+        if not self._only_supported:
+            return self._called(call, params, send)
+        with self._known.supported(self, beforehand=write):
+            return self._called(call, params, send)
+
+    def _called(self, call: Call, params: Sequence[object], send: Callable[[Sequence[object]], Result]) -> Result:
+        """Send a call, with the session's token where it takes one."""
         if TOKEN not in params:
             return send(params)
         token = self.token
@@ -273,7 +320,7 @@ class Gateway:
             # event (auth-042). Both come before anything is done.
             if not self._session.renewable:
                 raise
-            log.info("%s %s: the session had ended; logging in again", service, method)
+            log.info("%s %s: the session had ended; logging in again", call.service, call.method)
             token = self._session.renew(token, self._invoke, self._deadline)
             return send(_with_token(params, token))
 
@@ -328,9 +375,13 @@ class Gateway:
         return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        with self._observed(call):
-            reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
-            return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        try:
+            with self._observed(call):
+                reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
+                return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        except (MethodNotFoundError, ServiceNotFoundError, UnreachableError):
+            self._known.forget_rows()  # so looks an upgrade, and the way back
+            raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:

@@ -16,7 +16,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import small_classes
 from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.datatypes import whole_number
-from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows, more_than
+from evergreen_groups.gateway.hidden_rows import HiddenKeys, more_than
 from evergreen_groups.gateway.lists import by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
@@ -62,10 +62,8 @@ class Pcrud:
     are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
     """
 
-    def __init__(self, gateway: Gateway, origin: Pcrud | None = None) -> None:
-        """``origin`` is that of a gateway of which ``gateway`` is a view."""
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._hidden_rows: HiddenRows = HiddenRows() if origin is None else origin._hidden_rows
 
     def search(  # noqa: PLR0913  # pcrud's own options, by name
         self,
@@ -199,7 +197,7 @@ class Pcrud:
             self._options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
         )
         source: Any = class_id if join is None else {class_id: join}
-        hidden = None if all_visible else HiddenKeys(self._gateway, self._hidden_rows, source, where, key)
+        hidden = None if all_visible else HiddenKeys(self._gateway, source, where, key)
 
         def fetch(stretch: Stretch, limit: int) -> Page:
             condition = both(where, stretch.condition(key) or anything(key))
@@ -283,9 +281,7 @@ class Pcrud:
 
         def cut_off(portion: list[int | str], limit: int) -> bool:
             condition = both(where, [{field: portion}])
-            return self._hidden_rows.count(self._gateway) and more_than(
-                limit, self._gateway, class_id, condition, field
-            )
+            return self._gateway.hidden_rows_count() and more_than(limit, self._gateway, class_id, condition, field)
 
         def read_one(value: int | str) -> Iterator[Page]:
             condition = both(where, [{field: [value]}])
