@@ -5,7 +5,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support.recorded import DATASET, FAMILIES, ID, OLDER, RECORDED, RELEASES, exchanges, files, is_scenario, named_in, read
+from support.recorded import (
+    DATASET,
+    FAMILIES,
+    ID,
+    OLDER,
+    RECORDED,
+    RELEASES,
+    exchanges,
+    files,
+    is_scenario,
+    named_in,
+    read,
+)
 from support.repository import REPOSITORY
 
 LARGEST_FILE = 256 * 1024

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 
 import pytest
 from support.commands_on_a_release import ACCOUNTS, CHANGES, NOTHING_OF_A_RELEASE, QUICK, Typed, looks
 from support.recorded import DATASET
-from support.releases import LATEST, sandbox_of
+from support.releases import LATEST
 
 from evergreen_groups.cli.application import COMMANDS
+from evergreen_groups.sandbox import Sandbox
 
 Printed = Callable[[str, str, tuple[tuple[str, ...], ...]], dict[tuple[str, ...], str]]
 
@@ -24,7 +24,7 @@ Printed = Callable[[str, str, tuple[tuple[str, ...], ...]], dict[tuple[str, ...]
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Printed]:
     """What each command prints on a release, from the fresh data set on."""
     with ExitStack() as stack:
-        sandbox_on = cache(lambda release: stack.enter_context(sandbox_of(release, dataset=DATASET)))
+        sandbox_on = cache(lambda release: stack.enter_context(Sandbox(DATASET, release=release)))
 
         @cache
         def typed(release: str, account: str, commands: tuple[tuple[str, ...], ...]) -> dict[tuple[str, ...], str]:

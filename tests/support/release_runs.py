@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
-    """The release of Evergreen that the sandbox is: the latest, unless ``--release`` or the mark ``older`` says more."""
+    """The release of Evergreen that the sandbox is; the latest where neither option nor mark says otherwise."""
     return str(getattr(request, "param", LATEST))
 
 
