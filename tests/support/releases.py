@@ -8,8 +8,9 @@ from functools import cache
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases
+from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
 
-RELEASES = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.16", "3.17")
+RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]
 SHARE = ("3.11", "3.15")
 """What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
@@ -33,4 +34,4 @@ def differences_of(release: str) -> set[str]:
 def sandboxes() -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(sandbox_of(release)))
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release)))
