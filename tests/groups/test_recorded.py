@@ -113,17 +113,8 @@ def test_members_with_the_state_of_their_accounts():
 
 def test_the_surroundings_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
-    exchanges = (
-        "releases-056",
-        "desk-010",
-        "desk-011",
-        "desk-012",
-        "desk-013",
-        "desk-014",
-        "contacts-021",
-        "contacts-022",
-    )
-    with gateway_of(*exchanges) as gateway:
+    of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
+    with gateway_of("releases-056", *of_people) as gateway:
         found = read_surroundings(
             gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
         )
