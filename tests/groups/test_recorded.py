@@ -71,7 +71,7 @@ def test_a_barcode_is_found_in_its_own_letters_alone():
 def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, complete):
     """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
     viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
-    with gateway_of(exchange_id) as gateway:
+    with gateway_of("releases-056", exchange_id) as gateway:
         found = visible_in(gateway, group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
