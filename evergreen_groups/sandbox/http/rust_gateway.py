@@ -39,7 +39,8 @@ CUT_OFF = 300.0
 """After so many seconds without a message the gateway takes what has come for the whole answer."""
 
 _CONTENT_TYPE = "text/json"
-_MOST_REQUESTS = 1000
+WORKER_REQUESTS = 1000
+"""So many requests a worker serves, unless ``EG_HTTP_GATEWAY_MAX_REQUESTS`` says otherwise."""
 _FIRST_WORKERS = 5
 _TRAILING = "open-ils.pcrud"
 _FAILED, _COMPLETE = object(), object()
@@ -71,14 +72,21 @@ class _Worker:
 class RustGateway:
     """Answers requests as that gateway does. Safe to share between threads.
 
-    ``cut_off`` stands for its 300 seconds. ``slow`` are methods that are silent for so many seconds before the second
-    half of what they send.
+    ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000 requests. ``slow`` are methods that are
+    silent for so many seconds: before their only result, or amid several.
     """
 
-    def __init__(self, dispatch: Dispatch, cut_off: float = CUT_OFF, slow: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        cut_off: float = CUT_OFF,
+        slow: Mapping[str, float] | None = None,
+        worker_requests: int = WORKER_REQUESTS,
+    ) -> None:
         self._dispatch = dispatch
         self._cut_off = cut_off
         self._slow = dict(slow or {})
+        self._worker_requests = worker_requests
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self.restart()
@@ -128,16 +136,19 @@ class RustGateway:
             self._done(worker)
 
     def _send(self, worker: _Worker, request: _Asked) -> None:
+        results: list[Any] = []
         try:
             results = self._dispatch(request.service, request.method, request.parameters)
-            messages = [*results, _COMPLETE]
+            ending = [_COMPLETE]
         except Failure as failure:
-            messages = [_FAILED, *_after_a_failure(request, failure)]
-        silence = self._slow.get(request.method, 0.0)
-        half = len(messages) // 2 if silence else len(messages)
-        _put(worker, messages[:half])
-        if silence:
-            later = threading.Timer(silence, _put, (worker, messages[half:]))
+            ending = [_FAILED, *_after_a_failure(request, failure)]
+        messages = [*results, *ending]
+        silence = self._slow.get(request.method)
+        # A result that is the only one comes in one message with its end.
+        at_once = len(messages) if silence is None else len(results) // 2
+        _put(worker, messages[:at_once])
+        if silence is not None:
+            later = threading.Timer(silence, _put, (worker, messages[at_once:]))
             later.daemon = True
             later.start()
 
@@ -155,7 +166,7 @@ class RustGateway:
         with self._lock:
             worker.busy = False
             worker.requests += 1
-            if worker.requests >= _MOST_REQUESTS and worker in self._workers:
+            if worker.requests >= self._worker_requests and worker in self._workers:
                 self._workers[self._workers.index(worker)] = _Worker()
 
 
