@@ -23,7 +23,7 @@ LONGEST_CALL = 240.0
 """How long, in seconds, an answer of the Rust gateway is waited for at most, whatever the settings say."""
 
 _ECHO = "opensrf.system.echo"
-_WORDS = 2
+_TRIES = 2
 
 
 class GatewayKind(Enum):
@@ -61,7 +61,7 @@ def refuse_mixed_up(service: str, ask: Callable[[Call, str], Any]) -> None:
     Raises:
         DataError: something else came back.
     """
-    for _ in range(_WORDS):
+    for _ in range(_TRIES):
         word = secrets.token_hex(8)
         try:
             answer = ask(Call(service, _ECHO), word)
