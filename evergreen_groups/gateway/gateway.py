@@ -28,6 +28,7 @@ from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
+from evergreen_groups.gateway.copies import Copies
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, refuse_mixed_up
@@ -144,6 +145,7 @@ class Gateway:
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
         self._deadline: float | None = None
+        self._copies = Copies()  # views share it
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -181,6 +183,14 @@ class Gateway:
     def seconds_left(self) -> float | None:
         """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def reads_copies(self) -> bool:
+        """Whether plain reads, and pcrud's, may be some seconds behind what was written; one call, now and then.
+
+        Then the ``.authoritative`` forms of methods read where changes are written.
+        """
+        return self._copies.are_read(self)
 
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.

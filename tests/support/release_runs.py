@@ -18,7 +18,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-
 from support.releases import LATEST, RELEASES, SHARE, differences_of
 
 _PROPERTY = "release"

@@ -86,6 +86,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.pass_obj
 def sandbox_command(  # noqa: PLR0917 - one for each option
     session: Invocation,
+    *,
     port: int,
     dataset: Path | None,
     patrons: int,

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl
 
-from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.sandbox.services import Failure
 
 FACTS: Mapping[str, str] = {
@@ -72,18 +71,20 @@ class _Worker:
 class RustGateway:
     """Answers requests as that gateway does. Safe to share between threads.
 
-    ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000 requests. ``slow`` are methods that are
+    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000 requests. ``slow`` are methods that are
     silent for so many seconds: before their only result, or amid several.
     """
 
     def __init__(
         self,
         dispatch: Dispatch,
+        classes: Container[str],
         cut_off: float = CUT_OFF,
         slow: Mapping[str, float] | None = None,
         worker_requests: int = WORKER_REQUESTS,
     ) -> None:
         self._dispatch = dispatch
+        self._classes = classes
         self._cut_off = cut_off
         self._slow = dict(slow or {})
         self._worker_requests = worker_requests
@@ -101,7 +102,7 @@ class RustGateway:
         status, payload = HTTPStatus.BAD_REQUEST, []
         understood = "GET"
         try:
-            request = _parsed(body or query)
+            request = _parsed(body or query, self._classes)
             understood = command
             found = self._relay(request)
             if found is not None:
@@ -183,12 +184,12 @@ def _after_a_failure(request: _Asked, failure: Failure) -> list[object]:
     return [_COMPLETE, _FAILED] if streamed else [_FAILED]
 
 
-def _parsed(form: bytes) -> _Asked:
+def _parsed(form: bytes, classes: Container[str]) -> _Asked:
     fields = parse_qsl(form.split(b"#", 1)[0].decode("ascii", "replace"), keep_blank_values=True, errors="replace")
     last = dict(fields)
     try:
         given = [json.loads(value, parse_constant=_refuse) for name, value in fields if name == "param"]
-        if not all(map(_classes_are_known, given)):
+        if not _all_known(given, classes):
             raise _BadRequestError
         return _Asked(last["service"], last["method"], given)
     except (ValueError, KeyError, RecursionError):
@@ -199,11 +200,12 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-def _classes_are_known(value: Any) -> bool:
+def _all_known(value: Any, classes: Container[str]) -> bool:
+    """Whether each object in a value is of one of the classes."""
     if isinstance(value, list):
-        return all(map(_classes_are_known, value))
+        return all(_all_known(item, classes) for item in value)
     if not isinstance(value, dict):
         return True
-    if isinstance(value.get("__c"), str) and "__p" in value and value["__c"] not in idl_classes():
+    if isinstance(value.get("__c"), str) and "__p" in value and value["__c"] not in classes:
         return False
-    return all(map(_classes_are_known, value.values()))
+    return all(_all_known(item, classes) for item in value.values())

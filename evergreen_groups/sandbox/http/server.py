@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             return [], failure.status, failure.debug
 
     def _idl(self, query: bytes) -> None:
-        document = fm_idl([value for name, value in parse_form(query) if name == "class"])
+        document = fm_idl(self.server.store.classes, [value for name, value in parse_form(query) if name == "class"])
         tag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Last-Modified": self.server.started}
         if self.headers.get("If-None-Match") == tag or self.headers.get("If-Modified-Since") == self.server.started:
@@ -181,19 +181,26 @@ class Handler(BaseHTTPRequestHandler):
 class SandboxServer(ThreadingHTTPServer):
     """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
 
-    ``differences`` are those of the release that it is to be. Where ``rust`` is set, it answers as that gateway.
+    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself. Where ``rust``
+    is set, it answers as that gateway.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(
-        self, store: Store, host: str, port: int, differences: frozenset[releases.Difference] = frozenset()
+        self,
+        store: Store,
+        host: str,
+        port: int,
+        differences: frozenset[releases.Difference] = frozenset(),
+        ils_version: str = "HEAD",
     ) -> None:
         registry.register()
         super().__init__((host, port), Handler)
         self.store = store
         self.differences = differences
+        self.ils_version = ils_version
         self.desk: DemoDesk | None = None
         self.rust: RustGateway | None = None
         self.sessions = Sessions(now)
@@ -227,7 +234,13 @@ class SandboxServer(ThreadingHTTPServer):
             Failure: there is no such method, or it failed.
         """
         context = CallContext(
-            self.store, self.sessions, method, locale, differences=self.differences, sends_nulls=sends_nulls
+            self.store,
+            self.sessions,
+            method,
+            locale,
+            differences=self.differences,
+            ils_version=self.ils_version,
+            sends_nulls=sends_nulls,
         )
         try:
             return dispatch(context, service, given, level)

@@ -15,7 +15,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import Row, Store, now
+from evergreen_groups.sandbox.database import IdlClasses, Row, Store, now
 from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
@@ -53,7 +53,8 @@ class CallContext:
     """What a method works with.
 
     ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release. With ``sends_nulls`` the gateway sends the nulls of a stream.
+    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the gateway sends the
+    nulls of a stream.
     """
 
     store: Store
@@ -63,6 +64,12 @@ class CallContext:
     clock: Callable[[], datetime] = now
     differences: frozenset[releases.Difference] = frozenset()
     sends_nulls: bool = False
+    ils_version: str = "HEAD"
+
+    @property
+    def classes(self) -> IdlClasses:
+        """The classes of the release's IDL."""
+        return self.store.classes
 
     def session(self, token: Any) -> SandboxSession:
         """The session of a token.
@@ -229,8 +236,8 @@ for _service in PERL_PACKAGES:
 
 
 def _register_versions() -> None:
-    def version(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return "HEAD"
+    def version(context: CallContext) -> str:
+        return context.ils_version
 
     def use_authoritative(context: CallContext) -> str:
         # Perl's truths, as they are sent (releases-056; ``OpenILS/Application.pm``, use_authoritative).
