@@ -71,8 +71,8 @@ class _Worker:
 class RustGateway:
     """Answers requests as that gateway does. Safe to share between threads.
 
-    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000 requests. ``slow`` are methods that are
-    silent for so many seconds: before their only result, or amid several.
+    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000
+    requests. ``slow`` are methods that are silent for so many seconds: before their only result, or amid several.
     """
 
     def __init__(
