@@ -50,6 +50,7 @@ _LONGEST_NAME = 20
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
@@ -151,7 +152,7 @@ class KnownCapabilities:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                asked = gateway.for_questions(_ONCE if gateway.kind is GatewayKind.RUST else None)
+                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 known = (time.monotonic() + SECONDS, not _has_count(asked, TOKEN))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known

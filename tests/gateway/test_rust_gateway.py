@@ -80,6 +80,7 @@ def orgs(gateway: Gateway, id: int = 1) -> list[int]:
     return [org.id for org in gateway.pcrud.search("aou", {"id": id})]
 
 
+@pytest.mark.apache(reason="the shared sandbox is to be the other gateway")
 def test_each_gateway_is_known_by_its_answers(rust: Gateway, sandbox: Sandbox) -> None:
     assert rust.kind is None
     assert (orgs(rust), rust.kind) == ([1], GatewayKind.RUST)
