@@ -31,7 +31,7 @@ def differences_of(release: str) -> set[str]:
 
 
 @contextmanager
-def sandboxes() -> Iterator[Callable[[str], Sandbox]]:
+def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(Sandbox(release=release)))
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]  # as they come
