@@ -8,9 +8,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.patron_record import patron_in, read_patron
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
+from evergreen_groups.groups import patron_in, read_patron
 from evergreen_groups.ils import OrgUnits, PenaltyRow, rows_in_force
 
 if TYPE_CHECKING:

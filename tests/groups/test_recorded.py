@@ -113,7 +113,16 @@ def test_members_with_the_state_of_their_accounts():
 
 def test_the_surroundings_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
-    exchanges = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
+    exchanges = (
+        "releases-056",
+        "desk-010",
+        "desk-011",
+        "desk-012",
+        "desk-013",
+        "desk-014",
+        "contacts-021",
+        "contacts-022",
+    )
     with gateway_of(*exchanges) as gateway:
         found = read_surroundings(
             gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True

@@ -14,7 +14,7 @@ from support.desk_browser import CLIENTS, Desk, desk_browser, kind
 from support.sandbox_caller import Caller
 from support.web_caller import end_session, session
 
-from evergreen_groups.sandbox.database import wire_object
+from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.settings import DeskSettings
 
 pytestmark = pytest.mark.long  # a browser for each
@@ -508,7 +508,7 @@ def test_tabs_collapsing_and_refreshing_penalties(desk: Desk, client: str) -> No
 def test_a_new_bill_is_read_again(desk: Desk) -> None:
     desk.open("Angular", "1001/checkout")
     assert desk.panel_of(1001)["amount"] == "$28.10"
-    bill = wire_object("mb", {"xact": 70001, "amount": "2.00", "billing_type": "Misc", "btype": 101})
+    bill = idl_classes().wire_object("mb", {"xact": 70001, "amount": "2.00", "billing_type": "Misc", "btype": 101})
     caller = Caller(desk.sandbox.url)
     caller.body("open-ils.circ", "open-ils.circ.money.billing.create", caller.token("admin"), bill)
     desk.click("[data-tab=refresh]")

@@ -6,9 +6,13 @@ what they show comes from the sandbox's gateway.
 
 from __future__ import annotations
 
-from evergreen_groups.sandbox.demo_desk.clients import StaffClients
+from typing import TYPE_CHECKING
+
 from evergreen_groups.sandbox.demo_desk.http import ForwardedAnswer, Forwarder, Request
 from evergreen_groups.sandbox.demo_desk.pages import page
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.demo_desk.clients import StaffClients
 
 SERVICE = "/evergreen-groups/"
 CLIENTS = {

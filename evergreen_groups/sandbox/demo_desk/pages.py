@@ -35,10 +35,10 @@ def page(request: Request, clients: StaffClients) -> ForwardedAnswer | None:
     if path.startswith(_STATIC):
         name = path.removeprefix(_STATIC)
         return _file(name) if re.fullmatch(r"[a-z]+\.(css|js)", name) else None
-    name = next((name for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
-    if name == "angular.html" and not clients.summary_is_list:
-        name = "angular_rows.html"
-    return _page(name, _language(request), clients) if name else None
+    template = next((name for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
+    if template == "angular.html" and not clients.summary_is_list:
+        template = "angular_rows.html"
+    return _page(template, _language(request), clients) if template else None
 
 
 def _language(request: Request) -> Language:

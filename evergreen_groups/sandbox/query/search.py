@@ -12,7 +12,7 @@ from evergreen_groups.sandbox.query.joins import joins
 from evergreen_groups.sandbox.query.subqueries import number
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox.database import StoredClass, StoredField
+    from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredField
 
 _SUMMARIES = ("mbts", "mobts", "mous", "mus")
 _NEVER = {
@@ -39,13 +39,15 @@ class Search:
     offset: int
 
 
-def run_search(known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> Search:
+def run_search(
+    classes: IdlClasses, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission
+) -> Search:
     """Build the search for the rows that fulfil a condition and that the permission lets through.
 
     Raises:
         QueryError: as the real service or its database would refuse it.
     """
-    frame = Frame()
+    frame = Frame(classes)
     core = frame.add(None, known.id)
     columns = _columns(known, options.get("select"))
     join_sql = _joins(frame, core, options.get("join"))
@@ -66,13 +68,15 @@ def run_search(known: StoredClass, condition: Any, options: dict[str, Any], perm
     return Search(f"{sql} LIMIT {limit} OFFSET {offset}", columns, False, limit, offset)
 
 
-def count(known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> str:
+def count(
+    classes: IdlClasses, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission
+) -> str:
     """The SQL that counts those rows.
 
     Raises:
         QueryError: as the real service or its database would refuse it.
     """
-    frame = Frame()
+    frame = Frame(classes)
     core = frame.add(None, known.id)
     join_sql = _joins(frame, core, options.get("join"))
     wanted = where.boolean(where.condition(frame, core, condition))
@@ -98,7 +102,7 @@ def _shown(core: Source, item: StoredField) -> str:
 def _columns(known: StoredClass, selection: Any) -> tuple[StoredField, ...]:
     """The columns selected of the class; names that it hasn't are passed over (``pcrud-154``)."""
     if not isinstance(selection, dict) or known.id not in selection:
-        return tuple(item for item in known.columns if not item.hidden)
+        return known.columns
     wanted = selection[known.id]
     names = list(wanted.values()) if isinstance(wanted, dict) else wanted if isinstance(wanted, list) else []
     columns = []
@@ -116,7 +120,7 @@ def _joins(frame: Frame, core: Source, node: Any) -> str:
     """The JOIN clauses; what can't be joined is passed over whole (``pcrud-165``)."""
     if node is None:
         return ""
-    trial = Frame(sources=[core])
+    trial = Frame(frame.classes, sources=[core])
     try:
         sql = joins(trial, core, node)
     except UnjoinableError:

@@ -1,5 +1,6 @@
 from . import permissions as permissions
 from . import registry as registry
+from . import release_numbers as release_numbers
 from . import releases as releases
 from .editor import Editor as Editor
 from .editor import argument_of as argument_of

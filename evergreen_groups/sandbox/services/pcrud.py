@@ -51,6 +51,7 @@ class Reader:
 
     def __init__(self, context: CallContext, visibility: Visibility) -> None:
         self._connection = context.store.read()
+        self._classes = context.classes
         self._visibility = visibility
         self._differences = context.differences
 
@@ -74,7 +75,7 @@ class Reader:
             Failure: 500, a query that the real service refuses.
         """
         try:
-            sql = count(known, where, options, self._visibility.condition)
+            sql = count(self._classes, known, where, options, self._visibility.condition)
             return int(self._connection.execute(sql).fetchone()[0])
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
@@ -82,7 +83,9 @@ class Reader:
     def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
         afterwards = releases.HIDDEN_ROWS_COUNT in self._differences and known.is_guarded
         try:
-            found = run_search(known, where, options, _everything if afterwards else self._visibility.condition)
+            found = run_search(
+                self._classes, known, where, options, _everything if afterwards else self._visibility.condition
+            )
             rows: Iterator[Any] = iter(self._connection.execute(found.sql))
             if known.is_guarded and releases.KEY_MUST_BE_SELECTED in self._differences:
                 rows = _with_key(known, found.columns, rows)
@@ -95,7 +98,7 @@ class Reader:
     def _shown(self, known: StoredClass, found: Search, rows: Iterator[Any]) -> list[Values]:
         """Those of the rows that may be seen, after ``limit`` and ``offset`` have counted all of them."""
         counted = list(_distinct(known, found, rows)) if found.joined else list(rows)
-        frame = Frame()
+        frame = Frame(self._classes)
         core = frame.add(None, known.id)
         key = core.column(known.primary).sql
         sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {self._visibility.condition(frame, core)}"
@@ -107,7 +110,7 @@ class Reader:
         """Put the objects that a link leads to in its field's place."""
         many = link.reltype == "has_many"
         place = known.positions[link.field]
-        kid = idl_classes().get(link.class_id)
+        kid = self._classes.get(link.class_id)
         if kid is None:
             return
         if SERVICE not in kid.controllers:
@@ -203,33 +206,36 @@ def _options(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _register(known: StoredClass) -> None:
+def _register(class_id: str) -> None:
     def searching(context: CallContext, *given: Any) -> Iterator[Any]:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
-        yield from _found(context, known, token, where, options)
+        yield from _found(context, context.classes[class_id], token, where, options)
 
     def listing(context: CallContext, *given: Any) -> Iterator[Any]:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
         unfleshed = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
+        known = context.classes[class_id]
         unfleshed["select"] = {known.id: [known.primary]}
         for item in _found(context, known, token, where, unfleshed):
             yield item["__p"][-1]
 
     def retrieving(context: CallContext, token: Any = None, key: Any = None, options: Any = None) -> Iterator[Any]:
+        known = context.classes[class_id]
         yield from _found(context, known, token, {known.primary: key}, options)
 
     def counting(context: CallContext, *given: Any) -> Any:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
         if where is _MISSING:
             raise method_exception("An unknown server error occurred", 404)
+        known = context.classes[class_id]
         return Reader(context, _visibility(context, token)).count(known, where, _options(options))
 
     functions: dict[str, Callable[..., Any]] = {"search": searching, "id_list": listing}
     for name, function in functions.items():
-        method(SERVICE, f"{SERVICE}.{name}.{known.id}", streaming=True)(function)
+        method(SERVICE, f"{SERVICE}.{name}.{class_id}", streaming=True)(function)
     # These two alone have no .atomic form (pcrud-113, pcrud-100).
-    method(SERVICE, f"{SERVICE}.retrieve.{known.id}", streaming=True, atomic=False)(retrieving)
-    method(SERVICE, f"{SERVICE}.count.{known.id}")(counting)
+    method(SERVICE, f"{SERVICE}.retrieve.{class_id}", streaming=True, atomic=False)(retrieving)
+    method(SERVICE, f"{SERVICE}.count.{class_id}")(counting)
 
 
 def _found(context: CallContext, known: StoredClass, token: Any, where: Any, options: Any) -> Iterator[dict[str, Any]]:
@@ -240,4 +246,4 @@ def _found(context: CallContext, known: StoredClass, token: Any, where: Any, opt
 
 for _known in idl_classes().values():
     if _known.in_pcrud:
-        _register(_known)
+        _register(_known.id)

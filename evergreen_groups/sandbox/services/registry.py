@@ -15,7 +15,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import Row, Store, now
+from evergreen_groups.sandbox.database import IdlClasses, Row, Store, now
 from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
@@ -53,7 +53,8 @@ class CallContext:
     """What a method works with.
 
     ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release.
+    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the gateway sends the
+    nulls of a stream.
     """
 
     store: Store
@@ -62,6 +63,13 @@ class CallContext:
     locale: str = "en-US"
     clock: Callable[[], datetime] = now
     differences: frozenset[releases.Difference] = frozenset()
+    sends_nulls: bool = False
+    ils_version: str = "HEAD"
+
+    @property
+    def classes(self) -> IdlClasses:
+        """The classes of the release's IDL."""
+        return self.store.classes
 
     def session(self, token: Any) -> SandboxSession:
         """The session of a token.
@@ -185,8 +193,9 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
-    # A null leaves no trace in the payload (errors-059, settings-004).
-    results = [_shortened(item) for item in results if item is not None]
+    # A null leaves no trace in the payload (errors-059, settings-004), nor in the list of an .atomic form.
+    with_nulls = context.sends_nulls and found.streaming and not found.atomic
+    results = [_shortened(item) for item in results if item is not None or with_nulls]
     return [results] if found.atomic else results
 
 
@@ -227,11 +236,12 @@ for _service in PERL_PACKAGES:
 
 
 def _register_versions() -> None:
-    def version(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return "HEAD"
+    def version(context: CallContext) -> str:
+        return context.ils_version
 
-    def use_authoritative(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return ""
+    def use_authoritative(context: CallContext) -> str:
+        # Perl's truths, as they are sent (releases-056; ``OpenILS/Application.pm``, use_authoritative).
+        return "1" if releases.REPLICA in context.differences else ""
 
     for service in PERL_PACKAGES:
         method(service, "opensrf.open-ils.system.ils_version")(version)

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from evergreen_groups.sandbox.database import TO_WIRE, Row, Store, idl_classes
+from evergreen_groups.sandbox.database import TO_WIRE, Row, Store
 from evergreen_groups.sandbox.services import Die, is_true, number, setting_value, text
 from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
 
@@ -88,7 +88,7 @@ class PatronSearch:
 
     def _user_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         for name, value in _of_group(search, "0"):
-            known = idl_classes()["au"].by_name.get(name)
+            known = self._store.classes["au"].by_name.get(name)
             if known is None:
                 continue
             if known.virtual:
@@ -102,7 +102,7 @@ class PatronSearch:
                 yield _birth_test(slice(*_BIRTH_PARTS[name]), _pattern(value, anchored=False))
 
     def _address_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
-        wanted = [(n, _pattern(v)) for n, v in _of_group(search, "1") if n in idl_classes()["aua"].by_name]
+        wanted = [(n, _pattern(v)) for n, v in _of_group(search, "1") if n in self._store.classes["aua"].by_name]
         if wanted:
             found = {row["id"] for row in self._store.rows("aua") if all(fits(row[name]) for name, fits in wanted)}
             yield lambda row: row["mailing_address"] in found or row["billing_address"] in found
@@ -177,8 +177,9 @@ def _ordered(store: Store, rows: list[Row], sort: list[str]) -> list[Row]:
     """The rows by several fields, each as small letters; nulls come last, and first where it is descending."""
     by_penalties = "penalties" in sort
     fields = [entry.split(" ") for entry in sort if entry != "penalties"]
-    for name, *direction in reversed([entry for entry in fields if entry and entry[0] in idl_classes()["au"].by_name]):
-        if idl_classes()["au"].by_name[name].virtual:
+    known = store.classes["au"]
+    for name, *direction in reversed([entry for entry in fields if entry and entry[0] in known.by_name]):
+        if known.by_name[name].virtual:
             raise Die("Call to open-ils.storage failed with exception.")
         descending = bool(direction) and direction[0].lower().startswith("d")
         rows = _sorted_by(rows, name, descending=descending)
@@ -202,7 +203,7 @@ def _patrons(store: Store, org_units: list[int], beginnings: Mapping[str, str], 
 
     Their names, or those they prefer, begin with ``beginnings``, in capitals or small letters.
     """
-    columns = [(item.name, TO_WIRE[item.kind]) for item in idl_classes()["au"].columns]
+    columns = [(item.name, TO_WIRE[item.kind]) for item in store.classes["au"].columns]
     names = ", ".join(f'"{name}"' for name, _ in columns)
     marks = ", ".join("?" * len(org_units)) or "NULL"
     state = "" if inactive else " AND active"
