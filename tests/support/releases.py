@@ -16,11 +16,6 @@ SHARE = ("3.11", "3.15")
 """What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
 
 
-def sandbox_of(release: str, **options: object) -> Sandbox:
-    """A sandbox that isn't running yet, as a site with that release is."""
-    return Sandbox(release=release, **options)  # type: ignore[arg-type]  # as they come
-
-
 def differences_of(release: str) -> set[str]:
     """The names of what is otherwise in that sandbox than in the latest one.
 
@@ -34,4 +29,5 @@ def differences_of(release: str) -> set[str]:
 def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]  # as they come
+        # As they come: pytest's fixtures say what they want.
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]

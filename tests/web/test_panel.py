@@ -208,7 +208,9 @@ def test_the_service_is_down_from_the_first_and_the_clients_own_row_comes_first(
         "return [...document.querySelector('.evergreen-groups').parentElement.children]"
         ".filter((row) => row.offsetParent).map((row) => row.innerText.split('\\n')[0].trim())"
     )
-    rows = desk.until(lambda: (rows := desk.run(heads)) and "Group Fines" in rows and rows)  # not while figures are blank
+    rows = desk.until(
+        lambda: (rows := desk.run(heads)) and "Group Fines" in rows and rows
+    )  # not while figures are blank
     at = rows.index("Group Fines")
     assert rows[at - 1 : at + 2][0] == "Fines Owed"
     assert "evergreen-groups" in desk.run(
