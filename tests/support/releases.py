@@ -8,16 +8,12 @@ from functools import cache
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases
+from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
 
-RELEASES = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.16", "3.17")
+RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]
 SHARE = ("3.11", "3.15")
 """What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
-
-
-def sandbox_of(release: str, **options: object) -> Sandbox:
-    """A sandbox that isn't running yet, as a site with that release is."""
-    return Sandbox(release=release, **options)  # type: ignore[arg-type]  # as they come
 
 
 def differences_of(release: str) -> set[str]:
@@ -30,7 +26,8 @@ def differences_of(release: str) -> set[str]:
 
 
 @contextmanager
-def sandboxes() -> Iterator[Callable[[str], Sandbox]]:
+def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(sandbox_of(release)))
+        # As they come: pytest's fixtures say what they want.
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]
