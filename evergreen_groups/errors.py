@@ -28,6 +28,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         │   └── NotJSONError, HTTPStatusError
         ├── ProtocolError        an answer that isn't a result
         │   ├── MethodNotFoundError, ServerError
+        │   │   └── UnexplainedError   … or anything else: the gateway doesn't say
         │   └── UnexpectedAnswerError, RequestTooLargeError
         ├── OldReleaseError      this Evergreen is too old
         └── EventError           the ILS said no
@@ -282,6 +283,14 @@ class MethodNotFoundError(ProtocolError):
 
 class ServerError(ProtocolError):
     """The method died on the server (500). Likely cause: a query it can't run, or a server bug."""
+
+
+class UnexplainedError(ServerError):
+    """The call failed, and the gateway that is written in Rust says no more than HTTP 400.
+
+    It may be what any other error under ProtocolError or TransportError stands for: no such method or service, a token
+    that has ended, a query that can't be run. So after a write, read the state back.
+    """
 
 
 class UnexpectedAnswerError(ProtocolError):

@@ -5,7 +5,6 @@ from .call import CallOutcome as CallOutcome
 from .capabilities import NO_TOKEN as NO_TOKEN
 from .capabilities import Bus as Bus
 from .capabilities import Capabilities as Capabilities
-from .capabilities import GatewayKind as GatewayKind
 from .capabilities import RowChecks as RowChecks
 from .capabilities import Version as Version
 from .datatypes import finite_number as finite_number
@@ -17,6 +16,7 @@ from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl
 from .idl import Link as Link
+from .kind import GatewayKind as GatewayKind
 from .pcrud import Pcrud as Pcrud
 from .record import Record as Record
 from .record import columns as columns

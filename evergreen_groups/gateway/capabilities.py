@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Final
 from evergreen_groups.errors import (
     EventError,
     GatewayError,
-    HTTPStatusError,
     MethodNotFoundError,
     NoSessionError,
     OldReleaseError,
     ServiceNotFoundError,
+    UnexplainedError,
 )
+from evergreen_groups.gateway.kind import GatewayKind
 from evergreen_groups.gateway.release import OLDEST_RELEASE, IlsRelease
 from evergreen_groups.gateway.retry import RetryPolicy
 from evergreen_groups.gateway.rows import not_asked_for
@@ -48,8 +49,8 @@ _VERSION_SECONDS = 5.0
 _LONGEST_NAME = 20
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
-_RUST_REFUSAL = 400
 _ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
@@ -59,13 +60,6 @@ class Bus(Enum):
 
     REDIS = "redis"
     XMPP = "xmpp"
-
-
-class GatewayKind(Enum):
-    """Which program answers for the site's OpenSRF."""
-
-    OPENSRF = "opensrf"
-    RUST = "rust"
 
 
 class RowChecks(Enum):
@@ -117,7 +111,8 @@ class Capabilities:
         found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
-        has_count = _has_count(once, NO_TOKEN)
+        # Behind the Rust gateway a worker would be behind after pcrud has refused the token.
+        has_count = None if gateway.kind is GatewayKind.RUST else _has_count(once, NO_TOKEN)
         signs = ((overdue_count, IlsRelease(3, 17)), (has_count, _COUNT_SINCE), (at_home, OLDEST_RELEASE))
         kind, bus = _kind_and_bus(once)
         return cls(
@@ -150,13 +145,15 @@ class KnownCapabilities:
         """Whether rows that the account may not see may count against ``limit``: asked when it matters.
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
-        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to.
+        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
+        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                known = (time.monotonic() + SECONDS, not _has_count(gateway.for_questions(), TOKEN))
+                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
+                known = (time.monotonic() + SECONDS, not _has_count(asked, TOKEN))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
             return known[1]
@@ -242,9 +239,7 @@ def _has_count(gateway: Gateway, token: str | Token) -> bool | None:
         return True
     except MethodNotFoundError:
         return False  # 3.12/releases-059
-    except HTTPStatusError as error:
-        if error.status != _RUST_REFUSAL:
-            raise
+    except UnexplainedError:
         return None
     if str(found) not in ("0", "1"):
         raise not_asked_for()
@@ -257,9 +252,7 @@ def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
         gateway.call(_NO_SERVICE, "opensrf.system.echo", apart=True)
     except ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
-    except HTTPStatusError as error:
-        # The one written in Rust refuses all alike, and works over Redis alone (http-gateway.rs).
-        return (GatewayKind.RUST, Bus.REDIS) if error.status == _RUST_REFUSAL else (None, None)
     except GatewayError:
         pass
-    return None, None
+    # The one written in Rust refuses all alike, and works over Redis alone (http-gateway.rs).
+    return (GatewayKind.RUST, Bus.REDIS) if gateway.kind is GatewayKind.RUST else (None, None)

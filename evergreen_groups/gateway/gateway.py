@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,19 +21,23 @@ from evergreen_groups.errors import (
     NoSessionError,
     ProtocolError,
     ServiceNotFoundError,
+    UnexplainedError,
     UnreachableError,
 )
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
+from evergreen_groups.gateway.copies import Copies
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
+from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, refuse_mixed_up
 from evergreen_groups.gateway.parallel import begin, ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.redaction import Redactor
 from evergreen_groups.gateway.retry import RetryPolicy
+from evergreen_groups.gateway.session import SERVICE as AUTH
 from evergreen_groups.gateway.session import TOKEN, Credentials, Session
 from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.gateway.transport import Reply, Transport
@@ -55,6 +59,8 @@ Value = TypeVar("Value")
 # Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
 # to wait for it.
 _LOGOUT_TIMEOUT = 5.0
+_BRIEF = 10.0
+"""How long, in seconds, the answer to a question may take that any service answers at once."""
 
 
 class Gateway:
@@ -135,9 +141,11 @@ class Gateway:
         self._only_supported = only_supported
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._on_call = on_call
+        self._seen = KindSeen()
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
         self._deadline: float | None = None
+        self._copies = Copies()  # views share it
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -162,6 +170,11 @@ class Gateway:
         return self._timeout
 
     @property
+    def kind(self) -> GatewayKind | None:
+        """Which gateway answers there, None before its first answer."""
+        return self._seen.kind
+
+    @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
         return self._session.token(self._invoke, self._deadline)
@@ -170,6 +183,14 @@ class Gateway:
     def seconds_left(self) -> float | None:
         """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def reads_copies(self) -> bool:
+        """Whether plain reads, and pcrud's, may be some seconds behind what was written; one call, now and then.
+
+        Then the ``.authoritative`` forms of methods read where changes are written.
+        """
+        return self._copies.are_read(self)
 
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
@@ -308,13 +329,17 @@ class Gateway:
         with self._known.supported(self, beforehand=write):
             return self._called(call, params, send)
 
-    def _called(self, call: Call, params: Sequence[object], send: Callable[[Sequence[object]], Result]) -> Result:
+    def _called(self, call: Call, params: Sequence[object], send: Callable[..., Result]) -> Result:
         """Send a call, with the session's token where it takes one."""
         if TOKEN not in params:
             return send(params)
         token = self.token
         try:
-            return send(_with_token(params, token))
+            # The Rust gateway tells nobody that a session has ended, and is behind after pcrud has said so.
+            if self.kind is GatewayKind.RUST and call.service == Pcrud.SERVICE and self._session.may_have_ended:
+                check = partial(self._refuse_ended, token)
+                self._retries.before(self._deadline).run(check, self._transport.stop, self.statistics.retry)
+            result = send(_with_token(params, token), token=token)
         except NoSessionError:
             # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
             # event (auth-042). Both come before anything is done.
@@ -322,7 +347,9 @@ class Gateway:
                 raise
             log.info("%s %s: the session had ended; logging in again", call.service, call.method)
             token = self._session.renew(token, self._invoke, self._deadline)
-            return send(_with_token(params, token))
+            result = send(_with_token(params, token), token=token)
+        self._session.was_used()
+        return result
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
@@ -358,6 +385,7 @@ class Gateway:
         write: bool = False,
         apart: bool = False,
         timeout: float | None = None,
+        token: str | None = None,
     ) -> Result:
         left = seconds_left(self._deadline, call)
         seconds = timeout or self._timeout
@@ -366,19 +394,68 @@ class Gateway:
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def attempt() -> Result:
-            return self._attempt(call, body, expect, seconds, fresh=write or apart)
+            result = self._attempt(call, body, expect, seconds, fresh=write or apart)
+            # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
+            if self.kind is GatewayKind.RUST and not write and (not result.value or call.service == AUTH):
+                self._refuse_mixed_up(call.service)
+            return result
+
+        def explained_attempt() -> Result:
+            try:
+                return attempt()
+            except UnexplainedError:
+                self._refuse_mixed_up(call.service)
+                if token is not None:
+                    self._refuse_ended(token)
+                raise
 
         self._refuse_closed(call)
         # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
+            if self.kind is GatewayKind.RUST:
+                self._refuse_mixed_up(call.service)
             return attempt()
-        return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
+        return self._retries.before(self._deadline).run(explained_attempt, self._transport.stop, self.statistics.retry)
+
+    def _refuse_mixed_up(self, service: str) -> None:
+        """Raises DataError where the Rust gateway gives answers that belong to other requests."""
+        seconds = min(self._timeout, _BRIEF)
+
+        def ask(call: Call, word: str) -> list[Any] | None:
+            body = form(call, [word], locale=self._locale, timeout=seconds)
+
+            def attempt() -> list[Any] | None:
+                try:
+                    answer: list[Any] = self._attempt(call, body, "many", seconds, fresh=False).value
+                except UnexplainedError:
+                    return None
+                return answer
+
+            return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
+
+        refuse_mixed_up(service, ask)
+
+    def _refuse_ended(self, token: str) -> None:
+        """Raises NoSessionError where that is what becomes of a session's token; the Rust gateway wouldn't say so."""
+        call = Call(AUTH, "open-ils.auth.session.retrieve")
+        seconds = min(self._timeout, _BRIEF)
+        body = form(call, [token], locale=self._locale, timeout=seconds)
+        with suppress(UnexplainedError):
+            self._attempt(call, body, "one", seconds, fresh=False)
+            self._session.was_used()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
+        longest = seconds + self._grace
+        if self.kind is not GatewayKind.OPENSRF:
+            longest = min(longest, LONGEST_CALL)
         try:
             with self._observed(call):
-                reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
+                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self._deadline)
+                self._seen.learn(reply.headers)
                 return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        except UnexplainedError:
+            self._seen.kind = GatewayKind.RUST
+            raise
         except (MethodNotFoundError, ServiceNotFoundError, UnreachableError):
             self._known.forget_rows()  # so looks an upgrade, and the way back
             raise

@@ -17,6 +17,7 @@ from evergreen_groups.gateway import small_classes
 from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.datatypes import whole_number
 from evergreen_groups.gateway.hidden_rows import HiddenKeys, more_than
+from evergreen_groups.gateway.kind import GatewayKind
 from evergreen_groups.gateway.lists import by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
-_SERVICE = "open-ils.pcrud"
 _FIRST_PAGE = 1000
 _FIRST_OF_VALUES = 2001
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
@@ -61,6 +61,9 @@ class Pcrud:
     or ``"f"``: ``False`` matches nothing (``pcrud-011``). An empty condition, an empty list in it and unknown fields
     are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
     """
+
+    SERVICE = "open-ils.pcrud"
+    """Its name on the bus."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -125,6 +128,9 @@ class Pcrud:
         arguments.text("class_id", class_id)
         if not isinstance(id, str):
             arguments.whole("id", id, "a key, as int or a text")
+        # There an empty list is an answer, and nothing at all may be what is left of one.
+        if self._gateway.kind is GatewayKind.RUST:
+            return next(iter(self.search(class_id, {self._key(class_id): id}, limit=1)), None)
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
         if value is None:
             return None
@@ -399,7 +405,9 @@ class Pcrud:
         return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one", apart: bool = False) -> Result:
-        return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart)
+        return self._gateway.call(
+            self.SERVICE, f"{self.SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart
+        )
 
 
 def _refuse_other_types(

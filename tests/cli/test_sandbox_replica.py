@@ -24,8 +24,8 @@ def test_plain_reads_are_behind(tmp_path: Path) -> None:
             address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert address
             with gateway_of(address[0], "consortium_staff") as gateway:
-                plan = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007")
-                assert plan.apply().done
+                moves = client_of(gateway, tmp_path).moves
+                assert moves.plan_move(["20000000001052"], to="20000000001007").apply().done
                 assert [record.usrgroup for record in gateway.pcrud.search("au", {"id": 1052})] == [1015]
             process.send_signal(signal.SIGINT)
             process.communicate()

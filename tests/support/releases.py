@@ -17,12 +17,17 @@ SHARE = ("3.11", "3.15")
 
 
 def differences_of(release: str) -> set[str]:
-    """The names of what the table has of a release."""
+    """The names of what is otherwise in that sandbox than in the latest one.
+
+    Raises:
+        ConfigurationError: there is no such release.
+    """
     return {one.name for one in releases.differences(release, ())}
 
 
 @contextmanager
-def sandboxes() -> Iterator[Callable[[str], Sandbox]]:
+def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(Sandbox(release=release)))
+        # As they come: pytest's fixtures say what they want.
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]
