@@ -13,7 +13,6 @@ from evergreen_groups.errors import (
     HTTPStatusError,
     MethodNotFoundError,
     NotJSONError,
-    ProtocolError,
     ServiceNotFoundError,
 )
 from evergreen_groups.message import Message
@@ -32,7 +31,6 @@ SERVICES = ("open-ils.actor", "open-ils.auth", "open-ils.pcrud")
 """The services that are used."""
 _SERVICE = "open-ils.actor"
 _TIME = "opensrf.system.time"
-_VERSION = "opensrf.open-ils.system.ils_version"
 _WORD = "evergreen-groups"
 _TRIES = 5
 
@@ -57,7 +55,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="no-echo",
         )
         return
-    yield line.ok("answers, {release}", values={"release": _release(subject.gateway)})
+    yield line.ok("{where} answers", values={"where": subject.address.gateway})
 
 
 def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -80,16 +78,6 @@ def _echo(asked: Gateway, service: str) -> object:
         return asked.call(service, "opensrf.system.echo", _WORD).value
     except (ServiceNotFoundError, MethodNotFoundError):
         return None
-
-
-def _release(asked: Gateway) -> Message:
-    try:
-        version = str(asked.call(_SERVICE, _VERSION, expect="optional").value or "HEAD")
-    except (ServiceNotFoundError, ProtocolError):
-        return Message("Evergreen of an unknown release")
-    if version == "HEAD":
-        return Message("Evergreen from its main branch")
-    return Message("Evergreen {version}", values={"version": version[:20]})
 
 
 @dataclass(frozen=True, slots=True)
