@@ -46,7 +46,7 @@ _VERSION = "opensrf.open-ils.system.ils_version"
 _VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
 # Nobody's run is to wait long for something that it goes on without.
 _VERSION_SECONDS = 5.0
-_LONGEST_NAME = 20
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)  # what else comes is none, and is shown to nobody
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
@@ -216,7 +216,7 @@ def _version(gateway: Gateway, service: str) -> Version | None:
         return None
     except GatewayError:
         return Version()
-    name = re.sub(r"[^A-Za-z0-9.-]", "", answer)[:_LONGEST_NAME] if isinstance(answer, str) else ""
+    name = answer if isinstance(answer, str) and _NAME.fullmatch(answer) else ""
     release = IlsRelease.named(name)
     if release is not None:
         return Version(name, release.series < OLDEST_RELEASE.series)
