@@ -50,6 +50,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)  # what else comes is none
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
 _COUNT = (_PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
@@ -146,13 +147,13 @@ class KnownCapabilities:
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
         them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
-        and so are those behind the Rust gateway, which doesn't say what is wrong. It costs calls and changes nothing.
+        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                asked = gateway.for_questions(_ONCE if gateway.kind is GatewayKind.RUST else None)
+                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 known = (time.monotonic() + SECONDS, not _has_count(asked))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
