@@ -46,7 +46,9 @@ _VERSION = "opensrf.open-ils.system.ils_version"
 _VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
 # Nobody's run is to wait long for something that it goes on without.
 _VERSION_SECONDS = 5.0
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}", re.ASCII)  # what else comes is none, and is shown to nobody
+_NAME = re.compile(
+    r"[A-Za-z0-9._-]{1,24}", re.ASCII
+)  # what else comes is none, and is shown to nobody: a token is longer
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
@@ -212,7 +214,7 @@ def _version(gateway: Gateway, service: str) -> Version | None:
     """What a service calls its release, None where there is no such service."""
     in_time = gateway.within(_VERSION_SECONDS)
     try:
-        answer = in_time.call(service, _VERSION, expect="optional", apart=True).value
+        answer = in_time.call(service, _VERSION, expect="optional").value
     except ServiceNotFoundError:
         return None
     except GatewayError:
@@ -228,7 +230,7 @@ def _version(gateway: Gateway, service: str) -> Version | None:
 def _offers(gateway: Gateway, service: str, method: str, *parameters: object) -> bool | None:
     """Whether a service has a method that does nothing with these parameters; None where that can't be told."""
     try:
-        gateway.call(service, method, *parameters, expect="optional", apart=True)
+        gateway.call(service, method, *parameters, expect="optional")
     except MethodNotFoundError:
         return False
     except EventError:
@@ -253,7 +255,7 @@ def _has_count(gateway: Gateway) -> bool:
 def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
     """Which gateway this is, and the bus behind it: how it answers for a service that isn't there tells."""
     try:
-        gateway.call(_NO_SERVICE, "opensrf.system.echo", apart=True)
+        gateway.call(_NO_SERVICE, "opensrf.system.echo")
     except ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
     except GatewayError:
