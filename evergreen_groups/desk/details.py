@@ -22,8 +22,8 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
-    find_card,
     find_hidden_of_few,
+    find_owner,
     make_members,
     read_whole_balances,
     visible_in,
@@ -127,8 +127,8 @@ class DetailsReader:
             DataError: the group is too large to be a family.
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
         """
-        card = find_card(self._gateway, arguments.text("barcode", barcode))
-        found = None if card is None else self._around(card.usr)
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        found = None if owner is None else self._around(owner)
         if found is not None:
             return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
