@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import put_fines_right, with_penalties_now
+from evergreen_groups.desk.around import with_penalties_now
 from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -25,6 +25,7 @@ from evergreen_groups.groups import (
     find_card,
     find_owner,
     make_members,
+    put_fines_right,
     read_patron,
     read_whole_balances,
     visible_around,
@@ -191,7 +192,7 @@ class SummaryReader:
 
     def _summary(self, found: VisiblePatrons) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_penalties_now(self._gateway, org_units, found, self._recent().recalculated)
+        found = with_penalties_now(self._gateway, org_units, found, self._recent())
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
@@ -214,7 +215,7 @@ class SummaryReader:
         """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
             fines = put_fines_right(
-                self._gateway, found.group, found.ids, lambda: read_own_fines(self._gateway, found.ids)
+                self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
             )
             return fines, None
         return read_whole_balances(self._gateway, found.group, found.ids)

@@ -9,6 +9,7 @@ from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contacts as read_contacts
+from .current_fines import put_fines_right as put_fines_right
 from .current_people import read_members as read_members
 from .current_people import read_owners as read_owners
 from .fields_beside import FieldsBeside as FieldsBeside

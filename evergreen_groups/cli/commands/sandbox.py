@@ -84,7 +84,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Answer as Apache's gateway, or as the one that is written in Rust.",
 )
 @click.pass_obj
-def sandbox_command(  # noqa: PLR0917 - one for each option
+def sandbox_command(
     session: Invocation,
     *,
     port: int,
