@@ -207,7 +207,7 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(sandbox: Sandbox, ad
         check = checker.of_user(1001, all_members=all_members)
         calls.append(admin.statistics.calls - before)
     assert len(check.checked) > 40
-    assert calls == [16, 16]
+    assert calls == [12, 12]
 
 
 def test_a_hidden_patron(sandbox: Sandbox) -> None:
