@@ -197,6 +197,7 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
 
 
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
+@pytest.mark.apache(reason="it counts calls")
 def test_eleven_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
     with desk(sandbox.url, account) as client:
         cold = calls(client)
@@ -429,6 +430,7 @@ def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     assert decisions == [Decimal("5.01"), Decimal("5.01")]
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) -> None:
     clock = Clock()
     reference = ReferenceData(PolicySettings(), clock=clock)
