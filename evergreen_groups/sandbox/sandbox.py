@@ -70,7 +70,7 @@ class Sandbox:
         prepared: Path | None = None,
         report: Callable[[int, int], None] | None = None,
         release: str | None = None,
-        bus: str | None = None,
+        bus: Literal["redis", "xmpp"] | None = None,
         differences: Iterable[str] = (),
         replica_delay: float = 5.0,
         gateway: Literal["apache", "rust"] = "apache",
@@ -79,7 +79,7 @@ class Sandbox:
         worker_requests: int = WORKER_REQUESTS,
     ) -> None:
         found = releases.differences(release, differences, bus)
-        self._release = release or NEWEST
+        self._release = ".".join(map(str, release_numbers.release_numbers(release or NEWEST)))
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
