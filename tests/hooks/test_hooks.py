@@ -198,7 +198,6 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
 
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
 @pytest.mark.apache(reason="it counts calls")
-def test_eleven_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
 def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
     with desk(sandbox.url, account) as client:
         cold = calls(client)
