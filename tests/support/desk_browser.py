@@ -28,8 +28,18 @@ TIMEOUT = 60
 _ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
 CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
 """Where each staff client has its patrons' pages, the newest and the oldest."""
-BETWEEN = ("Angular 3.13", "AngularJS 3.14", "Angular 3.14", "AngularJS 3.15.9", "AngularJS 3.16", "Angular 3.16")
-"""Those of releases between them in which something of what the panel goes by differs from the one before."""
+BETWEEN = (
+    *("Angular 3.12", "Angular 3.13", "Angular 3.14", "Angular 3.15", "Angular 3.16"),
+    *(
+        "AngularJS 3.13",
+        "AngularJS 3.14",
+        "AngularJS 3.15.8",
+        "AngularJS 3.15.9",
+        "AngularJS 3.16.2",
+        "AngularJS 3.16.3",
+    ),
+)
+"""Those of releases between them."""
 
 
 def kind(client: str) -> str:
