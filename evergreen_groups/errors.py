@@ -28,7 +28,9 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         │   └── NotJSONError, HTTPStatusError
         ├── ProtocolError        an answer that isn't a result
         │   ├── MethodNotFoundError, ServerError
+        │   │   └── UnexplainedError   … or anything else: the gateway doesn't say
         │   └── UnexpectedAnswerError, RequestTooLargeError
+        ├── OldReleaseError      this Evergreen is too old
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
             └── RecordNotFoundError, CollisionError
@@ -243,8 +245,13 @@ class CutOffError(TransportError):
 class ServiceNotFoundError(TransportError):
     """The gateway has no such service (status 404, ``errors-001``, ``3.12/releases-060``), so nothing was done.
 
-    Likely cause: it is being restarted, or the gateway doesn't offer it.
+    Likely cause: it is being restarted, or the gateway doesn't offer it. ``undelivered`` is True where the message came
+    back, as it does over XMPP; otherwise the bus itself said so.
     """
+
+    def __init__(self, message: str, *, undelivered: bool = False, **fields: Unpack[GatewayErrorFields]) -> None:
+        super().__init__(message, **fields)
+        self.undelivered = undelivered
 
 
 class NotJSONError(TransportError):
@@ -278,12 +285,24 @@ class ServerError(ProtocolError):
     """The method died on the server (500). Likely cause: a query it can't run, or a server bug."""
 
 
+class UnexplainedError(ServerError):
+    """The call failed, and the gateway that is written in Rust says no more than HTTP 400.
+
+    It may be what any other error under ProtocolError or TransportError stands for: no such method or service, a token
+    that has ended, a query that can't be run. So after a write, read the state back.
+    """
+
+
 class UnexpectedAnswerError(ProtocolError):
     """A whole answer of another shape than the method promises: nothing, several results, another type."""
 
 
 class RequestTooLargeError(ProtocolError):
     """The request would be 32 kB or more, which a real gateway can get stuck on; it was not sent."""
+
+
+class OldReleaseError(GatewayError):
+    """This Evergreen is older than the oldest release that is served. Nothing was changed."""
 
 
 class EventError(GatewayError):

@@ -17,6 +17,7 @@ from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
+from support.releases import sandboxes
 from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock
 
@@ -27,6 +28,8 @@ from evergreen_groups.settings import Settings, load
 from evergreen_groups.state import State
 from evergreen_groups.state import directory as state_directories
 from evergreen_groups.web import close, create_app
+
+pytest_plugins = ["support.release_runs", "support.gateway_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -101,9 +104,15 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.fixture(scope="session")
-def running_sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
+def sandbox_on(gateway_options: dict[str, object]) -> Iterator[Callable[[str], Sandbox]]:
+    """A running sandbox of each release, made when it is first asked for."""
+    with sandboxes(**gateway_options) as sandbox_on:
+        yield sandbox_on
+
+
+@pytest.fixture(scope="session")
+def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str) -> Sandbox:
+    return sandbox_on(release)
 
 
 @pytest.fixture

@@ -5,7 +5,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support.recorded import FAMILIES, ID, OLDER, RECORDED, RELEASES, exchanges, files, is_scenario, named_in, read
+from support.recorded import (
+    DATASET,
+    FAMILIES,
+    ID,
+    OLDER,
+    RECORDED,
+    RELEASES,
+    exchanges,
+    files,
+    is_scenario,
+    named_in,
+    read,
+)
 from support.repository import REPOSITORY
 
 LARGEST_FILE = 256 * 1024
@@ -90,5 +102,5 @@ def test_no_token_of_a_session_is_recorded():
 
 def test_every_file_there_has_its_use():
     known = {"README.md", *(f"{release}/idl.xml" for release in RELEASES)}
-    known |= {str(file.relative_to(RECORDED)) for file in [*FILES, FAMILIES]}
+    known |= {str(file.relative_to(RECORDED)) for file in [*FILES, FAMILIES, DATASET]}
     assert {str(path.relative_to(RECORDED)) for path in RECORDED.rglob("*") if path.is_file()} == known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.audit.findings import FindingKind, Reason
 from evergreen_groups.audit.group_draft import GroupDraft
 from evergreen_groups.audit.group_listing import list_groups
-from evergreen_groups.audit.queries import members_of
+from evergreen_groups.audit.queries import GroupsToJudge, has_members
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     AdultRule,
@@ -18,8 +18,6 @@ from evergreen_groups.groups import (
     PatronAccount,
     PatronRow,
     Query,
-    candidates,
-    has_member,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def find_groups_of_adults(context: SearchContext) -> None:
     if not rule.applies:
         return
     visible = () if context.access.everywhere else context.access.visible_orgs
-    query = GroupsOfAdults(rule, context.now.date(), context.chosen, visible)
+    query = GroupsOfAdults(rule=rule, today=context.now.date(), homes=context.chosen, visible_orgs=visible)
 
     def judge(rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
         accounts = {id: PatronAccount.of(values, context.now) for id, values in records.items()}
@@ -51,49 +49,21 @@ def _draft(members: Sequence[PatronRow], count: int, rule: AdultRule) -> GroupDr
     return GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupsOfAdults:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupsOfAdults(GroupsToJudge):
     """Groups that may have too many adults on a day, as a query; some that it finds turn out not to.
 
     A real Evergreen answers it in ``work-list-001`` (more than one), ``work-list-003`` (as a branch sees them),
     ``work-list-005`` (of a library) and ``work-list-007`` (more than two).
-
-    ``homes`` keeps the groups with a member of these home libraries; ``visible_orgs`` are the home libraries whose
-    patrons the account sees (both: ids, none: everywhere).
     """
 
     rule: AdultRule
     today: date
-    homes: Collection[int] = ()
-    visible_orgs: Collection[int] = ()
 
-    def members(self, within: Groups) -> Query:
-        """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
-        return members_of(self._groups(within), within, self.visible_orgs)
-
-    def candidates(self, within: Groups) -> Query:
-        """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
-        return candidates(within, self.homes, self.visible_orgs)
-
-    def _groups(self, within: Groups) -> Query:
-        """The groups' numbers, by patrons ``d``: of each group the adults count all the others."""
+    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+        """Of each group the adults count all the others."""
         patron: Query = {"deleted": "f", "-and": [*within.conditions(), self._adult()]}
-        counted: dict[str, Any] = has_member(self._adult())["-exists"]
-        several = {
-            "-exists": {
-                **counted,
-                "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
-                "having": {"+o": {"id": {">": {"transform": "count", "value": self.rule.most}}}},
-            }
-        }
-        conditions: list[Query] = [several]
-        if self.homes:
-            conditions.append(has_member({"home_ou": sorted(self.homes)}))
-        return {
-            "select": {"d": ["usrgroup"]},
-            "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
-            "where": {"+d": patron, "-and": conditions},
-        }
+        return patron, [has_members(self._adult(), ">", self.rule.most)]
 
     def _adult(self) -> Query:
         # The end of the year and not the day: who comes of age this year is looked at again, with the birth date read.

@@ -114,50 +114,65 @@ def _over(limit: Limit, *, without_credits: bool = False) -> Query:
     }
 
 
-def _listed(operator: str, query: Query) -> Query:
+def _listed(operator: str, query: Query, field: str = "id") -> Query:
     # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
-    return {"-or": [{"id": {operator: query}}, {"id": {"<": 0}}]}
+    return {"-or": [{field: {operator: query}}, {"id": {"<": 0}}]}
 
 
-def members_of(groups: Query, within: Groups, visible_orgs: Collection[int]) -> Query:
-    """The condition on patrons (``au``): the members of the groups whose numbers a query gives, deleted ones left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupsToJudge:
+    """Groups that a query finds by what their members are.
 
-    ``visible_orgs`` are the home libraries whose patrons the account sees (ids, none: everywhere).
-    """
-    # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
-    conditions: list[Query] = [*within.conditions(), {"-or": [{"usrgroup": {"in": groups}}, {"id": {"<": 0}}]}]
-    if visible_orgs:
-        conditions.append({"home_ou": sorted(visible_orgs)})
-    return {"deleted": "f", "-and": conditions}
-
-
-@dataclass(frozen=True, slots=True)
-class AccidentalGroups:
-    """Groups that may be accidental, as a query; some of those it finds turn out not to be.
-
-    A real Evergreen answers it in ``work-list-002``, ``work-list-004`` (as a branch sees them), ``work-list-006`` (of a
-    library) and ``work-list-008`` (three members are many).
-
-    ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
-    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member of these home libraries;
-    ``visible_orgs`` are the home libraries whose patrons the account sees (both: ids, none: everywhere).
+    ``homes`` keeps the groups with a member of these home libraries; ``visible_orgs`` are the home libraries whose
+    patrons the account sees (both: ids, none: everywhere).
     """
 
-    unusual_size: int
-    long_ago: datetime
     homes: Collection[int] = ()
     visible_orgs: Collection[int] = ()
 
     def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
-        return members_of(self._groups(within), within, self.visible_orgs)
+        conditions = [*within.conditions(), _listed("in", self._groups(within), "usrgroup")]
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
+        return {"deleted": "f", "-and": conditions}
 
     def candidates(self, within: Groups) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
         return candidates(within, self.homes, self.visible_orgs)
 
     def _groups(self, within: Groups) -> Query:
-        """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""
+        """The groups' numbers, by those of their patrons ``d`` of whom :meth:`_found_by` says so."""
+        patron, conditions = self._found_by(within)
+        if self.homes:
+            conditions.append(has_member({"home_ou": sorted(self.homes)}))
+        return {
+            "select": {"d": ["usrgroup"]},
+            "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
+            "where": {"+d": patron, "-and": conditions},
+        }
+
+    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+        """What holds for such a patron alone, and what of the others in the group."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccidentalGroups(GroupsToJudge):
+    """Groups that may be accidental, as a query; some of those it finds turn out not to be.
+
+    A real Evergreen answers it in ``work-list-002``, ``work-list-004`` (as a branch sees them), ``work-list-006`` (of a
+    library) and ``work-list-008`` (three members are many).
+
+    ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
+    ``long_ago`` has expired long since.
+    """
+
+    unusual_size: int
+    long_ago: datetime
+
+    def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
+        """Patrons who aren't alone in their group and by whom it looks accidental."""
         patron: Query = {"deleted": "f"}
         if within.conditions():
             patron["-and"] = within.conditions()
@@ -176,23 +191,22 @@ class AccidentalGroups:
                 ]
             },
         ]
-        if self.homes:
-            conditions.append(has_member({"home_ou": sorted(self.homes)}))
-        return {
-            "select": {"d": ["usrgroup"]},
-            "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
-            "where": {"+d": patron, "-and": conditions},
-        }
+        return patron, conditions
 
     def _large(self) -> Query:
-        counted: dict[str, Any] = has_member({})["-exists"]
-        return {
-            "-exists": {
-                **counted,
-                "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
-                "having": {"+o": {"id": {">=": {"transform": "count", "value": self.unusual_size}}}},
-            }
+        return has_members({}, ">=", self.unusual_size)
+
+
+def has_members(condition: Query, operator: str, count: int) -> Query:
+    """That so many members (``>``, ``>=``) of the group of patron ``d`` meet a condition; see :func:`has_member`."""
+    counted: dict[str, Any] = has_member(condition)["-exists"]
+    return {
+        "-exists": {
+            **counted,
+            "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
+            "having": {"+o": {"id": {operator: {"transform": "count", "value": count}}}},
         }
+    }
 
 
 _STRANGER: Query = {

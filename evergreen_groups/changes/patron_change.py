@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic
 from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
 from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
-from evergreen_groups.changes.patron_record import fields_but, is_older, read_patron, value_of
+from evergreen_groups.changes.patron_record import fields_but, is_older, value_of
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.changes.recovery import refusal, refused_permission
@@ -25,6 +25,7 @@ from evergreen_groups.changes.step_reason import (
 )
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
+from evergreen_groups.groups import read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:

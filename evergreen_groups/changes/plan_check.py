@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, LEAD
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import read_member_ids
+from evergreen_groups.groups import read_members, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from evergreen_groups.changes.stored_plan import StoredPlan
     from evergreen_groups.gateway import Gateway
+
+_State = tuple[int, bool, bool]
+"""The number of a patron's group, whether they lead it, and whether they have been deleted."""
 
 _MOST_NAMED = 10
 _LEAD_NOW = Message("patron {patron} is a group lead now")
@@ -23,8 +27,8 @@ _NO_LEAD_NOW = Message("patron {patron} is no group lead now")
 def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan whose patrons are in other groups by now, or leads, or not any more, or whose groups have others.
 
-    One call for the patrons and one for each group. What anybody owes isn't asked: amounts change all the
-    time, and move nobody.
+    One call for the patrons, or one for each where a plain read may be old, and one for each group. What anybody owes
+    isn't asked: amounts change all the time, and move nobody.
 
     Raises:
         PlanError: it no longer fits; it says what is different, by ids.
@@ -43,9 +47,7 @@ def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
 
 
 def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
-    fields = ("id", GROUP, LEAD, "deleted")
-    found = gateway.pcrud.columns_by_values("au", fields, "id", sorted(plan.patrons))
-    now = {id: (group, bool(lead), bool(deleted)) for batch in found for id, group, lead, deleted in batch}
+    now = _read_written(gateway, plan.patrons) if gateway.reads_copies else _read(gateway, plan.patrons)
     for step in plan.steps:
         if step.patron_id not in now:
             yield Message("patron {patron} can't be seen any more", values={"patron": step.patron_id})
@@ -59,9 +61,19 @@ def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
             yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
 
 
+def _read(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+    found = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
+    return {id: (group, bool(lead), bool(deleted)) for batch in found for id, group, lead, deleted in batch}
+
+
+def _read_written(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+    records = gateway.map(partial(read_patron, gateway), sorted(patrons))
+    found = (record for record in records if record is not None)
+    return {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in found}
+
+
 def _of_groups(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
-    # Group by group: of all of them together nobody would see who has gone from one to another.
-    found = gateway.map(lambda group: read_member_ids(gateway, [group.number]), plan.groups)
-    for group, now in zip(plan.groups, found, strict=True):
-        if now != frozenset(group.members):
+    now = read_members(gateway, [group.number for group in plan.groups])
+    for group in plan.groups:
+        if now[group.number] != frozenset(group.members):
             yield Message("other patrons are in group {group} now", values={"group": group.number})

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal_step import PENALTIES
-from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.plan_basis import PlanBasis
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.changes.steps_back import StepBack, refuse_what_is_final, steps_back
 from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import MembershipReader, read_member_ids, read_surroundings
+from evergreen_groups.groups import MembershipReader, read_members, read_patron, read_surroundings
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -176,8 +175,8 @@ class Planner:
             if isinstance(step, StepBack)
         ]
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
-        members = self._gateway.map(lambda group: read_member_ids(self._gateway, [group]), joined)
-        groups = [ExpectedGroup(group, tuple(sorted(ids))) for group, ids in zip(joined, members, strict=True)]
+        members = read_members(self._gateway, joined)
+        groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
         return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id)
 
     def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:

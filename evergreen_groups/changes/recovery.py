@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Refusal, Sending, StepState
 from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
-from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.step_reason import FOUND_DONE, StepReason, refused
 from evergreen_groups.errors import (
     DataError,
@@ -19,6 +18,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
 )
+from evergreen_groups.groups import read_patron
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -2,6 +2,11 @@ from .address import Address as Address
 from .call import Call as Call
 from .call import CallObserver as CallObserver
 from .call import CallOutcome as CallOutcome
+from .capabilities import NO_TOKEN as NO_TOKEN
+from .capabilities import Bus as Bus
+from .capabilities import Capabilities as Capabilities
+from .capabilities import RowChecks as RowChecks
+from .capabilities import Version as Version
 from .datatypes import finite_number as finite_number
 from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway
@@ -11,9 +16,12 @@ from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl
 from .idl import Link as Link
+from .kind import GatewayKind as GatewayKind
 from .pcrud import Pcrud as Pcrud
 from .record import Record as Record
 from .record import columns as columns
+from .release import OLDEST_RELEASE as OLDEST_RELEASE
+from .release import IlsRelease as IlsRelease
 from .result import Result as Result
 from .retry import RetryPolicy as RetryPolicy
 from .rows import not_asked_for as not_asked_for

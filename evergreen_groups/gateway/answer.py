@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _MOST_VALUES = 2_000_000
 _NO_SESSION_NUMBER = 1001
 # On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
-_NO_SERVICE = re.compile(r"osrfServiceException *:|Internal Server Error *: *Transport Error")
+_NO_SERVICE = re.compile(r"osrfServiceException *:|(?P<undelivered>Internal Server Error *: *Transport Error)")
 _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
 _CHECK_ADDRESS = "check the address"
@@ -159,12 +159,13 @@ class Answer:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
         # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
         # the first may be there again in a moment.
-        if status == 404 and isinstance(debug, str) and _NO_SERVICE.match(debug):
+        if status == 404 and isinstance(debug, str) and (no_service := _NO_SERVICE.match(debug)):
             self._fail(
                 ServiceNotFoundError,
                 "{service} isn't running, or the gateway doesn't offer it ({status})",
                 advice="try again later, or see what runs and what opensrf_core.xml names",
                 values={"service": self._call.service, **values},
+                undelivered=no_service["undelivered"] is not None,
             )
         if status == 404:
             self._fail(

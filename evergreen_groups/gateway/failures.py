@@ -16,8 +16,10 @@ from evergreen_groups.errors import (
     NotJSONError,
     TimedOutError,
     TransportError,
+    UnexplainedError,
     UnreachableError,
 )
+from evergreen_groups.gateway.kind import is_of_rust
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -38,9 +40,18 @@ _NOT_CONNECTED = (
 )
 
 
-def refusal(response: requests.Response, call: Call, raw: str, base: str) -> TransportError:
+def refusal(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
     """Return the error for an HTTP answer that is no result; ``base`` is the server's root, ``raw`` safe to keep."""
     status = response.status_code
+    if status == 400 and call.method and is_of_rust(response.headers):
+        return UnexplainedError(
+            "the call failed, and this gateway gives no reason (HTTP {status})",
+            advice="look into the logs of {service} and of the gateway",
+            values={"status": status, "service": call.service},
+            status=status,
+            raw=raw,
+            **call.names,
+        )
     if status == 408:
         return TimedOutError(
             "the web server says that the request timed out (HTTP 408)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,20 +17,27 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import (
     ConfigurationError,
     EventError,
+    MethodNotFoundError,
     NoSessionError,
     ProtocolError,
+    ServiceNotFoundError,
+    UnexplainedError,
     UnreachableError,
 )
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
+from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
+from evergreen_groups.gateway.copies import Copies
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
+from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, refuse_mixed_up
 from evergreen_groups.gateway.parallel import begin, ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.redaction import Redactor
 from evergreen_groups.gateway.retry import RetryPolicy
+from evergreen_groups.gateway.session import SERVICE as AUTH
 from evergreen_groups.gateway.session import TOKEN, Credentials, Session
 from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.gateway.transport import Reply, Transport
@@ -52,6 +59,8 @@ Value = TypeVar("Value")
 # Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
 # to wait for it.
 _LOGOUT_TIMEOUT = 5.0
+_BRIEF = 10.0
+"""How long, in seconds, the answer to a question may take that any service answers at once."""
 
 
 class Gateway:
@@ -67,6 +76,9 @@ class Gateway:
     trust instead of the usual ones; TLS is always verified. ``allow_plain_http`` lets secrets go unencrypted to
     another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
     for this machine itself. ``on_call`` is told of each request, for whoever counts them.
+
+    With ``only_supported`` a release before 3.11 is refused: it is asked for beside the first call, whose result is
+    handed out, or which is sent if it is a write, when it is known that all goes well (OldReleaseError).
 
     Raises ConfigurationError for settings that can't be, ArgumentError for those of another type.
     """
@@ -91,6 +103,7 @@ class Gateway:
         retries: RetryPolicy | None = None,
         cache_directory: Path | str | None = None,
         on_call: CallObserver | None = None,
+        only_supported: bool = False,
     ) -> None:
         for name, value in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
             arguments.seconds(name, value)
@@ -124,11 +137,15 @@ class Gateway:
         )
         self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
-        self._idl_source = IdlSource(self._address.idl, cache)
+        self._known = KnownCapabilities()
+        self._only_supported = only_supported
+        self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._on_call = on_call
+        self._seen = KindSeen()
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
         self._deadline: float | None = None
+        self._copies = Copies()  # views share it
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -153,6 +170,11 @@ class Gateway:
         return self._timeout
 
     @property
+    def kind(self) -> GatewayKind | None:
+        """Which gateway answers there, None before its first answer."""
+        return self._seen.kind
+
+    @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
         return self._session.token(self._invoke, self._deadline)
@@ -161,6 +183,14 @@ class Gateway:
     def seconds_left(self) -> float | None:
         """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def reads_copies(self) -> bool:
+        """Whether plain reads, and pcrud's, may be some seconds behind what was written; one call, now and then.
+
+        Then the ``.authoritative`` forms of methods read where changes are written.
+        """
+        return self._copies.are_read(self)
 
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
@@ -206,8 +236,39 @@ class Gateway:
     def _view(self) -> Gateway:
         view = copy.copy(self)
         view._origin = self
-        view.pcrud = Pcrud(view, self.pcrud)
+        view.pcrud = Pcrud(view)
         return view
+
+    def refusing_old_releases(self) -> Gateway:
+        """This gateway and its session, with ``only_supported``. Closing the result closes nothing."""
+        if self._only_supported:
+            return self
+        view = self._view()
+        view._only_supported = True
+        return view
+
+    def for_questions(self, retries: RetryPolicy | None = None) -> Gateway:
+        """This gateway and its session, to find out what the server is: what is refused here says nothing new of it."""
+        view = self._view()
+        view._known, view._only_supported = KnownCapabilities(), False
+        view._retries = retries or self._retries
+        return view
+
+    def capabilities(self) -> Capabilities:
+        """What the server can do, asked now; takes no login.
+
+        Raises:
+            GatewayError: it can't be asked.
+        """
+        return Capabilities.read(self)
+
+    def hidden_rows_count(self) -> bool:
+        """Whether rows that the account may not see may count against ``limit``; known for a minute once it was asked.
+
+        Raises:
+            GatewayError: it can't be asked.
+        """
+        return self._known.hidden_rows_count(self)
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
@@ -263,19 +324,32 @@ class Gateway:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
         send = partial(self._send, call, expect=expect, write=write, apart=apart, timeout=timeout)
+        if not self._only_supported:
+            return self._called(call, params, send)
+        with self._known.supported(self, beforehand=write):
+            return self._called(call, params, send)
+
+    def _called(self, call: Call, params: Sequence[object], send: Callable[..., Result]) -> Result:
+        """Send a call, with the session's token where it takes one."""
         if TOKEN not in params:
             return send(params)
         token = self.token
         try:
-            return send(_with_token(params, token))
+            # The Rust gateway tells nobody that a session has ended, and is behind after pcrud has said so.
+            if self.kind is GatewayKind.RUST and call.service == Pcrud.SERVICE and self._session.may_have_ended:
+                check = partial(self._refuse_ended, token)
+                self._retries.before(self._deadline).run(check, self._transport.stop, self.statistics.retry)
+            result = send(_with_token(params, token), token=token)
         except NoSessionError:
             # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
             # event (auth-042). Both come before anything is done.
             if not self._session.renewable:
                 raise
-            log.info("%s %s: the session had ended; logging in again", service, method)
+            log.info("%s %s: the session had ended; logging in again", call.service, call.method)
             token = self._session.renew(token, self._invoke, self._deadline)
-            return send(_with_token(params, token))
+            result = send(_with_token(params, token), token=token)
+        self._session.was_used()
+        return result
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
@@ -311,6 +385,7 @@ class Gateway:
         write: bool = False,
         apart: bool = False,
         timeout: float | None = None,
+        token: str | None = None,
     ) -> Result:
         left = seconds_left(self._deadline, call)
         seconds = timeout or self._timeout
@@ -319,18 +394,71 @@ class Gateway:
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def attempt() -> Result:
-            return self._attempt(call, body, expect, seconds, fresh=write or apart)
+            result = self._attempt(call, body, expect, seconds, fresh=write or apart)
+            # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
+            if self.kind is GatewayKind.RUST and not write and (not result.value or call.service == AUTH):
+                self._refuse_mixed_up(call.service)
+            return result
+
+        def explained_attempt() -> Result:
+            try:
+                return attempt()
+            except UnexplainedError:
+                self._refuse_mixed_up(call.service)
+                if token is not None:
+                    self._refuse_ended(token)
+                raise
 
         self._refuse_closed(call)
         # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
+            if self.kind is GatewayKind.RUST:
+                self._refuse_mixed_up(call.service)
             return attempt()
-        return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
+        return self._retries.before(self._deadline).run(explained_attempt, self._transport.stop, self.statistics.retry)
+
+    def _refuse_mixed_up(self, service: str) -> None:
+        """Raises DataError where the Rust gateway gives answers that belong to other requests."""
+        seconds = min(self._timeout, _BRIEF)
+
+        def ask(call: Call, word: str) -> list[Any] | None:
+            body = form(call, [word], locale=self._locale, timeout=seconds)
+
+            def attempt() -> list[Any] | None:
+                try:
+                    answer: list[Any] = self._attempt(call, body, "many", seconds, fresh=False).value
+                except UnexplainedError:
+                    return None
+                return answer
+
+            return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
+
+        refuse_mixed_up(service, ask)
+
+    def _refuse_ended(self, token: str) -> None:
+        """Raises NoSessionError where that is what becomes of a session's token; the Rust gateway wouldn't say so."""
+        call = Call(AUTH, "open-ils.auth.session.retrieve")
+        seconds = min(self._timeout, _BRIEF)
+        body = form(call, [token], locale=self._locale, timeout=seconds)
+        with suppress(UnexplainedError):
+            self._attempt(call, body, "one", seconds, fresh=False)
+            self._session.was_used()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        with self._observed(call):
-            reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
-            return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        longest = seconds + self._grace
+        if self.kind is not GatewayKind.OPENSRF:
+            longest = min(longest, LONGEST_CALL)
+        try:
+            with self._observed(call):
+                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self._deadline)
+                self._seen.learn(reply.headers)
+                return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+        except UnexplainedError:
+            self._seen.kind = GatewayKind.RUST
+            raise
+        except (MethodNotFoundError, ServiceNotFoundError, UnreachableError):
+            self._known.forget_rows()  # so looks an upgrade, and the way back
+            raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:

@@ -6,39 +6,16 @@ asked for, four came), so a page that is short, or empty, says nothing about wha
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.paging import Stretch, anything, both
-from evergreen_groups.gateway.rows import not_asked_for
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
 
 _LARGEST_KEY = 2**63 - 1  # a bigint
-
-
-class HiddenRows:
-    """Whether a server's hidden rows count against ``limit``: asked once, when it first matters."""
-
-    def __init__(self) -> None:
-        self._count: bool | None = None
-        self._lock = threading.Lock()
-
-    def count(self, gateway: Gateway) -> bool:
-        """Whether they count. The same release that put the check into the SQL brought pcrud's ``count``."""
-        with self._lock:
-            if self._count is None:
-                try:
-                    found = gateway.pcrud.count("aou", {"id": 1})
-                    if found not in (0, 1):
-                        raise not_asked_for()
-                    self._count = False
-                except MethodNotFoundError:
-                    self._count = True  # 3.12/releases-059
-            return self._count
 
 
 def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
@@ -70,12 +47,9 @@ def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> di
 class HiddenKeys:
     """What is left of a walk along ``key`` behind a page that is short, in ranges so narrow that none can be cut."""
 
-    def __init__(
-        self, gateway: Gateway, rows: HiddenRows, source: Any, where: Mapping[str, Any] | None, key: str
-    ) -> None:
+    def __init__(self, gateway: Gateway, source: Any, where: Mapping[str, Any] | None, key: str) -> None:
         """``source`` is a class's id, or with others that it is joined to, as in a query's ``from``."""
         self._gateway = gateway
-        self._rows = rows
         self._source = source
         self._where = where
         self._key = key
@@ -86,7 +60,7 @@ class HiddenKeys:
         Raises:
             DataError: there are more rows, and the keys aren't whole numbers.
         """
-        if not self._rows.count(self._gateway) or not self._exists(stretch.condition(self._key)):
+        if not self._gateway.hidden_rows_count() or not self._exists(stretch.condition(self._key)):
             return []
         after, high = stretch.after, stretch.high
         if not all(bound is None or isinstance(bound, int) for bound in (after, high)):

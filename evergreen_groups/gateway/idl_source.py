@@ -39,8 +39,10 @@ class IdlSource:
     module); where it refuses, or answers without them, for its whole IDL.
     """
 
-    def __init__(self, url: str, cache: IdlCache | None) -> None:
+    def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
+        """``on_change`` is called when a class has other fields than a while ago."""
         self._url = url
+        self._on_change = on_change
         self._cache = cache
         self._idl = Idl()
         self._expires = time.monotonic() + SECONDS
@@ -56,10 +58,10 @@ class IdlSource:
         when it is too late.
         """
         with held(self._lock, deadline, IDL_CALL):
-            wanted = set(class_ids)
+            wanted, former = set(class_ids), Idl()
             if time.monotonic() > self._expires:
                 wanted |= set(self._idl)  # somebody may be about to read an answer with them
-                self._idl = Idl()
+                former, self._idl = self._idl, Idl()
                 self._expires = time.monotonic() + SECONDS
             missing = sorted(wanted - set(self._idl))
             if missing:
@@ -70,6 +72,8 @@ class IdlSource:
             if any(class_id not in self._idl for class_id in missing):
                 self._idl.add(self._get(self._url, fetch, missing))
             idl = self._idl
+            if any(class_id in idl and former[class_id] != idl[class_id] for class_id in former):
+                self._on_change()
         for class_id in missing:
             _ = idl[class_id]  # raises for what isn't there
         return idl

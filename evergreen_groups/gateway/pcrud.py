@@ -16,7 +16,8 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import small_classes
 from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.datatypes import whole_number
-from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows, more_than
+from evergreen_groups.gateway.hidden_rows import HiddenKeys, more_than
+from evergreen_groups.gateway.kind import GatewayKind
 from evergreen_groups.gateway.lists import by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
-_SERVICE = "open-ils.pcrud"
 _FIRST_PAGE = 1000
 _FIRST_OF_VALUES = 2001
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
@@ -62,10 +62,11 @@ class Pcrud:
     are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
     """
 
-    def __init__(self, gateway: Gateway, origin: Pcrud | None = None) -> None:
-        """``origin`` is that of a gateway of which ``gateway`` is a view."""
+    SERVICE = "open-ils.pcrud"
+    """Its name on the bus."""
+
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._hidden_rows: HiddenRows = HiddenRows() if origin is None else origin._hidden_rows
 
     def search(  # noqa: PLR0913  # pcrud's own options, by name
         self,
@@ -127,6 +128,9 @@ class Pcrud:
         arguments.text("class_id", class_id)
         if not isinstance(id, str):
             arguments.whole("id", id, "a key, as int or a text")
+        # There an empty list is an answer, and nothing at all may be what is left of one.
+        if self._gateway.kind is GatewayKind.RUST:
+            return next(iter(self.search(class_id, {self._key(class_id): id}, limit=1)), None)
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
         if value is None:
             return None
@@ -199,7 +203,7 @@ class Pcrud:
             self._options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
         )
         source: Any = class_id if join is None else {class_id: join}
-        hidden = None if all_visible else HiddenKeys(self._gateway, self._hidden_rows, source, where, key)
+        hidden = None if all_visible else HiddenKeys(self._gateway, source, where, key)
 
         def fetch(stretch: Stretch, limit: int) -> Page:
             condition = both(where, stretch.condition(key) or anything(key))
@@ -283,9 +287,7 @@ class Pcrud:
 
         def cut_off(portion: list[int | str], limit: int) -> bool:
             condition = both(where, [{field: portion}])
-            return self._hidden_rows.count(self._gateway) and more_than(
-                limit, self._gateway, class_id, condition, field
-            )
+            return self._gateway.hidden_rows_count() and more_than(limit, self._gateway, class_id, condition, field)
 
         def read_one(value: int | str) -> Iterator[Page]:
             condition = both(where, [{field: [value]}])
@@ -403,7 +405,9 @@ class Pcrud:
         return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one", apart: bool = False) -> Result:
-        return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart)
+        return self._gateway.call(
+            self.SERVICE, f"{self.SERVICE}.{name}", TOKEN, *parameters, expect=expect, apart=apart
+        )
 
 
 def _refuse_other_types(

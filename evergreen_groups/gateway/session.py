@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ log = logging.getLogger("evergreen_groups.gateway")
 
 SERVICE: Final = "open-ils.auth"
 _LOGIN: Final = Call(SERVICE, "open-ils.auth.login")
+
+# Sessions of the type temp end after 300 idle seconds, the others later (opensrf.xml).
+_SURE_SECONDS = 120.0
 
 Invoke = Callable[..., Any]
 
@@ -102,6 +106,7 @@ class Session:
         self._token = token
         self._redactor = redactor
         self._lock = threading.Lock()
+        self._used: float | None = None
         for secret in (token, credentials.password if credentials else None):
             if secret:
                 redactor.learn(secret)
@@ -113,6 +118,15 @@ class Session:
     def renewable(self) -> bool:
         """Whether a new token can be had when the present one has ended."""
         return self._credentials is not None
+
+    @property
+    def may_have_ended(self) -> bool:
+        """Whether the token hasn't been of use lately, on the clock that deadlines are on."""
+        return self._used is None or time.monotonic() - self._used > _SURE_SECONDS
+
+    def was_used(self) -> None:
+        """The token was of use just now."""
+        self._used = time.monotonic()
 
     def token(self, invoke: Invoke, deadline: float | None) -> str:
         """Return the token, logging in where there is none yet.
@@ -170,6 +184,7 @@ class Session:
                 **_LOGIN.names,
             )
         log.debug("logged in")
+        self.was_used()
         return token
 
     def _login_event(self, credentials: Credentials, invoke: Invoke) -> Any:

@@ -8,6 +8,7 @@ from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contacts as read_contacts
+from .current_people import read_members as read_members
 from .fields_beside import FieldsBeside as FieldsBeside
 from .group_question import GroupViewer as GroupViewer
 from .group_question import HiddenCirculations as HiddenCirculations
@@ -62,3 +63,5 @@ from .whole_balances import read_whole_balances as read_whole_balances
 from .whole_group import VisiblePatrons as VisiblePatrons
 from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in
+from .written_patron import patron_in as patron_in
+from .written_patron import read_patron as read_patron

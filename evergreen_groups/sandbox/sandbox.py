@@ -10,17 +10,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
-from evergreen_groups.sandbox.http import SandboxServer
-from evergreen_groups.sandbox.services import orgs_where, releases
+from evergreen_groups.sandbox.demo_desk import CLIENTS, NEWEST, DemoDesk, StaffClients
+from evergreen_groups.sandbox.http import CUT_OFF, WORKER_REQUESTS, RustGateway, SandboxServer
+from evergreen_groups.sandbox.services import orgs_where, release_numbers, releases
 
 __all__ = ["Account", "Sandbox"]
 
@@ -43,9 +44,13 @@ class Sandbox:
     people); ``database`` keeps the state in a file, which is taken as it is where it exists; ``prepared`` is a
     directory in which the fresh state is kept, for the next sandbox with the same people; ``port`` 0 takes a free one.
     ``report`` is called with how many steps of making the people are done, and how many there are.
-    ``release`` ("3.12") makes it answer as that release does where the table of
-    :mod:`evergreen_groups.sandbox.services.releases` knows a difference, ``differences`` names single ones of it. With
-    ``"replica"``, plain reads see what was written ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
+    ``release`` ("3.12", "3.14.10") makes it answer as that release does, by the table of
+    :mod:`evergreen_groups.sandbox.services.releases`; ``bus`` is "redis" or "xmpp" (none: that of the release's time);
+    ``differences`` names single ones of the table. With ``"replica"``, plain reads see what was written
+    ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
+    ``gateway`` ``"rust"`` makes it answer as that gateway does (:mod:`evergreen_groups.sandbox.http.rust_gateway`),
+    which cuts off an answer after ``cut_off`` seconds of silence and has a worker serve ``worker_requests`` requests;
+    ``slow`` names methods that are silent for so many seconds.
 
     Raises:
         ConfigurationError: the dataset can't be read, the port is taken, there is no such release or difference, or no
@@ -65,17 +70,23 @@ class Sandbox:
         prepared: Path | None = None,
         report: Callable[[int, int], None] | None = None,
         release: str | None = None,
+        bus: Literal["redis", "xmpp"] | None = None,
         differences: Iterable[str] = (),
         replica_delay: float = 5.0,
+        gateway: Literal["apache", "rust"] = "apache",
+        cut_off: float = CUT_OFF,
+        slow: Mapping[str, float] | None = None,
+        worker_requests: int = WORKER_REQUESTS,
     ) -> None:
-        found = releases.differences(release, differences)
+        found = releases.differences(release, differences, bus)
+        self._release = ".".join(map(str, release_numbers.release_numbers(release or NEWEST)))
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
-        self._store = Store(contents, database, fresh, report)
+        self._store = Store(contents, database, fresh, report, releases.classes_of(found))
         if prepared:
             contents.remove_former(prepared)
         try:
-            self._server = SandboxServer(self._store, host, port, found)
+            self._server = SandboxServer(self._store, host, port, found, release_numbers.ils_version(release))
         except OSError as error:
             self._store.close()
             raise ConfigurationError(
@@ -84,6 +95,10 @@ class Sandbox:
                 code="port-unusable",
                 values={"port": port, "host": host, "reason": system_reason(error)},
             ) from error
+        if gateway == "rust":
+            self._server.rust = RustGateway(
+                partial(self._server.results, sends_nulls=True), self._store.classes, cut_off, slow, worker_requests
+            )
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None
@@ -130,9 +145,12 @@ class Sandbox:
         )
         return [barcode for (barcode,) in found]
 
-    def serve_desk(self, service_url: str) -> None:
-        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
-        self._server.desk = DemoDesk(service_url)
+    def serve_desk(self, service_url: str, clients: str | None = None) -> None:
+        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``.
+
+        They are those of the staff ``clients`` of a release; of its own where none is named.
+        """
+        self._server.desk = DemoDesk(service_url, StaffClients(clients or self._release))
 
     @property
     def desk_addresses(self) -> dict[str, str]:

@@ -126,7 +126,7 @@ def test_groups_of_several_adults(
     exchange_id: str, most: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
 ) -> None:
     """307 comes of age this year and is found; 308 and a child without a birth date are in that group as well."""
-    query = GroupsOfAdults(AdultRule(18, most), TODAY, homes, visible)
+    query = GroupsOfAdults(rule=AdultRule(18, most), today=TODAY, homes=homes, visible_orgs=visible)
     with gateway_of(exchange_id) as gateway:
         found = GroupSearch(gateway, query)._search(FAMILIES, 60)
     assert [row.id for row in found] == members
@@ -151,7 +151,7 @@ def test_who_turns_out_to_be_an_adult() -> None:
 def test_groups_that_may_be_accidental(
     exchange_id: str, unusual_size: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
 ) -> None:
-    query = AccidentalGroups(unusual_size, LONG_AGO, homes, visible)
+    query = AccidentalGroups(unusual_size=unusual_size, long_ago=LONG_AGO, homes=homes, visible_orgs=visible)
     with gateway_of(exchange_id) as gateway:
         found = GroupSearch(gateway, query)._search(FAMILIES, 60)
     assert [row.id for row in found] == members
@@ -160,7 +160,7 @@ def test_groups_that_may_be_accidental(
 def test_the_evidence_about_them(org_units: OrgUnits) -> None:
     evidence = ("work-list-011", "work-list-012", "work-list-013", "work-list-014", "work-list-015", "work-list-016")
     with gateway_of("work-list-002", *evidence) as gateway:
-        rows = GroupSearch(gateway, AccidentalGroups(10, LONG_AGO))._search(FAMILIES, 60)
+        rows = GroupSearch(gateway, AccidentalGroups(unusual_size=10, long_ago=LONG_AGO))._search(FAMILIES, 60)
         ids = sorted(row.id for row in rows)
         accounts = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", ids)
         records = {id: values for batch in accounts for id, *values in batch}

@@ -24,7 +24,7 @@ from evergreen_groups.changes.landing import (
     sending_of,
 )
 from evergreen_groups.changes.patron_penalties import PatronPenalties
-from evergreen_groups.changes.patron_record import digest_but, read_patron
+from evergreen_groups.changes.patron_record import digest_but
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
 from evergreen_groups.changes.step_reason import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.errors import (
@@ -36,6 +36,7 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.gateway import Gateway, Record, RetryPolicy
+from evergreen_groups.groups import read_patron
 from evergreen_groups.ils import PenaltyRow
 from evergreen_groups.sandbox import Sandbox
 

@@ -22,6 +22,8 @@ CURRENT, OLDER = "3.17", "3.12"
 RELEASES = (CURRENT, OLDER)
 FAMILIES = RECORDED / CURRENT / "families.json"
 """Behind the exchanges of ``ON_FAMILIES``: a data set that the sandbox can serve as well."""
+DATASET = RECORDED / CURRENT / "dataset.json"
+"""What the recorded servers held, one as the other: 52 invented patrons in 16 groups. The sandbox can serve it."""
 ON_FAMILIES = ("contacts", "details", "explanation", "hidden-numbers", "items", "work-list")
 ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]{3,}(?:-[a-z]+)*-\d{3})(?![\w-])")
 """``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` one with the older.

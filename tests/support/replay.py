@@ -3,7 +3,7 @@
     python tests/support/replay.py [--release 3.12] DATASET REPLAY EXCHANGES...
 
 ``DATASET`` is what the recorded server held, ``REPLAY`` the program that sends the ``EXCHANGES`` to an address and
-compares the answers; its exit status is this one's. An older release was recorded on a bus of its time, XMPP.
+compares the answers; its exit status is this one's.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ from evergreen_groups.sandbox import Sandbox
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--release", help="the sandbox answers as this one, on XMPP; the latest, on Redis, unless given"
-    )
+    parser.add_argument("--release", help="the sandbox answers as this one; the latest unless given")
     parser.add_argument("dataset", type=Path)
     parser.add_argument("replay")
     parser.add_argument("exchanges", nargs="+")
     given = parser.parse_args()
-    differences = ("xmpp",) if given.release else ()
-    with Sandbox(dataset=given.dataset, release=given.release, differences=differences) as sandbox:
+    with Sandbox(dataset=given.dataset, release=given.release) as sandbox:
         command = [sys.executable, given.replay, sandbox.url, *given.exchanges, "--dataset", str(given.dataset)]
         return subprocess.run(command, check=False).returncode
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -71,8 +71,41 @@ def how_to_connect(sandbox: Sandbox) -> str:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the data in this SQLite file; otherwise it is gone at the end.",
 )
+@click.option(
+    "--replica",
+    type=Checked(values.whole_number(0, 86_400), "seconds"),
+    help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
+)
+@click.option(
+    "--release",
+    metavar="RELEASE",
+    help="Answer as this release of Evergreen, from 3.11 to 3.17, the default; 3.14.10 is one of its patches.",
+)
+@click.option(
+    "--bus",
+    type=click.Choice(["redis", "xmpp"]),
+    help="Answer as on this bus of OpenSRF where a service isn't there; without it, as on that of the release's time.",
+)
+@click.option(
+    "--gateway",
+    type=click.Choice(["apache", "rust"]),
+    default="apache",
+    show_default=True,
+    help="Answer as Apache's gateway, or as the one that is written in Rust.",
+)
 @click.pass_obj
-def sandbox_command(session: Invocation, port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
+def sandbox_command(  # noqa: PLR0913 - one for each option
+    session: Invocation,
+    *,
+    port: int,
+    dataset: Path | None,
+    patrons: int,
+    database: Path | None,
+    replica: int | None,
+    release: str | None,
+    bus: Literal["redis", "xmpp"] | None,
+    gateway: Literal["apache", "rust"],
+) -> None:
     """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
     It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
@@ -88,6 +121,11 @@ def sandbox_command(session: Invocation, port: int, dataset: Path | None, patron
             port=port,
             prepared=prepared,
             report=partial(progress, doing),
+            differences=() if replica is None else ("replica",),
+            replica_delay=float(replica or 0),
+            release=release,
+            bus=bus,
+            gateway=gateway,
         )
     with sandbox:
         click.echo(how_to_connect(sandbox))

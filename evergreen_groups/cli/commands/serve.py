@@ -36,14 +36,21 @@ GRACE = 5.0
 @click.command("serve")
 @setting_options("serve")
 @click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
+@click.option(
+    "--client",
+    "release",
+    type=click.Choice([f"3.{minor}" for minor in range(11, 18)]),
+    help="The demo desk as the staff clients of this release of Evergreen are.",
+)
 @click.pass_context
-def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: object) -> int:
+def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | None, **_options: object) -> int:
     """Serve the web service that stands behind the ILS's own Apache (docs/install-service.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
     second time, it ends at once. SIGHUP has it read the settings anew; where they are wrong, those before stay.
     """
     session: Invocation = context.obj
+    demo_desk = demo_desk or release is not None
     if demo_desk and not session.use_sandbox:
         raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
 
@@ -61,7 +68,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: obj
             # The sandbox is in this process, at work in threads of its own, so no other is forked from it.
             return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
 
-        return _serve(read_for_sandbox, environ, _announced(sandbox, demo_desk=demo_desk))
+        return _serve(read_for_sandbox, environ, _announced(sandbox, release, demo_desk=demo_desk))
 
 
 @contextmanager
@@ -74,13 +81,16 @@ def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]
         yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
 
 
-def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
-    """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known."""
+def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
+    """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known.
+
+    The desk is that of the ``release``'s staff clients; of the sandbox's own release where none is named.
+    """
 
     def announce(service_url: str) -> None:
         click.echo(how_to_connect(sandbox))
         if demo_desk:
-            sandbox.serve_desk(service_url)
+            sandbox.serve_desk(service_url, release)
             click.echo()
             click.echo(gettext("Demo desk, for the staff accounts above:"))
             for client, address in sandbox.desk_addresses.items():

@@ -1,11 +1,11 @@
 from .classes import FLAGS as FLAGS
+from .classes import ClassChange as ClassChange
+from .classes import IdlClasses as IdlClasses
 from .classes import Retrieve as Retrieve
 from .classes import StoredClass as StoredClass
 from .classes import StoredField as StoredField
 from .classes import StoredLink as StoredLink
 from .classes import idl_classes as idl_classes
-from .classes import parse_object as parse_object
-from .classes import wire_object as wire_object
 from .constraints import DEFAULTS as DEFAULTS
 from .constraints import INTEGER_LIMIT as INTEGER_LIMIT
 from .constraints import check_references as check_references

@@ -1,14 +1,15 @@
-"""The fieldmapper classes the sandbox serves, read from ``idl_classes.json``.
+"""The fieldmapper classes the sandbox serves, read from ``classes.json``.
 
-The facts there are those of Evergreen's ``fm_IDL.xml``: fields in order, links, and who may retrieve what.
+The facts there are those of the latest Evergreen's ``fm_IDL.xml``: fields in order, links, and who may retrieve what.
+An older release's classes are these with :class:`ClassChange` applied.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -22,7 +23,7 @@ class StoredField:
     """One field of a class; ``kind`` says how the value is stored and written.
 
     ``kind`` is one of ``integer``, ``money``, ``bool``, ``timestamp``, ``date``, ``interval`` and ``text``. ``hidden``
-    fields exist in the IDL, but pcrud doesn't touch them (``au.passwd``).
+    fields exist in the IDL, but pcrud doesn't touch them (``au.passwd``), and the sandbox doesn't store them.
     """
 
     name: str
@@ -78,9 +79,26 @@ class StoredClass:
     fields: tuple[StoredField, ...]
     links: Mapping[str, StoredLink]
     retrieve: Retrieve | None
-    by_name: Mapping[str, StoredField] = field(repr=False)
-    columns: tuple[StoredField, ...] = field(repr=False)
-    positions: Mapping[str, int] = field(repr=False)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, StoredField]:
+        """The fields by their names."""
+        return {item.name: item for item in self.fields}
+
+    @cached_property
+    def columns(self) -> tuple[StoredField, ...]:
+        """The fields that the sandbox's database has a column for."""
+        return tuple(item for item in self.fields if not item.virtual and not item.hidden)
+
+    @cached_property
+    def unstored(self) -> tuple[str, ...]:
+        """Columns of the real table in which the sandbox has a hash of the key (``3.12/patrons-031``)."""
+        return tuple(item.name for item in self.fields if item.hidden and not item.virtual)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Where each field stands in an object on the wire."""
+        return {item.name: index for index, item in enumerate(self.fields)}
 
     @property
     def in_pcrud(self) -> bool:
@@ -145,47 +163,105 @@ def _class(class_id: str, entry: Mapping[str, Any]) -> StoredClass:
         fields=fields,
         links={link.field: link for link in links},
         retrieve=_retrieve(entry.get("retrieve")),
-        by_name={item.name: item for item in fields},
-        columns=tuple(item for item in fields if not item.virtual),
-        positions={item.name: index for index, item in enumerate(fields)},
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """How a class of an older release differs from the latest's: what came later is taken away again.
+
+    ``absent`` fields aren't there, ``optional`` ones aren't marked as required, ``columns`` are columns of the table
+    where the latest has virtual fields; ``links`` stand in place of the latest's. Of ``owned`` classes the owning user
+    sees the rows, as in the latest.
+    """
+
+    class_id: str
+    absent: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    links: tuple[StoredLink, ...] = ()
+    owned: bool = True
+
+    def applied(self, known: StoredClass) -> StoredClass:
+        """The class as the older release has it."""
+        fields = tuple(
+            replace(
+                item,
+                required=item.required and item.name not in self.optional,
+                virtual=item.virtual and item.name not in self.columns,
+            )
+            for item in known.fields
+            if item.name not in self.absent
+        )
+        links = {name: link for name, link in known.links.items() if name not in self.absent}
+        links |= {link.field: link for link in self.links}
+        retrieve = known.retrieve if self.owned or not known.retrieve else replace(known.retrieve, owning_user=None)
+        return replace(known, fields=fields, links=links, retrieve=retrieve)
+
+
+class IdlClasses(Mapping[str, StoredClass]):
+    """The classes of one release's IDL by their ids, and objects of them as they travel."""
+
+    def __init__(self, classes: Mapping[str, StoredClass]) -> None:
+        self._classes = dict(classes)
+
+    def __getitem__(self, class_id: str) -> StoredClass:
+        return self._classes[class_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def changed(self, changes: Iterable[ClassChange]) -> IdlClasses:
+        """The classes of an older release.
+
+        >>> older = idl_classes().changed([ClassChange("ac", absent=("active",))])
+        >>> older.wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
+        {'__c': 'ac', '__p': ['0815', 3, 7]}
+        """
+        classes = dict(self._classes)
+        for change in changes:
+            classes[change.class_id] = change.applied(classes[change.class_id])
+        return IdlClasses(classes)
+
+    def wire_object(
+        self, class_id: str, row: Mapping[str, Any], fleshed: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Write a row as the object that a gateway sends: every field in its place, what is missing as null.
+
+        ``fleshed`` holds objects, or lists of them, to stand in place of a field's own value.
+
+        >>> idl_classes().wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
+        {'__c': 'ac', '__p': ['t', '0815', 3, 7]}
+        """
+        values = {**row, **fleshed} if fleshed else row
+        return {"__c": class_id, "__p": [values.get(item.name) for item in self._classes[class_id].fields]}
+
+    def parse_object(self, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """Read an object as a client sends it; None if it isn't one of a known class.
+
+        Returns the class's id and the values by field name, those of ``isnew``, ``ischanged`` and ``isdeleted`` with
+        them; what an array cut short leaves out is null. Objects inside stay as they came.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("__c"), str):
+            return None
+        known = self._classes.get(value["__c"])
+        if known is None:
+            return None
+        payload = value.get("__p")
+        given = payload if isinstance(payload, list) else []
+        names = [item.name for item in known.fields] + list(FLAGS)
+        return known.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
+
+
 @cache
-def idl_classes() -> Mapping[str, StoredClass]:
-    """All classes by their id.
+def idl_classes() -> IdlClasses:
+    """All classes of the latest release, which are those that the database has tables for.
 
     >>> idl_classes()["ac"].columns[1].name
     'barcode'
     """
     text = resources.files(__package__).joinpath("classes.json").read_text(encoding="utf-8")
-    return {class_id: _class(class_id, entry) for class_id, entry in json.loads(text).items()}
-
-
-def wire_object(class_id: str, row: Mapping[str, Any], fleshed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write a row as the object that a gateway sends: every field in its place, what is missing as null.
-
-    ``fleshed`` holds objects, or lists of them, to stand in place of a field's own value.
-
-    >>> wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
-    {'__c': 'ac', '__p': ['t', '0815', 3, 7]}
-    """
-    values = {**row, **fleshed} if fleshed else row
-    return {"__c": class_id, "__p": [values.get(item.name) for item in idl_classes()[class_id].fields]}
-
-
-def parse_object(value: Any) -> tuple[str, dict[str, Any]] | None:
-    """Read an object as a client sends it; None if it isn't one of a known class.
-
-    Returns the class's id and the values by field name, those of ``isnew``, ``ischanged`` and ``isdeleted`` with
-    them; what an array cut short leaves out is null. Objects inside stay as they came.
-    """
-    if not isinstance(value, dict) or not isinstance(value.get("__c"), str):
-        return None
-    known = idl_classes().get(value["__c"])
-    if known is None:
-        return None
-    payload = value.get("__p")
-    given = payload if isinstance(payload, list) else []
-    names = [item.name for item in known.fields] + list(FLAGS)
-    return known.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
+    return IdlClasses({class_id: _class(class_id, entry) for class_id, entry in json.loads(text).items()})

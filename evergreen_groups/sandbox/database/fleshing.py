@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database.classes import idl_classes, wire_object
-
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database.store import Row, Store
 
 
 def flesh(store: Store, class_id: str, row: Row, fields: Iterable[Any]) -> dict[str, Any]:
-    """The objects that the row's links lead to, for :func:`~evergreen_groups.sandbox.database.classes.wire_object`.
+    """The objects that the row's links lead to, for
+    :meth:`~evergreen_groups.sandbox.database.classes.IdlClasses.wire_object`.
 
     Fields that are no links are passed over (``patrons-042``), and so are single links to classes that the sandbox
     doesn't keep; lists of those are empty.
     """
-    found: dict[str, Any] = {}
+    classes, found = store.classes, dict[str, Any]()
     for name in fields:
-        link = idl_classes()[class_id].links.get(name) if isinstance(name, str) else None
+        link = classes[class_id].links.get(name) if isinstance(name, str) else None
         if link is None:
             continue
-        known = link.class_id in idl_classes() and not link.map
+        known = link.class_id in classes and not link.map
         if link.reltype == "has_many":
-            rows = store.rows(link.class_id, {link.key: row[idl_classes()[class_id].primary]}) if known else []
-            found[name] = [wire_object(link.class_id, linked) for linked in rows]
+            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if known else []
+            found[name] = [classes.wire_object(link.class_id, linked) for linked in rows]
             continue
-        value = row.get(name) if link.reltype == "has_a" else row[idl_classes()[class_id].primary]
+        value = row.get(name) if link.reltype == "has_a" else row[classes[class_id].primary]
         rows = store.rows(link.class_id, {link.key: value}) if known and value is not None else []
         if rows:
-            found[name] = wire_object(link.class_id, rows[0])
+            found[name] = classes.wire_object(link.class_id, rows[0])
     return found

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import fresh_file
-from evergreen_groups.sandbox.database.classes import idl_classes
+from evergreen_groups.sandbox.database.classes import IdlClasses, idl_classes
 from evergreen_groups.sandbox.database.functions import register
 from evergreen_groups.sandbox.database.replica import Replica
 from evergreen_groups.sandbox.database.statements import stored_values, where_clause
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
-from evergreen_groups.sandbox.database.values import TO_WIRE
+from evergreen_groups.sandbox.database.values import TO_WIRE, hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,19 +35,26 @@ POSITIONS = "positions"
 class Store:
     """Rows by class, in the wire types of pcrud: ints, money ``"4.50"``, booleans ``"t"``, timestamps, null.
 
-    ``filling`` writes the fresh state when the file is new, and ``report`` hears how far it is. The fresh state is a
-    file beside ``path``, or the one named by ``fresh``, which many may use at once: it is only read, and copied when
-    something is written for the first time. Many threads may read at once; there is one writer at a time. Rows without
-    another order come in the physical order of PostgreSQL as seen there: by id, those that were updated or added since
-    the fresh state after them (``move-fleshed-009``).
+    The tables are those of the latest release's classes; ``classes`` are those of the release that is served, None for
+    the same. ``filling`` writes the fresh state when the file is new, and ``report`` hears how far it is. The fresh
+    state is a file beside ``path``, or the one named by ``fresh``, which many may use at once: it is only read, and
+    copied when something is written for the first time. Many threads may read at once; there is one writer at a time.
+    Rows without another order come in the physical order of PostgreSQL as seen there: by id, those that were updated or
+    added since the fresh state after them (``move-fleshed-009``).
 
     Raises:
         ConfigurationError: the file is there, but no sandbox made it; what making the file raises.
     """
 
     def __init__(
-        self, filling: Filling, path: Path | None = None, fresh: Path | None = None, report: Steps | None = None
+        self,
+        filling: Filling,
+        path: Path | None = None,
+        fresh: Path | None = None,
+        report: Steps | None = None,
+        classes: IdlClasses | None = None,
     ) -> None:
+        self.classes = classes or idl_classes()
         self._folder = None if path else fresh_file.state_folder(fresh.parent if fresh else None)
         self.path = path or Path(self._folder.name if self._folder else "") / "sandbox.db"
         self._fresh_path = fresh or self.path.with_name(self.path.name + ".fresh")
@@ -256,13 +263,15 @@ class Store:
         order = order_by or f'_position, "{known.primary}"'
         statement = f"SELECT {names} FROM {class_id}{conditions} ORDER BY {order}"
         columns = [(item.name, TO_WIRE[item.kind]) for item in known.columns]
-        return [
+        found = [
             {
                 name: value if convert is None or value is None else convert(value)
                 for (name, convert), value in zip(columns, values, strict=True)
             }
             for values in self.read().execute(statement, parameters)
         ]
+        unstored = self.classes[class_id].unstored
+        return [{**row, **dict.fromkeys(unstored, hash_of(row[known.primary]))} for row in found] if unstored else found
 
     def row(self, class_id: str, key: Any) -> Row | None:
         """The row with that primary key, or None."""

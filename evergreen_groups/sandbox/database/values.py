@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from hashlib import md5
 from typing import Any
 
 _TRUE, _FALSE = ("t", "true", "y", "yes", "on", "1"), ("f", "false", "n", "no", "off", "0")
@@ -93,6 +94,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def hash_of(key: int) -> str:
+    """What a column holds that is no longer used for what it was: always the same for a key."""
+    return md5(str(key).encode(), usedforsecurity=False).hexdigest()
 
 
 def interval_seconds(text: str) -> int | None:

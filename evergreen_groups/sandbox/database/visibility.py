@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.sandbox.database.classes import PermissionContext, Retrieve, StoredClass, idl_classes
 from evergreen_groups.sandbox.query import Frame, QueryError, Source, quoted
 from evergreen_groups.sandbox.services import permissions
 
 if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database.classes import PermissionContext, Retrieve, StoredClass
     from evergreen_groups.sandbox.database.store import Store
 
 NOTHING, EVERYTHING = "0", "1"
@@ -74,11 +74,11 @@ class Visibility:
     def _linked(self, known: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
         link = known.links[context.link]
         joined, place = f"{link.class_id} AS context0", "context0"
-        current = idl_classes()[link.class_id]
+        current = self._store.classes[link.class_id]
         for step, name in enumerate(context.jump, 1):
             jump = current.links[name]
             joined += f" JOIN {jump.class_id} AS context{step} ON context{step}.{jump.key} = {place}.{name}"
-            place, current = f"context{step}", idl_classes()[jump.class_id]
+            place, current = f"context{step}", self._store.classes[jump.class_id]
         tests = " OR ".join(self._at(f"{place}.{quoted(name)}", rule) for name in context.fields)
         here = f"{core.quoted}.{quoted(link.field)}"
         return f"EXISTS (SELECT 1 FROM {joined} WHERE context0.{quoted(link.key)} = {here} AND ({tests}))"

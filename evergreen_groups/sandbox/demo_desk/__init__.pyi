@@ -1,3 +1,5 @@
+from .clients import NEWEST as NEWEST
+from .clients import StaffClients as StaffClients
 from .desk import CLIENTS as CLIENTS
 from .desk import DemoDesk as DemoDesk
 from .http import Request as Request

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from evergreen_groups.sandbox.demo_desk.clients import StaffClients
     from evergreen_groups.sandbox.demo_desk.http import Request
 
 _STATIC = "/sandbox/desk/"
@@ -26,15 +27,18 @@ _CLIENTS = [
 ]
 
 
-def page(request: Request) -> ForwardedAnswer | None:
-    """The page or asset at an address of the staff client, in the client's language; none if there is none."""
+def page(request: Request, clients: StaffClients) -> ForwardedAnswer | None:
+    """The page or asset at an address of the staff ``clients``, in the client's language; none if there is none."""
     path = request.path
     if path in ("/", "/eg2/", "/eg/staff/"):
         return ForwardedAnswer(302, None, b"", {"Location": "/eg2/en-US/staff/login"})
     if path.startswith(_STATIC):
         name = path.removeprefix(_STATIC)
         return _file(name) if re.fullmatch(r"[a-z]+\.(css|js)", name) else None
-    return next((_page(name, _language(request)) for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
+    template = next((name for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
+    if template == "angular.html" and not clients.summary_is_list:
+        template = "angular_rows.html"
+    return _page(template, _language(request), clients) if template else None
 
 
 def _language(request: Request) -> Language:
@@ -44,14 +48,14 @@ def _language(request: Request) -> Language:
     return Language(first_known(found[1] for found in (in_address, in_cookie) if found) or "en-US")
 
 
-def _page(name: str, language: Language) -> ForwardedAnswer:
+def _page(name: str, language: Language, clients: StaffClients) -> ForwardedAnswer:
     # Another name each time, as with each build of the Angular client: nobody can rely on it.
     scope = f"ng-c{secrets.randbelow(10**10)}"
     with use_language(language):
         text = (
             environment()
             .get_template(name)
-            .render(scope=scope, language=language, texts=_texts(language), languages=languages())
+            .render(scope=scope, language=language, texts=_texts(language), languages=languages(), clients=clients)
         )
     return _answer(text.encode(), "text/html")
 

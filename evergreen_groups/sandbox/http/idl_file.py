@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from evergreen_groups.sandbox.database import Retrieve, StoredClass, idl_classes
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import IdlClasses, Retrieve, StoredClass
 
 _BASE = "http://opensrf.org/spec/IDL/base/v1"
 _PERSIST = "http://open-ils.org/spec/opensrf/IDL/persistence/v1"
@@ -22,10 +24,10 @@ _NAMESPACES = {
 }
 
 
-def fm_idl(class_ids: Sequence[str] = ()) -> bytes:
+def fm_idl(classes: IdlClasses, class_ids: Sequence[str] = ()) -> bytes:
     """Write the IDL of these classes (of all where none is named); unknown ones are left out (``idl-005``)."""
     root = etree.Element(f"{{{_BASE}}}IDL", nsmap=_NAMESPACES)
-    for known in idl_classes().values():
+    for known in classes.values():
         if not class_ids or known.id in class_ids:
             _add_class(root, known)
     etree.cleanup_namespaces(root, top_nsmap=_NAMESPACES)

@@ -12,14 +12,17 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from socketserver import TCPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from evergreen_groups.sandbox.database import Store, now
 from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
-from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
+from evergreen_groups.sandbox.services import CallContext, Difference, Failure, Sessions, dispatch, registry
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.http.rust_gateway import RustGateway
 
 GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
 GREATEST_BODY = 10 * 1024 * 1024
@@ -106,6 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def _gateway(self, query: bytes, body: bytes) -> None:
+        if self.server.rust is not None:
+            self._rust(self.server.rust, query, body)
+            return
         in_body = self.command == "POST"
         usable = not in_body or 0 < len(body) <= GREATEST_BODY
         pairs = parse_form((query + body if in_body else query) if usable else b"")
@@ -124,6 +130,13 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, "text/plain", json_answer(payload, status, debug).encode("ascii"))
 
+    def _rust(self, gateway: RustGateway, query: bytes, body: bytes) -> None:
+        if "Transfer-Encoding" in self.headers:
+            raise _HangUp
+        self.wfile.write(gateway.answer(self.command, query, body))
+        self.wfile.flush()
+        self.close_connection = True
+
     @staticmethod
     def _parameters(written_form: str, texts: list[str]) -> list[Any]:
         if written_form == "json":
@@ -135,26 +148,13 @@ class Handler(BaseHTTPRequestHandler):
     def _call(
         self, service: str, method: str, given: list[Any], locale: str | None, level: int
     ) -> tuple[list[Any], int, str | None]:
-        server = self.server
-        context = CallContext(
-            server.store,
-            server.sessions,
-            method,
-            (locale or "en-US").split(",")[0],
-            differences=server.differences,
-        )
         try:
-            return dispatch(context, service, given, level), 200, None
+            return self.server.results(service, method, given, (locale or "en-US").split(",")[0], level), 200, None
         except Failure as failure:
-            if failure.status == HTTPStatus.NOT_FOUND:
-                log.warning("refused %s %s: not offered here", service, method)
             return [], failure.status, failure.debug
-        except Exception:  # a bug of ours: the client still gets what a service that breaks down would send
-            log.exception("%s %s broke down", service, method)
-            return [], 500, f"osrfMethodException :  *** Call to [{method}] failed"
 
     def _idl(self, query: bytes) -> None:
-        document = fm_idl([value for name, value in parse_form(query) if name == "class"])
+        document = fm_idl(self.server.store.classes, [value for name, value in parse_form(query) if name == "class"])
         tag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Last-Modified": self.server.started}
         if self.headers.get("If-None-Match") == tag or self.headers.get("If-Modified-Since") == self.server.started:
@@ -181,20 +181,28 @@ class Handler(BaseHTTPRequestHandler):
 class SandboxServer(ThreadingHTTPServer):
     """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
 
-    ``differences`` are those of the release that it is to be.
+    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself. Where ``rust``
+    is set, it answers as that gateway.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(
-        self, store: Store, host: str, port: int, differences: frozenset[releases.Difference] = frozenset()
+        self,
+        store: Store,
+        host: str,
+        port: int,
+        differences: frozenset[Difference] = frozenset(),
+        ils_version: str = "HEAD",
     ) -> None:
         registry.register()
         super().__init__((host, port), Handler)
         self.store = store
         self.differences = differences
+        self.ils_version = ils_version
         self.desk: DemoDesk | None = None
+        self.rust: RustGateway | None = None
         self.sessions = Sessions(now)
         self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         self._connections: set[socket.socket] = set()
@@ -210,10 +218,46 @@ class SandboxServer(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
+    def results(
+        self,
+        service: str,
+        method: str,
+        given: list[Any],
+        locale: str = "en-US",
+        level: int = 1,
+        *,
+        sends_nulls: bool = False,
+    ) -> list[Any]:
+        """Call a method of a service and return its results.
+
+        Raises:
+            Failure: there is no such method, or it failed.
+        """
+        context = CallContext(
+            self.store,
+            self.sessions,
+            method,
+            locale,
+            differences=self.differences,
+            ils_version=self.ils_version,
+            sends_nulls=sends_nulls,
+        )
+        try:
+            return dispatch(context, service, given, level)
+        except Failure as failure:
+            if failure.status == HTTPStatus.NOT_FOUND:
+                log.warning("refused %s %s: not offered here", service, method)
+            raise
+        except Exception as error:  # a bug of ours: the client still gets what a service that breaks down would send
+            log.exception("%s %s broke down", service, method)
+            raise Failure(500, f"osrfMethodException :  *** Call to [{method}] failed") from error
+
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self.store.reset()
         self.sessions.clear()
+        if self.rust is not None:
+            self.rust.restart()
 
     def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
         """Serve other data from now on (:meth:`Store.refill`); all sessions end."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from evergreen_groups.sandbox.database import StoredClass, StoredField, idl_classes
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredField
 
 _BIG = {
     ("mbts", "id"),
@@ -71,8 +73,9 @@ class Source:
         if item is None or (item.virtual and not item.hidden):
             raise QueryError(f"{self.known.id} has no column {name}")
         columns = frozenset({(self.alias, name)})
-        if item.virtual:
-            return Expression("'*'", "text", columns=columns)
+        if item.hidden:
+            hashed = f"pg_md5(CAST({self.quoted}.{quoted(self.known.primary)} AS TEXT))"
+            return Expression("'*'" if item.virtual else hashed, "text", columns=columns)
         return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.known.id, item), columns=columns)
 
 
@@ -88,9 +91,14 @@ def kind_of(class_id: str, item: StoredField) -> str:
 
 @dataclass
 class Frame:
-    """The classes of one SELECT; those of the queries around it are reached over ``outer``."""
+    """The classes of one SELECT; those of the queries around it are reached over ``outer``.
 
+    ``classes`` are all there are. With ``volatile``, functions may be named that give another value each time.
+    """
+
+    classes: IdlClasses
     outer: Frame | None = None
+    volatile: bool = False
     sources: list[Source] = field(default_factory=list)
 
     def add(self, alias: str | None, class_id: object) -> Source:
@@ -99,7 +107,7 @@ class Frame:
         Raises:
             QueryError: there is no such class, or the alias is taken.
         """
-        known = idl_classes().get(class_id) if isinstance(class_id, str) else None
+        known = self.classes.get(class_id) if isinstance(class_id, str) else None
         if known is None:
             raise MalformedError(f"no class {class_id}")
         source = Source(alias or known.id, known)

@@ -34,7 +34,7 @@ class _Columns:
             self.grouped.append(len(self.parts))
 
 
-def subquery(outer: Frame | None, node: Any) -> tuple[str, list[str]]:
+def subquery(outer: Frame, node: Any) -> tuple[str, list[str]]:
     """The SQL of a query and the kinds of its columns.
 
     Raises:
@@ -44,7 +44,7 @@ def subquery(outer: Frame | None, node: Any) -> tuple[str, list[str]]:
         raise MalformedError("a query is a hash")
     if any(node.get(word) is not None for word in _COMBINERS):
         return _combined(outer, node)
-    frame = Frame(outer)
+    frame = Frame(outer.classes, outer, outer.volatile)
     core, join_sql = _from(frame, node.get("from"))
     columns = _select(frame, core, node.get("select"))
     sql = f"{', '.join(columns.parts)} FROM {core.known.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"
@@ -62,7 +62,7 @@ def subquery(outer: Frame | None, node: Any) -> tuple[str, list[str]]:
     ]
 
 
-def _combined(outer: Frame | None, node: dict[str, Any]) -> tuple[str, list[str]]:
+def _combined(outer: Frame, node: dict[str, Any]) -> tuple[str, list[str]]:
     words = [word for word in _COMBINERS if word in node]
     unknown = set(node) - {*_COMBINERS, "all", "alias", "order_by"}
     queries = node[words[0]]

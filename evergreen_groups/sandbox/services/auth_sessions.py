@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import wire_object
 from evergreen_groups.sandbox.services.auth import SERVICE, scalar_text
 from evergreen_groups.sandbox.services.ils_events import c_event, no_session
 from evergreen_groups.sandbox.services.registry import CallContext, method
@@ -13,10 +12,12 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox.services.sessions import SandboxSession
 
 
-def _user(session: SandboxSession) -> dict[str, Any]:
+def _user(context: CallContext, session: SandboxSession) -> dict[str, Any]:
     """The user as at the login, with workstation and its org unit as text, and an empty password."""
     workstation = None if session.workstation is None else str(session.workstation)
-    return wire_object("au", session.user, {"ws_ou": str(session.work_org), "wsid": workstation, "passwd": ""})
+    return context.classes.wire_object(
+        "au", session.user, {"ws_ou": str(session.work_org), "wsid": workstation, "passwd": ""}
+    )
 
 
 def _is_set(value: Any) -> bool:
@@ -31,7 +32,8 @@ def retrieve(context: CallContext, token: Any = None, full: Any = None, unprolon
     session = context.sessions.find(scalar_text(token), prolong=not _is_set(unprolonged))
     if session is None:
         raise no_session()
-    return {"authtime": session.authtime, "userobj": _user(session)} if _is_set(full) else _user(session)
+    user = _user(context, session)
+    return {"authtime": session.authtime, "userobj": user} if _is_set(full) else user
 
 
 @method(SERVICE, "open-ils.auth.session.delete")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from evergreen_groups.sandbox.database import Store, timestamp_text, wire_object
+from evergreen_groups.sandbox.database import Store, timestamp_text
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.editor import Editor, argument_of, not_found
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
@@ -72,7 +72,7 @@ def create_grocery(context: CallContext, token: Any = None, sent: Any = None) ->
     session = context.sessions.find(token)
     if session is None:
         raise EventAnswer(perl_event("NO_SESSION"))
-    values = argument_of("mg", sent)
+    values = argument_of(context.classes, "mg", sent)
     place = values["billing_location"]
     if place is not None and _integer(place) is None:
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
@@ -84,7 +84,7 @@ def create_grocery(context: CallContext, token: Any = None, sent: Any = None) ->
             transaction_id = editor.create("mg", {**values, "id": None})
         except EventAnswer:
             # The real service goes on with the 0 that it got for an id.
-            raise not_found("mbt", "0") from None
+            raise not_found(editor.classes, "mbt", "0") from None
         grocery = editor.retrieve("mg", transaction_id)
         shared = ("id", "usr", "xact_start", "xact_finish")
         summary = dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
@@ -106,7 +106,7 @@ def create_billing(context: CallContext, token: Any = None, sent: Any = None) ->
     with context.store.transaction():
         editor = Editor(context, token)
         editor.require("CREATE_BILL")
-        values = argument_of("mb", sent)
+        values = argument_of(context.classes, "mb", sent)
         transaction = editor.retrieve("mbt", values["xact"])
         transaction_id = int(transaction["id"])
         if transaction["xact_finish"] is not None:
@@ -131,4 +131,4 @@ def grocery(context: CallContext, token: Any = None, transaction_id: Any = None)
     """One grocery transaction."""
     editor = Editor(context, token)
     editor.require("VIEW_TRANSACTION")
-    return wire_object("mg", editor.retrieve("mg", transaction_id))
+    return context.classes.wire_object("mg", editor.retrieve("mg", transaction_id))

@@ -5,12 +5,14 @@ The rules are those of ``OpenILS/Application/Flattener.pm``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from evergreen_groups.sandbox.database import StoredClass, StoredLink, Visibility, idl_classes, to_wire
-from evergreen_groups.sandbox.query import QueryError, subquery
+from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredLink, Visibility, to_wire
+from evergreen_groups.sandbox.query import Frame, QueryError, subquery
+from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.pcrud import Reader
 from evergreen_groups.sandbox.services.registry import CallContext, Die, Failure, method
@@ -33,6 +35,7 @@ class MappedColumn:
 class FlatMap:
     """A map made ready: its columns, and the joins and fleshing that they need."""
 
+    classes: IdlClasses
     known: StoredClass
     columns: dict[str, MappedColumn]
     join: dict[str, Any] = field(default_factory=dict)
@@ -84,21 +87,23 @@ class FlatMap:
         for column in self.columns.values():
             if column.display and column.path[0] not in self.known.by_name:
                 raise Die(f"No field by the name {column.path[0]} in Fieldmapper::{self.known.fieldmapper}!")
-        return {key: _value(values, column.path) for key, column in self.columns.items() if column.display}
+        return {
+            key: _value(self.classes, values, column.path) for key, column in self.columns.items() if column.display
+        }
 
 
-def flat_map(class_id: Any, given: Any) -> FlatMap:
+def flat_map(classes: IdlClasses, class_id: Any, given: Any) -> FlatMap:
     """Make a map ready for a class.
 
     Raises:
         Die: no such class, or a path over something that isn't a link.
     """
-    known = idl_classes().get(class_id) if isinstance(class_id, str) else None
+    known = classes.get(class_id) if isinstance(class_id, str) else None
     if known is None:
         raise Die(f'Can\'t call method "Identity" on an undefined value at {FLATTENER} line 64.')
     if not isinstance(given, dict):
         raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 300.")
-    prepared = FlatMap(known, {key: _column(value) for key, value in given.items()})
+    prepared = FlatMap(classes, known, {key: _column(value) for key, value in given.items()})
     counts: dict[str, dict[str, int]] = {}
     for column in prepared.columns.values():
         if column.display:
@@ -133,7 +138,7 @@ def _add_fleshing(prepared: FlatMap, column: MappedColumn) -> None:
         names = prepared.flesh_fields.setdefault(known.id if known else "", [])
         if step not in names:
             names.append(step)
-        known = idl_classes().get(link.class_id)
+        known = prepared.classes.get(link.class_id)
     prepared.flesh = max(prepared.flesh, len(column.path) - 1)
 
 
@@ -148,32 +153,34 @@ def _add_joins(prepared: FlatMap, column: MappedColumn, counts: dict[str, dict[s
         alias = column.alias = f"__{link.class_id}_{number}"
         key = step if link.reltype == "has_a" else primary
         join = level.setdefault(alias, {"type": "left", "class": link.class_id, "fkey": key, "field": link.key})
-        known = idl_classes().get(link.class_id)
+        known = prepared.classes.get(link.class_id)
         primary = known.primary if known else "id"
         level = join.setdefault("join", {})
 
 
-def _fields(value: Any) -> dict[str, Any] | None:
+def _fields(classes: IdlClasses, value: Any) -> dict[str, Any] | None:
     """An object's values by field name, None for anything else."""
     if not isinstance(value, dict) or "__c" not in value:
         return None
-    known, values = idl_classes()[value["__c"]], value["__p"]
+    known, values = classes[value["__c"]], value["__p"]
     return {item.name: values[place] if place < len(values) else None for place, item in enumerate(known.fields)}
 
 
-def _value(found: dict[str, Any], path: list[str]) -> Any:
+def _value(classes: IdlClasses, found: dict[str, Any], path: list[str]) -> Any:
     current: list[Any] = [found]
     for step in path[:-1]:
-        current = [fields.get(step) for item in current if (fields := _fields(item)) is not None]
+        current = [fields.get(step) for item in current if (fields := _fields(classes, item)) is not None]
         if len(current) == 1 and isinstance(current[0], list):
-            return [(_fields(item) or {}).get(path[-1]) for item in current[0]]
-        if not current or _fields(current[0]) is None:
+            return [(_fields(classes, item) or {}).get(path[-1]) for item in current[0]]
+        if not current or _fields(classes, current[0]) is None:
             return None
-    return (_fields(current[0]) or {}).get(path[-1])
+    return (_fields(classes, current[0]) or {}).get(path[-1])
 
 
 SERVICE = "open-ils.fielder"
 _FIELD_SAFE = ("aou", "aout")
+_OF_LISTS = ("in", "not in", "between")
+_NO_FIELD = re.compile(r"\+\w+|-(?:not-)?exists|-(?:and|or|not)", re.ASCII)
 
 
 @method(SERVICE, f"{SERVICE}.flattened_search", streaming=True)
@@ -187,7 +194,7 @@ def flattened_search(
 ) -> Iterator[dict[str, Any]]:
     """Search a class's rows and send them as flat hashes, by a map of keys to paths (``fielder-001``)."""
     session = context.session(token)
-    prepared = flat_map(class_id, given)
+    prepared = flat_map(context.classes, class_id, given)
     if not isinstance(where, dict):
         raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 350.")
     options = prepared.options(span if isinstance(span, dict) else {})
@@ -201,28 +208,58 @@ def flattened_search(
         raise Die(failure.debug) from failure
 
 
-def _has_function(node: Any) -> bool:
-    """Whether a query names a function anywhere, which this service lets nobody do."""
+def _check(query: Any, fields: Any, *, lists: bool) -> None:
+    """Refuse a query that is none, and functions, which this service lets nobody name.
+
+    Raises:
+        Event: BAD_PARAMS.
+    """
+    note = ""
+    if not query:
+        note = "query is required"
+    elif not isinstance(query, dict):
+        note = "query must be a hash"
+    elif _has_function(query, lists=lists):
+        note = "query must not use function transforms"
+    elif _has_function(fields, lists=lists):
+        note = "field list must not use function transforms"
+    if note:
+        raise EventAnswer(perl_event("BAD_PARAMS", note=note))
+
+
+def _has_function(node: Any, depth: int = 0, word: str | None = None, hashes: int = 0, *, lists: bool) -> bool:
+    """Whether a query names a function anywhere, or is ten levels deep (``_fielder_fetch_query_is_bad``).
+
+    ``word`` is the key that a node stands under, ``hashes`` how many fields and operators it stands below. With
+    ``lists``, a list below an operator counts as a function with its parameters.
+    """
+    if depth >= 10 or (isinstance(node, dict) and ("transform" in node or "params" in node)):
+        return True
     if isinstance(node, dict):
-        return "transform" in node or "params" in node or any(map(_has_function, node.values()))
-    return isinstance(node, list) and any(map(_has_function, node))
+        inner = ((value, depth + 1, key, hashes + (not _NO_FIELD.fullmatch(key))) for key, value in node.items())
+        return any(_has_function(*given, lists=lists) for given in inner)
+    if not isinstance(node, list):
+        return False
+    if lists and depth > 0 and word is not None and (word in _OF_LISTS or hashes > 1):
+        return word not in _OF_LISTS
+    return any(_has_function(item, depth + 1, lists=lists) for item in node)
 
 
 def _register_fields(class_id: str) -> None:
     def fetch(context: CallContext, wanted: Any = None) -> Iterator[dict[str, Any]]:
         wanted = wanted if isinstance(wanted, dict) else {}
         query, fields = wanted.get("query"), wanted.get("fields")
-        if not isinstance(query, dict) or not query:
-            note = "query must be a hash" if query else "query is required"
-            raise EventAnswer(perl_event("BAD_PARAMS", note=note))
-        if _has_function(query) or _has_function(fields):
-            raise EventAnswer(perl_event("BAD_PARAMS", note="query must not use function transforms"))
-        known = idl_classes()[class_id]
+        if releases.FIELDER_UNCHECKED not in context.differences:
+            _check(query, fields, lists=releases.FIELDER_LISTS not in context.differences)
+        elif not query:
+            return
+        known = context.classes[class_id]
         names = fields or [item.name for item in known.columns]
         names = names if isinstance(names, list) else [names]
         select: dict[str, Any] = {"select": {class_id: names}, "from": class_id, "where": query}
+        volatile = releases.FUNCTIONS_UNCHECKED in context.differences
         try:
-            sql, kinds = subquery(None, select)
+            sql, kinds = subquery(Frame(context.classes, volatile=volatile), select)
         except QueryError:
             return
         for row in context.store.read().execute(sql):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +52,7 @@ class Reader:
 
     def __init__(self, context: CallContext, visibility: Visibility) -> None:
         self._connection = context.store.read()
+        self._classes = context.classes
         self._visibility = visibility
         self._differences = context.differences
 
@@ -74,40 +76,47 @@ class Reader:
             Failure: 500, a query that the real service refuses.
         """
         try:
-            sql = count(known, where, options, self._visibility.condition)
+            sql = count(self._frame(), known, where, options, self._visibility.condition)
             return int(self._connection.execute(sql).fetchone()[0])
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
 
+    def _frame(self) -> Frame:
+        return Frame(self._classes, volatile=releases.FUNCTIONS_UNCHECKED in self._differences)
+
     def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
-        afterwards = releases.HIDDEN_ROWS_COUNT in self._differences and known.is_guarded
+        limit_first = releases.HIDDEN_ROWS_COUNT in self._differences
+        one_by_one = releases.KEY_MUST_BE_SELECTED in self._differences and known.is_guarded
+        # A condition in the SQL may be refused where classes are joined, and there is none where rows are checked.
+        afterwards = known.is_guarded and (limit_first or (one_by_one and options.get("join") is not None))
+        permission = _everything if afterwards else self._visibility.condition
         try:
-            found = run_search(known, where, options, _everything if afterwards else self._visibility.condition)
+            found = run_search(self._frame(), known, where, options, permission, limit_first=limit_first)
             rows: Iterator[Any] = iter(self._connection.execute(found.sql))
-            if known.is_guarded and releases.KEY_MUST_BE_SELECTED in self._differences:
+            if one_by_one:
                 rows = _with_key(known, found.columns, rows)
             if afterwards:
-                return self._shown(known, found, rows)
+                rows = self._shown(known, found, list(rows))
             return _placed(known, found.columns, _distinct(known, found, rows) if found.joined else rows)
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
 
-    def _shown(self, known: StoredClass, found: Search, rows: Iterator[Any]) -> list[Values]:
-        """Those of the rows that may be seen, after ``limit`` and ``offset`` have counted all of them."""
-        counted = list(_distinct(known, found, rows)) if found.joined else list(rows)
-        frame = Frame()
+    def _shown(self, known: StoredClass, found: Search, rows: list[Any]) -> Iterator[Any]:
+        """Those of the rows that may be seen."""
+        place = [item.name for item in found.columns].index(known.primary) if rows else 0
+        frame = self._frame()
         core = frame.add(None, known.id)
-        key = core.column(known.primary).sql
-        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {self._visibility.condition(frame, core)}"
-        visible = {row[0] for row in self._connection.execute(sql)}
-        place = [item.name for item in found.columns].index(known.primary) if counted else 0
-        return _placed(known, found.columns, iter([row for row in counted if row[place] in visible]))
+        key, permission = core.column(known.primary).sql, self._visibility.condition(frame, core)
+        among = f"{key} IN (SELECT value FROM json_each(?))"
+        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {among} AND {permission}"
+        visible = {row[0] for row in self._connection.execute(sql, [json.dumps([row[place] for row in rows])])}
+        return iter([row for row in rows if row[place] in visible])
 
     def _flesh(self, known: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int) -> None:
         """Put the objects that a link leads to in its field's place."""
         many = link.reltype == "has_many"
         place = known.positions[link.field]
-        kid = idl_classes().get(link.class_id)
+        kid = self._classes.get(link.class_id)
         if kid is None:
             return
         if SERVICE not in kid.controllers:
@@ -194,42 +203,45 @@ def _flesh_links(known: StoredClass, wanted: Any) -> list[StoredLink]:
         names = list(names.values())
     if not isinstance(names, list):
         return []
-    if names == ["*"]:
-        return list(known.links.values())
-    return [known.links[name] for name in names if isinstance(name, str) and name in known.links]
+    usable = {name: link for name, link in known.links.items() if name in known.by_name}
+    asked = usable if names == ["*"] else names
+    return [usable[name] for name in asked if isinstance(name, str) and name in usable]
 
 
 def _options(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _register(known: StoredClass) -> None:
+def _register(class_id: str) -> None:
     def searching(context: CallContext, *given: Any) -> Iterator[Any]:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
-        yield from _found(context, known, token, where, options)
+        yield from _found(context, context.classes[class_id], token, where, options)
 
     def listing(context: CallContext, *given: Any) -> Iterator[Any]:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
         unfleshed = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
+        known = context.classes[class_id]
         unfleshed["select"] = {known.id: [known.primary]}
         for item in _found(context, known, token, where, unfleshed):
             yield item["__p"][-1]
 
     def retrieving(context: CallContext, token: Any = None, key: Any = None, options: Any = None) -> Iterator[Any]:
+        known = context.classes[class_id]
         yield from _found(context, known, token, {known.primary: key}, options)
 
     def counting(context: CallContext, *given: Any) -> Any:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
         if where is _MISSING:
             raise method_exception("An unknown server error occurred", 404)
+        known = context.classes[class_id]
         return Reader(context, _visibility(context, token)).count(known, where, _options(options))
 
     functions: dict[str, Callable[..., Any]] = {"search": searching, "id_list": listing}
     for name, function in functions.items():
-        method(SERVICE, f"{SERVICE}.{name}.{known.id}", streaming=True)(function)
+        method(SERVICE, f"{SERVICE}.{name}.{class_id}", streaming=True)(function)
     # These two alone have no .atomic form (pcrud-113, pcrud-100).
-    method(SERVICE, f"{SERVICE}.retrieve.{known.id}", streaming=True, atomic=False)(retrieving)
-    method(SERVICE, f"{SERVICE}.count.{known.id}")(counting)
+    method(SERVICE, f"{SERVICE}.retrieve.{class_id}", streaming=True, atomic=False)(retrieving)
+    method(SERVICE, f"{SERVICE}.count.{class_id}")(counting)
 
 
 def _found(context: CallContext, known: StoredClass, token: Any, where: Any, options: Any) -> Iterator[dict[str, Any]]:
@@ -240,4 +252,4 @@ def _found(context: CallContext, known: StoredClass, token: Any, where: Any, opt
 
 for _known in idl_classes().values():
     if _known.in_pcrud:
-        _register(_known)
+        _register(_known.id)

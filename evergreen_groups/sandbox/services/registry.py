@@ -15,11 +15,12 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import Row, Store, now
+from evergreen_groups.sandbox.database import IdlClasses, Row, Store, now
 from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
+    from evergreen_groups.sandbox.services.difference import Difference
     from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
 
 PERL_PACKAGES = {
@@ -53,7 +54,8 @@ class CallContext:
     """What a method works with.
 
     ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release.
+    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the gateway sends the
+    nulls of a stream.
     """
 
     store: Store
@@ -61,7 +63,14 @@ class CallContext:
     api_name: str = ""
     locale: str = "en-US"
     clock: Callable[[], datetime] = now
-    differences: frozenset[releases.Difference] = frozenset()
+    differences: frozenset[Difference] = frozenset()
+    ils_version: str = "HEAD"
+    sends_nulls: bool = False
+
+    @property
+    def classes(self) -> IdlClasses:
+        """The classes of the release's IDL."""
+        return self.store.classes
 
     def session(self, token: Any) -> SandboxSession:
         """The session of a token.
@@ -167,11 +176,9 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         Failure: no such service or method, or the call broke down.
     """
     name = context.api_name
-    if service not in PERL_PACKAGES and service not in C_SERVICES:
+    if not _is_served(context, service):
         raise Failure(404, _no_service(context))
-    found = REGISTRY.get((service, name))
-    if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
-        found = None
+    found = REGISTRY.get((service, name)) if _is_offered(context, name) else None
     if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
@@ -185,9 +192,22 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
-    # A null leaves no trace in the payload (errors-059, settings-004).
-    results = [_shortened(item) for item in results if item is not None]
+    # A null leaves no trace in the payload (errors-059, settings-004), nor in the list of an .atomic form.
+    with_nulls = context.sends_nulls and found.streaming and not found.atomic
+    results = [_shortened(item) for item in results if item is not None or with_nulls]
     return [results] if found.atomic else results
+
+
+def _is_served(context: CallContext, service: str) -> bool:
+    known = service in PERL_PACKAGES or service in C_SERVICES
+    return known and not any(service in difference.services for difference in context.differences)
+
+
+def _is_offered(context: CallContext, name: str) -> bool:
+    """Whether the release has the method, if any has."""
+    if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
+        return False
+    return all(name not in item.only or item in context.differences for item in releases.TABLE)
 
 
 def _no_service(context: CallContext) -> str:
@@ -227,11 +247,12 @@ for _service in PERL_PACKAGES:
 
 
 def _register_versions() -> None:
-    def version(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return "HEAD"
+    def version(context: CallContext) -> str:
+        return context.ils_version
 
-    def use_authoritative(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
-        return ""
+    def use_authoritative(context: CallContext) -> str:
+        # Perl's truths, as they are sent (releases-056; ``OpenILS/Application.pm``, use_authoritative).
+        return "1" if releases.REPLICA in context.differences else ""
 
     for service in PERL_PACKAGES:
         method(service, "opensrf.open-ils.system.ils_version")(version)

@@ -15,6 +15,7 @@
   const TIMEOUT = 15000; // ms for one answer
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
+  const UNKNOWN = 10000; // ms; a page that has no place for the panel by then has none
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
   const REREAD = 800; // ms without a change of the client's figures: it blanks them while it loads
   const SLOW = 2000; // ms; then the client's own row is better than nothing
@@ -30,6 +31,33 @@
     refused: () => gettext("Not available to your login."),
     gone: () => gettext("Deleted, or not visible to your login."),
   };
+
+  // Where the clients of Evergreen 3.11 to 3.17 have what the panel goes by; docs/staff-clients.md says which release has
+  // which, and where that was read. `page`: it is this client's; `id`: the patron's number, or a link with it. The rest is
+  // looked up in the `summary`, `group` (the client's own Group Fines) beside `fines`. None of it depends on the language.
+  const ANGULARJS = ":not(eg-patron-summary) > .patron-summary-grid-wrapper:not([ng-cloak]) > #patron-summary-grid";
+  const CLIENTS = [
+    { // Angular, a definition list since 3.14
+      name: "angular", list: true, page: "#patron-summary", summary: "#patron-summary",
+      id: '#patron-nav a[href*="/by_patron/"]', grid: "eg-patron-group",
+      fines: ".account-status > dl > div:first-child", group: ".PATRON_HAS_BILLS:not(:first-child)",
+      card: ".account-id > dl > div:first-child",
+    },
+    { // Angular up to 3.13: rows, and nothing of them where the summary is folded away
+      name: "angular-rows", page: ".sticky-top-with-nav > .nav-tabs[role=tablist]",
+      summary: ".sticky-top-with-nav > eg-patron-summary > .patron-summary-container",
+      id: '.sticky-top-with-nav > .nav-tabs a[href*="/by_patron/"]', grid: "eg-patron-group",
+      fines: ":scope > hr:first-of-type + .row", group: "hr:first-of-type + .row + .alert-danger",
+      card: ":scope > hr:nth-of-type(2) + .row",
+    },
+    { // AngularJS. Its merge dialog holds two more grids of the same id, in front of the main one
+      name: "angularjs", striped: true, sure: true, page: ANGULARJS, summary: ANGULARJS,
+      id: ".patron-name-header h4[title]", grid: '[ng-view] > eg-grid[persist-key="circ.patron.group_members"]',
+      fines: ':scope > .row[ng-class*="fines.balance_owed"]',
+      group: '.row:is([ng-show*="group_balance_owed"], [ng-if*="group_balance_owed"])', // if since 3.15.9, 3.16.3
+      card: ":scope > .patron-summary-divider:not([ng-class])",
+    },
+  ];
 
   const sheet = new CSSStyleSheet(); // no policy is against this
   sheet.replaceSync(`
@@ -54,54 +82,33 @@
     .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,
-    [data-evergreen-groups=hidden] > .PATRON_HAS_BILLS:not(:first-child),
-    [data-evergreen-groups=hidden] > .row[ng-if*="group_balance_owed"] { display: none !important; }
+    ${CLIENTS.map(({ group }) => `[data-evergreen-groups=hidden] > ${group}`).join()} { display: none !important; }
   `);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 
   const words = (node) => (node ? node.textContent.trim() : "");
 
-  /** The Angular client. `place` is the row to stand after (null: none), `ready` whether figures belong to `id`. */
-  function angularPage(root, addressed) {
-    const summary = document.getElementById("patron-summary");
-    if (!summary) return null;
-    const link = document.querySelector('#patron-nav a[href*="/by_patron/"]');
-    const linked = link && IN_LINK.exec(link.href);
-    const place = summary.querySelector(".account-status > dl > div:first-child");
-    return {
-      client: "angular", root, id: addressed || (linked && linked[1]), place, ready: true,
-      owed: words(place && place.querySelector("dd")),
-      card: words(summary.querySelector(".account-id > dl > div:first-child > dd")),
-      stock: summary.querySelector("dl > .PATRON_HAS_BILLS:not(:first-child) > dt"),
-      grid: document.querySelector("eg-patron-group"),
-    };
-  }
+  const idOf = (node) => ((node && (/^(\d+)$/.exec(node.title) || IN_LINK.exec(node.href))) || [])[1];
 
-  /** The AngularJS client: its merge dialog holds two more grids of the same id, in front of the main one. */
-  function angularJsPage(root, addressed) {
-    const main = ":not(eg-patron-summary) > .patron-summary-grid-wrapper:not([ng-cloak]) > #patron-summary-grid";
-    const summary = document.querySelector(main);
-    if (!summary) return null;
-    const heading = document.querySelector(".patron-name-header h4[title]");
-    const titled = heading && /^\d+$/.test(heading.title) ? heading.title : null;
-    const place = summary.querySelector(':scope > .row[ng-class*="fines.balance_owed"]');
-    const owed = words(place && place.children[1]);
-    const card = summary.querySelector(":scope > .patron-summary-divider:not([ng-class])");
-    const id = addressed || titled;
-    return {
-      client: "angularjs", root, id, place, ready: Boolean(owed) && id === titled, owed,
-      card: words(card && card.children[1]),
-      stock: summary.querySelector(':scope > .row[ng-if*="group_balance_owed"] > :first-child'),
-      grid: document.querySelector('[ng-view] > eg-grid[persist-key="circ.patron.group_members"]'),
-    };
-  }
-
+  /** What is on screen: `place` is the row to stand after (null: none), `ready` whether its figures belong to `id`. */
   function currentPage() {
     const address = IN_ADDRESS.exec(location.pathname);
-    if (!address) return null;
-    const page = angularPage(address[1], address[2]) || angularJsPage(address[1], address[2]);
-    if (!page || !page.id) return null;
-    return { ...page, currency: page.owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, "") };
+    const client = address && CLIENTS.find(({ page }) => document.querySelector(page));
+    if (!client) return null;
+    const shown = idOf(document.querySelector(client.id));
+    const id = address[2] || shown;
+    if (!id) return null;
+    const summary = document.querySelector(client.summary);
+    const find = (selector) => summary && summary.querySelector(selector);
+    const place = find(client.fines);
+    const own = place && place.parentElement.querySelector(`:scope > ${client.group}`);
+    const [owed, card] = [place, find(client.card)].map((row) => words(row && row.children[1]));
+    return {
+      client, root: address[1], id, place, own, owed, card,
+      ready: !client.sure || (Boolean(owed) && id === shown), // the address is ahead of the summary, which says whose it is
+      grid: document.querySelector(client.grid),
+      currency: owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, ""),
+    };
   }
 
   let options = null; // [desk] of the configuration; null as long as the service hasn't said
@@ -203,7 +210,7 @@
       asked.path = location.pathname;
       if (old && !asked.control) ask(asked);
     }
-    const figures = page.owed + words(page.stock && page.stock.nextElementSibling);
+    const figures = page.owed + words(page.own && page.own.children[1]);
     const listed = page.grid ? listedIn(page.grid) : "";
     if (!page.ready || asked.control || (asked.figures === figures && asked.listed === listed)) return;
     asked.changed = asked.changed || asked.figures !== figures;
@@ -214,7 +221,7 @@
 
   /** Who is listed in the client's own group tab: its rows without the amounts, which come one by one. */
   function listedIn(grid) {
-    const rows = [...grid.querySelectorAll(".eg-grid-content-body .eg-grid-row, tbody .eg-grid-row")];
+    const rows = [...grid.querySelectorAll(".eg-grid-content-body .eg-grid-row, .eg-grid-body-row")];
     return rows.map((row) => words(row).replace(/[^\p{L}]/gu, "")).join("\n");
   }
 
@@ -297,12 +304,12 @@
   function outside(page) {
     const box = element("div", "evergreen-groups-box");
     box.setAttribute("role", "group");
-    const angular = page.client === "angular";
-    const made = element("div", "evergreen-groups" + (angular ? "" : " row"));
-    if (angular) made.append(element("dt", "evergreen-groups-spoken"), element("dd", "", box));
+    const { name, list, striped } = page.client;
+    const made = element("div", "evergreen-groups" + (striped ? " row" : ""));
+    if (list) made.append(element("dt", "evergreen-groups-spoken"), element("dd", "", box));
     else made.append(box);
     made.setAttribute("ng-non-bindable", "");
-    made.dataset.client = page.client;
+    made.dataset.client = name;
     return made;
   }
 
@@ -328,8 +335,8 @@
     const stock = state === "ready" || waiting ? "hidden" : "shown";
     const told = state === "ready" ? [asked.answer, page.currency, options] : null;
     const trying = state !== "ready" && Boolean(asked.control);
-    const key = JSON.stringify([page.root, page.id, label(), Boolean(texts), state, stock, Boolean(page.stock), unfolded, told, trying]);
-    if (block && block.dataset.client !== page.client) take();
+    const key = JSON.stringify([page.root, page.id, label(), Boolean(texts), state, stock, Boolean(page.own), unfolded, told, trying]);
+    if (block && block.dataset.client !== page.client.name) take();
     block = block || outside(page);
     putBehind(page, stock);
     if (block.key === key) return;
@@ -344,17 +351,17 @@
   /** Have the block stand after "Fines Owed", and after the client's own "Group Fines" where that is. */
   function putBehind(page, stock) {
     const isOurs = (node) => /^evergreen-groups(?:-even)?\b/.test(node.className);
-    const own = page.stock && page.stock.parentElement;
-    let next = page.place.nextElementSibling;
+    const { place, own, client } = page;
+    let next = place.nextElementSibling;
     while (next && (next === own || isOurs(next))) next = next.nextElementSibling;
-    const list = page.place.parentElement;
-    const hides = own && stock === "hidden";
+    const list = place.parentElement;
+    const unseen = own && (stock === "hidden" || own.classList.contains("ng-hide"));
     if (block.parentElement !== list || block.nextElementSibling !== next) {
       stripes(false);
       list.insertBefore(block, next); // the comments of both clients' conditions stay before it
     }
     list.dataset.evergreenGroups = stock;
-    if (page.client === "angularjs") stripes(hides);
+    if (client.striped) stripes(unseen);
   }
 
   function fill(box, page, state, unfolded) {
@@ -372,7 +379,7 @@
     if (next) next.focus();
   }
 
-  /** Hiding the client's own row would put its stripes out of turn. */
+  /** A row of the client's own that can't be seen would put its stripes out of turn. */
   function stripes(even) {
     const before = block.previousElementSibling;
     const there = before && before.className === "evergreen-groups-even";
@@ -383,6 +390,8 @@
   function sync() {
     try {
       const page = currentPage();
+      const [, , addressed] = IN_ADDRESS.exec(location.pathname) || [];
+      note(Boolean(addressed) && !(page && page.place));
       if (page && (!asked || asked.id !== page.id)) begin(page.id);
       if (tab) tab.sync(page, page && asked.loggedOut);
       if (!page) {
@@ -390,7 +399,7 @@
         forget();
         return;
       }
-      named = words(page.stock) || named;
+      named = words(page.own && page.own.children[0]) || named;
       reconsider(page);
       if (page.place) put(page);
       else take();
@@ -400,6 +409,22 @@
     } finally {
       observer.takeRecords();
     }
+  }
+
+  let lacking = 0; // goes off where a patron's page has had no place for the panel for long
+  let noted = false;
+
+  /** Say once, to whoever looks into it, that there is no place; without a word about the patron. */
+  function note(lacks) {
+    if (noted || lacks === Boolean(lacking)) return;
+    clearTimeout(lacking);
+    lacking = lacks && setTimeout(say, UNKNOWN);
+  }
+
+  function say() {
+    noted = true;
+    const why = "the patron summary is folded away, or built otherwise than in Evergreen 3.11 to 3.17";
+    console.info(`evergreen-groups: no place for the panel on this page: ${why}`);
   }
 
   let queued = false;

@@ -43,8 +43,7 @@ export function sync(page, loggedOut) {
   holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
   group.inLanguage(holder);
-  if (page.client === "angular") page.grid.before(holder);
-  else page.grid.parentElement.prepend(holder);
+  page.grid.parentElement.prepend(holder); // what the client has there comes after it, and is hidden
   return remembered() ? state("client") : load();
 }
 

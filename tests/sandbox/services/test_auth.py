@@ -10,7 +10,7 @@ import pytest
 from support.sandbox_caller import Caller
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import parse_object
+from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.sandbox.services import Sessions
 
 PATRON = "20000000001001"
@@ -85,7 +85,7 @@ def test_too_many_failures_block_the_right_password_too(caller: Caller) -> None:
 
 
 def session_user(caller: Caller, token: str) -> dict[str, Any]:
-    parsed = parse_object(auth(caller, "session.retrieve", token))
+    parsed = idl_classes().parse_object(auth(caller, "session.retrieve", token))
     assert parsed is not None
     return parsed[1]
 

@@ -8,7 +8,7 @@ import pytest
 from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import parse_object
+from evergreen_groups.sandbox.database import idl_classes
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
 
 
 def opened(wire: Any) -> dict[str, Any]:
-    parsed = parse_object(wire)
+    parsed = idl_classes().parse_object(wire)
     assert parsed is not None, wire
     return parsed[1]
 

@@ -8,7 +8,7 @@ import pytest
 from support.sandbox_caller import Caller
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import idl_classes, parse_object, wire_object
+from evergreen_groups.sandbox.database import idl_classes
 
 FAMILY = {"usrgroup": 1006}  # home libraries PINE and MILL
 
@@ -19,7 +19,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def values(item: dict[str, Any]) -> dict[str, Any]:
-    parsed = parse_object(item)
+    parsed = idl_classes().parse_object(item)
     assert parsed is not None
     return parsed[1]
 
@@ -137,7 +137,7 @@ def test_a_flattened_search_follows_links_in_filter_and_result(caller: Caller) -
 
 def test_objects_there_and_back() -> None:
     row = {item.name: None for item in idl_classes()["ac"].fields} | {"barcode": "0815", "id": 3}
-    parsed = parse_object(wire_object("ac", row))
+    parsed = idl_classes().parse_object(idl_classes().wire_object("ac", row))
     assert parsed == ("ac", {**row, "isnew": None, "ischanged": None, "isdeleted": None})
-    assert parse_object({"__c": "zzz", "__p": []}) is None
-    assert parse_object(5) is None
+    assert idl_classes().parse_object({"__c": "zzz", "__p": []}) is None
+    assert idl_classes().parse_object(5) is None

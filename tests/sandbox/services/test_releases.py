@@ -33,19 +33,12 @@ def ids(gateway: Gateway, after: int, limit: int) -> list[int]:
     return gateway.pcrud.id_list("au", {"id": {">": after}}, order_by="id", limit=limit)
 
 
-def test_a_release_has_what_came_later_than_it() -> None:
-    names = {release: {item.name for item in releases.differences(release, ())} for release in ("3.12", "3.16", "3.17")}
-    assert names["3.12"] == {"hidden-rows-count", "key-must-be-selected", "no-count", "no-overdue-count"}
-    assert names["3.16"] == {"no-overdue-count"}
-    assert names["3.17"] == set()
-
-
 def test_what_there_isn_t_is_refused() -> None:
     with pytest.raises(
         ConfigurationError, match="no such difference: fax; there are these differences: hidden-rows-count"
     ):
         releases.differences(None, ["fax"])
-    with pytest.raises(ConfigurationError, match="three is no release"):
+    with pytest.raises(ConfigurationError, match="can't be Evergreen three"):
         releases.differences("three", [])
 
 
@@ -127,6 +120,12 @@ def test_plain_reads_are_behind_where_there_is_a_copy(house: ExitStack) -> None:
     assert names(gateway) == ("Renée",) * 3
     sandbox.reset()
     assert names(gateway) == (before,) * 3
+
+
+@pytest.mark.parametrize(("differences", "answer"), [([], ""), (["replica"], "1")])
+def test_a_site_says_whether_it_has_a_copy(house: ExitStack, differences: list[str], answer: str) -> None:
+    asked = gateway(house, "admin", differences=differences)
+    assert asked.call("open-ils.actor", "opensrf.open-ils.system.use_authoritative").value == answer
 
 
 def test_a_copy_catches_up_by_itself(house: ExitStack) -> None:

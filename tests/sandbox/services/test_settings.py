@@ -8,7 +8,7 @@ import pytest
 from support.sandbox_caller import Caller
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import parse_object
+from evergreen_groups.sandbox.database import idl_classes
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def actor(caller: Caller, name: str, *values: Any) -> Any:
 
 
 def values(wire: Any) -> dict[str, Any]:
-    parsed = parse_object(wire)
+    parsed = idl_classes().parse_object(wire)
     assert parsed is not None
     return parsed[1]
 

@@ -7,11 +7,12 @@ const PATRONS = `${ROOT}/staff/circ/patron`;
 // Milliseconds, as seen in the real client: the address first, then the name beside no fines, then the amounts.
 const PACE = { address: 120, name: 40, amounts: 140, refresh: 90 };
 
-const grid = document.getElementById("patron-grid");
-const nav = document.getElementById("patron-nav");
-const tabs = document.getElementById("patron-tabs");
+const [grid, nav, tabs] = ["grid", "nav", "tabs"].map((name) => document.querySelector(`[data-${name}]`));
+const template = (name) => document.getElementById(name).content.cloneNode(true).firstElementChild;
+const foldsAway = !template("summary").querySelector(".summary-details"); // all of it, as before 3.14
 let current = null; // whose page it is by the address, or by the row that was clicked
 let summary = null; // what the summary shows
+let pane = null; // the element that holds the summary
 let collapsed = false;
 
 function fields(root, values) {
@@ -23,7 +24,7 @@ function fields(root, values) {
 
 function makeSummary(whose) {
   const made = document.createElement("eg-patron-summary");
-  made.append(document.getElementById("summary").content.cloneNode(true));
+  made.append(template("summary"));
   paint(made, whose);
   return made;
 }
@@ -33,36 +34,37 @@ function paint(root, shown) {
   fields(root, { ...record, owed: currency(amounts.owed) });
   const first = root.querySelector("[data-alert=owed]");
   if (!first) return;
-  first.className = amounts.owed > 0 ? "alert PATRON_HAS_BILLS" : "";
+  first.className = amounts.owed > 0 ? first.dataset.alarm : first.dataset.calm;
   const list = first.parentElement;
   const groupRow = list.querySelector("[data-field=group]")?.parentElement;
   if (amounts.group <= amounts.owed) groupRow?.remove();
   else if (!groupRow) {
     const anchor = [...list.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE);
-    anchor.before(document.getElementById("group-fines").content.firstElementChild.cloneNode(true));
+    anchor.before(template("group-fines"));
   }
   fields(root, { group: currency(amounts.group) });
 }
 
 function showSummary() {
-  const place = document.getElementById("patron-summary");
-  if (!summary) place?.remove();
-  else if (place) paint(place, summary);
+  if (!summary || (collapsed && foldsAway)) {
+    pane?.remove();
+    pane = null;
+  } else if (pane) paint(pane, summary);
   else {
-    const made = element("div", "", { id: "patron-summary" });
-    made.append(makeSummary(summary));
-    made.querySelector("#summary-toggle").addEventListener("click", () => toggle(made));
-    grid.prepend(made);
-    if (collapsed) made.querySelector(".summary-details").remove();
+    pane = template("pane");
+    pane.querySelector("eg-patron-summary").replaceWith(makeSummary(summary));
+    grid.prepend(pane);
+    if (collapsed) pane.querySelector(".summary-details").remove();
   }
   document.getElementById("banner").textContent = summary ? gettext("Patron: {name}", summary) : gettext("Manage Patrons");
 }
 
-function toggle(place) {
+function toggle(button) {
   collapsed = !collapsed;
-  if (collapsed) place.querySelector(".summary-details").remove();
-  else place.querySelector(".patron-summary-container").append(makeSummary(summary).querySelector(".summary-details"));
-  place.querySelector("#summary-toggle").setAttribute("aria-expanded", String(!collapsed));
+  if (foldsAway) showSummary();
+  else if (collapsed) pane.querySelector(".summary-details").remove();
+  else pane.querySelector(".patron-summary-container").append(makeSummary(summary).querySelector(".summary-details"));
+  button.setAttribute("aria-expanded", String(!collapsed));
 }
 
 function showNav(tab) {
@@ -106,10 +108,10 @@ function table(people) {
   return made;
 }
 
-function tableRow(name, contents) {
-  const row = document.createElement("tr");
+function gridRow(contents, [rowName, cellName], className) {
+  const row = element(rowName, "", { class: className });
   for (const content of contents) {
-    const cell = document.createElement(name);
+    const cell = element(cellName, "", { class: "eg-grid-cell" });
     cell.append(content);
     row.append(cell);
   }
@@ -118,14 +120,16 @@ function tableRow(name, contents) {
 
 /** Made anew with each visit. */
 async function groupTab(whose) {
-  const pane = element("div", "", { class: "tab-pane" });
-  pane.append(document.getElementById("group-tab").content.cloneNode(true));
-  tabs.replaceChildren(pane);
-  const place = pane.querySelector("eg-patron-group");
-  place.querySelector("thead").append(tableRow("th", headings()));
+  const made = element("div", "", { class: "tab-pane" });
+  made.append(template("group-tab"));
+  tabs.replaceChildren(made);
+  const place = made.querySelector("eg-patron-group");
+  const [head, body] = [".eg-grid-header", ".eg-grid-body"].map((part) => place.querySelector(part));
+  const isTable = body.localName === "tbody";
+  head.append(gridRow(headings(), isTable ? ["tr", "th"] : ["div", "div"], "eg-grid-row eg-grid-header-row"));
   await groupList({
-    place, body: place.querySelector("tbody"), actions: place.querySelector(".eg-grid-toolbar"), whose,
-    rowOf: (contents) => tableRow("td", contents), link: cardLink, showsFirst: false,
+    place, body, actions: place.querySelector(".eg-grid-toolbar"), whose, link: cardLink, showsFirst: false,
+    rowOf: (contents) => gridRow(contents, isTable ? ["tr", "td"] : ["div", "div"], "eg-grid-row eg-grid-body-row"),
   });
 }
 
@@ -187,7 +191,11 @@ nav.addEventListener("click", async (event) => {
     showSummary();
   }
 });
-document.getElementById("patron-grid").addEventListener("click", (event) => {
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("#summary-toggle");
+  if (button && summary && !button.closest("[role=dialog]")) toggle(button);
+});
+grid.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-router]");
   if (!link || event.ctrlKey) return;
   event.preventDefault();

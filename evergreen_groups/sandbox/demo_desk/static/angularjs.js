@@ -13,6 +13,7 @@ let view = document.getElementById("view");
 const nav = document.querySelector(".nav");
 const other = document.getElementById("other-menu");
 const ngIf = [...grid.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE);
+const staying = grid.querySelector("[ng-show*=group_balance_owed]"); // hidden where it doesn't apply, as before 3.15.9
 let current = null; // whose summary is on its way or on screen
 let record = null; // whose summary is on screen
 let loads = 0;
@@ -37,8 +38,15 @@ function dropGroupRow() {
 function paintFines(amounts) {
   fields(grid, { owed: amounts ? currency(amounts.owed) : "" });
   grid.querySelector("[data-field=owed]").parentElement.classList.toggle("patron-summary-alert", Boolean(amounts?.owed));
+  const applies = Boolean(amounts) && amounts.group > amounts.owed;
+  if (staying) {
+    staying.classList.toggle("ng-hide", !applies);
+    staying.classList.toggle("patron-summary-alert", Boolean(amounts?.group));
+    fields(staying, { group: amounts ? currency(amounts.group) : "" });
+    return;
+  }
   dropGroupRow();
-  if (!amounts || amounts.group <= amounts.owed) return;
+  if (!applies) return;
   const row = document.getElementById("group-fines").content.firstElementChild.cloneNode(true);
   row.classList.add("patron-summary-alert");
   fields(row, { group: currency(amounts.group) });

@@ -130,8 +130,9 @@ export function logOut() {
   new BroadcastChannel("eg.auth").postMessage({ action: "logout", domain: "eg.auth" });
 }
 
-/** Make the button switch between light and dark, and keep the choice as the clients do. */
+/** Make the button switch between light and dark, and keep the choice as the clients do; older ones have none. */
 export function colorMode(button) {
+  if (!button) return;
   const key = "eg.ui.general.colormode";
   button.addEventListener("click", () => {
     const mode = document.documentElement.dataset.bsTheme === "dark" ? "light" : "dark";

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from evergreen_groups.sandbox.database import Row, amount_text, flesh, wire_object
-from evergreen_groups.sandbox.services import CallContext, Editor, as_compared, is_true, method, number, text
+from evergreen_groups.sandbox.database import Row, amount_text, flesh
+from evergreen_groups.sandbox.services import CallContext, Editor, as_compared, is_true, method, number, releases, text
 
 SERVICE = "open-ils.actor"
 
@@ -21,7 +21,7 @@ def fines_summary(context: CallContext, token: Any = None, user_id: Any = None) 
         user = editor.retrieve("au", key)
         editor.require("VIEW_USER_FINES_SUMMARY", user["home_ou"])
     found = editor.search("mous", {"usr": key})
-    return wire_object("mous", found[0]) if found else None
+    return context.classes.wire_object("mous", found[0]) if found else None
 
 
 def _transactions(context: CallContext, token: Any, user_id: Any, xact_type: Any, *, balance: bool) -> list[Row]:
@@ -57,7 +57,7 @@ def _register(kind: str, *, balance: bool) -> None:
         context: CallContext, token: Any = None, user_id: Any = None, xact_type: Any = None, options: Any = None
     ) -> list[dict[str, Any]]:
         rows = _transactions(context, token, user_id, xact_type, balance=balance)
-        return [wire_object("mbts", row) for row in _page(rows, options)]
+        return [context.classes.wire_object("mbts", row) for row in _page(rows, options)]
 
     @method(SERVICE, f"{base}.count", authoritative=balance)
     def counted(
@@ -89,7 +89,7 @@ def transaction(context: CallContext, token: Any = None, transaction_id: Any = N
     )
     user = editor.retrieve("au", row["usr"])
     editor.require("VIEW_USER_TRANSACTIONS", user["home_ou"])
-    return wire_object("mbts", row)
+    return context.classes.wire_object("mbts", row)
 
 
 @method(SERVICE, "open-ils.actor.users.negative_balance", streaming=True)
@@ -107,7 +107,7 @@ def negative_balance(
     for row in found[offset : offset + limit]:
         user = editor.retrieve("au", row["usr"])
         yield {
-            "usr": wire_object("au", user, flesh(editor.store, "au", user, ["card"])),
+            "usr": context.classes.wire_object("au", user, flesh(editor.store, "au", user, ["card"])),
             "balance_owed": row["balance_owed"],
             "last_billing_activity": _last_activity(editor.store.rows("mbts", {"usr": user["id"]})),
         }
@@ -132,6 +132,7 @@ def _last_activity(rows: list[Row]) -> str | None:
 def _debtors_below_zero(editor: Editor) -> list[Row]:
     statement = """
         SELECT mous.usr, mous.balance_owed, au.home_ou FROM mous JOIN au ON au.id = mous.usr
-         WHERE mous.balance_owed < 0 AND au.deleted = 0 ORDER BY mous.usr"""
-    found = editor.store.read().execute(statement)
+         WHERE mous.balance_owed < 0 AND (? OR au.deleted = 0) ORDER BY mous.usr"""
+    deleted_too = releases.DELETED_IN_CREDIT in editor.context.differences
+    found = editor.store.read().execute(statement, [deleted_too])
     return [{"usr": usr, "balance_owed": amount_text(owed), "home_ou": home} for usr, owed, home in found]

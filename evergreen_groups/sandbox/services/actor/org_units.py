@@ -7,9 +7,8 @@ Most need no session. Those that go through ``open-ils.storage`` write numbers a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import Row, Store, Tree, idl_classes, wire_object
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -23,6 +22,9 @@ from evergreen_groups.sandbox.services import (
     text,
 )
 
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import Row, Store, Tree
+
 SERVICE = "open-ils.actor"
 # The classes of open-ils.storage are older than the IDL, and know nothing of this field.
 _UNKNOWN_TO_STORAGE = "staff_catalog_visible"
@@ -34,7 +36,7 @@ def _tree(store: Store, class_id: str, tree: Tree) -> dict[str, Any]:
 
     def branch(node: int) -> dict[str, Any]:
         below = sorted(tree.children(node), key=lambda child: str(rows[child]["name"]))
-        return wire_object(class_id, rows[node], {"children": [branch(child) for child in below]})
+        return store.classes.wire_object(class_id, rows[node], {"children": [branch(child) for child in below]})
 
     return branch(tree.root)
 
@@ -54,20 +56,20 @@ def profile_tree(context: CallContext) -> dict[str, Any]:
 @method(SERVICE, "open-ils.actor.groups.retrieve")
 def profiles(context: CallContext) -> list[dict[str, Any]]:
     """All profiles as a list."""
-    return [wire_object("pgt", row) for row in context.store.rows("pgt")]
+    return [context.classes.wire_object("pgt", row) for row in context.store.rows("pgt")]
 
 
 @method(SERVICE, "open-ils.actor.org_types.retrieve")
 def org_types(context: CallContext) -> list[dict[str, Any]]:
     """All types of org units."""
-    return [wire_object("aout", row) for row in context.store.rows("aout")]
+    return [context.classes.wire_object("aout", row) for row in context.store.rows("aout")]
 
 
 @method(SERVICE, "open-ils.actor.org_unit.retrieve")
 def org_unit(context: CallContext, token: Any = None, org_id: Any = None) -> dict[str, Any]:
     """One org unit; a session is only needed where no id is given, for the caller's own work org unit."""
     key = org_id if is_true(org_id) else Editor(context, token).session.work_org
-    return wire_object("aou", retrieve(context.store, "aou", key))
+    return context.classes.wire_object("aou", retrieve(context.store, "aou", key))
 
 
 @method(SERVICE, "open-ils.actor.org_unit.retrieve_by_shortname")
@@ -76,18 +78,18 @@ def org_unit_by_shortname(context: CallContext, shortname: Any = None) -> dict[s
     wanted = text(shortname).upper()
     found = context.store.rows("aou", {"shortname": wanted})
     if not found:
-        raise not_found("aou", {"shortname": wanted})
-    return wire_object("aou", found[0])
+        raise not_found(context.classes, "aou", {"shortname": wanted})
+    return context.classes.wire_object("aou", found[0])
 
 
 @method(SERVICE, "open-ils.actor.org_unit_list.search")
 def search_org_units(context: CallContext, field: Any = None, value: Any = None) -> list[dict[str, Any]]:
     """The org units whose field has a value."""
-    known = idl_classes()["aou"].by_name.get(text(field))
+    known = context.classes["aou"].by_name.get(text(field))
     found = None if known is None or known.virtual else search(context.store, "aou", {known.name: value})
     if found is None:
         raise Die("Call to open-ils.cstore failed with exception.")
-    return [wire_object("aou", row) for row in found]
+    return [context.classes.wire_object("aou", row) for row in found]
 
 
 def _storage_value(kind: str, value: Any) -> str | None:
@@ -96,13 +98,13 @@ def _storage_value(kind: str, value: Any) -> str | None:
     return ("1" if value == "t" else "0") if kind == "bool" else str(value)
 
 
-def _storage_object(row: Row, children: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def _storage_object(store: Store, row: Row, children: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """An org unit as ``open-ils.storage`` writes it."""
     values: dict[str, Any] = {
         item.name: None if item.name == _UNKNOWN_TO_STORAGE else _storage_value(item.kind, row[item.name])
-        for item in idl_classes()["aou"].columns
+        for item in store.classes["aou"].columns
     }
-    return wire_object("aou", values, {"children": children or None})
+    return store.classes.wire_object("aou", values, {"children": children or None})
 
 
 def _storage_rows(store: Store, org_units: Iterable[int]) -> list[Row]:
@@ -110,14 +112,14 @@ def _storage_rows(store: Store, org_units: Iterable[int]) -> list[Row]:
     return [rows[org_id] for org_id in org_units]
 
 
-def _build_tree(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _build_tree(store: Store, rows: Sequence[Row]) -> dict[str, Any] | None:
     """Hang org units below their parents, by type and name, and return the topmost (``AppUtils::build_org_tree``)."""
     ordered = sorted(rows, key=lambda row: (row["ou_type"], row["name"]))
     if not ordered:
         return None
 
     def branch(row: Row) -> dict[str, Any]:
-        return _storage_object(row, [branch(other) for other in ordered if other["parent_ou"] == row["id"]])
+        return _storage_object(store, row, [branch(other) for other in ordered if other["parent_ou"] == row["id"]])
 
     return branch(ordered[0])
 
@@ -139,9 +141,9 @@ def _org_id(value: Any) -> int | None:
 def _descendants(store: Store, org_id: Any, depth: Any) -> dict[str, Any] | None:
     top = _org_id(org_id)
     if depth is None:
-        return _build_tree(_storage_rows(store, store.orgs.descendants(top)))
+        return _build_tree(store, _storage_rows(store, store.orgs.descendants(top)))
     level = int(_org_id(depth) or 0)
-    return _build_tree(_storage_rows(store, store.orgs.descendants_of_depth(top, level)))
+    return _build_tree(store, _storage_rows(store, store.orgs.descendants_of_depth(top, level)))
 
 
 @method(SERVICE, "open-ils.actor.org_tree.descendants.retrieve")
@@ -157,7 +159,7 @@ def descendants(context: CallContext, org_id: Any = None, depth: Any = None) -> 
 @method(SERVICE, "open-ils.actor.org_tree.ancestors.retrieve")
 def ancestors(context: CallContext, org_id: Any = None, depth: Any = None) -> dict[str, Any] | None:  # noqa: ARG001 - never looked at there either
     """The root with the way down to an org unit."""
-    return _build_tree(_storage_rows(context.store, context.store.orgs.ancestors(_org_id(org_id))))
+    return _build_tree(context.store, _storage_rows(context.store, context.store.orgs.ancestors(_org_id(org_id))))
 
 
 @method(SERVICE, "open-ils.actor.org_unit.full_path.retrieve")
@@ -167,7 +169,8 @@ def full_path(context: CallContext, token: Any = None, org_id: Any = None) -> li
     orgs = editor.store.orgs
     path = orgs.full_path(editor.session.work_org if org_id is None else _org_id(org_id))
     return [
-        _storage_object(row) for row in _storage_rows(editor.store, sorted(path, key=lambda org: orgs.depth(org) or 0))
+        _storage_object(editor.store, row)
+        for row in _storage_rows(editor.store, sorted(path, key=lambda org: orgs.depth(org) or 0))
     ]
 
 

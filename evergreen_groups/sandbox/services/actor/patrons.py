@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evergreen_groups.sandbox.database import Row, flesh, wire_object
+from evergreen_groups.sandbox.database import IdlClasses, Row, flesh
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -29,19 +29,18 @@ _NOT_A_LIST = "Can't use an undefined value as an ARRAY reference at OpenILS/App
 _APART = ("standing_penalties", "notes", "usr_activity")
 
 
-def _addresses(fleshed: dict[str, Any]) -> list[Any]:
+def _addresses(classes: IdlClasses, fleshed: dict[str, Any]) -> list[Any]:
     """The addresses of a patron, with billing and mailing addresses that belong to somebody else."""
-    found = [address for address in fleshed["addresses"] if _id_of("aua", address) >= 0]
+
+    def id_of(address: dict[str, Any]) -> int:
+        return int(address["__p"][classes["aua"].positions["id"]])
+
+    found = [address for address in fleshed["addresses"] if id_of(address) >= 0]
     for name in ("billing_address", "mailing_address"):
         address = fleshed.get(name)
-        if address is not None and _id_of("aua", address) not in [_id_of("aua", other) for other in found]:
+        if address is not None and id_of(address) not in [id_of(other) for other in found]:
             found.append(address)
     return found
-
-
-def _id_of(class_id: str, wire: dict[str, Any]) -> int:
-    position = {"aua": 4}[class_id]
-    return int(wire["__p"][position])
 
 
 def _penalties(editor: Editor, user_id: Any) -> list[dict[str, Any]]:
@@ -49,7 +48,7 @@ def _penalties(editor: Editor, user_id: Any) -> list[dict[str, Any]]:
     nearby = set(editor.store.orgs.full_path(editor.session.work_org))
     rows = [row for row in in_force(editor.search("ausp", {"usr": user_id}) or []) if row["org_unit"] in nearby]
     fields = ("standing_penalty", "usr_message")
-    return [wire_object("ausp", row, flesh(editor.store, "ausp", row, fields)) for row in rows]
+    return [editor.classes.wire_object("ausp", row, flesh(editor.store, "ausp", row, fields)) for row in rows]
 
 
 def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, Any]:
@@ -61,17 +60,18 @@ def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, A
     plain = [name for name in fields if name not in _APART]
     sent = [user_id, {"flesh": 1, "flesh_fields": {"au": plain}}]
     if None in plain:
-        raise not_found("au", sent)
+        raise not_found(editor.classes, "au", sent)
     user = editor.retrieve("au", user_id, sent=sent)
     fleshed = flesh(editor.store, "au", user, plain)
     if "addresses" in fleshed:
-        fleshed["addresses"] = _addresses(fleshed)
+        fleshed["addresses"] = _addresses(editor.classes, fleshed)
     if "standing_penalties" in fields:
         fleshed["standing_penalties"] = _penalties(editor, user_id)
     for name in ("notes", "usr_activity"):
         if name in fields:
             fleshed[name] = []
-    return wire_object("au", user, fleshed)
+    fleshed["passwd"] = None  # whatever the release reads there (3.12/patrons-034)
+    return editor.classes.wire_object("au", user, fleshed)
 
 
 @method(SERVICE, "open-ils.actor.user.retrieve", authoritative=True)
@@ -80,7 +80,7 @@ def retrieve(context: CallContext, token: Any = None, user_id: Any = None) -> di
     editor = Editor(context, token)
     user = editor.retrieve("au", user_id)
     editor.require("VIEW_USER", user["home_ou"])
-    return wire_object("au", user)
+    return context.classes.wire_object("au", user)
 
 
 @method(SERVICE, "open-ils.actor.user.fleshed.retrieve", authoritative=True)
@@ -110,7 +110,7 @@ def retrieve_by_barcode(
     if cards is None:
         raise Die(_NOT_A_LIST)
     if not cards:
-        raise not_found("ac", {"barcode": barcode})
+        raise not_found(editor.classes, "ac", {"barcode": barcode})
     fields = [*BY_BARCODE, "home_ou"] if is_true(flesh_home_library) else list(BY_BARCODE)
     wire = fleshed_user(editor, cards[0]["usr"], fields)
     user = editor.retrieve("au", cards[0]["usr"])

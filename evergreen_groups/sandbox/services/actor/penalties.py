@@ -46,7 +46,7 @@ def apply(context: CallContext, token: Any = None, sent: Any = None, message: An
     """Set a penalty as staff do, with a note where there is one, and return the row's id; twice makes two rows."""
     with context.store.transaction():
         editor = Editor(context, token)
-        penalty = argument_of("ausp", sent)
+        penalty = argument_of(editor.classes, "ausp", sent)
         user = editor.retrieve("au", penalty["usr"])
         editor.require("UPDATE_USER", user["home_ou"])
         editor.retrieve("csp", penalty["standing_penalty"])
@@ -66,7 +66,7 @@ def remove(context: CallContext, token: Any = None, sent: Any = None) -> int:
     """Delete the row of a penalty; the permission is checked for the user that the object names."""
     with context.store.transaction():
         editor = Editor(context, token)
-        penalty = argument_of("ausp", sent)
+        penalty = argument_of(editor.classes, "ausp", sent)
         user = editor.retrieve("au", penalty["usr"])
         editor.require("UPDATE_USER", user["home_ou"])
         editor.delete("ausp", penalty)
@@ -79,10 +79,10 @@ def modify(context: CallContext, token: Any = None, sent: Any = None, message: A
     """Change a penalty and its note, or add them where they are marked as new."""
     with context.store.transaction():
         editor = Editor(context, token)
-        penalty = argument_of("ausp", sent)
+        penalty = argument_of(editor.classes, "ausp", sent)
         user = editor.retrieve("au", penalty["usr"])
         editor.require("UPDATE_USER", user["home_ou"])
-        note = {**argument_of("aum", message), "editor": editor.user_id, "edit_date": "now"}
+        note = {**argument_of(editor.classes, "aum", message), "editor": editor.user_id, "edit_date": "now"}
         if is_true(note["isnew"]):
             penalty["usr_message"] = editor.create("aum", note)
         else:
@@ -95,6 +95,7 @@ def modify(context: CallContext, token: Any = None, sent: Any = None, message: A
 
 
 @method(SERVICE, "open-ils.actor.user.note.note.update")
+@method(SERVICE, "open-ils.actor.user.penalty.note.update")
 def update_note(context: CallContext, token: Any = None, penalty_ids: Any = None, note: Any = None) -> int:
     """Put another text into the notes of these penalties."""
     if not isinstance(penalty_ids, list):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evergreen_groups.sandbox.database import wire_object
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -83,7 +82,7 @@ def thresholds(context: CallContext, token: Any = None, org_id: Any = None) -> I
     given = org_id if isinstance(org_id, list) else [org_id] if is_true(org_id) and not isinstance(org_id, bool) else []
     places = {place for one in given for place in orgs.ancestors(int(number(one)))}
     for row in editor.store.rows("pgpt", {"org_unit": sorted(places)}, order_by="id"):
-        yield wire_object("pgpt", row)
+        yield context.classes.wire_object("pgpt", row)
 
 
 @method(SERVICE, "open-ils.actor.settings.value_for_all_orgs", streaming=True)

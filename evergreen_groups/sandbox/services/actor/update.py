@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evergreen_groups.sandbox.database import Row, idl_classes, timestamp_text
+from evergreen_groups.sandbox.database import IdlClasses, Row, timestamp_text
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -24,6 +24,7 @@ from evergreen_groups.sandbox.services import (
     number,
     object_argument,
     perl_event,
+    releases,
     setting_value,
     text,
 )
@@ -65,15 +66,15 @@ def _require_group(editor: Editor, class_id: str, patron: Mapping[str, Any]) -> 
         if not is_self:
             _require_profile(editor, stored["profile"], stored["home_ou"])
     if class_id != "au":
-        raise Die(f"No field by the name profile in Fieldmapper::{idl_classes()[class_id].fieldmapper}!")
+        raise Die(f"No field by the name profile in Fieldmapper::{editor.classes[class_id].fieldmapper}!")
     _require_profile(editor, patron["profile"], patron["home_ou"])
 
 
-def _unflesh(patron: dict[str, Any]) -> None:
+def _unflesh(classes: IdlClasses, patron: dict[str, Any]) -> None:
     for name in ("card", "billing_address", "mailing_address"):
         if isinstance(patron[name], dict | list):
-            linked, values = object_argument(patron[name])
-            patron[name] = values[idl_classes()[linked].primary]
+            linked, values = object_argument(classes, patron[name])
+            patron[name] = values[classes[linked].primary]
 
 
 def _require_for_changes(editor: Editor, patron: dict[str, Any], stored: Row) -> None:
@@ -132,13 +133,13 @@ def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> 
     """Write a patron and send it back, fleshed, as it is then (``move-fleshed-002``)."""
     with context.store.transaction():
         editor = Editor(context, token)
-        class_id, patron = object_argument(sent)
+        class_id, patron = object_argument(editor.classes, sent)
         # The permission of the profile first (move-no-permission-002), then UPDATE_USER, each at the home library
         # (move-no-permission-004).
         _require_group(editor, class_id, patron)
         if is_true(patron["isnew"]):
             raise Die("The sandbox doesn't register new patrons.")
-        _unflesh(patron)
+        _unflesh(editor.classes, patron)
         stored = _stored(editor, patron["id"], "expire_date")
         _require_for_changes(editor, patron, stored)
         update_addresses(editor, patron, write_user)
@@ -171,7 +172,7 @@ def update_addresses(
     for sent in items(patron["addresses"]):
         if not isinstance(sent, dict | list):
             continue
-        address = argument_of("aua", sent)
+        address = argument_of(editor.classes, "aua", sent)
         used_for = [
             name for name in _MAIN_ADDRESSES if is_true(patron[name]) and number(patron[name]) == number(address["id"])
         ]
@@ -205,12 +206,12 @@ def _delete_card(editor: Editor, card: Mapping[str, Any]) -> None:
 def update_cards(editor: Editor, patron: dict[str, Any]) -> None:
     """Add, change and delete the cards that are marked so; a new main card marks the patron as changed."""
     for sent in items(patron["cards"]):
-        card = {**argument_of("ac", sent), "usr": patron["id"]}
+        card = {**argument_of(editor.classes, "ac", sent), "usr": patron["id"]}
         if is_true(card["isnew"]):
             new_id = editor.create("ac", {**card, "id": None})
             if number(patron["card"]) == number(card["id"]):
                 patron["card"], patron["ischanged"] = new_id, 1
-        elif is_true(card["isdeleted"]):
+        elif is_true(card["isdeleted"]) and releases.CARDS_STAY not in editor.context.differences:
             if number(card["id"]) == number(patron["card"]):
                 raise EventAnswer(perl_event("CANNOT_DELETE_PRIMARY_CARD"))
             _delete_card(editor, card)

@@ -1,0 +1,258 @@
+"""What the server behind a gateway can do: asked once, and known for a short time to all who share the gateway.
+
+No answer depends on it, only how something is asked, and whether at all. A server that was away, that has another IDL
+or lacks a method is asked again: it may be of another release by now.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from evergreen_groups.errors import (
+    EventError,
+    GatewayError,
+    MethodNotFoundError,
+    NoSessionError,
+    OldReleaseError,
+    ServiceNotFoundError,
+    UnexplainedError,
+)
+from evergreen_groups.gateway.kind import GatewayKind
+from evergreen_groups.gateway.release import OLDEST_RELEASE, IlsRelease
+from evergreen_groups.gateway.retry import RetryPolicy
+from evergreen_groups.gateway.rows import not_asked_for
+from evergreen_groups.gateway.session import TOKEN, Token
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from evergreen_groups.gateway.gateway import Gateway
+
+SECONDS = 60.0
+"""How long what was found out is taken to be so. An upgrade, or the way back, takes longer."""
+
+NO_TOKEN: Final = "0" * 32
+"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
+
+_ACTOR, _PCRUD = "open-ils.actor", "open-ils.pcrud"
+_VERSION = "opensrf.open-ils.system.ils_version"
+_VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
+# Nobody's run is to wait long for something that it goes on without.
+_VERSION_SECONDS = 5.0
+_LONGEST_NAME = 20
+_COUNT_SINCE = IlsRelease(3, 16)
+_NO_SERVICE = "open-ils.evergreen-groups"
+_ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
+_AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
+_OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
+
+
+class Bus(Enum):
+    """What a site's OpenSRF sends its messages over."""
+
+    REDIS = "redis"
+    XMPP = "xmpp"
+
+
+class RowChecks(Enum):
+    """How pcrud finds out which rows an account may see."""
+
+    IN_QUERY = "in-query"
+    ROW_BY_ROW = "row-by-row"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a server calls its release: ``HEAD`` where it was built from git, an empty text where it doesn't say.
+
+    ``is_old``: it lacks what is there since :data:`OLDEST_RELEASE`, by its number or, without one, by what it offers.
+    """
+
+    name: str = ""
+    is_old: bool = False
+
+    @property
+    def release(self) -> IlsRelease | None:
+        """The release that it names, None where that is none."""
+        return IlsRelease.named(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server could do when it was asked; None for what couldn't be told.
+
+    ``versions`` are what its services call their release, by the service; one that isn't offered is left out.
+    ``at_least`` is the latest release of which something is there.
+    """
+
+    versions: Mapping[str, Version]
+    at_least: IlsRelease | None
+    gateway: GatewayKind | None
+    bus: Bus | None
+    row_checks: RowChecks | None
+
+    @property
+    def version(self) -> Version:
+        """What the service that knows patrons calls its release."""
+        return self.versions.get(_ACTOR, Version())
+
+    @classmethod
+    def read(cls, gateway: Gateway) -> Capabilities:
+        """Ask for everything, without a login: seven calls, three at a time."""
+        once = gateway.for_questions(_ONCE)
+        found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
+        versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
+        overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
+        # Behind the Rust gateway a worker would be behind after pcrud has refused the token.
+        has_count = None if gateway.kind is GatewayKind.RUST else _has_count(once, NO_TOKEN)
+        signs = ((overdue_count, IlsRelease(3, 17)), (has_count, _COUNT_SINCE), (at_home, OLDEST_RELEASE))
+        kind, bus = _kind_and_bus(once)
+        return cls(
+            versions,
+            next((release for is_there, release in signs if is_there), None),
+            kind,
+            bus,
+            None if has_count is None else RowChecks.IN_QUERY if has_count else RowChecks.ROW_BY_ROW,
+        )
+
+
+class KnownCapabilities:
+    """What is known of a server, for a gateway and all its views. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._forgotten = 0
+        self._hidden_rows: tuple[float, bool] | None = None
+        self._version: Version | None = None
+        self._asking: Future[Version] | None = None
+        self._expires = 0.0
+
+    def forget_rows(self) -> None:
+        """Ask anew how pcrud checks rows: the server may be another one, or of another release."""
+        self._forgotten += 1
+        self._hidden_rows = None
+
+    def hidden_rows_count(self, gateway: Gateway) -> bool:
+        """Whether rows that the account may not see may count against ``limit``: asked when it matters.
+
+        They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
+        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
+        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
+        """
+        with self._counting:
+            known = self._hidden_rows
+            if known is None or time.monotonic() > known[0]:
+                forgotten = self._forgotten
+                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
+                known = (time.monotonic() + SECONDS, not _has_count(asked, TOKEN))
+                if forgotten == self._forgotten:
+                    self._hidden_rows = known
+            return known[1]
+
+    @contextmanager
+    def supported(self, gateway: Gateway, *, beforehand: bool) -> Iterator[None]:
+        """Do something while ``gateway`` is asked for its release, or ``beforehand`` only when that is known.
+
+        Once there has been an answer, nobody waits for the next. A server that gives none is taken to be recent enough.
+
+        Raises:
+            OldReleaseError: it is older than :data:`OLDEST_RELEASE`.
+        """
+        asked = self._asked(gateway)
+        if beforehand:
+            self._refuse_old(asked)
+        try:
+            yield
+        except GatewayError:
+            self._refuse_old(asked)
+            raise
+        self._refuse_old(asked)
+
+    def _asked(self, gateway: Gateway) -> Version | Future[Version]:
+        with self._lock:
+            if self._asking is not None and self._asking.done():
+                self._version, self._asking = self._asking.result(), None
+            if self._asking is None and time.monotonic() >= self._expires:
+                self._expires = time.monotonic() + SECONDS
+                once = gateway.for_questions(_ONCE)
+                self._asking = gateway.begin(lambda: _version(once, _ACTOR) or Version())
+            return self._version or self._asking or Version()
+
+    def _refuse_old(self, asked: Version | Future[Version]) -> None:
+        version = asked if isinstance(asked, Version) else asked.result()
+        if version.is_old:
+            with self._lock:
+                self._version, self._expires = None, 0.0  # it may have been upgraded by the next call
+            raise OldReleaseError(
+                "this is Evergreen {release}, which is too old",
+                advice="upgrade it to {oldest} or later",
+                values={"release": str(version.release or version.name), "oldest": str(OLDEST_RELEASE)},
+            )
+
+
+def _version(gateway: Gateway, service: str) -> Version | None:
+    """What a service calls its release, None where there is no such service."""
+    in_time = gateway.within(_VERSION_SECONDS)
+    try:
+        answer = in_time.call(service, _VERSION, expect="optional", apart=True).value
+    except ServiceNotFoundError:
+        return None
+    except GatewayError:
+        return Version()
+    name = re.sub(r"[^A-Za-z0-9.-]", "", answer)[:_LONGEST_NAME] if isinstance(answer, str) else ""
+    release = IlsRelease.named(name)
+    if release is not None:
+        return Version(name, release.series < OLDEST_RELEASE.series)
+    # A build from git says HEAD, one of an old branch as well (Application.pm).
+    return Version(name, _offers(in_time, *_AT_HOME) is False)
+
+
+def _offers(gateway: Gateway, service: str, method: str, *parameters: object) -> bool | None:
+    """Whether a service has a method that does nothing with these parameters; None where that can't be told."""
+    try:
+        gateway.call(service, method, *parameters, expect="optional", apart=True)
+    except MethodNotFoundError:
+        return False
+    except EventError:
+        return True
+    except GatewayError:
+        return None
+    return True
+
+
+def _has_count(gateway: Gateway, token: str | Token) -> bool | None:
+    """Whether pcrud has a ``count``; None where that can't be told."""
+    try:
+        found = gateway.call(_PCRUD, "open-ils.pcrud.count.aou", token, {"id": 1}, apart=True).value
+    except NoSessionError:
+        if token is TOKEN:
+            raise
+        return True
+    except MethodNotFoundError:
+        return False  # 3.12/releases-059
+    except UnexplainedError:
+        return None
+    if str(found) not in ("0", "1"):
+        raise not_asked_for()
+    return True
+
+
+def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
+    """Which gateway this is, and the bus behind it: how it answers for a service that isn't there tells."""
+    try:
+        gateway.call(_NO_SERVICE, "opensrf.system.echo", apart=True)
+    except ServiceNotFoundError as error:
+        return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
+    except GatewayError:
+        pass
+    # The one written in Rust refuses all alike, and works over Redis alone (http-gateway.rs).
+    return (GatewayKind.RUST, Bus.REDIS) if gateway.kind is GatewayKind.RUST else (None, None)

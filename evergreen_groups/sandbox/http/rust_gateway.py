@@ -1,0 +1,211 @@
+"""The gateway that is written in Rust, as its source has it: nobody recorded one yet.
+
+It is ``http-gateway.rs`` of kcls/evergreen-universe-rs (June 2026), which a proxy gives the address of the other one.
+:data:`FACTS` says what is otherwise, and where that was read. The classes' short form (``format=hash``) isn't made.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import parse_qsl
+
+from evergreen_groups.sandbox.services import Failure
+
+FACTS: Mapping[str, str] = {
+    "every failure is HTTP 400, and its body has a status and an empty payload": "handle_request",
+    "answers are text/json, letters beyond ASCII as they are": "handle_request, EgValue::dump",
+    "the connection is closed after each answer, which doesn't say so": "GatewayHandler::process",
+    "a plus sign is a blank, and of a name that comes twice the last counts": "parse_request",
+    "a parameter that isn't JSON, or has an unknown class, is a failure": "parse_request, EgValue::from_json_value",
+    "timeout, locale, api_level and input_format are ignored, and so is format=xml": "parse_request",
+    "a body in chunks is not understood": "read_request",
+    "other HTTP methods than GET, POST and HEAD are relayed as well, then answered with 405": "handle_request",
+    "after 300 seconds without a message what has come so far is the answer": "relay_to_osrf, OSRF_RELAY_TIMEOUT",
+    "a null in a stream is sent": "extract_osrf_responses",
+    "a worker takes the next message on its queue, whichever request it belongs to": "relay_to_osrf, Bus::recv",
+    "pcrud sends a second failure behind the first, so the worker is behind from then on": "OpenSRF, osrfAppRunMethod",
+    "a worker ends after 1,000 requests, and another one begins": "mptc, DEFAULT_MAX_WORKER_REQUESTS",
+}
+"""What differs from Apache's gateway, each with the function or constant that says so."""
+
+CUT_OFF = 300.0
+"""After so many seconds without a message the gateway takes what has come for the whole answer."""
+
+_CONTENT_TYPE = "text/json"
+WORKER_REQUESTS = 1000
+"""So many requests a worker serves, unless ``EG_HTTP_GATEWAY_MAX_REQUESTS`` says otherwise."""
+_FIRST_WORKERS = 5
+_TRAILING = "open-ils.pcrud"
+_FAILED, _COMPLETE = object(), object()
+
+Dispatch = Callable[[str, str, list[Any]], list[Any]]
+"""Calls a method of a service and returns its results; raises Failure."""
+
+
+class _BadRequestError(Exception):
+    """What can't be understood; the client is told no more than of any other failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    service: str
+    method: str
+    parameters: list[Any]
+
+
+class _Worker:
+    """One of the gateway's threads, with its own place on the bus: messages that nobody fetched stay there."""
+
+    def __init__(self) -> None:
+        self.messages: SimpleQueue[object] = SimpleQueue()
+        self.requests = 0
+        self.busy = False
+
+
+class RustGateway:
+    """Answers requests as that gateway does. Safe to share between threads.
+
+    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000
+    requests. ``slow`` are methods that are silent for so many seconds: before their only result, or amid several.
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        classes: Container[str],
+        cut_off: float = CUT_OFF,
+        slow: Mapping[str, float] | None = None,
+        worker_requests: int = WORKER_REQUESTS,
+    ) -> None:
+        self._dispatch = dispatch
+        self._classes = classes
+        self._cut_off = cut_off
+        self._slow = dict(slow or {})
+        self._worker_requests = worker_requests
+        self._lock = threading.Lock()
+        self._workers: list[_Worker] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with new workers, as after ``systemctl restart``: what the former ones hold is gone with them."""
+        with self._lock:
+            self._workers = [_Worker() for _ in range(_FIRST_WORKERS)]
+
+    def answer(self, command: str, query: bytes, body: bytes) -> bytes:
+        """The whole HTTP answer to a request, after which the connection ends."""
+        status, payload = HTTPStatus.BAD_REQUEST, []
+        understood = "GET"
+        try:
+            request = _parsed(body or query, self._classes)
+            understood = command
+            found = self._relay(request)
+            if found is not None:
+                status, payload = HTTPStatus.OK, found
+        except _BadRequestError:
+            pass
+        if understood not in ("GET", "POST", "HEAD"):
+            return b"HTTP/1.1 405 Method Not Allowed\r\n"
+        data = json.dumps({"status": int(status), "payload": payload}, ensure_ascii=False, separators=(",", ":"))
+        content = data.encode("utf-8", "replace")
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {_CONTENT_TYPE}\r\n"
+        head += f"Content-Length: {len(content)}\r\n\r\n"
+        return head.encode() + (b"" if understood == "HEAD" else content)
+
+    def _relay(self, request: _Asked) -> list[Any] | None:
+        """What came, None for a failure; a worker doesn't look which request a message belongs to."""
+        worker = self._idle()
+        try:
+            self._send(worker, request)
+            replies: list[Any] = []
+            while True:
+                try:
+                    message = worker.messages.get(timeout=self._cut_off)
+                except Empty:
+                    return replies
+                if message is _FAILED:
+                    return None
+                if message is _COMPLETE:
+                    return replies
+                replies.append(message)
+        finally:
+            self._done(worker)
+
+    def _send(self, worker: _Worker, request: _Asked) -> None:
+        results: list[Any] = []
+        try:
+            results = self._dispatch(request.service, request.method, request.parameters)
+            ending = [_COMPLETE]
+        except Failure as failure:
+            ending = [_FAILED, *_after_a_failure(request, failure)]
+        messages = [*results, *ending]
+        silence = self._slow.get(request.method)
+        # A result that is the only one comes in one message with its end.
+        at_once = len(messages) if silence is None else len(results) // 2
+        _put(worker, messages[:at_once])
+        if silence is not None:
+            later = threading.Timer(silence, _put, (worker, messages[at_once:]))
+            later.daemon = True
+            later.start()
+
+    def _idle(self) -> _Worker:
+        """The first that is idle: one after the other, requests come to the same one."""
+        with self._lock:
+            worker = next((worker for worker in self._workers if not worker.busy), None)
+            if worker is None:
+                worker = _Worker()
+                self._workers.append(worker)
+            worker.busy = True
+            return worker
+
+    def _done(self, worker: _Worker) -> None:
+        with self._lock:
+            worker.busy = False
+            worker.requests += 1
+            if worker.requests >= self._worker_requests and worker in self._workers:
+                self._workers[self._workers.index(worker)] = _Worker()
+
+
+def _put(worker: _Worker, messages: list[object]) -> None:
+    for message in messages:
+        worker.messages.put(message)
+
+
+def _after_a_failure(request: _Asked, failure: Failure) -> list[object]:
+    """What a service sends behind the failure, which Apache's gateway doesn't wait for."""
+    if request.service != _TRAILING or failure.status == HTTPStatus.NOT_FOUND:
+        return []
+    streamed = ".search." in request.method and not request.method.endswith(".atomic")
+    return [_COMPLETE, _FAILED] if streamed else [_FAILED]
+
+
+def _parsed(form: bytes, classes: Container[str]) -> _Asked:
+    fields = parse_qsl(form.split(b"#", 1)[0].decode("ascii", "replace"), keep_blank_values=True, errors="replace")
+    last = dict(fields)
+    try:
+        given = [json.loads(value, parse_constant=_refuse) for name, value in fields if name == "param"]
+        if not _all_known(given, classes):
+            raise _BadRequestError
+        return _Asked(last["service"], last["method"], given)
+    except (ValueError, KeyError, RecursionError):
+        raise _BadRequestError from None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _all_known(value: Any, classes: Container[str]) -> bool:
+    """Whether each object in a value is of one of the classes."""
+    if isinstance(value, list):
+        return all(_all_known(item, classes) for item in value)
+    if not isinstance(value, dict):
+        return True
+    if isinstance(value.get("__c"), str) and "__p" in value and value["__c"] not in classes:
+        return False
+    return all(_all_known(item, classes) for item in value.values())
