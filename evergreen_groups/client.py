@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from evergreen_groups import arguments
 from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
-from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
+from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator, RecentlyChanged, recently_changed
 from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.events import EventHandler
@@ -68,7 +68,7 @@ class Client:
     ) -> None:
         from evergreen_groups.gateway import Gateway as GatewayClass
 
-        self.gateway = arguments.instance("gateway", gateway, GatewayClass)
+        self.gateway = arguments.instance("gateway", gateway, GatewayClass).refusing_old_releases()
         self._operator = Operator(arguments.text("account", account)) if not isinstance(account, Operator) else account
         self._policy = PolicySettings() if policy is None else arguments.instance("policy", policy, PolicySettings)
         self._own_state = State(find_state_directory(os.environ)) if state is None else None
@@ -122,12 +122,12 @@ class Client:
     @cached_property
     def groups(self) -> DetailsReader:
         """Groups with all that a desk sees of their members, by barcode, patron's id or group number."""
-        return DetailsReader(self.gateway, self._policy, self._reference)
+        return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
 
     @cached_property
     def bills(self) -> BillsReader:
         """What the members of groups owe for, and have out."""
-        return BillsReader(self.gateway, self._reference)
+        return BillsReader(self.gateway, self._reference, self._recently_changed)
 
     @cached_property
     def checks(self) -> Checker:
@@ -142,7 +142,7 @@ class Client:
     @cached_property
     def summaries(self) -> SummaryReader:
         """Patrons with their groups, as the desk sees them."""
-        return SummaryReader(self.gateway, self._reference)
+        return SummaryReader(self.gateway, self._reference, self._recently_changed)
 
     @cached_property
     def events(self) -> EventHandler:
@@ -217,6 +217,9 @@ class Client:
         from evergreen_groups.audit import GroupsToKeep
 
         return GroupsToKeep(database, self.gateway.url)
+
+    def _recently_changed(self) -> RecentlyChanged:
+        return recently_changed(self.gateway, self._state)
 
     @cached_property
     def explanations(self) -> BlockExplainer:

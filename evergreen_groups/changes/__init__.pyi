@@ -16,6 +16,7 @@ from .journal_step import StepState as StepState
 from .left_open import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan
+from .patron_penalties import PenaltyReader as PenaltyReader
 from .plan_outcome import PlanOutcome as PlanOutcome
 from .plan_outcome import StepOutcome as StepOutcome
 from .plan_request import MOST_PATRONS as MOST_PATRONS
@@ -30,6 +31,8 @@ from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
+from .recently_changed import RecentlyChanged as RecentlyChanged
+from .recently_changed import recently_changed as recently_changed
 from .seat import Seat as Seat
 from .seat import current_seat as current_seat
 from .step_reason import StepReason as StepReason

@@ -43,13 +43,15 @@ class PenaltyReader:
     its database may answer from one that is some seconds behind.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, org_units: OrgUnits | None = None) -> None:
+        """``org_units`` are those of the ILS, where a program has read them."""
         self._gateway = gateway
+        self._known_org_units = org_units
 
     @cached_property
     def org_units(self) -> OrgUnits:
         """The org units."""
-        return OrgUnits.read(self._gateway)
+        return self._known_org_units or OrgUnits.read(self._gateway)
 
     @cached_property
     def _near(self) -> frozenset[int]:

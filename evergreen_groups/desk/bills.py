@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
+from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.viewer import circulation_reader, plain_viewer
 from evergreen_groups.errors import not_visible
@@ -108,9 +109,13 @@ class BillsReader:
     take three more.
     """
 
-    def __init__(self, gateway: Gateway, reference: ReferenceData) -> None:
+    def __init__(
+        self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
+    ) -> None:
+        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
         self._gateway = gateway
         self._reference = reference
+        self._recent = recent
 
     def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
         """The group of a patron: all its visible members, or one alone where their id is given.
@@ -123,7 +128,8 @@ class BillsReader:
         """
         arguments.whole_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = find_around(self._gateway, arguments.whole("id", id), plain_viewer(self._gateway, self._reference))
+        viewer = plain_viewer(self._gateway, self._reference, self._recent())
+        found = find_around(self._gateway, arguments.whole("id", id), viewer)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

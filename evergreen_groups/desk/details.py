@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
-from evergreen_groups.desk.around import find_around, read_visible_fines
+from evergreen_groups.changes import RecentlyChanged
+from evergreen_groups.desk.around import find_around, put_fines_right, read_visible_fines, with_penalties_now
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
@@ -105,10 +106,18 @@ class DetailsReader:
     those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only.
     """
 
-    def __init__(self, gateway: Gateway, policy: PolicySettings, reference: ReferenceData) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        policy: PolicySettings,
+        reference: ReferenceData,
+        recent: Callable[[], RecentlyChanged] = RecentlyChanged,
+    ) -> None:
+        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
         self._gateway = gateway
         self._policy = policy
         self._reference = reference
+        self._recent = recent
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
         """The group of the patron with this barcode, blanks in it ignored, on any card of theirs.
@@ -165,15 +174,12 @@ class DetailsReader:
         found, counting = self._with_reference(lambda viewer: find_around(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
 
-    def _viewer(self, beside: Collection[int]) -> GroupViewer:
-        return details_viewer(self._gateway, self._reference, beside)
-
     def _with_reference(
         self, search: Callable[[GroupViewer], Found], beside: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
         """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
-        viewer = self._viewer(beside)
+        viewer = details_viewer(self._gateway, self._reference, beside, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: circulation_reader(self._gateway, self._reference),
@@ -184,6 +190,7 @@ class DetailsReader:
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
+        found = with_penalties_now(gateway, org_units, found, self._recent().recalculated)
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: self._owed_and_out(found, counting, exact=exact),
@@ -234,8 +241,11 @@ class DetailsReader:
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
         return own_fines, hidden, counting.complete(counted) if exact else counted
 
-    def _own_fines(self, found: VisiblePatrons) -> dict[int, Decimal]:
-        return read_visible_fines(self._gateway, self._reference.user(self._gateway), found.ids)
+    def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
+        user = self._reference.user(self._gateway)
+        return put_fines_right(
+            self._gateway, found.group, found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
+        )
 
     def _balances(
         self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]

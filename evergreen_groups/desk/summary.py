@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
+from evergreen_groups.changes import RecentlyChanged
+from evergreen_groups.desk.around import put_fines_right, with_penalties_now
 from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -25,7 +27,7 @@ from evergreen_groups.groups import (
     visible_around,
     visible_in,
 )
-from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
+from evergreen_groups.ils import read_fines_of, read_own_fines
 from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.policy import Decision
 
@@ -81,9 +83,13 @@ class SummaryReader:
     more.
     """
 
-    def __init__(self, gateway: Gateway, reference: ReferenceData) -> None:
+    def __init__(
+        self, gateway: Gateway, reference: ReferenceData, recent: Callable[[], RecentlyChanged] = RecentlyChanged
+    ) -> None:
+        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
         self._gateway = gateway
         self._reference = reference
+        self._recent = recent
 
     def of_patron(self, id: int) -> PatronSummary:
         """The patron with this id and their group.
@@ -152,13 +158,13 @@ class SummaryReader:
         owed = read_own_fines(self._gateway, [id]).get(id)
         # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:
-            owed = read_fines_of_oneself(self._gateway, id)
+            owed = read_fines_of(self._gateway, id)
         return owed
 
     def _with_reference(self, search: Callable[[GroupViewer], Found]) -> Found:
         """What a search finds, given who looks; beside it what all summaries need is read."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        viewer = plain_viewer(self._gateway, self._reference)
+        viewer = plain_viewer(self._gateway, self._reference, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
@@ -168,6 +174,7 @@ class SummaryReader:
 
     def _summary(self, found: VisiblePatrons) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
+        found = with_penalties_now(self._gateway, org_units, found, self._recent().recalculated)
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
@@ -189,7 +196,10 @@ class SummaryReader:
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
-            return read_own_fines(self._gateway, found.ids), None
+            fines = put_fines_right(
+                self._gateway, found.group, found.ids, lambda: read_own_fines(self._gateway, found.ids)
+            )
+            return fines, None
         return read_whole_balances(self._gateway, found.group, found.ids)
 
 

@@ -99,7 +99,7 @@ class Subject:
         gateway = self.settings.gateway
         hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
         anonymous = self.serves_only or not self._has_password
-        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous)
+        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True)
 
     @cached_property
     def serves_only(self) -> bool:

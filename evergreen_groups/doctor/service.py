@@ -15,6 +15,7 @@ from evergreen_groups.errors import (
     NotJSONError,
     ProtocolError,
     ServiceNotFoundError,
+    UnexplainedError,
 )
 from evergreen_groups.message import Message
 
@@ -78,7 +79,7 @@ def _echo(asked: Gateway, service: str) -> object:
     """What a service gives back of a word, None where there is no such service."""
     try:
         return asked.call(service, "opensrf.system.echo", _WORD).value
-    except (ServiceNotFoundError, MethodNotFoundError):
+    except (ServiceNotFoundError, MethodNotFoundError, UnexplainedError):  # each service has this method
         return None
 
 

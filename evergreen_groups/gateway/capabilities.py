@@ -50,6 +50,7 @@ _LONGEST_NAME = 20
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
@@ -144,14 +145,14 @@ class KnownCapabilities:
         """Whether rows that the account may not see may count against ``limit``: asked when it matters.
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
-        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
-        and so are those behind the Rust gateway where it doesn't say what is wrong: it costs calls, and changes nothing.
+        them and some don't (from 3.14 on they are left out of what a cursor gives, ``3.14/releases-044``): they are taken to,
+        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                asked = gateway.for_questions(_ONCE if gateway.kind is GatewayKind.RUST else None)
+                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 known = (time.monotonic() + SECONDS, not _has_count(asked, TOKEN))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from evergreen_groups.message import Message
-from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
@@ -26,11 +26,19 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self._answers: TimeToLiveCache[bool] = TimeToLiveCache(time.monotonic, _SECONDS)
+        self._answer = False
+        self._until = -1.0  # of the monotonic clock, in seconds
+        self._lock = threading.Lock()
 
     def are_read(self, gateway: Gateway) -> bool:
         """Whether plain reads come from them."""
-        return self._answers.get("", lambda: _ask(gateway))
+        with self._lock:
+            if time.monotonic() < self._until:
+                return self._answer
+        answer = _ask(gateway)  # outside the lock: a slow ILS is to hold up nobody else
+        with self._lock:
+            self._answer, self._until = answer, time.monotonic() + _SECONDS
+        return answer
 
 
 def _ask(gateway: Gateway) -> bool:

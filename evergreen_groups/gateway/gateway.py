@@ -421,9 +421,17 @@ class Gateway:
         """Raises DataError where the Rust gateway gives answers that belong to other requests."""
         seconds = min(self._timeout, _BRIEF)
 
-        def ask(call: Call, word: str) -> Any:
+        def ask(call: Call, word: str) -> list[Any] | None:
             body = form(call, [word], locale=self._locale, timeout=seconds)
-            return self._attempt(call, body, "optional", seconds, fresh=False).value
+
+            def attempt() -> list[Any] | None:
+                try:
+                    answer: list[Any] = self._attempt(call, body, "many", seconds, fresh=False).value
+                except UnexplainedError:
+                    return None
+                return answer
+
+            return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
         refuse_mixed_up(service, ask)
 

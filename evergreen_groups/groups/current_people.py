@@ -107,7 +107,7 @@ def find_hidden_now(
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
     if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
         again = read_members(gateway, groups)
-        if any(again[group] != members[group] for group in groups):
+        if _balances(gateway, groups) != owed or any(again[group] != members[group] for group in groups):
             raise members_not_asked_for()
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 

@@ -40,7 +40,8 @@ class GroupViewer:
 
     ``patrons_at`` are the ids of the org units whose patrons it sees; ``everywhere`` says that these are all.
     ``circulations`` asks whether some are hidden, ``with_staff`` for the staff who have set penalties, and ``beside``
-    for these patrons (ids). ``group`` is the number of the user's own group (None: not known).
+    for these patrons (ids). ``group`` is the number of the user's own group (None: not known). ``changed`` are patrons
+    (ids) of whom a copy of the database may have an older record.
     """
 
     user: int
@@ -50,6 +51,7 @@ class GroupViewer:
     with_staff: bool = False
     beside: frozenset[int] = frozenset()
     group: int | None = None
+    changed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

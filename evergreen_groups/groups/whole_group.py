@@ -5,14 +5,17 @@ What else is asked for by the same query, :class:`GroupQuestion` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, Record, columns
+from evergreen_groups.groups.current_group import put_right
+from evergreen_groups.groups.current_people import not_copied_yet
 from evergreen_groups.groups.group_question import GroupQuestion
+from evergreen_groups.groups.member_check import cut
 from evergreen_groups.groups.patrons import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -21,10 +24,11 @@ from evergreen_groups.groups.patrons import (
     PatronRow,
     make_patrons,
 )
+from evergreen_groups.groups.written_patron import read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups.group_question import GroupViewer
+    from evergreen_groups.groups.group_question import GroupViewer, Query
     from evergreen_groups.ils import OrgUnits
 
 MOST_MEMBERS = 5_000
@@ -82,6 +86,8 @@ def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> Visibl
     Raises:
         DataError: there are more than ``MOST_MEMBERS``.
     """
+    if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
+        return None if record.deleted else _current_around(gateway, record, viewer)
     # In the ILS's own query, so that a desk waits for one call and not for two.
     question = GroupQuestion.around(patron, viewer)
     found = _search(gateway, question)
@@ -90,26 +96,50 @@ def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> Visibl
 
 
 def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
-    """The group with this number; raises what :func:`visible_around` does."""
+    """The group with this number; raises what :func:`visible_around` does.
+
+    Where plain reads come from copies of the database, its members are those that it has where changes are written
+    (:func:`~evergreen_groups.groups.current_group.put_right`); what stands about them is as old as the copy.
+    """
     question = GroupQuestion.of_number(group, viewer)
-    return _sorted_out(group, _search(gateway, question), question)
+
+    def look() -> VisiblePatrons:
+        return _sorted_out(group, _search(gateway, question), question)
+
+    def patrons_of_copy(ids: Collection[int]) -> VisiblePatrons:
+        pages = (_rows_of(gateway, some) for some in cut(sorted(ids)))
+        return _of_members(group, [record for page in pages for record in page])
+
+    if not gateway.reads_copies:
+        return look()
+    return put_right(gateway, group, look, patrons_of_copy, viewer.changed)
+
+
+def _current_around(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
+    found = visible_in(gateway, int(record.usrgroup), viewer)
+    if record.id not in found.ids:
+        raise not_copied_yet()
+    return found
 
 
 def _search(gateway: Gateway, question: GroupQuestion) -> list[Record]:
     """The members and those beside them."""
     gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
     most = MOST_MEMBERS + _MOST_OTHERS
-    found = gateway.pcrud.search(
-        "au",
-        question.where,
-        select=(*PATRON_FIELDS, *ACCOUNT_FIELDS, "deleted"),
-        flesh=1,
-        flesh_fields={"au": _FLESHED},
-        limit=most,
-    )
+    found = _fleshed(gateway, question.where, most)
     if len(found) == most:
         raise _too_large()
     return found
+
+
+def _rows_of(gateway: Gateway, ids: Sequence[int]) -> list[Record]:
+    """The rows of patrons who aren't deleted."""
+    return _fleshed(gateway, {"id": list(ids), "deleted": "f"}, len(ids) + 1)
+
+
+def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
+    fields = (*PATRON_FIELDS, *ACCOUNT_FIELDS, "deleted")
+    return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields={"au": _FLESHED}, limit=limit)
 
 
 def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> VisiblePatrons:
@@ -119,11 +149,10 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
         raise _too_large()
     ids = {record.id for record in members}
     others = {record.id: record for record in found if record.id not in ids}
-    penalties = [row for record in members for row in _penalties(record)]
     beside = question.answers(
         ids,
         {record.id: record.usrgroup for record in others.values()},
-        {row[_STAFF] for row in penalties if row[_STAFF] is not None},
+        {row[_STAFF] for record in members for row in _penalties(record) if row[_STAFF] is not None},
     )
     if beside is None:
         raise DataError(
@@ -131,6 +160,16 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
             advice="look at the proxy, where there is one: it may have mixed up answers",
             code="groups-not-asked-for",
         )
+    return replace(
+        _of_members(group, members),
+        names={id: _row(others[id]).name for id in beside.named},
+        complete=beside.complete,
+        no_circulation_hidden=beside.no_circulation_hidden,
+    )
+
+
+def _of_members(group: int, members: list[Record]) -> VisiblePatrons:
+    """What stands about members, without anything about others."""
     now = datetime.now(UTC)
     return VisiblePatrons(
         group,
@@ -140,10 +179,10 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
             record.id: PatronAccount.of(values, now)
             for record, values in zip(members, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(not_archived(penalties)),
-        names={id: _row(others[id]).name for id in beside.named},
-        complete=beside.complete,
-        no_circulation_hidden=beside.no_circulation_hidden,
+        penalties=tuple(not_archived(row for record in members for row in _penalties(record))),
+        names={},
+        complete=False,
+        no_circulation_hidden=False,
     )
 
 

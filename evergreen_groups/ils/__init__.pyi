@@ -13,7 +13,7 @@ from .circulation_kinds import CirculationKind as CirculationKind
 from .circulations import CirculationCounts as CirculationCounts
 from .circulations import CirculationReader as CirculationReader
 from .circulations import CirculationTally as CirculationTally
-from .fines import read_fines_of_oneself as read_fines_of_oneself
+from .fines import read_fines_of as read_fines_of
 from .fines import read_fines_within as read_fines_within
 from .fines import read_own_fines as read_own_fines
 from .items import ItemOut as ItemOut

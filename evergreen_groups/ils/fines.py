@@ -14,6 +14,8 @@ from evergreen_groups.money import NOTHING
 Scope = frozenset[int] | None
 """The ids of the org units whose transactions count, None for those of everywhere."""
 
+_SUMMARY = "open-ils.actor.user.fines.summary"
+
 Transaction = tuple[int | None, Decimal]
 """Where an open transaction was made (an org unit's id), and what is owed on it, below zero for a credit."""
 
@@ -40,10 +42,16 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
 
 
-def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
-    """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
-    method = "open-ils.actor.user.fines.summary"
+def read_fines_of(gateway: Gateway, id: int, *, current: bool = False) -> Decimal | None:
+    """What one patron owes anywhere, the session's own user too (``patrons-070``); None without an open transaction.
+
+    ``current`` asks where changes are written.
+
+    Raises:
+        PermissionDeniedError: the session may not know, unless it is the patron's own.
+    """
     # An empty payload, for a null result, where nothing is open (patrons-056).
+    method = f"{_SUMMARY}.authoritative" if current else _SUMMARY
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None

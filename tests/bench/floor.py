@@ -57,8 +57,8 @@ STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
 BILL = ("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start")
 EXCEEDS_FINES = 1
 """The penalty that Evergreen sets for own fines, where no setting names another."""
-PENALTY = ("usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-ITEM = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
+PENALTY = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+ITEM = ("id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 MEMBER_AT_HOME = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 MEMBER_OWING = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 

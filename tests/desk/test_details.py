@@ -376,12 +376,15 @@ def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultPr
 
 
 def calls_of(proxy: FaultProxy) -> list[str]:
-    """The calls since the last look, without the IDL; the first of a program asks once how the release hides rows."""
-    found = [method for method in proxy.seen if method not in ("", "open-ils.pcrud.count.aou")]
+    """The calls since the last look, without the IDL; the first of a program asks once how the release hides rows, and
+    whether the site has copies of its database."""
+    once = ("", "open-ils.pcrud.count.aou", "opensrf.open-ils.system.use_authoritative")
+    found = [method for method in proxy.seen if method not in once]
     proxy.seen.clear()
     return found
 
 
+@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
 @pytest.mark.parametrize(("account", "first", "then"), [("consortium_staff", 6, 3), ("stock", 6, 3)])
 def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: str, first: int, then: int) -> None:
     if account == "stock":
@@ -401,6 +404,7 @@ def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: 
     assert found[0] == "open-ils.pcrud.search.au.atomic"
 
 
+@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
 def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, sandbox: Sandbox) -> None:
     store = sandbox._store
     flags = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}

@@ -103,6 +103,11 @@ REFUSED = {
     "usergroup-new-007": (errors.PermissionDeniedError, {"permission": "UPDATE_USER", "org_unit": 4}),
     "xact-collision-003": (errors.CollisionError, {"textcode": "XACT_COLLISION", "number": 1230}),
     "xact-collision-004": (errors.CollisionError, {"textcode": "XACT_COLLISION", "number": 1230}),
+    "3.12/penalty-apply-remove-006": (errors.PermissionDeniedError, {"permission": "UPDATE_USER", "org_unit": 4}),
+    "3.12/penalty-apply-remove-007": (errors.RecordNotFoundError, {"textcode": "CONFIG_STANDING_PENALTY_NOT_FOUND"}),
+    "3.12/penalty-apply-remove-008": (errors.EventError, {"textcode": "DATABASE_UPDATE_FAILED", "number": 2001}),
+    "3.12/penalty-apply-remove-009": (errors.RecordNotFoundError, {"textcode": "ACTOR_USER_NOT_FOUND", "number": 1002}),
+    "3.12/penalty-apply-remove-014": (errors.PermissionDeniedError, {"permission": "UPDATE_USER"}),
     "3.12/releases-001": (errors.ServerError, {"status": 500}),
     "3.12/releases-059": (errors.MethodNotFoundError, {"status": 404}),
 }

@@ -71,7 +71,7 @@ def test_a_barcode_is_found_in_its_own_letters_alone():
 def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, complete):
     """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
     viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
-    with gateway_of(exchange_id) as gateway:
+    with gateway_of("releases-056", exchange_id) as gateway:
         found = visible_in(gateway, group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
@@ -113,17 +113,8 @@ def test_members_with_the_state_of_their_accounts():
 
 def test_the_surroundings_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
-    exchanges = (
-        "releases-056",
-        "desk-010",
-        "desk-011",
-        "desk-012",
-        "desk-013",
-        "desk-014",
-        "contacts-021",
-        "contacts-022",
-    )
-    with gateway_of(*exchanges) as gateway:
+    of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
+    with gateway_of("releases-056", *of_people) as gateway:
         found = read_surroundings(
             gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
         )

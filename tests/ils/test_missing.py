@@ -17,7 +17,7 @@ from evergreen_groups.ils import (
     PenaltyKind,
     PenaltyKinds,
     Profiles,
-    read_fines_of_oneself,
+    read_fines_of,
     read_fines_penalties,
 )
 from evergreen_groups.sandbox import Sandbox
@@ -98,4 +98,4 @@ def test_fines_of_somebody_else_or_of_no_amount(sandbox: Sandbox, proxy: FaultPr
     answer = {"__c": "mous", "__p": summary}
     proxy.answer = lambda call: answer if call.method == "open-ils.actor.user.fines.summary" else None
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(EvergreenGroupsError):
-        read_fines_of_oneself(gateway, 1015)
+        read_fines_of(gateway, 1015)

@@ -11,7 +11,7 @@ from evergreen_groups.ils import (
     ThresholdReader,
     granted_at,
     held_at,
-    read_fines_of_oneself,
+    read_fines_of,
     read_own_fines,
     rows_in_force,
 )
@@ -50,7 +50,7 @@ def test_profiles(profiles):
 )
 def test_fines_of_oneself(exchange_id, patron, owed):
     with gateway_of(exchange_id) as gateway:
-        assert read_fines_of_oneself(gateway, patron) == owed
+        assert read_fines_of(gateway, patron) == owed
 
 
 def test_own_fines_leave_out_whoever_has_no_open_transaction():

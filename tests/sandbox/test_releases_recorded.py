@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from support.conversation import Conversation, can_be_sent_again
-from support.recorded import BETWEEN, PATRONS, RECORDED, files, is_scenario, read
+from support.recorded import BETWEEN, DATASET, RECORDED, files, is_scenario, read
 
 from evergreen_groups.sandbox import Sandbox
 
-ACCOUNTS = json.loads(PATRONS.read_text(encoding="utf-8"))["staff_permissions"]
+ACCOUNTS = json.loads(DATASET.read_text(encoding="utf-8"))["staff_permissions"]
 
 
 def recorded_from(file: Path) -> str:
@@ -26,7 +26,7 @@ def differences(release: str, chosen: list[Path]) -> dict[str, str]:
     """What the sandbox of a release answers otherwise than the files say, by the exchange's id."""
     found = {}
     with (
-        Sandbox(dataset=PATRONS, release=release, bus="redis") as sandbox,
+        Sandbox(dataset=DATASET, release=release, bus="redis") as sandbox,
         Conversation(sandbox.url, ACCOUNTS) as conversation,
     ):
         for file in chosen:

@@ -22,10 +22,10 @@ CURRENT, OLDER = "3.17", "3.12"
 BETWEEN = ("3.14", "3.16")
 """Recorded for the sandbox, which is to answer as these did: kept whether or not something names them."""
 RELEASES = (CURRENT, OLDER, *BETWEEN)
-PATRONS = RECORDED / "patrons.json"
-"""The data set of 52 patrons: behind all exchanges of ``BETWEEN``, and the others of the first topics."""
 FAMILIES = RECORDED / CURRENT / "families.json"
 """Behind the exchanges of ``ON_FAMILIES``: a data set that the sandbox can serve as well."""
+DATASET = RECORDED / CURRENT / "dataset.json"
+"""What the recorded servers held, one as the other: 52 invented patrons in 16 groups. The sandbox can serve it."""
 ON_FAMILIES = ("contacts", "details", "explanation", "hidden-numbers", "items", "work-list")
 ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]{3,}(?:-[a-z]+)*-\d{3})(?![\w-])")
 """``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` one with the older.

@@ -36,7 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "older: plain pytest runs it on some older releases as well")
+    config.addinivalue_line(
+        "markers", "older(latest): without --release, it runs on some older releases as well, or (False) on them alone"
+    )
     config.addinivalue_line("markers", "differs(name, reason): it fails on releases with this difference of the table")
     results: Path | None = config.getoption("release_results")
     if results is not None and not hasattr(config, "workerinput"):
@@ -45,18 +47,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
-    """The release of Evergreen that the sandbox is: the latest, unless ``--release`` or the mark ``older`` says more."""
+    """The release of Evergreen that the sandbox is; the latest where neither option nor mark says otherwise."""
     return str(getattr(request, "param", LATEST))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" not in metafunc.fixturenames:
         return
-    wanted = _wanted(metafunc.config)
-    if not wanted:
-        older = metafunc.definition.get_closest_marker("older") is not None
-        wanted = [*SHARE, LATEST] if older else []
-    if wanted:
+    older = metafunc.definition.get_closest_marker("older")
+    wanted = _wanted(metafunc.config) or ([] if older is None else [*SHARE, LATEST])
+    if older is not None and not older.kwargs.get("latest", True):
+        wanted = [release for release in wanted if release != LATEST]
+    if wanted or older is not None:
         metafunc.parametrize("release", wanted, indirect=True, scope="session")
 
 

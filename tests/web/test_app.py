@@ -277,7 +277,7 @@ class TestHealth:
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert answer.get_json() == {"status": "up", "gateway": "answers", "breaker": "closed"}
-        assert proxy.seen == ["opensrf.system.echo"] * 3, "one for each service"
+        assert proxy.seen.count("opensrf.system.echo") == 3, "one for each service"
         clock.now += 16
         proxy.decide = lambda call: Fault.DROP_REQUEST
         for _ in range(3):
@@ -314,9 +314,9 @@ class TestHealth:
             for known in ("not known yet", "answers"):
                 looking = pool.submit(gateway)
                 assert arrived.wait(60)
-                before = len(proxy.seen)
+                before = proxy.seen.count("opensrf.system.echo")
                 assert [gateway() for _ in range(3)] == [known] * 3
-                assert len(proxy.seen) == before
+                assert proxy.seen.count("opensrf.system.echo") == before
                 let_go.set()
                 assert looking.result() == "answers"
                 arrived.clear()

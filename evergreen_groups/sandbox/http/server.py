@@ -19,7 +19,7 @@ from evergreen_groups.sandbox.database import Store, now
 from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
-from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
+from evergreen_groups.sandbox.services import CallContext, Difference, Failure, Sessions, dispatch, registry
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.http.rust_gateway import RustGateway
@@ -193,7 +193,7 @@ class SandboxServer(ThreadingHTTPServer):
         store: Store,
         host: str,
         port: int,
-        differences: frozenset[releases.Difference] = frozenset(),
+        differences: frozenset[Difference] = frozenset(),
         ils_version: str = "HEAD",
     ) -> None:
         registry.register()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event
 from evergreen_groups.sandbox.services.library_settings import setting_value
 from evergreen_groups.sandbox.services.permissions import allowed
@@ -118,8 +119,19 @@ def _by_barcode(store: Store, barcode: str) -> Row | None:
     return store.row("au", card["usr"]) if card else None
 
 
-def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | None:
+def _has_api(context: CallContext) -> bool:
+    """Whether there are logins of the type ``api``."""
+    return releases.NO_API_LOGINS not in context.differences
+
+
+def _verified(context: CallContext, credentials: LoginArguments, expected: str | None) -> bool:
+    """Whether the password is right; nobody has one for the API."""
+    return not (credentials.kind == "api" and _has_api(context)) and credentials.password == expected
+
+
+def _obstacle(context: CallContext, user: Row, barcode: str | None, kind: str) -> str | None:
     """The event that stands in the way of a login (``open-ils.auth_internal.user.validate``), None if nothing does."""
+    store = context.store
     if user["barred"] == "t" or user["deleted"] == "t":
         return "LOGIN_FAILED"
     # An expired account isn't stopped (auth-023).
@@ -131,7 +143,7 @@ def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | 
             return "PATRON_CARD_INACTIVE"
     # Asked at the root alone: granted lower down it opens no session, whatever org the login names (auth-012,
     # auth-013).
-    permission = _PERMISSIONS.get(kind.lower())
+    permission = None if kind.lower() == "api" and not _has_api(context) else _PERMISSIONS.get(kind.lower())
     if permission is None or not allowed(store, user["id"], permission, store.orgs.root):
         return "PERM_FAILURE"
     return None
@@ -168,7 +180,10 @@ def _open_session(context: CallContext, user: Row, credentials: LoginArguments) 
     authtime = _authtime(store, user, credentials.kind, place)
     extension = PERSIST_EXTENSION if credentials.kind == "persist" else None
     token = context.sessions.open(user["id"], work_org, workstation_id, authtime, user=user, extension=extension)
-    return c_event("SUCCESS", payload={"authtoken": token, "authtime": authtime, "provisional": 0})
+    payload = {"authtoken": token, "authtime": authtime}
+    if releases.NO_SECOND_FACTOR not in context.differences:
+        payload["provisional"] = 0
+    return c_event("SUCCESS", payload=payload)
 
 
 def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstacle: str | None) -> dict[str, Any]:
@@ -205,13 +220,13 @@ def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
         raise _identity_missing(context)
     if user is None:
         raise _failed()
-    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    obstacle = _obstacle(context, user, barcode, credentials.kind)
     if obstacle == "LOGIN_FAILED":
         raise _failed()
     if credentials.password is None:
         # The real service crashes here, and the gateway waits for it in vain (``auth-027``).
         raise Failure(408, "Timeout Error : Request Timeout")
-    verified = credentials.kind != "api" and credentials.password == store.password(user["id"])
+    verified = _verified(context, credentials, store.password(user["id"]))
     if not _attempt(context, username or user["usrname"], verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)
@@ -274,12 +289,12 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
         context.sessions.cache.pop("seed", identifier + credentials.nonce)
         raise _failed()
     barcode = identifier if found_by_barcode else credentials.barcode
-    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    obstacle = _obstacle(context, user, barcode, credentials.kind)
     if obstacle == "LOGIN_FAILED":
         raise _failed()
     context.sessions.cache.pop("seed", identifier + credentials.nonce)
     expected = _md5(_salt(user["id"]) + _md5(store.password(user["id"]) or ""))
-    verified = credentials.kind != "api" and credentials.password == expected
+    verified = _verified(context, credentials, expected)
     if not _attempt(context, identifier, verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)
