@@ -70,3 +70,16 @@ def _same_text(recorded: str, came: str) -> bool:
     if any(form.fullmatch(recorded) and form.fullmatch(came) for form in _CHANGING):
         return True
     return all(map(_AMOUNT.fullmatch, (recorded, came))) and Decimal(recorded) == Decimal(came)
+
+
+def changed(recorded: Any, came: Any) -> dict[str, str]:
+    """What is another each time and is sent back later: each recorded ``last_xact_id`` with the one that came."""
+    if isinstance(recorded, dict) and isinstance(came, dict):
+        pairs = [(item, came.get(key)) for key, item in recorded.items()]
+    elif isinstance(recorded, list) and isinstance(came, list):
+        pairs = list(zip(recorded, came, strict=False))
+    else:
+        pairs = []
+        if all(isinstance(one, str) and _CHANGING[1].fullmatch(one) for one in (recorded, came)):
+            return {recorded: came}
+    return {name: value for pair in pairs for name, value in changed(*pair).items()}
