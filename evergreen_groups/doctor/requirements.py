@@ -115,6 +115,17 @@ METHODS = (
     Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
     Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "opensrf.open-ils.system.use_authoritative", (), Message("everything")),
+    Method(
+        _ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), Message("everything")
+    ),
+    Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative",
+        (NO_TOKEN, ""),
+        Message("everything"),
+    ),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
     Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), Message("audit --fix")),
