@@ -148,8 +148,9 @@ class KnownCapabilities:
         """Whether rows that the account may not see may count against ``limit``: asked when it matters.
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
-        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
-        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
+        them and some don't (from 3.14 on they are left out of what a cursor gives, ``3.14/releases-044``): they are
+        taken to, and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and
+        nothing else.
         """
         with self._counting:
             known = self._hidden_rows
