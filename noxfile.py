@@ -183,6 +183,13 @@ def hold_against_the_table(session: nox.Session, *found: str) -> None:
 
 
 @nox.session
+def rust(session: nox.Session) -> None:
+    """The tests that speak to the sandbox once more, over it as the gateway that is written in Rust."""
+    rooms = ("gateway", "ils", "limits", "groups", "report", "audit", "changes", "desk", "events", "nightly", "hooks")
+    python(session, "-m", "pytest", "--gateway", "rust", *(f"tests/{room}" for room in (*rooms, "doctor", "web")))
+
+
+@nox.session
 def benches(session: nox.Session) -> None:
     """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …)."""
     small = {

@@ -203,6 +203,7 @@ def calls_for_release(release: str) -> int:
 
 
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
+@pytest.mark.apache(reason="it counts calls")
 def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str, release: str) -> None:
     with desk(sandbox.url, account) as client:
         cold = calls(client)
@@ -438,6 +439,7 @@ def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     assert decisions == [Decimal("5.01"), Decimal("5.01")]
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) -> None:
     clock = Clock()
     reference = ReferenceData(PolicySettings(), clock=clock)

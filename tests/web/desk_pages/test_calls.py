@@ -31,6 +31,9 @@ WRITING = ("UPDATE_USER", "CREATE_USER_GROUP_LINK", "group_application.user.patr
 NewSession = Callable[[], DeskClerk]
 
 
+pytestmark = pytest.mark.apache(reason="it counts calls")
+
+
 @pytest.fixture(params=["an ordinary account", "one that sees everybody"])
 def account(request: pytest.FixtureRequest, sandbox: Sandbox) -> str:
     if request.param != "an ordinary account":
