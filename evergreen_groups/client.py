@@ -68,7 +68,7 @@ class Client:
     ) -> None:
         from evergreen_groups.gateway import Gateway as GatewayClass
 
-        self.gateway = arguments.instance("gateway", gateway, GatewayClass)
+        self.gateway = arguments.instance("gateway", gateway, GatewayClass).refusing_old_releases()
         self._operator = Operator(arguments.text("account", account)) if not isinstance(account, Operator) else account
         self._policy = PolicySettings() if policy is None else arguments.instance("policy", policy, PolicySettings)
         self._own_state = State(find_state_directory(os.environ)) if state is None else None

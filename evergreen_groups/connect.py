@@ -22,10 +22,12 @@ def connect(
     retries: RetryPolicy | None = None,
     cached: bool = True,
     anonymous: bool = False,
+    any_release: bool = False,
 ) -> Gateway:
     """Make the gateway that ``[gateway]`` describes; nothing is asked of it yet.
 
     ``cached`` takes the IDL from the disk where it hasn't changed on the server; ``anonymous`` does without a login.
+    ``any_release`` asks also an Evergreen that is too old for anything else than to be looked at.
 
     Raises:
         ConfigurationError: the address or the account is missing, or the password can't be had.
@@ -48,6 +50,7 @@ def connect(
         allow_plain_http=chosen.allow_plain_http,
         retries=retries,
         cache_directory=_cache_directory(environ) if cached else None,
+        only_supported=not any_release,
     )
 
 

@@ -29,7 +29,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import directory as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs"]
+pytest_plugins = ["support.release_runs", "support.gateway_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -104,9 +104,9 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.fixture(scope="session")
-def sandbox_on() -> Iterator[Callable[[str], Sandbox]]:
+def sandbox_on(gateway_options: dict[str, object]) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
-    with sandboxes() as sandbox_on:
+    with sandboxes(**gateway_options) as sandbox_on:
         yield sandbox_on
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from evergreen_groups.gateway import NO_TOKEN
 from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
-
-NO_TOKEN = "0" * 32
-"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
 
 _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 

@@ -12,7 +12,7 @@ import secrets
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, UnexplainedError
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import Call
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LONGEST_CALL = 240.0
 """How long, in seconds, an answer of the Rust gateway is waited for at most, whatever the settings say."""
 
 _ECHO = "opensrf.system.echo"
-_WORDS = 2
+_TRIES = 2
 
 
 class GatewayKind(Enum):
@@ -52,8 +52,8 @@ def is_of_rust(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
 
 
-def refuse_mixed_up(service: str, ask: Callable[[Call, str], Any]) -> None:
-    """Ask a service to give back a word, which shows whether a worker is behind.
+def refuse_mixed_up(service: str, ask: Callable[[Call, str], list[Any] | None]) -> None:
+    """Ask a service to give back a word, which shows whether a worker is behind; ``ask`` gives None for a failure.
 
     It need not be the worker that has answered before, though where nothing else goes on it is: requests go to the
     first that is idle.
@@ -61,14 +61,13 @@ def refuse_mixed_up(service: str, ask: Callable[[Call, str], Any]) -> None:
     Raises:
         DataError: something else came back.
     """
-    for _ in range(_WORDS):
+    for _ in range(_TRIES):
         word = secrets.token_hex(8)
-        try:
-            answer = ask(Call(service, _ECHO), word)
+        answer = ask(Call(service, _ECHO), word)
         # The failure may be what was left over from another request. Then the next answer is the first word.
-        except UnexplainedError:
+        if answer is None:
             continue
-        if answer != word:
+        if answer != [word]:
             raise DataError(
                 "the gateway gave an answer that belongs to another request",
                 advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",

@@ -18,6 +18,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     TimedOutError,
     TransportError,
+    UnexplainedError,
     UnreachableError,
 )
 
@@ -31,7 +32,8 @@ class RetryPolicy:
     """How often and how long a read is tried; all times are in seconds.
 
     The delay doubles from ``first_delay`` up to ``longest_delay``, and each is shortened at random by up to half, so
-    that many clients don't come back at the same moment. No try begins after ``total_seconds``.
+    that many clients don't come back at the same moment. No try begins after ``total_seconds``. ``unexplained``: a
+    failure of which the gateway gives no reason is tried again as well.
     """
 
     # The waits of 0.5, 1 and 2 s get over a reload of Apache or of a service. What takes longer is for whoever started
@@ -41,6 +43,7 @@ class RetryPolicy:
     longest_delay: float = 8.0
     # Three times the gateway's 60 s: a service that hangs is asked three times, not four.
     total_seconds: float = 180.0
+    unexplained: bool = True
 
     def before(self, deadline: float | None) -> RetryPolicy:
         """Return this policy with no try that begins after ``deadline``, on the monotonic clock (None: no end)."""
@@ -66,7 +69,11 @@ class RetryPolicy:
                 return attempt()
             except (TransportError, ServerError) as error:
                 delay = next(delays, None)
-                if delay is None or not may_pass(error):
+                if (
+                    delay is None
+                    or not may_pass(error)
+                    or (isinstance(error, UnexplainedError) and not self.unexplained)
+                ):
                     raise
                 if time.monotonic() - began + delay > self.total_seconds or stop.wait(delay):
                     raise

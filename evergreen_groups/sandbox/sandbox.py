@@ -19,8 +19,8 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.demo_desk import CLIENTS, NEWEST, DemoDesk, StaffClients
-from evergreen_groups.sandbox.http import CUT_OFF, RustGateway, SandboxServer
+from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk, StaffClients
+from evergreen_groups.sandbox.http import CUT_OFF, WORKER_REQUESTS, RustGateway, SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, release_numbers, releases
 
 __all__ = ["Account", "Sandbox"]
@@ -49,7 +49,8 @@ class Sandbox:
     ``differences`` names single ones of the table. With ``"replica"``, plain reads see what was written
     ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
     ``gateway`` ``"rust"`` makes it answer as that gateway does (:mod:`evergreen_groups.sandbox.http.rust_gateway`),
-    which cuts off an answer after ``cut_off`` seconds of silence; ``slow`` names methods that are silent for so long.
+    which cuts off an answer after ``cut_off`` seconds of silence and has a worker serve ``worker_requests`` requests;
+    ``slow`` names methods that are silent for so many seconds.
 
     Raises:
         ConfigurationError: the dataset can't be read, the port is taken, there is no such release or difference, or no
@@ -69,15 +70,16 @@ class Sandbox:
         prepared: Path | None = None,
         report: Callable[[int, int], None] | None = None,
         release: str | None = None,
-        bus: str | None = None,
+        bus: Literal["redis", "xmpp"] | None = None,
         differences: Iterable[str] = (),
         replica_delay: float = 5.0,
         gateway: Literal["apache", "rust"] = "apache",
         cut_off: float = CUT_OFF,
         slow: Mapping[str, float] | None = None,
+        worker_requests: int = WORKER_REQUESTS,
     ) -> None:
         found = releases.differences(release, differences, bus)
-        self._release = release or NEWEST
+        self._release = release or release_numbers.CURRENT
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
@@ -94,7 +96,9 @@ class Sandbox:
                 values={"port": port, "host": host, "reason": system_reason(error)},
             ) from error
         if gateway == "rust":
-            self._server.rust = RustGateway(partial(self._server.results, sends_nulls=True), cut_off, slow)
+            self._server.rust = RustGateway(
+                partial(self._server.results, sends_nulls=True), self._store.classes, cut_off, slow, worker_requests
+            )
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None

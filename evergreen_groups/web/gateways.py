@@ -89,4 +89,5 @@ def _made(
         retries=_RETRIES,
         cache_directory=find_cache_directory(environ),
         on_call=on_call,
+        only_supported=True,
     )

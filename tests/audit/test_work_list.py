@@ -301,6 +301,7 @@ class SomebodyIsFoundError(Exception):
     """Raised where the search goes on with those that it has found."""
 
 
+@pytest.mark.apache(reason="whatever is empty is held against an echo")
 def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: FaultProxy) -> None:
     """An empty list names nothing that it could be told by, so it comes over a connection of its own."""
 
@@ -320,6 +321,7 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
 
 
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+@pytest.mark.apache(reason="it counts calls")
 def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -> None:
     """Of the others neither cards nor fines are read."""
     with gateway_of(sandbox.url, account) as gateway:

@@ -1,6 +1,6 @@
 """The product against a second reckoning, over invented populations: a table of how often they differ, and where.
 
-    python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20]
+    python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20] [--release 3.12]
     python tests/bench/reckoning.py --seed 4711 [--job audit] [--minimise] [--dump FILE]
     python tests/bench/reckoning.py --patrons 200000
     python tests/bench/reckoning.py --dataset FILE
@@ -59,11 +59,12 @@ def main() -> int:
     parser.add_argument("--patrons", type=int, help="report, audit, explanations over a population of so many")
     parser.add_argument("--explanations", type=int, default=400, help="with --patrons, --dataset: of so many patrons")
     parser.add_argument("--dataset", type=Path, help="report, audit, explanations over this data set")
+    parser.add_argument("--release", help="the sandbox is this release of Evergreen; the latest unless given")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     if given.patrons or given.dataset:
         return _large(given.patrons or 0, given.dataset, given.explanations)
-    with tempfile.TemporaryDirectory() as directory, product(Path(directory)) as subject:
+    with tempfile.TemporaryDirectory() as directory, product(Path(directory), given.release) as subject:
         if given.seed:
             return max(_one(subject, seed, given) for seed in given.seed)
         return _many(subject, given)

@@ -88,9 +88,9 @@ class Product:
 
 
 @contextmanager
-def product(directory: Path) -> Iterator[Product]:
-    """The product over a sandbox of its own."""
-    with Sandbox() as sandbox, Gateway(sandbox.url, token="nobody's") as gateway:
+def product(directory: Path, release: str | None = None) -> Iterator[Product]:
+    """The product over a sandbox of its own, which is a release of Evergreen; the latest unless given."""
+    with Sandbox(release=release) as sandbox, Gateway(sandbox.url, token="nobody's") as gateway:
         yield Product(sandbox, gateway, directory)
 
 
@@ -125,6 +125,17 @@ def _criteria(client: Client, content: Content) -> Criteria:
     )
 
 
+def audit_criteria(client: Client, content: Content) -> AuditCriteria:
+    """What the audit is asked for."""
+    policy, wanted = client._policy, content["_question"]["audit"]
+    return AuditCriteria(
+        orgs=tuple(wanted["orgs"]),
+        limit=policy.as_limit() if policy.uniform else None,
+        adults=AdultRule(wanted["adults_from_age"], wanted["max_adults"]),
+        institution_profiles=tuple(wanted["institutions"]),
+    )
+
+
 def _report(product: Product, content: Content) -> Iterator[str]:
     library = Library(content)
 
@@ -150,17 +161,8 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
     client, library = product.client(content), Library(content)
 
     def answer() -> Document:
-        policy = client._policy
-        limit = policy.as_limit() if policy.uniform else None
         stream = io.StringIO()
-        wanted = content["_question"]["audit"]
-        criteria = AuditCriteria(
-            orgs=tuple(wanted["orgs"]),
-            limit=limit,
-            adults=AdultRule(wanted["adults_from_age"], wanted["max_adults"]),
-            institution_profiles=tuple(wanted["institutions"]),
-        )
-        render_audit(client.audit(criteria), "json", stream)
+        render_audit(client.audit(audit_criteria(client, content)), "json", stream)
         said = _read(stream)
         for one in said["groups"]:
             one["reasons"].sort()

@@ -40,9 +40,8 @@ def everything(_frame: Frame, _source: Source) -> str:
 
 
 def found(store: Store, where: Any, class_id: str = "au", options: dict[str, Any] | None = None) -> list[int]:
-    built = run_search(
-        idl_classes(), idl_classes()[class_id], where, {"order_by": {class_id: "id"}, **(options or {})}, everything
-    )
+    wanted = {"order_by": {class_id: "id"}, **(options or {})}
+    built = run_search(Frame(idl_classes()), idl_classes()[class_id], where, wanted, everything)
     place = [item.name for item in built.columns].index("id")
     return [row[place] for row in store.read().execute(built.sql)]
 
@@ -228,7 +227,9 @@ def test_the_pushed_down_sum_equals_the_members_sum(store: Store, patrons: list[
 )
 def test_money_is_compared_exactly(store: Store, amount: Any, operator: str) -> None:
     compare = {">": Decimal.__gt__, ">=": Decimal.__ge__, "<": Decimal.__lt__, "<=": Decimal.__le__}[operator]
-    built = run_search(idl_classes(), idl_classes()["mous"], {"balance_owed": {operator: amount}}, {}, everything)
+    built = run_search(
+        Frame(idl_classes()), idl_classes()["mous"], {"balance_owed": {operator: amount}}, {}, everything
+    )
     users = sorted(row[-1] for row in store.read().execute(built.sql))
     assert users == sorted(usr for usr, owed in _balances(store).items() if compare(owed, Decimal(str(amount))))
 

@@ -25,7 +25,20 @@ from evergreen_groups.settings import DeskSettings
 from evergreen_groups.web import close, create_app
 
 TIMEOUT = 60
-CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
+_ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
+CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
+"""Where each staff client has its patrons' pages, the newest and the oldest."""
+BETWEEN = (
+    *(f"Angular 3.{minor}" for minor in range(12, 17)),
+    *(f"AngularJS {release}" for release in ("3.13", "3.14", "3.15.8", "3.15.9", "3.16.2", "3.16.3")),
+)
+"""Those of releases between them."""
+
+
+def kind(client: str) -> str:
+    """``Angular`` or ``AngularJS``, of whatever release."""
+    return client.partition(" ")[0]
+
 
 # What can be seen of the panel; the patron is whose figures it shows.
 _PANEL = """
@@ -55,7 +68,8 @@ return block && block.offsetParent ? {
 # Each frame: which card stands in the summary, and whose panel. To be read afterwards.
 _WATCH = """
 window.watched = [];
-const cards = ".account-id dd, #patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2)";
+const cards = ".account-id dd, #patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2), "
+  + ".patron-summary-container > hr:nth-of-type(2) + .row > :nth-child(2)";
 const look = () => {
   const card = document.querySelector(cards);
   const block = document.querySelector(".evergreen-groups[data-state=ready]");
@@ -120,21 +134,27 @@ class Desk:
         self.sandbox = sandbox
         self.gate = gate
         self._service_url = service_url
+        self._release: str | None = None
         self.service_up()
 
     def begin(self, username: str = "consortium_staff") -> None:
         """Everything as at first, and somebody logged in."""
         self.sandbox.reset()
         self.gate.page = None
+        self._release = None
         self.service_up()
         self.log_in(session(self.sandbox.url, username=username))
 
     def service_up(self) -> None:
         self.gate.down = False
-        self.sandbox.serve_desk(self._service_url)
+        self._serve(self._service_url)
 
     def service_down(self) -> None:
-        self.sandbox.serve_desk("http://127.0.0.1:9")  # the discard port: nothing listens there
+        self._serve("http://127.0.0.1:9")  # the discard port: nothing listens there
+
+    def _serve(self, service_url: str) -> None:
+        self._behind = service_url
+        self.sandbox.serve_desk(service_url, self._release)
 
     def service_down_but_for_the_script(self) -> None:
         """As where Apache hands out the panel's script itself."""
@@ -163,8 +183,14 @@ class Desk:
         self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
 
     def open(self, client: str, place: str) -> None:
-        """Open a page of a client, such as ``1001/checkout``."""
-        self.browser.get(f"{self.sandbox.url}{CLIENTS.get(client, client)}/{place}")
+        """Open a page of a client, such as ``1001/checkout``; the client is named, or its address is."""
+        self._release = client.partition(" ")[2] or None
+        self._serve(self._behind)
+        self.browser.get(f"{self.sandbox.url}{self.address(client)}/{place}")
+
+    def address(self, client: str) -> str:
+        """Where a client has its patrons' pages."""
+        return client if client.startswith("/") else CLIENTS[kind(client)]
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.browser.execute_script(script, *arguments)
@@ -221,8 +247,8 @@ class Desk:
 
     def go(self, client: str, patron: int, tab: str = "checkout") -> None:
         """Go to another patron within the page, as a click on a link of the client does."""
-        path = f"{CLIENTS[client]}/{patron}/{tab}"
-        if client == "Angular":
+        path = f"{self.address(client)}/{patron}/{tab}"
+        if kind(client) == "Angular":
             self.run("history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))", path)
         else:
             self.run(
@@ -278,10 +304,13 @@ class Desk:
 
 @contextmanager
 def desk_browser(
-    directory: Path, dataset: Path | None = None, environ: Mapping[str, str] | None = None
+    directory: Path,
+    dataset: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    release: str | None = None,
 ) -> Iterator[Desk]:
     """A browser at a desk of its own; its service keeps files in ``directory``, or where ``environ`` says."""
-    with Sandbox(dataset) as sandbox, chromium() as browser:
+    with Sandbox(dataset, release=release) as sandbox, chromium() as browser:
         home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
         gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
         with served(gate) as url:

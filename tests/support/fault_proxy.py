@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import sys
@@ -81,6 +82,12 @@ class Call:
         self.service = next((value for name, value in values if name == "service"), "")
         self.parameters: list[Any] = [json.loads(value) for name, value in values if name == "param"]
 
+    @property
+    def proves_answers(self) -> bool:
+        """Whether it is the echo of a word by chance, by which answers of the Rust gateway are seen to be one's own."""
+        word = str(self.parameters[0]) if self.parameters else ""
+        return self.method == "opensrf.system.echo" and re.fullmatch(r"[0-9a-f]{16}", word) is not None
+
 
 Decide = Callable[[Call], Fault]
 _Request = tuple[str, str, bytes, str | None]
@@ -143,6 +150,8 @@ class FaultProxy:
     result. What the server did carry out is answered with the envelope that ``garble`` gives, or with what ``alter``
     makes of its answer.
 
+    ``seen`` are the methods that were asked for, but for the echo by which answers of the Rust gateway are proved.
+
     ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know: nothing is
     called after that, when the client may be done already and the test be looking at what was called.
     """
@@ -172,7 +181,8 @@ class FaultProxy:
 
     def handle(self, request: _Connection, body: bytes) -> None:
         call = Call(body)
-        self.seen.append(call.method)
+        if not call.proves_answers:
+            self.seen.append(call.method)
         fault = self.decide(call)
         sent = (request.command, request.path, body, request.headers.get("If-None-Match"))
         if fault in _UNANSWERED:
@@ -239,7 +249,10 @@ class FaultProxy:
         connection.request(command, path, body or None, headers)
         response = connection.getresponse()
         content = response.read()
-        self._idle.append(connection)
+        if response.headers.get("Content-Type") == "text/json":  # the Rust gateway closes, and doesn't say so
+            connection.close()
+        else:
+            self._idle.append(connection)
         if self._closed:  # the client had given up, and the test is over
             self.close()
         tag = response.headers.get("ETag")

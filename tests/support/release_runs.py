@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from support.releases import LATEST, RELEASES, SHARE, differences_of
+from support.releases import LATEST, NAMES, RELEASES, SHARE, differences_of
 
 _PROPERTY = "release"
 
@@ -36,7 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "older: plain pytest runs it on some older releases as well")
+    config.addinivalue_line(
+        "markers", "older(latest): without --release, it runs on some older releases as well, or (False) on them alone"
+    )
     config.addinivalue_line("markers", "differs(name, reason): it fails on releases with this difference of the table")
     results: Path | None = config.getoption("release_results")
     if results is not None and not hasattr(config, "workerinput"):
@@ -45,18 +47,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
-    """The release of Evergreen that the sandbox is: the latest, unless ``--release`` or the mark ``older`` says more."""
+    """The release of Evergreen that the sandbox is; the latest where neither option nor mark says otherwise."""
     return str(getattr(request, "param", LATEST))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" not in metafunc.fixturenames:
         return
-    wanted = _wanted(metafunc.config)
-    if not wanted:
-        older = metafunc.definition.get_closest_marker("older") is not None
-        wanted = [*SHARE, LATEST] if older else []
-    if wanted:
+    older = metafunc.definition.get_closest_marker("older")
+    wanted = _wanted(metafunc.config) or ([] if older is None else [*SHARE, LATEST])
+    if older is not None and not older.kwargs.get("latest", True):
+        wanted = [release for release in wanted if release != LATEST]
+    if wanted or older is not None:
         metafunc.parametrize("release", wanted, indirect=True, scope="session")
 
 
@@ -74,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if wanted:  # a file is the work of one process for each release, rather than for all of them
             item.add_marker(pytest.mark.xdist_group(f"{item.path.name} on {release}"))
         for mark in item.iter_markers("differs"):
+            if mark.args[0] not in NAMES:
+                raise pytest.UsageError(f"{item.nodeid} differs by {mark.args[0]}, which the table doesn't know")
             if mark.args[0] in differences_of(release):
                 item.add_marker(pytest.mark.xfail(reason=f"{mark.args[0]}: {mark.kwargs['reason']}", strict=True))
 

@@ -8,23 +8,14 @@ from functools import cache
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases
+from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
 
-RELEASES = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.16", "3.17")
+RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]
 SHARE = ("3.11", "3.15")
 """What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
-ON_XMPP = ("3.11", "3.12", "3.13", "3.14", "3.15")
-"""Those that are tried on the bus that most sites with them have; the others on Redis."""
-
-
-def site_of(release: str) -> tuple[str, ...]:
-    """What is beside the release itself otherwise at the site that it is tried as: names of the table."""
-    return (releases.XMPP.name,) if release in ON_XMPP else ()
-
-
-def sandbox_of(release: str, **options: object) -> Sandbox:
-    """A sandbox that isn't running yet, as a site with that release is."""
-    return Sandbox(release=release, differences=site_of(release), **options)  # type: ignore[arg-type]  # as they come
+NAMES = {one.name for one in releases.TABLE}
+"""What the table calls the differences."""
 
 
 def differences_of(release: str) -> set[str]:
@@ -33,11 +24,12 @@ def differences_of(release: str) -> set[str]:
     Raises:
         ConfigurationError: there is no such release.
     """
-    return {one.name for one in releases.differences(release, site_of(release))}
+    return {one.name for one in releases.differences(release, ())}
 
 
 @contextmanager
-def sandboxes() -> Iterator[Callable[[str], Sandbox]]:
+def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
     with ExitStack() as stack:
-        yield cache(lambda release: stack.enter_context(sandbox_of(release)))
+        # As they come: pytest's fixtures say what they want.
+        yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]

@@ -107,6 +107,7 @@ class TestReading:
         assert looks
         assert all(look == [None, 1] for look in looks)
 
+    @pytest.mark.apache(reason="it counts calls")
     def test_a_caller_is_remembered_for_a_while(
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
     ) -> None:
@@ -277,7 +278,7 @@ class TestHealth:
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert answer.get_json() == {"status": "up", "gateway": "answers", "breaker": "closed"}
-        assert proxy.seen == ["opensrf.system.echo"] * 3, "one for each service"
+        assert proxy.seen.count("opensrf.system.echo") == 3, "one for each service"
         clock.now += 16
         proxy.decide = lambda call: Fault.DROP_REQUEST
         for _ in range(3):
@@ -314,9 +315,9 @@ class TestHealth:
             for known in ("not known yet", "answers"):
                 looking = pool.submit(gateway)
                 assert arrived.wait(60)
-                before = len(proxy.seen)
+                before = proxy.seen.count("opensrf.system.echo")
                 assert [gateway() for _ in range(3)] == [known] * 3
-                assert len(proxy.seen) == before
+                assert proxy.seen.count("opensrf.system.echo") == before
                 let_go.set()
                 assert looking.result() == "answers"
                 arrived.clear()

@@ -77,6 +77,16 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
 )
 @click.option(
+    "--release",
+    metavar="RELEASE",
+    help="Answer as this release of Evergreen, from 3.11 to 3.17, the default; 3.14.10 is one of its patches.",
+)
+@click.option(
+    "--bus",
+    type=click.Choice(["redis", "xmpp"]),
+    help="Answer as on this bus of OpenSRF where a service isn't there; without it, as on that of the release's time.",
+)
+@click.option(
     "--gateway",
     type=click.Choice(["apache", "rust"]),
     default="apache",
@@ -84,7 +94,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Answer as Apache's gateway, or as the one that is written in Rust.",
 )
 @click.pass_obj
-def sandbox_command(
+def sandbox_command(  # noqa: PLR0913 - one for each option
     session: Invocation,
     *,
     port: int,
@@ -92,6 +102,8 @@ def sandbox_command(
     patrons: int,
     database: Path | None,
     replica: int | None,
+    release: str | None,
+    bus: Literal["redis", "xmpp"] | None,
     gateway: Literal["apache", "rust"],
 ) -> None:
     """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
@@ -111,6 +123,8 @@ def sandbox_command(
             report=partial(progress, doing),
             differences=() if replica is None else ("replica",),
             replica_delay=float(replica or 0),
+            release=release,
+            bus=bus,
             gateway=gateway,
         )
     with sandbox:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl
 
-from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.sandbox.services import Failure
 
 FACTS: Mapping[str, str] = {
@@ -39,7 +38,8 @@ CUT_OFF = 300.0
 """After so many seconds without a message the gateway takes what has come for the whole answer."""
 
 _CONTENT_TYPE = "text/json"
-_MOST_REQUESTS = 1000
+WORKER_REQUESTS = 1000
+"""So many requests a worker serves, unless ``EG_HTTP_GATEWAY_MAX_REQUESTS`` says otherwise."""
 _FIRST_WORKERS = 5
 _TRAILING = "open-ils.pcrud"
 _FAILED, _COMPLETE = object(), object()
@@ -71,14 +71,23 @@ class _Worker:
 class RustGateway:
     """Answers requests as that gateway does. Safe to share between threads.
 
-    ``cut_off`` stands for its 300 seconds. ``slow`` are methods that are silent for so many seconds before the second
-    half of what they send.
+    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000
+    requests. ``slow`` are methods that are silent for so many seconds: before their only result, or amid several.
     """
 
-    def __init__(self, dispatch: Dispatch, cut_off: float = CUT_OFF, slow: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        classes: Container[str],
+        cut_off: float = CUT_OFF,
+        slow: Mapping[str, float] | None = None,
+        worker_requests: int = WORKER_REQUESTS,
+    ) -> None:
         self._dispatch = dispatch
+        self._classes = classes
         self._cut_off = cut_off
         self._slow = dict(slow or {})
+        self._worker_requests = worker_requests
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self.restart()
@@ -93,7 +102,7 @@ class RustGateway:
         status, payload = HTTPStatus.BAD_REQUEST, []
         understood = "GET"
         try:
-            request = _parsed(body or query)
+            request = _parsed(body or query, self._classes)
             understood = command
             found = self._relay(request)
             if found is not None:
@@ -128,16 +137,19 @@ class RustGateway:
             self._done(worker)
 
     def _send(self, worker: _Worker, request: _Asked) -> None:
+        results: list[Any] = []
         try:
             results = self._dispatch(request.service, request.method, request.parameters)
-            messages = [*results, _COMPLETE]
+            ending = [_COMPLETE]
         except Failure as failure:
-            messages = [_FAILED, *_after_a_failure(request, failure)]
-        silence = self._slow.get(request.method, 0.0)
-        half = len(messages) // 2 if silence else len(messages)
-        _put(worker, messages[:half])
-        if silence:
-            later = threading.Timer(silence, _put, (worker, messages[half:]))
+            ending = [_FAILED, *_after_a_failure(request, failure)]
+        messages = [*results, *ending]
+        silence = self._slow.get(request.method)
+        # A result that is the only one comes in one message with its end.
+        at_once = len(messages) if silence is None else len(results) // 2
+        _put(worker, messages[:at_once])
+        if silence is not None:
+            later = threading.Timer(silence, _put, (worker, messages[at_once:]))
             later.daemon = True
             later.start()
 
@@ -155,7 +167,7 @@ class RustGateway:
         with self._lock:
             worker.busy = False
             worker.requests += 1
-            if worker.requests >= _MOST_REQUESTS and worker in self._workers:
+            if worker.requests >= self._worker_requests and worker in self._workers:
                 self._workers[self._workers.index(worker)] = _Worker()
 
 
@@ -172,12 +184,12 @@ def _after_a_failure(request: _Asked, failure: Failure) -> list[object]:
     return [_COMPLETE, _FAILED] if streamed else [_FAILED]
 
 
-def _parsed(form: bytes) -> _Asked:
+def _parsed(form: bytes, classes: Container[str]) -> _Asked:
     fields = parse_qsl(form.split(b"#", 1)[0].decode("ascii", "replace"), keep_blank_values=True, errors="replace")
     last = dict(fields)
     try:
         given = [json.loads(value, parse_constant=_refuse) for name, value in fields if name == "param"]
-        if not all(map(_classes_are_known, given)):
+        if not _all_known(given, classes):
             raise _BadRequestError
         return _Asked(last["service"], last["method"], given)
     except (ValueError, KeyError, RecursionError):
@@ -188,11 +200,12 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-def _classes_are_known(value: Any) -> bool:
+def _all_known(value: Any, classes: Container[str]) -> bool:
+    """Whether each object in a value is of one of the classes."""
     if isinstance(value, list):
-        return all(map(_classes_are_known, value))
+        return all(_all_known(item, classes) for item in value)
     if not isinstance(value, dict):
         return True
-    if isinstance(value.get("__c"), str) and "__p" in value and value["__c"] not in idl_classes():
+    if isinstance(value.get("__c"), str) and "__p" in value and value["__c"] not in classes:
         return False
-    return all(map(_classes_are_known, value.values()))
+    return all(_all_known(item, classes) for item in value.values())

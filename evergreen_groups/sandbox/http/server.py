@@ -19,7 +19,7 @@ from evergreen_groups.sandbox.database import Store, now
 from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
-from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
+from evergreen_groups.sandbox.services import CallContext, Difference, Failure, Sessions, dispatch, registry
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.http.rust_gateway import RustGateway
@@ -193,7 +193,7 @@ class SandboxServer(ThreadingHTTPServer):
         store: Store,
         host: str,
         port: int,
-        differences: frozenset[releases.Difference] = frozenset(),
+        differences: frozenset[Difference] = frozenset(),
         ils_version: str = "HEAD",
     ) -> None:
         registry.register()
@@ -246,7 +246,10 @@ class SandboxServer(ThreadingHTTPServer):
             return dispatch(context, service, given, level)
         except Failure as failure:
             if failure.status == HTTPStatus.NOT_FOUND:
-                log.warning("refused %s %s: not offered here", service, method)
+                # Which bus it is, whoever asks finds out with a service that no site has.
+                asked_for_bus = service not in registry.PERL_PACKAGES and service not in registry.C_SERVICES
+                level = logging.INFO if asked_for_bus else logging.WARNING
+                log.log(level, "refused %s %s: not offered here", service, method)
             raise
         except Exception as error:  # a bug of ours: the client still gets what a service that breaks down would send
             log.exception("%s %s broke down", service, method)

@@ -12,7 +12,9 @@ from evergreen_groups.sandbox.query.literals import number_text, quoted_value, t
 _SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
 _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5", "lowercase", "uppercase"}
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
-_SAFE = {"now", "transaction_timestamp", "statement_timestamp", "date", "abs", "round", "ceil", "ceiling", "floor"} | {
+_TIMES = ("now", "transaction_timestamp", "statement_timestamp")
+_VOLATILE = ("clock_timestamp",)
+_SAFE = {*_TIMES, "date", "abs", "round", "ceil", "ceiling", "floor"} | {
     "left",
     "right",
     "replace",
@@ -154,16 +156,18 @@ def _number_call(name: str, column: Expression, parameters: Sequence[str | None]
     return Expression(f"pg_{name}({column.sql}, {scale}, {digits})", kind, columns=column.columns)
 
 
-def value_call(node: Sequence[Any], kind: str) -> str:
+def value_call(node: Sequence[Any], kind: str, *, volatile: bool) -> str:
     """A call in place of a value, ``["lower", "ABC"]`` or ``["now"]``, as a literal for something of ``kind``.
+
+    With ``volatile``, functions may be named that give another value each time.
 
     Raises:
         QueryError: a function that isn't known here, or a result of another type.
     """
-    if not node or not isinstance(node[0], str) or not _is_safe(node[0]):
+    if not node or not isinstance(node[0], str) or not (_is_safe(node[0]) or (volatile and node[0] in _VOLATILE)):
         raise MalformedError("a function's name was expected")
     name, given = node[0], [_parameter(item) for item in node[1:]]
-    if name in ("now", "transaction_timestamp", "statement_timestamp") and not given:
+    if name in (*_TIMES, *_VOLATILE) and not given:
         if kind not in ("timestamp", "date"):
             raise QueryError(f"a time for {kind}")
         return text_literal(timestamp_text(now()))

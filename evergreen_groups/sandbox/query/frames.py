@@ -93,11 +93,12 @@ def kind_of(class_id: str, item: StoredField) -> str:
 class Frame:
     """The classes of one SELECT; those of the queries around it are reached over ``outer``.
 
-    ``classes`` are all there are.
+    ``classes`` are all there are. With ``volatile``, functions may be named that give another value each time.
     """
 
     classes: IdlClasses
     outer: Frame | None = None
+    volatile: bool = False
     sources: list[Source] = field(default_factory=list)
 
     def add(self, alias: str | None, class_id: object) -> Source:

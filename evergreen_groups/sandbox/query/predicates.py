@@ -66,7 +66,7 @@ def _operator(frame: Frame, source: Source, name: str, operator: str, operand: A
         return _in(frame, source, name, operand, negated=word == "not in")
     column = source.column(name)
     if isinstance(operand, list):
-        return _compare(column, word, calls.value_call(operand, column.kind))
+        return _compare(column, word, calls.value_call(operand, column.kind, volatile=frame.volatile))
     if isinstance(operand, dict):
         return _transformed(frame, source, name, word, operand)
     if operand is None or isinstance(operand, bool):
@@ -160,7 +160,7 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
             return _calculated(left, word, right)
         return _compare_expressions(left, word, right)
     if isinstance(value, list):
-        return _compare(left, word, calls.value_call(value, left.kind))
+        return _compare(left, word, calls.value_call(value, left.kind, volatile=frame.volatile))
     if word in _CALCULATIONS:
         return _calculated(left, word, Expression(_number(value, _field_kind(source, name), left.kind), "numeric"))
     literal = field_value(value, _field_kind(source, name), left.kind)

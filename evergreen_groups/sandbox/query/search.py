@@ -12,7 +12,7 @@ from evergreen_groups.sandbox.query.joins import joins
 from evergreen_groups.sandbox.query.subqueries import number
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredField
+    from evergreen_groups.sandbox.database import StoredClass, StoredField
 
 _SUMMARIES = ("mbts", "mobts", "mous", "mus")
 _NEVER = {
@@ -40,14 +40,22 @@ class Search:
 
 
 def run_search(
-    classes: IdlClasses, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission
+    frame: Frame,
+    known: StoredClass,
+    condition: Any,
+    options: dict[str, Any],
+    permission: Permission,
+    *,
+    limit_first: bool = False,
 ) -> Search:
     """Build the search for the rows that fulfil a condition and that the permission lets through.
+
+    ``frame`` is an empty one. With ``limit_first``, limit and offset count the rows that are found more than once as
+    well.
 
     Raises:
         QueryError: as the real service or its database would refuse it.
     """
-    frame = Frame(classes)
     core = frame.add(None, known.id)
     columns = _columns(known, options.get("select"))
     join_sql = _joins(frame, core, options.get("join"))
@@ -58,25 +66,23 @@ def run_search(
         f"{core.quoted}._position",
         f"{core.quoted}.{known.primary}",
     ]
-    limit, offset = _span(condition, known, options)
+    limit, offset = _span(condition, known, options, checked=limit_first)
     names = ", ".join(_shown(core, item) for item in columns) or "NULL"
     # the condition isn't put in brackets, as little as the real service does
     rest = f"FROM {known.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
     sql = f"SELECT {names} {rest} ORDER BY {', '.join(terms)}"
-    if join_sql:
+    if join_sql and not limit_first:
         return Search(sql, columns, True, limit, offset)
-    return Search(f"{sql} LIMIT {limit} OFFSET {offset}", columns, False, limit, offset)
+    limited = f"{sql} LIMIT {limit} OFFSET {offset}"
+    return Search(limited, columns, True, -1, 0) if join_sql else Search(limited, columns, False, limit, offset)
 
 
-def count(
-    classes: IdlClasses, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission
-) -> str:
-    """The SQL that counts those rows.
+def count(frame: Frame, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> str:
+    """The SQL that counts those rows; ``frame`` is an empty one.
 
     Raises:
         QueryError: as the real service or its database would refuse it.
     """
-    frame = Frame(classes)
     core = frame.add(None, known.id)
     join_sql = _joins(frame, core, options.get("join"))
     wanted = where.boolean(where.condition(frame, core, condition))
@@ -120,7 +126,7 @@ def _joins(frame: Frame, core: Source, node: Any) -> str:
     """The JOIN clauses; what can't be joined is passed over whole (``pcrud-165``)."""
     if node is None:
         return ""
-    trial = Frame(frame.classes, sources=[core])
+    trial = Frame(frame.classes, volatile=frame.volatile, sources=[core])
     try:
         sql = joins(trial, core, node)
     except UnjoinableError:
@@ -147,10 +153,11 @@ def _order(frame: Frame, node: Any, selected: list[str]) -> list[str]:
     return terms
 
 
-def _span(condition: Any, known: StoredClass, options: dict[str, Any]) -> tuple[int, int]:
+def _span(condition: Any, known: StoredClass, options: dict[str, Any], *, checked: bool) -> tuple[int, int]:
+    """Limit and offset, -1 and 0 where there is none; ``checked`` by the database, it refuses negative ones."""
     limit, offset = number(options.get("limit")), number(options.get("offset"))
     key = condition.get(known.primary) if isinstance(condition, dict) else None
     by_key = isinstance(condition, dict) and known.primary in condition and not isinstance(key, dict | list)
-    if by_key and ((limit or 0) < 0 or (offset or 0) < 0):
+    if (by_key or checked) and ((limit or 0) < 0 or (offset or 0) < 0):
         raise QueryError("a negative LIMIT or OFFSET")
     return -1 if limit is None or limit < 0 else limit, max(offset or 0, 0)

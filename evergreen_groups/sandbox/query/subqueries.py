@@ -44,7 +44,7 @@ def subquery(outer: Frame, node: Any) -> tuple[str, list[str]]:
         raise MalformedError("a query is a hash")
     if any(node.get(word) is not None for word in _COMBINERS):
         return _combined(outer, node)
-    frame = Frame(outer.classes, outer)
+    frame = Frame(outer.classes, outer, outer.volatile)
     core, join_sql = _from(frame, node.get("from"))
     columns = _select(frame, core, node.get("select"))
     sql = f"{', '.join(columns.parts)} FROM {core.known.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"

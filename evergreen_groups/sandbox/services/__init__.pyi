@@ -2,6 +2,7 @@ from . import permissions as permissions
 from . import registry as registry
 from . import release_numbers as release_numbers
 from . import releases as releases
+from .difference import Difference as Difference
 from .editor import Editor as Editor
 from .editor import argument_of as argument_of
 from .editor import not_found as not_found

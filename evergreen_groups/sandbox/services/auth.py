@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event
 from evergreen_groups.sandbox.services.library_settings import setting_value
+from evergreen_groups.sandbox.services.new_sessions import open_session
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
 
@@ -25,7 +27,6 @@ SERVICE = "open-ils.auth"
 SEED_SECONDS = 30
 BLOCK_SECONDS = 90
 BLOCK_COUNT = 10
-PERSIST_EXTENSION = 600
 
 _PERMISSIONS = {
     "opac": "OPAC_LOGIN",
@@ -34,16 +35,6 @@ _PERMISSIONS = {
     "temp": "STAFF_LOGIN",
     "persist": "PERSISTENT_LOGIN",
 }
-_TIMEOUTS = {
-    # Seconds of idleness, unless a library sets its own (auth-009, auth-001).
-    "opac": (420, "auth.opac_timeout"),
-    "api": (3600, "auth.api_timeout"),
-    "staff": (7200, "auth.staff_timeout"),
-    "temp": (300, "auth.temp_timeout"),
-    "persist": (1_209_600, "auth.persistent_login_interval"),
-}
-_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_INTERVAL = re.compile(r"\s*(\d+)\s*(second|minute|hour|day|week)?s?\s*", re.IGNORECASE)
 
 
 def scalar_text(value: Any) -> str | None:
@@ -118,8 +109,19 @@ def _by_barcode(store: Store, barcode: str) -> Row | None:
     return store.row("au", card["usr"]) if card else None
 
 
-def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | None:
+def _has_api(context: CallContext) -> bool:
+    """Whether there are logins of the type ``api``."""
+    return releases.NO_API_LOGINS not in context.differences
+
+
+def _verified(context: CallContext, credentials: LoginArguments, expected: str | None) -> bool:
+    """Whether the password is right; nobody has one for the API."""
+    return not (credentials.kind == "api" and _has_api(context)) and credentials.password == expected
+
+
+def _obstacle(context: CallContext, user: Row, barcode: str | None, kind: str) -> str | None:
     """The event that stands in the way of a login (``open-ils.auth_internal.user.validate``), None if nothing does."""
+    store = context.store
     if user["barred"] == "t" or user["deleted"] == "t":
         return "LOGIN_FAILED"
     # An expired account isn't stopped (auth-023).
@@ -131,7 +133,7 @@ def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | 
             return "PATRON_CARD_INACTIVE"
     # Asked at the root alone: granted lower down it opens no session, whatever org the login names (auth-012,
     # auth-013).
-    permission = _PERMISSIONS.get(kind.lower())
+    permission = None if kind.lower() == "api" and not _has_api(context) else _PERMISSIONS.get(kind.lower())
     if permission is None or not allowed(store, user["id"], permission, store.orgs.root):
         return "PERM_FAILURE"
     return None
@@ -147,30 +149,6 @@ def _attempt(context: CallContext, identifier: str, verified: bool) -> bool:
     return verified
 
 
-def _authtime(store: Store, user: Row, kind: str, org_unit: int) -> int:
-    """The idle time in seconds of a session: the library's setting, else the server's default for the type."""
-    default, name = _TIMEOUTS.get(kind, (0, None))
-    value = setting_value(store, name, org_unit) or setting_value(store, name, user["home_ou"]) if name else None
-    match = _INTERVAL.fullmatch(str(value)) if value is not None else None
-    return int(match[1]) * _UNITS[(match[2] or "second").lower()] if match else default
-
-
-def _open_session(context: CallContext, user: Row, credentials: LoginArguments) -> dict[str, Any]:
-    store = context.store
-    work_org, workstation_id = user["home_ou"], None
-    place = credentials.org_unit if credentials.org_unit > 0 else work_org
-    if credentials.workstation is not None:
-        workstation = next(iter(store.rows("aws", {"name": credentials.workstation})), None)
-        if workstation is None:
-            raise EventAnswer(c_event("WORKSTATION_NOT_FOUND"))
-        workstation_id, work_org = workstation["id"], workstation["owning_lib"]
-        place = work_org
-    authtime = _authtime(store, user, credentials.kind, place)
-    extension = PERSIST_EXTENSION if credentials.kind == "persist" else None
-    token = context.sessions.open(user["id"], work_org, workstation_id, authtime, user=user, extension=extension)
-    return c_event("SUCCESS", payload={"authtoken": token, "authtime": authtime, "provisional": 0})
-
-
 def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstacle: str | None) -> dict[str, Any]:
     if obstacle in ("PATRON_INACTIVE", "PATRON_CARD_INACTIVE"):
         raise EventAnswer(c_event(obstacle))
@@ -178,7 +156,9 @@ def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstac
         raise _failed()
     if context.api_name.endswith(".verify"):
         return c_event("SUCCESS")
-    return _open_session(context, user, credentials)
+    return open_session(
+        context, user, kind=credentials.kind, place=credentials.org_unit, workstation=credentials.workstation
+    )
 
 
 def _identity_missing(context: CallContext) -> Failure:
@@ -205,13 +185,13 @@ def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
         raise _identity_missing(context)
     if user is None:
         raise _failed()
-    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    obstacle = _obstacle(context, user, barcode, credentials.kind)
     if obstacle == "LOGIN_FAILED":
         raise _failed()
     if credentials.password is None:
         # The real service crashes here, and the gateway waits for it in vain (``auth-027``).
         raise Failure(408, "Timeout Error : Request Timeout")
-    verified = credentials.kind != "api" and credentials.password == store.password(user["id"])
+    verified = _verified(context, credentials, store.password(user["id"]))
     if not _attempt(context, username or user["usrname"], verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)
@@ -274,12 +254,12 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
         context.sessions.cache.pop("seed", identifier + credentials.nonce)
         raise _failed()
     barcode = identifier if found_by_barcode else credentials.barcode
-    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    obstacle = _obstacle(context, user, barcode, credentials.kind)
     if obstacle == "LOGIN_FAILED":
         raise _failed()
     context.sessions.cache.pop("seed", identifier + credentials.nonce)
     expected = _md5(_salt(user["id"]) + _md5(store.password(user["id"]) or ""))
-    verified = credentials.kind != "api" and credentials.password == expected
+    verified = _verified(context, credentials, expected)
     if not _attempt(context, identifier, verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)

@@ -5,12 +5,14 @@ The rules are those of ``OpenILS/Application/Flattener.pm``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredLink, Visibility, to_wire
 from evergreen_groups.sandbox.query import Frame, QueryError, subquery
+from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.pcrud import Reader
 from evergreen_groups.sandbox.services.registry import CallContext, Die, Failure, method
@@ -177,6 +179,8 @@ def _value(classes: IdlClasses, found: dict[str, Any], path: list[str]) -> Any:
 
 SERVICE = "open-ils.fielder"
 _FIELD_SAFE = ("aou", "aout")
+_OF_LISTS = ("in", "not in", "between")
+_NO_FIELD = re.compile(r"\+\w+|-(?:not-)?exists|-(?:and|or|not)", re.ASCII)
 
 
 @method(SERVICE, f"{SERVICE}.flattened_search", streaming=True)
@@ -204,28 +208,58 @@ def flattened_search(
         raise Die(failure.debug) from failure
 
 
-def _has_function(node: Any) -> bool:
-    """Whether a query names a function anywhere, which this service lets nobody do."""
+def _check(query: Any, fields: Any, *, lists: bool) -> None:
+    """Refuse a query that is none, and functions, which this service lets nobody name.
+
+    Raises:
+        Event: BAD_PARAMS.
+    """
+    note = ""
+    if not query:
+        note = "query is required"
+    elif not isinstance(query, dict):
+        note = "query must be a hash"
+    elif _has_function(query, lists=lists):
+        note = "query must not use function transforms"
+    elif _has_function(fields, lists=lists):
+        note = "field list must not use function transforms"
+    if note:
+        raise EventAnswer(perl_event("BAD_PARAMS", note=note))
+
+
+def _has_function(node: Any, depth: int = 0, word: str | None = None, hashes: int = 0, *, lists: bool) -> bool:
+    """Whether a query names a function anywhere, or is ten levels deep (``_fielder_fetch_query_is_bad``).
+
+    ``word`` is the key that a node stands under, ``hashes`` how many fields and operators it stands below. With
+    ``lists``, a list below an operator counts as a function with its parameters.
+    """
+    if depth >= 10 or (isinstance(node, dict) and ("transform" in node or "params" in node)):
+        return True
     if isinstance(node, dict):
-        return "transform" in node or "params" in node or any(map(_has_function, node.values()))
-    return isinstance(node, list) and any(map(_has_function, node))
+        inner = ((value, depth + 1, key, hashes + (not _NO_FIELD.fullmatch(key))) for key, value in node.items())
+        return any(_has_function(*given, lists=lists) for given in inner)
+    if not isinstance(node, list):
+        return False
+    if lists and depth > 0 and word is not None and (word in _OF_LISTS or hashes > 1):
+        return word not in _OF_LISTS
+    return any(_has_function(item, depth + 1, lists=lists) for item in node)
 
 
 def _register_fields(class_id: str) -> None:
     def fetch(context: CallContext, wanted: Any = None) -> Iterator[dict[str, Any]]:
         wanted = wanted if isinstance(wanted, dict) else {}
         query, fields = wanted.get("query"), wanted.get("fields")
-        if not isinstance(query, dict) or not query:
-            note = "query must be a hash" if query else "query is required"
-            raise EventAnswer(perl_event("BAD_PARAMS", note=note))
-        if _has_function(query) or _has_function(fields):
-            raise EventAnswer(perl_event("BAD_PARAMS", note="query must not use function transforms"))
+        if releases.FIELDER_UNCHECKED not in context.differences:
+            _check(query, fields, lists=releases.FIELDER_LISTS not in context.differences)
+        elif not query:
+            return
         known = context.classes[class_id]
         names = fields or [item.name for item in known.columns]
         names = names if isinstance(names, list) else [names]
         select: dict[str, Any] = {"select": {class_id: names}, "from": class_id, "where": query}
+        volatile = releases.FUNCTIONS_UNCHECKED in context.differences
         try:
-            sql, kinds = subquery(Frame(context.classes), select)
+            sql, kinds = subquery(Frame(context.classes, volatile=volatile), select)
         except QueryError:
             return
         for row in context.store.read().execute(sql):

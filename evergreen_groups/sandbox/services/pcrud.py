@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,36 +76,43 @@ class Reader:
             Failure: 500, a query that the real service refuses.
         """
         try:
-            sql = count(self._classes, known, where, options, self._visibility.condition)
+            sql = count(self._frame(), known, where, options, self._visibility.condition)
             return int(self._connection.execute(sql).fetchone()[0])
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
 
+    def _frame(self) -> Frame:
+        return Frame(self._classes, volatile=releases.FUNCTIONS_UNCHECKED in self._differences)
+
     def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
-        afterwards = releases.HIDDEN_ROWS_COUNT in self._differences and known.is_guarded
+        limit_first = releases.HIDDEN_ROWS_COUNT in self._differences
+        one_by_one = releases.KEY_MUST_BE_SELECTED in self._differences and known.is_guarded
+        # A condition in the SQL may be refused where classes are joined, and there is none where rows are checked.
+        afterwards = known.is_guarded and (limit_first or (one_by_one and options.get("join") is not None))
+        permission = _everything if afterwards else self._visibility.condition
         try:
-            found = run_search(
-                self._classes, known, where, options, _everything if afterwards else self._visibility.condition
-            )
+            found = run_search(self._frame(), known, where, options, permission, limit_first=limit_first)
+            if one_by_one and not _has_key(known, found.columns):  # a hidden row is fetched again like any other
+                found = run_search(self._frame(), known, where, options, _everything, limit_first=limit_first)
             rows: Iterator[Any] = iter(self._connection.execute(found.sql))
-            if known.is_guarded and releases.KEY_MUST_BE_SELECTED in self._differences:
+            if one_by_one:
                 rows = _with_key(known, found.columns, rows)
             if afterwards:
-                return self._shown(known, found, rows)
+                rows = self._shown(known, found, list(rows))
             return _placed(known, found.columns, _distinct(known, found, rows) if found.joined else rows)
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
 
-    def _shown(self, known: StoredClass, found: Search, rows: Iterator[Any]) -> list[Values]:
-        """Those of the rows that may be seen, after ``limit`` and ``offset`` have counted all of them."""
-        counted = list(_distinct(known, found, rows)) if found.joined else list(rows)
-        frame = Frame(self._classes)
+    def _shown(self, known: StoredClass, found: Search, rows: list[Any]) -> Iterator[Any]:
+        """Those of the rows that may be seen."""
+        place = [item.name for item in found.columns].index(known.primary) if rows else 0
+        frame = self._frame()
         core = frame.add(None, known.id)
-        key = core.column(known.primary).sql
-        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {self._visibility.condition(frame, core)}"
-        visible = {row[0] for row in self._connection.execute(sql)}
-        place = [item.name for item in found.columns].index(known.primary) if counted else 0
-        return _placed(known, found.columns, iter([row for row in counted if row[place] in visible]))
+        key, permission = core.column(known.primary).sql, self._visibility.condition(frame, core)
+        among = f"{key} IN (SELECT value FROM json_each(?))"
+        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {among} AND {permission}"
+        visible = {row[0] for row in self._connection.execute(sql, [json.dumps([row[place] for row in rows])])}
+        return iter([row for row in rows if row[place] in visible])
 
     def _flesh(self, known: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int) -> None:
         """Put the objects that a link leads to in its field's place."""
@@ -133,13 +141,18 @@ def _everything(frame: Frame, core: Source) -> str:  # noqa: ARG001 - the interf
     return EVERYTHING
 
 
+def _has_key(known: StoredClass, columns: tuple[StoredField, ...]) -> bool:
+    return any(item.name == known.primary for item in columns)
+
+
 def _with_key(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> Iterator[Any]:
     """The rows, each of which is fetched again by its key.
 
     Raises:
-        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``).
+        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``); a row that would be hidden does
+            as well (``3.14/releases-041``).
     """
-    named = any(item.name == known.primary for item in columns)
+    named = _has_key(known, columns)
     for row in rows:
         if not named:
             raise method_exception(f"{SERVICE}: no object found with primary key {known.primary} of (null)", 500)
@@ -197,9 +210,9 @@ def _flesh_links(known: StoredClass, wanted: Any) -> list[StoredLink]:
         names = list(names.values())
     if not isinstance(names, list):
         return []
-    if names == ["*"]:
-        return list(known.links.values())
-    return [known.links[name] for name in names if isinstance(name, str) and name in known.links]
+    usable = {name: link for name, link in known.links.items() if name in known.by_name}
+    asked = usable if names == ["*"] else names
+    return [usable[name] for name in asked if isinstance(name, str) and name in usable]
 
 
 def _options(value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
+    from evergreen_groups.sandbox.services.difference import Difference
     from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
 
 PERL_PACKAGES = {
@@ -62,9 +64,9 @@ class CallContext:
     api_name: str = ""
     locale: str = "en-US"
     clock: Callable[[], datetime] = now
-    differences: frozenset[releases.Difference] = frozenset()
-    sends_nulls: bool = False
+    differences: frozenset[Difference] = frozenset()
     ils_version: str = "HEAD"
+    sends_nulls: bool = False
 
     @property
     def classes(self) -> IdlClasses:
@@ -175,17 +177,21 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         Failure: no such service or method, or the call broke down.
     """
     name = context.api_name
-    if service not in PERL_PACKAGES and service not in C_SERVICES:
+    if not _is_served(context, service):
+        if releases.SILENT_BUS in context.differences:
+            return []
         raise Failure(404, _no_service(context))
-    found = REGISTRY.get((service, name))
-    if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
-        found = None
+    found = REGISTRY.get((service, name)) if _is_offered(context, name) else None
     if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
     try:
         with _reading(context):
             results = list(_results(found, context, given))
+    except Failure as failure:
+        if failure.status == HTTPStatus.REQUEST_TIMEOUT and releases.SILENT_BUS in context.differences:
+            return []
+        raise
     except Die as death:
         trace = f"[{time.time():.6f}.{time.time_ns()}], thread trace [1]"
         raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
@@ -197,6 +203,18 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
     with_nulls = context.sends_nulls and found.streaming and not found.atomic
     results = [_shortened(item) for item in results if item is not None or with_nulls]
     return [results] if found.atomic else results
+
+
+def _is_served(context: CallContext, service: str) -> bool:
+    known = service in PERL_PACKAGES or service in C_SERVICES
+    return known and not any(service in difference.services for difference in context.differences)
+
+
+def _is_offered(context: CallContext, name: str) -> bool:
+    """Whether the release has the method, if any has."""
+    if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
+        return False
+    return all(name not in item.only or item in context.differences for item in releases.TABLE)
 
 
 def _no_service(context: CallContext) -> str:

@@ -40,7 +40,7 @@ def _series(text: str) -> Numbers:
 
 
 def came_before(release: str, changed: tuple[str, ...]) -> bool:
-    """Whether a release came before a change, of which ``changed`` are the first releases with it.
+    """Whether a release came before a change, of which ``changed`` are the first releases with it; none: never.
 
     The last of those is the first that had it from its beginning; older releases that were still cared for then may
     have got it with a patch.
@@ -48,6 +48,8 @@ def came_before(release: str, changed: tuple[str, ...]) -> bool:
     >>> came_before("3.13.8", ("3.13.9", "3.14.4", "3.15.0")), came_before("3.13.9", ("3.13.9", "3.14.4", "3.15.0"))
     (True, False)
     """
+    if not changed:
+        return False
     numbers = release_numbers(release)
     arrivals = [_series(text) for text in changed]
     of_series = [arrival for arrival in arrivals if arrival[:2] == numbers[:2]]

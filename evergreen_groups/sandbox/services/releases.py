@@ -7,55 +7,91 @@ read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import ClassChange, IdlClasses, StoredLink, idl_classes
-from evergreen_groups.sandbox.services.release_numbers import came_before
+from evergreen_groups.sandbox.services.difference import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing that is otherwise in older releases, or at some sites.
+HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "3.12/releases-045", until=("3.14.0",))
+"""``limit`` and ``offset`` are the database's: rows met twice and hidden ones count, and are then left out.
 
-    ``until`` are the first releases without it: the last of them from its beginning, those before it by a patch; none
-    where it depends on the ``site`` and not on the release. ``absent`` are the beginnings of names of methods that
-    aren't there, ``classes`` what is otherwise in the IDL.
-    """
-
-    name: str
-    evidence: str
-    until: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
-    classes: tuple[ClassChange, ...] = ()
-
-    @property
-    def site(self) -> bool:
-        """Whether it is the site's affair: its bus, its copies of the database."""
-        return not self.until
-
-    def holds_for(self, release: str) -> bool:
-        """Whether a release (``"3.12"``, ``"3.15.2"``) behaves so; never for what is the site's affair."""
-        return not self.site and came_before(release, self.until)
-
-
-HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "3.12/releases-045", until=("3.16.0",))
-"""Rows that the account may not see count against ``limit`` and ``offset``, and are then left out."""
+Later a cursor is read until enough visible rows have come (``oils_sql.c`` of 3.14.0).
+"""
 
 KEY_MUST_BE_SELECTED = Difference("key-must-be-selected", "3.12/releases-019", until=("3.16.0",))
-"""A ``select`` without the primary key ends in status 500 as soon as a row is found: each is fetched again by it."""
+"""Each row is checked by itself: it is fetched again by its key, so that a ``select`` without it is status 500."""
 
 NO_COUNT = Difference("no-count", "3.12/releases-059", until=("3.16.0",), absent=("open-ils.pcrud.count.",))
 """pcrud has no ``count``."""
 
 NO_OVERDUE_COUNT = Difference(
-    "no-overdue-count", "groups-036", until=("3.17.0",), absent=("open-ils.actor.usergroup.members.overdue_count",)
+    "no-overdue-count",
+    "3.12/patrons-072",
+    until=("3.17.0",),
+    absent=("open-ils.actor.usergroup.members.overdue_count",),
 )
-"""A group's overdue items aren't counted."""
+"""A group's overdue items aren't counted, nor said among a patron's vital statistics."""
+
+CARDS_STAY = Difference("cards-stay", "Actor.pm of 3.17.0", until=("3.17.0",))
+"""A card that is marked as deleted is written like one that is only marked as changed, or not at all."""
+
+GUARDIAN_NO_KEYWORD = Difference("guardian-no-keyword", "005.schema.actors.sql of 3.17.0", until=("3.17.0",))
+"""A patron's guardian isn't found among the words of the name."""
+
+MISSING_ROWS_WRITTEN = Difference("missing-rows-written", "3.12/penalty-apply-remove-012", until=("3.16.0",))
+"""Whoever changes or deletes a row that isn't there is told that it has been done (``oils_sql.c`` of 3.16.0)."""
+
+FUNCTIONS_UNCHECKED = Difference(
+    "functions-unchecked", "oils_sql.c of 3.14.12", until=("3.14.12", "3.15.12", "3.16.6", "3.17.0")
+)
+"""A query may name any function of the database, those too that give another value each time."""
+
+FIELDER_LISTS = Difference("fielder-lists", "Fielder.pm of 3.14.12", until=("3.14.12", "3.15.12", "3.16.6", "3.17.0"))
+"""The fielder lets a list stand where it could be a function with its parameters."""
+
+FIELDER_UNCHECKED = Difference("fielder-unchecked", "Fielder.pm of 3.11.1", until=("3.11.1", "3.12.0"))
+"""The fielder lets anybody name functions, and takes no offence at a query that is none."""
+
+SEARCH_UNCHECKED = Difference(
+    "search-unchecked", "Storage/Publisher/actor.pm of 3.15.13", until=("3.15.13", "3.16.7", "3.17.1")
+)
+"""The patron search puts names of fields into its SQL as they come, so that an unknown one breaks it down."""
+
+ALWAYS_BY_PENALTIES = Difference(
+    "always-by-penalties",
+    "Storage/Publisher/actor.pm of 3.16.8",
+    since=("3.15.13", "3.16.7", "3.17.1"),
+    until=("3.16.8", "3.17.2"),
+)
+"""The patron search sorts by the number of penalties first, asked for or not."""
+
+PHONES_OF_PATRONS_ALONE = Difference(
+    "phones-of-patrons-alone", "Storage/Publisher/actor.pm of 3.15.0", until=("3.15.0",)
+)
+"""The patron search looks for telephone numbers among those of the record, not among the patron's settings."""
+
+NO_API_LOGINS = Difference("no-api-logins", "oils_auth.c of 3.15.0", until=("3.15.0",))
+"""There are no logins of the type ``api``, and no passwords for them."""
+
+NO_SECOND_FACTOR = Difference("no-second-factor", "3.12/auth-001", until=("3.14.0",), services=("open-ils.auth_mfa",))
+"""There is no second factor: a login says nothing of being ``provisional``."""
+
+NOTES_ARE_PENALTIES = Difference(
+    "notes-are-penalties",
+    "Actor.pm of 3.14.0",
+    until=("3.14.0",),
+    absent=("open-ils.actor.user.note.",),
+    only=("open-ils.actor.user.penalty.note.update",),
+)
+"""Notes are set, changed and removed by the names of penalties alone."""
+
+DELETED_IN_CREDIT = Difference("deleted-in-credit", "Actor.pm of 3.11.5", until=("3.11.5", "3.12.3", "3.13.0"))
+"""Deleted patrons are among those with a negative balance."""
 
 _RENEWALS = StoredLink("renewals", "has_many", "parent_circ", "circ", "")  # of which there was no field
 
@@ -135,19 +171,29 @@ XMPP = Difference("xmpp", "3.12/releases-060", until=("3.17.0",))
 Evergreen's installation first speaks of Redis in 3.17; a site may have either with any release.
 """
 
+SILENT_BUS = Difference("silent-bus", "osrf_json_gateway.c of OpenSRF 3.3.1")
+"""Where a service isn't there, or doesn't answer in time, nothing is said of it: an empty answer with status 200."""
+
+SECOND_FACTOR = Difference("second-factor", "MultiFactorAuth.pm of 3.14.0")
+"""Staff whose profile allows a second factor are asked for it: the login waits, though it looks like another."""
+
 REPLICA = Difference("replica", "releases-056")
 """Plain reads go to a copy of the database that is behind; ``.authoritative`` forms and writes see the original."""
 
 TABLE = (
-    *(HIDDEN_ROWS_COUNT, KEY_MUST_BE_SELECTED, NO_COUNT, NO_OVERDUE_COUNT),
+    *(HIDDEN_ROWS_COUNT, KEY_MUST_BE_SELECTED, NO_COUNT, NO_OVERDUE_COUNT, CARDS_STAY, GUARDIAN_NO_KEYWORD),
+    *(MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED, SEARCH_UNCHECKED),
+    *(ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, NO_SECOND_FACTOR, NOTES_ARE_PENALTIES),
+    DELETED_IN_CREDIT,
     *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, ONE_LAST_CAPTURED_HOLD, NOTHING_REQUIRED),
     *(ONESELF_HIDDEN, PASSWORD_READ),
-    *(XMPP, REPLICA),
+    *(XMPP, SILENT_BUS, SECOND_FACTOR, REPLICA),
 )
-BUSES = ("redis", "xmpp")
 
 
-def differences(release: str | None, names: Iterable[str], bus: str | None = None) -> frozenset[Difference]:
+def differences(
+    release: str | None, names: Iterable[str], bus: Literal["redis", "xmpp"] | None = None
+) -> frozenset[Difference]:
     """Those that a release has (None: the latest) on a bus (None: that of its time), and those named besides.
 
     Raises:

@@ -33,13 +33,6 @@ def ids(gateway: Gateway, after: int, limit: int) -> list[int]:
     return gateway.pcrud.id_list("au", {"id": {">": after}}, order_by="id", limit=limit)
 
 
-def test_a_release_has_what_came_later_than_it() -> None:
-    names = {release: {item.name for item in releases.differences(release, ())} for release in ("3.12", "3.16", "3.17")}
-    assert names["3.12"] >= {"hidden-rows-count", "key-must-be-selected", "no-count", "no-overdue-count", "xmpp"}
-    assert names["3.16"] == {"no-overdue-count", "xmpp"}
-    assert names["3.17"] == set()
-
-
 def test_what_there_isn_t_is_refused() -> None:
     with pytest.raises(
         ConfigurationError, match="no such difference: fax; there are these differences: hidden-rows-count"

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from evergreen_groups.sandbox.services import CallContext, Die, Editor, EventAnswer, as_compared, is_true, method, text
+from evergreen_groups.sandbox.services import (
+    CallContext,
+    Die,
+    Editor,
+    EventAnswer,
+    as_compared,
+    is_true,
+    method,
+    releases,
+    text,
+)
 from evergreen_groups.sandbox.services.actor.fines import fines_summary
 from evergreen_groups.sandbox.services.actor.groups import group_overdue_count
 from evergreen_groups.sandbox.services.actor.loans import open_circulations
@@ -75,6 +85,14 @@ def _fines(context: CallContext, token: Any, user_id: Any) -> dict[str, Any]:
     return {**dict(zip(names, summary["__p"], strict=True)), **flags}
 
 
+def _group_overdue(editor: Editor, group: int) -> Any:
+    try:
+        editor.require("VIEW_USER")
+        return group_overdue_count(editor, group)
+    except EventAnswer as denied:
+        return denied.hash
+
+
 @method(SERVICE, "open-ils.actor.user.opac.vital_stats", authoritative=True)
 def vital_stats(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, Any]:
     """Name, fines, items out, holds and unread messages of a patron, or of the caller.
@@ -89,11 +107,8 @@ def vital_stats(context: CallContext, token: Any = None, user_id: Any = None) ->
     holds = hold_requests_count(context, token, wanted)
     out: dict[str, Any] = dict(checked_out_count(context, token, wanted) or {})
     out["total_out"] = out.get("out", 0) + out.get("overdue", 0)
-    try:
-        editor.require("VIEW_USER")
-        out["group"] = {"overdue": group_overdue_count(editor, user["usrgroup"])}
-    except EventAnswer as denied:
-        out["group"] = {"overdue": denied.hash}
+    if releases.NO_OVERDUE_COUNT not in context.differences:
+        out["group"] = {"overdue": _group_overdue(editor, user["usrgroup"])}
     unread = editor.store.rows("aum", {"usr": user["id"], "read_date": None, "deleted": "f", "pub": "t"})
     return {
         "user": {name: user[name] for name in _NAMES},

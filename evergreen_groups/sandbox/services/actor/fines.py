@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from evergreen_groups.sandbox.database import Row, amount_text, flesh
-from evergreen_groups.sandbox.services import CallContext, Editor, as_compared, is_true, method, number, text
+from evergreen_groups.sandbox.services import CallContext, Editor, as_compared, is_true, method, number, releases, text
 
 SERVICE = "open-ils.actor"
 
@@ -132,6 +132,7 @@ def _last_activity(rows: list[Row]) -> str | None:
 def _debtors_below_zero(editor: Editor) -> list[Row]:
     statement = """
         SELECT mous.usr, mous.balance_owed, au.home_ou FROM mous JOIN au ON au.id = mous.usr
-         WHERE mous.balance_owed < 0 AND au.deleted = 0 ORDER BY mous.usr"""
-    found = editor.store.read().execute(statement)
+         WHERE mous.balance_owed < 0 AND (? OR au.deleted = 0) ORDER BY mous.usr"""
+    deleted_too = releases.DELETED_IN_CREDIT in editor.context.differences
+    found = editor.store.read().execute(statement, [deleted_too])
     return [{"usr": usr, "balance_owed": amount_text(owed), "home_ou": home} for usr, owed, home in found]

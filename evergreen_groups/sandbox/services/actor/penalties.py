@@ -95,6 +95,7 @@ def modify(context: CallContext, token: Any = None, sent: Any = None, message: A
 
 
 @method(SERVICE, "open-ils.actor.user.note.note.update")
+@method(SERVICE, "open-ils.actor.user.penalty.note.update")
 def update_note(context: CallContext, token: Any = None, penalty_ids: Any = None, note: Any = None) -> int:
     """Put another text into the notes of these penalties."""
     if not isinstance(penalty_ids, list):

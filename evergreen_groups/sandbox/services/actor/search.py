@@ -58,7 +58,7 @@ class _Search(NamedTuple):
             depth = setting_value(editor.store, _DEPTH_SETTING, work_org)
             place = None if depth is None else editor.store.orgs.ancestor_at_depth(work_org, int(depth))
         return find_patrons(
-            editor.store,
+            editor.context,
             self.wanted,
             work_org=work_org,
             top_org=place,

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from evergreen_groups.sandbox.database import TO_WIRE, Row, Store
-from evergreen_groups.sandbox.services import Die, is_true, number, setting_value, text
+from evergreen_groups.sandbox.services import CallContext, Die, is_true, number, releases, setting_value, text
 from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
 
 Test = Callable[[Row], bool]
 
+_BROKEN = "Call to open-ils.storage failed with exception."
 DIACRITICS_SETTING = "circ.patron_search.diacritic_insensitive"
 _NAMES = ("prefix", "first_given_name", "second_given_name", "family_name", "suffix")
 _KEYWORDS = (
@@ -44,7 +45,7 @@ def _pattern(value: Any, *, anchored: bool = True) -> Callable[[Any], bool]:
     try:
         expression = re.compile(("^" if anchored else "") + cleaned)
     except re.error:
-        raise Die("Call to open-ils.storage failed with exception.") from None
+        raise Die(_BROKEN) from None
     return lambda field: field is not None and expression.search(str(field).lower()) is not None
 
 
@@ -67,8 +68,9 @@ def _of_group(search: Mapping[str, Any], group: str) -> Iterator[tuple[str, Any]
 class PatronSearch:
     """One search, by the settings of the org unit it is done from."""
 
-    def __init__(self, store: Store, search: Mapping[str, Any], work_org: int) -> None:
-        self._store = store
+    def __init__(self, context: CallContext, search: Mapping[str, Any], work_org: int) -> None:
+        self._store = store = context.store
+        self._differences = context.differences
         setting = setting_value(store, DIACRITICS_SETTING, work_org)
         self._matcher = _prefix if setting is True or setting == 1 else _pattern
         self.beginnings = dict(self._beginnings(search)) if self._matcher is _pattern else {}
@@ -89,20 +91,25 @@ class PatronSearch:
     def _user_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         for name, value in _of_group(search, "0"):
             known = self._store.classes["au"].by_name.get(name)
-            if known is None:
+            if known is None and releases.SEARCH_UNCHECKED not in self._differences:
                 continue
-            if known.virtual:
-                raise Die("Call to open-ils.storage failed with exception.")
+            if known is None or known.virtual:
+                raise Die(_BROKEN)
             fields = (name, f"pref_{name}") if name in _NAMES else (name,)
             yield _any_field(fields, self._matcher(value))
 
     def _birth_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         for name, value in _of_group(search, "4"):
+            if name not in _BIRTH_PARTS and releases.SEARCH_UNCHECKED in self._differences:
+                raise Die(_BROKEN)
             if name in _BIRTH_PARTS:
                 yield _birth_test(slice(*_BIRTH_PARTS[name]), _pattern(value, anchored=False))
 
     def _address_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
-        wanted = [(n, _pattern(v)) for n, v in _of_group(search, "1") if n in self._store.classes["aua"].by_name]
+        known, given = self._store.classes["aua"].by_name, list(_of_group(search, "1"))
+        if releases.SEARCH_UNCHECKED in self._differences and any(name not in known for name, _ in given):
+            raise Die(_BROKEN)
+        wanted = [(name, _pattern(value)) for name, value in given if name in known]
         if wanted:
             found = {row["id"] for row in self._store.rows("aua") if all(fits(row[name]) for name, fits in wanted)}
             yield lambda row: row["mailing_address"] in found or row["billing_address"] in found
@@ -119,7 +126,8 @@ class PatronSearch:
         if phone := _value(search, "phone"):
             yield self._phone_test(phone)
         if name := _value(search, "name"):
-            yield _keyword_test(name)
+            former = releases.GUARDIAN_NO_KEYWORD in self._differences
+            yield _keyword_test(name, [one for one in _KEYWORDS if not (former and one == "guardian")])
 
     def _card_test(self, barcode: str) -> Test:
         statement = "SELECT DISTINCT usr FROM ac WHERE substr(lower(barcode), 1, ?) = ?"
@@ -129,9 +137,10 @@ class PatronSearch:
     def _phone_test(self, phone: str) -> Test:
         digits_only = phone.isdecimal()
         fits = _pattern(phone)
+        settings = [] if releases.PHONES_OF_PATRONS_ALONE in self._differences else list(_PHONE_SETTINGS)
         with_setting = {
             row["usr"]
-            for row in self._store.rows("aus", {"name": list(_PHONE_SETTINGS)})
+            for row in self._store.rows("aus", {"name": settings})
             if fits(_digits(row["value"]) if digits_only else str(row["value"]).lstrip('"'))
         }
 
@@ -154,7 +163,7 @@ def _birth_test(part: slice, fits: Callable[[Any], bool]) -> Test:
     return lambda row: row["dob"] is not None and fits(row["dob"][part])
 
 
-def _keyword_test(words: str) -> Test:
+def _keyword_test(words: str, fields: Iterable[str]) -> Test:
     """Every word is the beginning of a word of the name, as it is or squashed.
 
     The database knows small letters of ASCII only, so that ``ñ`` doesn't find ``Ñ``; ``n`` finds both.
@@ -162,7 +171,7 @@ def _keyword_test(words: str) -> Test:
     wanted = re.sub(r"[^\w\s.\-']", "", words).lower().split()
 
     def test(row: Row) -> bool:
-        names = [str(row[name]) for name in _KEYWORDS if row[name]]
+        names = [str(row[name]) for name in fields if row[name]]
         present = [*re.split(r"[\s\-]+", " ".join(names).translate(_ASCII_SMALL)), *map(squash, names)]
         return all(any(word.startswith(one) for word in present) for one in wanted)
 
@@ -173,14 +182,17 @@ def _sorted_by(rows: list[Row], name: str, *, descending: bool) -> list[Row]:
     return sorted(rows, key=lambda row: (row[name] is None, str(row[name]).lower()), reverse=descending)
 
 
-def _ordered(store: Store, rows: list[Row], sort: list[str]) -> list[Row]:
+def _ordered(context: CallContext, rows: list[Row], sort: list[str]) -> list[Row]:
     """The rows by several fields, each as small letters; nulls come last, and first where it is descending."""
-    by_penalties = "penalties" in sort
+    store, known = context.store, context.classes["au"]
+    by_penalties = "penalties" in sort or releases.ALWAYS_BY_PENALTIES in context.differences
     fields = [entry.split(" ") for entry in sort if entry != "penalties"]
-    known = store.classes["au"]
+    sound = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
+    if releases.SEARCH_UNCHECKED in context.differences and not sound:
+        raise Die(_BROKEN)
     for name, *direction in reversed([entry for entry in fields if entry and entry[0] in known.by_name]):
         if known.by_name[name].virtual:
-            raise Die("Call to open-ils.storage failed with exception.")
+            raise Die(_BROKEN)
         descending = bool(direction) and direction[0].lower().startswith("d")
         rows = _sorted_by(rows, name, descending=descending)
     if by_penalties:
@@ -220,7 +232,7 @@ def _patrons(store: Store, org_units: list[int], beginnings: Mapping[str, str], 
 
 
 def find_patrons(
-    store: Store,
+    context: CallContext,
     search: Mapping[str, Any],
     *,
     work_org: int,
@@ -235,7 +247,8 @@ def find_patrons(
     Raises:
         Die: the search is one that the database refuses.
     """
-    wanted = PatronSearch(store, search, work_org)
+    store = context.store
+    wanted = PatronSearch(context, search, work_org)
     tests = wanted.tests
     if not tests:
         return None
@@ -247,8 +260,8 @@ def find_patrons(
     begin = int(number(offset))
     count = int(number(limit)) if is_true(limit) else 1000
     if count < 0 or begin < 0:
-        raise Die("Call to open-ils.storage failed with exception.")
-    return [row["id"] for row in _ordered(store, rows, _sort_fields(sort))[begin : begin + count]]
+        raise Die(_BROKEN)
+    return [row["id"] for row in _ordered(context, rows, _sort_fields(sort))[begin : begin + count]]
 
 
 _UNLIKE = str.maketrans({"ł": "l", "đ": "d", "ð": "d", "ø": "o", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})

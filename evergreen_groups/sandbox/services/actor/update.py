@@ -24,6 +24,7 @@ from evergreen_groups.sandbox.services import (
     number,
     object_argument,
     perl_event,
+    releases,
     setting_value,
     text,
 )
@@ -210,7 +211,7 @@ def update_cards(editor: Editor, patron: dict[str, Any]) -> None:
             new_id = editor.create("ac", {**card, "id": None})
             if number(patron["card"]) == number(card["id"]):
                 patron["card"], patron["ischanged"] = new_id, 1
-        elif is_true(card["isdeleted"]):
+        elif is_true(card["isdeleted"]) and releases.CARDS_STAY not in editor.context.differences:
             if number(card["id"]) == number(patron["card"]):
                 raise EventAnswer(perl_event("CANNOT_DELETE_PRIMARY_CARD"))
             _delete_card(editor, card)

@@ -1,0 +1,111 @@
+"""What the product answers over one invented consortium, to be held against what it answers on another release."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import IO, Any
+
+from reckoning.populations import PASSWORD, Content
+from reckoning.product import Product, audit_criteria
+
+from evergreen_groups import hooks
+from evergreen_groups.changes import Plan, PlanOutcome
+from evergreen_groups.client import Client
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.render import write_check_json
+from evergreen_groups.render.audit import render_audit, write_block_explanation_json
+from evergreen_groups.render.report import render
+
+ACCOUNTS = ("a superuser", "sees all patrons", "sees one library", "as it comes")
+ASKER = 2
+_PERMISSIONS = (
+    *("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_TRANSACTION"),
+    *("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_CIRCULATIONS", "UPDATE_USER", "CREATE_USER_GROUP_LINK"),
+    *("group_application.user", "group_application.user.patron"),
+)
+_OF_THE_RUN = {"generated_at", "gateway", "at"}
+
+
+def asked_by(content: Content, account: str) -> Content:
+    """The data set with one of ``ACCOUNTS`` as the one that asks."""
+    if account == "as it comes":  # with whatever mixture of permissions
+        return content
+    changed = copy.deepcopy(content)
+    asker = next(row for row in changed["au"] if row["id"] == ASKER)
+    orgs = {row["id"]: row["ou_type"] - 1 for row in changed["aou"]}  # each with its depth
+    library = max(orgs, key=lambda org: (orgs[org], org)) if account == "sees one library" else min(orgs)
+    perms = [["STAFF_LOGIN", library, 0], *([name, library, orgs[library]] for name in _PERMISSIONS)]
+    asker.update(super_user="t" if account == "a superuser" else "f", home_ou=library)
+    changed["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": perms}}
+    changed["group_permissions"] = {"1 Everyone": []}
+    return changed
+
+
+def answers(product: Product, content: Content, chance: Random) -> dict[str, Any]:
+    """Each job's document, or the error that it ended with; in the end who is where after a few moves, and undo."""
+    client = product.client(content)
+    found: dict[str, Any] = {
+        "report": _answer(lambda stream: render(product.report(content), "json", stream)),
+        "audit": _answer(lambda stream: render_audit(client.audit(audit_criteria(client, content)), "json", stream)),
+    }
+    for patron in content["_question"]["check"]:
+        for name, write in _of_a_patron(client, patron).items():
+            found[f"{name} {patron}"] = _answer(write)
+    found["moves"] = list(_moves(client, content, chance))
+    found["in the end"] = {row["id"]: row["usrgroup"] for row in product.sandbox._store.rows("au", {})}
+    return found
+
+
+def _of_a_patron(client: Client, patron: int) -> dict[str, Callable[[IO[str]], None]]:
+    return {
+        "explanation": lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream),
+        "check": lambda stream: write_check_json(client.checks.of_user(patron, all_members=True), stream),
+        "summary": lambda stream: json.dump(hooks.as_json(hooks.patron_summary(client, patron)), stream),
+        "decision": lambda stream: json.dump(hooks.as_json(hooks.block_decision(client, patron)), stream),
+    }
+
+
+def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
+    """Somebody is moved to somebody, one taken out, and the first of that taken back; whoever it is but who asks."""
+    barcodes = [row["barcode"] for row in content["ac"] if row["usr"] != ASKER]
+    who, to, out = (chance.choice(barcodes) for _ in range(3))
+    plans: tuple[Callable[[], Plan], ...] = (
+        lambda: client.moves.plan_move([who], to=to),
+        lambda: client.moves.plan_remove([out], lead=False),
+        lambda: client.moves.plan_undo(min(entry.id for entry in client.moves.entries())),
+    )
+    for plan in plans:
+        try:
+            made = plan()
+            yield [str(warning) for warning in made.draft.warnings], _outcome(made.apply())
+        except (EvergreenGroupsError, ValueError) as error:  # nothing to take back is a ValueError of min()
+            yield _error(error)
+
+
+def _outcome(outcome: PlanOutcome) -> Any:
+    stopped = None if outcome.stopped is None else _error(outcome.stopped)
+    return [(step.step.patron_id, step.state.value, step.value, str(step.reason)) for step in outcome.steps], stopped
+
+
+def _answer(write: Callable[[IO[str]], None]) -> Any:
+    stream = io.StringIO()
+    try:
+        write(stream)
+    except EvergreenGroupsError as error:
+        return _error(error)
+    return _without_the_run(json.loads(stream.getvalue()))
+
+
+def _error(error: Exception) -> str:
+    return f"{type(error).__name__} {getattr(error, 'code', '')}"
+
+
+def _without_the_run(value: Any) -> Any:
+    """A document without what is another at each run."""
+    if isinstance(value, dict):
+        return {name: _without_the_run(inner) for name, inner in value.items() if name not in _OF_THE_RUN}
+    return [_without_the_run(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,162 @@
+"""Every command that shows or changes something of the ILS, typed over the recorded data set, and what it printed.
+
+What is printed twice is compared, so what is another each time is taken out of it: the gateway's address, moments since
+the beginning, and the directory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import openpyxl
+from support.command import Command
+
+PASSWORD = "demo123"
+ACCOUNTS = ("admin", "cons_staff", "br1_staff")
+"""A superuser, an account that sees all patrons, and one of a single library."""
+
+_LOOKS = {"report": ("--manual", "--no-history", "--min-total", "5"), "show": (), "check": (), "audit": ()}
+_FORMATS = {
+    "report": ("table", "csv", "json", "jsonl", "html", "xlsx"),
+    "show": ("table", "json"),
+    "check": ("table", "json"),
+    "audit": ("table", "csv", "json", "jsonl", "html"),
+}
+_PATRONS = ("20000000005001", "20000000005005", "20000000005011", "20000000005041")
+"""One with a family within the limit; one exactly at it; one over it; one who has lost something."""
+_CHOICES = (
+    ("--sort", "age"),
+    ("--owing-since", "100"),
+    ("--kind", "lost materials"),
+    ("--with-items-out",),
+    ("--with-juvenile",),
+    ("--blocked",),
+    ("--within-limit",),
+    ("--profile", "Patrons"),
+    ("--org", "BR1"),
+    ("--min-members", "1"),
+    ("--details", "sums"),
+)
+
+QUICK = (
+    ("report", *_LOOKS["report"], "--json"),
+    ("show", _PATRONS[3], "--json"),
+    ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes", "--json"),
+)
+"""A little of everything, for plain pytest."""
+
+CHANGES = (
+    ("move", _PATRONS[2], "--to", _PATRONS[0], "--dry-run"),
+    ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes", "--json"),
+    ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes"),  # is there already
+    ("move", "20000000009999", "--to", _PATRONS[0], "--yes"),  # nobody
+    ("remove", _PATRONS[1], "--yes", "--json"),
+    ("lead", _PATRONS[1], "--yes"),
+    ("merge", "--from", _PATRONS[3], "--to", _PATRONS[1], "--yes", "--json"),
+    ("batch", "changes.csv", "--yes"),
+    ("audit", "--fix", "--yes"),
+    ("journal", "--json"),
+    ("undo", "2", "--yes", "--json"),
+    ("undo", "1", "--yes"),
+    ("journal",),
+    ("report", *_LOOKS["report"], "--json"),
+    ("audit", "--json"),
+    *(("show", patron, "--json") for patron in _PATRONS),
+)
+"""Changes of each kind, one after the other, and what there is in the end."""
+_BATCH = f"action,barcode,target\nmove,20000000005002,{_PATRONS[1]}\nremove,20000000005003,\nlead,20000000005004,on\n"
+
+NOTHING_OF_A_RELEASE = frozenset(
+    {
+        *("completion", "config", "help", "init", "install", "sandbox", "serve", "state", "status", "uninstall"),
+        "doctor",  # says which release it is
+    }
+)
+"""Commands that show no patron and change none."""
+
+
+def looks(account: str) -> Iterator[tuple[str, ...]]:
+    """Each command that only shows something; for the account that sees all patrons in each of its formats."""
+    for name, formats in _FORMATS.items():
+        for kind in formats if account == "cons_staff" else ("json",):
+            if name in ("report", "audit"):
+                yield (name, *_LOOKS[name], "--format", kind, *(("--output", f"{name}.xlsx") if kind == "xlsx" else ()))
+            else:
+                all_members = ("--all-members",) if name == "check" else ()
+                yield from ((name, patron, *all_members, "--format", kind) for patron in _PATRONS)
+    yield from (("report", *_LOOKS["report"], "--json", *choice) for choice in _CHOICES)
+    yield from (("audit", "--explain", patron) for patron in _PATRONS)
+    yield ("audit", "--org", "BR1", "--limit", "none", "--json")
+    yield ("move", _PATRONS[2], "--to", _PATRONS[0], "--dry-run", "--json")
+    yield ("report", "--manual", "--output", "libraries", "--split", "library", "--format", "csv")
+
+
+class Typed:
+    """Somebody who types commands: in a directory of their own, over the gateway at ``url``."""
+
+    def __init__(self, directory: Path, url: str, account: str) -> None:
+        self._command = Command(directory, url, account)
+        self._command.environ["EVERGREEN_GROUPS_PASSWORD"] = PASSWORD
+        self._directory, self._url = directory, url
+        self._began = datetime.now(UTC)
+        (directory / "changes.csv").write_text(_BATCH, encoding="utf-8")
+
+    def __call__(self, words: Sequence[str]) -> str:
+        """What a command printed, its exit status, and what is in the files that it wrote."""
+        there = set(self._files())
+        done = self._command(*(str(self._directory / word) if self._is_file(word) else word for word in words))
+        written = [
+            f"{path.relative_to(self._directory)}: {_content(path)}" for path in self._files() if path not in there
+        ]
+        return self._alike("\n".join([f"exit status {done.returncode}", done.stdout, done.stderr, *written]))
+
+    @staticmethod
+    def _is_file(word: str) -> bool:
+        return word == "libraries" or word.endswith((".csv", ".xlsx"))
+
+    def _files(self) -> list[Path]:
+        kept = {self._directory / name for name in (".local", ".cache", ".config", "state")}
+        found = (path for path in sorted(self._directory.rglob("*")) if path.is_file() and not path.is_symlink())
+        return [path for path in found if not kept & set(path.parents)]
+
+    def _alike(self, text: str) -> str:
+        text = text.replace(self._url, "GATEWAY").replace(str(self._directory), "DIRECTORY")
+        text = re.sub(r"\.editions/[^/]+", ".editions/ONE", text)
+        text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:?00|Z)", self._moment, text)
+        text = re.sub(r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d", self._moment, text)
+        return re.sub(r"\d{4}-\d\d-\d\d|\d{1,2} [A-Z][a-z]+ \d{4}", self._day, text)
+
+    def _moment(self, found: re.Match[str]) -> str:
+        return "NOW" if _read(found[0]) >= self._began - timedelta(minutes=1) else found[0]
+
+    def _day(self, found: re.Match[str]) -> str:
+        try:
+            day = _read(found[0])
+        except ValueError:  # such as "12 Nowhere 2026"
+            return found[0]
+        return "TODAY" if self._began.date() <= day.date() <= datetime.now(UTC).date() else found[0]
+
+
+def _read(text: str) -> datetime:
+    if re.match(r"\d{4}-", text):
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    for form in ("%d %B %Y, %H:%M", "%d %b %Y, %H:%M", "%d %B %Y", "%d %b %Y"):
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _content(path: Path) -> str:
+    if path.suffix == ".xlsx":
+        sheets = openpyxl.load_workbook(path).worksheets
+        return "\n".join(f"{sheet.title} {cell.coordinate} {cell.value}" for sheet in sheets for cell in _cells(sheet))
+    return path.read_text(encoding="utf-8-sig")
+
+
+def _cells(sheet: object) -> Iterator[object]:
+    yield from (cell for row in sheet.iter_rows() for cell in row if cell.value is not None)  # type: ignore[attr-defined]
