@@ -20,7 +20,6 @@ from evergreen_groups.errors import (
     MethodNotFoundError,
     NoSessionError,
     ProtocolError,
-    ServiceNotFoundError,
     TransportError,
     UnexplainedError,
     UnreachableError,
@@ -474,7 +473,7 @@ class Gateway:
         except UnexplainedError:
             self._seen.kind = GatewayKind.RUST
             raise
-        except (MethodNotFoundError, ServiceNotFoundError, UnreachableError):
+        except (MethodNotFoundError, TransportError):
             self._known.forget_rows()  # so looks an upgrade, and the way back
             raise
 
