@@ -176,11 +176,16 @@ PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_dat
 
 
 def rows_in_force(
-    gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None
+    gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None, all_visible: bool = False
 ) -> Iterator[PenaltyRow]:
-    """The rows of the penalties of these patrons that haven't been archived; ``kinds`` (ids) narrows them."""
+    """The rows of the penalties of these patrons that haven't been archived; ``kinds`` (ids) narrows them.
+
+    ``all_visible`` says that the account has VIEW_USER at the home library of each.
+    """
     where = None if kinds is None else {"standing_penalty": list(kinds)}
-    for batch in gateway.pcrud.columns_by_values("ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where):
+    for batch in gateway.pcrud.columns_by_values(
+        "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
+    ):
         yield from not_archived(batch)
 
 

@@ -51,7 +51,7 @@ def read_unreturned_items(
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: _visible(gateway, patrons, now),
+        lambda: _visible(gateway, patrons, now, all_visible=not hidden_at),
         lambda: _with_hidden(gateway, patrons, now, hidden_at) if hidden_at else (),
     )
     found, hidden = gateway.map(lambda read: read(), readers)
@@ -63,8 +63,12 @@ def _unreturned(now: datetime) -> dict[str, Any]:
     return {"checkin_time": None, "-or": [{"due_date": {"<": due}}, {"stop_fines": _AWAY}]}
 
 
-def _visible(gateway: Gateway, patrons: Collection[int], now: datetime) -> dict[int, UnreturnedItems]:
-    pages = gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", sorted(patrons), where=_unreturned(now))
+def _visible(
+    gateway: Gateway, patrons: Collection[int], now: datetime, *, all_visible: bool
+) -> dict[int, UnreturnedItems]:
+    pages = gateway.pcrud.columns_by_values(
+        "circ", _FIELDS, "usr", sorted(patrons), where=_unreturned(now), all_visible=all_visible
+    )
     found: dict[int, UnreturnedItems] = {}
     for usr, stop_fines, due_date, fine_interval, xact_finish in chain.from_iterable(pages):
         kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)

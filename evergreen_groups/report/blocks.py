@@ -55,12 +55,15 @@ class BlockTotals:
 
 
 def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:
-    """The rows of the blocks for fines of these patrons, in lists of up to 3,000: few have any."""
+    """The rows of the blocks for fines of these patrons, in lists of up to 3,000: few have any.
+
+    They are those of a report, who were found at home where the account has VIEW_USER.
+    """
     from evergreen_groups.ils import rows_in_force  # with it comes the gateway, which --help needn't load
 
     wanted = kinds.blocking_for_fines_anywhere
     # Without a kind that blocks there is nobody who is blocked; an empty list would be a server error (pcrud-015).
-    return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted))) if wanted else []
+    return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted), all_visible=True)) if wanted else []
 
 
 def blocks_of(rows: Iterable[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> FinesBlocks:

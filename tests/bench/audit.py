@@ -89,7 +89,7 @@ class Reading:
             self._details(rows)
             self._lists("aua", ("id", "usr", "street1", "post_code"), "usr", [row[0] for row in rows])
             groups = {row[1] for row in rows} - {row[1] for row in rows if row[5] == "t"}
-            self._lists("au", ("usrgroup",), "usrgroup", list(groups), {"deleted": "t", "master_account": "t"})
+            self._lists("au", ("id", "usrgroup"), "usrgroup", list(groups), {"deleted": "t", "master_account": "t"})
             if seen:
                 self._hidden({row[1]: row[0] for row in rows}, seen)
         while self._beside:

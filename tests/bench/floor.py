@@ -146,20 +146,28 @@ class Start(NamedTuple):
 
 def start(bare: Bare, pool: ThreadPoolExecutor) -> Start:
     """Ask for it, side by side."""
-    permissions, order = ["VIEW_USER"], [{"class": "au", "field": "usrgroup", "direction": "desc"}]
-    known = {"deleted": "f", "id": {">": 0}}
+    permissions = ["VIEW_USER"]
     work_places = "open-ils.actor.user.has_work_perm_at.batch"
-    last = pool.submit(bare.search, "au", ("usrgroup", "id"), known, order_by=order, limit=1)
+    last = pool.submit(highest_group, bare, [])
     highest_places = pool.submit(bare.call, "open-ils.actor", work_places, bare.token, permissions)
     units = pool.submit(bare.search, "aou", ("id", "parent_ou"), {"id": {"<>": None}}).result()
-    highest = last.result()[0][0]
+    highest = last.result()
     places = set(map(int, highest_places.result()["VIEW_USER"]))
     if any(parent is None and id in places for id, parent in units):
         return Start(highest, [])
     user = bare.call("open-ils.auth", "open-ils.auth.session.retrieve", bare.token)["__p"][bare.positions["au"]["id"]]
     method, ids = "open-ils.actor.user.perm.check.multi_org", sorted(id for id, _parent in units)
     denied = {int(unit) for unit, _name in bare.call("open-ils.actor", method, bare.token, user, ids, permissions)}
-    return Start(highest, sorted(set(ids) - denied) if denied else [])
+    libraries = sorted(set(ids) - denied) if denied else []
+    return Start(highest or highest_group(bare, libraries), libraries)
+
+
+def highest_group(bare: Bare, libraries: list[int]) -> int:
+    """The highest group number, 0 where its patron is hidden: before 3.16 hidden rows count against the limit."""
+    known = {"deleted": "f", "id": {">": 0}, **({"home_ou": libraries} if libraries else {})}
+    order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
+    found = bare.search("au", ("usrgroup", "id"), known, order_by=order, limit=1)
+    return found[0][0] if found else 0
 
 
 def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query:

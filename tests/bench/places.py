@@ -106,8 +106,9 @@ def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
             libraries = start(bare, pool).libraries
         accounts.append(Account(name, password, sees_all=not libraries))
         order = [{"class": "au", "field": "id", "direction": "desc"}]
-        ((last,),) = bare.search("au", ("id",), {"id": {">": 0}}, order_by=order, limit=1)
-        highest = max(highest, last)
+        # None where the last patron is hidden: before 3.16 hidden rows count against the limit.
+        last = bare.search("au", ("id",), {"id": {">": 0}}, order_by=order, limit=1)
+        highest = max(highest, *(id for (id,) in last), 0)
         release = str(bare.call("open-ils.actor", "opensrf.open-ils.system.ils_version"))
         bare.call("open-ils.auth", "open-ils.auth.session.delete", bare.token)
     return Place(url, tuple(accounts), f"patrons' ids up to {highest:,}", release, directory)

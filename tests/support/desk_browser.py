@@ -304,10 +304,13 @@ class Desk:
 
 @contextmanager
 def desk_browser(
-    directory: Path, dataset: Path | None = None, environ: Mapping[str, str] | None = None
+    directory: Path,
+    dataset: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    release: str | None = None,
 ) -> Iterator[Desk]:
     """A browser at a desk of its own; its service keeps files in ``directory``, or where ``environ`` says."""
-    with Sandbox(dataset) as sandbox, chromium() as browser:
+    with Sandbox(dataset, release=release) as sandbox, chromium() as browser:
         home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
         gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
         with served(gate) as url:
