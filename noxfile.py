@@ -24,8 +24,10 @@ GENERATED = {
     "docs/http-reference.md": ("tests/support/http_reference.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
+    "README.md": ("tests/support/tried_releases.py", "README.md"),
+    "docs/releases.md": ("tests/support/tried_releases.py", "docs/releases.md"),
 }
-"""The files that are written from the source, each with what Python is to run."""
+"""The files that are written from the source, or have a table that is, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
     "tests/test_pages.py",
@@ -39,6 +41,11 @@ DOCUMENT_TESTS = (
     "tests/settings/test_declaration.py",
     "tests/web/test_docs.py",
 )
+ROOMS_AT_A_GATEWAY = (
+    *("audit", "changes", "desk", "events", "gateway", "groups", "hooks", "ils", "limits", "report", "web"),
+    *("cli/test_releases.py", "reckoning/test_releases.py"),
+)
+"""What is tried on each release: the rooms whose tests speak to an Evergreen, and what goes through all of them."""
 RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
@@ -146,10 +153,37 @@ def replay(session: nox.Session) -> None:
     """The sandbox against recorded traffic of real Evergreens, where that lies beside the checkout."""
     if not RECORDED.is_dir():
         session.skip(f"no recorded traffic in {RECORDED}")
-    program = ("tests/support/replay.py", *(str(RECORDED / name) for name in ("dataset.json", "replay.py")))
+    results = ROOT / "build" / "replayed.json"
+    results.unlink(missing_ok=True)
+    program = ("tests/support/replay.py", "--results", str(results))
+    program = (*program, *(str(RECORDED / name) for name in ("dataset.json", "replay.py")))
     python(session, *program, str(RECORDED / "exchanges"))
     for older in sorted(RECORDED.glob("releases/*/exchanges")):
         python(session, *program, str(older), "--release", older.parent.name)
+    hold_against_the_table(session, "--replayed", str(results))
+
+
+@nox.session
+def releases(session: nox.Session) -> None:
+    """The tests that speak to an Evergreen, on the sandbox as each release (-- --release 3.12 for one); -- --write."""
+    results = ROOT / "build" / "releases.json"
+    options = [one for one in session.posargs if one != "--write"] or ["--release", "all"]
+    run = ("-n", "3", "--dist", "loadgroup", "-m", "not long or older", "--release-results", str(results))
+    python(session, "-m", "pytest", *run, *options, *(f"tests/{room}" for room in ROOMS_AT_A_GATEWAY))
+    hold_against_the_table(session, "--found", str(results))
+
+
+def hold_against_the_table(session: nox.Session, *found: str) -> None:
+    """See that README says no more of Evergreen's releases than was found; with ``--write`` have it say that."""
+    write = ("--write",) if "--write" in session.posargs else ()
+    python(session, "tests/support/tried_releases.py", *write, *found)
+
+
+@nox.session
+def rust(session: nox.Session) -> None:
+    """The tests that speak to the sandbox once more, over it as the gateway that is written in Rust."""
+    rooms = ("gateway", "ils", "limits", "groups", "report", "audit", "changes", "desk", "events", "nightly", "hooks")
+    python(session, "-m", "pytest", "--gateway", "rust", *(f"tests/{room}" for room in (*rooms, "doctor", "web")))
 
 
 @nox.session

@@ -132,7 +132,7 @@ class Client:
     @cached_property
     def checks(self) -> Checker:
         """Who is blocked by their own fines, and what the ILS has recorded."""
-        return Checker(self.gateway, self._policy)
+        return Checker(self.gateway, self._policy, self._recently_changed)
 
     @cached_property
     def patrons(self) -> PatronLookup:

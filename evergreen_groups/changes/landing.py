@@ -11,6 +11,7 @@ by nothing: it makes a new group whatever has happened since.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from evergreen_groups.changes.step_reason import (
 )
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, beyond, holds
-from evergreen_groups.groups import members_not_asked_for
+from evergreen_groups.groups import members_not_asked_for, read_patron
 from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
 
@@ -44,6 +45,8 @@ LANDS_WITHIN = timedelta(minutes=15)
 
 CLOCKS_DIFFER_BY = timedelta(minutes=2)
 """How far this machine's clock and the ILS's may be apart."""
+
+_MOST_SUSPECTS = 20
 
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 
@@ -185,8 +188,27 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     others = {str(member) for member in members} - {str(patron)}
     # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
     if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
-        raise members_not_asked_for()
+        _refuse_unless_behind(gateway, patron, group, {int(other) for other in others})
     return not others
+
+
+def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set[int]) -> None:
+    """Refuse a list of the ``others`` (ids) in a patron's group that a query contradicts, unless a copy of the database
+    is behind: then each record says where its patron is.
+
+    Raises:
+        DataError: it isn't, or not everybody can be seen whom it is about.
+    """
+    suspects = others
+    if gateway.reads_copies and not others:
+        where = _others_in(group, patron)
+        suspects = frozenset(gateway.pcrud.id_list("au", where, limit=_MOST_SUSPECTS))
+        if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
+            raise members_not_asked_for()
+    records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_copies]
+    here = [value_of(record, GROUP) == group and not record.deleted for record in records if record is not None]
+    if not here or (not any(here) if others else any(here) or len(here) < len(suspects)):
+        raise members_not_asked_for()
 
 
 def _others_in(group: int, patron: int) -> dict[str, Any]:

@@ -24,10 +24,14 @@ _SESSION = "open-ils.auth.session.retrieve"
 
 @dataclass(frozen=True, slots=True)
 class PatronPenalties:
-    """What is in force for a patron, and the org unit they have as home library."""
+    """What is in force for a patron, and the org unit they have as home library.
+
+    ``current`` says that what is in force there, and above and below it, comes from where it is written.
+    """
 
     home_library: int
     in_force: tuple[PenaltyRow, ...]
+    current: bool = True
 
     @property
     def digest(self) -> str:
@@ -81,7 +85,10 @@ class PenaltyReader:
         rows = () if everything_is_near else tuple(rows_in_force(self._gateway, [patron]))
         if near is not None:
             rows = (*near, *(row for row in rows if row.org_unit not in self._near))
-        return PatronPenalties(home_library, tuple(sorted(rows)))
+        home_is_near = near is not None and self._near.issuperset(self.org_units.full_path(home_library))
+        return PatronPenalties(
+            home_library, tuple(sorted(rows)), current=home_is_near or not self._gateway.reads_copies
+        )
 
     def _read_near(self, patron: int) -> list[PenaltyRow] | None:
         """Those at the org units around the workplace; None where the account may not ask for them."""

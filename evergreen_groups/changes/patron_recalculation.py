@@ -14,6 +14,7 @@ from evergreen_groups.changes.step_reason import (
     BLOCK_BY_STAFF_GONE,
     HIDDEN_MEANWHILE,
     NO_REASON,
+    OLD_COPY,
     StepReason,
     may_come_in,
     no_clear_answer,
@@ -151,6 +152,8 @@ class PatronRecalculation:
             return self._ended(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
         value = set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
+        if after.in_force == before.in_force and not after.current:
+            return self._ended(StepState.DONE, reason=OLD_COPY, value=value)
         resolved = has_block is self._due
         reason = _CHANGES[had_block, has_block]
         if not resolved:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
+from evergreen_groups.changes import RecentlyChanged
+from evergreen_groups.desk.around import rows_put_right
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import Group, Member, MembershipReader, Standing, StandingDifference, decided
-from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
+from evergreen_groups.groups import (
+    Group,
+    Member,
+    MembershipReader,
+    Standing,
+    StandingDifference,
+    decided,
+    read_surroundings,
+)
+from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.limits import Limits
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from evergreen_groups.errors import NotFoundError
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import PatronReference
     from evergreen_groups.settings import PolicySettings
 
 
@@ -73,10 +85,14 @@ class GroupCheck:
 class Checker:
     """Checks patrons, a few calls a time, however large their group is."""
 
-    def __init__(self, gateway: Gateway, settings: PolicySettings) -> None:
+    def __init__(
+        self, gateway: Gateway, settings: PolicySettings, recent: Callable[[], RecentlyChanged] = RecentlyChanged
+    ) -> None:
+        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
         self._gateway = gateway
         self._settings = settings
         self._reader = MembershipReader(gateway)
+        self._recent = recent
 
     def of_barcode(self, barcode: str, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this barcode, or everybody of that patron's group.
@@ -85,29 +101,30 @@ class Checker:
             NotFoundError: no visible patron has it.
             ConfigurationError: a limit names a profile or library that isn't there.
         """
-        found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
-        if barcode not in found or found[barcode].member.patron.deleted:
-            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
-        return self._check(found[barcode].member, all_members)
+        nobody = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self._check(arguments.text("barcode", barcode), all_members, nobody)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
-        found = self._reader.by_ids([arguments.whole("id", id)]).members
-        # A deleted record is nobody's any more, and nothing is said of it.
-        if id not in found or found[id].patron.deleted:
-            raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._check(found[id], all_members)
+        nobody = not_visible("no visible patron has this id", code="no-patron-with-id")
+        return self._check(arguments.whole("id", id), all_members, nobody)
 
-    def _check(self, member: Member, all_members: bool) -> GroupCheck:
-        number, org_units = member.patron.group, self._reader.org_units
-        found = self._reader.by_groups([number])
-        group = found.groups[number]
+    def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
+        found = read_surroundings(self._gateway, self._reader, [reference])
+        card = found.cards.get(reference)
+        # A deleted record is nobody's any more, and nothing is said of it.
+        if card is None or card.member.patron.deleted:
+            raise nobody
+        member, number, org_units = card.member, card.member.patron.group, self._reader.org_units
+        group = found.membership.groups[number]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
         checked = group.members if all_members else (member,)
-        checked = decided(self._gateway, limits, Group(number, checked), found.own_fines).members
+        checked = decided(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
-        penalties = kinds.in_force(self._gateway, org_units, [member.id for member in checked])
+        ids = [member.id for member in checked]
+        rows = rows_put_right(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
+        penalties = kinds.by_patron(rows, org_units, ids)
         return GroupCheck(
             gateway=self._gateway.url,
             group=group,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import find_around, put_fines_right, read_visible_fines, with_penalties_now
+from evergreen_groups.desk.around import find_around, read_visible_fines, with_penalties_now
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
@@ -22,9 +22,10 @@ from evergreen_groups.groups import (
     Standing,
     VisiblePatrons,
     decide_where_visible,
-    find_card,
     find_hidden_of_few,
+    find_owner,
     make_members,
+    put_fines_right,
     read_whole_balances,
     visible_in,
 )
@@ -127,8 +128,8 @@ class DetailsReader:
             DataError: the group is too large to be a family.
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
         """
-        card = find_card(self._gateway, arguments.text("barcode", barcode))
-        found = None if card is None else self._around(card.usr)
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        found = None if owner is None else self._around(owner)
         if found is not None:
             return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
@@ -190,7 +191,7 @@ class DetailsReader:
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
-        found = with_penalties_now(gateway, org_units, found, self._recent().recalculated)
+        found = with_penalties_now(gateway, org_units, found, self._recent())
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: self._owed_and_out(found, counting, exact=exact),
@@ -244,7 +245,7 @@ class DetailsReader:
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
         user = self._reference.user(self._gateway)
         return put_fines_right(
-            self._gateway, found.group, found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
+            self._gateway, [found.group], found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
         )
 
     def _balances(

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
-from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, find_card, spellings, without_blanks
+from evergreen_groups.groups import (
+    PATRON_FIELDS,
+    MembershipReader,
+    PatronRow,
+    find_card,
+    read_owners,
+    read_patron,
+    spellings,
+    without_blanks,
+)
 from evergreen_groups.ils import Profiles, account_of_session, library_of
 from evergreen_groups.message import Message
 
@@ -80,11 +89,13 @@ class PatronLookup:
         text = " ".join(arguments.text("text", text).split())
         if not spellings(text):
             return Lookup(LookupKind.NOBODY)
-        card = find_card(self._gateway, text)
-        if card is not None and card.active:
-            return Lookup(LookupKind.CARD, card.usr)
-        if card is not None and (found := self._described([card.usr])):
-            return Lookup(LookupKind.OLD_CARD, patrons=found)
+        owner = self._owner(text)
+        if owner is not None:
+            patron, active = owner
+            if active:
+                return Lookup(LookupKind.CARD, patron)
+            if found := self._described([patron]):
+                return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
             return self._shortened(without_blanks(text))
         return self._named(text)
@@ -112,10 +123,20 @@ class PatronLookup:
         Raises:
             NotFoundError: no visible patron has this id.
         """
-        rows = self._gateway.pcrud.search("au", {"id": arguments.whole("id", id)}, select=("id", "usrgroup"), limit=1)
+        arguments.whole("id", id)
+        if self._gateway.reads_copies and (record := read_patron(self._gateway, id)) is not None:
+            return int(record.usrgroup)
+        rows = self._gateway.pcrud.search("au", {"id": id}, select=("id", "usrgroup"), limit=1)
         if not rows:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(rows[0].usrgroup)
+
+    def _owner(self, text: str) -> tuple[int, bool] | None:
+        """Whose card it is (a patron's id), and whether it is active."""
+        card = find_card(self._gateway, text)
+        if card is not None:
+            return card.usr, bool(card.active)
+        return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_copies else None
 
     def _shortened(self, text: str) -> Lookup:
         """By the barcode completion of the library where the session works: the ILS tries its cards' forms."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import put_fines_right, with_penalties_now
+from evergreen_groups.desk.around import with_penalties_now
 from evergreen_groups.desk.viewer import plain_viewer
-from evergreen_groups.errors import NotFoundError, not_visible
+from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
@@ -22,7 +23,10 @@ from evergreen_groups.groups import (
     VisiblePatrons,
     decide_where_visible,
     find_card,
+    find_owner,
     make_members,
+    put_fines_right,
+    read_patron,
     read_whole_balances,
     visible_around,
     visible_in,
@@ -126,10 +130,10 @@ class SummaryReader:
         """
         arguments.whole("id", id)
         self._gateway.idl("au", "mous")  # in one go
-        found = self._gateway.pcrud.search("au", {"id": id, "deleted": "f"}, select=_DECIDING, limit=1)
-        if not found:
+        patron = self._record(id)
+        if patron is None or patron.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._decided(found[0])
+        return self._decided(patron)
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
         """The same for the patron with this barcode, blanks in it ignored, on any card of theirs."""
@@ -138,13 +142,24 @@ class SummaryReader:
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
         card = find_card(self._gateway, barcode, with_patron=True)
         patron = None if card is None else card.usr
+        if self._gateway.reads_copies:
+            id = patron.id if isinstance(patron, Record) else find_owner(self._gateway, barcode)
+            patron = None if id is None else self._record(id)
         if not isinstance(patron, Record) or patron.deleted:
             raise _no_such_barcode()
         return self._decided(patron)
 
     def is_deleted(self, id: int) -> bool:
         """Whether a visible patron has this id and is deleted."""
-        return bool(self._gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id",), limit=1))
+        patron = self._record(id)
+        return patron is not None and bool(patron.deleted)
+
+    def _record(self, id: int) -> Record | None:
+        """A patron's record, deleted ones too: where it is written, if plain reads may be old."""
+        if self._gateway.reads_copies and (record := read_patron(self._gateway, id)) is not None:
+            return record
+        found = self._gateway.pcrud.search("au", {"id": id}, select=_DECIDING, limit=1)
+        return found[0] if found else None
 
     def _decided(self, patron: Record) -> PatronDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
@@ -155,6 +170,9 @@ class SummaryReader:
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""
+        if self._gateway.reads_copies:
+            with suppress(PermissionDeniedError):
+                return read_fines_of(self._gateway, id, current=True)
         owed = read_own_fines(self._gateway, [id]).get(id)
         # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:
@@ -174,7 +192,7 @@ class SummaryReader:
 
     def _summary(self, found: VisiblePatrons) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_penalties_now(self._gateway, org_units, found, self._recent().recalculated)
+        found = with_penalties_now(self._gateway, org_units, found, self._recent())
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
@@ -197,7 +215,7 @@ class SummaryReader:
         """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
             fines = put_fines_right(
-                self._gateway, found.group, found.ids, lambda: read_own_fines(self._gateway, found.ids)
+                self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
             )
             return fines, None
         return read_whole_balances(self._gateway, found.group, found.ids)

@@ -16,6 +16,7 @@ from evergreen_groups.doctor import (
     nightly,
     outputs,
     permissions,
+    server,
     service,
     thresholds,
 )
@@ -58,6 +59,7 @@ CHECKS = (
     Check("certificate", Message("TLS certificate"), network.certificate, ("address",)),
     Check("gateway", Message("Gateway"), service.gateway, ("certificate",)),
     Check("services", Message("Services"), service.services, ("gateway",)),
+    Check("server", Message("Server"), server.server, ("services",)),
     Check("time", Message("Answer time"), service.answer_time, ("services",)),
     Check("clock", Message("Clock"), service.clock, ("services",)),
     Check("idl", Message("IDL"), interface.idl, ("gateway",)),
@@ -97,7 +99,7 @@ def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collec
                 obstacles.setdefault(check.name, finding.title)
             findings.append(finding)
             on_finding(finding)
-    return Diagnosis(at, subject.url, tuple(findings))
+    return Diagnosis(at, subject.url, tuple(findings), subject.known_capabilities)
 
 
 def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:

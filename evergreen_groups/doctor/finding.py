@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -23,6 +24,9 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.message import Message, system_reason
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Capabilities
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -83,11 +87,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, in the order in which they were made; ``gateway`` is the address, None where none is set."""
+    """All findings, in the order in which they were made; ``gateway`` is the address, None where none is set.
+
+    ``server`` is what was found out about the server, None where it wasn't asked.
+    """
 
     at: datetime
     gateway: str | None
     findings: tuple[Finding, ...]
+    server: Capabilities | None = None
 
     @property
     def healthy(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Self
 
 from evergreen_groups.connect import configured_state, connect
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolicy
+from evergreen_groups.gateway import TOKEN, Address, Capabilities, Gateway, Record, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
 from evergreen_groups.settings import Reading, Settings, load, passwords
 from evergreen_groups.state import State, find_state_directory
@@ -100,6 +100,16 @@ class Subject:
         hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
         anonymous = self.serves_only or not self._has_password
         return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True)
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the server can do; asked without a login."""
+        return self.gateway.capabilities()
+
+    @property
+    def known_capabilities(self) -> Capabilities | None:
+        """The same where it has been asked."""
+        return self.__dict__.get("capabilities")
 
     @cached_property
     def serves_only(self) -> bool:

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from evergreen_groups.gateway import NO_TOKEN
 from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
-
-NO_TOKEN = "0" * 32
-"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
 
 _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 
@@ -120,6 +118,17 @@ METHODS = (
     Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
     Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "opensrf.open-ils.system.use_authoritative", (), Message("everything")),
+    Method(
+        _ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), Message("everything")
+    ),
+    Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative",
+        (NO_TOKEN, ""),
+        Message("everything"),
+    ),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
     Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), Message("audit --fix")),

@@ -13,7 +13,6 @@ from evergreen_groups.errors import (
     HTTPStatusError,
     MethodNotFoundError,
     NotJSONError,
-    ProtocolError,
     ServiceNotFoundError,
     UnexplainedError,
 )
@@ -33,7 +32,6 @@ SERVICES = ("open-ils.actor", "open-ils.auth", "open-ils.pcrud")
 """The services that are used."""
 _SERVICE = "open-ils.actor"
 _TIME = "opensrf.system.time"
-_VERSION = "opensrf.open-ils.system.ils_version"
 _WORD = "evergreen-groups"
 _TRIES = 5
 
@@ -58,7 +56,7 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="no-echo",
         )
         return
-    yield line.ok("answers, {release}", values={"release": _release(subject.gateway)})
+    yield line.ok("{where} answers", values={"where": subject.address.gateway})
 
 
 def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -81,16 +79,6 @@ def _echo(asked: Gateway, service: str) -> object:
         return asked.call(service, "opensrf.system.echo", _WORD).value
     except (ServiceNotFoundError, MethodNotFoundError, UnexplainedError):  # each service has this method
         return None
-
-
-def _release(asked: Gateway) -> Message:
-    try:
-        version = str(asked.call(_SERVICE, _VERSION, expect="optional").value or "HEAD")
-    except (ServiceNotFoundError, ProtocolError):
-        return Message("Evergreen of an unknown release")
-    if version == "HEAD":
-        return Message("Evergreen from its main branch")
-    return Message("Evergreen {version}", values={"version": version[:20]})
 
 
 @dataclass(frozen=True, slots=True)

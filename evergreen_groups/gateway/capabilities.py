@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from evergreen_groups.errors import (
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     MethodNotFoundError,
-    NoSessionError,
     OldReleaseError,
     ServiceNotFoundError,
     UnexplainedError,
@@ -28,7 +28,7 @@ from evergreen_groups.gateway.kind import GatewayKind
 from evergreen_groups.gateway.release import OLDEST_RELEASE, IlsRelease
 from evergreen_groups.gateway.retry import RetryPolicy
 from evergreen_groups.gateway.rows import not_asked_for
-from evergreen_groups.gateway.session import TOKEN, Token
+from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,12 +46,15 @@ _VERSION = "opensrf.open-ils.system.ils_version"
 _VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
 # Nobody's run is to wait long for something that it goes on without.
 _VERSION_SECONDS = 5.0
-_LONGEST_NAME = 20
+_NAME = re.compile(
+    r"[A-Za-z0-9._-]{1,24}", re.ASCII
+)  # what else comes is none, and is shown to nobody: a token is longer
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
 _NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
+_COUNT = (_PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
 
@@ -112,7 +115,7 @@ class Capabilities:
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
         # Behind the Rust gateway a worker would be behind after pcrud has refused the token.
-        has_count = None if gateway.kind is GatewayKind.RUST else _has_count(once, NO_TOKEN)
+        has_count = None if gateway.kind is GatewayKind.RUST else _offers(once, *_COUNT)
         signs = ((overdue_count, IlsRelease(3, 17)), (has_count, _COUNT_SINCE), (at_home, OLDEST_RELEASE))
         kind, bus = _kind_and_bus(once)
         return cls(
@@ -145,15 +148,16 @@ class KnownCapabilities:
         """Whether rows that the account may not see may count against ``limit``: asked when it matters.
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
-        them and some don't (from 3.14 on they are left out of what a cursor gives, ``oils_sql.c``): they are taken to,
-        and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and nothing else.
+        them and some don't (from 3.14 on they are left out of what a cursor gives, ``3.14/releases-044``): they are
+        taken to, and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and
+        nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
                 asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
-                known = (time.monotonic() + SECONDS, not _has_count(asked, TOKEN))
+                known = (time.monotonic() + SECONDS, not _has_count(asked))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
             return known[1]
@@ -184,14 +188,15 @@ class KnownCapabilities:
             if self._asking is None and time.monotonic() >= self._expires:
                 self._expires = time.monotonic() + SECONDS
                 once = gateway.for_questions(_ONCE)
-                self._asking = gateway.begin(lambda: _version(once, _ACTOR) or Version())
+                self._asking = gateway.begin(lambda: _version_or_nothing(once))
             return self._version or self._asking or Version()
 
     def _refuse_old(self, asked: Version | Future[Version]) -> None:
         version = asked if isinstance(asked, Version) else asked.result()
         if version.is_old:
             with self._lock:
-                self._version, self._expires = None, 0.0  # it may have been upgraded by the next call
+                # It may have been upgraded by the next call.
+                self._version, self._asking, self._expires = None, None, 0.0
             raise OldReleaseError(
                 "this is Evergreen {release}, which is too old",
                 advice="upgrade it to {oldest} or later",
@@ -199,16 +204,23 @@ class KnownCapabilities:
             )
 
 
+def _version_or_nothing(gateway: Gateway) -> Version:
+    try:
+        return _version(gateway, _ACTOR) or Version()
+    except EvergreenGroupsError:  # an answer that can't be trusted is for the others to find
+        return Version()
+
+
 def _version(gateway: Gateway, service: str) -> Version | None:
     """What a service calls its release, None where there is no such service."""
     in_time = gateway.within(_VERSION_SECONDS)
     try:
-        answer = in_time.call(service, _VERSION, expect="optional", apart=True).value
+        answer = in_time.call(service, _VERSION, expect="optional").value
     except ServiceNotFoundError:
         return None
     except GatewayError:
         return Version()
-    name = re.sub(r"[^A-Za-z0-9.-]", "", answer)[:_LONGEST_NAME] if isinstance(answer, str) else ""
+    name = answer if isinstance(answer, str) and _NAME.fullmatch(answer) else ""
     release = IlsRelease.named(name)
     if release is not None:
         return Version(name, release.series < OLDEST_RELEASE.series)
@@ -219,7 +231,7 @@ def _version(gateway: Gateway, service: str) -> Version | None:
 def _offers(gateway: Gateway, service: str, method: str, *parameters: object) -> bool | None:
     """Whether a service has a method that does nothing with these parameters; None where that can't be told."""
     try:
-        gateway.call(service, method, *parameters, expect="optional", apart=True)
+        gateway.call(service, method, *parameters, expect="optional")
     except MethodNotFoundError:
         return False
     except EventError:
@@ -229,18 +241,13 @@ def _offers(gateway: Gateway, service: str, method: str, *parameters: object) ->
     return True
 
 
-def _has_count(gateway: Gateway, token: str | Token) -> bool | None:
-    """Whether pcrud has a ``count``; None where that can't be told."""
+def _has_count(gateway: Gateway) -> bool:
+    """Whether pcrud surely has a ``count``."""
+    service, method, _token, where = _COUNT
     try:
-        found = gateway.call(_PCRUD, "open-ils.pcrud.count.aou", token, {"id": 1}, apart=True).value
-    except NoSessionError:
-        if token is TOKEN:
-            raise
-        return True
-    except MethodNotFoundError:
-        return False  # 3.12/releases-059
-    except UnexplainedError:
-        return None
+        found = gateway.call(service, method, TOKEN, where, apart=True).value
+    except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
+        return False
     if str(found) not in ("0", "1"):
         raise not_asked_for()
     return True
@@ -249,7 +256,7 @@ def _has_count(gateway: Gateway, token: str | Token) -> bool | None:
 def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
     """Which gateway this is, and the bus behind it: how it answers for a service that isn't there tells."""
     try:
-        gateway.call(_NO_SERVICE, "opensrf.system.echo", apart=True)
+        gateway.call(_NO_SERVICE, "opensrf.system.echo")
     except ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
     except GatewayError:

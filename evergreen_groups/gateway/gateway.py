@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
     MethodNotFoundError,
     NoSessionError,
     ProtocolError,
-    ServiceNotFoundError,
+    TransportError,
     UnexplainedError,
     UnreachableError,
 )
@@ -318,7 +318,10 @@ class Gateway:
         own; a TransportError says in ``sent`` whether it may have been done. Where the session has ended, it
         is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
 
-        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.
+        Over the gateway that is written in Rust, what is empty and what fails is held against an echo, and so is each
+        write beforehand: its workers may give an answer that belongs to another request.
+
+        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`; DataError where answers are mixed up.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)
@@ -456,7 +459,7 @@ class Gateway:
         except UnexplainedError:
             self._seen.kind = GatewayKind.RUST
             raise
-        except (MethodNotFoundError, ServiceNotFoundError, UnreachableError):
+        except (MethodNotFoundError, TransportError):
             self._known.forget_rows()  # so looks an upgrade, and the way back
             raise
 

@@ -1,7 +1,8 @@
 """Walking past rows that the account may not see, on releases where they count against ``limit``.
 
-Before 3.16 the server looks at ``limit`` rows and then leaves out the hidden ones (``3.12/releases-044``: ten were
-asked for, four came), so a page that is short, or empty, says nothing about what comes behind it.
+Before 3.14 the server looks at ``limit`` rows and then leaves out the hidden ones (``3.12/releases-044``: ten were
+asked for, four came; later ten, ``3.14/releases-044``), so a page that is short, or empty, says nothing of what is
+behind it.
 """
 
 from __future__ import annotations

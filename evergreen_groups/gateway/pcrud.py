@@ -187,7 +187,7 @@ class Pcrud:
         within each stretch only. ``page_size`` rows are asked for at first (1,000, or 100 fleshed ones, unless given),
         then as many as make about 1 MB.
 
-        Before 3.16 rows that the account may not see count against a page, so a short one isn't the last; where they
+        Before 3.14 rows that the account may not see count against a page, so a short one isn't the last; where they
         are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
         that ``where`` leaves no hidden rows, which saves asking how the release behaves. ``apart`` asks for each page
         on a connection of its own: for what may well find nothing, where nothing tells whether that was the answer.

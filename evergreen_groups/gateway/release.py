@@ -15,7 +15,7 @@ class IlsRelease:
 
     Releases of one series are alike in what they can do here, those that come before its first one among them.
 
-    >>> str(IlsRelease(3, 12, 10).series < IlsRelease(3, 16).series
+    >>> str(IlsRelease(3, 12, 10)), IlsRelease(3, 12, 10).series < IlsRelease(3, 16).series
     ('3.12.10', True)
     """
 

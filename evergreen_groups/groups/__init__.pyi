@@ -4,11 +4,14 @@ from .barcodes import first_spelled as first_spelled
 from .barcodes import spellings as spellings
 from .barcodes import without_blanks as without_blanks
 from .cards import find_card as find_card
+from .cards import find_owner as find_owner
 from .collecting import without_collecting as without_collecting
 from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contacts as read_contacts
+from .current_fines import put_fines_right as put_fines_right
 from .current_people import read_members as read_members
+from .current_people import read_owners as read_owners
 from .fields_beside import FieldsBeside as FieldsBeside
 from .group_question import GroupViewer as GroupViewer
 from .group_question import HiddenCirculations as HiddenCirculations

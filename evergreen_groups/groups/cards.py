@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups.barcodes import first_spelled, spellings
+from evergreen_groups.groups.current_people import read_owners
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, Record
@@ -30,3 +31,14 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
         limit=len(wanted),
     )
     return first_spelled(barcode, {card.barcode: card for card in found})
+
+
+def find_owner(gateway: Gateway, barcode: str) -> int | None:
+    """Whose card (a patron's id) has this barcode, as :func:`find_card` finds it, or one that no copy knows yet."""
+    card = find_card(gateway, barcode)
+    if card is not None:
+        return int(card.usr)
+    if not gateway.reads_copies:
+        return None
+    owner = read_owners(gateway, [barcode]).get(barcode)
+    return None if owner is None else owner[0]

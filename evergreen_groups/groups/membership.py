@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.groups.barcodes import all_spellings, first_spelled
+from evergreen_groups.groups.current_fines import put_fines_right
 from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import ACCOUNT_FIELDS, PATRON_FIELDS, PatronAccount, PatronRow, read_barcodes
@@ -113,11 +114,18 @@ class MembershipReader:
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
-    def completed(self, records: Iterable[tuple[Any, ...]], barcodes: Mapping[int, str] | None = None) -> Membership:
+    def completed(
+        self,
+        records: Iterable[tuple[Any, ...]],
+        barcodes: Mapping[int, str] | None = None,
+        groups: Sequence[int] = (),
+    ) -> Membership:
         """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
 
         What stands behind these fields in a record is left alone. ``barcodes`` are those of their cards, by the cards'
-        ids, where they are known; else they are read beside what patrons owe. One call each.
+        ids, where they are known; else they are read beside what patrons owe. One call each. ``groups`` are the numbers
+        of those that all of the patrons are in, where these are known: then what they owe is put right
+        (:func:`put_fines_right`).
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -128,7 +136,7 @@ class MembershipReader:
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: read_own_fines(self._gateway, accounts),
+            lambda: put_fines_right(self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)),
             lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)) if barcodes is None else barcodes,
             lambda: self.org_units if rows else None,
         )

@@ -176,7 +176,7 @@ class GroupSearch:
         """The highest group number of a visible patron, 0 when no patron is."""
         order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
         # Naming the libraries leaves no row that is hidden: one that were the highest would come back as none at all
-        # before 3.16 (3.12/releases-050).
+        # before 3.14 (3.12/releases-050).
         where = self._visible({"id": {">": 0}})
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0

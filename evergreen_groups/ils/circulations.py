@@ -201,7 +201,7 @@ class CirculationReader:
             somebody["circ_lib"] = sorted(self._visible_at)
         signal: Query = {
             "id": {"in": {**_ids(somebody), "limit": 1}},
-            # Before 3.16 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
+            # Before 3.14 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
             "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
         # Each by its own index; in an "or" the database would look at every circulation.

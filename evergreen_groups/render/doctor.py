@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import TextIO
+from enum import Enum
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -15,6 +16,9 @@ from evergreen_groups.language import gettext, npgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.safe_text import printable
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Capabilities
 
 SCHEMA = "evergreen-groups/diagnosis/1"
 
@@ -92,6 +96,7 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
         "schema": SCHEMA,
         "at": diagnosis.at.isoformat(timespec="seconds"),
         "gateway": diagnosis.gateway,
+        "server": None if diagnosis.server is None else _server(diagnosis.server),
         "healthy": diagnosis.healthy,
         "counts": {verdict.value: diagnosis.count(verdict) for verdict in Verdict},
         "findings": [
@@ -106,3 +111,23 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
         ],
     }
     write_json_document(document, stream)
+
+
+def _server(found: Capabilities) -> dict[str, object]:
+    """What was found out about the server, as values for programs; null for what it doesn't tell."""
+
+    def name(value: object) -> str | None:
+        return None if value is None else str(value)
+
+    def code(value: Enum | None) -> str | None:
+        return None if value is None else value.value
+
+    return {
+        "release": name(found.version.release),
+        "at_least": name(found.at_least),
+        "supported": not found.version.is_old,
+        "versions": {service: version.name for service, version in found.versions.items()},
+        "gateway": code(found.gateway),
+        "bus": code(found.bus),
+        "row_checks": code(found.row_checks),
+    }

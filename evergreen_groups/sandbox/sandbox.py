@@ -19,7 +19,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
-from evergreen_groups.sandbox.demo_desk import CLIENTS, NEWEST, DemoDesk, StaffClients
+from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk, StaffClients
 from evergreen_groups.sandbox.http import CUT_OFF, WORKER_REQUESTS, RustGateway, SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, release_numbers, releases
 
@@ -79,7 +79,7 @@ class Sandbox:
         worker_requests: int = WORKER_REQUESTS,
     ) -> None:
         found = releases.differences(release, differences, bus)
-        self._release = ".".join(map(str, release_numbers.release_numbers(release or NEWEST)))
+        self._release = release or release_numbers.CURRENT
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))

@@ -321,6 +321,7 @@ def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: Fa
 
 
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+@pytest.mark.apache(reason="it counts calls")
 def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -> None:
     """Of the others neither cards nor fines are read."""
     with gateway_of(sandbox.url, account) as gateway:

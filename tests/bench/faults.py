@@ -1,6 +1,6 @@
 """Thousands of runs over a bad network, and a table of how they ended.
 
-    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--only reading]
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--gateway rust] [--only reading]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
 is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``, for
@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Literal
 
 # In place of this directory, where this file has the name of a package.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -37,12 +38,15 @@ COLUMNS = {
 Outcome = tuple[str, Ending, str, str]
 """Kind of fault (empty: none befell it), ending, cause and description of one run."""
 
+RUST_SHARE = 5
+"""One run in so many is over the gateway that is written in Rust."""
+
 _runners: list[Runner] = []
 
 
-def start(release: str | None, only: str | None) -> None:
+def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None) -> None:
     """Make the world of one process, which ends with it."""
-    world = World(release)
+    world = World(release, gateway)
     Finalize(None, world.close, exitpriority=1)
     _runners.append(Runner(world, SUBJECTS[only]) if only else Runner(world))
 
@@ -56,6 +60,10 @@ def make(seed: int) -> Outcome:
         verdict.cause,
         "" if verdict.ending.is_well else str(verdict),
     )
+
+
+def _gateway_of(seed: int) -> str:
+    return "rust" if seed % RUST_SHARE == RUST_SHARE - 1 else "apache"
 
 
 def table(outcomes: dict[str, Counter[Ending]]) -> str:
@@ -77,22 +85,29 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--release", help="which release the sandbox is like, if not the latest")
+    parser.add_argument(
+        "--gateway", choices=["apache", "rust"], help="which gateway it is over, if not now and then each"
+    )
     parser.add_argument("--only", choices=sorted(SUBJECTS), help="what is to be run, if not everything")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
     outcomes: dict[str, Counter[Ending]] = defaultdict(Counter)
     causes: Counter[str] = Counter()
     started = time.perf_counter()
-    processes = min(options.jobs, options.runs)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, start, (options.release, options.only)) as pool:
-        for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
-            outcomes[kind or "(none befell it)"][ending] += 1
-            if description:
-                causes[cause] += 1
-                print(description, end="\n\n", flush=True)
-        pool.close()
-        pool.join()  # otherwise the processes would be killed, and their files left behind
+    for gateway in ("apache", "rust"):
+        chosen = [seed for seed in seeds if gateway == (options.gateway or _gateway_of(seed))]
+        if not chosen:
+            continue
+        arguments = (options.release, gateway, options.only)
+        with context.Pool(min(options.jobs, len(chosen)), start, arguments) as pool:
+            for kind, ending, cause, description in pool.imap_unordered(make, chosen, chunksize=4):
+                outcomes[kind or "(none befell it)"][ending] += 1
+                if description:
+                    causes[cause] += 1
+                    print(description, end="\n\n", flush=True)
+            pool.close()
+            pool.join()  # otherwise the processes would be killed, and their files left behind
     print(table(outcomes))
     for cause, number in causes.most_common():
         print(f"{number:>6}  {cause}")

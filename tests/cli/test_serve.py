@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 from urllib.request import urlopen
 
+import click
 import pytest
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
@@ -28,8 +29,10 @@ from support.service_process import serving
 from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status
+from evergreen_groups.cli.commands.serve import serve_command
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import Server
 from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS
@@ -229,22 +232,32 @@ def test_a_signal_ends_it_well_and_leaves_nothing_behind(tmp_path: Path, number:
     assert list(tmp_path.iterdir()) == [command.config]
 
 
-def test_the_demo_desk_shows_a_patron_with_the_panel(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("given", "release"), [("--demo-desk", "3.17"), ("--client=3.11", "3.11")])
+def test_the_demo_desk_shows_a_patron_with_the_panel(tmp_path: Path, given: str, release: str) -> None:
     command = Command(tmp_path, None)
-    with serving(command, "--sandbox", "serve", "--demo-desk", "--port", "0") as (_, printed, _):
+    with serving(command, "--sandbox", "serve", given, "--port", "0") as (_, printed, _):
         desks = re.findall(r"http://\S+/staff/circ/patron/1001/checkout", printed)
         assert [urlsplit(desk).path.split("/")[1] for desk in desks] == ["eg2", "eg"]
         for desk in desks:
             with urlopen(desk, timeout=60) as page:
-                assert b"/evergreen-groups/panel.js" in page.read()
+                text = page.read()
+            assert b"/evergreen-groups/panel.js" in text
+            assert f"Evergreen {release}<".encode() in text
             with urlopen(urljoin(desk, "/evergreen-groups/panel.js"), timeout=60) as panel:
                 assert "javascript" in panel.headers["Content-Type"]
 
 
 def test_the_demo_desk_is_the_sandbox_s(serve: Command) -> None:
-    done = serve("serve", "--demo-desk")
-    assert done.returncode == exit_status.USAGE
-    assert "evergreen-groups --sandbox serve --demo-desk" in done.stderr
+    for given in ("--demo-desk", "--client=3.11"):
+        done = serve("serve", given)
+        assert done.returncode == exit_status.USAGE
+        assert "evergreen-groups --sandbox serve --demo-desk" in done.stderr
+
+
+def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be() -> None:
+    (option,) = [option for option in serve_command.params if "--client" in option.opts]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(LATEST_PATCHES)
 
 
 class Held:

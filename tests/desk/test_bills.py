@@ -37,7 +37,7 @@ def test_a_family(sandbox: Sandbox, client: Client) -> None:
     assert all(member.titles is None for member in found.members)
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_what_it_costs(sandbox: Sandbox, proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         reader = Client(gateway, account="x").bills

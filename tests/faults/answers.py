@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from random import Random
 from typing import Any
 
@@ -67,6 +68,19 @@ def result_of(answer: HttpAnswer) -> Result:
 def with_result(result: Result) -> HttpAnswer:
     """An answer of the gateway with this result."""
     return HttpAnswer.of({"payload": [result], "status": 200})
+
+
+def as_of_rust(answer: HttpAnswer) -> HttpAnswer:
+    """An answer of Apache's gateway, true or not, as the one that is written in Rust would give it."""
+    if answer.status != HTTPStatus.OK or answer.content_type != "text/plain" or answer.cut_off:
+        return answer
+    try:
+        envelope = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        envelope = None
+    if isinstance(envelope, dict) and isinstance(envelope.get("status"), int) and envelope["status"] != HTTPStatus.OK:
+        return HttpAnswer(b'{"status":400,"payload":[]}', 400, "text/json")
+    return replace(answer, content_type="text/json")
 
 
 def is_rows(result: Result) -> bool:

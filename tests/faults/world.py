@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
-from faults.answers import Bank, result_of
+from faults.answers import Bank, as_of_rust, result_of
 from faults.kinds import Kind
 from faults.stores import Stores
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
@@ -98,13 +98,17 @@ def _quiet() -> Iterator[None]:
 
 
 class World:
-    """A sandbox in its fresh state for each run, with clean answers to compare with; ``release`` is what it is like."""
+    """A sandbox in its fresh state for each run, with clean answers to compare with.
 
-    def __init__(self, release: str | None = None) -> None:
+    ``release`` and ``gateway`` are what it is like.
+    """
+
+    def __init__(self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache") -> None:
+        self._rust = gateway == "rust"
         self._stack = ExitStack()
         memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        self.sandbox = self._stack.enter_context(Sandbox(release=release))
+        self.sandbox = self._stack.enter_context(Sandbox(release=release, gateway=gateway, worker_requests=1))
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
         self.traffic = Traffic()
@@ -179,9 +183,10 @@ class World:
     def _altered(self, injection: Injection, call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         assert injection.kind.alter is not None
         altered = injection.kind.alter(self.traffic.chance, call, answer, self.bank)
-        if altered is not None:
-            self.hit.append(call.method)
-        return altered
+        if altered is None:
+            return None
+        self.hit.append(call.method)
+        return as_of_rust(altered) if self._rust else altered
 
     def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
         result = result_of(answer) if call.method == UPDATE else None

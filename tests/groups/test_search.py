@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
@@ -93,6 +93,27 @@ def test_each_part_that_takes_too_long_is_cut_again(staff: Gateway, proxy: Fault
     assert sorted(found) == expected
     groups = [row.group for row in found if row.group < 2_000]
     assert groups == sorted(groups)
+
+
+@pytest.mark.long
+def test_what_the_gateway_does_not_end_the_client_does(
+    staff: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is written in Rust ignores ``timeout``: what is asked for next is smaller all the same."""
+    expected = whole(staff)
+    monkeypatch.setattr(search, "_RANGE_SECONDS", 0.3)
+    asked: list[Call] = []
+
+    def decide(call: Call) -> Fault:
+        asked.extend([call] if is_combined(call) else [])
+        return Fault.LATE_ANSWER if len(asked) == 1 else Fault.NONE
+
+    proxy.decide = decide
+    with gateway_of(proxy.url, "consortium_staff", concurrency=1, retries=ONCE) as gateway:
+        assert whole(gateway) == expected
+    first, *parts = map(_edges, asked)
+    assert len(parts) > 1
+    assert all(first.holds(part.high) for part in parts if part.high is not None)
 
 
 def _edges(call: Call) -> GroupRange:

@@ -16,6 +16,7 @@ from support.debts import owe
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy
 from support.gateways import client_of, gateway_of
+from support.releases import LATEST
 from support.web_caller import Clock
 
 from evergreen_groups import hooks
@@ -196,8 +197,14 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
                 hooks.group_summary(client, group)
 
 
+def calls_for_release(release: str) -> int:
+    """How many ask for the release, beside the others: a build from git, as the latest is, doesn't name it at once."""
+    return 2 if release == LATEST else 1
+
+
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
-def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
+@pytest.mark.apache(reason="it counts calls")
+def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str, release: str) -> None:
     with desk(sandbox.url, account) as client:
         cold = calls(client)
         hooks.patron_summary(client, 1001)
@@ -206,8 +213,8 @@ def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox
             hooks.patron_summary(client, patron)
         after = calls(client)
         hooks.group_summary(client, 1001)
-    # Two of the first ask for the release, beside the others; and there is the logout.
-    assert (warm - cold, after - warm, calls(client) - after - 1) == (12 + 2, 7 * 2, 2)
+    # And there is the logout.
+    assert (warm - cold, after - warm, calls(client) - after - 1) == (12 + calls_for_release(release), 7 * 2, 2)
 
 
 def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
@@ -273,12 +280,13 @@ def test_balances_that_lack_somebody(sandbox: Sandbox, proxy: FaultProxy, lost: 
                 hooks.patron_summary(client, 1001)
 
 
-def test_two_calls_more_when_somebody_is_hidden(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_two_calls_more_when_somebody_is_hidden(sandbox: Sandbox, proxy: FaultProxy, release: str) -> None:
     join(sandbox, 1012, 1001)
     with desk(proxy.url, "harbor_desk") as client:
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
-        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (13 + 2, 1)  # "": the IDL
+        named = [method for method in proxy.seen if method]  # "" is the IDL
+        assert (len(named), proxy.seen.count("")) == (13 + calls_for_release(release), 1)
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
         members, *beside, check = proxy.seen
@@ -352,6 +360,7 @@ def test_balances_that_make_no_sense_are_an_error(sandbox: Sandbox, proxy: Fault
         hooks.patron_summary(client, 1001)
 
 
+@pytest.mark.differs("oneself-hidden", reason="nobody shows them who they are")
 def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: Sandbox) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE usr = ? AND permission = 'VIEW_USER'", [HARBOR_DESK])
@@ -430,6 +439,7 @@ def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     assert decisions == [Decimal("5.01"), Decimal("5.01")]
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) -> None:
     clock = Clock()
     reference = ReferenceData(PolicySettings(), clock=clock)

@@ -139,6 +139,7 @@ def insert_threshold(sandbox: Sandbox, org_unit: int, profile: int, amount: str,
     sandbox._store.insert("pgpt", values)
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
     insert_threshold(sandbox, 3, CHILD, "2.00")
     with gateway_of(sandbox.url, "consortium_staff") as gateway:

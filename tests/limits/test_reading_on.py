@@ -23,6 +23,7 @@ RULES = PolicySettings(limits=(LimitRule("Child", None, Decimal("1.00")),))
 ILS = PolicySettings(limit="ils")
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_thresholds_are_read_on_with_the_session_that_is_there(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as first, gateway_of(sandbox.url, "harbor_desk") as second:
         limits = Limits.read(first, ILS, OrgUnits.read(first))

@@ -21,7 +21,7 @@ from support.releases import LATEST, differences_of
 ProductOn = Callable[[str], Product]
 
 over_made_up_consortia = settings(
-    max_examples=40,
+    max_examples=25,
     derandomize=True,
     database=None,
     phases=[Phase.generate],  # a seed has no smaller one

@@ -13,6 +13,8 @@ import pytest
 
 from evergreen_groups.sandbox import Sandbox
 
+PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1001/{}")
+
 
 class Echo(BaseHTTPRequestHandler):
     """Answers with what it was asked."""
@@ -96,6 +98,28 @@ def test_the_clients_have_their_own_list_of_a_group(desk: Sandbox, path: str, li
     page = fetch(desk.url, path)[2]
     assert list_ in page
     assert ">Group Member Details</a>" in page
+
+
+@pytest.mark.parametrize(
+    ("release", "angular", "angularjs"),
+    [
+        ("3.11", ('class="eg-grid-body"></div>', "<hr"), ('ng-show="patron_stats().fines.group_balance_owed',)),
+        ("3.13", ('class="eg-grid-body"></tbody>', "<hr"), ('ng-show="patron_stats().fines.group_balance_owed',)),
+        ("3.15.8", ('id="patron-summary"', "data-colours"), ('ng-show="patron_stats().fines.group_balance_owed',)),
+        ("3.15", ('id="patron-summary"', "data-colours"), ('ng-if="patron_stats().fines.group_balance_owed',)),
+        ("3.17", ('id="patron-summary"', "data-colours"), ('ng-if="patron_stats().fines.group_balance_owed',)),
+    ],
+)
+def test_the_clients_are_those_of_the_release(
+    service: str, release: str, angular: tuple[str, ...], angularjs: tuple[str, ...]
+) -> None:
+    with Sandbox(release=release) as sandbox:
+        sandbox.serve_desk(service)
+        new, old = (fetch(sandbox.url, path.format("checkout"))[2] for path in PATRON_PAGES)
+        assert all(part in new for part in (*angular, f"Evergreen {release}<"))
+        assert all(part in old for part in (*angularjs, f"Evergreen {release}<"))
+        sandbox.serve_desk(service, "3.12")
+        assert "<hr" in fetch(sandbox.url, PATRON_PAGES[0].format("checkout"))[2], "whatever the sandbox is otherwise"
 
 
 def test_the_generated_attribute_has_another_name_each_time(desk: Sandbox) -> None:

@@ -28,8 +28,11 @@ TIMEOUT = 60
 _ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
 CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
 """Where each staff client has its patrons' pages, the newest and the oldest."""
-BETWEEN = ("Angular 3.13", "AngularJS 3.14", "Angular 3.14", "AngularJS 3.15.9", "AngularJS 3.16", "Angular 3.16")
-"""Those of releases between them in which something of what the panel goes by differs from the one before."""
+BETWEEN = (
+    *(f"Angular 3.{minor}" for minor in range(12, 17)),
+    *(f"AngularJS {release}" for release in ("3.13", "3.14", "3.15.8", "3.15.9", "3.16.2", "3.16.3")),
+)
+"""Those of releases between them."""
 
 
 def kind(client: str) -> str:
@@ -301,10 +304,13 @@ class Desk:
 
 @contextmanager
 def desk_browser(
-    directory: Path, dataset: Path | None = None, environ: Mapping[str, str] | None = None
+    directory: Path,
+    dataset: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    release: str | None = None,
 ) -> Iterator[Desk]:
     """A browser at a desk of its own; its service keeps files in ``directory``, or where ``environ`` says."""
-    with Sandbox(dataset) as sandbox, chromium() as browser:
+    with Sandbox(dataset, release=release) as sandbox, chromium() as browser:
         home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
         gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
         with served(gate) as url:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import sys
@@ -33,7 +34,6 @@ class Fault(Enum):
     ANSWERS_BEHIND = "from here on, each request on this connection gets the answer of the one before"
 
 
-_ECHO = "opensrf.system.echo"
 _UNANSWERED = (Fault.DROP_REQUEST, Fault.HELD_REQUEST, Fault.LATE_REQUEST)
 
 
@@ -81,6 +81,12 @@ class Call:
         self.method = next((value for name, value in values if name == "method"), "")
         self.service = next((value for name, value in values if name == "service"), "")
         self.parameters: list[Any] = [json.loads(value) for name, value in values if name == "param"]
+
+    @property
+    def proves_answers(self) -> bool:
+        """Whether it is the echo of a word by chance, by which answers of the Rust gateway are seen to be one's own."""
+        word = str(self.parameters[0]) if self.parameters else ""
+        return self.method == "opensrf.system.echo" and re.fullmatch(r"[0-9a-f]{16}", word) is not None
 
 
 Decide = Callable[[Call], Fault]
@@ -175,7 +181,7 @@ class FaultProxy:
 
     def handle(self, request: _Connection, body: bytes) -> None:
         call = Call(body)
-        if call.method != _ECHO:
+        if not call.proves_answers:
             self.seen.append(call.method)
         fault = self.decide(call)
         sent = (request.command, request.path, body, request.headers.get("If-None-Match"))

@@ -21,6 +21,7 @@ NAVIGATION = {
         "operations",
         "monitoring",
         "Upgrade, backup, removal <upgrading>",
+        "staff-clients",
         "performance",
     ),
     "In depth": (

@@ -209,6 +209,17 @@ def an_old_server_without_a_method(house: Installation, proxy: FaultProxy, sandb
     proxy.refuse = lambda call: NO_METHOD if call.method.endswith("perm.check.multi_org") else None
 
 
+@planted("server", FAILED, "this is Evergreen 3.10.5, which is too old", "upgrade it to 3.11 or later")
+def a_release_that_is_too_old(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    proxy.answer = lambda call: "3-10-5" if call.method.endswith("ils_version") else None
+
+
+@planted("server", WARNING, "open-ils.actor HEAD, open-ils.circ 3-12-10", "restart")
+def a_service_that_an_upgrade_left_running(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    former = "open-ils.circ"
+    proxy.answer = lambda call: "3-12-10" if (call.service, call.method[-11:]) == (former, "ils_version") else None
+
+
 @planted("pushdown", FAILED, "there is no report without it", "3.11 and newer")
 def a_server_without_pushdown(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     def refuse(call: Call) -> tuple[int, str] | None:

@@ -19,7 +19,9 @@ from evergreen_groups.gateway.idl import Idl
 
 RECORDED = REPOSITORY / "tests" / "recorded"
 CURRENT, OLDER = "3.17", "3.12"
-RELEASES = (CURRENT, OLDER)
+BETWEEN = ("3.14", "3.16")
+"""Recorded for the sandbox, which is to answer as these did: kept whether or not something names them."""
+RELEASES = (CURRENT, OLDER, *BETWEEN)
 FAMILIES = RECORDED / CURRENT / "families.json"
 """Behind the exchanges of ``ON_FAMILIES``: a data set that the sandbox can serve as well."""
 DATASET = RECORDED / CURRENT / "dataset.json"
@@ -56,6 +58,12 @@ def exchanges() -> dict[str, Exchange]:
         for file in files(release)
         for exchange in read(file)
     }
+
+
+@cache
+def named_exchanges() -> dict[str, Exchange]:
+    """Those of the releases that are kept for what names them, which the adapter reads one by one."""
+    return {exchange_id: one for exchange_id, one in exchanges().items() if release_of(exchange_id) not in BETWEEN}
 
 
 def idl_bytes(release: str = CURRENT) -> bytes:

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from support.releases import LATEST, RELEASES, SHARE, differences_of
+from support.releases import LATEST, NAMES, RELEASES, SHARE, differences_of
 
 _PROPERTY = "release"
 
@@ -76,6 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if wanted:  # a file is the work of one process for each release, rather than for all of them
             item.add_marker(pytest.mark.xdist_group(f"{item.path.name} on {release}"))
         for mark in item.iter_markers("differs"):
+            if mark.args[0] not in NAMES:
+                raise pytest.UsageError(f"{item.nodeid} differs by {mark.args[0]}, which the table doesn't know")
             if mark.args[0] in differences_of(release):
                 item.add_marker(pytest.mark.xfail(reason=f"{mark.args[0]}: {mark.kwargs['reason']}", strict=True))
 

@@ -14,6 +14,8 @@ RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]
 SHARE = ("3.11", "3.15")
 """What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
+NAMES = {one.name for one in releases.TABLE}
+"""What the table calls the differences."""
 
 
 def differences_of(release: str) -> set[str]:

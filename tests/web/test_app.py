@@ -107,6 +107,7 @@ class TestReading:
         assert looks
         assert all(look == [None, 1] for look in looks)
 
+    @pytest.mark.apache(reason="it counts calls")
     def test_a_caller_is_remembered_for_a_while(
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
     ) -> None:

@@ -99,6 +99,7 @@ def test_requests_are_counted_by_route_and_name_nobody(app: Flask, staff: dict[s
     assert not re.search(r"20000000001001|1001|Okonkwo|ABRACADABRA", labels)
 
 
+@pytest.mark.apache(reason="it counts calls")
 def test_calls_are_counted_by_method_and_outcome(app: Flask, staff: dict[str, str], proxy: FaultProxy) -> None:
     caller, name = client_of(app), "evergreen_groups_gateway_calls_total"
     caller.get(f"{API}/patrons/1001/summary", headers=staff)

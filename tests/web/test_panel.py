@@ -48,7 +48,8 @@ const look = () => {
   requestAnimationFrame(look);
 };
 requestAnimationFrame(look);
-const summary = () => document.querySelector("#patron-summary, .patron-summary-grid-wrapper, .patron-summary-container");
+const summaries = "#patron-summary, .patron-summary-grid-wrapper, .patron-summary-container";
+const summary = () => document.querySelector(summaries);
 new PerformanceObserver((list) => {
   for (const { sources } of list.getEntries())
     for (const { node } of sources) // texts change their place by themselves: an amount that is as wide as it is

@@ -1,4 +1,4 @@
-"""The panel in the staff clients of each release, as docs/staff-clients.md has them: where it stands, and where it doesn't."""
+"""The panel in the staff clients of each release: where it stands, and where it doesn't."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser
+from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser, kind
 
 from evergreen_groups.settings import DeskSettings
 from evergreen_groups.web import PREFIX
@@ -375,8 +375,9 @@ def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
     assert tab.inside(looks.format("page")) == tab.desk.run("return " + looks.format("document"))
     paper = "page.documentElement.style.getPropertyValue('--paper')"
     light = tab.inside(paper)
-    tab.desk.click("#color-mode")
-    tab.desk.until(lambda: tab.inside(paper) != light)
+    if not tab.client.endswith("3.11"):  # it has no other
+        tab.desk.click("#color-mode")
+        tab.desk.until(lambda: tab.inside(paper) != light)
     assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
 
 
@@ -457,7 +458,7 @@ def test_the_seeds_flow_in_the_groups_page(desk_of_the_module: Desk, client: str
     tab = Tab(desk, client, Page())
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)
-    if client == "AngularJS":
+    if kind(client) == "AngularJS":
         desk.click("#other")
     desk.element("[data-tab=group]").click()
     desk.until(lambda: tab.state == "shown" and tab.inside("page.activeElement.id") == "card")
@@ -479,14 +480,14 @@ def test_the_seeds_flow_in_the_clients_own_list(desk_of_the_module: Desk, client
     desk.run("sessionStorage.setItem('evergreen-groups.tab', 'client')")
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)
-    if client == "AngularJS":
+    if kind(client) == "AngularJS":
         desk.click("#other")
     desk.element("[data-tab=group]").click()
     desk.until(lambda: desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
     desk.run("[...document.querySelectorAll('button')].find((one) => /^Move Another/.test(one.textContent)).click()")
     desk.until(lambda: desk.run("return document.activeElement.localName") == "input")
     desk.press("20000000001007", Keys.ENTER)
-    if client == "AngularJS":
+    if kind(client) == "AngularJS":
         desk.until(lambda: "Move user into this group?" in desk.element("[role=dialog]").text)
         desk.element("[role=dialog] button").click()
     desk.until(lambda: desk.run("return Boolean(document.querySelector('.eg-grid-row[data-patron=\"1007\"]'))"))

@@ -1,4 +1,3 @@
-from .clients import NEWEST as NEWEST
 from .clients import StaffClients as StaffClients
 from .desk import CLIENTS as CLIENTS
 from .desk import DemoDesk as DemoDesk

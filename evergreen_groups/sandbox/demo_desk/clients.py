@@ -6,16 +6,19 @@ Read in the sources of each release, and written down with their files' names in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-NEWEST: Final = "3.17"
+from evergreen_groups.sandbox.services import release_numbers
 
 
 @dataclass(frozen=True, slots=True)
 class StaffClients:
-    """Both clients of one ``release`` (``"3.12"``, which is its first, or ``"3.15.9"``)."""
+    """Both clients of one ``release`` (``"3.12"``, ``"3.15.8"``).
 
-    release: str = NEWEST
+    >>> StaffClients("3.13").summary_is_list, StaffClients("3.14").summary_is_list
+    (False, True)
+    """
+
+    release: str
 
     @property
     def summary_is_list(self) -> bool:
@@ -30,7 +33,7 @@ class StaffClients:
     @property
     def group_row_goes(self) -> bool:
         """Whether AngularJS takes its row *Group Fines* away where it doesn't apply; it only hid it."""
-        return self._has("3.15.9", "3.16.3")
+        return self._has("3.15.9", "3.16.3", "3.17.0")
 
     @property
     def colours(self) -> bool:
@@ -38,12 +41,4 @@ class StaffClients:
         return self._has("3.14.0")
 
     def _has(self, *since: str) -> bool:
-        """Whether it has what came with these releases, each the first of its series that has it."""
-        own = _numbers(self.release)
-        firsts = [first for first in map(_numbers, since) if first[:2] <= own[:2]]
-        return bool(firsts) and own >= max(firsts)
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    numbers = tuple(map(int, release.split(".")))
-    return numbers if len(numbers) > 2 else (*numbers, 0)
+        return not release_numbers.came_before(self.release, since)

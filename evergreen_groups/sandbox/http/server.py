@@ -246,7 +246,10 @@ class SandboxServer(ThreadingHTTPServer):
             return dispatch(context, service, given, level)
         except Failure as failure:
             if failure.status == HTTPStatus.NOT_FOUND:
-                log.warning("refused %s %s: not offered here", service, method)
+                # Which bus it is, whoever asks finds out with a service that no site has.
+                asked_for_bus = service not in registry.PERL_PACKAGES and service not in registry.C_SERVICES
+                level = logging.INFO if asked_for_bus else logging.WARNING
+                log.log(level, "refused %s %s: not offered here", service, method)
             raise
         except Exception as error:  # a bug of ours: the client still gets what a service that breaks down would send
             log.exception("%s %s broke down", service, method)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event
 from evergreen_groups.sandbox.services.library_settings import setting_value
+from evergreen_groups.sandbox.services.new_sessions import open_session
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
 
@@ -26,7 +27,6 @@ SERVICE = "open-ils.auth"
 SEED_SECONDS = 30
 BLOCK_SECONDS = 90
 BLOCK_COUNT = 10
-PERSIST_EXTENSION = 600
 
 _PERMISSIONS = {
     "opac": "OPAC_LOGIN",
@@ -35,16 +35,6 @@ _PERMISSIONS = {
     "temp": "STAFF_LOGIN",
     "persist": "PERSISTENT_LOGIN",
 }
-_TIMEOUTS = {
-    # Seconds of idleness, unless a library sets its own (auth-009, auth-001).
-    "opac": (420, "auth.opac_timeout"),
-    "api": (3600, "auth.api_timeout"),
-    "staff": (7200, "auth.staff_timeout"),
-    "temp": (300, "auth.temp_timeout"),
-    "persist": (1_209_600, "auth.persistent_login_interval"),
-}
-_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_INTERVAL = re.compile(r"\s*(\d+)\s*(second|minute|hour|day|week)?s?\s*", re.IGNORECASE)
 
 
 def scalar_text(value: Any) -> str | None:
@@ -159,33 +149,6 @@ def _attempt(context: CallContext, identifier: str, verified: bool) -> bool:
     return verified
 
 
-def _authtime(store: Store, user: Row, kind: str, org_unit: int) -> int:
-    """The idle time in seconds of a session: the library's setting, else the server's default for the type."""
-    default, name = _TIMEOUTS.get(kind, (0, None))
-    value = setting_value(store, name, org_unit) or setting_value(store, name, user["home_ou"]) if name else None
-    match = _INTERVAL.fullmatch(str(value)) if value is not None else None
-    return int(match[1]) * _UNITS[(match[2] or "second").lower()] if match else default
-
-
-def _open_session(context: CallContext, user: Row, credentials: LoginArguments) -> dict[str, Any]:
-    store = context.store
-    work_org, workstation_id = user["home_ou"], None
-    place = credentials.org_unit if credentials.org_unit > 0 else work_org
-    if credentials.workstation is not None:
-        workstation = next(iter(store.rows("aws", {"name": credentials.workstation})), None)
-        if workstation is None:
-            raise EventAnswer(c_event("WORKSTATION_NOT_FOUND"))
-        workstation_id, work_org = workstation["id"], workstation["owning_lib"]
-        place = work_org
-    authtime = _authtime(store, user, credentials.kind, place)
-    extension = PERSIST_EXTENSION if credentials.kind == "persist" else None
-    token = context.sessions.open(user["id"], work_org, workstation_id, authtime, user=user, extension=extension)
-    payload = {"authtoken": token, "authtime": authtime}
-    if releases.NO_SECOND_FACTOR not in context.differences:
-        payload["provisional"] = 0
-    return c_event("SUCCESS", payload=payload)
-
-
 def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstacle: str | None) -> dict[str, Any]:
     if obstacle in ("PATRON_INACTIVE", "PATRON_CARD_INACTIVE"):
         raise EventAnswer(c_event(obstacle))
@@ -193,7 +156,9 @@ def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstac
         raise _failed()
     if context.api_name.endswith(".verify"):
         return c_event("SUCCESS")
-    return _open_session(context, user, credentials)
+    return open_session(
+        context, user, kind=credentials.kind, place=credentials.org_unit, workstation=credentials.workstation
+    )
 
 
 def _identity_missing(context: CallContext) -> Failure:

@@ -140,8 +140,8 @@ class Editor:
         """The class of an object and the key of its row, which has to be there."""
         known = self.classes[class_id]
         key = _key(self.classes, known, sent)
-        told = releases.MISSING_ROWS_WRITTEN not in self.context.differences
-        if key is None or (told and self.store.row(class_id, key) is None):
+        checked = releases.MISSING_ROWS_WRITTEN not in self.context.differences
+        if key is None or (checked and self.store.row(class_id, key) is None):
             raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
         return known, key
 

@@ -92,6 +92,8 @@ class Reader:
         permission = _everything if afterwards else self._visibility.condition
         try:
             found = run_search(self._frame(), known, where, options, permission, limit_first=limit_first)
+            if one_by_one and not _has_key(known, found.columns):  # a hidden row is fetched again like any other
+                found = run_search(self._frame(), known, where, options, _everything, limit_first=limit_first)
             rows: Iterator[Any] = iter(self._connection.execute(found.sql))
             if one_by_one:
                 rows = _with_key(known, found.columns, rows)
@@ -139,13 +141,18 @@ def _everything(frame: Frame, core: Source) -> str:  # noqa: ARG001 - the interf
     return EVERYTHING
 
 
+def _has_key(known: StoredClass, columns: tuple[StoredField, ...]) -> bool:
+    return any(item.name == known.primary for item in columns)
+
+
 def _with_key(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> Iterator[Any]:
     """The rows, each of which is fetched again by its key.
 
     Raises:
-        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``).
+        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``); a row that would be hidden does
+            as well (``3.14/releases-041``).
     """
-    named = any(item.name == known.primary for item in columns)
+    named = _has_key(known, columns)
     for row in rows:
         if not named:
             raise method_exception(f"{SERVICE}: no object found with primary key {known.primary} of (null)", 500)

@@ -171,6 +171,12 @@ XMPP = Difference("xmpp", "3.12/releases-060", until=("3.17.0",))
 Evergreen's installation first speaks of Redis in 3.17; a site may have either with any release.
 """
 
+SILENT_BUS = Difference("silent-bus", "osrf_json_gateway.c of OpenSRF 3.3.1")
+"""Where a service isn't there, or doesn't answer in time, nothing is said of it: an empty answer with status 200."""
+
+SECOND_FACTOR = Difference("second-factor", "MultiFactorAuth.pm of 3.14.0")
+"""Staff whose profile allows a second factor are asked for it: the login waits, though it looks like another."""
+
 REPLICA = Difference("replica", "releases-056")
 """Plain reads go to a copy of the database that is behind; ``.authoritative`` forms and writes see the original."""
 
@@ -181,7 +187,7 @@ TABLE = (
     DELETED_IN_CREDIT,
     *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, ONE_LAST_CAPTURED_HOLD, NOTHING_REQUIRED),
     *(ONESELF_HIDDEN, PASSWORD_READ),
-    *(XMPP, REPLICA),
+    *(XMPP, SILENT_BUS, SECOND_FACTOR, REPLICA),
 )
 
 

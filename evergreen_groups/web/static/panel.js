@@ -355,13 +355,13 @@
     let next = place.nextElementSibling;
     while (next && (next === own || isOurs(next))) next = next.nextElementSibling;
     const list = place.parentElement;
-    const unseen = own && (stock === "hidden" || own.classList.contains("ng-hide"));
+    const hidden = own && (stock === "hidden" || own.classList.contains("ng-hide"));
     if (block.parentElement !== list || block.nextElementSibling !== next) {
       stripes(false);
       list.insertBefore(block, next); // the comments of both clients' conditions stay before it
     }
     list.dataset.evergreenGroups = stock;
-    if (client.striped) stripes(unseen);
+    if (client.striped) stripes(hidden);
   }
 
   function fill(box, page, state, unfolded) {

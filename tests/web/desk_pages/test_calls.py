@@ -31,6 +31,9 @@ WRITING = ("UPDATE_USER", "CREATE_USER_GROUP_LINK", "group_application.user.patr
 NewSession = Callable[[], DeskClerk]
 
 
+pytestmark = pytest.mark.apache(reason="it counts calls")
+
+
 @pytest.fixture(params=["an ordinary account", "one that sees everybody"])
 def account(request: pytest.FixtureRequest, sandbox: Sandbox) -> str:
     if request.param != "an ordinary account":
@@ -79,7 +82,7 @@ def lend_elsewhere(sandbox: Sandbox, patron: int) -> None:
     sandbox._store.insert("circ", {"usr": patron, "circ_lib": MILL, **due})
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_the_page_in_a_new_session_and_in_a_known_one(new_session: NewSession, calls: Calls) -> None:
     clerk = new_session()
     assert len(clerk.open(OKONKWO).members) == 6
@@ -88,7 +91,7 @@ def test_the_page_in_a_new_session_and_in_a_known_one(new_session: NewSession, c
     assert calls() == 3
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_penalties_by_staff_and_several_libraries_cost_nothing(
     new_session: NewSession, calls: Calls, sandbox: Sandbox
 ) -> None:
@@ -120,7 +123,7 @@ SEVERAL = (1001, CHIDI, 1003, 1004, 1005, 1006)
 SEES_ALL = "consortium_staff"
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 @pytest.mark.parametrize("lenders", [(CHIDI,), SEVERAL])
 def test_what_members_have_out_elsewhere(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str, lenders: tuple[int, ...]
@@ -155,7 +158,7 @@ def test_hidden_members(
     owing: bool,
 ) -> None:
     """Who they are is asked together with what the others have out."""
-    most = 3 if account == SEES_ALL and "hidden-rows-count" not in differences_of(release) else 4
+    most = 3 if account == SEES_ALL and "no-count" not in differences_of(release) else 4
     put_in(sandbox, *HIDDEN)
     owe(sandbox, HIDDEN[0], *([(MILL, "9.00")] if owing else []))
     for patron in lenders:
@@ -187,7 +190,7 @@ def test_who_may_not_see_what_is_out(
     assert calls() == (4 if hidden and account != SEES_ALL else 2)
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_nobody_elses_circulation_stands_for_the_check(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
 ) -> None:
@@ -203,7 +206,7 @@ def test_nobody_elses_circulation_stands_for_the_check(
     assert account == SEES_ALL or "2 members are hidden from this account" in page.text
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_somebody_is_moved_in_and_taken_out_again(new_session: NewSession, calls: Calls) -> None:
     page = new_session().open(DESROSIERS)
     calls()
@@ -221,7 +224,7 @@ def test_somebody_is_moved_in_and_taken_out_again(new_session: NewSession, calls
     assert calls() == 3
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_the_same_through_the_api(
     app: Flask, new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
 ) -> None:
@@ -243,7 +246,7 @@ def test_the_same_through_the_api(
         assert calls() == calls_before
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_a_card_that_plans_nothing(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
     """One call more than looking it up, whoever it is."""
     card = sandbox._store.rows("ac", {"usr": CHIDI})[0]["id"]
@@ -274,7 +277,7 @@ def owed(sandbox: Sandbox, group: int) -> str:
     return str(sum((Decimal(row["balance_owed"]) for row in rows), Decimal("0.00")))
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 @pytest.mark.parametrize(
     ("hidden_in", "owing", "circulations"),
     [
@@ -354,7 +357,7 @@ def test_calls_that_need_not_wait_for_one_another_do_not(
     assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
 
 
-@pytest.mark.differs("hidden-rows-count", reason="whether there are more rows than came is asked as well")
+@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_a_group_of_three_hundred(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
     store = sandbox._store
     flags = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}

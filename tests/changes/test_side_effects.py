@@ -1,0 +1,27 @@
+"""What a move is held to have changed beside the group, by what real servers answered."""
+
+from support.recorded import idl_of, payload
+
+from evergreen_groups.changes.patron_change import side_effects
+from evergreen_groups.gateway import Record
+from evergreen_groups.gateway.record import decode
+
+
+def patron(exchange_id: str) -> Record:
+    """The patron in an answer, without what was sent along (``groups`` come with the first answer alone)."""
+    record = decode(payload(exchange_id)[0], idl_of("3.16"))
+    assert isinstance(record, Record)
+    return record.replace(groups=None)
+
+
+def test_search_words_that_another_release_had_made_are_made_anew() -> None:
+    """The patron was last written by 3.17, which has the guardian among them, and is moved by 3.16."""
+    before, after = patron("3.16/move-fleshed-003"), patron("3.16/move-fleshed-004")
+    assert before.name_kw_tsvector != after.name_kw_tsvector
+    assert list(side_effects(before, after, "usrgroup")) == []
+
+
+def test_another_name_is_an_effect() -> None:
+    before = patron("3.16/move-fleshed-003")
+    after = before.replace(name_keywords="Lukas", name_kw_tsvector="'lukas':1")
+    assert [effect.field for effect in side_effects(before, after, "usrgroup")] == ["name_keywords"]

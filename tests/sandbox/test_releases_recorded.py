@@ -1,0 +1,57 @@
+"""The sandbox over the 52 patrons behind recorded exchanges: each release answers as a real Evergreen of it did.
+
+Those of the first and the latest release are replayed by ``nox -s replay``, where they lie beside the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.conversation import Conversation, can_be_sent_again
+from support.recorded import BETWEEN, DATASET, RECORDED, files, is_scenario, read
+
+from evergreen_groups.sandbox import Sandbox
+
+ACCOUNTS = json.loads(DATASET.read_text(encoding="utf-8"))["staff_permissions"]
+
+
+def recorded_from(file: Path) -> str:
+    """The release of the server that gave these answers."""
+    return file.relative_to(RECORDED).parts[0]
+
+
+def differences(release: str, chosen: list[Path]) -> dict[str, str]:
+    """What the sandbox of a release answers otherwise than the files say, by the exchange's id."""
+    found = {}
+    with (
+        Sandbox(dataset=DATASET, release=release, bus="redis") as sandbox,
+        Conversation(sandbox.url, ACCOUNTS) as conversation,
+    ):
+        for file in chosen:
+            conversation.reset()
+            for exchange in filter(can_be_sent_again, read(file)):
+                if text := conversation.difference(exchange):
+                    found[f"{recorded_from(file)}/{exchange['id']}"] = text
+    return found
+
+
+@pytest.mark.parametrize("release", BETWEEN)
+def test_what_tells_releases_apart(release: str) -> None:
+    assert differences(release, [RECORDED / release / "releases.jsonl"]) == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("release", BETWEEN)
+def test_everything_else(release: str) -> None:
+    rest = [file for file in files(release) if file.stem != "releases"]
+    assert len(list(filter(is_scenario, rest))) == 10
+    assert differences(release, rest) == {}
+
+
+def test_an_answer_that_is_another_one_is_seen() -> None:
+    """Otherwise nothing here says anything."""
+    found = differences("3.12", [RECORDED / "3.16" / "releases.jsonl"])
+    assert "3.16/releases-044" in found
+    assert found["3.16/releases-059"] == ".status: 200 expected, 404 came"

@@ -1,0 +1,153 @@
+"""Which releases of Evergreen were tried, and with what result: the tables of README.md and docs/releases.md.
+
+    python tests/support/tried_releases.py README.md
+    python tests/support/tried_releases.py [--write] --found build/releases.json
+    python tests/support/tried_releases.py [--write] --replayed build/replayed.json
+
+The first prints a page with its table made anew; ``nox -s docs`` writes that. The others are the end of ``nox -s
+releases`` and ``nox -s replay``: they fail where something failed, and where a table says more than was found; with
+``--write`` they write it into ``tests/recorded/results.json``, from which the tables are made. Of tests it keeps the
+hundreds, so that a table isn't out of date with each test that is added. What was tried on real Evergreens stands in
+``tests/recorded/tried.toml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "tests" / "recorded" / "results.json"
+TRIED = REPOSITORY / "tests" / "recorded" / "tried.toml"
+PAGES = ("README.md", "docs/releases.md")
+BEGIN, END = "<!-- tried releases: written by tests/support/tried_releases.py -->\n", "<!-- tried releases: end -->\n"
+
+Results = dict[str, dict[str, int]]
+"""By release: ``tests`` that passed, in whole hundreds; of the ``recorded`` exchanges how many were ``replayed``."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One time when somebody tried a real Evergreen, ``on`` a day (``2026-11-26``) or in a month (``2026-11``)."""
+
+    release: str
+    version: str
+    bus: str
+    on: str
+    patrons: list[int]
+    what: str
+    right: bool
+    result: str
+
+
+def trials() -> list[Trial]:
+    return [Trial(**one) for one in tomllib.loads(TRIED.read_text("utf-8"))["tried"]]
+
+
+def results() -> Results:
+    found: Results = json.loads(RESULTS.read_text("utf-8"))
+    return found
+
+
+def page(name: str, found: Results, tried: list[Trial]) -> str:
+    """A page of ``PAGES`` with its table made anew."""
+    text = (REPOSITORY / name).read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    lines = short_table(found, tried) if name == "README.md" else long_table(tried)
+    return "".join([before, BEGIN, "\n", *(f"{line}\n" for line in lines), "\n", END, after])
+
+
+def short_table(found: Results, tried: list[Trial]) -> Iterator[str]:
+    """A row for each release, for whoever wants to know whether theirs is among them."""
+    yield "| Evergreen | tests on the sandbox as that release | recorded traffic of a real one | a real one |"
+    yield "| --- | --- | --- | --- |"
+    for release, counts in sorted(found.items(), key=lambda item: _numbers(item[0]), reverse=True):
+        replayed = f"{counts['replayed']} of {counts['recorded']} alike" if "recorded" in counts else "–"
+        yield f"| {release} | {counts['tests']:,} and more, all passed | {replayed} | {_last_trial(release, tried)} |"
+
+
+def long_table(tried: list[Trial]) -> Iterator[str]:
+    """A row for each time when a real Evergreen was tried."""
+    yield "| Evergreen | bus | tried on | patrons | what | result |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for one in tried:
+        patrons = " and ".join(f"{count:,}" for count in one.patrons) or "–"
+        yield f"| {one.version} ({one.release}) | {one.bus} | {_day(one.on)} | {patrons} | {one.what} | {one.result} |"
+
+
+def _last_trial(release: str, tried: list[Trial]) -> str:
+    own = [one for one in tried if one.release == release]
+    if not own:
+        return "–"
+    last = max(own, key=lambda one: one.on)
+    patrons = f", {max(last.patrons):,} patrons" if last.patrons else ""
+    return f"{_day(last.on)}, {last.version}{patrons}: {'all right' if last.right else 'see below'}"
+
+
+def _day(on: str) -> str:
+    if on.count("-") == 1:
+        return f"{date.fromisoformat(f'{on}-01'):%B %Y}"
+    day = date.fromisoformat(on)
+    return f"{day.day} {day:%B %Y}"
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))
+
+
+def renewed(former: Results, ended: dict[str, dict[str, int]], replayed: Results) -> tuple[Results, list[str]]:
+    """The results after a run of tests or of the replay; and what is wrong, sentence by sentence.
+
+    ``ended`` counts tests by how they ended (``passed``, ``failed``, ``differing`` …).
+    """
+    found = {release: dict(counts) for release, counts in former.items()}
+    wrong = []
+    for release, counts in ended.items():
+        own, passed = found.setdefault(release, {}), counts.get("passed", 0)
+        if failed := sum(counts.get(outcome, 0) for outcome in ("failed", "error", "skipped")):
+            wrong.append(f"{release}: {failed} tests failed, or were skipped")
+        if passed < own.get("tests", 0):
+            wrong.append(f"{release}: the table says {own['tests']} tests, and {passed} passed")
+        own["tests"] = passed // 100 * 100
+    for release, counts in replayed.items():
+        found.setdefault(release, {}).update(counts)
+        if counts["replayed"] != counts["recorded"]:
+            wrong.append(f"{release}: {counts['replayed']} of {counts['recorded']} exchanges are alike")
+    return found, wrong
+
+
+def _read(path: Path | None) -> Any:
+    return {} if path is None else json.loads(path.read_text("utf-8"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", nargs="?", choices=PAGES, help="print this page with its table made anew")
+    parser.add_argument("--found", type=Path, help="what pytest --release-results has written")
+    parser.add_argument("--replayed", type=Path, help="what support/replay.py --results has written")
+    parser.add_argument("--write", action="store_true", help="write it down, for the tables")
+    given = parser.parse_args()
+    if given.page:
+        sys.stdout.write(page(given.page, results(), trials()))
+        return 0
+    found, wrong = renewed(results(), _read(given.found), _read(given.replayed))
+    if wrong:
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 1
+    if given.write:
+        RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+        for name in PAGES:
+            (REPOSITORY / name).write_text(page(name, found, trials()), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

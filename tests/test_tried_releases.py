@@ -1,0 +1,61 @@
+"""The tables of releases that were tried say what the tests found, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.releases import RELEASES
+from support.repository import REPOSITORY
+from support.tried_releases import PAGES, Trial, long_table, page, renewed, results, short_table, trials
+
+from evergreen_groups.sandbox.services.releases import differences
+
+FOUND = {"3.12": {"tests": 1200, "recorded": 10, "replayed": 10}}
+TRIED = Trial("3.12", "3.12.10", "XMPP", "2026-11-05", [300, 200_000], "report", right=True, result="fine")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_the_table_of_what_was_found(name: str) -> None:
+    assert (REPOSITORY / name).read_text("utf-8") == page(name, results(), trials())
+
+
+def test_each_release_was_tried_on_the_sandbox() -> None:
+    assert set(results()) == set(RELEASES)
+    assert all(counts["tests"] >= 1000 for counts in results().values())
+    assert all(counts.get("replayed") == counts.get("recorded") for counts in results().values())
+
+
+def test_what_was_tried_by_somebody_is_of_a_known_release() -> None:
+    for one in trials():
+        assert differences(one.release, ()) is not None
+        assert one.bus in ("Redis", "XMPP")
+        assert one.what
+        assert one.result
+
+
+def test_the_row_of_a_release() -> None:
+    assert next(reversed([*long_table([replace(TRIED, on="2026-11")])])).startswith(
+        "| 3.12.10 (3.12) | XMPP | November 2026 | 300 and 200,000 |"
+    )
+    *_, row = short_table(FOUND, [TRIED])
+    assert row == (
+        "| 3.12 | 1,200 and more, all passed | 10 of 10 alike | 5 November 2026, 3.12.10, 200,000 patrons: all right |"
+    )
+
+
+def test_more_is_written_down() -> None:
+    found, wrong = renewed(FOUND, {"3.12": {"passed": 1399, "differing": 3}, "3.13": {"passed": 100}}, {})
+    assert wrong == []
+    assert found == {"3.12": {"tests": 1300, "recorded": 10, "replayed": 10}, "3.13": {"tests": 100}}
+    assert renewed(FOUND, {}, {"3.12": {"recorded": 11, "replayed": 11}})[0]["3.12"]["replayed"] == 11
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "error"])
+def test_what_failed_is_wrong(outcome: str) -> None:
+    assert renewed(FOUND, {"3.12": {"passed": 1300, outcome: 2}}, {})[1] == ["3.12: 2 tests failed, or were skipped"]
+
+
+def test_a_table_that_says_more_than_was_found_is_wrong() -> None:
+    assert renewed(FOUND, {"3.12": {"passed": 1199}}, {})[1] == ["3.12: the table says 1200 tests, and 1199 passed"]
+    assert renewed(FOUND, {}, {"3.12": {"recorded": 12, "replayed": 11}})[1] == ["3.12: 11 of 12 exchanges are alike"]
