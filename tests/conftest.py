@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from flask import Flask
+from support.copied_site import Looking, copied_at_once
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
@@ -29,7 +30,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import directory as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs", "support.gateway_runs"]
+pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.copy_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -104,15 +105,17 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.fixture(scope="session")
-def sandbox_on(gateway_options: dict[str, object]) -> Iterator[Callable[[str], Sandbox]]:
+def sandbox_on(
+    gateway_options: dict[str, object], copy_options: dict[str, object]
+) -> Iterator[Callable[[str], Sandbox]]:
     """A running sandbox of each release, made when it is first asked for."""
-    with sandboxes(**gateway_options) as sandbox_on:
+    with sandboxes(**gateway_options, **copy_options) as sandbox_on:
         yield sandbox_on
 
 
 @pytest.fixture(scope="session")
-def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str) -> Sandbox:
-    return sandbox_on(release)
+def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_copy: bool) -> Sandbox:
+    return copied_at_once(sandbox_on(release)) if with_copy else sandbox_on(release)
 
 
 @pytest.fixture
@@ -123,9 +126,9 @@ def sandbox(running_sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def admin(sandbox: Sandbox) -> Iterator[Gateway]:
+def admin(sandbox: Sandbox, *, with_copy: bool) -> Iterator[Gateway]:
     """A gateway as the superuser, to look at the state."""
-    with gateway_of(sandbox.url, "admin") as gateway:
+    with Looking(sandbox) if with_copy else gateway_of(sandbox.url, "admin") as gateway:
         yield gateway
 
 

@@ -1,21 +1,42 @@
-"""Sites whose plain reads come from a copy that is behind: what is planned and said there is as it is now."""
+"""Sites whose plain reads come from a copy that is behind: what is planned, done and said there is as it is now."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.desk_caller import NEW_GROUP, UPDATE
+from support.desks import desk_of, move
+from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
+from support.states import state_in
+from support.write_log import WriteLog
 
-from evergreen_groups.changes import Draft
+from evergreen_groups.audit import AuditCriteria
+from evergreen_groups.changes import Action, DeskChanges, Draft, Plan, PlanRequest, StepState, recalculable
+from evergreen_groups.changes.step_reason import OLD_COPY
 from evergreen_groups.client import Client
+from evergreen_groups.errors import PlanError
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
 PATRON, CARD = 1052, "20000000001052"
-HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
-HOMES_CARD = "20000000001051"
+ANOTHER, ANOTHERS_CARD = 1053, "20000000001053"
+HOME, HOMES_CARD = 1015, "20000000001051"
+OTHER, OTHERS, OTHERS_CARD = 1002, 1007, "20000000001007"
+FAMILY = (PATRON, ANOTHER, 1051, OTHERS, 1008, 1009, 1001, 1012)
+QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
+EMPTY: dict[str, object] = {"payload": [], "status": 200}
+BROKEN = 500, "osrfMethodException :  *** Call to [x] failed"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+Found = tuple[int, str, int | None]
+"""A patron, a field, and what it is said to be."""
 
 
 @pytest.fixture
@@ -26,15 +47,32 @@ def copied() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def mover(copied: Sandbox, tmp_path: Path) -> Iterator[Client]:
+def gateway(copied: Sandbox) -> Iterator[Gateway]:
     with gateway_of(copied.url, "consortium_staff") as gateway:
-        yield client_of(gateway, tmp_path)
+        yield gateway
+
+
+@pytest.fixture
+def mover(gateway: Gateway, tmp_path: Path) -> Client:
+    return client_of(gateway, tmp_path)
+
+
+@pytest.fixture
+def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
+    return desk_of(gateway, state_in(tmp_path / "desk"))
 
 
 def members(draft: Draft, group: int) -> set[int]:
     """Who is in a group before the plan."""
     (found,) = (planned for planned in draft.groups if planned.number == group)
-    return {member.id for member in found.before.members}
+    return {member.id for member in found.members_before}
+
+
+def by_staff(gateway: Gateway, patron: int, **fields: object) -> None:
+    """Somebody changes a patron in the staff client."""
+    record = gateway.call("open-ils.actor", RETRIEVE, TOKEN, patron).value
+    changed = gateway.decode(record).replace(passwd=None, **fields).to_wire(changed=True)
+    gateway.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
 
 
 def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
@@ -47,3 +85,250 @@ def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
     assert PATRON in members(back.draft, OTHER)
     assert PATRON not in members(back.draft, HOME)
     assert back.apply().done
+
+
+def test_what_others_have_changed_is_known_as_well(mover: Client, gateway: Gateway) -> None:
+    by_staff(gateway, PATRON, usrgroup=OTHER)
+    by_staff(gateway, ANOTHER, master_account="t")
+    moved = mover.moves.plan_move([CARD], to=HOMES_CARD)
+    assert [(step.before, step.after) for step in moved.draft.steps] == [(OTHER, HOME)]
+    assert mover.moves.plan_lead(ANOTHERS_CARD).draft.steps == ()
+    assert len(mover.moves.plan_lead(ANOTHERS_CARD, off=True).draft.steps) == 1
+
+
+@pytest.mark.long
+def test_a_whole_group_moves_with_whoever_has_just_come(mover: Client) -> None:
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    merged = mover.moves.plan_merge(OTHERS_CARD, to=HOMES_CARD)
+    assert PATRON in {step.patron_id for step in merged.draft.steps}
+    assert merged.apply().done
+
+
+@pytest.mark.long
+def test_somebody_alone_since_a_moment_ago_is_left_alone(mover: Client) -> None:
+    assert mover.moves.plan_remove([CARD]).apply().done
+    again = mover.moves.plan_remove([CARD])
+    assert again.draft.steps == ()
+    assert "already alone" in again.draft.unchanged[0]
+    back = mover.moves.plan_move([CARD], to=HOMES_CARD)
+    assert back.apply().done
+
+
+@pytest.mark.long
+def test_a_card_that_has_just_been_issued_is_found(copied: Sandbox, mover: Client) -> None:
+    copied._store.insert("ac", {"usr": PATRON, "barcode": "NEW-CARD", "active": "t"})
+    plan = mover.moves.plan_move(["NEW-CARD"], to=OTHERS_CARD)
+    assert [step.patron_id for step in plan.draft.steps] == [PATRON]
+
+
+def test_hidden_members_stay_counted(copied: Sandbox, tmp_path: Path) -> None:
+    copied._store.update("au", ANOTHER, {"home_ou": 21})
+    copied.catch_up()
+    with gateway_of(copied.url, "north_manager") as gateway, gateway_of(copied.url, "consortium_staff") as staff:
+        client = client_of(gateway, tmp_path)
+        by_staff(staff, PATRON, usrgroup=OTHER)
+        plan = client.moves.plan_move([HOMES_CARD], to=OTHERS_CARD)
+        groups = {group.number: group.before for group in plan.draft.groups if group.before}
+        assert (groups[HOME].hidden_ids, groups[OTHER].hidden_ids) == (frozenset({ANOTHER}), frozenset())
+        by_staff(staff, ANOTHER, usrgroup=OTHER)
+        plan = client.moves.plan_move([HOMES_CARD], to=OTHERS_CARD)
+        groups = {group.number: group.before for group in plan.draft.groups if group.before}
+        assert groups[OTHER].hidden_ids == {ANOTHER}
+
+
+@pytest.mark.long
+def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gateway: Gateway) -> None:
+    """The second one would be refused by what the copy says, and the first one wouldn't be."""
+    outdated = desk.propose(move(PATRON, to=OTHERS)).stored
+    made = desk.apply(desk.propose(move(ANOTHER, to=OTHERS)).stored.id, "a")
+    with pytest.raises(PlanError, match="no longer fits"):
+        desk.apply(outdated.id, "b")
+    again = desk.apply(desk.propose(move(PATRON, to=OTHERS)).stored.id, "c")
+    for change in (made, again):
+        assert [step.state for step in desk.past.change(change).entry.steps] == [StepState.DONE]
+
+
+@pytest.mark.long
+def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges) -> None:
+    made = desk.apply(desk.propose(move(PATRON, ANOTHER, to=OTHERS)).stored.id, "a")
+    undone = desk.undo(made, "b")
+    assert [step.state for step in desk.past.change(undone).entry.steps] == [StepState.DONE] * 2
+    proposed = desk.propose(PlanRequest(Action.UNDO, change=undone))
+    assert [step.after for step in proposed.draft.steps] == [OTHER] * 2
+
+
+@pytest.mark.long
+def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: Sandbox, tmp_path: Path) -> None:
+    """Somebody was in the new group when the copy was made, and has left it."""
+    with ExitStack() as stack:
+        proxy = stack.enter_context(fault_proxy(copied.url))
+        staff = stack.enter_context(gateway_of(copied.url, "admin"))
+        client = client_of(stack.enter_context(gateway_of(proxy.url, "consortium_staff", retries=QUICK)), tmp_path)
+
+        def joined(call: object) -> None:
+            if proxy.seen[-1] == NEW_GROUP:
+                (row,) = copied._store.rows("au", {"id": PATRON})
+                copied._store.update("au", ANOTHER, {"usrgroup": row["usrgroup"]})
+                copied.catch_up()
+                copied._store.update("au", ANOTHER, {"usrgroup": HOME})
+
+        proxy.garble = lambda call: EMPTY if call.method == NEW_GROUP else None
+        proxy.carried_out = lambda call, answer: joined(call)
+        assert client.moves.plan_remove([CARD]).apply().done
+        assert proxy.seen.count(NEW_GROUP) == 1
+        assert staff.reads_copies
+
+
+@pytest.mark.long
+def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox, tmp_path: Path) -> None:
+    """Who works in the North is told of the Valley's penalties by pcrud alone."""
+    (staff,) = copied._store.rows("au", {"usrname": "consortium_staff"})
+    copied._store.update("au", staff["id"], {"home_ou": 2})
+    copied._store.insert("pgpt", {"org_unit": 3, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    copied.catch_up()
+    with gateway_of(copied.url, "consortium_staff") as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.recalculator.recalculate(recalculable(client.audit(AuditCriteria()))).people
+    valley = [one for one in outcome if one.finding.member.patron.home_library.id in (3, 21, 22, 23)]
+    assert valley
+    assert {(one.state, one.resolved, one.reason) for one in valley} == {(StepState.DONE, False, OLD_COPY)}
+    assert {one.resolved for one in outcome if one not in valley} == {True}
+
+
+# -- whatever is done, and whenever the copy catches up ----------------------------------------------------------------
+
+patrons = st.sampled_from(FAMILY)
+actions = st.one_of(
+    st.tuples(st.just("move"), st.lists(patrons, min_size=1, max_size=2, unique=True), patrons),
+    st.tuples(st.just("remove"), st.lists(patrons, min_size=1, max_size=2, unique=True), st.booleans()),
+    st.tuples(st.just("merge"), patrons, patrons),
+    st.tuples(st.just("lead"), patrons, st.booleans()),
+    st.tuples(st.just("undo"), st.integers(1, 6), st.none()),
+    st.tuples(st.just("by staff"), patrons, patrons),
+)
+courses = st.lists(
+    st.tuples(actions, st.sampled_from(["answered", "lost", "cut off"]), st.booleans()), min_size=1, max_size=8
+)
+
+
+class Course:
+    """One course of changes at a site with a copy, held against what the database has that is written to."""
+
+    def __init__(self, sandbox: Sandbox, proxy: FaultProxy, client: Client, staff: Gateway) -> None:
+        self._sandbox = sandbox
+        self._proxy = proxy
+        self._client = client
+        self._staff = staff
+        self.log = WriteLog(sandbox)
+        groups = {row["usrgroup"] for patron in FAMILY for row in sandbox._store.rows("au", {"id": patron})}
+        self.log.watch([row["id"] for group in groups for row in sandbox._store.rows("au", {"usrgroup": group})])
+        proxy.carried_out = self.log.carried_out
+
+    def now(self) -> dict[int, tuple[int, bool]]:
+        rows = (row for patron in FAMILY for row in self._sandbox._store.rows("au", {"id": patron}))
+        return {row["id"]: (row["usrgroup"], row["master_account"] == "t") for row in rows}
+
+    def make(self, action: tuple[str, object, object], fate: str) -> None:
+        kind, who, more = action
+        now = self.now()
+        if kind == "by staff":
+            by_staff(self._staff, who, usrgroup=now[more][0])
+            return
+        plan = self._plan(kind, who, more)
+        if plan is None:
+            return
+        fields = {"usrgroup": 0, "master_account": 1}
+        for step in plan.draft.steps:
+            if step.patron_id in now:
+                assert step.before == int(now[step.patron_id][fields[step.field]])
+        self._complete(kind, who, more, plan.draft, now)
+        before = len(self.log.writes)
+        found = self._recovered(plan) if fate == "cut off" and len(plan.draft.steps) == 1 else self._applied(plan, fate)
+        assert self.log.without_effect == []
+        assert len(self.log.writes) - before == len(plan.draft.steps)
+        then = self.now()
+        for patron, field, value in found:
+            if patron in then:
+                assert value == int(then[patron][fields[field]])
+
+    def _applied(self, plan: Plan, fate: str) -> list[Found]:
+        self._proxy.garble = lambda call: EMPTY if fate == "lost" and call.method in (UPDATE, NEW_GROUP) else None
+        outcome = plan.apply()
+        self._proxy.garble = lambda call: None
+        assert outcome.done, outcome
+        return [(one.step.patron_id, one.step.field, one.value) for one in outcome.steps]
+
+    def _recovered(self, plan: Plan) -> list[Found]:
+        """Nothing comes from the network any more once the change has gone out; the next run finds out."""
+        self._proxy.seen.clear()
+        self._proxy.garble = lambda call: EMPTY if call.method in (UPDATE, NEW_GROUP) else None
+        self._proxy.refuse = lambda call: (
+            BROKEN if call.method == RETRIEVE and {UPDATE, NEW_GROUP} & set(self._proxy.seen) else None
+        )
+        (step,) = plan.apply().steps
+        assert step.state is StepState.SENDING
+        self._proxy.garble = self._proxy.refuse = lambda call: None
+        recovered = self._client.moves.recover()
+        assert {one.state for one in recovered} == {StepState.DONE}
+        return [(one.patron, one.field, one.value) for one in recovered]
+
+    def _plan(self, kind: str, who: object, more: object) -> object:
+        moves = self._client.moves
+        card = {patron: f"2000000000{patron}" for patron in FAMILY}
+        match kind:
+            case "move":
+                return moves.plan_move([card[one] for one in who], to=card[more])
+            case "remove":
+                return moves.plan_remove([card[one] for one in who], lead=more)
+            case "merge":
+                return moves.plan_merge(card[who], to=card[more])
+            case "lead":
+                return moves.plan_lead(card[who], off=not more)
+            case _:
+                entries = moves.entries()
+                return moves.plan_undo(entries[-who % len(entries)].id) if entries else None
+
+    def _complete(self, kind: str, who: object, more: object, draft: Draft, now: dict[int, tuple[int, bool]]) -> None:
+        """Nobody is left out who isn't so already."""
+        planned = {(step.patron_id, step.field) for step in draft.steps}
+        if kind == "move":
+            assert planned == {(one, "usrgroup") for one in who if now[one][0] != now[more][0]}
+        elif kind == "lead":
+            assert planned == ({(who, "master_account")} if now[who][1] is not more else set())
+        elif kind == "merge":
+            group = now[who][0]
+            everybody = {row["id"] for row in self._sandbox._store.rows("au", {"usrgroup": group, "deleted": "f"})}
+            assert {id for id, _field in planned} == (everybody if group != now[more][0] else set())
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[tuple[Sandbox, FaultProxy, Gateway, Gateway]]:
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
+        proxy = stack.enter_context(fault_proxy(sandbox.url))
+        staff = stack.enter_context(gateway_of(sandbox.url, "admin"))
+        yield sandbox, proxy, staff, stack.enter_context(gateway_of(proxy.url, "consortium_staff", retries=QUICK))
+
+
+@pytest.mark.long
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(course=courses)
+def test_nothing_is_done_twice_or_said_wrongly(
+    course: list[tuple[tuple[str, object, object], str, bool]],
+    behind: tuple[Sandbox, FaultProxy, Gateway, Gateway],
+) -> None:
+    sandbox, proxy, staff, gateway = behind
+    sandbox.reset()
+    for one in (staff, gateway):
+        one.logout()
+    with TemporaryDirectory() as directory:
+        client = client_of(gateway, Path(directory))
+        whole = Course(sandbox, proxy, client, staff)
+        for action, fate, catches_up in course:
+            whole.make(action, fate)
+            if catches_up:
+                sandbox.catch_up()
+            assert client.moves.recover() == []
+            assert client.moves.open_steps() == []

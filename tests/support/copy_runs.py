@@ -1,0 +1,51 @@
+"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest, which ``conftest.py`` names.
+
+    pytest --replica -m '' tests/changes tests/desk tests/events tests/hooks
+
+runs the tests that speak to the shared sandbox, and no others. What holds elsewhere alone, such as how many calls
+something takes, says so and is left out: ``@pytest.mark.no_copy(reason="…")``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+_OPTION = "--replica"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("copies of the database").addoption(
+        _OPTION,
+        action="store_true",
+        help="run the tests that speak to the shared sandbox, and these alone, with a copy that is behind",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "no_copy(reason): it isn't about sites whose plain reads may be old")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption(_OPTION):
+        return
+    chosen = [item for item in items if _is_run(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _is_run(item: pytest.Item) -> bool:
+    return "running_sandbox" in getattr(item, "fixturenames", ()) and item.get_closest_marker("no_copy") is None
+
+
+@pytest.fixture(scope="session")
+def with_copy(request: pytest.FixtureRequest) -> bool:
+    """Whether sandboxes have a copy."""
+    return bool(request.config.getoption(_OPTION))
+
+
+@pytest.fixture(scope="session")
+def copy_options(*, with_copy: bool) -> dict[str, object]:
+    """What makes a sandbox have one that never catches up by itself."""
+    return {"differences": ["replica"], "replica_delay": math.inf} if with_copy else {}
