@@ -3,8 +3,8 @@
     pytest --release 3.12 --release 3.15 tests/report
     pytest --release all tests/changes
 
-runs the tests that speak to the shared sandbox, and those marked ``older``, once on each release, and no others. Without
-the option they run on the latest, and those marked ``older`` on the ``SHARE`` of the older ones as well.
+runs the tests that speak to the shared sandbox, and those marked ``older``, once on each release, and no others.
+Without the option they run on the latest, and those marked ``older`` on the ``SHARE`` of the older ones as well.
 
 A test that doesn't hold where the sandbox's table of releases knows a difference says so with that difference's name:
 ``@pytest.mark.differs("no-count", reason="…")``. It is run nevertheless, and has to fail there.
@@ -88,7 +88,7 @@ def release_of(item: pytest.Item) -> str | None:
 
 
 def _runs_on_releases(item: pytest.Item) -> bool:
-    """Whether a test takes the fixture ``release`` of this file; some files have releases of their own, those that were recorded."""
+    """Whether a test takes the fixture ``release`` of this file; some rooms have another one, of what was recorded."""
     shared = "running_sandbox" in getattr(item, "fixturenames", ())
     return shared or item.get_closest_marker("older") is not None
 
