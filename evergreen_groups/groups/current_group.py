@@ -42,9 +42,9 @@ def put_right(
         found, ids = gateway.map(lambda read: read(), readers)
         if ids is None:
             return cast("VisiblePatrons", found)
-        come = read_patrons(ids - found.ids) if ids - found.ids else None
-        visible = found.ids | (come.ids if come else frozenset())
-        doubtful = (visible - ids) | (come.ids if come else frozenset()) | (visible & set(changed))
+        come = read_patrons(ids - found.ids)
+        visible = found.ids | come.ids
+        doubtful = (visible - ids) | come.ids | (visible & set(changed))
         records = _records(gateway, doubtful)
         if all(_is_in(records[id], group) is (id in ids) for id in doubtful):
             return _joined(found, come, ids, records)
@@ -68,9 +68,9 @@ def _is_in(record: Record | None, group: int) -> bool:
 
 
 def _joined(
-    found: VisiblePatrons, come: VisiblePatrons | None, ids: frozenset[int], records: dict[int, Record | None]
+    found: VisiblePatrons, come: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
 ) -> VisiblePatrons:
-    parts = (found,) if come is None else (found, come)
+    parts = (found, come)
     leads = {id: bool(record.master_account) for id, record in records.items() if record is not None}
     rows = tuple(
         row._replace(group=found.group, group_lead=leads.get(row.id, row.group_lead))
@@ -87,5 +87,5 @@ def _joined(
         penalties=tuple(row for part in parts for row in part.penalties if row.patron in visible),
         complete=ids == visible,
         # Of those who have come nobody has asked.
-        no_circulation_hidden=found.no_circulation_hidden and come is None,
+        no_circulation_hidden=found.no_circulation_hidden and not come.rows,
     )

@@ -72,15 +72,15 @@ def read_current(
     raise members_not_asked_for()
 
 
-def read_members(gateway: Gateway, groups: Collection[int]) -> dict[int, frozenset[int]]:
-    """The ids of everybody in each group now, by number; one call for each.
+def read_members(gateway: Gateway, groups: Collection[int], *, apart: bool = False) -> dict[int, frozenset[int]]:
+    """The ids of everybody in each group now, by number; one call for each, ``apart`` as for :func:`read_member_ids`.
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     # Group by group: of all of them together nobody would see who has gone from one to another.
     numbers = sorted(groups)
-    found = gateway.map(lambda group: read_member_ids(gateway, [group], current=True), numbers)
+    found = gateway.map(lambda group: read_member_ids(gateway, [group], current=True, apart=apart), numbers)
     return dict(zip(numbers, found, strict=True))
 
 
@@ -106,8 +106,8 @@ def find_hidden_now(
         raise members_not_asked_for()
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
     if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
-        again = read_members(gateway, groups)
-        if _balances(gateway, groups) != owed or any(again[group] != members[group] for group in groups):
+        again = read_members(gateway, groups, apart=True)
+        if _balances(gateway, groups, apart=True) != owed or any(again[group] != members[group] for group in groups):
             raise members_not_asked_for()
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 
@@ -148,8 +148,8 @@ def _put_right(
     return found
 
 
-def _balances(gateway: Gateway, groups: list[int]) -> Mapping[int, Decimal] | None:
+def _balances(gateway: Gateway, groups: list[int], *, apart: bool = False) -> Mapping[int, Decimal] | None:
     try:
-        return read_balances(gateway, *groups, current=True)
+        return read_balances(gateway, *groups, current=True, apart=apart)
     except PermissionDeniedError:  # the ids may be had and the balances not: unknown then, never nought
         return None

@@ -35,11 +35,13 @@ class HiddenMembers:
         return cls(len(ids), None if balances is None else total_of(balances, ids), frozenset(ids))
 
 
-def read_member_ids(gateway: Gateway, groups: Sequence[int], *, current: bool = False) -> frozenset[int]:
+def read_member_ids(
+    gateway: Gateway, groups: Sequence[int], *, current: bool = False, apart: bool = False
+) -> frozenset[int]:
     """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
 
     ``current`` ones come from where changes are written, others from where pcrud reads, so that they go together with
-    its rows.
+    its rows. ``apart`` asks over a connection of its own: the answer doesn't say whose members they are.
 
     ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
     (``groups-047``). It takes a list of groups as well (``groups-075``), and doesn't say whose each member is.
@@ -48,7 +50,7 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int], *, current: bool = 
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     method = f"{_MEMBERS}{_CURRENT}" if current else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups)).value
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=apart).value
     try:
         ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
@@ -58,10 +60,10 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int], *, current: bool = 
     return frozenset(_each_once(ids))
 
 
-def read_balances(gateway: Gateway, *groups: int, current: bool = False) -> dict[int, Decimal]:
+def read_balances(gateway: Gateway, *groups: int, current: bool = False, apart: bool = False) -> dict[int, Decimal]:
     """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
 
-    ``current`` is as for :func:`read_member_ids`.
+    ``current`` and ``apart`` are as for :func:`read_member_ids`.
 
     The method takes a list as well (``desk-007``): it looks members up as that for their ids does (``UserGroups.pm``).
 
@@ -70,7 +72,7 @@ def read_balances(gateway: Gateway, *groups: int, current: bool = False) -> dict
     """
     wanted = list(groups) if len(groups) > 1 else groups[0]
     method = f"{_BALANCES}{_CURRENT}" if current else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted).value
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=apart).value
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.

@@ -36,13 +36,9 @@ def read_whole_balances(
         PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
     """
     current = gateway.reads_copies
-    readers: tuple[Callable[[], Any], ...] = (
-        lambda: read_balances(gateway, group, current=current),
-        lambda: read_member_ids(gateway, [group], current=current),
-    )
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MOST_READINGS):
-        balances, everybody = gateway.map(lambda read: read(), readers)
+        balances, everybody = _read(gateway, group, current=current, apart=former is not None)
         hidden = everybody - visible
         # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
         if not everybody >= balances.keys() | visible:
@@ -59,3 +55,12 @@ def read_whole_balances(
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
     raise members_not_asked_for()
+
+
+def _read(gateway: Gateway, group: int, *, current: bool, apart: bool) -> tuple[Mapping[int, Decimal], frozenset[int]]:
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: read_balances(gateway, group, current=current, apart=apart),
+        lambda: read_member_ids(gateway, [group], current=current, apart=apart),
+    )
+    balances, everybody = gateway.map(lambda read: read(), readers)
+    return balances, everybody

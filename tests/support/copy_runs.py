@@ -1,4 +1,4 @@
-"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest, which ``conftest.py`` names.
+"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest, named in ``conftest.py``.
 
     pytest --replica -m '' tests/changes tests/desk tests/events tests/hooks
 
