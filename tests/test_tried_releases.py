@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.conversation import can_be_sent_again
+from support.recorded import BETWEEN, files, read
 from support.releases import RELEASES
 from support.repository import REPOSITORY
 from support.tried_releases import PAGES, Trial, long_table, page, renewed, results, short_table, trials
@@ -24,6 +26,13 @@ def test_each_release_was_tried_on_the_sandbox() -> None:
     assert set(results()) == set(RELEASES)
     assert all(counts["tests"] >= 1000 for counts in results().values())
     assert all(counts.get("replayed") == counts.get("recorded") for counts in results().values())
+
+
+def test_what_the_repository_has_of_a_release_is_counted() -> None:
+    """All of it is answered alike: tests/sandbox/test_releases_recorded.py. ``nox -s replay`` has more of the others."""
+    for release in BETWEEN:
+        count = sum(len(list(filter(can_be_sent_again, read(file)))) for file in files(release))
+        assert results()[release]["replayed"] >= count
 
 
 def test_what_was_tried_by_somebody_is_of_a_known_release() -> None:

@@ -45,7 +45,6 @@ METHODS = (
         "open-ils.auth.login",
         ({"username": "-", "password": "-"},),
         Message("logging in"),
-        Message("the older pair of methods"),
     ),
     Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
     Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
@@ -86,7 +85,6 @@ METHODS = (
         "open-ils.actor.user.perm.check.multi_org",
         (NO_TOKEN, -1, [], []),
         Message("everything"),
-        Message("a call for each org unit"),
     ),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
@@ -107,7 +105,6 @@ METHODS = (
         "open-ils.actor.settings.value_for_all_orgs.atomic",
         (NO_TOKEN, ""),
         Message("everything"),
-        Message("a call for each org unit"),
     ),
     Method(
         _ACTOR,

@@ -31,7 +31,7 @@ from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilitie
 from evergreen_groups.gateway.copies import Copies
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
-from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, refuse_mixed_up
+from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, is_mixed_up, not_believed, not_sent
 from evergreen_groups.gateway.parallel import begin, ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
@@ -321,7 +321,8 @@ class Gateway:
         Over the gateway that is written in Rust, what is empty and what fails is held against an echo, and so is each
         write beforehand: its workers may give an answer that belongs to another request.
 
-        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`; DataError where answers are mixed up.
+        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`, and DataError where what was read
+        may belong to another request.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)
@@ -400,14 +401,14 @@ class Gateway:
             result = self._attempt(call, body, expect, seconds, fresh=write or apart)
             # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
             if self.kind is GatewayKind.RUST and not write and (not result.value or call.service == AUTH):
-                self._refuse_mixed_up(call.service)
+                self._refuse_mixed_up(call)
             return result
 
         def explained_attempt() -> Result:
             try:
                 return attempt()
             except UnexplainedError:
-                self._refuse_mixed_up(call.service)
+                self._refuse_mixed_up(call)
                 if token is not None:
                     self._refuse_ended(token)
                 raise
@@ -416,27 +417,40 @@ class Gateway:
         # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
             if self.kind is GatewayKind.RUST:
-                self._refuse_mixed_up(call.service)
+                self._refuse_to_write(call)
             return attempt()
         return self._retries.before(self._deadline).run(explained_attempt, self._transport.stop, self.statistics.retry)
 
-    def _refuse_mixed_up(self, service: str) -> None:
-        """Raises DataError where the Rust gateway gives answers that belong to other requests."""
+    def _is_mixed_up(self, call: Call) -> bool:
+        """Whether the Rust gateway gives answers that belong to other requests."""
         seconds = min(self._timeout, _BRIEF)
 
-        def ask(call: Call, word: str) -> list[Any] | None:
-            body = form(call, [word], locale=self._locale, timeout=seconds)
+        def ask(echo: Call, word: str) -> list[Any] | None:
+            body = form(echo, [word], locale=self._locale, timeout=seconds)
 
             def attempt() -> list[Any] | None:
                 try:
-                    answer: list[Any] = self._attempt(call, body, "many", seconds, fresh=False).value
+                    answer: list[Any] = self._attempt(echo, body, "many", seconds, fresh=False).value
                 except UnexplainedError:
                     return None
                 return answer
 
             return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
-        refuse_mixed_up(service, ask)
+        return is_mixed_up(call.service, ask)
+
+    def _refuse_mixed_up(self, call: Call) -> None:
+        if self._is_mixed_up(call):
+            raise not_believed()
+
+    def _refuse_to_write(self, call: Call) -> None:
+        """Raises a TransportError, ``sent`` being false, where the Rust gateway mixes up answers or may do so."""
+        try:
+            if self._is_mixed_up(call):
+                raise not_sent(call)
+        except TransportError as error:
+            error.sent = False
+            raise
 
     def _refuse_ended(self, token: str) -> None:
         """Raises NoSessionError where that is what becomes of a session's token; the Rust gateway wouldn't say so."""

@@ -12,7 +12,7 @@ import secrets
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, TransportError
 from evergreen_groups.gateway.call import Call
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LONGEST_CALL = 240.0
 
 _ECHO = "opensrf.system.echo"
 _TRIES = 2
+_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
 
 
 class GatewayKind(Enum):
@@ -52,26 +53,38 @@ def is_of_rust(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
 
 
-def refuse_mixed_up(service: str, ask: Callable[[Call, str], list[Any] | None]) -> None:
-    """Ask a service to give back a word, which shows whether a worker is behind; ``ask`` gives None for a failure.
+def is_mixed_up(service: str, ask: Callable[[Call, str], list[Any] | None]) -> bool:
+    """Whether a service doesn't give back a word: then a worker is behind. ``ask`` gives None for a failure.
 
     It need not be the worker that has answered before, though where nothing else goes on it is: requests go to the
     first that is idle.
-
-    Raises:
-        DataError: something else came back.
     """
     for _ in range(_TRIES):
         word = secrets.token_hex(8)
         answer = ask(Call(service, _ECHO), word)
         # The failure may be what was left over from another request. Then the next answer is the first word.
-        if answer is None:
-            continue
-        if answer != [word]:
-            raise DataError(
-                "the gateway gave an answer that belongs to another request",
-                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
-                code="answers-mixed-up",
-                values={"variable": "EG_HTTP_GATEWAY_MAX_REQUESTS", "program": "eg-http-gateway"},
-            )
-        return
+        if answer is not None:
+            return answer != [word]
+    return False
+
+
+def not_believed() -> DataError:
+    """The error for an answer that may be another request's."""
+    return DataError(
+        "the gateway gave an answer that belongs to another request",
+        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+        code="answers-mixed-up",
+        values={"variable": _SETTING, "program": _PROGRAM},
+    )
+
+
+def not_sent(call: Call) -> TransportError:
+    """The error for a write whose answer might be another request's: it hasn't been sent."""
+    return TransportError(
+        "not sent, because the gateway gives answers that belong to other requests",
+        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+        code="write-withheld",
+        values={"variable": _SETTING, "program": _PROGRAM},
+        sent=False,
+        **call.names,
+    )

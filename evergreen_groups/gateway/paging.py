@@ -180,14 +180,19 @@ def walk(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST) -> Iterator[list[int | str]]:
-    """Cut values, as they are needed, into lists of at most ``largest`` and at most ``room`` bytes in a form."""
+def portions(
+    values: Iterable[int | str], room: int, full: Callable[[int], bool] = lambda count: count >= LARGEST_LIST
+) -> Iterator[list[int | str]]:
+    """Cut values, as they are needed, into lists of at most ``room`` bytes in a form.
+
+    ``full`` says whether a list that has so many values takes no more.
+    """
     portion: list[int | str] = []
     used = 0
     comma = len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
-        if portion and (used + length > room or len(portion) >= largest):
+        if portion and (used + length > room or full(len(portion))):
             yield portion
             portion, used = [], 0
         portion.append(value)

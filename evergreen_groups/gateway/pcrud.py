@@ -310,21 +310,18 @@ class Pcrud:
                 else in_halves(ask, portion, size, cut_off, read_one)
             )
 
-        lists: Iterable[list[int | str]] = portions(values, room, self._longest_list(values))
+        lists: Iterable[list[int | str]] = portions(values, room, self._full)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         for pages in self._gateway.map(fetch, lists):
             yield from pages
 
-    def _longest_list(self, values: Iterable[int | str]) -> int:
-        """How many values to name in a request: fewer where each row takes the server a millisecond.
+    def _full(self, count: int) -> bool:
+        """Whether a list of so many values takes no more of them: fewer where the server looks up each row by itself.
 
-        It looks them up one by one there, so that a long list would leave its other processes idle at the end, and
-        take ten seconds and more where they are busy.
+        It takes a millisecond for each, so that a long list would leave its other processes idle at the end.
         """
-        if isinstance(values, Sized) and len(values) <= LIST_OF_SLOW_ROWS:
-            return LIST_OF_SLOW_ROWS
-        return LIST_OF_SLOW_ROWS if self._gateway.hidden_rows_count() else LARGEST_LIST
+        return count >= LIST_OF_SLOW_ROWS and (count >= LARGEST_LIST or self._gateway.hidden_rows_count())
 
     def _key(self, class_id: str) -> str:
         primary = self._gateway.idl(class_id)[class_id].primary

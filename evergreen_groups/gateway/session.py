@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -15,7 +14,6 @@ from evergreen_groups.errors import (
     EventError,
     GatewayError,
     LoginRefusedError,
-    MethodNotFoundError,
     UnexpectedAnswerError,
 )
 from evergreen_groups.gateway.call import Call
@@ -70,12 +68,12 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials(login_type={self.login_type!r})"
 
-    def arguments(self, password: str) -> dict[str, str]:
-        """Return the argument of a login method, with ``password`` as that method wants it."""
+    def arguments(self) -> dict[str, str]:
+        """Return the argument of the login method."""
         given = {
             "username": self.username,
             "barcode": self.barcode,
-            "password": password,
+            "password": self.password,
             "type": self.login_type,
             "workstation": self.workstation,
         }
@@ -163,7 +161,7 @@ class Session:
                 "this call needs a session", advice="give the gateway credentials or a token", code="login-not-given"
             )
         try:
-            event = self._login_event(self._credentials, invoke)
+            event = invoke(SERVICE, _LOGIN.method, self._credentials.arguments())
         except EventError as error:
             raise self._refused(error) from error
         payload = event.get("payload") if isinstance(event, dict) else None
@@ -187,19 +185,6 @@ class Session:
         self.was_used()
         return token
 
-    def _login_event(self, credentials: Credentials, invoke: Invoke) -> Any:
-        """Log in with ``login``, or with the pair of methods that very old servers have instead."""
-        try:
-            return invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
-        # auth-045 and auth-046 show the pair; every release since 3.10 has both ways.
-        except MethodNotFoundError:
-            log.debug("no open-ils.auth.login; trying the older pair of methods")
-        name = credentials.username or credentials.barcode
-        seed = invoke(SERVICE, "open-ils.auth.authenticate.init", name)
-        digest = _md5(f"{seed}{_md5(credentials.password)}")
-        self._redactor.learn(digest)
-        return invoke(SERVICE, "open-ils.auth.authenticate.complete", credentials.arguments(digest))
-
     def _refused(self, error: EventError) -> LoginRefusedError:
         advice = {
             # One answer for a wrong password (auth-016), a deleted user (auth-024) and a permission that is missing at
@@ -222,8 +207,3 @@ class Session:
             asked=error.asked,
             raw=error.raw,
         )
-
-
-def _md5(text: str) -> str:
-    """The digest that the old login methods are made of (``oils_auth.c``); it protects nothing here."""
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway, whole_number
 from evergreen_groups.ils.accounts import account_of_session
 from evergreen_groups.message import Message
@@ -148,17 +148,13 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
 def denied_pairs(
     gateway: Gateway, user: int, org_units: Sequence[int], permissions: Sequence[str]
 ) -> set[tuple[int, str]]:
-    """Where which of the permissions is missing: in one call, or one for each org unit on a server without that method.
+    """Where which of the permissions is missing; one call.
 
     Raises:
         UnexpectedAnswerError: the answer isn't a list of such pairs; nothing else may pass for none.
     """
     method = "open-ils.actor.user.perm.check.multi_org"
-    try:
-        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
-    except MethodNotFoundError:
-        verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, permissions), org_units)
-        return {(org_id, name) for org_id, names in zip(org_units, verdicts, strict=True) for name in names}
+    result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
     # Pairs of org unit and missing permission (releases-054).
     with result.understood(Message("a list of org units and permissions")):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]

@@ -9,9 +9,9 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
+from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.message import Message
 
@@ -29,7 +29,6 @@ VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 
 _SERVICE = "open-ils.actor"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
-_FOR_ONE = "open-ils.actor.ou_setting.ancestor_default.batch"
 _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
@@ -57,8 +56,7 @@ class ThresholdLook:
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
 
-    One call (``explanation-008``); on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org
-    unit.
+    One call (``explanation-008``).
 
     Raises:
         DataError: the setting names something else than a penalty's id.
@@ -68,8 +66,6 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
         # Each org unit is there, be it with null (explanation-008): one that isn't may well have a penalty of its own.
         complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
-    except MethodNotFoundError:
-        values, complete = _one_by_one(gateway, [unit.id for unit in org_units]), True
     except (TypeError, KeyError, ValueError):
         values, complete = {}, False
     if not complete:
@@ -79,16 +75,6 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
             values={"name": PENALTY_OVERRIDE},
         )
     return {unit.id: _penalty(values[unit.id]) for unit in org_units}
-
-
-def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
-    def value(org_id: int) -> Any:
-        result = gateway.call(_SERVICE, _FOR_ONE, org_id, [PENALTY_OVERRIDE], TOKEN)
-        with result.understood(Message("the values of settings")):
-            setting = result.mapping()[PENALTY_OVERRIDE]
-            return None if setting is None else setting["value"]
-
-    return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
 
 
 def _penalty(value: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.language import timezone_of
 
@@ -23,8 +23,8 @@ def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
     """The time zone of each org unit (id) that has one, of its own or from above.
 
     One call (``desk-006``). pcrud doesn't show settings (``aous`` is for cstore alone), and this one takes no
-    permission to see (950.data.seed-values.sql). On a server before ``settings.value_for_all_orgs`` (LP#1908743), and
-    where the setting has a value that is no time zone's name, an org unit isn't there.
+    permission to see (950.data.seed-values.sql). Where the
+    setting has a value that is no time zone's name, an org unit isn't there.
 
     Raises:
         DataError: the answer isn't what the method gives.
@@ -32,8 +32,6 @@ def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
     try:
         answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, TIMEZONE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-    except MethodNotFoundError:
-        return {}
     except (TypeError, KeyError, ValueError):
         raise DataError(
             "the ILS gave no usable values of the setting {name}",

@@ -85,6 +85,7 @@ def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None
         client_of(gateway, tmp_path).groups.of_user(OUT)
 
 
+VERSION = "opensrf.open-ils.system.ils_version"
 DELETED = 1031
 OUT, ELSEWHERE = 1015, 21
 NEW_GROUP = "open-ils.actor.usergroup.new"
@@ -137,7 +138,8 @@ def _change(client: Client) -> None:
 
 @pytest.mark.long
 def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
-    called = {(call.service, call.method) for call in calls if call.method}
+    # The release is asked for wherever something begins; the doctor says it in a line of its own.
+    called = {(call.service, call.method) for call in calls if call.method not in ("", VERSION)}
     listed = {(method.service, method.name) for method in METHODS}
     assert called == listed
 

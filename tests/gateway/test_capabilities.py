@@ -148,6 +148,26 @@ def test_a_server_that_does_not_say_is_taken_as_it_is(gateway: Gateway, proxy: F
     assert proxy.seen.count(VERSION) == 1, "nobody's run asks again and again"
 
 
+def test_nor_does_anybody_wait_long_for_it(
+    gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capabilities, "_VERSION_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def hold(call: Call) -> Fault:
+        if call.method == VERSION:
+            ended.wait(60)
+        return Fault.NONE
+
+    proxy.decide = hold
+    try:
+        for _ in range(3):
+            assert gateway.call(*ECHO).value == "word"
+        assert proxy.seen.count(VERSION) == 1
+    finally:
+        ended.set()
+
+
 def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, calls_itself: Answering) -> None:
     """The proxy answers neither before both are there."""
     calls_itself("3-12-10")

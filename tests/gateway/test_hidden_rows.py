@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.fault_proxy import fault_proxy
+from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
@@ -117,6 +117,28 @@ def test_a_list_with_more_hidden_rows_than_an_answer_takes(sandbox: Sandbox) -> 
         with sandbox._store.transaction() as connection:
             connection.execute(f"DELETE FROM au WHERE id BETWEEN {COPIES} AND {COPIES + copies}")
             connection.executemany("UPDATE au SET usrgroup = ? WHERE id = ?", former)
+
+
+@pytest.mark.parametrize(("release", "lengths"), [(OLD, [1500, 1500, 100]), (NEW, [3000, 100])])
+def test_lists_are_shorter_where_the_server_looks_up_each_row(release: str | None, lengths: list[int]) -> None:
+    named: list[int] = []
+
+    def look(call: Call) -> Fault:
+        if call.method == "open-ils.pcrud.search.mous.atomic":
+            named.append(len(call.parameters[1]["usr"]))
+        return Fault.NONE
+
+    ids = range(100_000, 103_100)
+    with (
+        Sandbox(release=release) as sandbox,
+        fault_proxy(sandbox.url) as proxy,
+        gateway_of(proxy.url, "admin") as gateway,
+    ):
+        proxy.decide = look
+        for values in (ids, iter(ids)):
+            named.clear()
+            assert list(gateway.pcrud.columns_by_values("mous", ("usr",), "usr", values)) == []
+            assert sorted(named, reverse=True) == lengths
 
 
 def test_keys_that_are_no_numbers_are_an_error_and_no_smaller_answer() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from support.fault_proxy import FaultProxy, HttpAnswer, fault_proxy
+from support.fault_proxy import Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD, gateway_of
 from support.sandbox_caller import Caller
 
@@ -15,6 +15,7 @@ from evergreen_groups.errors import (
     DataError,
     NoSessionError,
     TimedOutError,
+    TransportError,
     UnexpectedAnswerError,
     UnexplainedError,
 )
@@ -174,8 +175,18 @@ class TestAnswersThatAreMixedUp:
         with fault_proxy(running.url) as proxy, gateway_of(proxy.url, "admin", retries=QUICK) as gateway:
             user = gateway_user(gateway)
             fall_behind(running)
-            with pytest.raises(DataError, match="belongs to another request"):
+            with pytest.raises(TransportError, match="not sent, because") as caught:
                 gateway.call(ACTOR, NEW_GROUP, TOKEN, user, write=True)
+            assert (caught.value.code, caught.value.sent) == ("write-withheld", False)
+            assert NEW_GROUP not in proxy.seen
+
+    def test_nor_where_that_cannot_be_found_out(self, proxy: FaultProxy) -> None:
+        with gateway_of(proxy.url, "admin", retries=QUICK) as gateway:
+            user = gateway_user(gateway)
+            proxy.decide = lambda call: Fault.DROP_ANSWER if call.proves_answers else Fault.NONE
+            with pytest.raises(TransportError) as caught:
+                gateway.call(ACTOR, NEW_GROUP, TOKEN, user, write=True)
+            assert not caught.value.sent
             assert NEW_GROUP not in proxy.seen
 
     def test_a_login_is_not_believed(self, running: Sandbox, connect: Connect) -> None:

@@ -1,6 +1,5 @@
 """Logging in, renewing a session that ended, and logging out."""
 
-import hashlib
 import threading
 
 import pytest
@@ -149,56 +148,6 @@ class TestLogin:
         with Server(script, results(1)) as server, connect_as_staff(server) as gateway:
             gateway.login()
             assert server.posts == [LOGIN] * 3
-
-
-class TestOldLogin:
-    """Servers without ``open-ils.auth.login`` have a pair of methods and a seed."""
-
-    SEED = "$2a$10$UNXN9d6nP41M1/t7xjPqxO"
-
-    def server(self, complete):
-        answers = {
-            LOGIN: says(404, "osrfMethodException : Method not found"),
-            "open-ils.auth.authenticate.init": results(self.SEED),
-            "open-ils.auth.authenticate.complete": complete,
-            LOGOUT: results(TOKEN),
-        }
-        return Server(otherwise=lambda line, request: answers.get(request.osrf_method, results("good"))(line, request))
-
-    def test_logs_in(self):
-        """The digest is the one that a real server took (auth-046)."""
-        credentials = Credentials(username="cons_staff", password="demo123")
-        with self.server(results(logged_in())) as server, connect(server, credentials=credentials) as gateway:
-            assert call(gateway) == "good"
-            assert server.requests[1].params == ["cons_staff"]
-            digest = "e65d2a4adee29d712862cf2cb969d224"
-            assert server.requests[2].params == [{"username": "cons_staff", "password": digest, "type": "staff"}]
-
-    def test_logs_in_by_barcode(self):
-        """As auth-049 and auth-050."""
-        credentials = Credentials(barcode="20000000005001", password="demo123")
-        inner = hashlib.md5(b"demo123").hexdigest()
-        with self.server(results(logged_in())) as server, connect(server, credentials=credentials) as gateway:
-            gateway.login()
-            assert server.requests[1].params == ["20000000005001"]
-            assert server.requests[2].params[0]["barcode"] == "20000000005001"
-            assert server.requests[2].params[0]["password"] == hashlib.md5(f"{self.SEED}{inner}".encode()).hexdigest()
-
-    def test_refused(self):
-        with (
-            self.server(results(event("LOGIN_FAILED", 1000))) as server,
-            connect_as_staff(server) as gateway,
-            pytest.raises(LoginRefusedError),
-        ):
-            gateway.login()
-
-    def test_neither_exists(self):
-        with (
-            Server(otherwise=says(404)) as server,
-            connect_as_staff(server) as gateway,
-            pytest.raises(MethodNotFoundError),
-        ):
-            gateway.login()
 
 
 class TestRenewal:

@@ -1,4 +1,4 @@
-"""Who sees whose patrons: decided by what the ILS says, asked as seldom as may be, on servers old and new."""
+"""Who sees whose patrons: decided by what the ILS says, asked as seldom as may be."""
 
 from __future__ import annotations
 
@@ -54,13 +54,6 @@ def test_who_has_it_at_the_root_some_other_way_sees_everybody(proxy: FaultProxy)
         access = Access.read(gateway, org_units, [11])
     assert (access.everywhere, access.visible_orgs) == (True, EVERY)
     assert SEVERAL not in proxy.seen
-
-
-def test_an_older_server_is_asked_for_each_org_unit(proxy: FaultProxy) -> None:
-    proxy.refuse = lambda call: (404, "Method not found") if call.method == SEVERAL else None
-    with gateway_of(proxy.url, "north_manager") as gateway:
-        assert access_of(gateway).visible_orgs == NORTH
-    assert proxy.seen.count(ONE) == 1 + len(EVERY)
 
 
 def test_who_sees_nobody_is_refused_and_told_what_to_ask_for(proxy: FaultProxy) -> None:

@@ -14,7 +14,7 @@ from evergreen_groups.ils.thresholds import Threshold
 from evergreen_groups.sandbox import Sandbox
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-FOR_ALL, FOR_ONE = "value_for_all_orgs", "ou_setting.ancestor_default.batch"
+FOR_ALL = "value_for_all_orgs"
 RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 HARBOR, ADULT = 11, 11
 
@@ -30,15 +30,13 @@ def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: objec
     assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": OVERRIDE})
 
 
-@pytest.mark.parametrize(
-    ("answer", "penalty"),
-    [({OVERRIDE: None}, 1), ({OVERRIDE: {"value": None}}, 1), ({OVERRIDE: {"value": '"101"'}}, 101)],
-)
-def test_an_org_unit_without_the_setting_has_the_stock_penalty(proxy: FaultProxy, answer: object, penalty: int) -> None:
-    proxy.refuse = lambda call: (404, "Method not found") if FOR_ALL in call.method else None
-    proxy.answer = lambda call: answer if FOR_ONE in call.method else None
+@pytest.mark.parametrize(("value", "penalty"), [(None, 1), ('"101"', 101), (101, 101)])
+def test_what_the_setting_names(proxy: FaultProxy, value: object, penalty: int) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        assert set(read_fines_penalties(gateway, OrgUnits.read(gateway)).values()) == {penalty}
+        org_units = OrgUnits.read(gateway)
+        answer = [{"org_unit": unit.id, "summary": {"value": value}} for unit in org_units]
+        proxy.answer = lambda call: answer if FOR_ALL in call.method else None
+        assert set(read_fines_penalties(gateway, org_units).values()) == {penalty}
 
 
 def test_a_setting_that_names_no_penalty_is_told_with_its_name(sandbox: Sandbox) -> None:

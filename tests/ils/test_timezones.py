@@ -35,9 +35,3 @@ def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: objec
     with gateway_at(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
         read_timezones(gateway)
     assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": "lib.timezone"})
-
-
-def test_a_server_that_cannot_say_has_none(proxy: FaultProxy) -> None:
-    proxy.refuse = lambda call: (404, "Method not found") if "value_for_all_orgs" in call.method else None
-    with gateway_at(proxy.url, "consortium_staff") as gateway:
-        assert read_timezones(gateway) == {}

@@ -8,12 +8,11 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fault_proxy import fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, Thresholds, read_fines_penalties
+from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, Thresholds
 from evergreen_groups.ils.fines import within
 from evergreen_groups.ils.thresholds import Threshold
 from evergreen_groups.limits import Limits
@@ -185,16 +184,6 @@ def test_branch_staff_get_the_thresholds_of_the_org_units_above(sandbox: Sandbox
         assert limits.limit_for(ADULT, HARBOR).limit.amount == Decimal("5.01")
         with pytest.raises(PermissionDeniedError):
             limits.limit_for(ADULT, ELM)
-
-
-def test_an_older_server_is_asked_for_each_org_unit(sandbox: Sandbox) -> None:
-    sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": str(OWN)})
-    with fault_proxy(sandbox.url) as proxy:
-        proxy.refuse = lambda call: (404, "Method not found") if "value_for_all_orgs" in call.method else None
-        with gateway_of(proxy.url, "consortium_staff") as gateway:
-            penalties = read_fines_penalties(gateway, OrgUnits.read(gateway))
-    assert penalties == {1: STOCK, 2: OWN, 3: STOCK, 11: OWN, 12: OWN, 21: STOCK, 22: STOCK, 23: STOCK}
-    assert proxy.seen.count("open-ils.actor.ou_setting.ancestor_default.batch") == len(ORGS)
 
 
 def rule(

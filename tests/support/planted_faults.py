@@ -204,9 +204,9 @@ def a_method_that_is_missing(house: Installation, proxy: FaultProxy, sandbox: Sa
     proxy.refuse = lambda call: NO_METHOD if call.method.endswith("usergroup.new") else None
 
 
-@planted("methods", WARNING, "Used in its place: a call for each org unit", "newer release")
+@planted("methods", WARNING, "Used in its place: a look for hidden rows behind each short answer", "newer release")
 def an_old_server_without_a_method(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    proxy.refuse = lambda call: NO_METHOD if call.method.endswith("perm.check.multi_org") else None
+    proxy.refuse = lambda call: NO_METHOD if call.method.startswith("open-ils.pcrud.count.") else None
 
 
 @planted("server", FAILED, "this is Evergreen 3.10.5, which is too old", "upgrade it to 3.11 or later")

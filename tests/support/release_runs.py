@@ -3,9 +3,8 @@
     pytest --release 3.12 --release 3.15 tests/report
     pytest --release all tests/changes
 
-runs the tests that speak to a sandbox (those that take the fixture ``release``, mostly by way of ``sandbox``), once on
-each release, and no others. Without the option they run on the latest, and those marked ``older`` on the ``SHARE`` of
-the older ones as well.
+runs the tests that speak to the shared sandbox, and those marked ``older``, once on each release, and no others.
+Without the option they run on the latest, and those marked ``older`` on the ``SHARE`` of the older ones as well.
 
 A test that doesn't hold where the sandbox's table of releases knows a difference says so with that difference's name:
 ``@pytest.mark.differs("no-count", reason="…")``. It is run nevertheless, and has to fail there.
@@ -52,7 +51,7 @@ def release(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "release" not in metafunc.fixturenames:
+    if not _runs_on_releases(metafunc.definition):
         return
     older = metafunc.definition.get_closest_marker("older")
     wanted = _wanted(metafunc.config) or ([] if older is None else [*SHARE, LATEST])
@@ -85,7 +84,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def release_of(item: pytest.Item) -> str | None:
     """The release that a test runs on; None where it speaks to no sandbox, or to the latest alone."""
     call = getattr(item, "callspec", None)
-    return call.params.get("release") if call is not None else None
+    return call.params.get("release") if call is not None and _runs_on_releases(item) else None
+
+
+def _runs_on_releases(item: pytest.Item) -> bool:
+    """Whether a test takes the fixture ``release`` of this file; some rooms have another one, of what was recorded."""
+    shared = "running_sandbox" in getattr(item, "fixturenames", ())
+    return shared or item.get_closest_marker("older") is not None
 
 
 def _wanted(config: pytest.Config) -> list[str]:

@@ -148,16 +148,6 @@ class TestCaller:
         with pytest.raises(UnexpectedAnswerError):
             admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
 
-    def test_an_old_server_is_asked_one_by_one(
-        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
-    ) -> None:
-        proxy.refuse = lambda call: (404, "Method not found") if call.method == SEVERAL else None
-        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
-        assert admission.admit(gateway, HERE).lacks == frozenset()
-        proxy.answer = lambda call: ["VIEW_USER"] if call.method == CHECK else None
-        with pytest.raises(ProblemError):
-            admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
-
     @pytest.mark.parametrize(("account", "everybody"), [("consortium_staff", True), ("north_manager", False)])
     def test_who_may_see_everybody(
         self, sandbox: Sandbox, plain: Gateway, admission: Admission, account: str, everybody: bool

@@ -381,6 +381,23 @@ def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
     assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
 
 
+@pytest.mark.parametrize("client", ["Angular 3.11", "AngularJS 3.11", "Angular", "AngularJS"])
+def test_the_page_is_light_where_the_client_is_whatever_the_system_prefers(
+    desk_of_the_module: Desk, client: str
+) -> None:
+    desk = desk_of_the_module
+    desk.begin()
+    tab = Tab(desk, client, Page())
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        tab.open(1017)
+        desk.until(lambda: tab.state == "shown")
+        assert tab.inside("page.defaultView.getComputedStyle(page.documentElement).colorScheme") == "light"
+    finally:
+        desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)

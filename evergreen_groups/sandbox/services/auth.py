@@ -235,7 +235,7 @@ def begin_with_barcode(context: CallContext, *given: Any) -> str:
 @method(SERVICE, "open-ils.auth.authenticate.verify")
 @method(SERVICE, "open-ils.auth.authenticate.complete")
 def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
-    """Log in with the MD5 of the seed followed by the MD5 of the password (``auth-046``)."""
+    """Log in with the MD5 of seed (``auth-045``, ``auth-049``) and hashed password (``auth-046``, ``auth-050``)."""
     credentials = LoginArguments.read(arguments)
     store = context.store
     identifier = next(

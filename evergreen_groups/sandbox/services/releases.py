@@ -165,10 +165,10 @@ PASSWORD_READ = Difference(
 )
 """A user's column ``passwd`` is read like any other, but by pcrud; there is no password in it any more, but a hash."""
 
-XMPP = Difference("xmpp", "3.12/releases-060", until=("3.17.0",))
+XMPP = Difference("xmpp", "3.12/releases-060", until=("3.14.0",))
 """The bus is XMPP: a service that isn't there is a transport error, not a service that wasn't found.
 
-Evergreen's installation first speaks of Redis in 3.17; a site may have either with any release.
+A site may have either bus with any release. This is what the recorded servers of that time had.
 """
 
 SILENT_BUS = Difference("silent-bus", "osrf_json_gateway.c of OpenSRF 3.3.1")

@@ -142,9 +142,11 @@ function reveal(first) {
   if (first ? low : top < 0) holder.scrollIntoView({ block: "start" });
 }
 
-/** Give the page the client's letters, their size, and the paper it stands on; `--paper` is desk.css's. */
+/** Give the page the client's letters, their size, the paper it stands on, and colours for that; `--paper` is desk.css's. */
 function dress(page) {
   const client = getComputedStyle(document.body);
+  const { bsTheme } = document.documentElement.dataset;
+  page.documentElement.dataset.bsTheme = bsTheme || "light"; // before 3.14 there is no other, whatever the system prefers
   page.documentElement.style.fontSize = client.fontSize;
   page.documentElement.style.setProperty("--paper", client.backgroundColor);
   Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
