@@ -21,6 +21,7 @@ from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.changes import recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.doctor.requirements import FIELDS, METHODS
+from evergreen_groups.errors import NotFoundError
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
@@ -58,6 +59,20 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
             refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
             assert not refused.done
         _look_at_items_elsewhere(proxy.url, sandbox, tmp_path)
+    seen += _calls_where_reads_are_behind(tmp_path)
+    return seen
+
+
+def _calls_where_reads_are_behind(tmp_path: Path) -> list[Call]:
+    seen: list[Call] = []
+    with Sandbox(differences=["replica"]) as sandbox, fault_proxy(sandbox.url) as proxy:
+        proxy.before_answer = seen.append
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            client = client_of(gateway, tmp_path)
+            hooks.patron_summary(client, 1026)
+            hooks.block_decision(client, 1001)
+            with pytest.raises(NotFoundError):
+                hooks.block_decision_by_barcode(client, "99999999")
     return seen
 
 

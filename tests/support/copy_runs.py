@@ -1,4 +1,4 @@
-"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest, named in ``conftest.py``.
+"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest; ``conftest.py`` names it.
 
     pytest --replica -m '' tests/changes tests/desk tests/events tests/hooks
 

@@ -1,0 +1,88 @@
+"""Pages, summaries and events right after a change, at a site whose plain reads come from a copy that is behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from support.debts import owe
+from support.desk_page import DeskClerk, agreed, card, scanned, selected
+from support.fault_proxy import FaultProxy
+from support.web_caller import API, SECRET, bearer, client_of, events_settings, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import Settings
+from evergreen_groups.web import PREFIX
+from evergreen_groups.web.events import SECRET_HEADER
+
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
+NGUYEN, LAN, WHITFIELD, THOMAS = 1017, 1018, 1036, 1037
+ELM = 22
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A site whose copy never catches up by itself."""
+    with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def desk_settings(proxy: FaultProxy, tmp_path: Path) -> Settings:
+    return settings_of(proxy.url, events=events_settings(tmp_path, recalculate=True))
+
+
+def summary(app: Flask, sandbox: Sandbox, patron: int) -> dict[str, object]:
+    token = session(sandbox.url, username="consortium_staff")
+    return dict(client_of(app).get(f"{API}/patrons/{patron}/summary", headers=bearer(token)).get_json())
+
+
+def test_the_page_after_a_move_shows_where_everybody_is(clerk: DeskClerk, app: Flask, sandbox: Sandbox) -> None:
+    done = agreed(scanned(clerk.open(NGUYEN), card(WHITFIELD)))
+    assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
+    assert "Whitfield, Grace" in done.members
+    assert "Whitfield, Grace" not in clerk.open(THOMAS).members
+    assert clerk.open(WHITFIELD).members.keys() == done.members.keys()
+    members = [member["id"] for member in summary(app, sandbox, NGUYEN)["members"]]  # type: ignore[attr-defined]
+    assert WHITFIELD in members
+    again = scanned(clerk.open(NGUYEN), card(WHITFIELD))
+    assert "already in group 1004" in again.text
+
+
+def test_what_was_taken_back_is_back(clerk: DeskClerk) -> None:
+    done = agreed(scanned(clerk.open(NGUYEN), card(WHITFIELD)))
+    undone = done.send("/undo")
+    assert "Whitfield, Grace" not in undone.members
+    assert "Whitfield, Grace" in clerk.open(THOMAS).members
+
+
+def test_a_new_lead_is_one_in_the_list(clerk: DeskClerk) -> None:
+    before = clerk.open(NGUYEN).members
+    done = agreed(selected(clerk.open(NGUYEN), "lead", LAN))
+    assert done.outcome.startswith("Done")
+    changed = [name for name, row in done.members.items() if ("ead" in row) is not ("ead" in before[name])]
+    assert len(changed) == 1
+
+
+def test_what_is_owed_is_what_is_owed_now(clerk: DeskClerk, app: Flask, sandbox: Sandbox) -> None:
+    owe(sandbox, WHITFIELD, (ELM, "3.21"))
+    assert "$3.21" in clerk.open(WHITFIELD).members["Whitfield, Grace"]
+    assert summary(app, sandbox, WHITFIELD)["own_fines"] == "3.21"
+
+
+def test_an_event_is_about_what_is_so_now(app: Flask, sandbox: Sandbox, clerk: DeskClerk) -> None:
+    """It comes before the copy has the row: what is decided, and what the pages say then, is by the original."""
+    sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    sandbox.catch_up()
+    owe(sandbox, WHITFIELD, (ELM, "77.00"))
+    body = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": WHITFIELD}
+    answer = client_of(app).post(f"{PREFIX}/events", json=body, headers={SECRET_HEADER: SECRET}).get_json()
+    assert (answer["blocked"], answer["recalculated"]) == (True, True)
+    row = clerk.open(WHITFIELD).members["Whitfield, Grace"]
+    assert "not yet blocked" not in row.casefold()
+    found = summary(app, sandbox, WHITFIELD)
+    assert found["over_limit"] is True
