@@ -115,7 +115,13 @@ METHODS = (
     Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
     Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
-    Method(_ACTOR, "opensrf.open-ils.system.use_authoritative", (), Message("everything")),
+    Method(
+        _ACTOR,
+        "opensrf.open-ils.system.use_authoritative",
+        (),
+        Message("everything"),
+        Message("reading where changes are written"),
+    ),
     Method(
         _ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), Message("everything")
     ),

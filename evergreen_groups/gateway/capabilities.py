@@ -109,7 +109,7 @@ class Capabilities:
 
     @classmethod
     def read(cls, gateway: Gateway) -> Capabilities:
-        """Ask for everything, without a login: seven calls, three at a time."""
+        """Ask for everything, without a login: some ten calls, three at a time."""
         once = gateway.for_questions(_ONCE)
         found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from evergreen_groups.errors import MethodNotFoundError
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 
 
 class Copies:
-    """Whether there are such copies: asked once for a server, and again after five minutes.
+    """Whether there are such copies, or may be: asked once for a server, and again after five minutes.
 
     Where there are, the ``.authoritative`` form of a method reads where changes are written. Elsewhere it is the plain
     one under another name (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no such form.
@@ -42,7 +43,11 @@ class Copies:
 
 
 def _ask(gateway: Gateway) -> bool:
-    result = gateway.call("open-ils.actor", _METHOD, expect="optional")
+    try:
+        result = gateway.call("open-ils.actor", _METHOD, expect="optional")
+    except MethodNotFoundError:
+        # Before 3.12 nobody says so (3.11/releases-056), and an .authoritative form always reads where is written.
+        return True
     if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
         raise result.unexpected(Message("a boolean"))
     return _ANSWERS[result.value]

@@ -138,7 +138,8 @@ class Reading:
             self._beside.append(self._pool.submit(self._count, class_id, tuple(fields), asked))
 
     def _count(self, class_id: str, fields: Iterable[str], where: Query) -> None:
-        self.counts[f"rows of {class_id}"] += len(self._bare.search(class_id, fields, where))
+        found = len(self._bare.search(class_id, fields, where))
+        self.counts[f"rows of {class_id}"] += found  # not before the answer: others count meanwhile
 
 
 def blocks() -> dict[str, list[Query]]:

@@ -111,6 +111,7 @@ def test_emails(sandbox: Sandbox, staff: Gateway, written: str, emails: set[str]
     assert contacts_of(staff, 1004)[1004].emails == emails
 
 
+@pytest.mark.differs("no-count", reason="lists name fewer ids where each row is looked up by itself")
 def test_many_are_read_in_few_calls(staff: Gateway) -> None:
     records = dict.fromkeys(range(1, 2001), (1001, 1012, None, None, None, None, None))
     contacts_of(staff, 1001)

@@ -37,17 +37,17 @@ def differences(release: str, chosen: list[Path]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("release", BETWEEN)
+@pytest.mark.parametrize("release", ["3.11", "3.14"])
 def test_what_tells_releases_apart(release: str) -> None:
     assert differences(release, [RECORDED / release / "releases.jsonl"]) == {}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("release", BETWEEN)
-def test_everything_else(release: str) -> None:
-    rest = [file for file in files(release) if file.stem != "releases"]
-    assert len(list(filter(is_scenario, rest))) == 10
-    assert differences(release, rest) == {}
+def test_everything(release: str) -> None:
+    found = files(release)
+    assert {file.stem for file in filter(is_scenario, found)} >= {"move-fleshed", "penalty-apply-remove"}
+    assert differences(release, found) == {}
 
 
 def test_an_answer_that_is_another_one_is_seen() -> None:

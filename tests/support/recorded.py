@@ -19,7 +19,7 @@ from evergreen_groups.gateway.idl import Idl
 
 RECORDED = REPOSITORY / "tests" / "recorded"
 CURRENT, OLDER = "3.17", "3.12"
-BETWEEN = ("3.14", "3.16")
+BETWEEN = ("3.11", "3.13", "3.14", "3.15", "3.16")
 """Recorded for the sandbox, which is to answer as these did: kept whether or not something names them."""
 RELEASES = (CURRENT, OLDER, *BETWEEN)
 FAMILIES = RECORDED / CURRENT / "families.json"

@@ -29,6 +29,14 @@ KEY_MUST_BE_SELECTED = Difference("key-must-be-selected", "3.12/releases-019", u
 NO_COUNT = Difference("no-count", "3.12/releases-059", until=("3.16.0",), absent=("open-ils.pcrud.count.",))
 """pcrud has no ``count``."""
 
+COPIES_UNSAID = Difference(
+    "copies-unsaid",
+    "3.11/releases-056",
+    until=("3.12.0",),
+    absent=("opensrf.open-ils.system.use_authoritative",),
+)
+"""No service says whether plain reads come from copies of the database."""
+
 NO_OVERDUE_COUNT = Difference(
     "no-overdue-count",
     "3.12/patrons-072",
@@ -181,7 +189,15 @@ REPLICA = Difference("replica", "releases-056")
 """Plain reads go to a copy of the database that is behind; ``.authoritative`` forms and writes see the original."""
 
 TABLE = (
-    *(HIDDEN_ROWS_COUNT, KEY_MUST_BE_SELECTED, NO_COUNT, NO_OVERDUE_COUNT, CARDS_STAY, GUARDIAN_NO_KEYWORD),
+    *(
+        HIDDEN_ROWS_COUNT,
+        KEY_MUST_BE_SELECTED,
+        NO_COUNT,
+        COPIES_UNSAID,
+        NO_OVERDUE_COUNT,
+        CARDS_STAY,
+        GUARDIAN_NO_KEYWORD,
+    ),
     *(MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED, SEARCH_UNCHECKED),
     *(ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, NO_SECOND_FACTOR, NOTES_ARE_PENALTIES),
     DELETED_IN_CREDIT,

@@ -1,0 +1,15 @@
+"""Whether a site may read from copies of its database, as real servers said."""
+
+import pytest
+from support.recorded import gateway_of
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "may_be"),
+    [("releases-056", False), ("3.11/releases-056", True)],
+)
+def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
+    """Where it can't say so, there may be some."""
+    with gateway_of(exchange_id) as gateway:
+        assert gateway.reads_copies is may_be
+        assert gateway.reads_copies is may_be  # and it isn't asked again
