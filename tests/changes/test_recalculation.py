@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
-from support.recalculations import METHOD, QUICK, penalties
+from support.recalculations import QUICK, penalties, recalculates
 from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
@@ -97,11 +97,11 @@ def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox,
 def test_a_lost_call_is_read_back_and_never_sent_twice(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, fault: Fault
 ) -> None:
-    proxy.decide = lambda call: fault if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    proxy.decide = lambda call: fault if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = by_id(client.recalculator.recalculate(findings(client)).people)
-    assert proxy.seen.count(METHOD) == 4
+    assert len([call for call in proxy.calls if recalculates(call)]) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].resolved == landed
     assert outcome[1030].state is (StepState.DONE if landed else StepState.SENDING)
@@ -113,7 +113,7 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
 
     def decide(call: Call) -> Fault:
         nonlocal cut
-        if call.method == METHOD and call.parameters[1] == 1036:
+        if recalculates(call) and call.parameters[1] == 1036:
             cut = True
             return Fault.DROP_ANSWER
         return Fault.DROP_REQUEST if cut else Fault.NONE
@@ -228,7 +228,7 @@ def test_an_event_after_a_recalculation_that_landed_does_not_make_it_a_failure(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, textcode: str
 ) -> None:
     event = {"ilsevent": "", "textcode": textcode, "desc": ""}
-    proxy.garble = lambda call: {"payload": [event], "status": 200} if call.method == METHOD else None
+    proxy.garble = lambda call: {"payload": [event], "status": 200} if recalculates(call) else None
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         outcome = client_of(gateway, tmp_path).recalculator
         people = outcome.recalculate(findings(client_of(gateway, tmp_path))).people
@@ -244,7 +244,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
         assert [finding.member.id for finding in found][-1] == 1042
 
         def answered(call: Call) -> None:
-            if call.method == METHOD and call.parameters[1] == 1030:
+            if recalculates(call) and call.parameters[1] == 1030:
                 sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
 
         proxy.before_answer = answered
@@ -255,7 +255,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
 
 def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     sent: list[list[object]] = []
-    proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if call.method == METHOD else None
+    proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if recalculates(call) else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client_of(gateway, tmp_path).recalculator.recalculate(findings(client))
     assert sorted(sent) == [[id, "PATRON_EXCEEDS_FINES"] for id in (1030, 1034, 1036, 1042)]
@@ -274,20 +274,18 @@ def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path)
 def test_an_unclear_answer_is_cleared_up_by_reading(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, answer: dict[str, object]
 ) -> None:
-    proxy.garble = lambda call: answer if call.method == METHOD else None
+    proxy.garble = lambda call: answer if recalculates(call) else None
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = client.recalculator.recalculate(findings(client))
     assert all(person.resolved and person.state is StepState.DONE for person in outcome.people)
-    assert proxy.seen.count(METHOD) == 4
+    assert len([call for call in proxy.calls if recalculates(call)]) == 4
 
 
 def test_what_may_still_come_in_is_looked_up_by_the_next_run(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    proxy.decide = lambda call: (
-        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
-    )
+    proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = by_id(client.recalculator.recalculate(findings(client)).people)
@@ -319,7 +317,7 @@ def test_a_recalculation_that_cannot_be_read_back_stays_open(
 ) -> None:
     proxy.refuse = lambda call: (
         (500, "osrfMethodException :  *** Call to [x] failed")
-        if call.method == RETRIEVE and call.parameters[1] == 1030 and METHOD in proxy.seen
+        if call.method == RETRIEVE and call.parameters[1] == 1030 and any(map(recalculates, proxy.calls))
         else None
     )
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
@@ -340,7 +338,7 @@ def test_penalties_of_somebody_else_are_no_answer(sandbox: Sandbox, proxy: Fault
         proxy.answer = lambda call: other if call.method == RETRIEVE else None
         outcome = client.recalculator.recalculate(found)
     assert {person.state for person in outcome.people} == {StepState.NOT_DONE}
-    assert METHOD not in proxy.seen
+    assert not any(map(recalculates, proxy.calls))
 
 
 def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
@@ -366,9 +364,7 @@ def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: S
 def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.decide = lambda call: (
-        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
-    )
+    proxy.decide = lambda call: Fault.HELD_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         client.recalculator.recalculate(findings(client))
@@ -381,9 +377,7 @@ def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
 def test_what_never_came_in_is_known_in_the_end(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.decide = lambda call: (
-        Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
-    )
+    proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         client.recalculator.recalculate(findings(client))

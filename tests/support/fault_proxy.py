@@ -150,7 +150,8 @@ class FaultProxy:
     result. What the server did carry out is answered with the envelope that ``garble`` gives, or with what ``alter``
     makes of its answer.
 
-    ``seen`` are the methods that were asked for, but for the echo by which answers of the Rust gateway are proved.
+    ``calls`` are those that came, and ``seen`` their methods, but for the echo by which answers of the Rust gateway are
+    proved.
 
     ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know: nothing is
     called after that, when the client may be done already and the test be looking at what was called.
@@ -170,6 +171,7 @@ class FaultProxy:
         self._idle: list[HTTPConnection] = []
         self._closed = False
         self.seen: list[str] = []
+        self.calls: list[Call] = []
         self._held: list[_Request] = []
         self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
@@ -183,6 +185,7 @@ class FaultProxy:
         call = Call(body)
         if not call.proves_answers:
             self.seen.append(call.method)
+            self.calls.append(call)
         fault = self.decide(call)
         sent = (request.command, request.path, body, request.headers.get("If-None-Match"))
         if fault in _UNANSWERED:
