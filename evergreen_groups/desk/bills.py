@@ -126,10 +126,10 @@ class BillsReader:
             NotFoundError: no visible patron has this id, or the group no such visible member.
             DataError: the group is too large to be a family.
         """
+        arguments.whole("id", id)
         arguments.whole_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        viewer = plain_viewer(self._gateway, self._reference, self._recent())
-        found = find_around(self._gateway, arguments.whole("id", id), viewer)
+        found = find_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

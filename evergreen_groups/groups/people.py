@@ -23,7 +23,7 @@ _AT_ONCE, _CHARACTERS_AT_ONCE = 200, 8_000
 # With their cards these are under a megabyte.
 _ROWS_AT_ONCE = 1_000
 _FIELDS = (*MEMBER_FIELDS, *CONTACT_FIELDS)
-_GROUP, _LEAD, _DELETED = map(MEMBER_FIELDS.index, ("usrgroup", "master_account", "deleted"))
+_GROUP, _DELETED = map(MEMBER_FIELDS.index, ("usrgroup", "deleted"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,11 @@ class Person:
 
     def in_group(self, number: int) -> Person:
         """The same in the group with this number."""
-        return self if self.group == number else self._with({_GROUP: number})
+        return replace(self, row=tuple(number if at == _GROUP else value for at, value in enumerate(self.row)))
 
     def as_written(self, record: Record) -> Person:
-        """The same with the group, the mark as lead and the deletion that a record has."""
-        return self._with({_GROUP: record.usrgroup, _LEAD: record.master_account, _DELETED: record.deleted})
-
-    def _with(self, changed: Mapping[int, Any]) -> Person:
-        return replace(self, row=tuple(changed.get(place, value) for place, value in enumerate(self.row)))
+        """The same with what stands in a record."""
+        return replace(self, row=next(columns([record], *_FIELDS)))
 
 
 def read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Person]:

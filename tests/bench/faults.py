@@ -1,6 +1,7 @@
 """Thousands of runs over a bad network, and a table of how they ended.
 
-    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--gateway rust] [--only reading]
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--gateway rust] [--replica]
+        [--only reading]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
 is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``, for
@@ -14,6 +15,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Literal
@@ -44,9 +46,9 @@ RUST_SHARE = 5
 _runners: list[Runner] = []
 
 
-def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None) -> None:
+def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None, *, copied: bool) -> None:
     """Make the world of one process, which ends with it."""
-    world = World(release, gateway)
+    world = World(release, gateway, copied=copied)
     Finalize(None, world.close, exitpriority=1)
     _runners.append(Runner(world, SUBJECTS[only]) if only else Runner(world))
 
@@ -88,6 +90,7 @@ def main() -> int:
     parser.add_argument(
         "--gateway", choices=["apache", "rust"], help="which gateway it is over, if not now and then each"
     )
+    parser.add_argument("--replica", action="store_true", help="where plain reads come from a copy that is behind")
     parser.add_argument("--only", choices=sorted(SUBJECTS), help="what is to be run, if not everything")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
@@ -100,7 +103,8 @@ def main() -> int:
         if not chosen:
             continue
         arguments = (options.release, gateway, options.only)
-        with context.Pool(min(options.jobs, len(chosen)), start, arguments) as pool:
+        begin = partial(start, copied=options.replica)
+        with context.Pool(min(options.jobs, len(chosen)), begin, arguments) as pool:
             for kind, ending, cause, description in pool.imap_unordered(make, chosen, chunksize=4):
                 outcomes[kind or "(none befell it)"][ending] += 1
                 if description:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -100,15 +101,26 @@ def _quiet() -> Iterator[None]:
 class World:
     """A sandbox in its fresh state for each run, with clean answers to compare with.
 
-    ``release`` and ``gateway`` are what it is like.
+    ``release`` and ``gateway`` are what it is like; with ``copied`` plain reads come from a copy that never catches up.
     """
 
-    def __init__(self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache") -> None:
+    def __init__(
+        self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache", *, copied: bool = False
+    ) -> None:
         self._rust = gateway == "rust"
         self._stack = ExitStack()
         memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        self.sandbox = self._stack.enter_context(Sandbox(release=release, gateway=gateway, worker_requests=1))
+        differences = ("replica",) if copied else ()
+        self.sandbox = self._stack.enter_context(
+            Sandbox(
+                release=release,
+                gateway=gateway,
+                worker_requests=1,
+                differences=differences,
+                replica_delay=math.inf,
+            )
+        )
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
         self.traffic = Traffic()

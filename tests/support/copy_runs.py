@@ -1,9 +1,10 @@
 """Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest; ``conftest.py`` names it.
 
-    pytest --replica -m '' tests/changes tests/desk tests/events tests/hooks
+    pytest --replica tests/changes
 
-runs the tests that speak to the shared sandbox, and no others. What holds elsewhere alone, such as how many calls
-something takes, says so and is left out: ``@pytest.mark.no_copy(reason="…")``.
+runs the tests that speak to the shared sandbox, and no others. What holds elsewhere alone says so and is left out:
+``@pytest.mark.no_copy(reason="…")``. Other rooms have tests that count calls or wait for one by its plain name, which
+differ there.
 """
 
 from __future__ import annotations
