@@ -150,6 +150,7 @@ def test_what_members_have_out_elsewhere(
 
 @pytest.mark.parametrize("owing", [False, True])
 @pytest.mark.parametrize("lenders", [(), (CHIDI,), SEVERAL])
+@pytest.mark.differs("copies-unsaid", reason="what was written is read where changes are written as well")
 def test_hidden_members(
     new_session: NewSession,
     calls: Calls,
@@ -180,6 +181,7 @@ def test_hidden_members(
 
 
 @pytest.mark.parametrize("hidden", [(), HIDDEN])
+@pytest.mark.differs("copies-unsaid", reason="what was written is read where changes are written as well")
 def test_who_may_not_see_what_is_out(
     new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str, hidden: tuple[int, ...]
 ) -> None:
@@ -345,6 +347,7 @@ def side_by_side(proxy: FaultProxy, *stages: set[str]) -> None:
     proxy.before_answer = wait
 
 
+@pytest.mark.differs("copies-unsaid", reason="what was written is read where changes are written as well")
 def test_calls_that_need_not_wait_for_one_another_do_not(
     app: Flask, new_session: NewSession, proxy: FaultProxy, sandbox: Sandbox, account: str
 ) -> None:
