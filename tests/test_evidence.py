@@ -58,7 +58,7 @@ def test_nothing_is_recorded_that_nobody_names():
     named = set(names("evergreen_groups", "docs", "tests")) | set(pages())
     for file in FILES:
         release = file.relative_to(RECORDED).parts[0]
-        if release in BETWEEN:  # tests/sandbox/test_releases_recorded.py sends all of them
+        if release in BETWEEN:  # tests/sandbox/test_recorded_releases.py sends all of them
             continue
         ids = {one["id"] if release == CURRENT else f"{release}/{one['id']}" for one in read(file)}
         idle = set() if is_scenario(file) and ids & named else ids - named

@@ -29,7 +29,7 @@ def test_each_release_was_tried_on_the_sandbox() -> None:
 
 
 def test_what_the_repository_has_of_a_release_is_counted() -> None:
-    """All of it is answered alike: tests/sandbox/test_releases_recorded.py. ``nox -s replay`` has more of others."""
+    """All of it is answered alike: tests/sandbox/test_recorded_releases.py. ``nox -s replay`` has more of others."""
     for release in BETWEEN:
         count = sum(len(list(filter(can_be_sent_again, read(file)))) for file in files(release))
         assert results()[release]["replayed"] >= count

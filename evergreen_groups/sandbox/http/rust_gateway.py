@@ -90,12 +90,16 @@ class RustGateway:
         self._worker_requests = worker_requests
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
+        self._late: list[threading.Timer] = []
         self.restart()
 
     def restart(self) -> None:
         """Begin with new workers, as after ``systemctl restart``: what the former ones hold is gone with them."""
         with self._lock:
             self._workers = [_Worker() for _ in range(_FIRST_WORKERS)]
+            for timer in self._late:
+                timer.cancel()
+            self._late = []
 
     def answer(self, command: str, query: bytes, body: bytes) -> bytes:
         """The whole HTTP answer to a request, after which the connection ends."""
@@ -151,6 +155,8 @@ class RustGateway:
         if silence is not None:
             later = threading.Timer(silence, _put, (worker, messages[at_once:]))
             later.daemon = True
+            with self._lock:
+                self._late.append(later)
             later.start()
 
     def _idle(self) -> _Worker:

@@ -281,6 +281,8 @@ class SandboxServer(ThreadingHTTPServer):
         log.debug("connection ended early", exc_info=True)
 
     def close_connections(self) -> None:
-        """Hang up on the clients that are still connected."""
+        """Hang up on the clients that are still connected; what would come late doesn't come."""
         for connection in list(self._connections):
             self.shutdown_request(connection)
+        if self.rust is not None:
+            self.rust.restart()
