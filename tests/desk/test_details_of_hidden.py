@@ -22,8 +22,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
 
-pytestmark = pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies", strict=False)
-
 HARBOR, MILL = 11, 21
 OKONKWO, HIDDEN, STRANGER = 1001, 1012, 1015
 ITEMS, CHECK = "open-ils.pcrud.search.circ.atomic", "open-ils.pcrud.search.aou.atomic"

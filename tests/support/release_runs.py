@@ -8,7 +8,7 @@ Without the option they run on the latest, and those marked ``older`` on the ``S
 
 A test that doesn't hold where the sandbox's table of releases knows a difference says so with that difference's name:
 ``@pytest.mark.differs("no-count", reason="…")``. It is run nevertheless, and has to fail there; with
-``strict=False``, for a whole file whose tests name the methods that are asked, it may.
+``strict=False``, where only some of a test's parameters make it so, it may.
 """
 
 from __future__ import annotations

@@ -31,10 +31,7 @@ WRITING = ("UPDATE_USER", "CREATE_USER_GROUP_LINK", "group_application.user.patr
 NewSession = Callable[[], DeskClerk]
 
 
-pytestmark = [
-    pytest.mark.apache(reason="it counts calls"),
-    pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies", strict=False),
-]
+pytestmark = pytest.mark.apache(reason="it counts calls")
 
 
 @pytest.fixture(params=["an ordinary account", "one that sees everybody"])
