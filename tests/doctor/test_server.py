@@ -75,6 +75,7 @@ def test_names_that_are_no_releases(
 
 
 @pytest.mark.parametrize("fault", ["refused", "lost"])
+@pytest.mark.apache(reason="the other one is named, and tells less")
 def test_a_server_that_does_not_say(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, fault: str) -> None:
     if fault == "refused":
         proxy.refuse = lambda call: ABSENT if call.method == VERSION else None
@@ -85,6 +86,7 @@ def test_a_server_that_does_not_say(sandbox: Sandbox, proxy: FaultProxy, tmp_pat
     )
 
 
+@pytest.mark.apache(reason="the other one is named, and tells less")
 def test_programs_get_the_facts_by_name(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
     house = Installation(tmp_path, proxy.url)
 

@@ -219,6 +219,7 @@ def test_few_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox
 
 
 @pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies")
+@pytest.mark.apache(reason="it counts calls")
 def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
     for patron in PATRONS:
         join(sandbox, patron, 1001)

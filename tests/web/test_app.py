@@ -274,6 +274,7 @@ class TestPanel:
 
 
 class TestHealth:
+    @pytest.mark.apache(reason="it counts echoes")
     def test_it_says_whether_the_gateway_answers_and_asks_it_seldom(
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock
     ) -> None:
