@@ -190,6 +190,12 @@ def rust(session: nox.Session) -> None:
 
 
 @nox.session
+def replicas(session: nox.Session) -> None:
+    """The tests of changes once more, at a site whose plain reads come from a copy that is behind."""
+    python(session, "-m", "pytest", "--replica", "tests/changes")
+
+
+@nox.session
 def benches(session: nox.Session) -> None:
     """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …)."""
     small = {
