@@ -268,7 +268,7 @@ class Held:
         self.fault = Fault.NONE
 
     def __call__(self, call: Call) -> Fault:
-        if call.method == "opensrf.system.echo":  # the look at the gateway when the service starts
+        if call.asks_what_there_is:  # the look at the gateway when the service starts
             return Fault.NONE
         self.waiting.set()
         if self.fault is Fault.NONE:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.conversation import Conversation, can_be_sent_again
+from support.conversation import Conversation, Exchange, can_be_sent_again
 from support.recorded import BETWEEN, DATASET, ON_FAMILIES, RECORDED, RELEASES, files, is_scenario, read
 
 from evergreen_groups.sandbox import Sandbox
@@ -24,6 +24,12 @@ def recorded_from(file: Path) -> str:
     return file.relative_to(RECORDED).parts[0]
 
 
+def kept_whole(file: Path) -> list[Exchange]:
+    """Its exchanges, but for those of sequences of which only a part is kept."""
+    whole = recorded_from(file) in BETWEEN or is_scenario(file)
+    return [one for one in read(file) if whole or "seq" not in one]
+
+
 def differences(release: str, chosen: list[Path]) -> dict[str, str]:
     """What the sandbox of a release answers otherwise than the files say, by the exchange's id."""
     found = {}
@@ -34,7 +40,7 @@ def differences(release: str, chosen: list[Path]) -> dict[str, str]:
     ):
         for file in chosen:
             conversation.reset()
-            for exchange in filter(can_be_sent_again, read(file)):
+            for exchange in filter(can_be_sent_again, kept_whole(file)):
                 if text := conversation.difference(exchange):
                     found[f"{recorded_from(file)}/{exchange['id']}"] = text
     return found

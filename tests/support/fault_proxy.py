@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from evergreen_groups.gateway import NO_TOKEN
+
 
 class Fault(Enum):
     """What happens to a request."""
@@ -87,6 +89,11 @@ class Call:
         """Whether it is the echo of a word by chance, by which answers of the Rust gateway are seen to be one's own."""
         word = str(self.parameters[0]) if self.parameters else ""
         return self.method == "opensrf.system.echo" and re.fullmatch(r"[0-9a-f]{16}", word) is not None
+
+    @property
+    def asks_what_there_is(self) -> bool:
+        """Whether it finds out what the server is or offers, and does nothing there."""
+        return self.method.startswith("opensrf.") or self.parameters[:1] == [NO_TOKEN]
 
 
 Decide = Callable[[Call], Fault]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.fault_proxy import Call
 
-from evergreen_groups.gateway import NO_TOKEN, RetryPolicy
+from evergreen_groups.gateway import RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
 METHOD = "open-ils.actor.user.penalties.update_at_home"
@@ -17,4 +17,4 @@ def penalties(sandbox: Sandbox, patron: int) -> list[tuple[int, object]]:
 
 def recalculates(call: Call) -> bool:
     """Whether a call has a patron's penalties recalculated, and doesn't just find out whether there is the method."""
-    return call.method == METHOD and call.parameters[0] != NO_TOKEN
+    return call.method == METHOD and not call.asks_what_there_is

@@ -47,7 +47,7 @@ def caller_of(app: Flask, sandbox: Sandbox, account: str, **login: Any) -> DeskC
 
 
 def writes(proxy: FaultProxy) -> list[str]:
-    return [method for method in proxy.seen if method in WRITES]
+    return [call.method for call in proxy.calls if call.method in WRITES and not call.asks_what_there_is]
 
 
 class TestActions:

@@ -15,6 +15,7 @@ import requests
 from support.command import Command
 from support.fault_proxy import Call, FaultProxy
 from support.postgresql import Cluster, new_directory
+from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
 from support.web_caller import API, SECRET, bearer, session
@@ -25,7 +26,6 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # each starts the service in three processes
 RATE_LIMIT = 1  # one in a minute: more would be in some seconds, and a busy machine takes longer to ask so often
-RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 
 
 class Servers:
@@ -83,7 +83,7 @@ def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: Fau
     """Sent to all of them at once, and again afterwards."""
     sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
     recalculated: list[Call] = []
-    proxy.before_answer = lambda call: recalculated.append(call) if call.method == RECALCULATE else None
+    proxy.before_answer = lambda call: recalculated.append(call) if recalculates(call) else None
     with ThreadPoolExecutor(9) as pool:
         answers: list[Any] = [answer.json() for answer in pool.map(servers.event, [41, 42, 43] * 3)]
     assert [answer.get("blocked") for answer in answers] == [True] * 9
