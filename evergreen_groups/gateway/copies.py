@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import MethodNotFoundError
+from evergreen_groups.errors import MethodNotFoundError, UnexplainedError
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ class Copies:
 def _ask(gateway: Gateway) -> bool:
     try:
         result = gateway.call("open-ils.actor", _METHOD, expect="optional")
-    except MethodNotFoundError:
-        # Before 3.12 nobody says so (3.11/releases-056), and an .authoritative form always reads where is written.
+    except (MethodNotFoundError, UnexplainedError):
+        # Before 3.12 nobody says so (3.11/releases-056), over the Rust gateway without a reason; and an .authoritative
+        # form always reads where is written.
         return True
     if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
         raise result.unexpected(Message("a boolean"))

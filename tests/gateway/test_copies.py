@@ -1,7 +1,10 @@
 """Whether a site may read from copies of its database, as real servers said."""
 
 import pytest
+from support import gateways
 from support.recorded import gateway_of
+
+from evergreen_groups.sandbox import Sandbox
 
 
 @pytest.mark.parametrize(
@@ -13,3 +16,12 @@ def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
     with gateway_of(exchange_id) as gateway:
         assert gateway.reads_copies is may_be
         assert gateway.reads_copies is may_be  # and it isn't asked again
+
+
+def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
+    """That there is no such method isn't told by the Rust gateway."""
+    with (
+        Sandbox(release="3.11", gateway="rust") as sandbox,
+        gateways.gateway_of(sandbox.url, "consortium_staff") as gateway,
+    ):
+        assert gateway.reads_copies
