@@ -238,6 +238,13 @@ class Desk:
             ".some((one) => new URL(one.name).pathname.endsWith(arguments[0]) && one.responseEnd > 0)"
         )
         self.until(lambda: self.run(script, ending))
+        self.framed()
+
+    def framed(self) -> None:
+        """Wait until the page has been drawn as it is now, and what looks at each frame has seen it.
+
+        On a busy machine the document may be read several times before its next frame.
+        """
         self.browser.execute_async_script(
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
         )
@@ -269,7 +276,8 @@ class Desk:
         )
 
     def watched(self) -> set[tuple[str, int]]:
-        """Pairs of a card in the summary and whose panel stood beside it, of all frames since :meth:`watch`."""
+        """Pairs of a card in the summary and whose panel stood beside it, of all frames since :meth:`watch`, now's too."""
+        self.framed()
         return {(card, int(patron)) for card, patron in self.run("return window.watched")}
 
     def shown_stock_row(self) -> bool:

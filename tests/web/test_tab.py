@@ -406,7 +406,7 @@ def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
     tab.desk.until(lambda: tab.inside("page.title") is None)
     tab.desk.problem("Your session has ended.")
     tab.desk.run("document.body.append('the client goes on changing')")
-    tab.desk.browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    tab.desk.framed()
     assert tab.inside("page.title") is None
     shown = (
         "return [...document.querySelectorAll('.eg-grid-row[data-patron]')].filter((row) => row.offsetParent).length"
