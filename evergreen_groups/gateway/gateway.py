@@ -469,7 +469,7 @@ class Gateway:
             with self._observed(call):
                 reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self._deadline)
                 self._seen.learn(reply.headers)
-                return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+                return Answer(call, reply.body, self._redactor).result(expect)
         except UnexplainedError:
             self._seen.kind = GatewayKind.RUST
             raise

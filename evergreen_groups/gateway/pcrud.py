@@ -35,7 +35,7 @@ from evergreen_groups.gateway.paging import (
     stretches,
     walk,
 )
-from evergreen_groups.gateway.record import ColumnReader, Record
+from evergreen_groups.gateway.record import ColumnReader, Record, class_ids
 from evergreen_groups.gateway.rows import RowQuestion
 from evergreen_groups.gateway.session import TOKEN
 
@@ -416,7 +416,7 @@ class Pcrud:
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
         """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""
         if nested:
-            self._gateway.decode(rows)
+            self._gateway.idl(*class_ids(rows))
         idl = self._gateway.idl(class_id)
         return [Record(idl[class_id], values, idl) for values in rows]
 

@@ -88,14 +88,15 @@ class Transport:
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
-        self._pool = self._new_session(concurrency)
+        self._adapter = Adapter(concurrency)  # used directly: no redirects are followed, no cookies kept
+        self._requests = self._new_session()
         if not keep_alive:
-            self._pool.headers["Connection"] = "close"
+            self._requests.headers["Connection"] = "close"
         # What requests works out anew for each request is the same for all of them.
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        self._form = self._pool.prepare_request(requests.Request("POST", address.gateway, headers))
+        self._form = self._requests.prepare_request(requests.Request("POST", address.gateway, headers))
         bundle = str(ca_bundle) if ca_bundle else None
-        self._environment = self._pool.merge_environment_settings(address.gateway, {}, True, bundle, None)
+        self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)
 
     @property
     def stop(self) -> threading.Event:
@@ -115,7 +116,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._pool.close()
+        self._adapter.close()
 
     def post(
         self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
@@ -126,31 +127,30 @@ class Transport:
         everything must be over, waiting for a connection included. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
-        request = self._form.copy()
-        request.prepare_body(form, None)
+        request = copy.copy(self._form)
+        request.body, request.headers = form, self._form.headers.copy()
+        request.headers["Content-Length"] = str(len(form))
         if not fresh:
             return self._send(call, request, seconds, deadline)
         # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
         # done.
         request.headers["Connection"] = "close"
-        with self._new_session(1) as session:
-            return self._exchange(session, call, request, seconds, deadline, last=True)
+        with closing(Adapter(1)) as adapter:
+            return self._exchange(adapter, call, request, seconds, deadline, last=True)
 
     def get(
         self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
     ) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
         return self._send(
-            call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
+            call, self._requests.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
         )
 
-    def _new_session(self, size: int) -> requests.Session:
+    def _new_session(self) -> requests.Session:
+        """What prepares requests; it sends none."""
         session = requests.Session()
         session.auth = _nothing_added
         session.headers["Accept-Encoding"] = body.ACCEPTED
-        adapter = Adapter(size)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
@@ -158,14 +158,14 @@ class Transport:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds, deadline)
+                return self._exchange(self._adapter, call, request, seconds, deadline)
             except StaleConnectionError:
                 self._statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, deadline, last=True)
+        return self._exchange(self._adapter, call, request, seconds, deadline, last=True)
 
     def _exchange(
         self,
-        session: requests.Session,
+        adapter: Adapter,
         call: Call,
         request: requests.PreparedRequest,
         seconds: float,
@@ -175,7 +175,6 @@ class Transport:
     ) -> Reply:
         exchange = Exchange(seconds, self._stop, deadline)
         seconds = exchange.left(seconds)
-        adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
