@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, GatewayKind, RetryPolicy
-from evergreen_groups.gateway import gateway as gateway_module
+from evergreen_groups.gateway import sender as sender_module
 from evergreen_groups.gateway import session as session_module
 from evergreen_groups.sandbox import Sandbox
 
@@ -210,7 +210,7 @@ def test_an_answer_is_given_up_long_before_it_may_be_cut_off(monkeypatch: pytest
         user = gateway_user(gateway)
         # Nothing at all, as of somebody who owes nothing, is what is left of an answer that was cut off.
         assert gateway.call(ACTOR, method, TOKEN, user, expect="optional").value is None
-        monkeypatch.setattr(gateway_module, "LONGEST_CALL", 0.15)
+        monkeypatch.setattr(sender_module, "LONGEST_CALL", 0.15)
         with pytest.raises(TimedOutError):
             gateway.call(ACTOR, method, TOKEN, user, expect="optional")
 
