@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18
 
 
-class Session(smtplib.SMTP):
+class MailSession(smtplib.SMTP):
     """One that begins unencrypted.
 
     Its own class would have a mail four times in memory at once while it is sent, and one may have a dozen megabytes.
@@ -37,7 +37,7 @@ class Session(smtplib.SMTP):
         return self.getreply()
 
 
-class EncryptedSession(Session, smtplib.SMTP_SSL):
+class EncryptedMailSession(MailSession, smtplib.SMTP_SSL):
     """One that is encrypted from the start."""
 
 
