@@ -13,7 +13,7 @@ _MOST = 50_000
 
 
 class ReadBefore(Generic[Value]):
-    """Values by id; the first 50,000 that are given are kept."""
+    """Values by id, each until it is asked for: up to 50,000."""
 
     def __init__(self) -> None:
         self._values: dict[int, Value] = {}
@@ -23,6 +23,6 @@ class ReadBefore(Generic[Value]):
         self._values.update(islice(values.items(), max(0, _MOST - len(self._values))))
 
     def of(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
-        """Those with these ids: what is kept, and of the others what ``read`` gives."""
-        known = {id: self._values[id] for id in ids if id in self._values}
+        """Those with these ids: what is kept, which is let go of, and of the others what ``read`` gives."""
+        known = {id: self._values.pop(id) for id in ids if id in self._values}
         return {**known, **read([id for id in ids if id not in known])} if known else read(ids)
