@@ -66,18 +66,20 @@ class RowsByValues:
         """Yield the rows in lists that follow the order of the values, which are taken as they are needed."""
         fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
-        lists: Iterable[list[int | str]] = portions(values, room, self._full)
+        lists: Iterable[list[int | str]] = portions(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         for pages in self._gateway.map(self._fetch, lists):
             yield from pages
 
-    def _full(self, count: int) -> bool:
-        """Whether a list of so many values takes no more of them: fewer where the server looks up each row by itself.
+    def _longest(self, count: int) -> int:
+        """How many values a list may have that has so many: fewer where the server looks up each row by itself.
 
-        It takes a millisecond for each, so that a long list would leave its other processes idle at the end.
+        It takes a millisecond for each, so that a long list would leave its other processes idle at the end. Of a short
+        list nobody has to know.
         """
-        return count >= LIST_OF_SLOW_ROWS and (count >= LARGEST_LIST or self._gateway.hidden_rows_count())
+        known = count >= LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self._gateway.hidden_rows_count() else LIST_OF_SLOW_ROWS
 
     def _fetch(self, portion: list[int | str]) -> list[Page]:
         return list(self._by_keys(portion) if self._unique else self._in_halves(portion))
