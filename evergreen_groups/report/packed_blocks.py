@@ -19,6 +19,9 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
 
     def __init__(self, penalties: Iterable[Penalty] = ()) -> None:
         """``penalties`` come a patron after the other."""
+        from evergreen_groups.ils import Penalty  # with it comes the gateway, which --help needn't load
+
+        self._make = Penalty
         self._patrons = array("q")
         self._starts = array("q")  # where each one's penalties begin
         self._ids = array("q")
@@ -51,10 +54,8 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         place = self._places.of(patron)
         if place is None:
             raise KeyError(patron)
-        from evergreen_groups.ils import Penalty  # with it comes the gateway, which --help needn't load
-
-        rows = range(self._starts[place], self._starts[place + 1])
+        start, end = self._starts[place], self._starts[place + 1]
+        ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
         return tuple(
-            Penalty(self._ids[at], patron, self._kinds[at], self._org_units[at], self._staff[at], self._set_dates[at])
-            for at in rows
+            [self._make(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
         )
