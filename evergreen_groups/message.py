@@ -5,10 +5,11 @@ And how such a text is filled in for programs and logs, in English: that needs n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from string import Formatter
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -51,6 +52,8 @@ class Message(str):
         >>> str(Message("{count} lead", plural="{count} leads").with_values({"count": 2}))
         '2 leads'
         """
+        if not values and not self.values:
+            return self
         return type(self)(self.text, context=self.context, plural=self.plural, values=values)
 
 
@@ -75,37 +78,48 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
     ('32,000 bytes', '1,234.50', '{}')
     """
-    return _FILLER.vformat(template, (), values) if values else template
+    if not values:
+        return template
+    return "".join(
+        literal if name is None else literal + _written(_value(name, values), spec)
+        for literal, name, spec in _parts(template)
+    )
 
 
-class _EnglishFiller(Formatter):
-    """Fills in values in English."""
-
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """A value by its name, and nothing of what is in it: what an ILS has said may stand among the texts."""
-        if not field_name.isidentifier():
-            raise KeyError(field_name)
-        return super().get_field(field_name, args, kwargs)
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        """Money and moments in one form; the rest as Python has it."""
-        from datetime import date, datetime
-        from decimal import Decimal  # not above: every command begins with this module, and few need it
-
-        if isinstance(value, Decimal) and not format_spec:
-            return f"{value:,.2f}"
-        if isinstance(value, datetime) and format_spec in ("", "time"):
-            return f"{value.astimezone():{'%H:%M' if format_spec else '%Y-%m-%d %H:%M'}}"
-        if isinstance(value, date) and not format_spec:
-            return value.isoformat()
-        if isinstance(value, tuple) and not format_spec:
-            return "; ".join(map(str, value))
-        if isinstance(value, list) and not format_spec:
-            return " and ".join(filter(None, [", ".join(map(str, value[:-1])), *map(str, value[-1:])]))
-        return super().format_field(value, format_spec)
+@lru_cache(maxsize=1_000)
+def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    """What stands before each name in braces, the name, and how its value is written; a list has few texts, often."""
+    return tuple((literal, name, spec or "") for literal, name, spec, _conversion in Formatter().parse(template))
 
 
-_FILLER = _EnglishFiller()
+def _value(name: str, values: Mapping[str, object]) -> object:
+    """A value by its name, and nothing of what is in it: what an ILS has said may stand among the texts."""
+    if not name.isidentifier():
+        raise KeyError(name)
+    return values[name]
+
+
+def _written(value: object, spec: str) -> str:
+    return value if type(value) is str and not spec else _in_english(value, spec)
+
+
+def _in_english(value: object, spec: str) -> str:
+    """Money and moments in one form; the rest as Python has it."""
+    from datetime import date, datetime
+    from decimal import Decimal  # not above: every command begins with this module, and few need it
+
+    if isinstance(value, Decimal) and not spec:
+        return f"{value:,.2f}"
+    if isinstance(value, datetime) and spec in ("", "time"):
+        return f"{value.astimezone():{'%H:%M' if spec else '%Y-%m-%d %H:%M'}}"
+    if isinstance(value, date) and not spec:
+        return value.isoformat()
+    if isinstance(value, tuple) and not spec:
+        return "; ".join(map(str, value))
+    if isinstance(value, list) and not spec:
+        return " and ".join(filter(None, [", ".join(map(str, value[:-1])), *map(str, value[-1:])]))
+    return format(value, spec)
+
 
 SYSTEM_REASONS = (
     Message("Address already in use"),

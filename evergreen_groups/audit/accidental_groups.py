@@ -111,10 +111,26 @@ class AccidentalGroupJudge:
                 looked_at.append((family, reasons, adults))
         members = [row for family, _reasons, _adults in looked_at for row in family.rows]
         contacts = read_contacts(self._gateway, {row.id: records[row.id][width:] for row in members})
-        relations = Relations(members, contacts)
-        found = [(family, [*reasons, *_strangers(family, adults, relations)]) for family, reasons, adults in looked_at]
-        listed = self._without_those_to_keep([(family, reasons) for family, reasons in found if reasons])
-        return [_draft(family, reasons, relations, self._context.institutions) for family, reasons in listed]
+        drafts = []
+        for family, reasons, adults in looked_at:
+            if (draft := self._draft(family, reasons, adults, Relations(family.rows, contacts))) is not None:
+                drafts.append((family, draft))
+        to_keep = self._to_keep([family for family, _draft in drafts])
+        return [draft for family, draft in drafts if family.number not in to_keep]
+
+    def _draft(
+        self, family: _Family, reasons: Sequence[Reason], adults: Sequence[int], relations: Relations
+    ) -> GroupDraft | None:
+        """What is found out about a group, before its cards and fines are read; None where that is nothing."""
+        reasons = [*reasons, *_strangers(family, adults, relations)]
+        if not reasons:
+            return None
+        confidence = Confidence.by(_evidence(family, reasons, relations, self._context.institutions))
+        lead = min(family.rows, key=lambda row: (not row.group_lead, row.id)).id
+        # What members have in common may outweigh everything: a family without a lead is no accident.
+        kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
+        split = suggested_split(family.ids, lead, relations) if family.complete else None
+        return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
     def _families(self, rows: Sequence[PatronRow]) -> list[_Family]:
         """The groups of rows, with as much as has to be known in order to judge them."""
@@ -132,13 +148,11 @@ class AccidentalGroupJudge:
     def _org_unit_ids(self) -> list[int]:
         return [unit.id for unit in self._context.org_units]
 
-    def _without_those_to_keep(
-        self, found: Sequence[tuple[_Family, list[Reason]]]
-    ) -> list[tuple[_Family, list[Reason]]]:
-        """Leave out groups of which somebody has decided that they are to be kept, and whose members are the same."""
+    def _to_keep(self, found: Sequence[_Family]) -> set[int]:
+        """Those of which somebody has decided that they are to be kept, and whose members are the same (by number)."""
         context = self._context
-        visible = {it.number: set(it.ids) for it, _reasons in found if it.number in context.to_keep}
-        incomplete = {it.number for it, _reasons in found if not it.complete}
+        visible = {it.number: set(it.ids) for it in found if it.number in context.to_keep}
+        incomplete = {it.number for it in found if not it.complete}
         with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
         # Who the hidden ones are is asked of the few groups alone that are to be kept.
         hidden = find_hidden_of_few(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
@@ -149,7 +163,7 @@ class AccidentalGroupJudge:
         }
         context.left_out.update(same)
         context.changed.update(visible.keys() - same)
-        return [(family, reasons) for family, reasons in found if family.number not in same]
+        return same
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Those of the groups that have a deleted lead (``work-list-009``)."""
@@ -169,18 +183,6 @@ def _strangers(family: _Family, adults: Sequence[int], relations: Relations) -> 
     if strangers := relations.strangers(adults):
         names = {row.id: row.name for row in family.rows}
         yield from (Reason("stranger", {"name": names[id]}) for id in strangers)
-
-
-def _draft(
-    family: _Family, reasons: Sequence[Reason], relations: Relations, institutions: Mapping[int, str]
-) -> GroupDraft:
-    """What is found out about a group, before its cards and fines are read."""
-    confidence = Confidence.by(_evidence(family, reasons, relations, institutions))
-    lead = min(family.rows, key=lambda row: (not row.group_lead, row.id)).id
-    # What members have in common may outweigh everything: a family without a lead is no accident.
-    kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
-    split = suggested_split(family.ids, lead, relations) if family.complete else None
-    return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
 
 def _adults(family: _Family, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:

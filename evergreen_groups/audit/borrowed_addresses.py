@@ -6,12 +6,13 @@ the other patron's as well, without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
+from evergreen_groups.audit.listing import PatronListing
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
 from evergreen_groups.message import Message
@@ -51,20 +52,21 @@ def find_borrowed_addresses(context: SearchContext) -> None:
         all_visible=True,
         apart=True,  # nobody found is believed
     )
-    for page in pages:
-        rows = columns(page, *_FIELDS)
-        context.found.add(_findings(context, [(PatronRow._make(row[:_WIDTH]), row[_WIDTH:]) for row in rows]))
+    with PatronListing(context) as found:
+        for page in pages:
+            borrowers = {PatronRow._make(row[:_WIDTH]): row[_WIDTH:] for row in columns(page, *_FIELDS)}
+            members = context.reader.members(borrowers, cards=found.with_cards)
+            found.add(_findings(context, members, borrowers), borrowers)
 
 
 def _findings(
-    context: SearchContext, found: Sequence[tuple[PatronRow, tuple[int | None, ...]]]
+    context: SearchContext, members: Mapping[int, Member], borrowers: Mapping[PatronRow, tuple[int | None, ...]]
 ) -> Iterator[PatronFinding]:
     """The findings about borrowers, each with the address rows that the record uses."""
-    used = sorted({row for _patron, rows in found for row in rows if row is not None})
+    used = sorted({row for rows in borrowers.values() for row in rows if row is not None})
     owner_of = dict(chain.from_iterable(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used)))
     owners = _owners(context, set(owner_of.values()))
-    members = context.reader.members([patron for patron, _rows in found])
-    for patron, rows in found:
+    for patron, rows in borrowers.items():
         for reason in _reasons(members[patron.id], rows, owner_of, owners):
             yield PatronFinding(FindingKind.BORROWED_ADDRESS, members[patron.id], reason)
 

@@ -55,16 +55,18 @@ class Confidence:
     """How sure something is, by its evidence, what weighs most first."""
 
     evidence: tuple[Evidence, ...]
+    points: int = field(init=False, repr=False, compare=False)
+    """The sum of all weights, from 0 to 100."""
+
+    def __post_init__(self) -> None:
+        """Add up the weights, which everything asks for."""
+        points = max(0, min(100, sum(WEIGHTS[piece.code] for piece in self.evidence)))
+        object.__setattr__(self, "points", points)
 
     @classmethod
     def by(cls, evidence: Iterable[Evidence]) -> Confidence:
         """The confidence by some evidence; of each code there is one piece at most."""
-        return cls(tuple(sorted(evidence, key=lambda piece: _PLACES[piece.code])))
-
-    @property
-    def points(self) -> int:
-        """The sum of all weights, from 0 to 100."""
-        return max(0, min(100, sum(piece.weight for piece in self.evidence)))
+        return cls(tuple(sorted(evidence, key=_place)))
 
     @property
     def level(self) -> str:
@@ -72,3 +74,7 @@ class Confidence:
         if self.points >= _HIGH_FROM:
             return HIGH
         return MEDIUM if self.points >= _MEDIUM_FROM else LOW
+
+
+def _place(piece: Evidence) -> int:
+    return _PLACES[piece.code]

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.finding_store import FindingStore
+from evergreen_groups.audit.listing import list_first
 from evergreen_groups.groups import GroupSearch
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ with them."""
 
 # Three answers are in memory at once, with more of each member than a report has.
 _PAGE = 2_000
-# Groups whose cards and fines are read together.
-_AT_ONCE = 500
 
 
 def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str], judge: Judge) -> None:
@@ -39,12 +38,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
         return
     with FindingStore() as drafts:
         _run(search, drafts, lambda rows: judge(rows, records.of(rows)))
-        for kind, count in drafts.counts().items():
-            surest = list(drafts.of_kind(kind, context.top))
-            lists = [surest[at : at + _AT_ONCE] for at in range(0, len(surest), _AT_ONCE)]
-            for finished in context.gateway.map(lambda some: _finished(context, some), lists):
-                context.found.add(finished)
-            context.found.count_unlisted(kind, count - len(surest))
+        list_first(context, drafts, lambda some: _finished(context, some))
 
 
 def _run(

@@ -18,6 +18,7 @@ from evergreen_groups.audit.confidence import Confidence, Evidence
 from evergreen_groups.audit.findings import GroupFinding, PatronFinding, Reason
 from evergreen_groups.audit.group_draft import GroupDraft
 from evergreen_groups.audit.group_split import GroupSplit
+from evergreen_groups.audit.patron_draft import PatronDraft
 from evergreen_groups.groups import Group, Member, Patron, PatronRow
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.message import Message
@@ -57,7 +58,7 @@ def _made(text: str, context: str, plural: str, values: Mapping[str, object]) ->
 
 
 _KINDS = (
-    *(PatronFinding, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
+    *(PatronFinding, PatronDraft, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
     *(Group, Member, Patron, OrgUnit, Decision, Limit, Penalty, PenaltyKind),
 )
 _REDUCED: dict[type[Any], Callable[[Any], Reduced]] = {

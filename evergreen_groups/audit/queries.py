@@ -1,7 +1,8 @@
 """The audit's questions, put so that the ILS's database compares balances and penalties itself.
 
-Shape and cost were measured (``audit-005``, ``audit-012``, ``audit-014``, ``audit-015``): as in
-:mod:`evergreen_groups.groups.queries`, lists are hashed filters that come before permission is asked for row by row.
+Shape and cost were measured (``audit-005``, ``audit-012``, ``audit-014``, ``audit-015``, ``members-003``,
+``members-004``): as in :mod:`evergreen_groups.groups.queries`, lists are hashed filters that come before permission is
+asked for row by row.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from evergreen_groups.audit.id_ranges import ALL_IDS, IdRange
 from evergreen_groups.groups import Groups, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
@@ -40,22 +42,25 @@ class BlockQuery:
     homes: Collection[int] = ()
     scoped: bool = False
 
-    def not_blocked(self) -> Query | None:
-        """Over the limit, without a penalty for fines; None where there is no limit to be over."""
+    def not_blocked(self, within: IdRange = ALL_IDS) -> Query | None:
+        """Over the limit, without a penalty for fines; None where there is no limit to be over.
+
+        The ids of the patrons asked for lie ``within`` a range.
+        """
         if self.lowest is None:
             return None
         # The lowest limit finds everybody who is over their own, and some who aren't: those go when it is decided.
-        over = _over(self.lowest, without_credits=self.scoped)
+        over = _over(self.lowest, within, without_credits=self.scoped)
         certain = self.certain_penalties
         blocked = [_listed("not in", _with_penalty(certain, {}))] if certain else []
-        return self._patrons(_listed("in", over), *blocked)
+        return self._patrons(_listed("in", over), *blocked, *within.conditions("id"))
 
     def not_over(self) -> Query | None:
         """With a penalty for fines that staff didn't set, and not over the limit; None where no penalty blocks."""
         if not self.possible_penalties:
             return None
         blocked = _with_penalty(self.possible_penalties, {"staff": None})
-        return self._patrons(_listed("in", blocked), *self._within())
+        return self._patrons(_listed("in", blocked), *self._not_over())
 
     def by_staff(self) -> Query:
         """With a block that staff set, and not over the limit."""
@@ -65,13 +70,13 @@ class BlockQuery:
             "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
             "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
         }
-        return self._patrons(_listed("in", blocks), *self._within())
+        return self._patrons(_listed("in", blocks), *self._not_over())
 
     def _patrons(self, *conditions: Query) -> Query:
         home: list[Query] = [{"home_ou": sorted(self.homes)}] if self.homes else []
         return {"deleted": "f", "-and": [*conditions, *home]}
 
-    def _within(self) -> list[Query]:
+    def _not_over(self) -> list[Query]:
         # Where a limit counts fines of some libraries only, those who owe more elsewhere may still be within it.
         if self.highest is None or self.scoped:
             return []
@@ -84,8 +89,8 @@ def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
     return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
 
 
-def _over(limit: Limit, *, without_credits: bool = False) -> Query:
-    """The ids of the debtors whose own fines are over a limit.
+def _over(limit: Limit, within: IdRange = ALL_IDS, *, without_credits: bool = False) -> Query:
+    """The ids of the debtors in a range whose own fines are over a limit.
 
     Credits count, unless they may belong to libraries other than those that the limit is about.
     """
@@ -107,10 +112,14 @@ def _over(limit: Limit, *, without_credits: bool = False) -> Query:
         # Open transactions on which nothing is owed reach a limit of nought as well, and without credits any will do.
         debts = {"xact_finish": None}
         conditions = {} if without_credits else conditions
+    debtor: Query = {"deleted": "f"}
+    if within != ALL_IDS:
+        # Of both, though they are the same: the database goes through the transactions of these patrons alone.
+        debts, debtor = {**debts, "-and": within.conditions("usr")}, {**debtor, "-and": within.conditions("id")}
     return {
         "select": {"d": ["id"]},
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
-        "where": {"+mbts": debts, "+d": {"deleted": "f"}, **conditions},
+        "where": {"+mbts": debts, "+d": debtor, **conditions},
     }
 
 
@@ -178,11 +187,14 @@ class AccidentalGroups(GroupsToJudge):
             patron["-and"] = within.conditions()
         # With its offset: the database compares instants, and its own time zone is anybody's guess.
         expired = {"expire_date": {"<": self.long_ago.isoformat(timespec="seconds")}}
+        # Where leads are rare, PostgreSQL lists the groups that have one, and goes through all patrons for that if it
+        # isn't told that those of the range will do.
+        lead_in_range = {**_LEAD, "-and": within.conditions()} if within.conditions() else _LEAD
         conditions: list[Query] = [
             has_member(_OTHER),
             {
                 "-or": [
-                    {"-not-exists": has_member(_LEAD)["-exists"]},
+                    {"-not-exists": has_member(lead_in_range)["-exists"]},
                     {"-and": [{"+d": _LEAD}, has_member({**_OTHER, **_LEAD})]},
                     {"-and": [{"+d": {**_LEAD, **expired}}]},
                     {"-and": [{"+d": {"juvenile": "f"}}, has_member(_STRANGER)]},

@@ -181,18 +181,21 @@ def walk(
 
 
 def portions(
-    values: Iterable[int | str], room: int, full: Callable[[int], bool] = lambda count: count >= LARGEST_LIST
+    values: Iterable[int | str], room: int, longest: Callable[[int], int] = lambda _count: LARGEST_LIST
 ) -> Iterator[list[int | str]]:
     """Cut values, as they are needed, into lists of at most ``room`` bytes in a form.
 
-    ``full`` says whether a list that has so many values takes no more.
+    ``longest`` says how many values a list may have that has so many; it is asked where one has as many as it said.
     """
     portion: list[int | str] = []
     used = 0
+    most = longest(0)
     comma = len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
-        if portion and (used + length > room or full(len(portion))):
+        if len(portion) >= most:
+            most = longest(len(portion))
+        if portion and (used + length > room or len(portion) >= most):
             yield portion
             portion, used = [], 0
         portion.append(value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import requests
 import urllib3.exceptions
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import (
     ConfigurationError,
     UnexpectedAnswerError,
@@ -21,6 +22,8 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import body
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
+from evergreen_groups.gateway.redaction import Redactor
+from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway.address import Address
     from evergreen_groups.gateway.call import Call
-    from evergreen_groups.gateway.redaction import Redactor
-    from evergreen_groups.gateway.statistics import Statistics
 
 log = logging.getLogger("evergreen_groups.gateway")
 
@@ -65,13 +66,14 @@ class Transport:
         self,
         address: Address,
         *,
-        statistics: Statistics,
-        redactor: Redactor,
         connect_timeout: float = 10.0,
         concurrency: int = 3,
         keep_alive: bool = True,
         ca_bundle: Path | None = None,
     ) -> None:
+        require_positive(
+            arguments.seconds("connect_timeout", connect_timeout), arguments.whole("concurrency", concurrency)
+        )
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(
                 "the CA bundle {path} is not a file",
@@ -83,8 +85,9 @@ class Transport:
         if ca_bundle is not None:
             _refuse_unusable(ca_bundle)
         self._address = address
-        self._statistics = statistics
-        self._redactor = redactor
+        self.statistics = Statistics()
+        self.redactor = Redactor()
+        """Blanks the secrets of the session that all this is sent for."""
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
@@ -102,10 +105,10 @@ class Transport:
         """Set when the exchanges now under way are to end."""
         return self._stop
 
-    def for_session(self, redactor: Redactor) -> Transport:
-        """The same connections for another session, whose secrets are blanked by ``redactor``."""
+    def for_session(self) -> Transport:
+        """The same connections for another session, of whose secrets this one knows nothing."""
         shared = copy.copy(self)
-        shared._redactor = redactor
+        shared.redactor = Redactor()
         return shared
 
     def interrupt(self) -> None:
@@ -160,7 +163,7 @@ class Transport:
             try:
                 return self._exchange(self._pool, call, request, seconds, deadline)
             except StaleConnectionError:
-                self._statistics.retry()
+                self.statistics.retry()
         return self._exchange(self._pool, call, request, seconds, deadline, last=True)
 
     def _exchange(
@@ -179,7 +182,7 @@ class Transport:
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
-            self._statistics.request(len(request.body or b""))
+            self.statistics.request(len(request.body or b""))
             response = adapter.send(
                 request,
                 stream=True,
@@ -229,13 +232,19 @@ class Transport:
                 **call.names,
             ) from None
         finally:
-            self._statistics.answer(response.raw.tell())
+            self.statistics.answer(response.raw.tell())
 
     def _checked(self, response: requests.Response, call: Call, content: bytes) -> Reply:
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
             return Reply(status, response.headers, content)
-        raise refusal(response, call, self._redactor.raw(content), self._address.base)
+        raise refusal(response, call, self.redactor.raw(content), self._address.base)
+
+
+def require_positive(*settings: float) -> None:
+    """Raises ConfigurationError where one of these isn't greater than nothing."""
+    if min(settings) <= 0:
+        raise ConfigurationError("timeouts and concurrency must be greater than nothing", code="timeouts-not-positive")
 
 
 def _refuse_unusable(ca_bundle: Path) -> None:

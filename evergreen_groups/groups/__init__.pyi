@@ -38,6 +38,7 @@ from .patrons import Patron as Patron
 from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import PatronState as PatronState
+from .patrons import read_barcodes as read_barcodes
 from .queries import GroupRange as GroupRange
 from .queries import Groups as Groups
 from .queries import HighFines as HighFines

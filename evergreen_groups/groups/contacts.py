@@ -139,8 +139,7 @@ def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], o
 
 def _set(values: Iterable[Value]) -> frozenset[Value]:
     """A set of values; most have none, and an audit has contacts by the ten thousand: they share the empty one."""
-    some = list(values)
-    return frozenset(some) if some else _NONE
+    return frozenset(values) or _NONE
 
 
 def _alike(part: object) -> str:

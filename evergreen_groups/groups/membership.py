@@ -137,7 +137,7 @@ class MembershipReader:
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: put_fines_right(self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)),
-            lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)) if barcodes is None else barcodes,
+            lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
             lambda: self.org_units if rows else None,
         )
         own_fines, known_barcodes, org_units = self._gateway.map(lambda read: read(), readers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,10 @@ class Member:
     def limit_if_known(self) -> Limit | None:
         """The limit of own fines that counts for this member, None where nothing was decided."""
         return None if self.decision is None else self.decision.limit
+
+    def with_barcode(self, barcode: str | None) -> Member:
+        """The same member with this barcode."""
+        return replace(self, patron=replace(self.patron, barcode=barcode))
 
 
 @dataclass(frozen=True, slots=True)

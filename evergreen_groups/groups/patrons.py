@@ -174,7 +174,7 @@ def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_uni
     return found
 
 
-def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]:
-    """The barcodes of these patrons' primary cards, by the cards' ids."""
-    cards = [row.card for row in rows if row.card is not None]
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
+def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
+    """The barcodes of cards (ids; None where somebody has none), by the cards' ids."""
+    ids = [card for card in cards if card is not None]
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids)))

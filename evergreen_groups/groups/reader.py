@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.groups.hidden_in_sets import find_hidden
 from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, make_patrons, read_barcodes
+from evergreen_groups.groups.read_before import ReadBefore
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.limits import LimitFinder, OneLimit, decide_all
 from evergreen_groups.message import Message
@@ -46,12 +47,14 @@ class GroupReader:
         self._limits = limits
         self._progress = progress
         self._balances_read = _BalancesRead(progress)
+        self._known_fines: ReadBefore[Decimal] = ReadBefore()
+        self._known_barcodes: ReadBefore[str] = ReadBefore()
         # One record for all who owe the same: a report has members by the 100,000.
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}
 
     def deciding_by(self, limits: LimitFinder) -> GroupReader:
-        """A reader like this one that decides about members by these limits."""
+        """A reader like this one that decides about members by these limits, and shares with it what was read."""
         reader = copy.copy(self)  # of one progress: portions of a report are read side by side
         reader._limits = limits
         return reader
@@ -76,26 +79,41 @@ class GroupReader:
     def _org_unit_ids(self) -> list[int]:
         return [unit.id for unit in self._org_units]
 
-    def members(self, rows: Iterable[PatronRow]) -> dict[int, Member]:
-        """The patrons by id, with own fines and cards, whatever their groups."""
-        return {member.patron.id: member for member in self._members(rows)}
+    def members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> dict[int, Member]:
+        """The patrons by id, with own fines and, unless ``cards`` says no, barcodes, whatever their groups.
 
-    def _members(self, rows: Iterable[PatronRow]) -> list[Member]:
+        ``again`` says that many of them will be read once more as members of groups about whom nothing is decided:
+        with the same own fines and barcodes then, which aren't asked for a second time.
+        """
+        return {member.patron.id: member for member in self._members(rows, cards=cards, again=again)}
+
+    def _members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> list[Member]:
         by_id = {row.id: row for row in rows}
-        need_transactions = self._limits is not None and self._limits.need_transactions
         # By lists of ids, side by side: fleshed cards would be a query for each row.
         readers: tuple[Callable[[], dict[int, Any]], ...] = (
-            # Most people have no open transaction, or owe nothing on it: leaving the latter out makes answers smaller.
-            lambda: read_own_fines(self._gateway, by_id, debtors_only=not need_transactions),
-            lambda: read_barcodes(self._gateway, by_id.values()),
+            lambda: self._own_fines(by_id),
+            lambda: self._barcodes(by_id.values()) if cards else {},
         )
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
+        if again:
+            self._known_fines.keep({id: own_fines.get(id, NOTHING) for id in by_id})
+            self._known_barcodes.keep(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
             decisions = decide_about(self._gateway, self._limits, patrons, own_fines, self._decisions)
         return make_members(patrons, own_fines, decisions)
+
+    def _own_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
+        # Most people have no open transaction, or owe nothing on it: leaving the latter out makes answers smaller.
+        if self._limits is None:
+            return self._known_fines.of(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
+        return read_own_fines(self._gateway, patrons, debtors_only=not self._limits.need_transactions)
+
+    def _barcodes(self, rows: Iterable[PatronRow]) -> dict[int, str]:
+        cards = [row.card for row in rows if row.card is not None]
+        return self._known_barcodes.of(cards, lambda some: read_barcodes(self._gateway, some))
 
     def of_numbers(self, numbers: Iterable[int]) -> dict[int, Group]:
         """The groups with these numbers, by number, as far as a member of them is visible."""

@@ -30,7 +30,7 @@ Without = Callable[[list[Whole], Collection[int]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-# Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
+# Group numbers that are read again in one call: they stand in the query up to four times, in some 20 kB.
 _LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
 # 8,000 of them 157 s. So a range has less than the gateway's 60 s, and its parts half of that, until the group stands

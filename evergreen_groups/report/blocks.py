@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,11 @@ class FinesBlocks:
         if theirs is None:  # as nearly all of them
             return _WITHOUT_BLOCKS[member.over_limit_if_known]
         return Standing.of(member, theirs, self.kinds)
+
+    def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
+        """Those of the members of these groups alone."""
+        wanted = {member.id for group in groups for member in group.members if member.id in self.penalties}
+        return FinesBlocks({id: theirs for id, theirs in self.penalties.items() if id in wanted}, self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,11 @@ def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int
     return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted), all_visible=True)) if wanted else []
 
 
-def blocks_of(rows: Iterable[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> FinesBlocks:
-    """The blocks that these rows are.
+def blocks_of(rows: Collection[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> dict[int, tuple[Penalty, ...]]:
+    """The blocks that these rows are, by patron's id.
 
     Raises:
         DataError: one is of a kind, or at an org unit, that the ILS didn't list.
     """
-    rows = list(rows)
     found = kinds.by_patron(rows, org_units, {row.patron for row in rows})
-    return FinesBlocks({patron: tuple(penalties) for patron, penalties in found.items()}, kinds)
+    return {patron: tuple(penalties) for patron, penalties in found.items()}

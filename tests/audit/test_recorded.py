@@ -1,6 +1,7 @@
 """The audit's questions as they were measured at a real Evergreen, by the id of each exchange."""
 
 import json
+import re
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -11,11 +12,12 @@ from support.patron_records import read_accounts, read_contact_records
 from support.recorded import gateway_of, params
 
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
-from evergreen_groups.audit.accidental_groups import AccidentalGroupJudge
+from evergreen_groups.audit.accidental_groups import UNUSUAL_SIZE, AccidentalGroupJudge
 from evergreen_groups.audit.adults import GroupsOfAdults
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.finding_store import FindingStore
+from evergreen_groups.audit.id_ranges import IdRange
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
@@ -152,15 +154,41 @@ def test_groups_that_may_be_accidental(
     exchange_id: str, unusual_size: int, homes: tuple[int, ...], visible: tuple[int, ...], members: list[int]
 ) -> None:
     query = AccidentalGroups(unusual_size=unusual_size, long_ago=LONG_AGO, homes=homes, visible_orgs=visible)
-    with gateway_of(exchange_id) as gateway:
+    with gateway_of(exchange_id, alike=False) as gateway:
         found = GroupSearch(gateway, query)._search(FAMILIES, 60)
     assert [row.id for row in found] == members
+    asked = json.dumps(query.members(FAMILIES), sort_keys=True)
+    [moment], [recorded] = re.findall(MOMENT, asked), re.findall(MOMENT, json.dumps(params(exchange_id)[1]))
+    assert without_range_of_leads(asked) == json.dumps(params(exchange_id)[1], sort_keys=True).replace(recorded, moment)
+
+
+MOMENT = r"\d{4}-\d\d-\d\dT[^\"]+"
+LEAD = '"master_account": "t", "usrgroup": {"=": {"+d": "usrgroup"}}'
+
+
+def without_range_of_leads(asked: str) -> str:
+    """A question as it was before it said the range of groups once more, of their leads."""
+    within = json.dumps(FAMILIES.conditions())
+    in_range = f'{{"-and": {within}, "deleted": "f", {LEAD}}}'
+    assert asked.count(in_range) == 1
+    return asked.replace(in_range, f'{{"deleted": "f", {LEAD}}}')
+
+
+def test_the_questions_are_those_whose_cost_was_measured() -> None:
+    """What is said twice in them is what makes them quick, so they are compared to the letter."""
+    _token, measured, _options = params("members-003")
+    groups = AccidentalGroups(unusual_size=UNUSUAL_SIZE, long_ago=LONG_AGO)
+    assert json.dumps(groups.members(GroupRange(6100, 6110))) == json.dumps(measured)
+    _token, measured, _options = params("members-004")
+    patrons = BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1], [1])
+    assert json.dumps(patrons.not_blocked(IdRange(6100, 6140))) == json.dumps(measured["-and"][0])
 
 
 def test_the_evidence_about_them(org_units: OrgUnits) -> None:
     evidence = ("work-list-011", "work-list-012", "work-list-013", "work-list-014", "work-list-015", "work-list-016")
-    with gateway_of("work-list-002", *evidence) as gateway:
+    with gateway_of("work-list-002", alike=False) as gateway:
         rows = GroupSearch(gateway, AccidentalGroups(unusual_size=10, long_ago=LONG_AGO))._search(FAMILIES, 60)
+    with gateway_of(*evidence) as gateway:
         ids = sorted(row.id for row in rows)
         accounts = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", ids)
         records = {id: values for batch in accounts for id, *values in batch}

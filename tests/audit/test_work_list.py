@@ -305,14 +305,15 @@ class SomebodyIsFoundError(Exception):
 def test_nobody_found_is_not_believed_of_an_answer_to_another_question(proxy: FaultProxy) -> None:
     """An empty list names nothing that it could be told by, so it comes over a connection of its own."""
 
-    def members(_patrons: object) -> None:
+    def members(_patrons: object, *, cards: bool) -> None:
         raise SomebodyIsFoundError
 
     with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
         gateway.idl("au", "aua")
         assert gateway.token
+        reader = SimpleNamespace(members=members)
         context: Any = SimpleNamespace(
-            gateway=gateway, homes=(), progress=silent, reader=SimpleNamespace(members=members), found=FindingStore()
+            gateway=gateway, homes=(), progress=silent, reader=reader, found=FindingStore(), top=None
         )
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []

@@ -20,7 +20,7 @@ from support.states import state_in
 from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials, paging, pcrud
+from evergreen_groups.gateway import Credentials, paging, rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
@@ -51,7 +51,7 @@ def small_pages() -> Iterator[None]:
     with (
         patch.dict(GroupSearch.__init__.__kwdefaults__, page=9),
         patch.object(paging.portions, "__defaults__", (7,)),
-        patch.object(pcrud, "LARGEST_LIST", 7),
+        patch.object(rows_by_values, "LARGEST_LIST", 7),
     ):
         yield
 

@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, GatewayKind, RetryPolicy
-from evergreen_groups.gateway import gateway as gateway_module
+from evergreen_groups.gateway import sender as sender_module
 from evergreen_groups.gateway import session as session_module
 from evergreen_groups.sandbox import Sandbox
 
@@ -215,7 +215,7 @@ def test_an_answer_is_given_up_long_before_it_may_be_cut_off(monkeypatch: pytest
         ):
             user = gateway_user(gateway)
             if cut_off > LONGEST:
-                monkeypatch.setattr(gateway_module, "LONGEST_CALL", LONGEST)
+                monkeypatch.setattr(sender_module, "LONGEST_CALL", LONGEST)
             return gateway.call(ACTOR, method, TOKEN, user, expect="optional").value
 
     # Nothing at all, as of somebody who owes nothing, is what is left of an answer that was cut off.

@@ -104,7 +104,7 @@ def test_a_views_token_is_blanked_in_what_came_back_and_not_kept(status):
             came_back = f"{refused.value} {refused.value.raw}"
         assert "said" in came_back
         assert CALLERS not in f"{came_back} {view!r} {view._session!r}"
-        assert CALLERS not in gateway._redactor._secrets
+        assert CALLERS not in gateway._sender.redactor._secrets
 
 
 def test_a_deadline_holds_for_all_calls_together():

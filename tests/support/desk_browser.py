@@ -295,7 +295,7 @@ class Desk:
         )
 
     def watched(self) -> set[tuple[str, int]]:
-        """Pairs of a card in the summary and whose panel stood beside it, of all frames since :meth:`watch` to now."""
+        """Pairs of a card in the summary and whose panel stood beside it, of all frames from :meth:`watch` to now."""
         self.framed()
         return {(card, int(patron)) for card, patron in self.run("return window.watched")}
 

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("connection", "deadline", "gateway", "retry")
+MODULES = ("connection", "deadline", "retry", "sender")
 """Those that look how long a call and all calls together have taken."""
 
 
