@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Query
 
 # An answer has some thousand patrons where one in five of them is meant.
-_WIDTH = 12_500
+_WIDTH = 20_000
 _MOST = 32
 
 
@@ -29,12 +28,12 @@ class IdRange(NamedTuple):
 ALL_IDS = IdRange(None, None)
 
 
-def id_ranges(highest: int) -> Iterator[IdRange]:
+def id_ranges(highest: int) -> list[IdRange]:
     """Cut all ids, of which the highest is known, into ranges: 32 at the most, open at both ends.
 
-    >>> list(id_ranges(30_000))
-    [IdRange(low=None, high=15000), IdRange(low=15000, high=None)]
+    >>> id_ranges(50_000)
+    [IdRange(low=None, high=25000), IdRange(low=25000, high=None)]
     """
     count = max(1, min(_MOST, highest // _WIDTH))
     edges = [None, *(highest * part // count for part in range(1, count)), None]
-    return (IdRange(low, high) for low, high in pairwise(edges))
+    return [IdRange(low, high) for low, high in pairwise(edges)]

@@ -25,7 +25,7 @@ _LEAD: Query = {"master_account": "t"}
 
 @dataclass(frozen=True, slots=True)
 class BlockQuery:
-    """Questions about patrons, as conditions on ``au``; deleted patrons are left out.
+    """Questions about patrons ``within`` a range of ids, as conditions on ``au``; deleted patrons are left out.
 
     Of the limits that patrons have, ``lowest`` is the lowest amount (None: nobody has one) and ``highest`` the highest
     (None: somebody has none). Where they differ, or where ``scoped`` says that some count only what is owed at some
@@ -43,26 +43,23 @@ class BlockQuery:
     scoped: bool = False
 
     def not_blocked(self, within: IdRange = ALL_IDS) -> Query | None:
-        """Over the limit, without a penalty for fines; None where there is no limit to be over.
-
-        The ids of the patrons asked for lie ``within`` a range.
-        """
+        """Over the limit, without a penalty for fines; None where there is no limit to be over."""
         if self.lowest is None:
             return None
         # The lowest limit finds everybody who is over their own, and some who aren't: those go when it is decided.
         over = _over(self.lowest, within, without_credits=self.scoped)
         certain = self.certain_penalties
         blocked = [_listed("not in", _with_penalty(certain, {}))] if certain else []
-        return self._patrons(_listed("in", over), *blocked, *within.conditions("id"))
+        return self._patrons(within, _listed("in", over), *blocked)
 
-    def not_over(self) -> Query | None:
+    def not_over(self, within: IdRange = ALL_IDS) -> Query | None:
         """With a penalty for fines that staff didn't set, and not over the limit; None where no penalty blocks."""
         if not self.possible_penalties:
             return None
         blocked = _with_penalty(self.possible_penalties, {"staff": None})
-        return self._patrons(_listed("in", blocked), *self._not_over())
+        return self._patrons(within, _listed("in", blocked), *self._not_over(within))
 
-    def by_staff(self) -> Query:
+    def by_staff(self, within: IdRange = ALL_IDS) -> Query:
         """With a block that staff set, and not over the limit."""
         blocks = {
             "select": {"ausp": ["usr"]},
@@ -70,17 +67,17 @@ class BlockQuery:
             "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
             "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
         }
-        return self._patrons(_listed("in", blocks), *self._not_over())
+        return self._patrons(within, _listed("in", blocks), *self._not_over(within))
 
-    def _patrons(self, *conditions: Query) -> Query:
+    def _patrons(self, within: IdRange, *conditions: Query) -> Query:
         home: list[Query] = [{"home_ou": sorted(self.homes)}] if self.homes else []
-        return {"deleted": "f", "-and": [*conditions, *home]}
+        return {"deleted": "f", "-and": [*conditions, *within.conditions("id"), *home]}
 
-    def _not_over(self) -> list[Query]:
+    def _not_over(self, within: IdRange) -> list[Query]:
         # Where a limit counts fines of some libraries only, those who owe more elsewhere may still be within it.
         if self.highest is None or self.scoped:
             return []
-        return [_listed("not in", _over(self.highest))]
+        return [_listed("not in", _over(self.highest, within))]
 
 
 def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
@@ -89,7 +86,7 @@ def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
     return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
 
 
-def _over(limit: Limit, within: IdRange = ALL_IDS, *, without_credits: bool = False) -> Query:
+def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Query:
     """The ids of the debtors in a range whose own fines are over a limit.
 
     Credits count, unless they may belong to libraries other than those that the limit is about.

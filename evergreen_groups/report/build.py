@@ -23,7 +23,6 @@ from evergreen_groups.ils import (
     VIEW_USER_TRANSACTIONS,
     Access,
     OrgUnits,
-    Penalty,
     PenaltyKinds,
     highest_granted,
 )
@@ -33,6 +32,7 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
 from evergreen_groups.report.listing import chosen, meeting_sums, refuse_without_details
 from evergreen_groups.report.models import Criteria, Report, Totals
+from evergreen_groups.report.packed_blocks import PackedBlocks
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     kinds, detail_reader = reading_kinds.result(), reading_details.result()
     reading_limits.result()  # limits that can't be are an error also where nobody is found
     meeting = [group for part in parts for group in part.groups]
-    penalties = dict(chain.from_iterable(part.blocks.items() for part in parts))
+    penalties = PackedBlocks(chain.from_iterable(theirs for part in parts for theirs in part.blocks.values()))
     details = None if detail_reader is None else detail_reader.details()
     del parts
     report = Report(
@@ -143,14 +143,14 @@ class _Part(NamedTuple):
     """What was read of some groups, those that owe enough alone; blocks for fines are by patron's id."""
 
     groups: list[Group]
-    blocks: dict[int, tuple[Penalty, ...]]
+    blocks: PackedBlocks
 
     def without(self, numbers: Collection[int]) -> _Part:
         """The same without groups that have these numbers; what else is of their members is of nobody listed."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
         return _Part(
             [group for group in self.groups if group.number not in numbers],
-            {id: theirs for id, theirs in self.blocks.items() if id not in gone},
+            PackedBlocks(chain.from_iterable(theirs for id, theirs in self.blocks.items() if id not in gone)),
         )
 
 

@@ -25,7 +25,7 @@ class Run:
     """
 
     at: datetime
-    listings: Sequence[Listing]
+    listings: PackedListings
     hidden_libraries: frozenset[str] = frozenset()
     listed_count: int = field(default=0, compare=False)
 

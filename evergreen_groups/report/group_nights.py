@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, func, or_, select
 
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.lineage import Lineage
-from evergreen_groups.report.packed_listings import Listing
+from evergreen_groups.report.packed_listings import Listing, PackedListings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
     found: set[int] = set()
     for row in rows:
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
-        if Lineage([before], [now]).number_now(before.group) is not None:
+        if Lineage(PackedListings([before]), PackedListings([now])).number_now(before.group) is not None:
             found.add(before.group)
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evergreen_groups.report.packed_listings import Listing
+    from evergreen_groups.report.packed_listings import Listing, PackedListings
 
 
 class Lineage:
@@ -17,24 +17,21 @@ class Lineage:
     members were moved together or merged into another group, is the group that has more than half of them now.
 
     >>> from decimal import Decimal
-    >>> from evergreen_groups.report.packed_listings import Listing
+    >>> from evergreen_groups.report.packed_listings import Listing, PackedListings
     >>> one = Listing(7, Decimal(9), True, 2, frozenset({1, 2}), "BR1", frozenset({"BR1"}))
-    >>> Lineage([one], [one._replace(group=8)]).number_now(7)
+    >>> Lineage(PackedListings([one]), PackedListings([one._replace(group=8)])).number_now(7)
     8
     """
 
-    def __init__(self, before: Sequence[Listing], present: Sequence[Listing]) -> None:
+    def __init__(self, before: PackedListings, present: PackedListings) -> None:
         self._before = before
-        self._places = {listing.group: place for place, listing in enumerate(before)}
         # Nearly all have the number that they had. Of the others: what it is now (None: they are gone), and from there
         # back.
         self._moved: dict[int, int | None] = {}
         self._merged: dict[int, list[int]] = {}
         moved: list[tuple[Listing, Listing | None]] = []
-        places_now = {listing.group: place for place, listing in enumerate(present)}
         for listing in before:
-            place = places_now.get(listing.group)
-            same_number = None if place is None else present[place]
+            same_number = present.of_group(listing.group)
             if same_number is None or listing.members.isdisjoint(same_number.members):
                 moved.append((listing, same_number))
         groups_now = groups_of(present, {patron for listing, _same_number in moved for patron in listing.members})
@@ -52,16 +49,18 @@ class Lineage:
 
     def formerly(self, number: int) -> list[int]:
         """The numbers that the present group with this one was listed under, in their order."""
-        own = [number] if self.was_listed(number) and number not in self._moved else []
-        return sorted(own + self._merged.get(number, []))
+        own = [number] if number not in self._moved and self.was_listed(number) else []
+        merged = self._merged.get(number)
+        return own if merged is None else sorted(own + merged)
 
     def was_listed(self, number: int) -> bool:
         """Whether a group with this number was listed before, be it the same or another one."""
-        return number in self._places
+        return self._before.has_group(number)
 
     def before(self, number: int) -> list[Listing]:
         """What the present group with this number was listed as."""
-        return [self._before[self._places[former]] for former in self.formerly(number)]
+        listings = map(self._before.of_group, self.formerly(number))
+        return [listing for listing in listings if listing is not None]
 
 
 def groups_of(listings: Iterable[Listing], patrons: Collection[int]) -> dict[int, int]:

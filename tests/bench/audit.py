@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -44,6 +44,8 @@ LIST = 2_000
 """Ids in one question."""
 RANGES = 40
 """Into so many ranges the group numbers are cut: answers of 10 MB get stuck."""
+RANGES_OF_IDS = 16
+"""And into so many the ids of patrons: for each page the database works out who of those asked about is over."""
 PAGE = 10_000
 GROUPS_OF_A_SET = 700
 NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
@@ -63,14 +65,20 @@ class Reading:
         self._bare = bare
         self._pool = pool
         self._beside: list[Future[Any]] = []
+        self._known: set[int] = set()
         self.counts: dict[str, int] = defaultdict(int)
 
     def read(self, beginning: Start) -> None:
         """Put all questions, and wait for the answers."""
         highest, seen = beginning
         at_home: list[Query] = [{"home_ou": seen}] if seen else []
-        for what, where in blocks().items():
-            for rows in self._pages(PATRON, {"deleted": "f", "-and": [*where, *at_home]}):
+        questions = [
+            (what, {"deleted": "f", "-and": [*where, *at_home]})
+            for what, conditions in blocks(self._ranges_of_ids(at_home)).items()
+            for where in conditions
+        ]
+        for what, pages in self._pool.map(lambda one: (one[0], list(self._pages(PATRON, one[1]))), questions):
+            for rows in pages:
                 self.counts[what] += len(rows)
                 self._details(rows, penalties=True)
         for rows in self._pages((*PATRON, *CONTACTS[:2]), {"deleted": "f", "-and": [borrowers(), *at_home]}):
@@ -95,6 +103,14 @@ class Reading:
         while self._beside:
             self._beside.pop().result()
 
+    def _ranges_of_ids(self, at_home: list[Query]) -> list[list[Query]]:
+        """Ranges of patrons' ids, as conditions on an id."""
+        order = [{"class": "au", "field": "id", "direction": "desc"}]
+        where = {"deleted": "f", "-and": [{"id": {">": 0}}, *at_home]}
+        [(highest,)] = self._bare.search("au", ("id",), where, limit=1, order_by=order)
+        edges = [-1, *(highest * part // RANGES_OF_IDS for part in range(1, RANGES_OF_IDS)), 2**31 - 1]
+        return [[{">": low}, {"<=": high}] for low, high in pairwise(edges)]
+
     def _pages(self, fields: Iterable[str], where: Query) -> Iterator[list[Row]]:
         last = -1
         while True:
@@ -107,10 +123,12 @@ class Reading:
             last = rows[-1][0]
 
     def _details(self, rows: list[Row], *, penalties: bool = False) -> None:
-        """Own fines and barcodes of patrons, and their penalties."""
+        """Own fines and barcodes of patrons, of each once, and their penalties."""
         ids = [row[0] for row in rows]
-        self._lists("mous", ("usr", "balance_owed"), "usr", ids, {"balance_owed": {"<>": 0}})
-        self._lists("ac", ("id", "barcode"), "id", [row[4] for row in rows if row[4] is not None])
+        unknown = [row for row in rows if row[0] not in self._known]
+        self._known.update(ids)
+        self._lists("mous", ("usr", "balance_owed"), "usr", [row[0] for row in unknown], {"balance_owed": {"<>": 0}})
+        self._lists("ac", ("id", "barcode"), "id", [row[4] for row in unknown if row[4] is not None])
         if penalties:
             self._lists("ausp", ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date"), "usr", ids)
 
@@ -142,8 +160,11 @@ class Reading:
         self.counts[f"rows of {class_id}"] += found  # not before the answer: others count meanwhile
 
 
-def blocks() -> dict[str, list[Query]]:
-    """Over the limit without the penalty, with it and not over, and blocked by staff and not over."""
+def blocks(ranges: list[list[Query]]) -> dict[str, list[list[Query]]]:
+    """Over the limit without the penalty, with it and not over, and blocked by staff and not over.
+
+    As many conditions of each as are asked one by one: the first, which may hold for many, for ranges of ids.
+    """
     with_penalty = {"select": {"ausp": ["usr"]}, "from": "ausp"}
     fines = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, **IN_FORCE}}}
     stale = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, "staff": None, **IN_FORCE}}}
@@ -153,26 +174,32 @@ def blocks() -> dict[str, list[Query]]:
         "where": {"+ausp": {"staff": {"<>": None}, **IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
     }
     return {
-        "over, not blocked": [listed("in", over()), listed("not in", fines)],
-        "blocked, not over": [listed("in", stale), listed("not in", over())],
-        "blocked by staff": [listed("in", by_staff), listed("not in", over())],
+        "over, not blocked": [
+            [listed("in", over(within)), listed("not in", fines), *({"id": end} for end in within)] for within in ranges
+        ],
+        "blocked, not over": [[listed("in", stale), listed("not in", over())]],
+        "blocked by staff": [[listed("in", by_staff), listed("not in", over())]],
     }
 
 
-def over() -> Query:
-    """The ids of debtors who owe more than 5.00."""
+def over(within: Sequence[Query] = ()) -> Query:
+    """The ids of debtors who owe more than 5.00, within a range of ids."""
     own_fines = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
         "from": "mbts",
         "where": {"+mbts": {"usr": {"=": {"+d": "id"}}, "xact_finish": None}},
         "having": {"+mbts": {"balance_owed": {">": {"transform": "sum", "value": "5.00"}}}},
     }
-    owing = {"xact_finish": None, "balance_owed": {"<>": 0}}
+    owing: Query = {"xact_finish": None, "balance_owed": {"<>": 0}}
+    debtor: Query = {"deleted": "f"}
+    if within:
+        owing["-and"] = [{"usr": end} for end in within]
+        debtor["-and"] = [{"id": end} for end in within]
     source = {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}}
     return {
         "select": {"d": ["id"]},
         "from": source,
-        "where": {"+mbts": owing, "+d": {"deleted": "f"}, "-exists": own_fines},
+        "where": {"+mbts": owing, "+d": debtor, "-exists": own_fines},
     }
 
 
@@ -220,7 +247,8 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
         "having": {"+o": {"id": {">=": {"transform": "count", "value": 10}}}},
     }
     odd = [
-        {"-not-exists": member(lead)["-exists"]},
+        # The range once more: where leads are rare, PostgreSQL goes through those of all groups otherwise.
+        {"-not-exists": member({**lead, "-and": within})["-exists"]},
         {"-and": [{"+d": lead}, member({**other, **lead})]},
         {"-and": [{"+d": {**lead, "expire_date": {"<": long_ago}}}]},
         {"-and": [{"+d": {"juvenile": "f"}}, member(stranger)]},
