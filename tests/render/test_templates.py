@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from jinja2 import Environment, UndefinedError, meta, nodes
+from markupsafe import Markup
 from support.report_samples import large_report
 from support.repository import REPOSITORY
 from support.sources import PACKAGE, package
 
 from evergreen_groups.render.report import render
-from evergreen_groups.render.templates import environment
+from evergreen_groups.render.templates import Form, environment
 from evergreen_groups.sandbox.demo_desk import pages
 
 ROOMS = {
@@ -181,3 +182,11 @@ def test_a_long_page_is_written_piece_by_piece() -> None:
         render(report, "html", stream)
     assert len(many.sizes) > 8 * len(few.sizes)
     assert max(many.sizes) <= 1.25 * max(few.sizes)
+
+
+def test_a_form_is_filled_in_as_the_macro_writes_it() -> None:
+    source = '{% macro form(name, more) %}<b title="100 %(name)s">{{ name }}</b>{{ more }} {{ name }}{% endmacro %}'
+    macro: Any = environment().from_string(source).module
+    for name, more in (("%(more)s", "%"), (r"\1", "<i>%s</i>"), ("", "\0name\0")):
+        values = {"name": Markup(name), "more": Markup(more)}
+        assert Form(macro.form).filled(values) == str(macro.form(**values))
