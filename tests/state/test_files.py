@@ -16,7 +16,7 @@ from support.report_samples import sample_report
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.writers import FORMATS
-from evergreen_groups.state import write_atomically, write_bytes_atomically
+from evergreen_groups.state import private_file, write_atomically, write_bytes_atomically
 
 
 def mode(path: Path) -> int:
@@ -150,6 +150,21 @@ def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with write_atomically(Path("report.json")) as stream:
         stream.write("{}")
     assert (tmp_path / "report.json").read_text() == "{}"
+
+
+def test_a_private_file_has_no_name_and_is_gone_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
+    with private_file() as stream:
+        stream.write(b"Secret, Name")
+        stream.flush()
+        found = os.fstat(stream.fileno())
+        assert (found.st_nlink, found.st_mode & 0o777, found.st_size) == (0, 0o600, 12)
+        assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path / "missing"))
+    with pytest.raises(ConfigurationError, match="missing"):
+        private_file()
 
 
 @pytest.mark.parametrize("format", FORMATS)
