@@ -30,7 +30,7 @@ def test_patrons_come_once_however_they_are_asked_for(
         monkeypatch.setattr(blocks, "_PAGE", 2)
         monkeypatch.setattr(blocks, "_PORTION", 3)
         in_parts = build_audit(gateway, AuditCriteria(top=top))
-    assert len(at_once.patrons) > 4
+    assert len(at_once.patrons) >= 4
     assert _found(in_parts) == _found(at_once)
     assert in_parts.counts == at_once.counts
 
