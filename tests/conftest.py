@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from support.copied_site import Looking, copied_at_once
 from support.fault_proxy import FaultProxy, fault_proxy
+from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
@@ -159,6 +160,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
     monkeypatch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
     return clock
+
+
+@pytest.fixture
+def gateway_time(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
+    """The time by which calls of this process's gateways are late."""
+    return gateway_time_of(monkeypatch)
 
 
 @pytest.fixture

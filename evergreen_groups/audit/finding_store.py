@@ -6,7 +6,6 @@ that has no name, so it is gone with the process, however that ends.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import weakref
@@ -16,7 +15,7 @@ from typing import Any, Protocol, Self, cast, overload
 
 from evergreen_groups.audit.findings import FindingKind, FindingSequence, Listed
 from evergreen_groups.audit.packing import pack, unpack
-from evergreen_groups.state import errors_named
+from evergreen_groups.state import errors_named, temporary_directory
 
 _PLACES = {kind: place for place, kind in enumerate(FindingKind)}
 # Journal and waiting for the disk are for what has to outlive the process. The cache is in kibibytes.
@@ -151,5 +150,4 @@ class StoredFindings(FindingSequence[Listed]):
 
 
 def _errors() -> AbstractContextManager[None]:
-    # Where SQLite makes such files: https://sqlite.org/tempfiles.html.
-    return errors_named(os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+    return errors_named(str(temporary_directory()))

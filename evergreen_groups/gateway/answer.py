@@ -28,6 +28,7 @@ from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
+    from evergreen_groups.gateway.redaction import Redactor
 
 
 _MOST_VALUES = 2_000_000
@@ -41,12 +42,12 @@ _URL = "gateway.url"
 
 
 class Answer:
-    """The body of one answer to ``call``; ``raw`` is its beginning, safe to keep."""
+    """The body of one answer to ``call``; ``redactor`` blanks what nobody may see of it."""
 
-    def __init__(self, call: Call, body: bytes, raw: str) -> None:
+    def __init__(self, call: Call, body: bytes, redactor: Redactor) -> None:
         self._call = call
         self._body = body
-        self._raw = raw
+        self._beginning = redactor.beginning(body)
 
     def result(self, expect: Expect) -> Result:
         """Return the result.
@@ -79,7 +80,7 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._raw, len(self._body), self._call)
+        return Result(value, self._beginning, len(self._body), self._call)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
@@ -239,7 +240,7 @@ class Answer:
         self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
 
     def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
-        raise kind(message, **self._call.names, raw=self._raw, **fields)
+        raise kind(message, **self._call.names, raw=str(self._beginning), **fields)
 
 
 def _number(value: object) -> int | None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
 from evergreen_groups.errors import RequestTooLargeError
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evergreen_groups.errors import CallNames
+
+AUTH: Final = "open-ils.auth"
+"""The service that logs in, by its name on the bus."""
+PCRUD: Final = "open-ils.pcrud"
+"""The service that reads rows, by its name on the bus."""
 
 # Forms of about 90 kB got stuck now and then (10,000 ids while other calls were under way): the service logs a JSON
 # error and 408 comes after 60 s. This stays well away from there.

@@ -24,6 +24,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     UnexplainedError,
 )
+from evergreen_groups.gateway.call import PCRUD
 from evergreen_groups.gateway.kind import GatewayKind
 from evergreen_groups.gateway.release import OLDEST_RELEASE, IlsRelease
 from evergreen_groups.gateway.retry import RetryPolicy
@@ -41,7 +42,7 @@ SECONDS = 60.0
 NO_TOKEN: Final = "0" * 32
 """A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
 
-_ACTOR, _PCRUD = "open-ils.actor", "open-ils.pcrud"
+_ACTOR = "open-ils.actor"
 _VERSION = "opensrf.open-ils.system.ils_version"
 _VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
 # Nobody's run is to wait long for something that it goes on without.
@@ -54,7 +55,7 @@ _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
 _NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
 _AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
-_COUNT = (_PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
+_COUNT = (PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
 _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -27,6 +28,7 @@ from evergreen_groups.certificates import forgive_form
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from urllib3.connectionpool import ConnectionPool
 
 
 _SHORTEST_WAIT = 0.001  # in seconds; nought would be no limit to a socket
@@ -259,7 +261,9 @@ class _TLSPool(_PatientPool, HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """Gives a requests session these connections, ``size`` at most at once."""
+    """Gives a requests session these connections, ``size`` at most at once, all to one server."""
+
+    _pool: ConnectionPool | None = None
 
     def __init__(self, size: int) -> None:
         # No retries down here: only retry.py knows reads from writes. And a thread waits for a connection rather than
@@ -270,6 +274,24 @@ class Adapter(HTTPAdapter):
         """Make the pool manager; called by requests."""
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> ConnectionPool:
+        """Find the pool; called by requests for each request, though it's the same for all."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **options)
+        return self._pool
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """Make an answer, without what nobody here reads: cookies, and how a text is encoded; called by requests."""
+        response = Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        response.url, response.request = req.url or "", req
+        return response
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._pool = None
+        super().close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Make the pool manager for a proxy; called by requests."""

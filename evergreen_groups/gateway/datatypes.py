@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from typing import Any
 
 from evergreen_groups.errors import DataError
@@ -131,9 +132,16 @@ def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise wrong_value(class_id, name, Message("a time")) from None
-    if moment.tzinfo is None:
+    offset = moment.utcoffset()
+    if offset is None:
         raise wrong_value(class_id, name, Message("a time with its zone"))
-    return moment
+    return moment.replace(tzinfo=_zone(offset))
+
+
+@cache
+def _zone(offset: timedelta) -> timezone:
+    """One time zone for all moments with its offset from UTC: reports have them by the 100,000."""
+    return timezone(offset)
 
 
 _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {

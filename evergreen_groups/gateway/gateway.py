@@ -1,66 +1,36 @@
-"""The gateway itself: what programs use.
-
-It is one module because all of it is one class, with a method for each thing that a program does.
-"""
+"""The gateway itself: what programs use."""
 
 from __future__ import annotations
 
 import copy
-import logging
-import time
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import (
-    ConfigurationError,
-    EventError,
-    MethodNotFoundError,
-    NoSessionError,
-    ProtocolError,
-    TransportError,
-    UnexplainedError,
-    UnreachableError,
-)
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.answer import Answer
-from evergreen_groups.gateway.call import IDL_CALL, Call, CallOutcome, form
+from evergreen_groups.gateway.call import Call
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
 from evergreen_groups.gateway.copies import Copies
-from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
-from evergreen_groups.gateway.kind import LONGEST_CALL, GatewayKind, KindSeen, is_mixed_up, not_believed, not_sent
-from evergreen_groups.gateway.parallel import begin, ordered_map
+from evergreen_groups.gateway.parallel import Item, Value, begin, ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
-from evergreen_groups.gateway.redaction import Redactor
 from evergreen_groups.gateway.retry import RetryPolicy
-from evergreen_groups.gateway.session import SERVICE as AUTH
-from evergreen_groups.gateway.session import TOKEN, Credentials, Session
-from evergreen_groups.gateway.statistics import Statistics
-from evergreen_groups.gateway.transport import Reply, Transport
+from evergreen_groups.gateway.sender import Sender
+from evergreen_groups.gateway.session import Credentials, Session
+from evergreen_groups.gateway.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from types import TracebackType
 
     from evergreen_groups.gateway.call import CallObserver
     from evergreen_groups.gateway.idl import Idl
+    from evergreen_groups.gateway.kind import GatewayKind
     from evergreen_groups.gateway.result import Expect, Result
-
-log = logging.getLogger("evergreen_groups.gateway")
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
-
-# Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
-# to wait for it.
-_LOGOUT_TIMEOUT = 5.0
-_BRIEF = 10.0
-"""How long, in seconds, the answer to a question may take that any service answers at once."""
+    from evergreen_groups.gateway.sender import SendOptions
 
 
 class Gateway:
@@ -105,46 +75,32 @@ class Gateway:
         on_call: CallObserver | None = None,
         only_supported: bool = False,
     ) -> None:
-        for name, value in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
-            arguments.seconds(name, value)
-        arguments.whole("concurrency", concurrency)
-        if credentials is not None:
-            arguments.instance("credentials", credentials, Credentials)
-        if token is not None:
-            arguments.text("token", token)
-        if min(timeout, grace, connect_timeout) <= 0 or concurrency < 1:
-            raise ConfigurationError(
-                "timeouts and concurrency must be greater than nothing", code="timeouts-not-positive"
-            )
         self._address = Address.parse(arguments.text("url", url))
         if not allow_plain_http:
             self._address.refuse_plain_http()
         self.concurrency = concurrency
-        self.statistics = Statistics()
-        self._locale = locale
-        self._timeout = timeout
-        self._grace = grace
-        self._retries = retries or RetryPolicy()
-        self._redactor = Redactor()
-        self._transport = Transport(
+        self._known = KnownCapabilities()
+        transport = Transport(
             self._address,
-            statistics=self.statistics,
-            redactor=self._redactor,
             connect_timeout=connect_timeout,
             concurrency=concurrency,
             keep_alive=keep_alive,
             ca_bundle=Path(ca_bundle) if ca_bundle else None,
         )
-        self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
+        self._sender = Sender(
+            transport,
+            retries=retries or RetryPolicy(),
+            locale=locale,
+            timeout=timeout,
+            grace=grace,
+            on_call=on_call,
+            on_change=self._known.forget_rows,
+        )
+        self.statistics = transport.statistics
+        self._session = Session(self._sender, credentials=credentials, token=token)
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
-        self._known = KnownCapabilities()
-        self._only_supported = only_supported
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
-        self._on_call = on_call
-        self._seen = KindSeen()
-        self._closed = False
-        self._origin: Gateway | None = None  # what a view shares its connections with
-        self._deadline: float | None = None
+        self._only_supported = only_supported
         self._copies = Copies()  # views share it
         self.pcrud = Pcrud(self)
 
@@ -167,22 +123,22 @@ class Gateway:
     @property
     def timeout(self) -> float:
         """How long the gateway waits for a service, in seconds, unless a call says otherwise."""
-        return self._timeout
+        return self._sender.timeout
 
     @property
     def kind(self) -> GatewayKind | None:
         """Which gateway answers there, None before its first answer."""
-        return self._seen.kind
+        return self._sender.kind
 
     @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
-        return self._session.token(self._invoke, self._deadline)
+        return self._session.token(self._sender)
 
     @property
     def seconds_left(self) -> float | None:
         """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return self._sender.seconds_left
 
     @property
     def reads_copies(self) -> bool:
@@ -198,12 +154,7 @@ class Gateway:
         Connections, the IDL, retries and statistics are shared. Closing the result leaves them alone; once this gateway
         is closed, the result is as well. Errors of the result don't show ``token``, and nothing keeps it.
         """
-        arguments.text("token", token)
-        view = self._view()
-        view._redactor = Redactor()
-        view._transport = self._transport.for_session(view._redactor)
-        view._session = Session(view._invoke_once, credentials=None, token=token, redactor=view._redactor)
-        return view
+        return self._for_session(token=arguments.text("token", token))
 
     @contextmanager
     def logged_in(self, credentials: Credentials) -> Iterator[Gateway]:
@@ -211,10 +162,7 @@ class Gateway:
 
         Otherwise as :meth:`acting_as`. The login takes place at the first call.
         """
-        view = self._view()
-        view._redactor = Redactor()
-        view._transport = self._transport.for_session(view._redactor)
-        view._session = Session(view._invoke_once, credentials=credentials, token=None, redactor=view._redactor)
+        view = self._for_session(credentials=credentials)
         try:
             yield view
         finally:
@@ -228,14 +176,16 @@ class Gateway:
         result closes nothing.
         """
         arguments.seconds("seconds", seconds)
-        view = self._view()
-        deadline = time.monotonic() + seconds
-        view._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+        return self._view(self._sender.within(seconds))
+
+    def _for_session(self, *, credentials: Credentials | None = None, token: str | None = None) -> Gateway:
+        view = self._view(self._sender.for_session())
+        view._session = Session(view._sender, credentials=credentials, token=token)
         return view
 
-    def _view(self) -> Gateway:
+    def _view(self, sender: Sender) -> Gateway:
         view = copy.copy(self)
-        view._origin = self
+        view._sender = sender
         view.pcrud = Pcrud(view)
         return view
 
@@ -243,36 +193,31 @@ class Gateway:
         """This gateway and its session, with ``only_supported``. Closing the result closes nothing."""
         if self._only_supported:
             return self
-        view = self._view()
+        view = self._view(self._sender.view())
         view._only_supported = True
         return view
 
     def for_questions(self, retries: RetryPolicy | None = None) -> Gateway:
         """This gateway and its session, to find out what the server is: what is refused here says nothing new of it."""
-        view = self._view()
-        view._known, view._only_supported = KnownCapabilities(), False
-        view._retries = retries or self._retries
+        known = KnownCapabilities()
+        view = self._view(self._sender.for_questions(retries, known.forget_rows))
+        view._known, view._only_supported = known, False
         return view
 
     def capabilities(self) -> Capabilities:
-        """What the server can do, asked now; takes no login.
-
-        Raises:
-            GatewayError: it can't be asked.
-        """
+        """What the server can do, asked now; takes no login. Raises GatewayError where it can't be asked."""
         return Capabilities.read(self)
 
     def hidden_rows_count(self) -> bool:
         """Whether rows that the account may not see may count against ``limit``; known for a minute once it was asked.
 
-        Raises:
-            GatewayError: it can't be asked.
+        Raises GatewayError where it can't be asked.
         """
         return self._known.hidden_rows_count(self)
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
-        self._session.token(self._invoke, self._deadline)
+        self._session.token(self._sender)
 
     def logout(self) -> None:
         """End the session on the server, if it was opened here; the next call that needs one logs in again."""
@@ -283,17 +228,13 @@ class Gateway:
 
         What :meth:`acting_as` and :meth:`within` gave only stops taking calls.
         """
-        if self._closed:
-            return
-        if self._origin is not None:
-            self._closed = True
+        if self._sender.is_closed:
             return
         # Before the session is ended: a thread that goes on to its next call would open another.
-        self._closed = True
-        # First, so that logging out finds a free connection.
-        self._transport.interrupt()
-        self._session.logout()
-        self._transport.close()
+        self._sender.stop()
+        if not self._sender.is_view:
+            self._session.logout()
+            self._sender.close_connections()
 
     def call(
         self,
@@ -327,40 +268,18 @@ class Gateway:
         if timeout is not None:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
-        send = partial(self._send, call, expect=expect, write=write, apart=apart, timeout=timeout)
+        options: SendOptions = {"expect": expect, "write": write, "apart": apart, "timeout": timeout}
         if not self._only_supported:
-            return self._called(call, params, send)
+            return self._session.send(self._sender, call, params, **options)
         with self._known.supported(self, beforehand=write):
-            return self._called(call, params, send)
-
-    def _called(self, call: Call, params: Sequence[object], send: Callable[..., Result]) -> Result:
-        """Send a call, with the session's token where it takes one."""
-        if TOKEN not in params:
-            return send(params)
-        token = self.token
-        try:
-            # The Rust gateway tells nobody that a session has ended, and is behind after pcrud has said so.
-            if self.kind is GatewayKind.RUST and call.service == Pcrud.SERVICE and self._session.may_have_ended:
-                check = partial(self._refuse_ended, token)
-                self._retries.before(self._deadline).run(check, self._transport.stop, self.statistics.retry)
-            result = send(_with_token(params, token), token=token)
-        except NoSessionError:
-            # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
-            # event (auth-042). Both come before anything is done.
-            if not self._session.renewable:
-                raise
-            log.info("%s %s: the session had ended; logging in again", call.service, call.method)
-            token = self._session.renew(token, self._invoke, self._deadline)
-            result = send(_with_token(params, token), token=token)
-        self._session.was_used()
-        return result
+            return self._session.send(self._sender, call, params, **options)
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
 
         Raises DataError for a class that the server doesn't have.
         """
-        return self._idl_source.require(class_ids, self._fetch_idl, self._deadline)
+        return self._idl_source.require(class_ids, self._sender.fetch, self._sender.deadline)
 
     def decode(self, value: Any) -> Any:
         """Return ``value`` with every fieldmapper object in it turned into a Record; gets the classes it needs.
@@ -379,146 +298,3 @@ class Gateway:
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
         """Begin to read something that is needed later; its connection is one of those ``concurrency`` allows."""
         return begin(function)
-
-    def _send(  # what call() takes
-        self,
-        call: Call,
-        params: Sequence[object],
-        *,
-        expect: Expect = "one",
-        write: bool = False,
-        apart: bool = False,
-        timeout: float | None = None,
-        token: str | None = None,
-    ) -> Result:
-        left = seconds_left(self._deadline, call)
-        seconds = timeout or self._timeout
-        if left is not None:
-            seconds = min(seconds, left)
-        body = form(call, params, locale=self._locale, timeout=seconds)
-
-        def attempt() -> Result:
-            result = self._attempt(call, body, expect, seconds, fresh=write or apart)
-            # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
-            if self.kind is GatewayKind.RUST and not write and (not result.value or call.service == AUTH):
-                self._refuse_mixed_up(call)
-            return result
-
-        def explained_attempt() -> Result:
-            try:
-                return attempt()
-            except UnexplainedError:
-                self._refuse_mixed_up(call)
-                if token is not None:
-                    self._refuse_ended(token)
-                raise
-
-        self._refuse_closed(call)
-        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
-        if write:
-            if self.kind is GatewayKind.RUST:
-                self._refuse_to_write(call)
-            return attempt()
-        return self._retries.before(self._deadline).run(explained_attempt, self._transport.stop, self.statistics.retry)
-
-    def _is_mixed_up(self, call: Call) -> bool:
-        """Whether the Rust gateway gives answers that belong to other requests."""
-        seconds = min(self._timeout, _BRIEF)
-
-        def ask(echo: Call, word: str) -> list[Any] | None:
-            body = form(echo, [word], locale=self._locale, timeout=seconds)
-
-            def attempt() -> list[Any] | None:
-                try:
-                    answer: list[Any] = self._attempt(echo, body, "many", seconds, fresh=False).value
-                except UnexplainedError:
-                    return None
-                return answer
-
-            return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
-
-        return is_mixed_up(call.service, ask)
-
-    def _refuse_mixed_up(self, call: Call) -> None:
-        if self._is_mixed_up(call):
-            raise not_believed()
-
-    def _refuse_to_write(self, call: Call) -> None:
-        """Raises a TransportError, ``sent`` being false, where the Rust gateway mixes up answers or may do so."""
-        try:
-            if self._is_mixed_up(call):
-                raise not_sent(call)
-        except TransportError as error:
-            error.sent = False
-            raise
-
-    def _refuse_ended(self, token: str) -> None:
-        """Raises NoSessionError where that is what becomes of a session's token; the Rust gateway wouldn't say so."""
-        call = Call(AUTH, "open-ils.auth.session.retrieve")
-        seconds = min(self._timeout, _BRIEF)
-        body = form(call, [token], locale=self._locale, timeout=seconds)
-        with suppress(UnexplainedError):
-            self._attempt(call, body, "one", seconds, fresh=False)
-            self._session.was_used()
-
-    def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        longest = seconds + self._grace
-        if self.kind is not GatewayKind.OPENSRF:
-            longest = min(longest, LONGEST_CALL)
-        try:
-            with self._observed(call):
-                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self._deadline)
-                self._seen.learn(reply.headers)
-                return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
-        except UnexplainedError:
-            self._seen.kind = GatewayKind.RUST
-            raise
-        except (MethodNotFoundError, TransportError):
-            self._known.forget_rows()  # so looks an upgrade, and the way back
-            raise
-
-    @contextmanager
-    def _observed(self, call: Call) -> Iterator[None]:
-        """Tell whoever wants to know how one request ended, and how long it took."""
-        if self._on_call is None:
-            yield
-            return
-        began, outcome = time.monotonic(), CallOutcome.FAILED
-        try:
-            yield
-            outcome = CallOutcome.ANSWERED
-        except (EventError, ProtocolError):
-            outcome = CallOutcome.REFUSED
-            raise
-        finally:
-            self._on_call(call, time.monotonic() - began, outcome)
-
-    def _invoke(self, service: str, method: str, *params: object) -> Any:
-        return self._send(Call(service, method), params).value
-
-    def _invoke_once(self, service: str, method: str, *params: object) -> Any:
-        call = Call(service, method)
-        seconds = min(self._timeout, _LOGOUT_TIMEOUT)
-        body = form(call, params, locale=self._locale, timeout=seconds)
-        return self._attempt(call, body, "optional", seconds, fresh=False).value
-
-    def _fetch_idl(self, url: str, headers: Mapping[str, str]) -> Reply:
-        def attempt() -> Reply:
-            with self._observed(IDL_CALL):
-                return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._deadline)
-
-        self._refuse_closed(IDL_CALL)
-        seconds_left(self._deadline, IDL_CALL)
-        return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
-
-    @property
-    def _is_closed(self) -> bool:
-        return self._closed or (self._origin is not None and self._origin._is_closed)
-
-    def _refuse_closed(self, call: Call) -> None:
-        if self._is_closed:
-            raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
-
-
-def _with_token(params: Sequence[object], token: str) -> list[object]:
-    return [token if param is TOKEN else param for param in params]

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -48,7 +48,7 @@ class IdlSource:
         self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
-    def require(self, class_ids: Iterable[str], fetch: Fetch, deadline: float | None) -> Idl:
+    def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
 
         ``fetch`` gets an address with some headers. While another thread does that, this one waits, but not beyond
@@ -57,6 +57,10 @@ class IdlSource:
         Raises DataError for a class that the server doesn't have, and for an IDL that can't be read, TimedOutError
         when it is too late.
         """
+        if time.monotonic() <= self._expires:  # looked at before the classes, which are given up first
+            known = self._idl
+            if all(class_id in known for class_id in class_ids):
+                return known
         with held(self._lock, deadline, IDL_CALL):
             wanted, former = set(class_ids), Idl()
             if time.monotonic() > self._expires:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Well before it cuts off an answer: one that came within this time is whole, and one that didn't isn't an answer.
 LONGEST_CALL = 240.0
 """How long, in seconds, an answer of the Rust gateway is waited for at most, whatever the settings say."""
+BRIEF_CALL = 10.0
+"""How long, in seconds, the answer to a question may take that any service answers at once."""
 
 _ECHO = "opensrf.system.echo"
 _TRIES = 2

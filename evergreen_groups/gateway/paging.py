@@ -180,9 +180,7 @@ def walk(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def portions(
-    values: Iterable[int | str], room: int, longest: Callable[[int], int] = lambda _count: LARGEST_LIST
-) -> Iterator[list[int | str]]:
+def portions(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
     """Cut values, as they are needed, into lists of at most ``room`` bytes in a form.
 
     ``longest`` says how many values a list may have that has so many; it is asked where one has as many as it said.

@@ -48,4 +48,24 @@ class Redactor:
 
     def raw(self, body: bytes) -> str:
         """Return the beginning of an answer, safe to keep in an error."""
-        return self.blank(body[: RAW_LENGTH + _MARGIN].decode("utf-8", "replace"))[:RAW_LENGTH]
+        return str(self.beginning(body))
+
+    def beginning(self, body: bytes) -> Beginning:
+        """The same, blanked only when somebody reads it: of nearly all answers nobody does."""
+        return Beginning(self, body[: RAW_LENGTH + _MARGIN])
+
+
+class Beginning:
+    """The beginning of an answer. As text it is safe to keep, and nothing else of it is shown."""
+
+    __slots__ = ("_body", "_redactor")
+
+    def __init__(self, redactor: Redactor, body: bytes) -> None:
+        self._redactor = redactor
+        self._body = body
+
+    def __str__(self) -> str:
+        return self._redactor.blank(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
+
+    def __repr__(self) -> str:
+        return f"Beginning({len(self._body)} bytes)"

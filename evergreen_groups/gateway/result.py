@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evergreen_groups.gateway.call import Call
+    from evergreen_groups.gateway.redaction import Beginning
 
 Shape = TypeVar("Shape")
 Expect = Literal["one", "optional", "many"]
@@ -25,17 +26,21 @@ class Result:
 
     ``value`` is the result itself (``expect="one"``), the result or None (``"optional"``), or the list of all
     results (``"many"``), in wire form: numbers with a point are ``Decimal``, fieldmapper objects are not decoded yet.
-    ``raw`` is the beginning of the answer's text with tokens blanked; ``size`` is the answer's length in bytes;
-    ``call`` is what was asked.
+    ``size`` is the answer's length in bytes; ``call`` is what was asked.
     """
 
     value: Any
-    raw: str
+    beginning: Beginning
     size: int
     call: Call
 
     def __repr__(self) -> str:
         return f"Result({self.size} bytes)"
+
+    @property
+    def raw(self) -> str:
+        """The beginning of the answer's text, with tokens blanked."""
+        return str(self.beginning)
 
     def listing(self) -> list[Any]:
         """The value, which has to be a list: of nothing else can one say that something isn't in it.

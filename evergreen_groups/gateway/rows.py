@@ -211,6 +211,13 @@ def without_key() -> DataError:
     return DataError("a row came without its key", advice=_LOOK_AT_PROXY, code="row-without-key")
 
 
+def primary_key(known: Class) -> str:
+    """The field by which rows of a class are told apart. Raises DataError for a class that has none."""
+    if not known.primary:
+        raise DataError("{name} has no primary key to read it by", code="class-without-key", values={"name": known.id})
+    return known.primary
+
+
 def missing_field(class_id: str, field: str) -> DataError:
     """The error for null where the ILS has none."""
     return DataError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import requests
 import urllib3.exceptions
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import (
     ConfigurationError,
     UnexpectedAnswerError,
@@ -21,6 +22,8 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import body
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
+from evergreen_groups.gateway.redaction import Redactor
+from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway.address import Address
     from evergreen_groups.gateway.call import Call
-    from evergreen_groups.gateway.redaction import Redactor
-    from evergreen_groups.gateway.statistics import Statistics
 
 log = logging.getLogger("evergreen_groups.gateway")
 
@@ -65,13 +66,14 @@ class Transport:
         self,
         address: Address,
         *,
-        statistics: Statistics,
-        redactor: Redactor,
         connect_timeout: float = 10.0,
         concurrency: int = 3,
         keep_alive: bool = True,
         ca_bundle: Path | None = None,
     ) -> None:
+        require_positive(
+            arguments.seconds("connect_timeout", connect_timeout), arguments.whole("concurrency", concurrency)
+        )
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(
                 "the CA bundle {path} is not a file",
@@ -83,29 +85,31 @@ class Transport:
         if ca_bundle is not None:
             _refuse_unusable(ca_bundle)
         self._address = address
-        self._statistics = statistics
-        self._redactor = redactor
+        self.statistics = Statistics()
+        self.redactor = Redactor()
+        """Blanks the secrets of the session that all this is sent for."""
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
-        self._pool = self._new_session(concurrency)
+        self._adapter = Adapter(concurrency)  # used directly: no redirects are followed, no cookies kept
+        self._requests = self._new_session()
         if not keep_alive:
-            self._pool.headers["Connection"] = "close"
+            self._requests.headers["Connection"] = "close"
         # What requests works out anew for each request is the same for all of them.
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        self._form = self._pool.prepare_request(requests.Request("POST", address.gateway, headers))
+        self._form = self._requests.prepare_request(requests.Request("POST", address.gateway, headers))
         bundle = str(ca_bundle) if ca_bundle else None
-        self._environment = self._pool.merge_environment_settings(address.gateway, {}, True, bundle, None)
+        self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)
 
     @property
     def stop(self) -> threading.Event:
         """Set when the exchanges now under way are to end."""
         return self._stop
 
-    def for_session(self, redactor: Redactor) -> Transport:
-        """The same connections for another session, whose secrets are blanked by ``redactor``."""
+    def for_session(self) -> Transport:
+        """The same connections for another session, of whose secrets this one knows nothing."""
         shared = copy.copy(self)
-        shared._redactor = redactor
+        shared.redactor = Redactor()
         return shared
 
     def interrupt(self) -> None:
@@ -115,7 +119,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._pool.close()
+        self._adapter.close()
 
     def post(
         self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
@@ -126,31 +130,30 @@ class Transport:
         everything must be over, waiting for a connection included. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
-        request = self._form.copy()
-        request.prepare_body(form, None)
+        request = copy.copy(self._form)
+        request.body, request.headers = form, self._form.headers.copy()
+        request.headers["Content-Length"] = str(len(form))
         if not fresh:
             return self._send(call, request, seconds, deadline)
         # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
         # done.
         request.headers["Connection"] = "close"
-        with self._new_session(1) as session:
-            return self._exchange(session, call, request, seconds, deadline, last=True)
+        with closing(Adapter(1)) as adapter:
+            return self._exchange(adapter, call, request, seconds, deadline, last=True)
 
     def get(
         self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
     ) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
         return self._send(
-            call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
+            call, self._requests.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
         )
 
-    def _new_session(self, size: int) -> requests.Session:
+    def _new_session(self) -> requests.Session:
+        """What prepares requests; it sends none."""
         session = requests.Session()
         session.auth = _nothing_added
         session.headers["Accept-Encoding"] = body.ACCEPTED
-        adapter = Adapter(size)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
@@ -158,14 +161,14 @@ class Transport:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds, deadline)
+                return self._exchange(self._adapter, call, request, seconds, deadline)
             except StaleConnectionError:
-                self._statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, deadline, last=True)
+                self.statistics.retry()
+        return self._exchange(self._adapter, call, request, seconds, deadline, last=True)
 
     def _exchange(
         self,
-        session: requests.Session,
+        adapter: Adapter,
         call: Call,
         request: requests.PreparedRequest,
         seconds: float,
@@ -175,11 +178,10 @@ class Transport:
     ) -> Reply:
         exchange = Exchange(seconds, self._stop, deadline)
         seconds = exchange.left(seconds)
-        adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
-            self._statistics.request(len(request.body or b""))
+            self.statistics.request(len(request.body or b""))
             response = adapter.send(
                 request,
                 stream=True,
@@ -229,13 +231,19 @@ class Transport:
                 **call.names,
             ) from None
         finally:
-            self._statistics.answer(response.raw.tell())
+            self.statistics.answer(response.raw.tell())
 
     def _checked(self, response: requests.Response, call: Call, content: bytes) -> Reply:
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
             return Reply(status, response.headers, content)
-        raise refusal(response, call, self._redactor.raw(content), self._address.base)
+        raise refusal(response, call, self.redactor.raw(content), self._address.base)
+
+
+def require_positive(*settings: float) -> None:
+    """Raises ConfigurationError where one of these isn't greater than nothing."""
+    if min(settings) <= 0:
+        raise ConfigurationError("timeouts and concurrency must be greater than nothing", code="timeouts-not-positive")
 
 
 def _refuse_unusable(ca_bundle: Path) -> None:

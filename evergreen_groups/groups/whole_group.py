@@ -5,7 +5,7 @@ What else is asked for by the same query, :class:`GroupQuestion` says.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,8 @@ def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatr
 
     def patrons_of_copy(ids: Collection[int]) -> VisiblePatrons:
         pages = (_rows_of(gateway, some) for some in cut(sorted(ids)))
-        return _of_members(group, [record for page in pages for record in page])
+        members = [record for page in pages for record in page]
+        return _of_members(group, members, _penalties(members))
 
     if not gateway.reads_copies:
         return look()
@@ -144,15 +145,18 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
 
 def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> VisiblePatrons:
     """Part the members from those beside them."""
-    members = [record for record in found if record.usrgroup == group and not record.deleted]
+    whose = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
+    members = [record for record, (_id, its_group, deleted) in whose if its_group == group and not deleted]
     if len(members) > MOST_MEMBERS:
         raise _too_large()
-    ids = {record.id for record in members}
-    others = {record.id: record for record in found if record.id not in ids}
+    penalties = _penalties(members)
+    visible = _of_members(group, members, penalties)
+    ids = visible.ids
+    others = {id: (record, its_group) for record, (id, its_group, _deleted) in whose if id not in ids}
     beside = question.answers(
         ids,
-        {record.id: record.usrgroup for record in others.values()},
-        {row[_STAFF] for record in members for row in _penalties(record) if row[_STAFF] is not None},
+        {id: its_group for id, (_record, its_group) in others.items()},
+        {row[_STAFF] for row in penalties if row[_STAFF] is not None},
     )
     if beside is None:
         raise DataError(
@@ -161,25 +165,27 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
             code="groups-not-asked-for",
         )
     return replace(
-        _of_members(group, members),
-        names={id: _row(others[id]).name for id in beside.named},
+        visible,
+        names={row.id: row.name for row in _patron_rows([others[id][0] for id in beside.named])},
         complete=beside.complete,
         no_circulation_hidden=beside.no_circulation_hidden,
     )
 
 
-def _of_members(group: int, members: list[Record]) -> VisiblePatrons:
-    """What stands about members, without anything about others."""
+def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
+    """What stands about members, with their ``penalties``, without anything about others."""
     now = datetime.now(UTC)
+    rows = _patron_rows(members)
+    cards = [card for (card,) in columns(members, "card") if isinstance(card, Record)]
     return VisiblePatrons(
         group,
-        rows=tuple(map(_row, members)),
-        barcodes={card.id: card.barcode for card in (record.card for record in members) if isinstance(card, Record)},
+        rows=tuple(rows),
+        barcodes=dict(columns(cards, "id", "barcode")),
         accounts={
-            record.id: PatronAccount.of(values, now)
-            for record, values in zip(members, columns(members, *ACCOUNT_FIELDS), strict=True)
+            row.id: PatronAccount.of(values, now)
+            for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(not_archived(row for record in members for row in _penalties(record))),
+        penalties=tuple(not_archived(penalties)),
         names={},
         complete=False,
         no_circulation_hidden=False,
@@ -195,18 +201,19 @@ def _too_large() -> DataError:
     )
 
 
-def _row(record: Record) -> PatronRow:
-    (values,) = columns([record], *PATRON_FIELDS)
-    row = PatronRow._make(values)
-    return row._replace(card=record.card.id) if isinstance(record.card, Record) else row
+def _patron_rows(records: Sequence[Record]) -> list[PatronRow]:
+    rows = map(PatronRow._make, columns(records, *PATRON_FIELDS))
+    return [row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows]
 
 
-def _penalties(record: Record) -> Iterator[tuple[Any, ...]]:
-    """The fields of a patron's penalties, archived ones too."""
-    rows = record.standing_penalties
-    # A list even where there is none (oils_sql.c, doFieldmapperSearch): nothing at all would pass for no penalty.
-    if not isinstance(rows, list):
-        raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
-    if any(row.usr != record.id for row in rows):
-        raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
-    return columns(rows, *PENALTY_FIELDS)
+def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
+    """The fields of patrons' penalties, archived ones too."""
+    found: list[Record] = []
+    for id, rows in columns(records, "id", "standing_penalties"):
+        # A list even where there is none (oils_sql.c, doFieldmapperSearch): nothing at all would pass for no penalty.
+        if not isinstance(rows, list):
+            raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+        if any(usr != id for (usr,) in columns(rows, "usr")):
+            raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
+        found += rows
+    return list(columns(found, *PENALTY_FIELDS))

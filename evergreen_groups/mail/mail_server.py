@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.certificates import verifying_context
 from evergreen_groups.errors import ConfigurationError, MailServerError
+from evergreen_groups.mail.sessions import EncryptedMailSession, MailSession
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ class MailServer:
         security, seconds = self._settings.security, self._settings.timeout
         name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
         if security == "tls":
-            return smtplib.SMTP_SSL(self._host, self._port, name, timeout=seconds, context=self._tls)
-        server = smtplib.SMTP(self._host, self._port, name, timeout=seconds)
+            return EncryptedMailSession(self._host, self._port, name, timeout=seconds, context=self._tls)
+        server = MailSession(self._host, self._port, name, timeout=seconds)
         if security == "none":
             return server
         try:

@@ -184,13 +184,11 @@ class Mailer:
         return attempt
 
     def _send(self, server: smtplib.SMTP, number: int) -> None:
-        message = self._outbox.read(number)
-        if message is None:
+        mail = self._outbox.read(number)
+        if mail is None:
             return
         try:
-            server.send_message(
-                message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
-            )
+            server.sendmail(self._settings.sender or "", [mail.headers["To"].addresses[0].addr_spec], mail.content)
         except smtplib.SMTPRecipientsRefused as error:
             (code, _), *_ = error.recipients.values()
             raise self._server.refused(Message("a recipient"), code) from None
@@ -198,7 +196,7 @@ class Mailer:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
             raise self._server.refused(_what(error), error.smtp_code) from None
-        except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
+        except (UnicodeError, IndexError, AttributeError) as error:
             raise MailServerError(
                 "a mail can't be sent ({reason})",
                 code="mail-unsendable",

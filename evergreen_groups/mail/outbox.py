@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.policy import SMTP
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, select
 
@@ -15,6 +16,17 @@ from evergreen_groups.state import believed_now, schema
 
 if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
+
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMail:
+    """A mail that waits: its headers, and all of it as it is sent."""
+
+    headers: Message[Any, Any]
+    content: bytes
 
 
 class Outbox:
@@ -45,23 +57,21 @@ class Outbox:
 
     def add(self, messages: Iterable[EmailMessage]) -> None:
         """Keep mails, all of them or none; one with the same Message-ID takes the place of the former."""
-        rows = [
-            {
-                "message_id": str(message["Message-ID"]),
-                "written_at": message["Date"].datetime,
-                "content": message.as_bytes(policy=SMTP),
-            }
-            for message in messages
-        ]
-        if not rows:
+        waiting = list(messages)
+        if not waiting:
             return
+        mails = schema.mails
         with self._transactions.writing() as connection:
-            connection.execute(
-                delete(schema.mails).where(schema.mails.c.message_id.in_([row["message_id"] for row in rows]))
-            )
-            connection.execute(schema.mails.insert(), rows)
+            for message in waiting:  # one after the other: each may have a spreadsheet of a dozen megabytes
+                row = {
+                    "message_id": str(message["Message-ID"]),
+                    "written_at": message["Date"].datetime,
+                    "content": message.as_bytes(policy=SMTP),
+                }
+                connection.execute(delete(mails).where(mails.c.message_id == row["message_id"]))
+                connection.execute(mails.insert(), row)
 
-    def read(self, number: int) -> EmailMessage | None:
+    def read(self, number: int) -> WaitingMail | None:
         """A mail that waits; None where it doesn't any more."""
         with self._transactions.reading() as connection:
             content = connection.execute(
@@ -69,9 +79,8 @@ class Outbox:
             ).scalar_one_or_none()
         if content is None:
             return None
-        message = message_from_bytes(content, policy=SMTP)
-        assert isinstance(message, EmailMessage)  # noqa: S101 - what this policy makes
-        return message
+        head = content[: content.find(_END_OF_HEAD)]
+        return WaitingMail(message_from_bytes(head, policy=SMTP), content)
 
     def forget(self, number: int) -> None:
         """Remove a mail that was sent."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from email.message import EmailMessage
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import quote
 
 from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import current_language, gettext, use_language
-from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
+from evergreen_groups.mail import Attachment, Letter, Mail, Mailer, build_message
 from evergreen_groups.nightly.file_names import library_file_names
 from evergreen_groups.nightly.publication import day_of
 from evergreen_groups.nightly.recipients import addressed
@@ -26,6 +24,7 @@ from evergreen_groups.render.report import (
     subject_line,
 )
 from evergreen_groups.report import for_libraries
+from evergreen_groups.state import private_file, temporary_directory, writing_in
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly.readers import Readers
@@ -54,7 +53,7 @@ def messages(
     *,
     with_name: bool = False,
     **options: Unpack[WritingOptions],
-) -> Iterator[EmailMessage]:
+) -> Iterator[Mail]:
     """A mail for each recipient with their part of the report, where it is about their libraries.
 
     It is in the language of its ``readers`` (None: in the one that is written now); with ``with_name``, the report's
@@ -119,7 +118,8 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
 
 def _attachment(report: Report, name: str, options: WritingOptions) -> Attachment:
     attached = output_format(name)
-    stream = io.BytesIO()
-    render_bytes(report, name, stream, **options)
-    file_name = f"groups-{day_of(report)}.{attached.ending}"
-    return Attachment(file_name, attached.media_type, stream.getvalue())
+    stream = private_file()
+    attachment = Attachment(f"groups-{day_of(report)}.{attached.ending}", attached.media_type, stream)
+    with writing_in(temporary_directory()):
+        render_bytes(report, name, stream, **options)
+    return attachment

@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from itertools import islice
 from typing import Any, BinaryIO, Generic, TypeVar
 from xml.sax.saxutils import escape, quoteattr
@@ -24,10 +23,12 @@ from evergreen_groups.render.spreadsheet import (
     MOST_LINKS,
     MOST_ROWS,
     Formats,
+    Mark,
     SpreadsheetColumn,
     Value,
     cell_text,
     lay_out,
+    width_of,
     widths_of,
 )
 
@@ -41,6 +42,8 @@ _LEVEL = 3
 """Of compression: the highest makes files smaller by a fifth, and takes four times as long."""
 _AT_ONCE = 200
 """So many rows are put into a file at once."""
+_REMEMBERED = 4096
+"""So many cells of a column are remembered, for most columns have the same few again and again."""
 _EPOCH = date(1899, 12, 30)
 _SAMPLES = re.compile(r'<row r="2"[ >].*?</row>')
 _STYLE = re.compile(r' s="(\d+)"')
@@ -71,17 +74,20 @@ class LongSheet(Generic[Row]):
         cls,
         name: str,
         columns: Sequence[SpreadsheetColumn[Row]],
-        rows: Callable[[], Iterable[Row]],
+        rows: Iterable[Row],
+        every: Callable[[], Iterable[Row]],
         *,
         frozen: int,
         linked: int | None = None,
     ) -> LongSheet[Row]:
-        """A sheet whose columns are as wide as the values in ``rows``, which are looked through twice."""
-        widths = widths_of(columns, islice(rows(), _MEASURED))
-        numbers = {place: column for place, column in enumerate(columns) if column.kind not in ("text", "day")}
-        every = widths_of([*numbers.values()], rows())
-        for place, width in zip(numbers, every, strict=True):
-            widths[place] = max(widths[place], width)
+        """A sheet whose columns are as wide as texts in the first of the ``rows``, and as the numbers in ``every`` one.
+
+        The latter are looked through for each column of numbers, and need nothing else.
+        """
+        widths = widths_of(columns, islice(rows, _MEASURED))
+        for place, column in enumerate(columns):
+            if column.kind not in ("text", "day"):
+                widths[place] = max(widths[place], width_of(column, map(column.value, every())))
         return cls(name, columns, frozen, widths, linked)
 
     def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
@@ -110,24 +116,42 @@ class RowWriter(Generic[Row]):
     def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
         numbers = iter(styles)
         self._cells = [
-            (column.value, column.mark, {mark: _opening(place, next(numbers)) for mark in MARKS})
+            _cell_of(column, {mark: _Cells(place, next(numbers)) for mark in MARKS})
             for place, column in enumerate(sheet.columns)
         ]
 
     def row(self, row: Row) -> bytes:
         """The cells of a row, which has no number yet."""
-        found = [f'<row r="{_ROW}">']
-        for value_of, mark_of, openings in self._cells:
-            value = value_of(row)
-            opening = openings[mark_of(row)]
-            if value is None:
-                found.append(f"{opening}/>")
-            elif isinstance(value, str):
-                found.append(f'{opening} t="inlineStr">{_inline(value)}</c>')
-            else:
-                found.append(f"{opening}><v>{_number(value)}</v></c>")
-        found.append("</row>")
-        return "".join(found).encode()
+        return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
+
+
+class _Cells(dict[Value, str]):
+    """The cells of a column in one format, by their values."""
+
+    def __init__(self, place: int, style: int) -> None:
+        super().__init__()
+        self._opening = f'<c r="{_letters(place)}{_ROW}" s="{style}"'
+
+    def __missing__(self, value: Value) -> str:
+        if value is None:
+            cell = f"{self._opening}/>"
+        elif isinstance(value, str):
+            cell = f'{self._opening} t="inlineStr">{_inline(value)}</c>'
+        else:
+            cell = f"{self._opening}><v>{_number(value)}</v></c>"
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[value] = cell
+        return cell
+
+
+def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Callable[[Row], str]:
+    """What makes a column's cell of a row."""
+    value_of, mark_of = column.value, column.mark
+    if mark_of is None:
+        unmarked = cells[""]
+        return lambda row: unmarked[value_of(row)]
+    return lambda row: cells[mark_of(row)][value_of(row)]
 
 
 class FilledWorkbook:
@@ -246,10 +270,6 @@ def _relationships(targets: Iterable[str]) -> Iterator[str]:
         yield f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
 
 
-def _opening(place: int, style: int) -> str:
-    return f'<c r="{_letters(place)}{_ROW}" s="{style}"'
-
-
 def _letters(place: int) -> str:
     """What a column is called.
 
@@ -264,10 +284,10 @@ def _letters(place: int) -> str:
     return found
 
 
-# Most texts are the same few: libraries, kinds, yes and no. Names are each new, and push nobody's out for long.
-@lru_cache(maxsize=4096)
 def _inline(text: str) -> str:
-    text = escape(_ESCAPE.sub(r"_x005F\1", cell_text(text)))  # programs take such a thing for a character
+    text = escape(cell_text(text))
+    if "_x" in text:
+        text = _ESCAPE.sub(r"_x005F\1", text)  # programs take such a thing for a character
     space = ' xml:space="preserve"' if text != text.strip() else ""
     return f"<is><t{space}>{text}</t></is>"
 

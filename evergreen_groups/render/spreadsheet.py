@@ -53,13 +53,13 @@ class SpreadsheetColumn(Generic[Row]):
 
     A "change" is money with its sign, an "id" a number that nobody counts with,
     a "day" a date, by which programs sort. ``mark`` says how a cell stands out:
-    as a block, in red, as notable, or not at all.
+    as a block, in red, as notable, or not at all; where it is None, none of the column does.
     """
 
     heading: str
     kind: ColumnKind
     value: Callable[[Row], Value]
-    mark: Callable[[Row], Mark] = lambda _row: ""
+    mark: Callable[[Row], Mark] | None = None
 
 
 class Formats:
@@ -154,7 +154,8 @@ def fill(
     lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
     for number, row in enumerate(rows, 1):
         for place, column in enumerate(columns):
-            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, column.mark(row)))
+            mark = column.mark(row) if column.mark else ""
+            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, mark))
 
 
 def lay_out(
@@ -182,13 +183,16 @@ def lay_out(
 
 def widths_of(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row]) -> list[int]:
     """How wide each column is (characters), by its heading and its values."""
-    widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
-    for row in rows:
-        for place, column in enumerate(columns):
-            width = _width(column.value(row), column.kind)
-            widths[place] = max(widths[place], width)
+    every = list(rows)
+    return [width_of(column, map(column.value, every)) for column in columns]
+
+
+def width_of(column: SpreadsheetColumn[Any], values: Iterable[Value]) -> int:
+    """How wide a column is (characters), by its heading and these values; each value is looked at once."""
+    heading = max(cell_len(word) for word in column.heading.split())
+    widest = max((_width(value, column.kind) for value in set(values)), default=0)
     # Room for the indent, and for the button of the filter, which lies over the heading.
-    return [min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH) for width in widths]
+    return min(max(heading + 3, widest + 3, _LEAST_WIDTH), _MOST_WIDTH)
 
 
 def _width(value: Value, kind: ColumnKind) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import day, gettext
+from evergreen_groups.language import current_language, day, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from evergreen_groups.groups import Standing
     from evergreen_groups.ils import Penalty
 
@@ -30,12 +33,18 @@ _PENALTIES = {
 
 def describe_penalty(penalty: Penalty) -> str:
     """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2 Nov 2026``."""
-    since = penalty.set_date
+    since = penalty.set_date.date() if penalty.set_date else None  # in the ILS's own time zone
+    return _described(current_language().tag, penalty.kind.name, penalty.org_unit.shortname, penalty.by_staff, since)
+
+
+# A report has them by the ten thousand, and most are of a few kinds, libraries and days.
+@lru_cache(maxsize=4096)
+def _described(_tag: str, kind: str, library: str, by_staff: bool, since: date | None) -> str:
     return gettext(
-        _PENALTIES[penalty.by_staff, since is not None],
-        penalty=printable(penalty.kind.name),
-        library=printable(penalty.org_unit.shortname),
-        day=day(since.date()) if since else "",  # in the ILS's own time zone
+        _PENALTIES[by_staff, since is not None],
+        penalty=printable(kind),
+        library=printable(library),
+        day=day(since) if since else "",
     )
 
 

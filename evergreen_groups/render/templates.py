@@ -15,16 +15,20 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups import __version__, language
 from evergreen_groups.render import standing_wording, wording
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jinja2 import Environment
     from markupsafe import Markup
 
+_OPEN = "\0"
+"""Stands around the name of a value that is left open; no text of a page has it."""
 _PIECES = 500
 """So many pieces of a page are written at once: a write for each cell would cost more than making it."""
 
@@ -35,6 +39,18 @@ class Asset:
 
     content: Markup
     digest: str
+
+
+class Form:
+    """A macro of a template, rendered once with its values left open, which is then filled in very often."""
+
+    def __init__(self, macro: Any) -> None:
+        rendered = macro(**{name: _markup(f"{_OPEN}{name}{_OPEN}") for name in macro.arguments})
+        self._text = re.sub(f"{_OPEN}(.*?){_OPEN}", r"%(\1)s", str(rendered).replace("%", "%%"))
+
+    def filled(self, values: Mapping[str, object]) -> str:
+        """The text with its values, which are put in as they are: they have been escaped before."""
+        return self._text % values
 
 
 def write_template(name: str, stream: TextIO, **values: object) -> None:
@@ -84,11 +100,9 @@ def environment() -> Environment:
     made.globals |= {
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
-        "describe_penalty": standing_wording.describe_penalty,
         "differences": standing_wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
-        "describe_limit": wording.describe_limit,
         "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),
         "language": language.current_language,
         "listed": wording.listed,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import Group, Standing, StandingDifference
+from evergreen_groups.report.packed_blocks import PackedBlocks
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -25,10 +27,15 @@ class FinesBlocks:
 
     def standing(self, member: Member) -> Standing:
         """A member's own fines against the rule, and the blocks for fines; of others nothing is known."""
-        theirs = self.penalties.get(member.id)
-        if theirs is None:  # as nearly all of them
+        if member.id not in self.penalties:  # as most of them
             return _WITHOUT_BLOCKS[member.over_limit_if_known]
-        return Standing.of(member, theirs, self.kinds)
+        return Standing.of(member, self.penalties[member.id], self.kinds)
+
+    def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
+        """Those of the members of these groups alone."""
+        wanted = {member.id for group in groups for member in group.members if member.id in self.penalties}
+        theirs = (penalties for id, penalties in self.penalties.items() if id in wanted)
+        return FinesBlocks(PackedBlocks(chain.from_iterable(theirs)), self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,11 @@ def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int
     return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted), all_visible=True)) if wanted else []
 
 
-def blocks_of(rows: Iterable[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> FinesBlocks:
-    """The blocks that these rows are.
+def blocks_of(rows: Collection[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> PackedBlocks:
+    """The blocks that these rows are, by patron's id.
 
     Raises:
         DataError: one is of a kind, or at an org unit, that the ILS didn't list.
     """
-    rows = list(rows)
     found = kinds.by_patron(rows, org_units, {row.patron for row in rows})
-    return FinesBlocks({patron: tuple(penalties) for patron, penalties in found.items()}, kinds)
+    return PackedBlocks(chain.from_iterable(found.values()))

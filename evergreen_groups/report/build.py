@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.groups import (
@@ -23,7 +24,6 @@ from evergreen_groups.ils import (
     Access,
     OrgUnits,
     PenaltyKinds,
-    PenaltyRow,
     highest_granted,
 )
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
@@ -32,11 +32,11 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
 from evergreen_groups.report.listing import chosen, meeting_sums, refuse_without_details
 from evergreen_groups.report.models import Criteria, Report, Totals
+from evergreen_groups.report.packed_blocks import PackedBlocks
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.report.details import MemberDetails
     from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
@@ -85,22 +85,22 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
             lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
             lambda: _detail_rows(reading_details.result(), rows),
         )
-        groups, blocks, found = gateway.map(lambda read: read(), readers)
+        groups, block_rows, found = gateway.map(lambda read: read(), readers)
         meeting = meeting_sums(groups, criteria)
         members = {member.id: member for group in meeting for member in group.members}
         detail_reader = reading_details.result()
-        details = None if detail_reader is None else detail_reader.details(members.values(), found, states)
-        return [_Part(meeting, [row for row in blocks if row.patron in members], details)]
+        if detail_reader is not None:
+            detail_reader.add(members.values(), found, states)
+        listed_rows = [row for row in block_rows if row.patron in members]
+        return [_Part(meeting, blocks_of(listed_rows, reading_kinds.result(), org_units))]
 
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
     parts = search.run(complete, lambda found, numbers: [part.without(numbers) for part in found])
     kinds, detail_reader = reading_kinds.result(), reading_details.result()
     reading_limits.result()  # limits that can't be are an error also where nobody is found
     meeting = [group for part in parts for group in part.groups]
-    blocks = blocks_of((row for part in parts for row in part.blocks), kinds, org_units)
-    details = None
-    if detail_reader is not None:
-        details = detail_reader.joined([part.details for part in parts if part.details is not None])
+    penalties = PackedBlocks(chain.from_iterable(theirs for part in parts for theirs in part.blocks.values()))
+    details = None if detail_reader is None else detail_reader.details()
     del parts
     report = Report(
         generated_at=generated_at,
@@ -110,16 +110,16 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
-        blocks=blocks,
+        blocks=FinesBlocks(penalties, kinds),
         details=details,
     )
     report = chosen(report, criteria)
-    listed = {member.id for group in report.groups for member in group.members if member.id in blocks.penalties}
-    blocks = FinesBlocks({id: theirs for id, theirs in blocks.penalties.items() if id in listed}, kinds)
+    if len(report.groups) < len(meeting):
+        report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
-    return replace(report, blocks=blocks, notes=tuple(notes))
+    return replace(report, notes=tuple(notes))
 
 
 def _detail_reader(
@@ -140,19 +140,17 @@ def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> Deta
 
 
 class _Part(NamedTuple):
-    """What was read of some groups, those that owe enough alone; details are by patron's id."""
+    """What was read of some groups, those that owe enough alone; blocks for fines are by patron's id."""
 
     groups: list[Group]
-    blocks: list[PenaltyRow]
-    details: dict[int, MemberDetails] | None
+    blocks: PackedBlocks
 
     def without(self, numbers: Collection[int]) -> _Part:
         """The same without groups that have these numbers; what else is of their members is of nobody listed."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
         return _Part(
             [group for group in self.groups if group.number not in numbers],
-            [row for row in self.blocks if row.patron not in gone],
-            None if self.details is None else {id: theirs for id, theirs in self.details.items() if id not in gone},
+            PackedBlocks(chain.from_iterable(theirs for id, theirs in self.blocks.items() if id not in gone)),
         )
 
 

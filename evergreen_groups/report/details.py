@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
@@ -44,14 +43,19 @@ class SummedBills:
     last_payment: datetime | None = None
 
     @classmethod
-    def of(cls, bills: Collection[Bill]) -> SummedBills:
-        """Sum up these bills."""
+    def of(
+        cls, bills: Collection[Bill], known: dict[tuple[KindSum, ...], tuple[KindSum, ...]] | None = None
+    ) -> SummedBills:
+        """Sum up these bills. Equal sums by kind are taken from those that are ``known``, and put there."""
         if not bills:
             return _NO_BILLS
         since = min((bill.since for bill in bills if bill.balance > 0), default=None)
         paid = max((bill.last_payment for bill in bills if bill.last_payment is not None), default=None)
         owed = frozenset(bill.kind for bill in bills if bill.balance > 0)
-        return cls(_sums_by_kind(bills), _KINDS.setdefault(owed, owed), _in_shared_zone(since), _in_shared_zone(paid))
+        kinds = _sums_by_kind(bills)
+        if known is not None:
+            kinds = known.setdefault(kinds, kinds)
+        return cls(kinds, _KINDS.setdefault(owed, owed), since, paid)
 
     @classmethod
     def together(cls, sums: Iterable[SummedBills]) -> SummedBills:
@@ -182,14 +186,3 @@ def _joined(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
     if len(found) < 2:
         return tuple(found.values())
     return tuple(sorted(found.values(), key=lambda one: (-one.balance, one.kind)))
-
-
-def _in_shared_zone(moment: datetime | None) -> datetime | None:
-    """The same moment with the one time zone of all who have its offset from UTC: each that is read has its own."""
-    offset = None if moment is None else moment.utcoffset()
-    return moment if moment is None or offset is None else moment.replace(tzinfo=_zone(offset))
-
-
-@cache
-def _zone(offset: timedelta) -> timezone:
-    return timezone(offset)

@@ -20,7 +20,7 @@ from evergreen_groups.ils import (
     read_unreturned_items,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.report.details import MemberDetails, ReportDetails, SummedBills
+from evergreen_groups.report.details import KindSum, MemberDetails, ReportDetails, SummedBills
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -48,8 +48,11 @@ class DetailReader:
         self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
         self.profiles = Profiles.read(gateway)
         """All that the ILS has."""
-        # One record for all of whom the same is known: of most there is nothing to say.
+        self._members: dict[int, MemberDetails] = {}
+        # One record for all of whom the same is known: of most there is nothing to say. And one for all who owe as much
+        # for the same.
         self._alike: dict[MemberDetails, MemberDetails] = {}
+        self._kinds: dict[tuple[KindSum, ...], tuple[KindSum, ...]] = {}
 
     def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
         highest = granted[permission]
@@ -68,31 +71,24 @@ class DetailReader:
         bills, items = self._gateway.map(lambda read: read(), readers)
         return DetailRows(bills, items)
 
-    def details(
-        self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]
-    ) -> dict[int, MemberDetails]:
-        """The details of these members by id, whose ``states`` are taken out of there.
+    def add(self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]) -> None:
+        """Take in the details of these members, whose ``states`` are taken out of there; the latest of a member count.
 
         Bills that don't add up to the own fines are read once more.
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
         adding_up = add_up(self._gateway, own_fines, read.bills, hidden)
-        found = {}
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             bills = adding_up[id]
-            owed = None if bills is None else SummedBills.of(bills)
+            owed = None if bills is None else SummedBills.of(bills, self._kinds)
             theirs = MemberDetails(owed, read.items.get(id), states.pop(id), profile)
-            found[id] = theirs if bills else self._alike.setdefault(theirs, theirs)
-        return found
+            self._members[id] = theirs if bills else self._alike.setdefault(theirs, theirs)
 
-    def joined(self, parts: Iterable[Mapping[int, MemberDetails]]) -> ReportDetails:
-        """The details of a report that was read in parts."""
-        members: dict[int, MemberDetails] = {}
-        for part in parts:
-            members.update(part)
-        return ReportDetails(members, self.profiles)
+    def details(self) -> ReportDetails:
+        """The details of all members that were taken in."""
+        return ReportDetails(self._members, self.profiles)
 
     def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[Message]:
         """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""

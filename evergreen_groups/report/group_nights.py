@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, or_, select
 
 from evergreen_groups.money import NOTHING
-from evergreen_groups.report.comparison import Listing, Run, successors
+from evergreen_groups.report.lineage import Lineage
+from evergreen_groups.report.packed_listings import Listing, PackedListings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ class GroupNights:
             return _followed(_runs_of(connection, series), _rows_of(connection, series, numbers), numbers)
 
 
-def record_nights(connection: Connection, series: int, run: int, previous: Run | None, present: Run) -> None:
+def record_nights(
+    connection: Connection, series: int, run: int, present: Sequence[Listing], lineage: Lineage | None
+) -> None:
     """Keep what each group owed in a new run, and forget what it owed more than :data:`NIGHTS` runs ago.
 
-    ``previous`` is the run before it in the series.
+    ``lineage`` is that of the run before it in the series (None: it is the first).
     """
-    former = _former(previous, present)
-    for some in in_batches(present.listings):
+    for some in in_batches(present):
         connection.execute(
             schema.group_nights.insert(),
             [
@@ -86,7 +88,7 @@ def record_nights(connection: Connection, series: int, run: int, previous: Run |
                     "number": listing.group,
                     "combined_fines": listing.combined_fines,
                     "certain": listing.certain,
-                    "formerly": former.get(listing.group),
+                    "formerly": None if lineage is None else _formerly(lineage, listing.group),
                 }
                 for listing in some
             ],
@@ -103,23 +105,15 @@ def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
     return (listings[at : at + AT_ONCE] for at in range(0, len(listings), AT_ONCE))
 
 
-def _former(previous: Run | None, present: Run) -> dict[int, str]:
-    """The numbers that groups had in the run before, as a JSON list, of those that had not just their own.
+def _formerly(lineage: Lineage, number: int) -> str | None:
+    """The numbers that a group had in the run before, as a JSON list; None where that is just its own.
 
     An empty list says that the number was another group's then.
     """
-    if previous is None:
-        return {}
-    numbers: dict[int, list[int]] = {}
-    for before, now in successors(previous.listings, present.listings).items():
-        numbers.setdefault(now, []).append(before)
-    there = {listing.group for listing in previous.listings}
-    found = {}
-    for listing in present.listings:
-        former = sorted(numbers.get(listing.group, ()))
-        if former != [listing.group] and (former or listing.group in there):
-            found[listing.group] = json.dumps(former)
-    return found
+    former = lineage.formerly(number)
+    if former == [number] or not (former or lineage.was_listed(number)):
+        return None
+    return json.dumps(former)
 
 
 def _former_numbers(connection: Connection, url: str, number: int, members: frozenset[int]) -> frozenset[int]:
@@ -138,7 +132,8 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
     found: set[int] = set()
     for row in rows:
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
-        found |= successors([before], [now]).keys()
+        if Lineage(PackedListings([before]), PackedListings([now])).number_now(before.group) is not None:
+            found.add(before.group)
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))
 

@@ -8,7 +8,7 @@ No names and no barcodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 
 from evergreen_groups.money import NOTHING
-from evergreen_groups.report.comparison import Listing, Run, compare
+from evergreen_groups.report.comparison import Run, compare
 from evergreen_groups.report.group_nights import AT_ONCE, in_batches, record_nights
+from evergreen_groups.report.lineage import Lineage
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
+from evergreen_groups.report.packed_listings import Listing, PackedListings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class History:
         self._url = url
         self._latest: _Remembered | None = None
         self._previous: tuple[int, Run] | None = None
+        self._lineage: tuple[Run, Run, Lineage] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
@@ -66,7 +69,7 @@ class History:
         totals.append(present.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
-            compare(previous, present.run),
+            compare(previous, present.run, self._lineage_of(previous, present.run)),
             trend=_trend(totals, _EVERYWHERE),
             library_trends={name: _trend(totals, name) for name in names},
         )
@@ -106,7 +109,8 @@ class History:
             )
             for some in in_batches(present.run.listings):
                 connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
-            record_nights(connection, number, new, previous, present.run)
+            lineage = self._lineage_of(previous, present.run)
+            record_nights(connection, number, new, present.run.listings, lineage)
 
     def _settings(self, report: Report) -> str:
         return _settings(report.criteria, self._name)
@@ -133,6 +137,14 @@ class History:
         if self._previous is None or self._previous[0] != run.id:
             self._previous = run.id, _read(connection, run)
         return self._previous[1]
+
+    def _lineage_of(self, previous: Run | None, present: Run) -> Lineage | None:
+        """How the groups of two runs hang together, found out once where they are compared and then recorded."""
+        if previous is None:
+            return None
+        if self._lineage is None or self._lineage[0] is not previous or self._lineage[1] is not present:
+            self._lineage = previous, present, Lineage(previous.listings, present.listings)
+        return self._lineage[2]
 
     def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
         runs = select(schema.runs).where(schema.runs.c.series == series)
@@ -226,17 +238,18 @@ def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
 
 
 def _read(connection: Connection, run: Row[Any]) -> Run:
+    listings = PackedListings(_listings(connection, run.id))
+    return Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
+
+
+def _listings(connection: Connection, run: int) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries)  # fmt: skip
-    listings: list[Listing] = []
-    for rows in connection.execute(select(*columns).where(stored.run == run.id)).partitions(AT_ONCE):
+    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(AT_ONCE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # thousands of calls would take longer
-        listings.extend(
-            Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
-            for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True)
-        )
-    return Run(run.at, tuple(listings), frozenset(json.loads(run.hidden_libraries)))
+        for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True):
+            yield Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
 
 
 def _row(run: int, listing: Listing) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
@@ -72,7 +73,9 @@ def chosen(report: Report, criteria: Criteria) -> Report:
                 values={"count": unknown},
             )
             notes = (*notes, more)
-    groups.sort(key=lambda group: (-group.combined_fines, group.number))
+    # The highest fines first, of equal ones the lowest number; in two steps, so that no sums are made to sort by.
+    groups.sort(key=attrgetter("number"))
+    groups.sort(key=attrgetter("combined_fines"), reverse=True)
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))
     left_out = tuple(groups[count:])

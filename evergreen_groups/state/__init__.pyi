@@ -30,6 +30,8 @@ from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory
 from .own_files import names_in as names_in
 from .own_files import open_own as open_own
+from .private_file import private_file as private_file
+from .private_file import temporary_directory as temporary_directory
 from .refusals import errors_named as errors_named
 from .retention import StoredAmount as StoredAmount
 from .retention import believed_now as believed_now

@@ -201,15 +201,14 @@ def _mails(connection: Connection, path: Path) -> int:
         with listed_directory(path) as opened:
             for name in sorted(name for name in names_in(opened) if name.endswith(".eml")):
                 with os.fdopen(open_own(name, os.O_RDONLY, opened), "rb") as file:
-                    content = file.read()
-                message = message_from_bytes(content, policy=SMTP)
+                    message = message_from_bytes(file.read(), policy=SMTP)
                 if message["Message-ID"] is None or message["Date"] is None:
                     raise ValueError("not one of our mails")
                 if str(message["Message-ID"]) not in there:
                     yield {
                         "message_id": str(message["Message-ID"]),
                         "written_at": message["Date"].datetime,
-                        "content": content,
+                        "content": message.as_bytes(policy=SMTP),  # it is sent as it stands there
                     }
 
     return insert_rows(connection, schema.mails, rows())

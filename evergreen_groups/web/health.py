@@ -49,14 +49,14 @@ class Health:
             last = self._breaker.last_outcome()
         return last
 
-    def look_at_gateway(self) -> EvergreenGroupsError | None:
+    def look_at_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
         """Ask each service that a desk needs for a sign of life; gives what went wrong, None where all is well.
 
-        While the gateway is known to be dead it isn't asked.
+        They have so many ``seconds`` together. While the gateway is known to be dead it isn't asked.
         """
         try:
             with self._breaker.watching():
-                gateway = self._gateway.within(_ECHO_SECONDS)
+                gateway = self._gateway.within(seconds)
                 for name in _SERVICES:
                     gateway.call(name, "opensrf.system.echo", "evergreen-groups")
         except EvergreenGroupsError as error:

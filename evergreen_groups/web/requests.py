@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -81,6 +82,7 @@ def _within(address: Address, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+@lru_cache(1024)  # desks come from the same few
 def _address(text: str) -> Address | None:
     """Read an address; an IPv4 address in IPv6's clothes is taken out of them."""
     try:

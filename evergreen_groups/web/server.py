@@ -93,8 +93,9 @@ class CherootServer(WSGIServer):
 
         Cheroot closes whoever has waited for ``TIMEOUT``.
         """
-        self._waiting.pop(conn, None)
         arrival = conn.look()
+        if arrival is not Arrival.PART:
+            self._waiting.pop(conn, None)
         if arrival is Arrival.WHOLE:
             super().process_conn(conn)
         elif arrival is Arrival.NEVER:
@@ -103,7 +104,7 @@ class CherootServer(WSGIServer):
             self._connections.put(conn)
             if conn.began is not None:  # more of them is no new beginning
                 conn.last_used = conn.began
-            self._waiting[conn] = None
+            self._waiting.setdefault(conn)
             self._close_the_oldest()
 
     def _close_the_oldest(self) -> None:

@@ -28,6 +28,8 @@ FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
 HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
 EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
+SURROUNDINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+"""What the nightly unit has in its environment."""
 _PATRONS_FOR_EACH = 3.15
 """So many patrons are in a sandbox for each member of a group in which somebody owes something."""
 
@@ -163,7 +165,7 @@ def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[st
         with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
             for what in details:
                 command = [sys.executable, __file__, "--one", *account, what, *wanted]
-                surroundings = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # as the nightly unit has it
+                surroundings = {**os.environ, **SURROUNDINGS}
                 with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
                     assert process.stdout is not None
                     for line in process.stdout:

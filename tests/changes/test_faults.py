@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateway_time import GatewayTime
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.states import journal_in
 
@@ -21,8 +22,6 @@ from evergreen_groups.sandbox import Sandbox
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 WRITES = (UPDATE, NEW_GROUP)
 OTHERS = ("last_xact_id", "last_update_time", "usrgroup")
-TOO_LATE = 3
-"""Seconds after which an answer that is held back is given up; all others have to come within."""
 QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
 
 
@@ -57,11 +56,12 @@ def other_fields(record: Record) -> list[object]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.LATE_ANSWER, Fault.LATE_REQUEST])
-def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
+def test_every_change_survives_one_failure(
+    fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path, gateway_time: GatewayTime
+) -> None:
     before = everybody(admin)
-    proxy.decide = once_each(fault)
-    timeout = TOO_LATE if fault in (Fault.LATE_ANSWER, Fault.LATE_REQUEST) else 60
-    with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=1, retries=QUICK) as gateway:
+    proxy.decide, proxy.too_late = once_each(fault), gateway_time.pass_over
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
     assert outcome.done
@@ -77,11 +77,10 @@ def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admi
 
 @pytest.mark.parametrize("fault", [Fault.DROP_ANSWER, pytest.param(Fault.LATE_ANSWER, marks=pytest.mark.long)])
 def test_a_removal_whose_answer_is_lost_makes_one_new_group(
-    fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path
+    fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path, gateway_time: GatewayTime
 ) -> None:
-    proxy.decide = once_each(fault)
-    timeout = TOO_LATE if fault is Fault.LATE_ANSWER else 60
-    with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=1, retries=QUICK) as gateway:
+    proxy.decide, proxy.too_late = once_each(fault), gateway_time.pass_over
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = client.moves.plan_remove(["20000000001052"]).apply()
         assert outcome.done

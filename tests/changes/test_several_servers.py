@@ -26,6 +26,7 @@ from evergreen_groups.state import State
 
 WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
 MINUTES = 30  # after so many nothing comes in any more
+IN_VAIN = 100  # after so many other calls there is no write that can be made now
 
 
 class Traffic:
@@ -33,6 +34,7 @@ class Traffic:
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._under_way = 0
+        self._calls = 0
         self._writes = 0
         self._changed = threading.Condition()
         proxy.decide = self._came
@@ -41,6 +43,7 @@ class Traffic:
     def _came(self, call: Call) -> Fault:
         with self._changed:
             self._under_way += 1
+            self._calls += 1
             self._writes += call.method in WRITES
             self._changed.notify_all()
         return Fault.NONE
@@ -51,10 +54,10 @@ class Traffic:
             self._changed.notify_all()
 
     def wait_for_a_write(self) -> None:
-        """Until the next one comes; for some seconds at most, for there may be none that can be made now."""
+        """Until the next one comes, or it seems that there is none."""
         with self._changed:
-            writes = self._writes
-            self._changed.wait_for(lambda: self._writes > writes, timeout=3)
+            writes, calls = self._writes, self._calls
+            self._changed.wait_for(lambda: self._writes > writes or self._calls >= calls + IN_VAIN, timeout=60)
 
     def wait_until_quiet(self) -> None:
         with self._changed:

@@ -20,7 +20,7 @@ from support.states import state_in
 from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials, paging, pcrud
+from evergreen_groups.gateway import Credentials, rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
@@ -50,8 +50,8 @@ def small_pages() -> Iterator[None]:
     """Have what is read by ranges and by lists come in pages of a few rows."""
     with (
         patch.dict(GroupSearch.__init__.__kwdefaults__, page=9),
-        patch.object(paging.portions, "__defaults__", (7,)),
-        patch.object(pcrud, "LARGEST_LIST", 7),
+        patch.object(rows_by_values, "LARGEST_LIST", 7),
+        patch.object(rows_by_values, "LIST_OF_SLOW_ROWS", 7),
     ):
         yield
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.gateway_server import results, session_server
 
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway.parallel import begin, ordered_map
 
 
@@ -53,3 +58,59 @@ def test_a_forked_process_waits_for_no_thread_of_the_other() -> None:
         finally:
             os._exit(status)
     assert os.waitpid(process, 0)[1] == 0
+
+
+class TestMap:
+    @pytest.mark.parametrize("concurrency", [1, 3])
+    @given(st.lists(st.integers(), max_size=30))
+    @settings(max_examples=30, deadline=None)
+    def test_values_in_order(self, concurrency, items):
+        assert list(ordered_map(lambda item: item * 2, items, concurrency)) == [item * 2 for item in items]
+
+    def test_side_by_side(self):
+        barrier = threading.Barrier(3)
+        assert list(ordered_map(lambda item: barrier.wait(60) >= 0, range(6), 3)) == [True] * 6
+
+    def test_items_are_taken_as_they_are_needed(self):
+        taken = []
+        source = (taken.append(item) or item for item in count())
+        values = ordered_map(lambda item: item, source, 3)
+        assert [next(values) for _ in range(5)] == [0, 1, 2, 3, 4]
+        assert len(taken) <= 8
+        values.close()
+
+    @pytest.mark.parametrize("concurrency", [1, 3])
+    def test_the_first_exception_ends_it(self, concurrency):
+        begun = []
+
+        def work(item):
+            begun.append(item)
+            if item == 5:
+                raise PermissionDeniedError("no", textcode="PERM_FAILURE")
+            return item
+
+        values = ordered_map(work, count(), concurrency)
+        got = [next(values) for _ in range(5)]
+        with pytest.raises(PermissionDeniedError):
+            next(values)
+        assert got == [0, 1, 2, 3, 4]
+        assert max(begun) <= 5 + concurrency
+        with pytest.raises(StopIteration):
+            next(values)
+
+    def test_an_exception_of_the_items_ends_it(self):
+        def items():
+            yield 1
+            raise ZeroDivisionError
+
+        values = ordered_map(lambda item: item, items(), 3)
+        with pytest.raises(ZeroDivisionError):
+            list(values)
+
+    def test_calls_of_a_gateway(self, gateways):
+        gateway, server = gateways(
+            session_server(lambda line, request: results(request.params[0] * 2)(line, request)), concurrency=4
+        )
+        values = gateway.map(lambda number: gateway.call("a", "a.double", number).value, range(50))
+        assert list(values) == [number * 2 for number in range(50)]
+        assert len(set(server.connections)) <= 4

@@ -243,7 +243,7 @@ def test_raw_results_have_the_token_blanked():
 def test_reprs_hide_what_is_secret():
     credentials = Credentials(barcode="29999000000001", password=PASSWORD, workstation="BR1-desk")
     with Gateway("https://ils.example", token=TOKEN) as gateway:
-        shown = repr([credentials, gateway, gateway._session, gateway._redactor])
+        shown = repr([credentials, gateway, gateway._session, gateway._sender.redactor])
     assert PASSWORD not in shown
     assert "29999000000001" not in shown
     assert TOKEN not in shown

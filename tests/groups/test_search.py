@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.gateway_time import GatewayTime
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
@@ -97,18 +98,17 @@ def test_each_part_that_takes_too_long_is_cut_again(staff: Gateway, proxy: Fault
 
 @pytest.mark.long
 def test_what_the_gateway_does_not_end_the_client_does(
-    staff: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    staff: Gateway, proxy: FaultProxy, gateway_time: GatewayTime
 ) -> None:
     """The one that is written in Rust ignores ``timeout``: what is asked for next is smaller all the same."""
     expected = whole(staff)
-    monkeypatch.setattr(search, "_RANGE_SECONDS", 0.3)
     asked: list[Call] = []
 
     def decide(call: Call) -> Fault:
         asked.extend([call] if is_combined(call) else [])
         return Fault.LATE_ANSWER if len(asked) == 1 else Fault.NONE
 
-    proxy.decide = decide
+    proxy.decide, proxy.too_late = decide, gateway_time.pass_over
     with gateway_of(proxy.url, "consortium_staff", concurrency=1, retries=ONCE) as gateway:
         assert whole(gateway) == expected
     first, *parts = map(_edges, asked)

@@ -95,6 +95,7 @@ def test_the_reports_unit_has_the_password_that_is_there(tmp_path: Path) -> None
         "EVERGREEN_GROUPS_CONFIG=%d/config.toml",
         "EVERGREEN_GROUPS_GATEWAY_PASSWORD_FILE=%d/password",
         "MALLOC_ARENA_MAX=1",
+        "MALLOC_MMAP_THRESHOLD_=65536",
     ]
     assert found["ExecStart"] == [
         "/usr/local/bin/evergreen-groups --quiet report --scheduled --split library "

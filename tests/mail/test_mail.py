@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -93,6 +96,18 @@ class TestTheServer:
         assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
         assert post.encrypted == [True, True]
         assert len(outbox) == 0
+
+    def test_a_long_mail_with_points_arrives_as_it_is(
+        self, mail_certificates: Path, outbox: Outbox, recent: datetime
+    ) -> None:
+        text = ".\r\n..\r\n.point\r\n" + "a line\r\n" * 60_000 + "."
+        letter = Letter("Fines", text, "<p>Text</p>", Attachment("a", "x/y", io.BytesIO(bytes(range(256)) * 2_000)))
+        mail = build_message(letter, sender=SENDER, recipient="a@library.example", written_at=recent, run="r")
+        post = Post()
+        with server(post, mail_certificates) as port:
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox)
+            assert delivered(mailer, [mail]).sent == 1
+        assert bytes(post.taken[0]) == message_from_bytes(bytes(mail), policy=SMTP).as_bytes()
 
     def test_tls_from_the_start(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
         post = Post()
@@ -260,7 +275,7 @@ class TestTheOutbox:
         outbox.add([mail_for("a@library.example", "today", recent)])
         outbox.add([mail_for("a@library.example", "yesterday", recent - timedelta(days=1))])
         found = [outbox.read(number) for number in outbox.numbers()]
-        assert [message["Date"].datetime.day for message in found if message] == [
+        assert [mail.headers["Date"].datetime.day for mail in found if mail] == [
             (recent - timedelta(days=1)).day,
             recent.day,
         ]
@@ -300,12 +315,15 @@ class TestTheOutbox:
             Outbox(state.database).add([mail_for("a@library.example")])
 
     def test_it_comes_back_as_it_was(self, outbox: Outbox) -> None:
-        attachment = Attachment("report.html", "text/html", "<p>Größe</p>".encode())
+        attachment = Attachment("report.html", "text/html", io.BytesIO("<p>Größe</p>".encode()))
         letter = Letter("Gebühren für Größe", "Ein Text\n" * 3, "<p>Größe</p>", attachment)
         outbox.add([build_message(letter, sender=SENDER, recipient="a@library.example", written_at=MOMENT, run="r")])
         (number,) = outbox.numbers()
-        message = outbox.read(number)
-        assert message is not None
+        mail = outbox.read(number)
+        assert mail is not None
+        assert mail.headers["Message-ID"]
+        message = message_from_bytes(mail.content, policy=SMTP)
+        assert isinstance(message, EmailMessage)
         assert message["Subject"] == "Gebühren für Größe"
         assert message["To"].addresses[0].addr_spec == "a@library.example"
         (found,) = message.iter_attachments()
@@ -315,6 +333,38 @@ class TestTheOutbox:
 
 
 class TestTheMessage:
+    @pytest.mark.parametrize(("content_type", "size"), [("text/csv", 57), ("application/pdf", 300_001), ("x/y", 0)])
+    def test_what_is_attached_is_written_from_its_file_as_python_would_write_it(
+        self, content_type: str, size: int
+    ) -> None:
+        content = bytes(number % 251 for number in range(size))
+        letter = Letter("Fines", "Größe\n.\n..", "<p>Größe</p>", language="de")
+        file = Attachment("report", content_type, io.BytesIO(content))
+        made = {"sender": SENDER, "recipient": "a@x.example", "written_at": MOMENT, "run": "r"}
+        ours = build_message(replace(letter, attachment=file), **made)  # type: ignore[arg-type]
+        its = build_message(letter, **made)  # type: ignore[arg-type]
+        del its["Content-Language"]
+        main, _, sub = content_type.partition("/")
+        parameters = {"charset": "utf-8"} if main == "text" else {}
+        its.add_attachment(content, maintype=main, subtype=sub, filename="report", params=parameters)
+        its["Content-Language"] = "de"
+        boundaries = re.compile(rb"={15}\d+==")
+        assert boundaries.sub(b"", bytes(ours)) == boundaries.sub(b"", bytes(its))
+        assert bytes(ours).count(b"\n") == bytes(ours).count(b"\r\n")
+
+    def test_a_mail_for_two_has_its_attachment_once_and_closes_it(self) -> None:
+        file = io.BytesIO(b"content")
+        letter = Letter("Fines", "Text", "<p>Text</p>", Attachment("a.csv", "text/csv", file))
+        mails = [
+            build_message(letter, sender=SENDER, recipient=address, written_at=MOMENT, run="r")
+            for address in ("a@x.example", "b@x.example")
+        ]
+        del letter
+        assert {next(message_from_bytes(bytes(mail), policy=SMTP).iter_attachments()).get_content() for mail in mails}
+        assert not file.closed
+        mails.clear()
+        assert file.closed
+
     def test_the_id_is_that_of_the_run_and_the_address(self) -> None:
         ids = {
             mail_for(address, run)["Message-ID"]

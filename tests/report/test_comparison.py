@@ -13,6 +13,7 @@ from support.report_samples import GENERATED_AT, ORG_UNITS, member, report_of
 from evergreen_groups.groups import Group
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 from evergreen_groups.report.comparison import Run, compare
+from evergreen_groups.report.packed_listings import PackedListings
 
 Families = Mapping[int, Mapping[int, str]]
 """What the members owe, by their ids, by their group's number."""
@@ -136,7 +137,7 @@ def test_worse_better_unchanged_new_and_cleared() -> None:
 
 def test_cleared_groups_come_with_the_highest_fines_first() -> None:
     run = Run.of(report({1: {10: "30.00"}, 2: {20: "50.00"}, 3: {30: "50.00"}}))
-    stored = replace(run, listings=tuple(sorted(run.listings, key=lambda listing: listing.group)))
+    stored = replace(run, listings=PackedListings(sorted(run.listings, key=lambda listing: listing.group)))
     assert [change.group for change in compare(stored, Run.of(report({}))).cleared] == [2, 3, 1]
 
 

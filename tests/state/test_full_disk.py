@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
@@ -44,8 +45,10 @@ def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
 
 
 @pytest.fixture
-def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> WatchedLibrary:
-    return WatchedLibrary(killable, sandbox, proxy, tmp_path)
+def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy) -> Iterator[WatchedLibrary]:
+    """In a directory of its own: what a killed run left mounted can't be removed, and would fail each later one."""
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+        yield WatchedLibrary(killable, sandbox, proxy, Path(directory))
 
 
 def small_files(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:

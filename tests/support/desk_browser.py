@@ -18,6 +18,7 @@ from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+from support import page_time
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -135,6 +136,7 @@ class Desk:
         self.gate = gate
         self._service_url = service_url
         self._release: str | None = None
+        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": page_time.SCRIPT})
         self.service_up()
 
     def begin(self, username: str = "consortium_staff") -> None:
@@ -249,6 +251,23 @@ class Desk:
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
         )
 
+    def comes_to_rest(self) -> None:
+        """Wait until the panel has looked at the client's figures as they are now, and has its answers."""
+        self.until(self._is_at_rest)
+
+    def _is_at_rest(self) -> bool:
+        """Twice: what a frame changes may lead to the next look."""
+        return all(self.framed() or self.run(page_time.AT_REST) for _ in range(2))
+
+    def hold(self, wait: int) -> None:
+        """From now on let no wait of so many milliseconds end in this page, unless by :meth:`let_pass`."""
+        self.run(page_time.HOLD, wait)
+
+    def let_pass(self, wait: int) -> None:
+        """Let the waits of so many milliseconds be over that have begun by the next frame."""
+        self.framed()
+        self.run(page_time.PASS, wait)
+
     def click(self, selector: str) -> None:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
@@ -276,7 +295,7 @@ class Desk:
         )
 
     def watched(self) -> set[tuple[str, int]]:
-        """Pairs of a card in the summary and whose panel stood beside it, of all frames since :meth:`watch`, now's too."""
+        """Pairs of a card in the summary and whose panel stood beside it, of all frames from :meth:`watch` to now."""
         self.framed()
         return {(card, int(patron)) for card, patron in self.run("return window.watched")}
 

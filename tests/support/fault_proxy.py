@@ -161,7 +161,8 @@ class FaultProxy:
     proved.
 
     ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know: nothing is
-    called after that, when the client may be done already and the test be looking at what was called.
+    called after that, when the client may be done already and the test be looking at what was called. ``too_late`` is
+    called where a client is to give up waiting.
     """
 
     def __init__(self, target: str) -> None:
@@ -175,6 +176,7 @@ class FaultProxy:
         self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
         self.carried_out: Callable[[Call, HttpAnswer], None] = lambda call, answer: None
         self.before_answer: Callable[[Call], None] = lambda call: None
+        self.too_late: Callable[[], None] = lambda: None
         self._idle: list[HTTPConnection] = []
         self._closed = False
         self.seen: list[str] = []
@@ -199,6 +201,7 @@ class FaultProxy:
             if fault is Fault.HELD_REQUEST:
                 self._held.append(sent)
             elif fault is Fault.LATE_REQUEST:
+                self.too_late()
                 _wait_for_the_client_to_go(request.connection)
                 self._forward(*sent)
             _hang_up(request)
@@ -206,6 +209,7 @@ class FaultProxy:
         answer = self._made_up(call) or self._from_the_server(call, sent, fault)
         self.before_answer(call)
         if fault is Fault.LATE_ANSWER:
+            self.too_late()
             _wait_for_the_client_to_go(request.connection)
         if fault in (Fault.DROP_ANSWER, Fault.LATE_ANSWER):
             _hang_up(request)

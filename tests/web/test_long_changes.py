@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from flask import Flask
 from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
 from support.fault_proxy import Call, Fault, FaultProxy
+from support.gateway_time import GatewayTime
 from support.web_caller import API, client_of, end_session, session, settings_of
 
 from evergreen_groups.changes import JournalStep, StepState
@@ -227,8 +227,9 @@ class TestTheTimeForARequest:
     READ = "open-ils.actor.user.retrieve.authoritative"
 
     @pytest.fixture
-    def app(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
-        return make_app(settings_of(proxy.url, serve=replace(SERVE, timeout=4)))
+    def app(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, gateway_time: GatewayTime) -> Flask:
+        proxy.too_late = gateway_time.pass_over
+        return make_app(settings_of(proxy.url, serve=SERVE))
 
     def late(self, proxy: FaultProxy, method: str) -> None:
         proxy.decide = lambda call: Fault.LATE_ANSWER if call.method == method else Fault.NONE

@@ -205,12 +205,12 @@ def test_other_settings_take_the_place_of_those_before(
         proxy.decide = lambda call: Fault.NONE
         assert client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).status_code == 404
         assert app.extensions["evergreen-groups"] is not former
-        assert not former.gateway._closed
+        assert not former.gateway._sender.is_closed
         let_go.set()
         assert asked.result().status_code == 200
     for thread in succession_of(app)._retiring:
         thread.join(60)
-    assert former.gateway._closed
+    assert former.gateway._sender.is_closed
     assert app.extensions["evergreen-groups"].state is former.state, "what is the same is taken over"
     assert client_of(app).get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
     assert succession_of(app).replace(settings_of(proxy.url, metrics=metrics_settings(tmp_path))) == []
@@ -225,7 +225,7 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
         begun(1)
         let_go.wait(60)
         progress("a step", 1)  # which raises where the service ends
-        states.append(former.gateway._closed)
+        states.append(former.gateway._sender.is_closed)
         return 1
 
     former.change_runs.begin(held)
@@ -234,4 +234,4 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
     for thread in succession_of(app)._retiring:
         thread.join(60)
     assert states == [False]
-    assert former.gateway._closed
+    assert former.gateway._sender.is_closed

@@ -38,10 +38,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 def test_every_text_of_the_panel_is_in_the_catalogue(desk: Desk) -> None:
     desk.begin()
-    desk.open(MIRRORED, "1017/checkout")
-    desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"])
     desk.unfold()
-    desk.until(lambda: (panel := desk.panel()) and panel["members"])
+    desk.open(MIRRORED, "1017/checkout")
+    desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"] and panel["members"])
     language, direction, texts = desk.run(SPOKEN)
     assert (language, direction) == ("ar-XB", "rtl")
     assert len(texts) > 10

@@ -194,7 +194,7 @@ def test_counts_outlive_those_who_counted(command: Command, sandbox: Sandbox) ->
         token = session(sandbox.url, username="harbor_desk")
         for _ in range(12):
             service.ask("GET", "patrons/1001/block", token)
-        assert counted("requests_total") == 12
+        wait_until(lambda: counted("requests_total") == 12)  # one that is slow to tell is taken as it was
         victim = min(service.workers)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len(service.workers - {victim}) == PROCESSES)

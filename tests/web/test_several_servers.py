@@ -72,6 +72,7 @@ rate_limit = {RATE_LIMIT}
 [events]
 secret_file = "{secret}"
 recalculate = true
+deadline = 120
 """
             )
             _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))

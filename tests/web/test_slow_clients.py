@@ -140,9 +140,12 @@ def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TIMEOUT", 120)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
     with served(application) as url, ExitStack() as stack:  # type: ignore[arg-type]
-        waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(4)]
+        waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(3)]
+        waiting[0].sendall(WHOLE[20:21])  # which makes it no newer
+        waiting.append(stack.enter_context(client(url, WHOLE[:20])))
         assert waiting[0].recv(1) == b""
         for connection in waiting[1:]:
             connection.sendall(WHOLE[20:])

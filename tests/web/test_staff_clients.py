@@ -58,6 +58,19 @@ def test_the_clients_of_the_releases_between(desk: Desk, client: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("client", [*CLIENTS, *BETWEEN])
+def test_the_demo_desk_fits_a_telephone(desk: Desk, client: str) -> None:
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        desk.open(client, f"{PATRON}/checkout")
+        desk.panel_of(PATRON)
+        assert desk.run("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("client", [*CLIENTS, *BETWEEN])
 def test_a_summary_that_is_folded_away_leaves_the_tab_its_page(desk: Desk, client: str) -> None:
     """Up to 3.13 nothing of Angular's summary is left then."""
     desk.open(client, f"{PATRON}/group")

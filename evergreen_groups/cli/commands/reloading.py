@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
+# Nobody waits for this look, and where the whole site has just been started all of it is slow.
+_SECONDS_TO_ANSWER = 20.0
+
 
 class Reloading:
     """While it is entered, SIGHUP has ``read`` give the settings that count from then on for new requests.
@@ -67,7 +70,7 @@ class Reloading:
             self._succession.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
-                self._look()
+                self.look_at_gateway()
 
     def _reload(self) -> bool:
         settings = reread(self._read)
@@ -97,7 +100,7 @@ def take(succession: Succession, settings: Settings) -> bool:
 
 def look_at_gateway(succession: Succession) -> None:
     """Find out whether the gateway answers; the log says it, or why not and what to do."""
-    problem = succession.current.health.look_at_gateway()
+    problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from evergreen_groups.render import ANGULARJS, StaffClient
@@ -29,8 +30,8 @@ class DeskPlace:
 
     def address(self, part: str = "", **query: str) -> str:
         """The address of the page, or of a part of it such as ``/plan``; it leads back to the same client."""
-        always = {"client": self.client, **({"in": "tab"} if self.in_tab else {})}
-        return f"{self.root}/patrons/{self.patron}/group{part}?{urlencode({**query, **always}, safe='/')}"
+        asked = f"{urlencode(query, safe='/')}&" if query else ""
+        return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_way_back(self.client, in_tab=self.in_tab)}"
 
     def of(self, patron: int) -> DeskPlace:
         """The same for another patron."""
@@ -54,6 +55,12 @@ class DeskPlace:
         """The client's login page, which leads back: to this page, or in Angular to the client's own tab."""
         own_tab = f"/staff/circ/patron/{self.patron}/group"
         return StaffClient(self.client).login_page(self.alone().address() if self.client == ANGULARJS else own_tab)
+
+
+@lru_cache(64)  # a page has dozens of addresses, all with the same
+def _way_back(client: str, *, in_tab: bool) -> str:
+    """What leads back to the same client."""
+    return urlencode({"client": client, **({"in": "tab"} if in_tab else {})}, safe="/")
 
 
 def client_named(name: str | None, referrer: str | None) -> str:

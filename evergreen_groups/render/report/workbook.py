@@ -108,28 +108,30 @@ def _write_list(
             for place in wanted:
                 workbooks[place].add(made)
     for (part, _stream), workbook in zip(parts, workbooks, strict=True):
-        links = (one.link(row) for group in part.groups for row in one.rows(group))
+        links = chain.from_iterable(map(one.links, part.groups))
         workbook.end(number, links, one.sheet.linked)
 
 
 @dataclass(frozen=True)
 class _List(Generic[Row]):
-    """A long sheet, with the rows that each group has in it, how many that are, and where they lead."""
+    """A long sheet, with the rows that each group has in it, how many that are, and where each of them leads."""
 
     sheet: LongSheet[Row]
     rows: Callable[[Group], Sequence[Row]]
     count: Callable[[Group], int]
-    link: Callable[[Row], str]
+    links: Callable[[Group], Sequence[str]]
 
 
 def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
     columns = group_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(_sheet_name(gettext("Groups")), columns, lambda: report.groups, frozen=2, linked=linked),
+        LongSheet.measured(
+            _sheet_name(gettext("Groups")), columns, report.groups, lambda: report.groups, frozen=2, linked=linked
+        ),
         lambda group: (group,),
         lambda _group: 1,
-        lambda group: "" if client is None else client.group_page(group.lead.id),
+        lambda group: () if client is None else (client.group_page(group.lead.id),),
     )
 
 
@@ -142,15 +144,20 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
             for member in group.members
         ]
 
-    def every() -> Iterator[MemberRow]:
-        return chain.from_iterable(map(rows, report.groups))
+    def with_numbers() -> Iterator[MemberRow]:
+        """Every row without the standing, which takes the longest to find."""
+        for group in report.groups:
+            for member in group.members:
+                yield MemberRow(group, member, None, None if details is None else details.of(member))
 
+    every = chain.from_iterable(map(rows, report.groups))
+    columns = member_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(_sheet_name(gettext("Members")), member_columns(report), every, frozen=2, linked=linked),
+        LongSheet.measured(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
         rows,
         lambda group: len(group.members),
-        lambda row: "" if client is None else client.patron_page(row.member.id),
+        lambda group: () if client is None else [client.patron_page(member.id) for member in group.members],
     )
 
 

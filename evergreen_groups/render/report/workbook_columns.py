@@ -136,7 +136,10 @@ def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
     # Red is for a block of one's own.
     return [
         SpreadsheetColumn(
-            gettext("Blocked in Evergreen"), "text", _blocks, lambda row: "blocked" if _blocks(row) else ""
+            gettext("Blocked in Evergreen"),
+            "text",
+            _blocks,
+            lambda row: "blocked" if row.standing and row.standing.blocks_for_fines else "",
         ),
         SpreadsheetColumn(gettext("Difference"), "text", _difference),
     ]

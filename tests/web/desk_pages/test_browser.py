@@ -50,10 +50,21 @@ class TestTheSeedsFlow:
         assert "Done: all 2 changes" in page.outcome()
 
     def test_the_second_line_end_of_a_scanner_is_no_yes(self, page: PageDesk) -> None:
+        """It comes in the first moments of the page that the first one led to: here none of them passes."""
         page.open(NGUYEN)
         page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER, Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth to this group?")
+        first_moments = {"source": "performance.now = () => 399"}
+        script = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", first_moments)
+        try:
+            page.scan(card(RUTH), Keys.ENTER, Keys.ENTER)
+            page.until(lambda: "Move Nguyễn, Ruth to this group?" in page.heading)
+            page.until(lambda: page.run("return document.readyState === 'complete'"))
+            page.run("window.kept = []; addEventListener('keydown', (event) => kept.push(event.defaultPrevented))")
+            page.scan(Keys.ENTER)
+        finally:
+            page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+        assert page.run("return window.kept") == [True]
+        assert page.heading == "Move Nguyễn, Ruth to this group?"
         assert page.group_of(RUTH) == 5001
 
     def test_a_walk_with_the_keyboard(self, page: PageDesk) -> None:
@@ -93,8 +104,8 @@ class TestOnce:
         page.scan(Keys.ENTER)
         page.outcome()
         page.browser.back()
-        page.shows("Group Member Details")
-        assert "Nguyễn, Ruth" in page.members(), "the group as it is, and no form to send again"
+        # The group as it is, and no form to send again. The list that a browser has kept comes first.
+        page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
         assert self.entries(page) == 1
 
     def test_reload_of_a_plan(self, page: PageDesk) -> None:

@@ -5,14 +5,12 @@ Without scripts it is the same page, but for what finds, sorts and unfolds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.groups import Standing
-from evergreen_groups.language import gettext, local, ngettext
+from evergreen_groups.language import gettext, local
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import environment, printable, template_text, title_of
+from evergreen_groups.render import template_text, title_of
 from evergreen_groups.render.report import (
     CLEARED,
     KINDS,
@@ -20,9 +18,7 @@ from evergreen_groups.render.report import (
     cleared_lead,
     cleared_now,
     cleared_remarks,
-    compared,
     describe_group_details,
-    describe_member_details,
     explain_cleared,
     remarks,
     write_alone,
@@ -30,12 +26,13 @@ from evergreen_groups.render.report import (
 )
 from evergreen_groups.render.report.page.charts import group_bars
 from evergreen_groups.render.report.page.filters import GroupMarks
+from evergreen_groups.render.report.page.group_rows import GroupRows
 from evergreen_groups.render.report.page.shared_values import shared_values
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
@@ -75,26 +72,8 @@ class _PageWriter:
             "day_number": _day_number,
             "remarks": remarks,
             "describe_group_details": describe_group_details,
-            "details_of": partial(_details_of, report),
-            "count_of_members": _count_of_members,
-            "members_of_group": _members_of_group,
         }
-        changes = compared(report)
-        groups = (
-            environment()
-            .get_template("report_groups.html")
-            .make_module(
-                {
-                    **self._values,
-                    "report": report,
-                    "changes": changes,
-                    "owed_for": self._marks.with_kinds,
-                    "column_count": 8 + (2 if report.details else 0) + (1 if changes else 0),
-                    "not_blocked_standing": Standing(False, (), ()),
-                }
-            )
-        )
-        self._rows_of: Callable[[Group, str, str], str] = groups.rows_of  # type: ignore[attr-defined]  # a macro
+        self._rows = GroupRows(report, self._marks, client, details, self._values)
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
 
     def head(self, part: Report) -> Iterator[str]:
@@ -102,7 +81,7 @@ class _PageWriter:
         yield head
 
     def group(self, group: Group) -> str:
-        return self._rows_of(group, *self._marks.of(group))
+        return self._rows.of(group)
 
     def tail(self, part: Report) -> Iterator[str]:
         yield self._tails.pop((part.criteria.orgs, part.name))
@@ -127,30 +106,6 @@ class _PageWriter:
         )
 
 
-def _count_of_members(group: Group) -> str:
-    """How many members a group has, and how many of them are visible where not all are."""
-    if group.complete:
-        return ngettext("{count} member", "{count} members", group.member_count)
-    return ngettext(
-        "{visible:,} of {count} member",
-        "{visible:,} of {count} members",
-        group.member_count,
-        visible=len(group.members),
-    )
-
-
-def _members_of_group(group: Group) -> str:
-    return gettext("Members of group {group}", group=group.number)
-
-
 def _day_number(moment: datetime) -> int:
     """The day of a moment as a number, by which the script sorts."""
     return local(moment).date().toordinal()
-
-
-def _details_of(report: Report, member: Member) -> str:
-    """What a member owes for and has out, with the profile; empty where it wasn't read."""
-    if report.details is None:
-        return ""
-    found = report.details.of(member)
-    return "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))

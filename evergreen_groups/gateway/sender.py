@@ -1,0 +1,276 @@
+"""Sending a call: how long it may take, how often it is tried, and whether its answer is to be believed."""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from evergreen_groups import arguments
+from evergreen_groups.errors import (
+    EventError,
+    MethodNotFoundError,
+    ProtocolError,
+    TransportError,
+    UnexplainedError,
+    UnreachableError,
+)
+from evergreen_groups.gateway.answer import Answer
+from evergreen_groups.gateway.call import AUTH, IDL_CALL, CallOutcome, form
+from evergreen_groups.gateway.deadline import seconds_left
+from evergreen_groups.gateway.kind import (
+    BRIEF_CALL,
+    LONGEST_CALL,
+    GatewayKind,
+    KindSeen,
+    is_mixed_up,
+    not_believed,
+    not_sent,
+)
+from evergreen_groups.gateway.transport import require_positive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from evergreen_groups.gateway.call import Call, CallObserver
+    from evergreen_groups.gateway.redaction import Redactor
+    from evergreen_groups.gateway.result import Expect, Result
+    from evergreen_groups.gateway.retry import RetryPolicy
+    from evergreen_groups.gateway.transport import Reply, Transport
+
+Value = TypeVar("Value")
+
+
+class SendOptions(TypedDict, total=False):
+    """How a call is sent, as in :meth:`Sender.send`."""
+
+    expect: Expect
+    write: bool
+    apart: bool
+    timeout: float | None
+
+
+class Sender:
+    """Sends calls over a transport, whose times and retries it knows; of sessions it knows nothing.
+
+    Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are the gateway's own.
+    ``on_change`` is called when a failure looks as after an upgrade of the ILS.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        retries: RetryPolicy,
+        locale: str | None,
+        timeout: float,
+        grace: float,
+        on_call: CallObserver | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        require_positive(arguments.seconds("timeout", timeout), arguments.seconds("grace", grace))
+        self.timeout = timeout
+        """How long a service is waited for, in seconds, unless a call says otherwise."""
+        self.deadline: float | None = None
+        """When everything has to be over, on the monotonic clock."""
+        self.is_closed = False
+        """Whether it takes no more calls; a view takes none either once what it is a view of doesn't."""
+        self._transport = transport
+        self._retries = retries
+        self._locale = locale
+        self._grace = grace
+        self._on_call = on_call
+        self._on_change = on_change
+        self._seen = KindSeen()
+        self._origin: Sender | None = None  # what a view shares its connections with
+
+    @property
+    def kind(self) -> GatewayKind | None:
+        """Which gateway answers there, None before its first answer."""
+        return self._seen.kind
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long calls may still begin, in seconds; None where there is no deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def redactor(self) -> Redactor:
+        """Blanks the secrets of the session that calls are sent for."""
+        return self._transport.redactor
+
+    @property
+    def is_view(self) -> bool:
+        """Whether its connections are another's."""
+        return self._origin is not None
+
+    def view(self) -> Sender:
+        """The same over the same connections, which can be closed by itself."""
+        view = copy.copy(self)
+        view._origin = self
+        return view
+
+    def for_session(self) -> Sender:
+        """A view for another session, of whose secrets this one knows nothing."""
+        view = self.view()
+        view._transport = self._transport.for_session()
+        return view
+
+    def within(self, seconds: float) -> Sender:
+        """A view for calls that are all to be over ``seconds`` from now."""
+        view = self.view()
+        deadline = time.monotonic() + seconds
+        view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+        return view
+
+    def for_questions(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
+        """A view with other ``retries``, where they are given, and ``on_change``."""
+        view = self.view()
+        view._retries = retries or self._retries
+        view._on_change = on_change
+        return view
+
+    def stop(self) -> None:
+        """Take no more calls; those that are under way in other threads are ended, unless this is a view.
+
+        A connection is free then.
+        """
+        self.is_closed = True
+        if not self.is_view:
+            self._transport.interrupt()
+
+    def close_connections(self) -> None:
+        """Close the kept-alive connections."""
+        self._transport.close()
+
+    def send(
+        self,
+        call: Call,
+        params: Sequence[object],
+        *,
+        expect: Expect = "one",
+        write: bool = False,
+        apart: bool = False,
+        timeout: float | None = None,
+        explain: Callable[[], None] | None = None,
+    ) -> Result:
+        """Send a call and return its result: a read is repeated where that may help, a write goes out once.
+
+        ``explain`` raises an error that says more than that the gateway gave no reason, where there is one.
+        """
+        left = seconds_left(self.deadline, call)
+        seconds = timeout or self.timeout
+        if left is not None:
+            seconds = min(seconds, left)
+        body = form(call, params, locale=self._locale, timeout=seconds)
+
+        def read() -> Result:
+            try:
+                result = self._attempt(call, body, expect, seconds, fresh=apart)
+                # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
+                if self.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
+                    self._refuse_mixed_up(call)
+            except UnexplainedError:
+                self._refuse_mixed_up(call)
+                if explain is not None:
+                    explain()
+                raise
+            return result
+
+        self._refuse_closed(call)
+        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
+        if write:
+            if self.kind is GatewayKind.RUST:
+                self._refuse_to_write(call)
+            return self._attempt(call, body, expect, seconds, fresh=True)
+        return self.with_retries(read)
+
+    def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
+        """Send a call that takes no longer than ``seconds``, and isn't repeated."""
+        seconds = min(self.timeout, seconds)
+        return self._attempt(
+            call, form(call, params, locale=self._locale, timeout=seconds), expect, seconds, fresh=False
+        )
+
+    def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """Get an IDL file."""
+
+        def attempt() -> Reply:
+            with self._observed(IDL_CALL):
+                return self._transport.get(IDL_CALL, url, self.timeout + self._grace, headers, self.deadline)
+
+        self._refuse_closed(IDL_CALL)
+        seconds_left(self.deadline, IDL_CALL)
+        return self.with_retries(attempt)
+
+    def with_retries(self, attempt: Callable[[], Value]) -> Value:
+        """Return what ``attempt`` returns, tried again as long as that may help."""
+        return self._retries.before(self.deadline).run(attempt, self._transport.stop, self._transport.statistics.retry)
+
+    def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
+        longest = seconds + self._grace
+        if self.kind is not GatewayKind.OPENSRF:
+            longest = min(longest, LONGEST_CALL)
+        try:
+            with self._observed(call):
+                reply = self._transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
+                self._seen.learn(reply.headers)
+                return Answer(call, reply.body, self.redactor).result(expect)
+        except UnexplainedError:
+            self._seen.kind = GatewayKind.RUST
+            raise
+        except (MethodNotFoundError, TransportError):
+            self._on_change()  # so looks an upgrade, and the way back
+            raise
+
+    @contextmanager
+    def _observed(self, call: Call) -> Iterator[None]:
+        """Tell whoever wants to know how one request ended, and how long it took."""
+        if self._on_call is None:
+            yield
+            return
+        began, outcome = time.monotonic(), CallOutcome.FAILED
+        try:
+            yield
+            outcome = CallOutcome.ANSWERED
+        except (EventError, ProtocolError):
+            outcome = CallOutcome.REFUSED
+            raise
+        finally:
+            self._on_call(call, time.monotonic() - began, outcome)
+
+    def _is_mixed_up(self, call: Call) -> bool:
+        """Whether the Rust gateway gives answers that belong to other requests."""
+
+        def ask(echo: Call, word: str) -> list[Any] | None:
+            def attempt() -> list[Any] | None:
+                try:
+                    answer: list[Any] = self.once(echo, [word], expect="many", seconds=BRIEF_CALL).value
+                except UnexplainedError:
+                    return None
+                return answer
+
+            return self.with_retries(attempt)
+
+        return is_mixed_up(call.service, ask)
+
+    def _refuse_mixed_up(self, call: Call) -> None:
+        if self._is_mixed_up(call):
+            raise not_believed()
+
+    def _refuse_to_write(self, call: Call) -> None:
+        """Raises a TransportError, ``sent`` being false, where the Rust gateway mixes up answers or may do so."""
+        try:
+            if self._is_mixed_up(call):
+                raise not_sent(call)
+        except TransportError as error:
+            error.sent = False
+            raise
+
+    def _refuse_closed(self, call: Call) -> None:
+        sender: Sender | None = self
+        while sender is not None:
+            if sender.is_closed:
+                raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
+            sender = sender._origin

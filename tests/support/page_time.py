@@ -1,0 +1,45 @@
+"""What the panel and the tab wait for by the clock, seen from outside: some of it ends only when a test says so.
+
+On a slow machine a page may need longer than a clerk would wait for it, and what is read again after a while is read in
+the middle of something else.
+"""
+
+from __future__ import annotations
+
+import json
+
+REREAD, LOST, GIVEN_UP = 800, 4_000, 15_000
+"""Milliseconds: after which the client's figures are at rest, the group's page is late, and an answer isn't awaited."""
+
+SCRIPT = """
+window.underWay = { waits: new Map(), held: new Set(HELD), questions: 0 };
+{
+  const { waits, held } = underWay;
+  const [wait, stop, ask] = [setTimeout, clearTimeout, fetch.bind(window)];
+  let last = 0;
+  window.setTimeout = (work, ms, ...rest) => {
+    if (!KNOWN.includes(ms)) return wait(work, ms, ...rest);
+    const id = --last;
+    const end = () => waits.delete(id) && work(...rest);
+    waits.set(id, { ms, end });
+    if (!held.has(ms)) wait(end, ms);
+    return id;
+  };
+  window.clearTimeout = (id) => waits.delete(id) || stop(id);
+  window.fetch = async (place, ...more) => {
+    if (!String(place).endsWith("/summary")) return ask(place, ...more);
+    underWay.questions += 1;
+    try {
+      const response = await ask(place, ...more);
+      return new Response(await response.text(), response);
+    } finally {
+      underWay.questions -= 1;
+    }
+  };
+}
+""".replace("HELD", json.dumps([LOST, GIVEN_UP])).replace("KNOWN", json.dumps([REREAD, LOST, GIVEN_UP]))
+"""For each new document."""
+
+HOLD = "underWay.held.add(arguments[0])"
+PASS = "for (const { ms, end } of [...underWay.waits.values()]) if (ms === arguments[0]) end()"
+AT_REST = f"return !underWay.questions && ![...underWay.waits.values()].some(({{ ms }}) => ms === {REREAD})"
