@@ -1,0 +1,24 @@
+"""What was read of patrons is asked for once, and let go of when it was given."""
+
+from collections.abc import Collection
+
+import pytest
+
+from evergreen_groups.groups import read_before
+from evergreen_groups.groups.read_before import ReadBefore
+
+
+def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_before, "_MOST", 3)
+    asked: list[list[int]] = []
+
+    def read(ids: Collection[int]) -> dict[int, str]:
+        asked.append(list(ids))
+        return dict.fromkeys(ids, "read")
+
+    kept: ReadBefore[str] = ReadBefore()
+    kept.keep({1: "kept", 2: "kept"})
+    kept.keep({3: "kept", 4: "too many"})
+    assert kept.of([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
+    assert kept.of([1, 2], read) == {1: "read", 2: "kept"}
+    assert asked == [[4, 5], [1]]
