@@ -89,7 +89,12 @@ def filled(template: str, values: Mapping[str, object]) -> str:
 @lru_cache(maxsize=1_000)
 def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
     """What stands before each name in braces, the name, and how its value is written; a list has few texts, often."""
-    return tuple((literal, name, spec or "") for literal, name, spec, _conversion in Formatter().parse(template))
+    parts = []
+    for literal, name, spec, conversion in Formatter().parse(template):
+        if conversion:  # no text of ours has one: it is what an ILS has said
+            raise ValueError(conversion)
+        parts.append((literal, name, spec or ""))
+    return tuple(parts)
 
 
 def _value(name: str, values: Mapping[str, object]) -> object:
