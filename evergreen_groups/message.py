@@ -91,7 +91,7 @@ def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
     """What stands before each name in braces, the name, and how its value is written; a list has few texts, often."""
     parts = []
     for literal, name, spec, conversion in Formatter().parse(template):
-        if conversion:  # no text of ours has one: it is what an ILS has said
+        if conversion is not None:  # none of our texts has one: then it's what somebody else has said
             raise ValueError(conversion)
         parts.append((literal, name, spec or ""))
     return tuple(parts)
