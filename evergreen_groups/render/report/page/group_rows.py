@@ -93,8 +93,8 @@ class GroupRows:
         )
 
     def _about_group(self, group: Group, lead: Member, change: GroupChange | None) -> str:
-        said = self._report.details or not group.complete or not lead.group_lead or remarks(change)
-        return str(self._about(group, change)) if said else ""
+        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(change)
+        return str(self._about(group, change)) if remarkable else ""
 
     def _change_cell(self, change: GroupChange | None) -> str:
         if self._changes is None:
