@@ -24,5 +24,6 @@ class ReadBefore(Generic[Value]):
 
     def of(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
         """Those with these ids: what is kept, which is let go of, and of the others what ``read`` gives."""
-        known = {id: self._values.pop(id) for id in ids if id in self._values}
+        # Several threads may ask for one patron who was moved meanwhile: each value goes to one of them.
+        known = {id: value for id in ids if (value := self._values.pop(id, None)) is not None}
         return {**known, **read([id for id in ids if id not in known])} if known else read(ids)
