@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from limits.storage import MovingWindowSupport, Storage
@@ -20,8 +21,8 @@ COUNTING_SECONDS = 2.0
 class SharedStorage(Storage, MovingWindowSupport):
     """Counts of the library ``limits`` that the process at the other end of ``connection`` keeps.
 
-    One question at a time. What isn't answered raises ``limits``' own StorageError, then and ever after: the answer to
-    another question might come.
+    One question at a time. What isn't answered in time raises ``limits``' own StorageError. Questions have numbers, for
+    its answer may still come, and is none to the next one.
     """
 
     STORAGE_SCHEME = None
@@ -30,7 +31,7 @@ class SharedStorage(Storage, MovingWindowSupport):
         super().__init__(wrap_exceptions=True)
         self._connection = connection
         self._lock = threading.Lock()
-        self._is_broken = False
+        self._number = 0
 
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
@@ -63,10 +64,11 @@ class SharedStorage(Storage, MovingWindowSupport):
 
     def _ask(self, operation: str, *arguments: object) -> Any:
         with self._lock:
-            if self._is_broken:
-                raise TimeoutError("there was no answer before")
-            self._connection.send((operation, arguments))
-            if not self._connection.poll(COUNTING_SECONDS):
-                self._is_broken = True
-                raise TimeoutError("no answer")
-            return self._connection.recv()
+            self._number += 1
+            self._connection.send((self._number, operation, arguments))
+            deadline = time.monotonic() + COUNTING_SECONDS
+            while self._connection.poll(max(0.0, deadline - time.monotonic())):
+                number, answer = self._connection.recv()
+                if number == self._number:
+                    return answer
+            raise TimeoutError("no answer")

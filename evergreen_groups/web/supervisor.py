@@ -181,7 +181,8 @@ class Supervisor:
         try:
             message = connection.recv()
             if connection is process.counting:
-                connection.send(self._counted(*message))
+                number, operation, arguments = message
+                connection.send((number, self._counted(operation, arguments)))
             else:
                 self._take(process, *message)
         except (EOFError, OSError):

@@ -107,8 +107,8 @@ def test_what_is_counted_elsewhere_is_counted_once(monkeypatch: pytest.MonkeyPat
     def count() -> None:
         with suppress(EOFError):
             while True:
-                operation, arguments = there.recv()
-                there.send(getattr(store, operation)(*arguments))
+                number, operation, arguments = there.recv()
+                there.send((number, getattr(store, operation)(*arguments)))
 
     thread = threading.Thread(target=count)
     thread.start()
@@ -126,13 +126,17 @@ def test_what_is_counted_elsewhere_is_counted_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_answer_that_is_late_is_taken_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_storage, "COUNTING_SECONDS", 0.01)
     here, there = Pipe()
     shared = SharedStorage(here)
-    for _ in range(2):
+    monkeypatch.setattr(shared_storage, "COUNTING_SECONDS", 0.01)
+    for late in range(2):
         with pytest.raises(StorageError):
             shared.get("key")
-        there.send(7)
+        number, _operation, _arguments = there.recv()
+        there.send((number, 70 + late))
+    monkeypatch.setattr(shared_storage, "COUNTING_SECONDS", 60.0)
+    there.send((number + 1, 7))
+    assert shared.get("key") == 7, "it counts with the others again"
 
 
 def test_together_they_are_one_service(command: Command, sandbox: Sandbox) -> None:
