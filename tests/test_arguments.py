@@ -120,6 +120,8 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: pcrud.search("au", "usrgroup"),
             lambda: pcrud.search("au", {"id": 1036}, select="id"),
             lambda: pcrud.search("au", {"id": 1036}, limit="10"),
+            lambda: pcrud.search("au", {"id": 1036}, limit=None),
+            lambda: pcrud.id_list("au", {"id": 1036}, limit=None),
             lambda: pcrud.search_columns("au", "id", {"id": 1036}),
             lambda: pcrud.retrieve("au", 1036.0),
             lambda: list(pcrud.by_values("ac", "barcode", CARD)),

@@ -62,7 +62,8 @@ class Pcrud:
         them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
         ``apart`` is as in :meth:`pages`.
         """
-        _refuse_other_types(class_id, where, select, limit)
+        _refuse_other_types(class_id, where, select)
+        arguments.whole("limit", limit)
         search = RowSearch(
             self._gateway,
             class_id,
@@ -80,7 +81,8 @@ class Pcrud:
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
-        _refuse_other_types(class_id, where, names, limit)
+        _refuse_other_types(class_id, where, names)
+        arguments.whole("limit", limit)
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
@@ -115,7 +117,8 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        _refuse_other_types(class_id, where, None, limit)
+        _refuse_other_types(class_id, where)
+        arguments.whole("limit", limit)
         options = RowSearch(self._gateway, class_id, order_by=order_by).options(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
@@ -264,13 +267,10 @@ class Pcrud:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
 
 
-def _refuse_other_types(
-    class_id: object, where: object | None, select: object | None = None, limit: object | None = None
-) -> None:
+def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:
     """Raises ArgumentError: before anything is asked, where an argument is of another type than is documented."""
     arguments.text("class_id", class_id)
     if where is not None:
         arguments.condition("where", where)
     if select is not None:
         arguments.texts("names of fields", select)
-    arguments.whole_or_none("limit", limit)
