@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -82,8 +83,10 @@ class Cluster:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _run(self, program: str, *arguments: str) -> None:
-        as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []  # it refuses to run as root
-        subprocess.run([*as_user, _program(program), *arguments], check=True, cwd="/", stdout=subprocess.DEVNULL)
+        # It refuses to run as root. Done here, for after plain su there is no /usr/sbin in PATH, where runuser is.
+        as_user: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": ()} if os.geteuid() == 0 else {}
+        command = [_program(program), *arguments]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **as_user)
 
 
 def new_directory() -> Path:
