@@ -21,7 +21,7 @@ import pytest
 from support import deadlines
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
-from support.gateway_server import Server, drip, http
+from support.gateway_server import Server, drip, http, raw
 from support.gateways import PASSWORD
 from support.state_files import count_runs, last_run, reporter, reporting
 from support.waiting import wait_until
@@ -359,6 +359,15 @@ def test_a_healthcheck_that_fails_is_a_warning(
     assert "the healthcheck was refused (HTTP status 404)" in refused
     assert "the healthcheck could not be called (ConnectionError)" in unreachable
     assert "5ecre7" not in refused + unreachable  # who knows it can call it
+
+
+def test_a_healthcheck_whose_answer_is_not_http_is_a_warning(
+    report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
+    with Server(otherwise=raw(answer, close=True)) as server:
+        assert report("--healthcheck-url", f"{server.url}/ping/5ecre7") == exit_status.DONE
+    assert "the healthcheck could not be called (ValueError)" in capsys.readouterr().err
 
 
 def test_a_healthcheck_that_drips_its_answer_is_not_waited_for(
