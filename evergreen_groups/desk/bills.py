@@ -28,6 +28,7 @@ from evergreen_groups.ils import (
     read_items,
     read_titles,
 )
+from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -198,4 +199,4 @@ class BillsReader:
 
 def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
     """As the group's list has its members: the lead first, the others by name."""
-    return not member.patron.group_lead, member.patron.name.casefold(), member.patron.id
+    return not member.patron.group_lead, name_key(member.patron.name), member.patron.id

@@ -189,7 +189,7 @@ class Transport:
             with closing(response):
                 content = self._read(response, call)
             if exchange.mixed_up:
-                raise StaleConnectionError("more came than one answer to each request")
+                raise StaleConnectionError("more came than one answer to each request")  # noqa: TRY301  # as below
         except EvergreenGroupsError:
             raise
         except Exception as error:

@@ -138,10 +138,12 @@ class PatronRow(NamedTuple):
         names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
         family, first, *others = names
         if family and first and not any(others):  # as with nearly everybody, and there are many
-            return f"{family.strip()}, {first.strip()}"
+            family, first = family.strip(), first.strip()
+            if family and first:
+                return f"{family}, {first}"
         legal, preferred = names[:4], names[4:]
         family, first, second, suffix = (
-            (wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+            (wish or "").strip() or (name or "").strip() for wish, name in zip(preferred, legal, strict=True)
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 

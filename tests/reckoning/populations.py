@@ -92,6 +92,7 @@ _BILLING_TYPES = (
     "photocopies",
     None,
 )
+_FAMILY_NAMES = ("Aas", "Berg", "berg ", "Çelik", "", " ", "\u00a0 ")
 _STOPPED = (None, None, None, "LOST", "LONGOVERDUE", "CLAIMSRETURNED", "MAXFINES", "CHECKIN")
 _AMOUNTS = ("0.00", "0.01", "1.00", "2.50", "4.99", "5.00", "5.01", "7.25", "10.00", "12.50", "24.99", "25.00", "40.00")
 _CREDITS = ("-0.01", "-1.00", "-2.50", "-5.00", "-12.50")
@@ -242,7 +243,7 @@ class _Maker:
 
     def _person(self, id: int, usrname: str, *, profile: int, home: int, group: int) -> None:
         person = {"id": id, "usrname": usrname, "home_ou": home, "usrgroup": group, "profile": profile}
-        names = {"first_given_name": f"N{id}", "family_name": self.chance.choice(("Aas", "Berg", "berg ", "Çelik"))}
+        names = {"first_given_name": f"N{id}", "family_name": self.chance.choice(_FAMILY_NAMES)}
         self.content["au"].append({**person, **names, "card": None})
         if self.often(0.9):
             self.content["ac"].append({"id": id, "usr": id, "barcode": f"B{id}", "active": self._flag(0.9)})

@@ -7,6 +7,7 @@ Each function gives the document that the product's JSON is held against, key by
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -28,10 +29,16 @@ def money(amount: Decimal) -> str:
 def name(patron: Row) -> str:
     """A name as it's written, family name first; preferred names before legal ones."""
     family, first, second, suffix = (
-        (patron.get(f"pref_{part}") or patron.get(part) or "").strip()
+        (patron.get(f"pref_{part}") or "").strip() or (patron.get(part) or "").strip()
         for part in ("family_name", "first_given_name", "second_given_name", "suffix")
     )
     return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
+
+
+def in_order(text: str) -> tuple[str, str, str]:
+    """What names are sorted by: without accents and case, then with accents, then with case, small letters first."""
+    letters = unicodedata.normalize("NFD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)), letters, text.swapcase()
 
 
 def member(library: Library, patron: Row) -> Document:
@@ -103,7 +110,7 @@ def report(library: Library) -> Document | None:
     orders: dict[str, Any] = {
         "total": lambda _document: 0,
         "members": lambda document: -document["member_count"],
-        "name": lambda document: document["lead"]["name"].casefold(),
+        "name": lambda document: in_order(document["lead"]["name"]),
         "library": lambda document: document["library"].casefold(),
         "age": lambda document: (document["owing_since"] is None, document["owing_since"]),
     }
