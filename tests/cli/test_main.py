@@ -87,6 +87,9 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     mailed = command("--sandbox", "--config", str(configuration), "report", "--mail")
     assert mailed.returncode == exit_status.USAGE
     assert "--mail" in mailed.stderr
+    scheduled = command("--sandbox", "--config", str(configuration), "report", "--scheduled")
+    assert scheduled.returncode == exit_status.USAGE
+    assert "doesn't go with --scheduled" in scheduled.stderr
     serve = Invocation(configuration, use_sandbox=True, quiet=False).settings.serve
     assert serve.report is None
 
