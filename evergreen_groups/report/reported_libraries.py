@@ -96,7 +96,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
-    if len(groups) < len(report.groups):
+    if len(groups) < len(report.groups) or not groups:
         notes = tuple(_of_whole_report(note) for note in notes)
     return replace(
         report,
