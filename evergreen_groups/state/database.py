@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -139,6 +139,19 @@ class Database:
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
             yield connection
+
+    def empty_log(self) -> bool:
+        """Empty SQLite's write-ahead log, which may still have what was deleted; False while somebody reads from it.
+
+        PostgreSQL looks after its own.
+        """
+        if self._url is not None:
+            return True
+        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_pages) = cursor.fetchone()
+            return not busy
 
     def connect(self) -> Connection:
         """A connection of its own, for a lease; whoever asks closes it."""

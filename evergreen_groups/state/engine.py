@@ -49,6 +49,7 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
             # WAL lets readers read while somebody writes.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten in the file as well
         except BaseException:
             connection.close()
             raise
