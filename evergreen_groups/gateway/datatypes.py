@@ -14,6 +14,7 @@ from evergreen_groups.message import Message
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_MOST_DIGITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
@@ -58,7 +59,7 @@ def whole_number(value: Any) -> int | None:
     >>> whole_number("247"), whole_number(True), whole_number("7.0")
     (247, None, None)
     """
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
 
@@ -89,7 +90,7 @@ def _decode_text(value: Any, class_id: str, name: str) -> str:
 # full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
 def _decode_id(value: Any, class_id: str, name: str) -> Any:
     number = whole_number(value)
-    if number is None and not isinstance(value, str):
+    if number is None and (not isinstance(value, str) or _INTEGER.fullmatch(value)):
         raise wrong_value(class_id, name, Message("an id"))
     return value if number is None else number
 

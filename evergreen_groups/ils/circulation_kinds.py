@@ -11,8 +11,8 @@ from evergreen_groups.errors import DataError
 _DAY = 86_400
 # As PostgreSQL compares intervals (interval_cmp_value): a month is 30 days, a day is 24 hours.
 _SECONDS = {"year": 360 * _DAY, "mon": 30 * _DAY, "day": _DAY}
-_PARTS = re.compile(r"(?P<number>[+-]?\d+) (?P<unit>year|mon|day)s?", re.ASCII)
-_TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
+_PARTS = re.compile(r"(?P<number>[+-]?\d{1,9}) (?P<unit>year|mon|day)s?", re.ASCII)
+_TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d{1,9}):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
 
 
 class CirculationKind(Enum):
