@@ -150,8 +150,7 @@ class Database:
         with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            (busy, *_pages) = cursor.fetchone()
-            return not busy
+            return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
     def connect(self) -> Connection:
         """A connection of its own, for a lease; whoever asks closes it."""

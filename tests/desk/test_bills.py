@@ -103,7 +103,7 @@ def test_who_is_no_visible_member(sandbox: Sandbox, client: Client) -> None:
 
 
 def test_around_a_deleted_patron(client: Client) -> None:
-    assert [member.patron.id for member in client.bills.of_user(DELETED).members] == [1029, 1030]
+    assert [member.patron.id for member in client.bills.of_user(DELETED).members] == [1030, 1029]  # Łukasz, Zofia
 
 
 def titles_of(found: GroupBills) -> dict[int, list[str]]:
