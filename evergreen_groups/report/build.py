@@ -167,7 +167,7 @@ def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:
 
 
 def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
-    more = ("mobts", "circ", "pgt") if criteria.details else ()
+    more = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *more)
     return OrgUnits.read(gateway)
 
