@@ -106,8 +106,8 @@ class BillsReader:
     """Reads bills and items of the members of a group, as the session may see them, in as few calls as there can be.
 
     With reference data known there are five: the members, then side by side what they owe, their bills and their items,
-    then what was billed. One more finds out about circulations that the session can't see, unless it has VIEW_CIRCULATIONS everywhere. Titles
-    take three more.
+    then what was billed. One more finds out about circulations that the session can't see, unless it has
+    VIEW_CIRCULATIONS everywhere. Titles take three more.
     """
 
     def __init__(
