@@ -30,6 +30,7 @@ from .penalties import PenaltyKind as PenaltyKind
 from .penalties import PenaltyKinds as PenaltyKinds
 from .penalties import PenaltyRow as PenaltyRow
 from .penalties import not_archived as not_archived
+from .penalties import not_stopped as not_stopped
 from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
 from .permissions import STAFF_LOGIN as STAFF_LOGIN

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -262,7 +263,9 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
         kind = kinds.get((transaction, billing_type))
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
-        yield Bill(id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, last_payment, library, types)
+        yield Bill(
+            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, known(last_payment), library, types
+        )
 
 
 def _leading(transaction: str, types: Collection[Billed], balance: Decimal) -> str:

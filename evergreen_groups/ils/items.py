@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -106,7 +107,7 @@ def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemO
     found: dict[int, list[ItemOut]] = {}
     for id, usr, library, due, interval, stopped, returned, finish, copy in chain.from_iterable(pages):
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, due, kind, stopped))
+        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, known(due), kind, stopped))
     for theirs in found.values():
         theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
     return found
