@@ -43,7 +43,7 @@ def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
     with recorded_families("context_staff") as gateway:
         read = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
     found = read.items
-    assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST"}
+    assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
     overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
     expected = dict.fromkeys((301, 303, 304, 306, 314, 315), overdue) | dict.fromkeys((302, 311), lost)
     assert found == dict.fromkeys(range(301, 317), UnreturnedItems()) | expected
