@@ -109,10 +109,8 @@ class DetailReader:
         by_type = sum(member.id in self._by_billing_type for group in groups for member in group.members)
         if by_type:
             yield Message(
-                "What happened to items that {count} of {all:,} members owes for isn't known, so the billing type is "
-                "shown: {reason}.",
-                plural="What happened to items that {count} of {all:,} members owe for isn't known, so the billing "
-                "type is shown: {reason}.",
+                "For {count} of {all:,} members, bills for items are listed by billing type and not by what happened "
+                "to the item: {reason}.",
                 values={"count": by_type, "all": len(found), "reason": self._reason(VIEW_CIRCULATIONS, self._items_at)},
             )
         without_items = sum(one.items is None for one in found)

@@ -222,7 +222,7 @@ def test_without_circulations_the_kind_is_the_billing_type_and_a_note_says_so(sa
         (member,) = (one for group in report.groups for one in group.members if one.id == 1058)
         kinds = {one.kind.text for one in details_of(report).of(member).kinds or ()}
         assert kinds == {"lost materials", "overdue materials" if not permitted else "items claimed returned"}
-        notes.append([str(note) for note in report.notes if "billing type" in note])
+        notes.append([str(note) for note in report.notes if "by billing type" in note])
     assert notes[0] == []
     (note,) = notes[1]
     assert "the account lacks VIEW_CIRCULATIONS" in note
