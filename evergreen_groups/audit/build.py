@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
@@ -28,7 +28,7 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from evergreen_groups.audit.context import Search
     from evergreen_groups.gateway import Gateway
@@ -64,7 +64,11 @@ def build_audit(
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
     reader = GroupReader(gateway, org_units, access, progress=progress)
-    penalty_kinds, profiles = PenaltyKinds.read(gateway, org_units), Profiles.read(gateway)
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: PenaltyKinds.read(gateway, org_units),
+        lambda: Profiles.read(gateway),
+    )
+    penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
     thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
     if settings.uniform:

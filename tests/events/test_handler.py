@@ -42,7 +42,7 @@ def trail(directory: Path, client: Client) -> list[TrailEntry]:
 
 def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     outcome = hooks.handle_event(client, Event(41, HOOK, OVER))
-    assert outcome == EventOutcome(41, OVER, blocked=True, recalculated=False)
+    assert outcome == EventOutcome(41, OVER, over_limit=True, recalculated=False)
     assert document(outcome) == {
         "version": 2,
         "kind": "event-outcome",

@@ -17,6 +17,7 @@ from support.documents import document
 from support.fault_proxy import Call, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.releases import LATEST
+from support.thresholds import AT_THRESHOLD, put_at_thresholds
 from support.web_caller import Clock
 
 from evergreen_groups import hooks
@@ -179,6 +180,30 @@ def test_a_block_by_id_and_by_barcode(client: Client, sandbox: Sandbox) -> None:
         "comparison": "exceeds",
         "explanation": "Over the limit: own fines of 7.50 exceed the limit of 5.00.",
     }
+
+
+def test_a_block_in_evergreen_of_somebody_within_the_limit(client: Client, sandbox: Sandbox) -> None:
+    put_at_thresholds(sandbox)
+    note = {"usr": AT_THRESHOLD, "org_unit": HARBOR, "standing_penalty": 25, "staff": 4}
+    sandbox._store.insert("ausp", note)
+    hooks.block_decision(client, 1002)
+    before = client.gateway.statistics.calls
+    decision = hooks.block_decision(client, AT_THRESHOLD)
+    assert client.gateway.statistics.calls - before == 3  # the patron, what is owed, and the penalties
+    block = document(decision)
+    assert (block["over_limit"], block["blocked_in_evergreen"]) == (False, True)
+    assert [one["name"] for one in block["other_blocks"]] == ["STAFF_CHR"]
+    summary = document(hooks.patron_summary(client, AT_THRESHOLD))
+    assert (summary["recalculation"], summary["evergreen_threshold"]) == ("reaches-threshold", "5.00")
+
+
+def test_penalties_that_are_not_visible_are_null(sandbox: Sandbox) -> None:
+    """Somebody sees their own record without VIEW_USER, and not their penalties."""
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER'")
+    with desk(sandbox.url, "harbor_desk") as client:
+        block = document(hooks.block_decision(client, 4))
+    assert (block["over_limit"], block["blocked_in_evergreen"], block["other_blocks"]) == (False, None, None)
 
 
 def test_no_limit_and_no_barcode(sandbox: Sandbox) -> None:
