@@ -46,6 +46,7 @@ from .queries import candidates as candidates
 from .queries import has_member as has_member
 from .reader import GroupReader as GroupReader
 from .reader import decide_about as decide_about
+from .reader import decide_by_thresholds as decide_by_thresholds
 from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members
