@@ -11,12 +11,15 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.message import Message
+from evergreen_groups.odd_dates import UNKNOWN
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _MOST_DIGITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# Years beyond 9999 or before 1, months and days that there aren't, infinities.
+_ODD_DATE = re.compile(r"[+-]?\d{1,6}-\d\d-\d\d([T ]\d\d:\d\d.*)?( BC)?|-?infinity", re.ASCII)
 # pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
@@ -126,13 +129,18 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
     raise wrong_value(class_id, name, Message("a boolean"))
 
 
-def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
+def decode_date(value: Any, class_id: str, name: str) -> date | None:
+    """Decode a timestamp or a plain date. One that Python can't hold is ``UNKNOWN``, or None without a time of day."""
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+    except TypeError:
         raise wrong_value(class_id, name, Message("a time")) from None
+    except ValueError:
+        if not _ODD_DATE.fullmatch(value):
+            raise wrong_value(class_id, name, Message("a time")) from None
+        return UNKNOWN if "T" in value or "infinity" in value else None
     offset = moment.utcoffset()
     if offset is None:
         raise wrong_value(class_id, name, Message("a time with its zone"))
@@ -153,7 +161,7 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
     "float": _decode_number,
     "money": _decode_money,
     "bool": _decode_boolean,
-    "timestamp": _decode_timestamp,
+    "timestamp": decode_date,
 }
 """How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
 

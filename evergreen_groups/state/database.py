@@ -16,6 +16,7 @@ from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
     HASTY,
     READS,
+    Silence,
     engine_of,
     postgresql_url,
     refuse_another_users_database,
@@ -76,6 +77,7 @@ class Database:
         self._url = postgresql_url(url, password) if url else None
         self._former = FormerFiles(directory, former_spool)
         self._wait = wait
+        self._silence = Silence()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
 
@@ -169,6 +171,7 @@ class Database:
                 self._engine = None
 
     def _opened(self) -> Engine:
+        self._silence.refuse()
         with self._lock:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
@@ -182,7 +185,7 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait)
+        return engine_of(self._url, self._wait, self._silence)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME

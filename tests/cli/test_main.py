@@ -289,7 +289,8 @@ def test_show(run: Command) -> None:
     by_user = json.loads(run("show", "--user", "1013", "--format", "json").stdout)
     by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)
     assert by_user == by_group
-    assert {member["id"]: member["blocked"] for member in by_group["members"]} == {1012: False, 1013: True, 1014: False}
+    over = {member["id"]: member["over_limit"] for member in by_group["members"]}
+    assert over == {1012: False, 1013: True, 1014: False}
 
 
 def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from reckoning.family import fits, group_details, member_details
+from reckoning.family import by_billing_type, fits, group_details, member_details
 from reckoning.library import NOTHING, Library, Row
 
 Document = dict[str, Any]
@@ -138,6 +138,7 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
     return {
         " VIEW_USER at ": not library.sees_everything,
         " for isn't known": any(one["kinds"] is None for one in details),
+        "are listed by billing type": any(by_billing_type(library, patron) for patron in members if details),
         "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
         "Not listed": unknown,
     }
