@@ -113,10 +113,11 @@ class SummaryReader:
             DataError: the group is too large to be a family.
         """
         arguments.whole("id", id)
-        found = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer))
+        recent = self._recent()
+        found = self._with_reference(recent, lambda viewer: visible_around(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        group = self._summary(found)
+        group = self._summary(found, recent)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
     def of_group(self, number: int) -> GroupSummary:
@@ -126,10 +127,11 @@ class SummaryReader:
             NotFoundError: no member of it is visible.
         """
         arguments.whole("number", number)
-        found = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
+        recent = self._recent()
+        found = self._with_reference(recent, lambda viewer: visible_in(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
-        return self._summary(found)
+        return self._summary(found, recent)
 
     def decision(self, id: int, *, with_penalties: bool = True) -> PatronDecision:
         """Whether the patron with this id is over the limit, and blocked; nothing is read about anybody else.
@@ -210,10 +212,10 @@ class SummaryReader:
             owed = read_fines_of(self._gateway, id)
         return owed
 
-    def _with_reference(self, search: Callable[[GroupViewer], Found]) -> Found:
+    def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """What a search finds, given who looks; beside it what all summaries need is read."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        viewer = plain_viewer(self._gateway, self._reference, self._recent())
+        viewer = plain_viewer(self._gateway, self._reference, recent)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
@@ -221,9 +223,9 @@ class SummaryReader:
         found, _kinds = self._gateway.map(lambda read: read(), readers)
         return cast(Found, found)
 
-    def _summary(self, found: VisiblePatrons) -> GroupSummary:
+    def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_penalties_now(self._gateway, org_units, found, self._recent())
+        found = with_penalties_now(self._gateway, org_units, found, recent)
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)

@@ -1,5 +1,4 @@
 from .adults import AdultRule as AdultRule
-from .adults import age_of as age_of
 from .barcodes import first_spelled as first_spelled
 from .barcodes import spellings as spellings
 from .barcodes import without_blanks as without_blanks

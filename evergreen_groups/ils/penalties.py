@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -199,8 +200,15 @@ def not_archived(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
     now = datetime.now(UTC)
     for *row, stop_date in rows:
         # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
-        if stop_date is None or stop_date > now:
+        if not_stopped(stop_date, now):
+            row[-1] = known(row[-1])
             yield PenaltyRow(*row)
+
+
+def not_stopped(stop_date: datetime | None, now: datetime) -> bool:
+    """Whether a penalty with this end is in force; one that ends at infinity comes as one of 1970."""
+    stop_date = known(stop_date)
+    return stop_date is None or stop_date > now
 
 
 def set_by_ils(rows: Collection[PenaltyRow]) -> int:

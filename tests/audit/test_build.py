@@ -226,6 +226,19 @@ def test_strangers_in_a_group(
     ]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0\t"])
+def test_adults_without_a_family_name_are_strangers(sandbox: Sandbox, staff: Gateway, blank: str) -> None:
+    store = sandbox._store
+    with store.transaction():
+        for patron in (1001, 1002):
+            store.update("au", patron, {"family_name": blank, "mailing_address": None, "billing_address": None})
+        for row in store.rows("aua", {"usr": [1001, 1002]}):
+            store.update("aua", row["id"], {"street1": f"{row['usr']} Lane"})
+        store.update("au", 1002, {"home_ou": 21})
+    found = reasons(build_audit(staff, AuditCriteria()))[1001]
+    assert len([reason for reason in found if "shares no surname" in reason]) == 2
+
+
 def test_an_address_in_common_makes_no_stranger(sandbox: Sandbox, staff: Gateway) -> None:
     store = sandbox._store
     with store.transaction():

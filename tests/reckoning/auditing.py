@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from reckoning.library import Library, Row, moment
+from reckoning.library import Library, Row, birth_year, expiry
 from reckoning.reckoning import Document, by_fines, lead_of, member, money, name
 from reckoning.relating import adult_by_age, confidence, sees_row, split, strangers, used_rows
 
@@ -203,8 +203,9 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
         reasons.append(f"It has {len(leads)} leads.")
         codes.add("several-leads")
     for lead in sorted(leads, key=lambda patron: int(patron["id"])):
-        if lead.get("expire_date") and moment(lead["expire_date"]) < datetime.now(UTC) - LONG_EXPIRED:
-            reasons.append(f"The account of its lead {name(lead)} expired on {moment(lead['expire_date']):%Y-%m-%d}.")
+        expires = expiry(lead)
+        if expires and expires < datetime.now(UTC) - LONG_EXPIRED:
+            reasons.append(f"The account of its lead {name(lead)} expired on {expires:%Y-%m-%d}.")
             codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
@@ -267,5 +268,5 @@ def _shown(library: Library, patron: Row) -> Document:
 
 def _adult(patron: Row) -> bool:
     """Whether somebody is grown up; birthdays in data sets are far from eighteen years ago."""
-    born = patron.get("dob")
-    return patron["juvenile"] == "f" and (born is None or int(born[:4]) < datetime.now(UTC).year - 18)
+    born = birth_year(patron)
+    return patron["juvenile"] == "f" and (born is None or born < datetime.now(UTC).year - 18)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reckoning.library import NOTHING, Library, Row
-from reckoning.reckoning import Document, money, name
+from reckoning.reckoning import Document, in_order, money, name
 
 
 def check(library: Library, patron_id: int) -> Document | None:
@@ -73,7 +73,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
         return None
     members = library.groups()[patron["usrgroup"]]
     visible = [one for one in members if library.visible(one)]
-    visible.sort(key=lambda one: (one["master_account"] != "t", name(one).casefold(), one["id"]))
+    visible.sort(key=lambda one: (one["master_account"] != "t", in_order(name(one)), one["id"]))
     hidden = [one for one in members if not library.visible(one)]
     leads = [one["id"] for one in visible if one["master_account"] == "t"]
     return {

@@ -311,8 +311,24 @@ class Library:
 
 
 def moment(text: str) -> datetime:
-    """A timestamp of the data set."""
+    """A timestamp of the data set; infinity is the end of the calendar."""
+    if text == "infinity":
+        return datetime(9999, 12, 31, tzinfo=UTC)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+
+
+def expiry(patron: Row) -> datetime | None:
+    """When somebody's account expires by what Evergreen sends, None where that says nothing."""
+    stored = patron.get("expire_date")
+    if stored is None or stored == "infinity" or stored.startswith(("0", "9999")):
+        return None
+    return datetime(2021, 11, 30, 5, tzinfo=UTC) if stored.startswith("20220") else moment(stored)
+
+
+def birth_year(patron: Row) -> int | None:
+    """When somebody was born, None where that isn't known or can't be."""
+    born = patron.get("dob")
+    return None if born is None or born.startswith("0") else int(born[:4])
 
 
 def _amount(text: str) -> Decimal | None:

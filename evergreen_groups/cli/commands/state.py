@@ -135,10 +135,16 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
 
     with invocation.state() as state:
         gone, left = forget(state.database, patron), state.database.former_files
+        log_emptied = state.database.empty_log()
     if as_json:
-        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups}
-        not_touched = [str(path) for path in left]
-        write_json({"version": 1, "kind": "state-forget", "removed": counts, "not_touched": not_touched})
+        document = {
+            "version": 1,
+            "kind": "state-forget",
+            "removed": {"steps": gone.steps, "events": gone.events, "groups": gone.groups},
+            "log_emptied": log_emptied,
+            "not_touched": [str(path) for path in left],
+        }
+        write_json(document)
         return
     text = gettext(
         "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
@@ -148,6 +154,12 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         groups=gone.groups,
     )
     click.echo(text)
+    if not log_emptied:
+        text = gettext(
+            "The removed rows are still in the database's write-ahead log, because another process is reading it. Run "
+            "this command again in a moment."
+        )
+        click.echo(text)
     if left:
         places = ", ".join(map(str, left))
         text = gettext("Not touched, and to be deleted where nobody goes back to release 0.1: {places}.", places=places)

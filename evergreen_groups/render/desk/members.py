@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 
@@ -63,7 +64,7 @@ class DeskColumn:
 
 
 COLUMNS = (
-    DeskColumn("name", Message("Name"), lambda row: row.member.name.casefold()),
+    DeskColumn("name", Message("Name"), lambda row: name_key(row.member.name)),
     DeskColumn("barcode", Message("Barcode"), lambda row: row.member.barcode or ""),
     DeskColumn("fines", Message("Own fines"), lambda row: row.member.own_fines, number=True, right=True),
     DeskColumn(
@@ -87,8 +88,8 @@ COLUMNS = (
         number=True,
         right=True,
     ),
-    DeskColumn("library", Message("Home library"), lambda row: row.member.library.casefold()),
-    DeskColumn("profile", Message("Profile"), lambda row: row.profile.casefold()),
+    DeskColumn("library", Message("Home library"), lambda row: name_key(row.member.library)),
+    DeskColumn("profile", Message("Profile"), lambda row: name_key(row.profile)),
     DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
     DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
 )
