@@ -149,4 +149,4 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     make_stock_circulator(sandbox)
     found, *_others = look(account="harbor_desk")
     assert found.code == "thresholds-not-visible"
-    assert "for patrons of NORTH, PINE aren't visible" in gettext(found.found)
+    assert "for patrons of PINE aren't visible" in gettext(found.found)
