@@ -29,7 +29,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "7"
+VERSION = "8"
 """The version of the schema that this release uses. Until 1.0, raise it with each change of a table: there are no
 migrations yet, and a database of another version is refused."""
 
@@ -59,7 +59,7 @@ changes = Table(
     Column("workstation", BIG),
     Column("approved_by", BIG),
     # Names of the operating system: with whose rights it ran, who had logged in, and where.
-    Column("system_user", Text),
+    Column("os_user", Text),
     Column("login_user", Text),
     Column("host", Text),
     Column("terminal", Text),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -204,6 +205,25 @@ def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: Exit
             raw.executescript(statements("sqlite"))
     stack.callback(engine.dispose)
     assert _columns(engine) == made
+
+
+NAMES = sorted({name for table in schema.metadata.sorted_tables for name in (table.name, *table.columns.keys())})
+
+
+def test_no_name_is_reserved_in_postgresql() -> None:
+    """Reserved words differ between versions: 16 added ``system_user``, and SQLAlchemy doesn't quote it."""
+    with psycopg.connect(shared_cluster().url("postgres").replace("+psycopg", "")) as connection:
+        found = connection.execute("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")
+        reserved = {word for (word,) in found} | {"system_user"}
+    assert len(reserved) > 90
+    assert reserved.isdisjoint(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_is_reserved_in_sqlite(name: str) -> None:
+    """SQLite accepts many of its keywords as names, and doesn't list which."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE {name} ({name} INTEGER)")
 
 
 class TestFile:
