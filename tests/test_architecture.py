@@ -243,13 +243,6 @@ def test_a_class_name_stands_once() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-def test_a_long_module_says_why() -> None:
-    for module, path in modules().items():
-        text = path.read_text("utf-8")
-        if text.count("\n") > 300:
-            assert "one module because" in (ast.get_docstring(syntax_tree(path)) or ""), f"{module} is long"
-
-
 def test_the_tests_mirror_the_rooms() -> None:
     """Each room's tests stand in a folder of the room's name."""
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}

@@ -13,6 +13,7 @@ from .journal_step import JournalStep as JournalStep
 from .journal_step import Operator as Operator
 from .journal_step import Refusal as Refusal
 from .journal_step import StepState as StepState
+from .journal_step import is_change_id as is_change_id
 from .left_open import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan

@@ -58,7 +58,7 @@ class ChangeReader:
         self._state = state
         self._operator = operator
 
-    def change(self, id: int, visible: Visible | None = None) -> Change:
+    def change(self, id: str, visible: Visible | None = None) -> Change:
         """A change, with what became of it as far as that can be found out now.
 
         ``visible``, here and below, gives those of some patrons whom the session may see, for whoever knows; else it
@@ -67,25 +67,25 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none, or the caller sees none of its patrons.
         """
-        entry = self._looked_up(self.entry(arguments.whole("id", id)))
+        entry = self._looked_up(self.entry(arguments.text("id", id)))
         (seen,) = self._as_seen([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
         return seen
 
-    def own(self, id: int) -> Change:
+    def own(self, id: str) -> Change:
         """A change of the caller's own, as it was when it was made: nothing is asked of the ILS.
 
         Raises:
             NotFoundError: there is none, or it is somebody else's.
         """
-        entry = self.entry(arguments.whole("id", id))
+        entry = self.entry(arguments.text("id", id))
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
         entry, is_under_way = self._course_of(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
 
-    def wait(self, id: int, timeout: float) -> None:
+    def wait(self, id: str, timeout: float) -> None:
         """Wait until a change isn't being made any more, ``timeout`` seconds at most.
 
         Raises:
@@ -104,7 +104,7 @@ class ChangeReader:
         """What is known of a group's past, the latest first."""
         return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP), visible)
 
-    def entry(self, id: int) -> JournalEntry:
+    def entry(self, id: str) -> JournalEntry:
         """The journal's entry of this gateway, with all its steps.
 
         Raises:
@@ -167,5 +167,5 @@ class ChangeReader:
         return Journal(self._state.database)
 
 
-def _no_such_change(id: int) -> NotFoundError:
+def _no_such_change(id: str) -> NotFoundError:
     return NotFoundError("there is no change {change}", code="no-such-change", values={"change": id})

@@ -123,8 +123,8 @@ class JournaledChanges:
         steps: Sequence[FieldChange],
         apply_step: Callable[[int, JournaledStep], Result],
         *,
-        undoes: int | None = None,
-        also: Callable[[Connection, int], None] | None = None,
+        undoes: str | None = None,
+        also: Callable[[Connection, str], None] | None = None,
         doing: str = _CHANGING,
         progress: Progress = silent,
     ) -> tuple[list[Result], GatewayError | None]:

@@ -59,12 +59,12 @@ class StoredPlan:
     expires: datetime
     steps: tuple[StoredStep, ...]
     groups: tuple[ExpectedGroup, ...] = ()
-    undoes: int | None = None
+    undoes: str | None = None
     key: str | None = None
-    change: int | None = None
+    change: str | None = None
 
     @classmethod
-    def of(cls, draft: Draft, staff: int, undoes: int | None, due: frozenset[int]) -> StoredPlan:
+    def of(cls, draft: Draft, staff: int, undoes: str | None, due: frozenset[int]) -> StoredPlan:
         """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
         steps = [
             StoredStep(
@@ -89,7 +89,7 @@ class StoredPlan:
         steps: Sequence[StoredStep],
         groups: Sequence[ExpectedGroup],
         *,
-        undoes: int | None,
+        undoes: str | None,
     ) -> StoredPlan:
         """A new one of these steps."""
         now = clock.now()

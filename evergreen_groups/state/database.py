@@ -22,7 +22,7 @@ from evergreen_groups.state.engine import (
     sqlite_engine,
 )
 from evergreen_groups.state.new_file import make_whole
-from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
+from evergreen_groups.state.upgrade import bring_up_to_date, refuse_a_later_schema, refuse_other_versions
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -129,6 +129,7 @@ class Database:
         ):
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            refuse_a_later_schema(connection, self.where)
             yield connection
 
     def connect(self) -> Connection:

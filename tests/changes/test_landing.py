@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.states import journal_in
@@ -352,7 +353,7 @@ class TestRecover:
         return step
 
     def now(self, journal: Journal, entry: int = 1) -> JournalStep:
-        (step,) = journal.entry(entry).steps
+        (step,) = journal.entry(change_id(journal, entry)).steps
         return step
 
     def test_found_done(self, journal: Journal, gateway: Gateway, sandbox: Sandbox) -> None:

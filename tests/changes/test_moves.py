@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id, number_of
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.states import journal_in
@@ -77,7 +78,10 @@ class TestOutcome:
         assert outcome.steps[0].error is outcome.stopped
         assert outcome.steps[1].reason == "not begun"
         assert outcome.steps[1].step == plan.draft.steps[1]
-        assert [step.state for step in mover.moves.entry(1).steps] == [StepState.NOT_DONE, StepState.PLANNED]
+        assert [step.state for step in mover.moves.entry(change_id(mover.moves, 1)).steps] == [
+            StepState.NOT_DONE,
+            StepState.PLANNED,
+        ]
 
     def test_side_effects_are_named(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         def also(call: Call) -> None:
@@ -91,7 +95,7 @@ class TestOutcome:
         assert (step.state, step.value) == (StepState.DONE, OTHER)
         assert {effect.field: effect.after for effect in step.side_effects} == {"day_phone": "555-0100", "barred": "t"}
         assert sorted(step.reason.removeprefix("also changed: ").split(", ")) == ["barred", "day_phone"]
-        assert mover.moves.entry(1).steps[0].reason == step.reason
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].reason == step.reason
 
     def test_fields_that_come_go_or_change(self, admin: Gateway) -> None:
         before = record_of(admin).replace(day_phone="1", evening_phone=None, other_phone="3", email="a@example.org")
@@ -110,7 +114,7 @@ class TestOutcome:
         assert step.reason == "the account lacks UPDATE_USER at HARBOR"
         assert (outcome.stopped, proxy.seen.count(UPDATE)) == (None, 1)
         assert step.error is not None
-        (written,) = mover.moves.entry(1).steps
+        (written,) = mover.moves.entry(change_id(mover.moves, 1)).steps
         assert (written.state, written.reason) == (step.state, step.reason)
 
     def test_records_that_others_change_all_the_while(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -195,7 +199,7 @@ class TestOutcome:
         (step,) = plan.apply().steps
         assert (step.state, step.value, step.reason) == (StepState.DONE, 1, "it was so already")
         assert UPDATE not in proxy.seen
-        assert mover.moves.entry(1).steps[0].state is StepState.NOT_DONE
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].state is StepState.NOT_DONE
 
 
 class TestWaiting:
@@ -253,21 +257,22 @@ class TestWaiting:
 
 def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    id = change_id(mover.moves, 1)
     with gateway_of(sandbox.url, "consortium_staff") as other:
         elsewhere = client_of(other, tmp_path)
         with pytest.raises(NotFoundError) as told:
-            elsewhere.moves.plan_undo(1)
+            elsewhere.moves.plan_undo(id)
         assert elsewhere.moves.entries() == []
         assert elsewhere.moves.open_steps() == []
-        assert elsewhere.moves.entry(1).gateway == mover.gateway.url
+        assert elsewhere.moves.entry(id).gateway == mover.gateway.url
     assert told.value.code == "entry-of-another-gateway"
-    assert told.value.values == {"entry": 1, "gateway": mover.gateway.url}
+    assert told.value.values == {"entry": id, "gateway": mover.gateway.url}
 
 
 def test_an_undo_says_what_it_undoes(mover: Client) -> None:
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    assert mover.moves.plan_undo(1).apply().done
-    assert [(entry.id, entry.undoes, entry.action) for entry in mover.moves.entries()] == [
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert [(number_of(entry.id), number_of(entry.undoes), entry.action) for entry in mover.moves.entries()] == [
         (2, 1, "undo"),
         (1, None, "move"),
     ]

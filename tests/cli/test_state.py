@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.change_ids import listed_id
 from support.command import Command, one_line
 from support.postgresql import shared_cluster
 
@@ -53,7 +54,7 @@ def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Pa
     assert "nothing" not in told(command, "state", "restore", str(tmp_path / "state" / "state.sqlite3"))
     assert told(command, "state", "export") == kept
     assert told(command, "journal") == journal
-    told(command, "-q", "undo", "1", "--yes")
+    told(command, "-q", "undo", listed_id(command, 1), "--yes")
     told(command, "-q", "report")
     again = command("state", "restore", str(tmp_path / "state" / "state.sqlite3"))
     assert again.returncode == exit_status.FAILED
