@@ -34,6 +34,7 @@ from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
 from .recently_changed import RecentlyChanged as RecentlyChanged
 from .recently_changed import recently_changed as recently_changed
+from .recently_changed import recently_changed_at_once as recently_changed_at_once
 from .seat import Seat as Seat
 from .seat import current_seat as current_seat
 from .step_reason import StepReason as StepReason

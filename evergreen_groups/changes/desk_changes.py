@@ -133,7 +133,16 @@ class DeskChanges:
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            stored = self._planner.undo_at_once(self._to_undo(change), self._staff)
+            try:
+                entry = self._to_undo(change)
+            except BusyError:
+                # The same may have been asked twice at once. The first looks up what became of the change, so wait.
+                self.past.wait(change, timeout)
+                earlier = self._store().under_key(key, self._staff)
+                if earlier is not None:
+                    return self._undone(earlier, change, timeout if begun is None else 0.0)
+                entry = self._to_undo(change)
+            stored = self._planner.undo_at_once(entry, self._staff)
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -174,7 +183,7 @@ class DeskChanges:
                 values={"change": id},
             )
         if change.is_under_way:
-            raise PlanError(
+            raise BusyError(
                 "change {change} is still being made",
                 advice="wait until it has ended",
                 code="undo-too-early",

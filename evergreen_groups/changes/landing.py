@@ -31,7 +31,7 @@ from evergreen_groups.changes.step_reason import (
     no_clear_answer,
 )
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import TOKEN, beyond, holds
+from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
 from evergreen_groups.groups import members_not_asked_for, read_patron
 from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
@@ -183,12 +183,13 @@ def _uncertain(change: SentChange, now: int) -> StepReason:
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
-    if not isinstance(members, list):
+    ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
+    others = {id for id in ids if id is not None} - {patron}
+    if None in ids:
         raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
-    others = {str(member) for member in members} - {str(patron)}
     # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
     if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
-        _refuse_unless_behind(gateway, patron, group, {int(other) for other in others})
+        _refuse_unless_behind(gateway, patron, group, others)
     return not others
 
 

@@ -26,6 +26,7 @@ from evergreen_groups.nightly.run_wording import (
     already_made,
     not_written_either,
     noted,
+    nothing_listed,
     summary,
 )
 from evergreen_groups.report import History, look_up_cleared
@@ -208,6 +209,8 @@ class ReportRun:
                 report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
+                if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
+                    report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)
             made.append(MadeReport(job, replace(report, name=job.name), history, readers))
         return made

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
+_MOST_DATES = 10
+"""So many dates that can't be read have a note; the log has all of them."""
+
+
 def build_report(
     gateway: Gateway, criteria: Criteria, progress: Progress = silent, *, policy: PolicySettings | None = None
 ) -> Report:
@@ -59,6 +63,7 @@ def build_report(
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
     refuse_without_details(criteria)
     generated_at = datetime.now(UTC).astimezone()
+    unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
@@ -119,7 +124,16 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
+    unreadable = gateway.statistics.unreadable_dates[unreadable_before:]
+    notes += [_unreadable(*date) for date in unreadable[:_MOST_DATES]]
     return replace(report, notes=tuple(notes))
+
+
+def _unreadable(class_id: str, key: object, field: str) -> Message:
+    return Message(
+        "The date in the field {field} of the record {name} {id} can't be read and counts as unknown.",
+        values={"field": field, "name": class_id, "id": str(key)},
+    )
 
 
 def _detail_reader(
@@ -167,7 +181,7 @@ def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:
 
 
 def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
-    more = ("mobts", "circ", "pgt") if criteria.details else ()
+    more = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *more)
     return OrgUnits.read(gateway)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
     HASTY,
     READS,
+    Silence,
     engine_of,
     postgresql_url,
     refuse_another_users_database,
@@ -72,6 +73,7 @@ class Database:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
         self._wait = wait
+        self._silence = Silence()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
 
@@ -132,6 +134,19 @@ class Database:
             refuse_a_later_schema(connection, self.where)
             yield connection
 
+    def empty_log(self) -> bool:
+        """Empty SQLite's write-ahead log, which may still have what was deleted; False while somebody reads from it.
+
+        PostgreSQL looks after its own.
+        """
+        if self._url is not None:
+            return True
+        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_pages) = cursor.fetchone()
+            return not busy
+
     def connect(self) -> Connection:
         """A connection of its own, for a lease; whoever asks closes it."""
         with refusals.errors_named(self.where):
@@ -145,6 +160,7 @@ class Database:
                 self._engine = None
 
     def _opened(self) -> Engine:
+        self._silence.refuse()
         with self._lock:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
@@ -158,7 +174,7 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait)
+        return engine_of(self._url, self._wait, self._silence)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME

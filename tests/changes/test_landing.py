@@ -280,7 +280,7 @@ class TestAlone:
         judge(gateway, change(record), record.replace(usrgroup=1100))
         assert MEMBERS not in proxy.seen
 
-    @pytest.mark.parametrize("members", ["", {}, "1052"])
+    @pytest.mark.parametrize("members", ["", {}, "1052", ["x"], ["9" * 5000], [None]])
     def test_no_list(self, gateway: Gateway, proxy: FaultProxy, record: Record, members: object) -> None:
         proxy.answer = lambda call: members if call.method == MEMBERS else None
         with pytest.raises(DataError) as told:

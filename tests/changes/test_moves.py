@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -155,6 +156,15 @@ class TestOutcome:
         (step,) = plan.apply().steps
         assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
         assert (step.error is not None, step.sent is not None) == (True, True)
+
+    def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
+        self, mover: Client, proxy: FaultProxy, admin: Gateway
+    ) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        proxy.alter = lambda call, answer: replace(answer, chunk_length="-5") if call.method == UPDATE else None
+        assert plan.apply().done
+        assert proxy.seen.count(UPDATE) == 1
+        assert record_of(admin).usrgroup == OTHER
 
     def test_a_change_once_is_tried_again(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         def decide(call: Call) -> Fault:

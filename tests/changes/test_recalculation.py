@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,7 +72,12 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
         (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
         sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
         sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
-    found = findings(client)
+    audit = client.audit(AuditCriteria())
+    assert not {1034, 1036, 1045} & {finding.member.id for finding in recalculable(audit)}
+    (left_alone,) = audit.of_kind(FindingKind.LEFT_ALONE)
+    (stale,) = audit.of_kind(FindingKind.NOT_OVER)
+    higher = replace(stale, kind=FindingKind.NOT_BLOCKED, member=client.checks.of_user(1036).checked[0])
+    found = [*recalculable(audit), higher, left_alone]
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
     outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")

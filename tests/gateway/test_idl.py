@@ -84,11 +84,11 @@ class TestReading:
 
     def test_all_of_a_servers(self):
         idl = Idl.parse(RECORDED)
-        assert len(idl) == len(set(idl)) == 22
+        assert len(idl) == len(set(idl)) == 23
         assert "au" in idl
         assert "zzz" not in idl
         assert len(idl["au"].fields) == 74
-        assert repr(idl) == "Idl(22 classes)"
+        assert repr(idl) == "Idl(23 classes)"
 
     @pytest.mark.parametrize(
         "text",

@@ -87,7 +87,9 @@ def test_one_is_followed_to_its_end(desk: DeskCaller, sandbox: Sandbox, gate: Ga
     assert asked.states == ["done"] * 2 + ["sending"] + ["planned"] * (len(MANY) - 3)
     again = desk.apply(plan, "k")
     assert (again.status, again.body["id"]) == (202, id), "and it isn't waited for"
-    assert (early := desk.undo(id)).code == "undo-too-early", early.body
+    early = desk.undo(id)
+    assert (early.status, early.code) == (503, "undo-too-early"), early.body
+    assert early.headers["Retry-After"]
     gate.opened.set()
     ended = followed(desk, id)
     assert (ended.status, ended.body["done"], ended.states) == (200, True, ["done"] * len(MANY))

@@ -236,8 +236,8 @@ def group_of(client: Client, patron: int) -> int:
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
-    prospects = client.groups.prospects(client.groups.of_user(patron, exact=False))
-    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
+    details = client.groups.of_user(patron, exact=False)
+    return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
 
 
 def _taken_back(changes: Iterable[Change]) -> set[str | None]:

@@ -126,8 +126,7 @@ def list_page(
     beside = changing.patrons_of([entry] if entry else [])
     details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
     sort = _sort()
-    prospects = asked.client.groups.prospects(details)
-    rows = pages.member_rows(details, sort, prospects)
+    rows = pages.member_rows(details, sort)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.found_within(rows, within) if within else rows
@@ -149,7 +148,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
-        recalculable=any(prospect.may_change for prospect in prospects.values()),
+        recalculable=any(prospect.may_change for prospect in details.prospects.values()),
         sent=request.method == "POST",
         trend=_trend(asked, details),
         with_statement=service.service().settings.statement.page,
