@@ -1,4 +1,3 @@
-from . import clock as clock
 from .batch import Batch as Batch
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.errors import NotFoundError
@@ -97,7 +96,8 @@ class ChangeReader:
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
-        entries = self._journal().entries_of(self._gateway.url, self._operator.staff or 0, clock.now() - RECENT)
+        journal = self._journal()
+        entries = journal.entries_of(self._gateway.url, self._operator.staff or 0, journal.now() - RECENT)
         return self._as_seen(entries, visible)
 
     def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:

@@ -72,7 +72,7 @@ class DeskChanges:
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         draft, due = self._drafter.draft(checked, self._to_undo)
-        stored = StoredPlan.of(draft, self._staff, request.change, due)
+        stored = StoredPlan.of(draft, self._staff, request.change, due, self._state.database.now())
         self._store().add(stored)
         return ProposedPlan(stored, draft)
 
@@ -142,7 +142,7 @@ class DeskChanges:
                 if earlier is not None:
                     return self._undone(earlier, change, timeout if begun is None else 0.0)
                 entry = self._to_undo(change)
-            stored = self._planner.undo_at_once(entry, self._staff)
+            stored = self._planner.undo_at_once(entry, self._staff, self._state.database.now())
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -206,7 +206,7 @@ class DeskChanges:
             raise key_of_another()
         if under_key is not None:  # since this one was read
             return self._applied(under_key, key)
-        too_old = expired(stored)
+        too_old = expired(stored, self._state.database.now())
         if too_old is not None:
             raise too_old
         if not stored.steps:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select, true, union
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_statements import (
     ENTRIES,
     ENTRY,
@@ -60,6 +59,10 @@ class Journal:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        return self._transactions.now()
+
     def begin(
         self,
         gateway: str,
@@ -73,7 +76,7 @@ class Journal:
 
         ``also`` writes something else, in the same transaction: it gets the connection and the entry's id.
         """
-        now = clock.now()
+        now = self.now()
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
         with self._transactions.writing() as connection:
@@ -116,7 +119,7 @@ class Journal:
             StateError: another change of the same field of the patron is open, so this one must not be sent.
         """
         with self._transactions.writing() as connection:
-            _take_over(connection, step)
+            _take_over(connection, step, sending.at)
             _update(
                 connection,
                 step,
@@ -149,7 +152,7 @@ class Journal:
                 **_reason(reason),
                 permission=refusal.permission if refusal else None,
                 org_unit=refusal.org_unit if refusal else None,
-                touched_at=clock.now(),
+                touched_at=self.now(),
             )
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
@@ -218,7 +221,7 @@ class Journal:
             return found
 
 
-def _take_over(connection: Connection, step: int) -> None:
+def _take_over(connection: Connection, step: int, at: datetime) -> None:
     """Close the open step at the same place, where it means the same."""
     found = connection.execute(OPEN_AT_THE_SAME_PLACE, {"step": step}).one_or_none()
     if found is None:
@@ -233,7 +236,7 @@ def _take_over(connection: Connection, step: int) -> None:
             code="step-still-open",
             values={"patron": found.patron},
         )
-    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=clock.now())
+    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=at)
 
 
 def _update(connection: Connection, step: int, **values: Any) -> None:

@@ -14,6 +14,7 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -53,6 +54,10 @@ class JournaledStep:
     def __init__(self, journal: Journal, id: int) -> None:
         self._journal = journal
         self._id = id
+
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        return self._journal.now()
 
     def record_sending(self, sending: Sending) -> None:
         """Write down that a request goes out now."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import change_number
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
@@ -17,6 +16,8 @@ from evergreen_groups.errors import PlanError
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Row, Select
     from sqlalchemy.engine import Connection
 
@@ -111,9 +112,9 @@ def applied_before() -> PlanError:
     )
 
 
-def expired(plan: StoredPlan) -> PlanError | None:
+def expired(plan: StoredPlan, now: datetime) -> PlanError | None:
     """The refusal of a plan that is too old; None where it isn't."""
-    if clock.now() < plan.expires:
+    if now < plan.expires:
         return None
     return PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")
 

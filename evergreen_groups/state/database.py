@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,7 @@ from evergreen_groups.state.engine import (
     sqlite_engine,
 )
 from evergreen_groups.state.new_file import make_whole
+from evergreen_groups.state.server_clock import ServerClock
 from evergreen_groups.state.upgrade import bring_up_to_date, refuse_a_later_schema, refuse_other_versions
 
 if TYPE_CHECKING:
@@ -41,6 +43,15 @@ class Transactions(Protocol):
     @property
     def is_there(self) -> bool:
         """Whether there is anything yet to read."""
+
+    def now(self) -> datetime:
+        """Return the time that everything stored goes by, and everything that is compared with it: PostgreSQL's clock,
+        or with SQLite this machine's.
+
+        Raises:
+            StateError: the server can't be asked for its time.
+        """
+        ...
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Let the block read one state of everything, whatever others write meanwhile."""
@@ -76,6 +87,7 @@ class Database:
         self._silence = Silence()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._clock = ServerClock()
 
     @property
     def path(self) -> Path | None:
@@ -101,6 +113,15 @@ class Database:
     def is_there(self) -> bool:
         """Whether there is anything yet to read: a server's database always is."""
         return self.path is None or os.path.lexists(self.path)
+
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        if self._url is None:
+            return datetime.now(UTC)
+        if not self._clock.is_known:
+            with refusals.errors_named(self.where):
+                self._opened()
+        return self._clock.now()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -144,7 +165,7 @@ class Database:
         with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            (busy, *_pages) = cursor.fetchone()
+            busy, *_pages = cursor.fetchall()[0]
             return not busy
 
     def connect(self) -> Connection:
@@ -174,7 +195,7 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait, self._silence)
+        return engine_of(self._url, self._wait, self._silence, self._clock)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,10 @@ class Lease:
         """As :attr:`Database.is_there`."""
         return self._database.is_there
 
+    def now(self) -> datetime:
+        """As :meth:`Database.now`."""
+        return self._database.now()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """As :meth:`Database.reading`."""
@@ -168,7 +172,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         return
     with ExitStack() as stack:
         connection = stack.enter_context(database.connect())
-        since = datetime.now(UTC)
+        since = database.now()
         with refusals.errors_named(database.where):
             stack.callback(_release, connection)
             _acquire(connection, name, timeout)

@@ -17,11 +17,11 @@ from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, state_on
 
-from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState, clock
+from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state import Database, State, prune, schema
 from evergreen_groups.state.forgetting import forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -81,7 +81,7 @@ def writes(proxy: FaultProxy) -> int:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**time))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**time))
 
 
 class TestOnce:

@@ -16,7 +16,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
-from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState, clock
+from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.step_reason import (
@@ -33,7 +33,7 @@ from evergreen_groups.language import PSEUDO, Language, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_reason, write_entries
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, schema
+from evergreen_groups.state import Database, State, schema
 
 HERE, ELSEWHERE = "https://ils.example.org", "https://other.example.org"
 NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
@@ -113,7 +113,7 @@ def commits(state: State) -> Iterator[list[str]]:
 
 
 def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "now", lambda: NOON)
+    monkeypatch.setattr(Database, "now", lambda _: NOON)
     steps = [NewStep(patron, "usrgroup", 1, None if patron % 2 else 2) for patron in range(5000, 2500, -1)]
     ids = journal.begin(HERE, AT_A_DESK, "batch", steps)
     assert journal.begin(HERE, GROUPS, "undo", steps[:1], undoes=change_id(journal, 1))[0] > max(ids)
@@ -268,7 +268,7 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         assert step.reason.startswith("an earlier change of this patron may still come in until ")
         # Nor where the earlier one's time is over, and nobody has been able to look what became of it.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
         (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
         assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
         assert UPDATE not in proxy.seen
@@ -394,7 +394,7 @@ def test_a_step_that_an_older_release_left_open_is_recovered(
         (id,) = journal.begin(client.gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", before, after)])
         journal.record(id, StepState.SENDING)
     assert [(step.patron, step.state, step.value) for step in client.moves.recover()] == [(1001, StepState.DONE, 1001)]
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
     assert {(step.patron, step.state) for step in client.moves.recover()} == {
         (1052, StepState.NOT_DONE),
         (1053, StepState.NOT_DONE),

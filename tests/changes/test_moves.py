@@ -13,7 +13,7 @@ from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, Operator, StepState, clock
+from evergreen_groups.changes import PENALTIES, Operator, StepState
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.patron_change import TRIES, side_effects
@@ -21,6 +21,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
@@ -234,7 +235,7 @@ class TestWaiting:
         (lost,) = mover.moves.plan_remove([CARD]).apply().steps
         assert lost.sent is not None
         proxy.decide = lambda call: Fault.NONE
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=minutes))
         (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
         if minutes:
             assert step.state is StepState.DONE
@@ -260,7 +261,7 @@ class TestWaiting:
         (step,) = journal.begin(
             mover.gateway.url, Operator("groups"), "recalculate", [NewStep(PATRON, PENALTIES, 0, None)]
         )
-        journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
+        journal.record_sending(step, Sending(datetime.now(UTC), datetime.now(UTC) + timedelta(minutes=16)))
         assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert [it.id for it in mover.moves.open_steps()] == [step]
 
@@ -294,6 +295,6 @@ def test_what_is_open_is_listed_until_it_is_recovered(
     proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
     mover.moves.plan_remove([CARD]).apply()
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
     assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
     assert mover.moves.open_steps() == []

@@ -13,7 +13,7 @@ from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of
 from support.states import state_in
 
-from evergreen_groups.changes import JournalStep, StepState, clock
+from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.changes.step_reason import NO_TIME
@@ -38,6 +38,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
@@ -57,7 +58,7 @@ def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let so much time pass that nothing comes in any more."""
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
 
 
 def write_as_staff(admin: Gateway, **changes: object) -> None:

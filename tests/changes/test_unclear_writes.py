@@ -13,12 +13,13 @@ from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 
-from evergreen_groups.changes import JournalStep, StepState, clock
+from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.step_reason import TAKEN_OVER
 from evergreen_groups.client import Client
 from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -66,7 +67,7 @@ def steps(client: Client, entry: int = 1) -> tuple[JournalStep, ...]:
 
 def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:
     """Let the changes' clock show another time than the ILS's."""
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**later))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**later))
 
 
 def only(method: str, fault: Fault) -> object:

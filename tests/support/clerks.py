@@ -31,13 +31,12 @@ from evergreen_groups.changes import (
     PlanRequest,
     StepState,
     StoredPlan,
-    clock,
     recover_by_reading,
 )
 from evergreen_groups.errors import BusyError, DataError, GatewayError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, schema
+from evergreen_groups.state import Database, State, schema
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 OF_UPDATES = (
@@ -274,5 +273,5 @@ def sequences(directory: Path) -> Iterator[Sequences]:
             gateway.login()
         run = Sequences(sandbox, proxy, gateways, directory)
         stack.callback(run.close)
-        stack.enter_context(patch.object(clock, "now", run.now))
+        stack.enter_context(patch.object(Database, "now", lambda _: run.now()))
         yield run

@@ -88,12 +88,11 @@ def _plan_at_random(moves: Any, chance: random.Random) -> Any:
 def _move_for_ever(order: dict[str, Any]) -> None:
     from support.gateways import gateway_of
 
-    from evergreen_groups.changes import clock
     from evergreen_groups.client import Client
     from evergreen_groups.errors import BusyError, DataError, NotFoundError, PlanError
-    from evergreen_groups.state import State
+    from evergreen_groups.state import Database, State
 
-    clock.now = lambda: datetime.now(UTC) + timedelta(seconds=order["later"])
+    Database.now = lambda _: datetime.now(UTC) + timedelta(seconds=order["later"])  # type: ignore[method-assign]
     chance = random.Random(order["seed"])
     with (
         State(Path(order["directory"]), order["database"]) as state,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,11 +20,11 @@ from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, le
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import API, Clock, bearer, client_of, cookie, end_session, served, session, settings_of
 
-from evergreen_groups.changes import clock as changes_clock
 from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.state import Database
 from evergreen_groups.web.plan_bodies import LARGEST
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -395,8 +395,8 @@ class TestRefusals:
     def test_too_old(self, desk: DeskCaller, monkeypatch: pytest.MonkeyPatch) -> None:
         plan, done = desk.planned("lead", 1002), desk.planned("lead", 1052)
         first = desk.apply(done, "k")
-        later = changes_clock.now() + timedelta(hours=1)
-        monkeypatch.setattr(changes_clock, "now", lambda: later)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        monkeypatch.setattr(Database, "now", lambda _: later)
         answer = desk.apply(plan)
         assert (answer.status, answer.code) == (410, "plan-expired")
         assert desk.apply(done, "k").body == first.body
