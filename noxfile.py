@@ -49,8 +49,10 @@ ROOMS_AT_A_GATEWAY = (
 OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
 """The oldest release and one from the middle, which ``.ci/run`` tries; ``night`` tries all seven."""
 ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
-NIGHT = ("long", "releases", "rust", "replicas")
+NIGHT = ("long", "releases", "rust", "replicas", "postgresql")
 """What takes too long for ``.ci/run``, and runs once a day and before a release."""
+AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_wrong_clocks.py")
+"""What is tried on each version of PostgreSQL."""
 RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
@@ -209,6 +211,15 @@ def rust(session: nox.Session) -> None:
 def replicas(session: nox.Session) -> None:
     """The tests of changes once more, at a site whose plain reads come from a copy that is behind."""
     python(session, "-m", "pytest", "--replica", "tests/changes")
+
+
+@nox.session
+def postgresql(session: nox.Session) -> None:
+    """Run the tests of the state on each installed version of PostgreSQL; the other sessions use the newest."""
+    versions = sorted((path.parents[1].name for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), key=int)
+    for version in versions:
+        variables = {"TESTS_POSTGRESQL_VERSION": version}
+        python(session, "-m", "pytest", "-m", "", *session.posargs, *AT_THE_DATABASE, env=variables)
 
 
 @nox.session

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.errors import EvergreenGroupsError
 
@@ -49,7 +48,7 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
 
     steps = schema.steps
     query = select(steps.c.patron, steps.c.field).where(
-        steps.c.gateway == gateway.url, steps.c.touched_at >= clock.now() - COPIED_WITHIN
+        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - COPIED_WITHIN
     )
     with state.database.reading() as connection:
         found = connection.execute(query).all()

@@ -45,11 +45,17 @@ _MOST_DATES = 10
 
 
 def build_report(
-    gateway: Gateway, criteria: Criteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+    gateway: Gateway,
+    criteria: Criteria,
+    progress: Progress = silent,
+    *,
+    policy: PolicySettings | None = None,
+    now: datetime | None = None,
 ) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
 
-    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody.
+    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody. ``now`` is the report's
+    timestamp (default: this machine's time).
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
@@ -57,12 +63,11 @@ def build_report(
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     with without_collecting():
-        return _build(gateway, criteria, progress, policy or PolicySettings())
+        return _build(gateway, criteria, progress, policy or PolicySettings(), now or datetime.now(UTC))
 
 
-def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
+def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
     refuse_without_details(criteria)
-    generated_at = datetime.now(UTC).astimezone()
     unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
@@ -108,7 +113,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     details = None if detail_reader is None else detail_reader.details()
     del parts
     report = Report(
-        generated_at=generated_at,
+        generated_at=now.astimezone(),
         gateway=gateway.url,
         criteria=criteria,
         groups=tuple(meeting),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from evergreen_groups.errors import ConfigurationError
@@ -20,11 +20,15 @@ from evergreen_groups.state.own_files import directory_of, refuse_beside, refuse
 from evergreen_groups.state.refusals import NoAnswerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import psycopg
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+    from evergreen_groups.state.server_clock import ServerClock
 
 BESIDE = ("-wal", "-shm", "-journal")
 """What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
@@ -46,6 +50,8 @@ _SECONDS_TO_ANSWER = 30
 _GRACE = 5
 """The server itself ends a statement, and says so; this much later (seconds) a server that says nothing is given up."""
 _PAUSE = 5.0
+_TIME = "extract(epoch FROM clock_timestamp())::float8"
+_IS_NEW = "evergreen_groups_is_new"
 _SECRETS = ("password", "sslpassword")
 
 
@@ -122,11 +128,12 @@ class Silence:
                 self._until = now + _PAUSE
 
 
-def postgresql_engine(url: URL, wait: float, silence: Silence) -> Engine:
+def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
     """The engine over a server's database. Connections that the server has closed in the meantime are made anew.
 
     ``wait`` is how long (seconds) it waits for whoever holds a table or a row; what stands in the address itself about
-    the connection counts. ``silence`` hears whether the server answers.
+    the connection counts. ``silence`` hears whether the server answers. Each new connection and each check
+    whether a connection still works compares the server's ``clock``.
     """
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
@@ -140,7 +147,6 @@ def postgresql_engine(url: URL, wait: float, silence: Silence) -> Engine:
     }
     engine = create_engine(
         url,
-        pool_pre_ping=True,
         pool_size=_CONNECTIONS,
         max_overflow=-1,
         hide_parameters=True,
@@ -159,14 +165,28 @@ def postgresql_engine(url: URL, wait: float, silence: Silence) -> Engine:
         "tcp_user_timeout": "60000",
     }
 
-    def prepare(connection: DBAPIConnection, _record: Any) -> None:
-        cursor = connection.cursor()
+    def prepare(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         calls = ", ".join(["set_config(%s, %s, false)"] * len(session))
-        cursor.execute(f"SELECT {calls}", [part for item in session.items() for part in item])
-        cursor.close()
+        values = [part for item in session.items() for part in item]
+        clock.compare(lambda: _time(connection, f"SELECT {_TIME}, {calls}", values))
         connection.commit()
+        record.info[_IS_NEW] = True
+
+    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        # In the place of SQLAlchemy's own check (pool_pre_ping), which asks for nothing.
+        if record.info.pop(_IS_NEW, False):
+            return
+        try:
+            connection.autocommit = True
+            clock.compare(lambda: _time(connection, f"SELECT {_TIME}"))
+            connection.autocommit = False
+        except engine.dialect.loaded_dbapi.Error as error:
+            if engine.dialect.is_disconnect(error, None, None):
+                raise InvalidatePoolError from error
+            raise
 
     event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", check)
     _limit_waiting(engine, silence)
     return engine
 
@@ -235,6 +255,16 @@ def _answered_within(steps: Generator[Any, Any, Any], seconds: float) -> Generat
         return end.value
 
 
+def _time(connection: DBAPIConnection, statement: str, values: Sequence[Any] = ()) -> float:
+    """The time in the first column of a statement's one row."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        return float(cast("tuple[Any, ...]", cursor.fetchone())[0])
+    finally:
+        cursor.close()
+
+
 def postgresql_url(text: str, password: str | None) -> URL:
     """The address of a PostgreSQL database as the setting has it, with the password of the file or variable.
 
@@ -257,14 +287,14 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def engine_of(url: URL, wait: float, silence: Silence) -> Engine:
-    """The engine of a PostgreSQL database; ``wait`` and ``silence`` as for :func:`postgresql_engine`.
+def engine_of(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
+    """The engine of a PostgreSQL database; the arguments are those of :func:`postgresql_engine`.
 
     Raises:
         ConfigurationError: what speaks to PostgreSQL isn't installed.
     """
     try:
-        return postgresql_engine(url, wait, silence)
+        return postgresql_engine(url, wait, silence, clock)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",

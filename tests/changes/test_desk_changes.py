@@ -11,16 +11,17 @@ from threading import Barrier, Event
 
 import pytest
 from sqlalchemy import select
+from support.change_ids import UNKNOWN
 from support.desks import ANOTHER, ONE, desk_of, move, remove
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, state_on
 
-from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState, clock
+from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state import Database, State, prune, schema
 from evergreen_groups.state.forgetting import forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -80,7 +81,7 @@ def writes(proxy: FaultProxy) -> int:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**time))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**time))
 
 
 class TestOnce:
@@ -381,7 +382,7 @@ class TestUndo:
     def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
         change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
 
-        def undo(_: object) -> int:
+        def undo(_: object) -> str:
             together.wait(60)
             return desk.undo(change, "u")
 
@@ -401,9 +402,9 @@ class TestUndo:
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
-        for number in (0, 9, change):  # the last is of another gateway
+        for id in ("", UNKNOWN, change):  # the last is of another gateway
             with pytest.raises(NotFoundError):
-                desk.undo(number, "u")
+                desk.undo(id, "u")
 
     def test_what_somebody_has_changed_since_stays(self, desk: DeskChanges, sandbox: Sandbox) -> None:
         change = applied(desk, move(PATRON, SIBLING, to=STRANGER))

@@ -16,11 +16,12 @@ from support.recalculations import QUICK, penalties, recalculates
 from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import Recalculated, StepState, clock, recalculable
+from evergreen_groups.changes import Recalculated, StepState, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 pytestmark = pytest.mark.long
 
@@ -387,6 +388,6 @@ def test_what_never_came_in_is_known_in_the_end(
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         client.recalculator.recalculate(findings(client))
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
         (recovered,) = client.moves.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

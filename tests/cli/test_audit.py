@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.change_ids import listed_id
 from support.command import Command, one_line
 from support.fault_proxy import Fault, FaultProxy
 from support.recalculations import METHOD, penalties
@@ -225,7 +226,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
-    journal = run("journal", "1").stdout
+    journal = run("journal", listed_id(run, 1)).stdout
     assert re.search(r"recalculate, changes done: 4 of 4", journal)
     assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
 

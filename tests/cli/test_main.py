@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.change_ids import UNKNOWN, listed_id
 from support.circulators import take_away
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
@@ -137,7 +138,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
-        (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),
+        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"the journal has no entry {UNKNOWN}"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
     ],
 )
@@ -340,9 +341,9 @@ def test_remove_lead_merge_journal_and_undo(run: Command) -> None:
     assert group_of(run, 1053) == 1010
     listed = run("journal").stdout.splitlines()
     assert [line.split(": ")[1].split(",")[0] for line in listed] == ["merge", "lead", "remove"]
-    assert "patron 1052: group 1015 to 1100: done" in run("journal", "1").stdout
-    assert run("undo", "3", "--yes").returncode == 0
-    assert run("undo", "1", "--yes").returncode == 0
+    assert "patron 1052: group 1015 to 1100: done" in run("journal", listed_id(run, 1)).stdout
+    assert run("undo", listed_id(run, 3), "--yes").returncode == 0
+    assert run("undo", listed_id(run, 1), "--yes").returncode == 0
     assert group_of(run, 1052) == group_of(run, 1053) == 1015
     assert "merge" in run("journal").stdout
 

@@ -38,6 +38,7 @@ def fill(state: State) -> None:
             [
                 {
                     "id": 3,
+                    "suffix": "k7q4tz",
                     "gateway": "g",
                     "account": "a",
                     "at": NOON,
@@ -45,7 +46,16 @@ def fill(state: State) -> None:
                     "undoes": None,
                     "step_count": 2,
                 },
-                {"id": 7, "gateway": "g", "account": "a", "at": NOON, "action": "undo", "undoes": 3, "step_count": 1},
+                {
+                    "id": 7,
+                    "suffix": "k7q4tz",
+                    "gateway": "g",
+                    "account": "a",
+                    "at": NOON,
+                    "action": "undo",
+                    "undoes": 3,
+                    "step_count": 1,
+                },
             ],
         )
         connection.execute(
