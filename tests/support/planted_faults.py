@@ -59,7 +59,9 @@ def no_address(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None
 def a_database_that_another_address_uses(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with State(house.state) as state:
         History(state.database, house.url).record(sample_report())
-        History(state.database, "https://another.example.org").record(replace(sample_report(), at=datetime.now(UTC)))
+        History(state.database, "https://another.example.org").record(
+            replace(sample_report(), generated_at=datetime.now(UTC))
+        )
 
 
 @planted("configuration-file", FAILED, "can be changed by everybody", "chmod 600")
