@@ -99,7 +99,7 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
     assert found() == ["this account could change groups at LAKELAND"]
     findings = installation.examined(["configuration", "login", "account", DESK]).findings
     (thresholds,) = (finding.found for finding in findings if finding.code == "desk-thresholds")
-    assert "VIEW_GROUP_PENALTY_THRESHOLD with depth 0" in gettext(thresholds)
+    assert "VIEW_GROUP_PENALTY_THRESHOLD with depth 0" in thresholds
     for account, lacking, what in (
         ("north_manager", None, "this account could change groups at NORTH"),
         ("north_manager", "VIEW_CIRCULATIONS", "this account could change groups at NORTH; it lacks VIEW_CIRCULATIONS"),
