@@ -68,6 +68,7 @@ GROUND = {
     "money",
     "policy",
     "progress",
+    "total",
     "ttl_cache",
 }
 """What stands below every room, and is imported by any."""
@@ -76,7 +77,7 @@ GROUND_MAY_IMPORT = {
     "errors": {"message"},
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
-    "language": {"errors", "message"},
+    "language": {"errors", "message", "total"},
     "policy": {"arguments", "errors", "message", "money"},
     "money": {"errors"},
 }

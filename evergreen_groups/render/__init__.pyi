@@ -18,6 +18,9 @@ from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries
 from .journal import write_entry as write_entry
+from .json_documents import item_totals_document as item_totals_document
+from .json_documents import standing_totals_document as standing_totals_document
+from .json_documents import total_document as total_document
 from .long_sheets import FilledWorkbook as FilledWorkbook
 from .long_sheets import LongSheet as LongSheet
 from .long_sheets import RowWriter as RowWriter

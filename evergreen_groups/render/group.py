@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.language import gettext, ngettext, number, pgettext, price
-from evergreen_groups.money import NOTHING, plain_amount
+from evergreen_groups.language import describe_total, gettext, ngettext, number, pgettext, price
+from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
-from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
+from evergreen_groups.render.json_documents import (
+    group_document,
+    item_totals_document,
+    patron_document,
+    standing_totals_document,
+    write_json_document,
+)
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.standing_wording import explain_standing, standing_document
@@ -50,7 +56,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"{heading}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write("\n")
-    fines = gettext("Group fines: {fines}, for information only.", fines=group.combined_fines)
+    fines = gettext("Group fines: {fines}, for information only.", fines=describe_total(group.combined_fines))
     for sentence in (fines, _rule(details.limit)):
         stream.writelines(f"{line}\n" for line in wrapped(sentence, width))
     stream.writelines(_explanations(details, width))
@@ -121,8 +127,9 @@ def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
 
 
 def _sums(details: GroupDetails) -> list[Cell]:
-    owed = sum((member.own_fines for member in details.group.members), NOTHING)
-    texts = [pgettext("last line of a table", "Total"), "", "", price(owed), *_counts(details.all_circulations), ""]
+    fines = describe_total(details.group.combined_fines)
+    items = map(describe_total, details.all_circulations.totals)
+    texts = [pgettext("last line of a table", "Total"), "", "", fines, *items, ""]
     return [Cell(text) if text else EMPTY for text in texts]
 
 
@@ -152,7 +159,8 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
         **group_document(group),
         "complete": group.complete,
         "limit": None if details.limit is None else limit_document(details.limit),
-        "totals": _items(details.all_circulations),
+        **standing_totals_document(details.standing_totals),
+        **item_totals_document("totals", details.all_circulations),
         "members": [_member(details, member) for member in group.members],
     }
     write_json_document(document, stream)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.groups import Group
     from evergreen_groups.report import Choice, Criteria
+    from evergreen_groups.total import Total
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
@@ -128,18 +129,20 @@ def _what_does(limit: Limit | None) -> str:
     return gettext("A member is over the limit only with own fines of more than {amount}.", amount=limit.amount)
 
 
-def explain_no_member_over_limit(limit: Limit | None, count: int) -> str:
+def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
     """Explain the mark of groups that owe more than one person may, while none of their members does."""
     if limit is None or limit.amount is None:
         return ngettext(
             "in {count} group the members together owe more than one of them may, but none of them is over the limit.",
             "in {count} groups the members together owe more than one of them may, but none of them is over the limit.",
-            count,
+            count.at_least,
+            count=count,
         )
     return ngettext(
         "in {count} group the members together owe more than {amount}, but none of them is over the limit.",
         "in {count} groups the members together owe more than {amount}, but none of them is over the limit.",
-        count,
+        count.at_least,
+        count=count,
         amount=limit.amount,
     )
 

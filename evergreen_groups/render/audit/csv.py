@@ -52,7 +52,7 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, "", "", "", ""]
     for found in audit.groups:
         group = found.group
-        fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
+        fines = plain_amount_or_none(group.combined_fines) or ""
         for member in group.members:
             reasons = harmless(" ".join(map(describe_reason, found.reasons)))
             yield [
