@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Generic, NamedTuple, TypeVar
 
-Number = TypeVar("Number", int, Decimal)
+Number = TypeVar("Number", bound=int | Decimal)
 
 
 class Total(NamedTuple, Generic[Number]):

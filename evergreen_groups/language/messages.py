@@ -103,19 +103,21 @@ def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
     return tuple(found)
 
 
-def describe_total(total: Total[int] | Total[Decimal] | Decimal | None) -> str:
-    """Write a total, or an amount that may be unknown.
+def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short: bool = False) -> str:
+    """Write a total, or an amount that may be unknown; ``short`` is for the narrow columns of a table.
 
     >>> describe_total(Total(1200)), describe_total(Total(1200, exact=False)), describe_total(Total(0, exact=False))
     ('1,200', 'at least 1,200', 'unknown')
+    >>> describe_total(Total(1200, exact=False), short=True), describe_total(Total(0, exact=False), short=True)
+    ('1,200+', '0+')
     >>> describe_total(Decimal("7.50")), describe_total(None)
     ('$7.50', 'unknown')
     """
     if isinstance(total, Total):
         value = total.at_least
         written = price(value) if isinstance(value, Decimal) else number(value)
-        if total.exact:
-            return written
+        if total.exact or short:
+            return written if total.exact else f"{written}+"
         if value > 0:
             return gettext("at least {total}", total=written)
     elif total is not None:

@@ -64,6 +64,7 @@ from .text_columns import aligned as aligned
 from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
+from .wording import PLUS as PLUS
 from .wording import TITLE as TITLE
 from .wording import describe_incomplete as describe_incomplete
 from .wording import describe_limit as describe_limit

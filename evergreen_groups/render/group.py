@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.language import describe_total, gettext, ngettext, number, pgettext, price
+from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
 from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render.json_documents import (
@@ -19,7 +19,7 @@ from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.standing_wording import explain_standing, standing_document
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
-from evergreen_groups.render.wording import hidden_members
+from evergreen_groups.render.wording import PLUS, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -62,6 +62,8 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.writelines(_explanations(details, width))
     if not group.complete:
         stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
+    if not details.all_circulations.complete:
+        stream.writelines(f"{line}\n" for line in wrapped(gettext(PLUS), width))
 
 
 def _rule(limit: Limit | None) -> str:
@@ -128,7 +130,7 @@ def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
 
 def _sums(details: GroupDetails) -> list[Cell]:
     fines = describe_total(details.group.combined_fines)
-    items = map(describe_total, details.all_circulations.totals)
+    items = (describe_total(total, short=True) for total in details.all_circulations.totals)
     texts = [pgettext("last line of a table", "Total"), "", "", fines, *items, ""]
     return [Cell(text) if text else EMPTY for text in texts]
 
@@ -136,8 +138,7 @@ def _sums(details: GroupDetails) -> list[Cell]:
 def _counts(counts: CirculationCounts | None) -> list[str]:
     if counts is None:
         return [_UNKNOWN] * 3
-    more = "" if counts.complete else "+"
-    return [f"{number(count)}{more}" for count in (counts.out, counts.overdue, counts.lost)]
+    return [describe_total(total, short=True) for total in counts.totals]
 
 
 def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:

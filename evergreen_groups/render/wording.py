@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
+PLUS = Message("+ means at least: what the account can't see may add to it.")
+"""Below a table with totals that aren't exact."""
 NOTHING_FOUND = Message("No group owes that much. There is nothing to list.")
 
 _SORT_ORDERS = {
@@ -33,8 +35,8 @@ def hidden_members(group: Group) -> str:
     """Say how many members are hidden, and whether what they owe is counted."""
     if group.hidden_fines is None:
         return ngettext(
-            "{count} member is hidden from this account; what they owe is not known and not counted.",
-            "{count} members are hidden from this account; what they owe is not known and not counted.",
+            "{count} member is hidden from this account; what they owe is unknown.",
+            "{count} members are hidden from this account; what they owe is unknown.",
             group.hidden_member_count,
         )
     return ngettext(
@@ -158,10 +160,8 @@ def describe_incomplete(group: Group) -> str:
     """Say what is missing of an incomplete group, and whether its total counts it."""
     if group.hidden_fines is None:
         return ngettext(
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is not known and "
-            "not counted",
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is not known and "
-            "not counted",
+            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
+            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
             group.hidden_member_count,
             all=group.member_count,
         )

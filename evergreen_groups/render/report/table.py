@@ -28,6 +28,7 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.render import (
     NOTHING_FOUND,
+    PLUS,
     TITLE,
     Columns,
     describe_incomplete,
@@ -248,6 +249,7 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
         yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
+        yield gettext(PLUS)
     for note in report.notes:
         yield gettext("Note: {note}", note=printable(gettext(note)))
 

@@ -94,9 +94,9 @@ def _wide_group(group: Group) -> Row:
         _barcode(group.lead),
         Cell(printable(group.library)),
         Cell(number(group.member_count)),
-        Cell(describe_total(group.owing_count)),
+        Cell(describe_total(group.owing_count, short=True)),
         Cell(describe_total(group.combined_fines), BOLD),
-        Cell(describe_total(group.highest_own_fines)),
+        Cell(describe_total(group.highest_own_fines, short=True)),
         _over_count(group),
         Cell(", ".join(remarks)),
     ]
@@ -124,10 +124,10 @@ def _wide_sums(totals: Totals) -> Row:
         EMPTY,
         EMPTY,
         Cell(number(totals.member_count), BOLD),
-        Cell(describe_total(totals.owing_count), BOLD),
+        Cell(describe_total(totals.owing_count, short=True), BOLD),
         Cell(describe_total(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(describe_total(totals.over_limit_count), BOLD),
+        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
         EMPTY,
     ]
 
@@ -154,7 +154,7 @@ def _narrow_group(group: Group) -> Row:
         Cell(printable(group.library)),
         Cell(_counts(group)),
         Cell(describe_total(group.combined_fines), BOLD),
-        Cell(describe_total(group.highest_own_fines)),
+        Cell(describe_total(group.highest_own_fines, short=True)),
         _over_count(group),
     ]
 
@@ -179,7 +179,7 @@ def _narrow_sums(totals: Totals) -> Row:
         Cell(_counts(totals), BOLD),
         Cell(describe_total(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(describe_total(totals.over_limit_count), BOLD),
+        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
     ]
 
 
@@ -190,9 +190,10 @@ def _total(totals: Totals) -> Cell:
 def _counts(of: Group | Totals) -> str:
     """How many members there are, and how many of them owe something."""
     owing, members = of.owing_count, of.member_count
-    if not owing.exact:
-        return gettext("{members:,}; owing: {owing:,}", members=members, owing=owing)
-    return ngettext("{members:,}, {count} owes", "{members:,}, {count} owe", owing.at_least, members=members)
+    count = describe_total(owing, short=True)
+    return ngettext(
+        "{members:,}, {count} owes", "{members:,}, {count} owe", owing.at_least, members=members, count=count
+    )
 
 
 def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
@@ -230,7 +231,7 @@ def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
 def _over_count(group: Group) -> Cell:
     if group.no_member_over_limit:
         return Cell(pgettext("members", "none"), REMARKABLE)
-    return Cell(describe_total(group.over_limit_count))
+    return Cell(describe_total(group.over_limit_count, short=True))
 
 
 _LESS = Style(color="green")

@@ -29,17 +29,20 @@ from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv_columns import (
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
+    DETAIL_TOTAL_COLUMNS,
     GROUP_COLUMNS,
     GROUP_DETAIL_COLUMNS,
     MEMBER_COLUMNS,
     MEMBER_DETAIL_COLUMNS,
     ONCE_COLUMNS,
+    TOTAL_COLUMNS,
 )
 from evergreen_groups.report import Report
 
 AMOUNT_COLUMNS = {
     "combined_fines",
     "highest_own_fines",
+    "highest_own_fines_at_least",
     "hidden_fines",
     "member_own_fines",
     "member_limit",
@@ -73,7 +76,7 @@ def test_one_row_for_each_member() -> None:
     assert len(read) == len(members)
     for row, (group, one) in zip(read, members, strict=True):
         assert row["group"] == str(group.number)
-        assert Decimal(row["combined_fines"]) == group.combined_fines
+        assert row["combined_fines"] == ("" if group.combined_fines is None else str(group.combined_fines))
         assert row["nobody_over_limit"] == str(group.no_member_over_limit).lower()
         assert row["lead_name"] == group.lead.name
         assert row["member_id"] == str(one.id)
@@ -90,7 +93,7 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
 def test_one_row_for_each_group_without_details() -> None:
     text = csv_text(sample_report(), details=False)
     assert tuple(text.split("\r\n")[0].split(",")) == (
-        GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS + ONCE_COLUMNS
+        GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS + TOTAL_COLUMNS + DETAIL_TOTAL_COLUMNS + ONCE_COLUMNS
     )
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
@@ -98,6 +101,11 @@ def test_one_row_for_each_group_without_details() -> None:
 def test_incomplete_groups() -> None:
     read = {row["group"]: row for row in rows(csv_text(sample_report(), details=False))}
     assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
+    counts = ("owing_count", "highest_own_fines", "over_limit_count")
+    shown = {group: [(row[name], row[f"{name}_at_least"]) for name in counts] for group, row in read.items()}
+    assert shown["902"] == [("6", "6"), ("5.00", "5.00"), ("0", "0")]
+    assert shown["2240"] == [("", "2"), ("", "12.00"), ("", "2")]
+    assert [read[group]["combined_fines"] for group in ("2240", "31007")] == ["28.39", ""]
     assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
     assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
 
@@ -147,9 +155,9 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
         "902": ["new", "", "29.00", "77"],
         "2240": ["better", "40.00", "-11.61", "11"],
         "85": ["unchanged", "25.25", "0.00", "84 85"],
-        "31007": ["unchanged", "25.00", "0.00", ""],
+        "31007": ["unchanged", "", "", ""],
         "611": ["cleared", "1260.10", "-1260.10", ""],
-        "17": ["cleared", "26.10", "-26.10", ""],
+        "17": ["cleared", "", "", ""],
     }
     cleared = [read["611"][name] for name in ("library", "combined_fines", "lead_name")]
     assert cleared == ["BR1", "", "Featherstonehaugh, Hildegard Maria"]
