@@ -134,8 +134,8 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if numbers == [listing.group] else tuple(numbers),
-        joined_count=len(listing.members - members) if all_visible else 0,
-        left_count=len(members - listing.members) if all_visible else 0,
+        joined_count=len(listing.members - members) if all_visible else None,
+        left_count=len(members - listing.members) if all_visible else None,
         certain=listing.certain and all(one.certain for one in before),
     )
 

@@ -175,7 +175,7 @@ class GroupChange:
     another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
     the one that it was split from.
 
-    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are hidden).
+    ``joined_count`` and ``left_count`` say how many members are not those of before (None where some are hidden).
     ``certain`` is False where hidden members owe, or owed, an amount that isn't known; a new group may have owed
     as much before where it was hidden then.
 
@@ -190,8 +190,8 @@ class GroupChange:
     library: str
     libraries: frozenset[str] = frozenset()
     formerly: tuple[int, ...] = ()
-    joined_count: int = 0
-    left_count: int = 0
+    joined_count: int | None = 0
+    left_count: int | None = 0
     certain: bool = True
     members: frozenset[int] = frozenset()
     present: Present | None = None
