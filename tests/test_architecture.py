@@ -69,6 +69,7 @@ GROUND = {
     "odd_dates",
     "policy",
     "progress",
+    "total",
     "ttl_cache",
 }
 """What stands below every room, and is imported by any."""
@@ -77,7 +78,7 @@ GROUND_MAY_IMPORT = {
     "errors": {"message"},
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
-    "language": {"errors", "message", "odd_dates"},
+    "language": {"errors", "message", "odd_dates", "total"},
     "policy": {"arguments", "errors", "message", "money"},
     "money": {"errors"},
 }

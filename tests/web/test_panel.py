@@ -509,6 +509,7 @@ def test_hidden_members(desk: Desk) -> None:
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
     assert panel["amount"] == "$40.40"
+    assert panel["lines"][2] == "at least 1 over the limit"
     assert panel["lines"][3].splitlines()[0] == "3 members"
     assert [(member["name"], member["owed"]) for member in panel["members"]] == [
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
