@@ -374,7 +374,7 @@ def _written(whole: Document) -> Document:
             "Combined fines": float(totals["combined_fines"]),
             "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
             "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
-            "Blocked in Evergreen, own fines now within the limit": _cell(*sums["now_within_limit_count"]),
+            "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
             "Groups with no member over the limit": _cell(*sums["groups_nobody_over_limit"]),
         },
         "table": row if groups else None,
