@@ -72,7 +72,7 @@ class DeskChanges:
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         draft, due = self._drafter.draft(checked, self._to_undo)
-        stored = StoredPlan.of(draft, self._staff, request.change, due)
+        stored = StoredPlan.of(draft, self._staff, request.change, due, self._state.database.now())
         self._store().add(stored)
         return ProposedPlan(stored, draft)
 
@@ -82,12 +82,12 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[int], None] | None = None,
+        begun: Callable[[str], None] | None = None,
         progress: Progress = silent,
-    ) -> int:
-        """Apply a plan under an idempotency key; gives the number of the journal's entry, the same each time.
+    ) -> str:
+        """Apply a plan under an idempotency key; gives the id of the journal's entry, the same each time.
 
-        ``begun`` is called with that number when nothing can refuse the plan any more, before the first step: whoever
+        ``begun`` is called with that id when nothing can refuse the plan any more, before the first step: whoever
         gives it doesn't wait for the end. ``timeout`` is how many seconds to wait for another desk, or, where the
         very same has been asked for a moment ago, for that.
 
@@ -120,20 +120,29 @@ class DeskChanges:
 
     def undo(
         self,
-        change: int,
+        change: str,
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[int], None] | None = None,
+        begun: Callable[[str], None] | None = None,
         progress: Progress = silent,
-    ) -> int:
+    ) -> str:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
-        arguments.whole("change", change)
+        arguments.text("change", change)
         earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            stored = self._planner.undo_at_once(self._to_undo(change), self._staff)
+            try:
+                entry = self._to_undo(change)
+            except BusyError:
+                # The same may have been asked twice at once. The first looks up what became of the change, so wait.
+                self.past.wait(change, timeout)
+                earlier = self._store().under_key(key, self._staff)
+                if earlier is not None:
+                    return self._undone(earlier, change, timeout if begun is None else 0.0)
+                entry = self._to_undo(change)
+            stored = self._planner.undo_at_once(entry, self._staff, self._state.database.now())
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -162,7 +171,7 @@ class DeskChanges:
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
-    def _to_undo(self, id: int) -> JournalEntry:
+    def _to_undo(self, id: str) -> JournalEntry:
         # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
         is_own = self.past.entry(id).operator.staff == self._staff
         change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
@@ -174,7 +183,7 @@ class DeskChanges:
                 values={"change": id},
             )
         if change.is_under_way:
-            raise PlanError(
+            raise BusyError(
                 "change {change} is still being made",
                 advice="wait until it has ended",
                 code="undo-too-early",
@@ -182,7 +191,7 @@ class DeskChanges:
             )
         return self.past.entry(id)
 
-    def _applied(self, stored: StoredPlan, key: str) -> int | None:
+    def _applied(self, stored: StoredPlan, key: str) -> str | None:
         """The entry by which a plan was applied under this key; None where it can be applied."""
         from evergreen_groups.changes.plan_store import applied_before, expired, key_of_another
 
@@ -197,14 +206,14 @@ class DeskChanges:
             raise key_of_another()
         if under_key is not None:  # since this one was read
             return self._applied(under_key, key)
-        too_old = expired(stored)
+        too_old = expired(stored, self._state.database.now())
         if too_old is not None:
             raise too_old
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _undone(self, earlier: StoredPlan, change: int, timeout: float) -> int:
+    def _undone(self, earlier: StoredPlan, change: str, timeout: float) -> str:
         from evergreen_groups.changes.plan_store import applied_before, key_of_another
 
         if earlier.undoes != change:
@@ -219,10 +228,10 @@ class DeskChanges:
         stored: StoredPlan,
         key: str,
         timeout: float,
-        begun: Callable[[int], None] | None,
+        begun: Callable[[str], None] | None,
         progress: Progress,
-    ) -> int:
-        entries: list[int] = []
+    ) -> str:
+        entries: list[str] = []
 
         def before_first() -> None:
             # By another request that held the lease until now.
@@ -232,7 +241,7 @@ class DeskChanges:
                 raise _AppliedMeanwhile(change)
             refuse_what_no_longer_fits(self._gateway, stored)
 
-        def claim(connection: Connection, change: int) -> None:
+        def claim(connection: Connection, change: str) -> None:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
@@ -257,7 +266,7 @@ class DeskChanges:
         self,
         stored: StoredPlan,
         before_first: Callable[[], None],
-        claim: Callable[[Connection, int], None],
+        claim: Callable[[Connection, str], None],
         begun: Callable[[], None],
         timeout: float,
         progress: Progress,
@@ -294,5 +303,5 @@ class DeskChanges:
 class _AppliedMeanwhile(Exception):  # noqa: N818 - nobody is told of it: the other's change is the answer
     """Another request has applied the plan, under the same key."""
 
-    def __init__(self, change: int) -> None:
+    def __init__(self, change: str) -> None:
         self.change = change

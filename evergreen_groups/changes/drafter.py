@@ -25,7 +25,7 @@ class Drafter:
         self._planner = planner
         self._reference = reference
 
-    def draft(self, request: PlanRequest, to_undo: Callable[[int], JournalEntry]) -> tuple[Draft, frozenset[int]]:
+    def draft(self, request: PlanRequest, to_undo: Callable[[str], JournalEntry]) -> tuple[Draft, frozenset[int]]:
         """The draft for a request that says all it needs, and, for a recalculation, whom the rule has over the limit.
 
         ``to_undo`` gives the change with a number, where it may be taken back.
@@ -48,7 +48,7 @@ class Drafter:
             case Action.RECALCULATE:
                 return self._recalculation(request)
             case _:
-                return self._planner.undo(to_undo(request.change or 0)), frozenset()
+                return self._planner.undo(to_undo(request.change or "")), frozenset()
 
     def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
         draft, own_fines = self._planner.recalculate(request.patrons)

@@ -18,6 +18,7 @@ from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from datetime import datetime
     from decimal import Decimal
 
     from evergreen_groups.arguments import Several
@@ -153,7 +154,7 @@ class Planner:
             )
         return basis.draft(Action.UNDO, steps, unchanged)
 
-    def undo_at_once(self, entry: JournalEntry, staff: int) -> StoredPlan:
+    def undo_at_once(self, entry: JournalEntry, staff: int, now: datetime) -> StoredPlan:
         """The same, to be applied for a staff user (``staff``, an ``au.id``) without being shown to anybody.
 
         So nothing is read that is for showing: one call for each patron, and one for each group that they go back to.
@@ -177,7 +178,7 @@ class Planner:
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
-        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id)
+        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
 
     def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:
         """The records of patrons (ids) who are visible, as they are where changes are written.

@@ -6,6 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -238,8 +239,8 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not database.is_there:
         yield line.ok("no database yet: the first run makes the database")
         return
-    path = database.path  # there is none yet where release 0.1 has left its files
-    if path is not None and os.path.lexists(path) and (mode := path.lstat().st_mode) & _OTHERS:
+    path = database.path
+    if path is not None and (mode := path.lstat().st_mode) & _OTHERS:
         yield line.failed(
             "{path} can be read by everybody ({mode})",
             "{command}",
@@ -261,6 +262,18 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "stored": stored or Message("nothing is kept yet"),
         },
     )
+    addresses = set(found.addresses)
+    with suppress(ConfigurationError):  # which the check of the address says
+        addresses.add(subject.address.base)
+    if len(addresses) > 1:
+        yield line.warning(
+            "{where} has been used for several addresses in the last 30 days: {addresses}. Changes through one address "
+            "aren't protected from changes through another",
+            "set the same url in [gateway] on every server, and give each Evergreen a database of its own",
+            code="database-of-several-addresses",
+            values={"where": found.where, "addresses": sorted(addresses)},
+            setting="gateway.url",
+        )
 
 
 def _stranger(path: Path) -> int | None:

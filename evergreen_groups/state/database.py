@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,14 +17,15 @@ from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
     HASTY,
     READS,
+    Silence,
     engine_of,
     postgresql_url,
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.former_files import NO_FORMER_FILES, FormerFiles
 from evergreen_groups.state.new_file import make_whole
-from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
+from evergreen_groups.state.server_clock import ServerClock
+from evergreen_groups.state.upgrade import bring_up_to_date, refuse_a_later_schema, refuse_other_versions
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,6 +44,15 @@ class Transactions(Protocol):
     def is_there(self) -> bool:
         """Whether there is anything yet to read."""
 
+    def now(self) -> datetime:
+        """Return the time that everything stored goes by, and everything that is compared with it: PostgreSQL's clock,
+        or with SQLite this machine's.
+
+        Raises:
+            StateError: the server can't be asked for its time.
+        """
+        ...
+
     def reading(self) -> AbstractContextManager[Connection]:
         """Let the block read one state of everything, whatever others write meanwhile."""
         ...
@@ -59,8 +70,7 @@ class Database:
     """The database; nothing is opened or made before it is first used. Safe to share between threads.
 
     ``url`` is the address of a PostgreSQL database; without one it is a file in ``directory``, made, for its owner
-    alone, where it isn't there. ``former_spool`` is where release 0.1 kept mails, if not in that directory. ``wait`` is
-    how long (seconds) it waits for whoever is writing.
+    alone, where it isn't there. ``wait`` is how long (seconds) it waits for whoever is writing.
     """
 
     def __init__(
@@ -69,15 +79,15 @@ class Database:
         url: str | None = None,
         password: str | None = None,
         *,
-        former_spool: Path | None = None,
         wait: float = WAIT,
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
-        self._former = FormerFiles(directory, former_spool)
         self._wait = wait
+        self._silence = Silence()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._clock = ServerClock()
 
     @property
     def path(self) -> Path | None:
@@ -102,12 +112,16 @@ class Database:
     @property
     def is_there(self) -> bool:
         """Whether there is anything yet to read: a server's database always is."""
-        return self.path is None or os.path.lexists(self.path) or self._former.are_there
+        return self.path is None or os.path.lexists(self.path)
 
-    @property
-    def former_files(self) -> list[Path]:
-        """What release 0.1 left on this machine that may have patrons in it; what was taken over stays there."""
-        return self._former.with_patrons
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        if self._url is None:
+            return datetime.now(UTC)
+        if not self._clock.is_known:
+            with refusals.errors_named(self.where):
+                self._opened()
+        return self._clock.now()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -138,16 +152,25 @@ class Database:
         ):
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            refuse_a_later_schema(connection, self.where)
             yield connection
+
+    def empty_log(self) -> bool:
+        """Empty SQLite's write-ahead log, which may still have what was deleted; False while somebody reads from it.
+
+        PostgreSQL looks after its own.
+        """
+        if self._url is not None:
+            return True
+        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
     def connect(self) -> Connection:
         """A connection of its own, for a lease; whoever asks closes it."""
         with refusals.errors_named(self.where):
             return self._opened().connect()
-
-    def leave_former_files(self) -> None:
-        """Don't take over what release 0.1 left: what is to be restored has it in it, or was to be without it."""
-        self._former = NO_FORMER_FILES
 
     def close(self) -> None:
         """Close the connections."""
@@ -157,11 +180,12 @@ class Database:
                 self._engine = None
 
     def _opened(self) -> Engine:
+        self._silence.refuse()
         with self._lock:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
                 try:
-                    refuse_other_versions(engine, self.where, self._former)
+                    refuse_other_versions(engine, self.where)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -170,12 +194,12 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait)
+        return engine_of(self._url, self._wait, self._silence, self._clock)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            make_whole(path, lambda engine: bring_up_to_date(engine, self.where, self._former), self._wait)
+            make_whole(path, lambda engine: bring_up_to_date(engine, self.where), self._wait)
         if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
             raise StateError(
                 "the database {where} is empty, which it never is",

@@ -13,43 +13,49 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
-from evergreen_groups.state.engine import READS
+from evergreen_groups.state.engine import READS, be_patient
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-    from evergreen_groups.state.former_files import FormerFiles
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
 _MINUTES = 10
 _LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
 
 
-def refuse_other_versions(engine: Engine, where: str, former: FormerFiles) -> None:
-    """See that a database is of this release's schema; an earlier one is brought up to date.
+def refuse_other_versions(engine: Engine, where: str) -> None:
+    """See that a database is of this release's schema; an empty one, or one of an earlier release, is upgraded.
 
     Raises:
-        StateError: it is of a later release, or another program's, or can't be changed.
+        StateError: it is of a later release or a development version, or another program's, or can't be changed.
     """
     with engine.connect() as connection:
         version = version_of(connection.execution_options(**{READS: True}))
-    # On a server that several machines share each of them brings what it has, the first time that it comes.
-    if version != VERSION or (engine.dialect.name == "postgresql" and former.are_there):
-        bring_up_to_date(engine, where, former)
+    if version != VERSION:
+        bring_up_to_date(engine, where)
 
 
-def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
-    """Run the migrations that a database lacks, all or none, while nobody else does.
+def refuse_a_later_schema(connection: Connection, where: str) -> None:
+    """Refuse to write if the database was upgraded while this program was running.
 
-    What release 0.1 left comes in with it.
+    Raises:
+        StateError: it was.
     """
+    found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
+    if found != VERSION:
+        raise _written_by_a_later_release(where, found)
+
+
+def bring_up_to_date(engine: Engine, where: str) -> None:
+    """Run the migrations that a database lacks, all or none, while nobody else does."""
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Another one's upgrade may take longer than writes do, but not for ever.
-            connection.execute(text(f"SET LOCAL lock_timeout = '{_MINUTES}min'"))
+            be_patient(connection, _MINUTES)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:
@@ -57,7 +63,6 @@ def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
             make_tables(connection)
         elif found != VERSION:
             _migrate(connection, where, found)
-        former.take_over(connection)
 
 
 def version_of(connection: Connection) -> str | None:
@@ -79,7 +84,7 @@ def statements(dialect: str) -> str:
 
 
 def make_tables(connection: Connection) -> None:
-    """Make everything at once, as Alembic's own documentation has it; a test holds it against the migrations."""
+    """Make everything at once, as Alembic's documentation suggests; a test compares the result with the migrations'."""
     _VERSIONS.create(connection)
     connection.execute(_VERSIONS.insert().values(version_num=VERSION))
     metadata.create_all(connection)
@@ -88,14 +93,25 @@ def make_tables(connection: Connection) -> None:
 def _migrate(connection: Connection, where: str, found: str) -> None:
     from alembic import command
 
-    if found not in _known_versions():
+    if found in _BEFORE_1_0:
         raise StateError(
-            "the database {where} was written by a later release, in its schema {version}",
-            advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
-            code="state-of-newer-release",
+            "the database {where} was written by a development version, in its schema {version}, and can't be upgraded",
+            advice="start with a new database: move the file away, or name an empty PostgreSQL database",
+            code="state-of-development-version",
             values={"where": where, "version": found},
         )
+    if found not in _known_versions():
+        raise _written_by_a_later_release(where, found)
     command.upgrade(_config(io.StringIO(), connection=connection), "head")
+
+
+def _written_by_a_later_release(where: str, version: str) -> StateError:
+    return StateError(
+        "the database {where} was written by a later release, in its schema {version}",
+        advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
+        code="state-of-newer-release",
+        values={"where": where, "version": version},
+    )
 
 
 def _known_versions() -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 
@@ -61,7 +62,7 @@ def test_a_move_whose_copy_collides_with_itself_is_done(mover: Client, proxy: Fa
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, OTHER)
     proxy.decide = lambda call: Fault.NONE
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -88,7 +89,7 @@ def test_a_collision_with_other_changes_is_somebody_elses(mover: Client, proxy: 
     assert outcome.done
     step = only_step(mover)
     assert (step.state, step.reason) == (StepState.NOT_DONE, "it was so already")
-    assert mover.moves.plan_undo(1).draft.steps == ()
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps == ()
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
@@ -104,7 +105,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
     proxy.decide = lambda call: Fault.NONE
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -117,7 +118,7 @@ def test_another_number_than_the_records_is_not_believed(
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
     assert f"answered with group {answer}" in step.reason
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -126,7 +127,7 @@ def test_a_second_group_that_comes_about_later_keeps_undo_away(
 ) -> None:
     assert mover.moves.plan_remove([CARD]).apply().done
     admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # the copy of the request
-    undo = mover.moves.plan_undo(1)
+    undo = mover.moves.plan_undo(change_id(mover.moves, 1))
     assert undo.draft.steps == ()
     assert any(f"is now in group {value_of(sandbox)}" in text for text in undo.draft.unchanged)
 
@@ -175,7 +176,7 @@ def test_an_old_copy_does_not_make_a_move_undone(
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
     assert outcome.reason == "what was read back is older than the change"
     proxy.answer = lambda call: None
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -210,7 +211,7 @@ def test_an_old_copy_that_looks_right_is_no_witness(
     sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
     old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    undo = mover.moves.plan_undo(1)
+    undo = mover.moves.plan_undo(change_id(mover.moves, 1))
     proxy.seen.clear()
     doubled(proxy, UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)

@@ -65,7 +65,8 @@ def test_a_configuration(command: Command, text: str, says: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("undo", "9223372036854775808"),
+        ("undo", "1"),
+        ("undo", "9223372036854775808-k7q4tz"),
         ("journal", "9223372036854775808"),
         ("undo", DIGITS),
         ("report", "--min-total", DIGITS),
@@ -98,27 +99,6 @@ def test_a_dataset(command: Command, tmp_path: Path, content: str) -> None:
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
     assert str(dataset) in done.stderr
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
-        '"exit_code": Infinity, "error": null, "groups": 1, "members": 1}',
-        '{"outcome": "done", "started": "0001-01-01T00:00:00+14:00", "finished": "9999-12-31T23:59:59-14:00", '
-        '"exit_code": 0, "error": null, "groups": 1, "members": 1}',
-        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
-        '"exit_code": 0, "error": null, "groups": "many", "members": 1}',
-        "[" * 100_000,
-        f'{{"exit_code": {DIGITS}}}',
-    ],
-)
-def test_a_damaged_status_of_the_release_before(command: Command, tmp_path: Path, content: str) -> None:
-    (tmp_path / "status.json").write_text(content)
-    done = command("status", "--state-directory", str(tmp_path))
-    assert (done.returncode, done.stdout) == (exit_status.STALE, "No run of the report has ended yet.\n")
-    assert "status.json of release 0.1 is damaged and is left out" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("note", ['{"pid": Infinity, "since": "2026-08-14T00:00:00+00:00"}', '{"pid": "../1"}', "["])
@@ -218,7 +198,7 @@ class TestTheJournal:
         path.write_bytes(content)
         for words in (
             ("journal",),
-            ("undo", "1", "--yes"),
+            ("undo", "1-k7q4tz", "--yes"),
             ("move", "20000000001052", "--to", "20000000001007", "--yes"),
         ):
             done = moved(*words)

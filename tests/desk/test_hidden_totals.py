@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,6 +17,7 @@ from support.circulators import make_stock_circulator
 from support.debts import owe
 from support.gateways import gateway_of
 from support.schemas import strict
+from support.states import state_in
 
 from evergreen_groups import hooks
 from evergreen_groups.changes import Action, PlanRequest
@@ -29,7 +31,7 @@ OKONKWO, DEBTOR, HIDDEN = 1001, 1002, 1012
 
 
 @pytest.fixture
-def client(sandbox: Sandbox) -> Iterator[Client]:
+def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
     """A circulator's at HARBOR, who doesn't see one of the Okonkwos: at home in MILL, blocked, with items out."""
     account = make_stock_circulator(sandbox)
     sandbox._store.update("au", HIDDEN, {"usrgroup": OKONKWO})
@@ -40,7 +42,7 @@ def client(sandbox: Sandbox) -> Iterator[Client]:
     sandbox._store.insert("ausp", {"usr": HIDDEN, "org_unit": 1, "standing_penalty": 1})
     with gateway_of(sandbox.url, account) as gateway:
         gateway.login()
-        yield Client(gateway, account=account)
+        yield Client(gateway, account=account, state=state_in(tmp_path))
 
 
 def over(sandbox: Sandbox) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import lxml.html
 import openpyxl
-from reckoning.auditing import audit, explanation
+from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.desk import check, decision, details, summary
 from reckoning.library import Content, Library
@@ -172,6 +172,7 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
         said = _read(stream)
         for one in said["groups"]:
             one["reasons"].sort()
+        said["thresholds"].sort(key=in_order)
         return {**said, "counts": {kind["kind"]: kind["count"] for kind in said["kinds"]}}
 
     for said, expected in _judged(answer, audit(library), may_refuse(library, "audit")):
@@ -373,7 +374,7 @@ def _written(whole: Document) -> Document:
             "Combined fines": float(totals["combined_fines"]),
             "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
             "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
-            "Blocked in Evergreen, own fines now within the limit": _cell(*sums["now_within_limit_count"]),
+            "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
             "Groups with no member over the limit": _cell(*sums["groups_nobody_over_limit"]),
         },
         "table": row if groups else None,

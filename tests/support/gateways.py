@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from support.recorded import FAMILIES
 from support.states import state_in
 
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.sandbox import Sandbox
 
 PASSWORD = "sandbox"
 
@@ -15,6 +19,15 @@ PASSWORD = "sandbox"
 def gateway_of(url: str, account: str, **options: object) -> Gateway:
     credentials = Credentials(username=account, password=PASSWORD)
     return Gateway(url, credentials=credentials, **options)  # type: ignore[arg-type]  # handed on as they come
+
+
+@contextmanager
+def recorded_families(account: str) -> Iterator[Gateway]:
+    """The sandbox over the rows behind ``details`` and ``items``, which it answers as a real Evergreen did."""
+    with Sandbox(dataset=FAMILIES) as sandbox:
+        credentials = Credentials(username=account, password=sandbox.accounts[account].password)
+        with Gateway(sandbox.url, credentials=credentials) as gateway:
+            yield gateway
 
 
 def client_of(gateway: Gateway, directory: Path) -> Client:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,11 @@ import psycopg
 
 DIRECTORY_VARIABLE = "TESTS_POSTGRESQL"
 """The variable with the directory of the cluster: whoever runs the tests sets it, and all its workers share it."""
+VERSION_VARIABLE = "TESTS_POSTGRESQL_VERSION"
+"""The variable that chooses a major version where several are installed; the newest without it."""
 _USER = "postgres"
+_INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian keeps the programs, in a directory for each major version."""
 
 
 class Cluster:
@@ -73,6 +78,21 @@ class Cluster:
         self.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
 
     @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes for the length of the block: connections stay open, and nothing is answered."""
+        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no other
+        processes = [postmaster, *_children(postmaster)]
+        try:
+            for process in processes[1:]:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
+
+    @contextmanager
     def database(self) -> Iterator[str]:
         """A new and empty database; gives its name."""
         name = f"test_{uuid4().hex}"
@@ -106,9 +126,18 @@ def shared_cluster() -> Cluster:
     return cluster
 
 
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def _program(name: str) -> str:
-    """The program's path: Debian keeps those of each version in a directory of their own."""
-    found = shutil.which(name) or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))), None)
+    """Return the path of a program of the chosen version."""
+    chosen = os.environ.get(VERSION_VARIABLE)
+    installed = sorted((path.parents[1].name for path in _INSTALLED.glob("*/bin/initdb")), key=int)
+    versions = [chosen] if chosen else installed
+    path = _INSTALLED / versions[-1] / "bin" / name if versions else None
+    found = str(path) if path is not None and path.exists() else None if chosen else shutil.which(name)
     if found is None:
-        raise RuntimeError(f"the tests need PostgreSQL's {name}: apt install postgresql")
+        package = f"postgresql-{chosen}" if chosen else "postgresql"
+        raise RuntimeError(f"the tests need PostgreSQL's {name}: apt install {package}")
     return found

@@ -287,8 +287,8 @@ def _explain_word(word: Message, count: Total[int]) -> str:
             count=count,
         )
     return ngettext(
-        "{count} member is blocked in Evergreen, own fines now within the limit.",
-        "{count} members are blocked in Evergreen, own fines now within the limit.",
+        "{count} member is blocked in Evergreen, own fines within the limit.",
+        "{count} members are blocked in Evergreen, own fines within the limit.",
         count.at_least,
         count=count,
     )

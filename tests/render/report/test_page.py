@@ -86,12 +86,12 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     assert found["Castellanos-Whitfield, Theo"] == ["yes", "noover the limit, not yet blocked in Evergreen"]
     assert found["Whitfield, Rosa"] == [
         "no",
-        "yesPATRON_EXCEEDS_FINES at CONS, by staffblocked in Evergreen, own fines now within the limit",
+        "yesPATRON_EXCEEDS_FINES at CONS, by staffblocked in Evergreen, own fines within the limit",
     ]
     assert texts(tree.xpath("//td//strong[@class='blocked']")) == ["yes", "yes"], "red is for a block alone"
     sums = " ".join(tree.xpath("string(//dl[@class='sums'])").split())
     assert "6 members not yet blocked in Evergreen" in sums
-    assert "1 member with own fines now within the limit" in sums
+    assert "1 member with own fines within the limit" in sums
     assert "Blocked in Evergreen" not in page(sample_report()).xpath("string(//body)")
 
 

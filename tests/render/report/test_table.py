@@ -195,7 +195,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
         shown = table(blocked_report(), width=width, color=True)
         found = [part.partition("\x1b[0m")[0] for part in shown.split(red)[1:]]
         assert sum("blocked" in words for words in found) == 2
-        allowed = "group lead over blocked in Evergreen own fines now within the limit"
+        allowed = "group lead over blocked in Evergreen own fines within the limit"
         assert set(re.sub("[,()]", "", " ".join(found)).split()) <= set(allowed.split())
 
 
@@ -204,7 +204,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> N
     lines = table(blocked_report(), width=width).splitlines()
     words = " ".join(" ".join(lines).split())
     assert "at least 6 members are over the limit, not yet blocked in Evergreen." in words
-    assert "at least 1 member is blocked in Evergreen, own fines now within the limit." in words
+    assert "at least 1 member is blocked in Evergreen, own fines within the limit." in words
     if width == 80:
         assert "blocked: at least 1 member is over the limit, and blocked in Evergreen." in words
         assert "(blocked)" in next(line for line in lines if "29999000000977" in line)
