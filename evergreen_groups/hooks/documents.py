@@ -83,8 +83,8 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
 
 def _group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
-    totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
     prospects = group.prospects if isinstance(group, GroupSummary) else {}
+    totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
     return {
         "group": group.number,
         "for_information_only": True,

@@ -42,7 +42,7 @@ def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
     sandbox._store.insert("ausp", {"usr": HIDDEN, "org_unit": 1, "standing_penalty": 1})
     with gateway_of(sandbox.url, account) as gateway:
         gateway.login()
-        yield Client(gateway, account=account, state=state_in(tmp_path))
+        yield Client(gateway, account=account, state=state_in(tmp_path / "state"))
 
 
 def over(sandbox: Sandbox) -> None:

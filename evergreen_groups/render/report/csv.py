@@ -167,7 +167,7 @@ class _RowWriter:
         return found
 
     def _group_cells(self, group: Group) -> list[str]:
-        lead, nobody_over = group.lead, group.no_member_over_limit
+        lead, no_member_over = group.lead, group.no_member_over_limit
         return [
             str(group.number),
             str(lead.id),
@@ -180,7 +180,7 @@ class _RowWriter:
             self._amount(group.combined_fines),
             self._amount(group.highest_own_fines.value),
             _number(group.over_limit_count),
-            "" if nobody_over is None else _truth(nobody_over),
+            "" if no_member_over is None else _truth(no_member_over),
             _truth(group.complete),
             str(group.hidden_member_count),
             self._amount(group.hidden_fines),

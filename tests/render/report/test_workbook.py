@@ -193,7 +193,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     differences = {cell.value for cell in column(members, "Difference")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
-        "blocked in Evergreen, own fines now within the limit",
+        "blocked in Evergreen, own fines within the limit",
     }
     assert "Blocked in Evergreen" not in [cell.value for cell in workbook(sample_report())["Members"][1]]
 
