@@ -282,8 +282,12 @@ def _waits(change: SentChange) -> StepReason:
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
-    """The fields that differ between two states of a record, but for the one meant to change and the time stamps."""
-    old, new = dict(fields_but(before, changed)), dict(fields_but(after, changed))
+    """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
+    old, new = (
+        {name: (sent, value) for name, sent, value in fields_but(record, changed)} for record in (before, after)
+    )
+    absent = (None, None)
     for name in {**old, **new}:
-        if old.get(name) != new.get(name):
-            yield SideEffect(name, old.get(name), new.get(name))
+        (was, old_value), (became, new_value) = old.get(name, absent), new.get(name, absent)
+        if old_value != new_value:
+            yield SideEffect(name, was, became)

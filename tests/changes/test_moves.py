@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, with_numbers_as_text
 from support.gateways import client_of, gateway_of
 from support.states import journal_in
 
@@ -100,6 +100,22 @@ class TestOutcome:
         )
         found = {it.field: (it.before, it.after) for it in side_effects(before, after, "usrgroup")}
         assert found == {"day_phone": ("1", "2"), "evening_phone": (None, "2"), "other_phone": ("3", None)}
+
+    @pytest.mark.parametrize("answer_is_lost", [False, True])
+    def test_numbers_read_back_as_text_are_the_same_numbers(
+        self, mover: Client, proxy: FaultProxy, *, answer_is_lost: bool
+    ) -> None:
+        """Two kinds of gateway behind one address: one sends numbers, the other text."""
+
+        def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+            return with_numbers_as_text(answer) if call.method == RETRIEVE and UPDATE in proxy.seen else None
+
+        proxy.alter = alter
+        if answer_is_lost:
+            proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
+        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        (step,) = outcome.steps
+        assert (step.state, step.reason, step.side_effects) == (StepState.DONE, "", ())
 
     def test_a_refusal(self, mover: Client, proxy: FaultProxy) -> None:
         event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "UPDATE_USER", "ilspermloc": 11}

@@ -74,6 +74,20 @@ class HttpAnswer:
         return "\r\n".join(lines).encode() + self.body
 
 
+def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:
+    """The answer of another kind of gateway, which sends the numbers in a record as text."""
+
+    def as_text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [as_text(item) for item in value]
+        if isinstance(value, dict):
+            return {name: as_text(item) for name, item in value.items()}
+        return str(value) if type(value) in (int, float) else value
+
+    envelope = json.loads(answer.body)
+    return HttpAnswer.of({**envelope, "payload": as_text(envelope["payload"])})
+
+
 class Call:
     """One request: ``service``, ``method`` and ``parameters`` as sent (tokens as they are); empty for the IDL."""
 
