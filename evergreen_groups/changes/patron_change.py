@@ -190,7 +190,7 @@ class PatronChange(Generic[StepT]):
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return HIDDEN_MEANWHILE
-        if bool(record.deleted) and not self._step.deleted:
+        if record.deleted:
             return DELETED_MEANWHILE
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):

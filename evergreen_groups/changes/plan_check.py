@@ -57,7 +57,7 @@ def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
             yield Message("patron {patron} is in group {group} now", values={"patron": step.patron_id, "group": group})
         if lead != step.lead:
             yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values={"patron": step.patron_id})
-        if deleted and not step.deleted:
+        if deleted:
             yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
 
 

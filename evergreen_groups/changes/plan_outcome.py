@@ -29,9 +29,6 @@ class PlannedStep(FieldChange, Protocol):
     @property
     def last(self) -> bool: ...
 
-    @property
-    def deleted(self) -> bool: ...
-
 
 StepT = TypeVar("StepT", bound=PlannedStep)
 

@@ -168,7 +168,6 @@ class Planner:
                 step.field,
                 step.now,
                 step.before,
-                deleted=bool(records[step.patron].deleted),
                 lead=bool(records[step.patron].master_account),
             )
             for step in steps_back(entry, records)

@@ -22,6 +22,7 @@ _NOT_DONE = {
     StepState.NOT_DONE: Message("{name}: that change was not done"),
     StepState.FAILED: Message("{name}: that change failed"),
 }
+_DELETED = Message("{name} has been deleted since")
 _IN_ANOTHER_GROUP = Message("{name} has been changed since and is now in group {group}")
 _LEAD_NOW = Message("{name} has been changed since and is now a group lead")
 _NO_LEAD_NOW = Message("{name} has been changed since and is now no group lead")
@@ -89,6 +90,8 @@ def steps_back(entry: JournalEntry, records: Mapping[int, Record]) -> Iterator[S
             continue
         if step.state is not StepState.DONE:
             yield NoStepBack(step.patron, _NOT_DONE[step.state])
+        elif record.deleted:
+            yield NoStepBack(step.patron, _DELETED)
         else:
             yield from _one_back(step, record)
 

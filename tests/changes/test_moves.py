@@ -202,9 +202,6 @@ class TestOutcome:
         assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
         assert UPDATE not in proxy.seen
 
-    def test_a_deleted_account_may_be_moved_where_it_was_planned_so(self, mover: Client) -> None:
-        assert mover.moves.plan_move(["20000000001031"], to="20000000001001").apply().done
-
     def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         plan = mover.moves.plan_lead(CARD)
         write(admin, master_account=True)

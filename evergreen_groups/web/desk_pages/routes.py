@@ -141,7 +141,7 @@ def list_page(
         heads=pages.HEADS,
         sort=sort,
         sums=pages.group_sums(details, rows),
-        notes=list(pages.notes_about(details, asked.patron)),
+        notes=list(pages.notes_about(details)),
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
