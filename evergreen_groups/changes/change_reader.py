@@ -119,6 +119,10 @@ class ChangeReader:
             raise _no_such_change(id)
         return entry
 
+    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
+        """Return the ids of those of an entry's patrons whom later entries move."""
+        return self._journal().moved_since(entry)
+
     def _looked_up(self, entry: JournalEntry) -> JournalEntry:
         """An entry after a look at what became of the steps whose outcome isn't known, where nobody is at them."""
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}

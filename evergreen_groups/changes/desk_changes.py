@@ -133,7 +133,8 @@ class DeskChanges:
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            stored = self._planner.undo_at_once(self._to_undo(change), self._staff)
+            entry, moved_since = self._to_undo(change)
+            stored = self._planner.undo_at_once(entry, self._staff, moved_since)
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -162,7 +163,8 @@ class DeskChanges:
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
-    def _to_undo(self, id: int) -> JournalEntry:
+    def _to_undo(self, id: int) -> tuple[JournalEntry, frozenset[int]]:
+        """Return a change that the operator may take back, and the ids of the patrons whom later changes move."""
         # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
         is_own = self.past.entry(id).operator.staff == self._staff
         change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
@@ -180,7 +182,7 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.past.entry(id)
+        return self.past.entry(id), self.past.moved_since(change.entry)
 
     def _applied(self, stored: StoredPlan, key: str) -> int | None:
         """The entry by which a plan was applied under this key; None where it can be applied."""

@@ -88,7 +88,7 @@ class JournalStep:
     in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
     penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
     ``reason`` says why it isn't done, or what else there is to know of it, ``refusal`` which permission was missing,
-    where that is why. ``sending`` is the latest request of an open step, None where it isn't known.
+    where that is why. ``sending`` is the step's latest request, None where none was sent or it isn't known.
     """
 
     id: int

@@ -142,6 +142,8 @@ _PLAN_PROBLEMS = {
     "plan-outdated": 409,
     "plan-applied-before": 409,
     "undo-too-early": 409,
+    "already-undone": 409,
+    "nothing-to-undo": 409,
     "plan-expired": 410,
 }
 

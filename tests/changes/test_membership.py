@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.gateways import client_of, gateway_of
+from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import Draft, Operator, StepState, plan_batch, read_batch
@@ -195,6 +195,10 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS
     assert group_of(admin, 1053) == HALLORAN
+    assert why_not_undone(client, 1) == (
+        "nothing to undo in entry 1: patron 1053 has been changed since and is now in group 1010; "
+        "patron 1052: that change is already undone"
+    )
     assert [(entry.id, entry.undoes) for entry in client.moves.entries()] == [(3, 1), (2, None), (1, None)]
 
 
@@ -204,6 +208,12 @@ def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Clie
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert (record.usrgroup, record.master_account) == (DESROSIERS, False)
+
+
+def test_a_second_undo_says_that_it_is_undone_already(client: Client) -> None:
+    client.moves.plan_remove([barcode(1052)], lead=True).apply()
+    assert client.moves.plan_undo(1).apply().done
+    assert why_not_undone(client, 1) == "entry 1 is already undone"
 
 
 def test_an_unknown_entry_cannot_be_undone(client: Client) -> None:

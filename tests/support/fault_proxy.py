@@ -32,6 +32,7 @@ class Fault(Enum):
     HELD_REQUEST = "the client loses the connection, and it reaches the server when the test lets it go"
     REQUEST_TWICE = "the server carries it out twice, and the first answer comes back"
     REQUEST_REPEATED = "the server carries it out twice, and the second answer comes back"
+    LATE_COPY = "the server carries it out, and once more when the test lets the copy go"
     ANSWER_TWICE = "its answer comes a second time, as that of the connection's next request"
     ANSWERS_BEHIND = "from here on, each request on this connection gets the answer of the one before"
 
@@ -245,6 +246,8 @@ class FaultProxy:
             self._forward(*sent)
         elif fault is Fault.REQUEST_REPEATED:
             answer = self._forward(*sent)
+        elif fault is Fault.LATE_COPY:
+            self._held.append(sent)
         if (envelope := self.garble(call)) is not None:
             return HttpAnswer.of(envelope)
         return self.alter(call, answer) or answer

@@ -154,8 +154,6 @@ def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str
     try:
         return undo_change(running, desk, entry, key)
     except (PlanError, NotFoundError) as error:
-        if error.code == "plan-empty":
-            return gettext("There is nothing to take back: it has been undone, or changed again, since.")
         return _described(error)
     except BusyError:
         text = Message(
