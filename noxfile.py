@@ -46,6 +46,11 @@ ROOMS_AT_A_GATEWAY = (
     *("cli/test_releases.py", "reckoning/test_releases.py"),
 )
 """What is tried on each release: the rooms whose tests speak to an Evergreen, and what goes through all of them."""
+OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
+"""The oldest release and one from the middle, which ``.ci/run`` tries; ``night`` tries all seven."""
+ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
+NIGHT = ("long", "releases", "rust", "replicas", "postgresql")
+"""What takes too long for ``.ci/run``, and runs once a day and before a release."""
 RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
@@ -171,9 +176,20 @@ def releases(session: nox.Session) -> None:
     """The tests that speak to an Evergreen, on the sandbox as each release (-- --release 3.12 for one); -- --write."""
     results = ROOT / "build" / "releases.json"
     options = [one for one in session.posargs if one != "--write"] or ["--release", "all"]
-    run = ("-n", "3", "--dist", "loadgroup", "-m", "not long or older", "--release-results", str(results))
-    python(session, "-m", "pytest", *run, *options, *(f"tests/{room}" for room in ROOMS_AT_A_GATEWAY))
+    on_releases(session, *options, "--release-results", str(results), rooms=ROOMS_AT_A_GATEWAY)
     hold_against_the_table(session, "--found", str(results))
+
+
+@nox.session
+def older(session: nox.Session) -> None:
+    """The part of ``releases`` that ``.ci/run`` has time for: two releases, and the rooms that read and write."""
+    on_releases(session, *OLDER_RELEASES, rooms=ROOMS_ON_OLDER_RELEASES)
+
+
+def on_releases(session: nox.Session, *options: str, rooms: tuple[str, ...]) -> None:
+    """Run the tests of these rooms on the sandbox as other releases."""
+    run = ("-n", "3", "--dist", "loadgroup", "-m", "not long or older")
+    python(session, "-m", "pytest", *run, *options, *(f"tests/{room}" for room in rooms))
 
 
 def hold_against_the_table(session: nox.Session, *found: str) -> None:
@@ -193,6 +209,22 @@ def rust(session: nox.Session) -> None:
 def replicas(session: nox.Session) -> None:
     """The tests of changes once more, at a site whose plain reads come from a copy that is behind."""
     python(session, "-m", "pytest", "--replica", "tests/changes")
+
+
+@nox.session
+def postgresql(session: nox.Session) -> None:
+    """Run the tests of the state on each installed version of PostgreSQL; the other sessions use the newest."""
+    versions = sorted((path.parents[1].name for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), key=int)
+    for version in versions:
+        variables = {"TESTS_POSTGRESQL_VERSION": version}
+        python(session, "-m", "pytest", "-m", "", *session.posargs, "tests/state", env=variables)
+
+
+@nox.session
+def night(session: nox.Session) -> None:
+    """Run everything that ``.ci/run`` has no time for."""
+    for name in NIGHT:
+        session.notify(name)
 
 
 @nox.session

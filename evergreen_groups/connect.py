@@ -65,7 +65,7 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     chosen = settings.state
     password = passwords.database_password(chosen, environ) if chosen.database else None
     directory = directory or find_state_directory(environ)
-    return State(directory, chosen.database, password, former_spool=settings.mail.spool)
+    return State(directory, chosen.database, password)
 
 
 def named(settings: Settings) -> tuple[str, str]:

@@ -238,11 +238,11 @@ def test_words_that_got_a_name_are_seen_as_well() -> None:
 
 def test_text_is_made_from_the_fields() -> None:
     error = ConfigurationError(
-        "cannot read {path}", advice="name another than {path}", setting="mail.spool", code="x", values={"path": "a{b}"}
+        "cannot read {path}", advice="name another than {path}", setting="mail.host", code="x", values={"path": "a{b}"}
     )
     assert (error.problem, error.what_to_do) == ("cannot read a{b}", "name another than a{b}")
     assert str(error) == "cannot read a{b}; name another than a{b}"
-    assert (error.setting, error.code, error.values) == ("mail.spool", "x", {"path": "a{b}"})
+    assert (error.setting, error.code, error.values) == ("mail.host", "x", {"path": "a{b}"})
 
 
 def test_without_values_a_message_is_taken_as_it_is() -> None:

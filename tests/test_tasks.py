@@ -14,8 +14,8 @@ from support.repository import REPOSITORY
 
 from evergreen_groups.cli.application import COMMANDS, cli
 
-BY_HAND = {"format", "benches", "debian", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
-"""What is no check of a submission; the tests run there as a newcomer runs them, and ``docs`` makes the site."""
+NO_CHECK = {"format", "benches", "debian", "links", "mutants", "screenshots", "pictures", "release", "site", "tests"}
+"""What neither ``.ci/run`` nor ``night`` runs. The tests run as ``newcomer``, and ``docs`` builds the site."""
 
 
 def sessions() -> set[str]:
@@ -36,8 +36,16 @@ def named_in(*path: str) -> set[str]:
     return {name for run in runs for name in run.split()}
 
 
-def test_a_submission_is_checked_with_every_task_that_checks() -> None:
-    assert named_in(".ci", "run") == sessions() - BY_HAND
+def night() -> set[str]:
+    """The sessions that ``nox -s night`` runs."""
+    found = re.search(r"^NIGHT = (\(.*\))$", (REPOSITORY / "noxfile.py").read_text("utf-8"), re.MULTILINE)
+    assert found
+    return set(ast.literal_eval(found[1]))
+
+
+def test_each_check_runs_before_a_change_lands_or_at_night() -> None:
+    assert named_in(".ci", "run") | night() | {"night"} == sessions() - NO_CHECK
+    assert not named_in(".ci", "run") & night()
 
 
 def test_the_hooks_check_what_a_submission_is_checked_for() -> None:

@@ -69,7 +69,6 @@ EXCEPTIONS = (
     Accepted("render/check.py", '"by_hand"', "a name in the check's JSON"),
     Accepted("render/audit/json.py", '"by_hand"', "a name in the audit's JSON"),
     Accepted("audit/findings.py", '"blocked-by-hand"', "a kind's code in the audit's JSON and CSV"),
-    Accepted("state/former_files.py", 'row["unseen"]', "a column of release 0.1's history"),
 )
 
 

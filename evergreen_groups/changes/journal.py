@@ -286,7 +286,7 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
 def _step(row: Row[Any]) -> JournalStep:
     state = StepState(row.state)
     sending = None
-    if row.sent_at is not None:  # release 0.1 began without keeping these
+    if row.sent_at is not None:
         sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields)
     return JournalStep(
         id=int(row.id),

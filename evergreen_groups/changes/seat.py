@@ -40,7 +40,7 @@ def seat_columns(seat: Seat | None) -> dict[str, str | None]:
     if seat is None:
         return {}
     return {
-        "system_user": seat.user,
+        "os_user": seat.user,
         "login_user": seat.login_user,
         "host": seat.host,
         "terminal": seat.terminal,
@@ -49,7 +49,7 @@ def seat_columns(seat: Seat | None) -> dict[str, str | None]:
 
 def seat_in(row: Row[Any]) -> Seat | None:
     """Who sat there, as a row of the journal has it."""
-    return None if row.system_user is None else Seat(row.system_user, row.host, row.login_user, row.terminal)
+    return None if row.os_user is None else Seat(row.os_user, row.host, row.login_user, row.terminal)
 
 
 def _user_name() -> str:

@@ -238,8 +238,8 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not database.is_there:
         yield line.ok("no database yet: the first run makes the database")
         return
-    path = database.path  # there is none yet where release 0.1 has left its files
-    if path is not None and os.path.lexists(path) and (mode := path.lstat().st_mode) & _OTHERS:
+    path = database.path
+    if path is not None and (mode := path.lstat().st_mode) & _OTHERS:
         yield line.failed(
             "{path} can be read by everybody ({mode})",
             "{command}",

@@ -567,14 +567,9 @@ class MailSettings:
     )
     timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds the mail server may take for an answer.")
     tries: int = setting(v.whole_number(1, 5), 3, help="How often one run tries to send a mail.")
-    spool: Path | None = setting(
-        v.PATH,
-        None,
-        help="Where release 0.1 kept mails that wait, if not in the state directory: they are taken over from there. "
-        "Mails wait in the database now, so this may go afterwards.",
-        example="/var/spool/evergreen-groups",
+    keep_days: int = setting(
+        v.whole_number(1, 365), 14, help="How many days a mail that can't be sent waits at the most."
     )
-    keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days such a mail waits at the most.")
 
     def __post_init__(self) -> None:
         """Refuse what would send names or a password where they don't belong.

@@ -20,7 +20,6 @@ from evergreen_groups.message import system_reason
 from evergreen_groups.state import refusals
 from evergreen_groups.state.counters import set_counters
 from evergreen_groups.state.engine import READS, sqlite_engine
-from evergreen_groups.state.former_files import NO_FORMER_FILES
 from evergreen_groups.state.own_files import directory_of, sync
 from evergreen_groups.state.schema import leases, metadata
 from evergreen_groups.state.unfinished import unfinished_directory
@@ -69,20 +68,18 @@ def back_up(database: Database, target: Path) -> int:
 def restore(database: Database, source: Path) -> int:
     """Fill a database that has nothing in it yet from a backup, all or nothing; says how many rows.
 
-    A backup of an earlier release is brought up to date in a copy. What release 0.1 left beside the database stays out:
-    it is in the backup already, and in a database that isn't empty nothing could be restored.
+    A backup of an earlier release is brought up to date in a copy.
 
     Raises:
         ConfigurationError: the backup can't be read.
         StateError: it isn't one, or is damaged; or something is in the database already.
     """
-    database.leave_former_files()
     with _copy_of(source) as copy:
         engine = sqlite_engine(copy, _WAIT)
         try:
             with refusals.errors_named(str(source)):
                 _refuse_another_file(engine, source)
-                refuse_other_versions(engine, str(source), NO_FORMER_FILES)
+                refuse_other_versions(engine, str(source))
             with refusals.errors_named(str(source)), engine.connect() as backup, backup.begin():
                 _refuse_damage(backup, source)
                 with database.writing() as connection:

@@ -21,7 +21,6 @@ from evergreen_groups.state.engine import (
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.former_files import NO_FORMER_FILES, FormerFiles
 from evergreen_groups.state.new_file import make_whole
 from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
 
@@ -59,8 +58,7 @@ class Database:
     """The database; nothing is opened or made before it is first used. Safe to share between threads.
 
     ``url`` is the address of a PostgreSQL database; without one it is a file in ``directory``, made, for its owner
-    alone, where it isn't there. ``former_spool`` is where release 0.1 kept mails, if not in that directory. ``wait`` is
-    how long (seconds) it waits for whoever is writing.
+    alone, where it isn't there. ``wait`` is how long (seconds) it waits for whoever is writing.
     """
 
     def __init__(
@@ -69,12 +67,10 @@ class Database:
         url: str | None = None,
         password: str | None = None,
         *,
-        former_spool: Path | None = None,
         wait: float = WAIT,
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
-        self._former = FormerFiles(directory, former_spool)
         self._wait = wait
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -102,12 +98,7 @@ class Database:
     @property
     def is_there(self) -> bool:
         """Whether there is anything yet to read: a server's database always is."""
-        return self.path is None or os.path.lexists(self.path) or self._former.are_there
-
-    @property
-    def former_files(self) -> list[Path]:
-        """What release 0.1 left on this machine that may have patrons in it; what was taken over stays there."""
-        return self._former.with_patrons
+        return self.path is None or os.path.lexists(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -145,10 +136,6 @@ class Database:
         with refusals.errors_named(self.where):
             return self._opened().connect()
 
-    def leave_former_files(self) -> None:
-        """Don't take over what release 0.1 left: what is to be restored has it in it, or was to be without it."""
-        self._former = NO_FORMER_FILES
-
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
@@ -161,7 +148,7 @@ class Database:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
                 try:
-                    refuse_other_versions(engine, self.where, self._former)
+                    refuse_other_versions(engine, self.where)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -175,7 +162,7 @@ class Database:
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            make_whole(path, lambda engine: bring_up_to_date(engine, self.where, self._former), self._wait)
+            make_whole(path, lambda engine: bring_up_to_date(engine, self.where), self._wait)
         if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
             raise StateError(
                 "the database {where} is empty, which it never is",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.state.lock import Holder
 
 _VERSION = 1
-_SCHEDULED = "report"  # as release 0.1 called it, and all that it had
+_SCHEDULED = "report"
 _MANUAL = "manual report"
 
 

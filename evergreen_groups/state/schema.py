@@ -1,8 +1,7 @@
 """The schema of all that is kept: one, whatever engine keeps it.
 
 What the code promises, the database holds: a patron's field has one open step at most, an event one outcome. Patrons
-stand here with their ids alone; only mails that wait have names in them. How tables came to be as they are is in
-:mod:`evergreen_groups.state.migrations`; a test holds the two against each other.
+stand here with their ids alone; only mails that wait have names in them.
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "6"
-"""The version of the schema that this release uses: the latest migration's."""
+VERSION = "8"
+"""The version of the schema that this release uses. Until 1.0, raise it with each change of a table: there are no
+migrations yet, and a database of another version is refused."""
 
 metadata = MetaData(
     naming_convention={
@@ -59,7 +59,7 @@ changes = Table(
     Column("workstation", BIG),
     Column("approved_by", BIG),
     # Names of the operating system: with whose rights it ran, who had logged in, and where.
-    Column("system_user", Text),
+    Column("os_user", Text),
     Column("login_user", Text),
     Column("host", Text),
     Column("terminal", Text),
@@ -272,19 +272,15 @@ retention = Table(
 )
 """The time that was believed when what is too old was last removed."""
 
-former_files = Table(
-    "former_files",
-    metadata,
-    Column("place", Text, primary_key=True),
-    Column("taken_over_at", Moment, nullable=False),
-    Column("row_count", Integer, nullable=False),
-)
-"""The files of release 0.1 that were taken over."""
+
+def complete(dialect: str) -> None:
+    """Add what only PostgreSQL has, before the tables are created there."""
+    # Declared above, it would make every command load SQLAlchemy's PostgreSQL dialect.
+    if dialect == "postgresql":
+        for index in (open_steps, outcomes):
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
 
 
 @event.listens_for(metadata, "before_create")
-def _complete(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
-    # Said above, it would have SQLAlchemy load all that it knows of PostgreSQL, for every command on every machine.
-    if connection.dialect.name == "postgresql":
-        for index in (open_steps, outcomes):
-            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+def _before_create(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
+    complete(connection.dialect.name)

@@ -30,21 +30,12 @@ class State:
     """The state of one installation; nothing is opened or made before it is used. Safe to share between threads.
 
     ``directory`` is its own on this machine. ``database`` is the address of a PostgreSQL database that several machines
-    share, with its ``password``; without one everything is in that directory. ``former_spool`` is where release 0.1
-    kept mails that wait, if not in that directory.
+    share, with its ``password``; without one everything is in that directory.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        database: str | None = None,
-        password: str | None = None,
-        *,
-        former_spool: Path | None = None,
-    ) -> None:
+    def __init__(self, directory: Path, database: str | None = None, password: str | None = None) -> None:
         self.directory = directory
         self._address = database, password
-        self._former_spool = former_spool
         self._database: Database | None = None
         self._lock = threading.Lock()
 
@@ -57,7 +48,7 @@ class State:
                 # comes after this: two threads that import it at once find it half made.
                 from evergreen_groups.state.database import Database
 
-                self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
+                self._database = Database(self.directory, *self._address)
             return self._database
 
     def load(self) -> None:

@@ -20,32 +20,27 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-    from evergreen_groups.state.former_files import FormerFiles
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
 _MINUTES = 10
 _LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
 
 
-def refuse_other_versions(engine: Engine, where: str, former: FormerFiles) -> None:
-    """See that a database is of this release's schema; an earlier one is brought up to date.
+def refuse_other_versions(engine: Engine, where: str) -> None:
+    """See that a database is of this release's schema; an empty one, or one of an earlier release, is upgraded.
 
     Raises:
-        StateError: it is of a later release, or another program's, or can't be changed.
+        StateError: it is of a later release or a development version, or another program's, or can't be changed.
     """
     with engine.connect() as connection:
         version = version_of(connection.execution_options(**{READS: True}))
-    # On a server that several machines share each of them brings what it has, the first time that it comes.
-    if version != VERSION or (engine.dialect.name == "postgresql" and former.are_there):
-        bring_up_to_date(engine, where, former)
+    if version != VERSION:
+        bring_up_to_date(engine, where)
 
 
-def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
-    """Run the migrations that a database lacks, all or none, while nobody else does.
-
-    What release 0.1 left comes in with it.
-    """
+def bring_up_to_date(engine: Engine, where: str) -> None:
+    """Run the migrations that a database lacks, all or none, while nobody else does."""
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Another one's upgrade may take longer than writes do, but not for ever.
@@ -57,7 +52,6 @@ def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
             make_tables(connection)
         elif found != VERSION:
             _migrate(connection, where, found)
-        former.take_over(connection)
 
 
 def version_of(connection: Connection) -> str | None:
@@ -79,7 +73,7 @@ def statements(dialect: str) -> str:
 
 
 def make_tables(connection: Connection) -> None:
-    """Make everything at once, as Alembic's own documentation has it; a test holds it against the migrations."""
+    """Make everything at once, as Alembic's documentation suggests; a test compares the result with the migrations'."""
     _VERSIONS.create(connection)
     connection.execute(_VERSIONS.insert().values(version_num=VERSION))
     metadata.create_all(connection)
@@ -88,6 +82,13 @@ def make_tables(connection: Connection) -> None:
 def _migrate(connection: Connection, where: str, found: str) -> None:
     from alembic import command
 
+    if found in _BEFORE_1_0:
+        raise StateError(
+            "the database {where} was written by a development version, in its schema {version}, and can't be upgraded",
+            advice="start with a new database: move the file away, or name an empty PostgreSQL database",
+            code="state-of-development-version",
+            values={"where": where, "version": found},
+        )
     if found not in _known_versions():
         raise StateError(
             "the database {where} was written by a later release, in its schema {version}",

@@ -235,7 +235,7 @@ class Service:
 
     def _state(self, former: Service | None) -> State:
         """Where everything is kept: that of the ``former`` one where the settings lead there."""
-        if former is not None and _where_state_is(former.settings) == _where_state_is(self.settings):
+        if former is not None and former.settings.state == self.settings.state:
             return former.state
         return configured_state(self.settings, self._environ)
 
@@ -259,10 +259,6 @@ class Service:
             state=self.state,
             reference=self._reference,
         )
-
-
-def _where_state_is(settings: Settings) -> tuple[object, ...]:
-    return settings.state, settings.mail.spool
 
 
 def service() -> Service:

@@ -172,7 +172,7 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
         no_clear_answer(NOON),
         CHANGED_BY_ANOTHER.followed_by(Message("tries: {count}"), count=3),
         StepReason("what an {odd} server says", "ils-refused", event="{x}"),
-        StepReason("as release 0.1 wrote it"),
+        StepReason("a reason without a code"),
         NO_REASON,
     ]
     for reason in reasons:

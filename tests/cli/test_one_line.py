@@ -100,27 +100,6 @@ def test_a_dataset(command: Command, tmp_path: Path, content: str) -> None:
     assert str(dataset) in done.stderr
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
-        '"exit_code": Infinity, "error": null, "groups": 1, "members": 1}',
-        '{"outcome": "done", "started": "0001-01-01T00:00:00+14:00", "finished": "9999-12-31T23:59:59-14:00", '
-        '"exit_code": 0, "error": null, "groups": 1, "members": 1}',
-        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
-        '"exit_code": 0, "error": null, "groups": "many", "members": 1}',
-        "[" * 100_000,
-        f'{{"exit_code": {DIGITS}}}',
-    ],
-)
-def test_a_damaged_status_of_the_release_before(command: Command, tmp_path: Path, content: str) -> None:
-    (tmp_path / "status.json").write_text(content)
-    done = command("status", "--state-directory", str(tmp_path))
-    assert (done.returncode, done.stdout) == (exit_status.STALE, "No run of the report has ended yet.\n")
-    assert "status.json of release 0.1 is damaged and is left out" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize("note", ['{"pid": Infinity, "since": "2026-08-14T00:00:00+00:00"}', '{"pid": "../1"}', "["])
 def test_a_damaged_note_in_a_lock(command: Command, tmp_path: Path, note: str) -> None:
     (tmp_path / "report.lock").write_text(note)

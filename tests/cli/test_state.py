@@ -93,16 +93,6 @@ def test_forget(command: Command) -> None:
     assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE
 
 
-def test_forget_names_what_release_0_1_has_left(command: Command, tmp_path: Path) -> None:
-    told(command, "state", "upgrade")
-    left = [tmp_path / "state" / name for name in ("journal.sqlite3", "history.sqlite3", "mail")]
-    for path in (*left, tmp_path / "state" / "status.json"):  # the last has nobody in it
-        path.touch()
-    (removed, named) = told(command, "state", "forget", "1052").splitlines()
-    assert removed.startswith("Steps of changes removed: ")
-    assert named.endswith(f"release 0.1: {', '.join(map(str, left))}.")
-
-
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

@@ -374,19 +374,6 @@ def test_what_is_kept_is_said(installation: Installation) -> None:
     assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, runs of the report: 1, since \d{4}-\d\d-\d\d", found)
 
 
-def test_before_the_first_run_of_this_release(installation: Installation) -> None:
-    """What release 0.1 left is there, and the database isn't yet."""
-    directory = Path(installation.environ["STATE_DIRECTORY"])
-    directory.mkdir(0o700, exist_ok=True)
-    status = {"outcome": "done", "started": "2026-11-25T23:53:30+00:00", "finished": "2026-11-25T23:53:31+00:00"}
-    status |= {"exit_code": 0, "error": None, "groups": 1, "members": 2}
-    (directory / "status.json").write_text(json.dumps(status), encoding="utf-8")
-    (directory / "status.json").chmod(0o600)
-    found = {finding.check: finding for finding in installation.examined().findings}
-    assert found["databases"].verdict is OK
-    assert "2026-11-25" in found["last-run"].found
-
-
 # --- The command ---
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import stat
 import threading
@@ -10,25 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path
 
+import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, bindparam, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
-from evergreen_groups.changes import Journal, Operator, Seat
-from evergreen_groups.changes.journal_step import Sending
-from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.state import State, schema, upgrade
-from evergreen_groups.state.backup import restore
-from evergreen_groups.state.column_types import Moment
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.database import FILE_NAME, Database
-from evergreen_groups.state.schema import VERSION
 from evergreen_groups.state.upgrade import statements
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
@@ -145,10 +138,32 @@ def test_many_threads_make_it_once(state: State) -> None:
     assert _count(state) == len(opened)
 
 
-def test_a_later_schema_is_refused(state: State) -> None:
+@pytest.mark.parametrize("version", ["1", "6"])
+def test_a_database_of_a_development_version_is_refused(state: State, version: str) -> None:
+    _of_version(state, version)
+    with pytest.raises(StateError, match="can't be upgraded; start with a new database: move the file away") as caught:
+        _count(state)
+    assert caught.value.code == "state-of-development-version"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["sqlite"], indirect=True)
+def test_a_backup_of_a_development_version_is_refused(state: State, tmp_path: Path) -> None:
+    back_up(state.database, tmp_path / "backup")
+    with closing(sqlite3.connect(tmp_path / "backup")) as raw, raw:
+        raw.execute("UPDATE alembic_version SET version_num = '6'")
+    with State(tmp_path / "new") as new, pytest.raises(StateError, match="backup was written by a development version"):
+        restore(new.database, tmp_path / "backup")
+
+
+def _of_version(state: State, version: str) -> None:
     with state.database.writing() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = 'of tomorrow'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
     state.close()
+
+
+def test_a_later_schema_is_refused(state: State) -> None:
+    _of_version(state, "of tomorrow")
     with pytest.raises(StateError, match="written by a later release, in its schema of tomorrow; use that release"):
         _count(state)
 
@@ -172,7 +187,7 @@ def _columns(engine: Engine) -> dict[str, list[object]]:
 
 
 def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: ExitStack) -> None:
-    """A new database is made at once; one that went through all migrations is no other."""
+    """A new database is created directly; the migrations lead to the same tables."""
     with state.database.reading() as connection:
         differences = compare_metadata(
             MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata
@@ -192,76 +207,23 @@ def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: Exit
     assert _columns(engine) == made
 
 
-OF_VERSION_1 = (
-    "INSERT INTO changes (gateway, account, at, action, step_count) VALUES ('g', 'groups', :at, 'move', 2)",
-    "INSERT INTO changes (gateway, account, at, action, undoes, step_count) VALUES ('g', 'groups', :at, 'undo', 1, 1)",
-    "INSERT INTO steps (change, gateway, patron, field, before, after, state, value, touched_at)"
-    " VALUES (1, 'g', 1052, 'usrgroup', 1015, 1002, 'done', 1002, :at)",
-    "INSERT INTO steps (change, gateway, patron, field, before, state, reason, touched_at, sent_at, sent_until,"
-    " last_xact_id) VALUES (1, 'g', 1053, 'usrgroup', 1015, 'sending', 'why', :at, :at, :at, 'x')",
-    "INSERT INTO steps (change, gateway, patron, field, before, after, state, touched_at)"
-    " VALUES (2, 'g', 1052, 'usrgroup', 1002, 1015, 'failed', :at)",
-)
+NAMES = sorted({name for table in schema.metadata.sorted_tables for name in (table.name, *table.columns.keys())})
 
 
-@pytest.fixture
-def of_version_1(state: State, stack: ExitStack) -> State:
-    """A state as the release before this schema left it, with a journal in which something is open."""
-    if state.database.url_text is None:
-        state.directory.mkdir(mode=0o700)
-        (state.directory / FILE_NAME).touch(mode=0o600)
-    engine = create_engine(state.database.url_text or f"sqlite:///{state.directory / FILE_NAME}")
-    stack.callback(engine.dispose)
-    with engine.connect() as connection, connection.begin():
-        command.upgrade(upgrade._config(StringIO(), connection=connection), "1")
-        for statement in OF_VERSION_1:
-            connection.execute(text(statement).bindparams(bindparam("at", NOON, type_=Moment())))
-    return state
+def test_no_name_is_reserved_in_postgresql() -> None:
+    """Reserved words differ between versions: 16 added ``system_user``, and SQLAlchemy doesn't quote it."""
+    with psycopg.connect(shared_cluster().url("postgres").replace("+psycopg", "")) as connection:
+        found = connection.execute("SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')")
+        reserved = {word for (word,) in found} | {"system_user"}
+    assert len(reserved) > 90
+    assert reserved.isdisjoint(NAMES)
 
 
-def test_the_former_schema_is_brought_up_to_date_and_keeps_everything(of_version_1: State) -> None:
-    state = of_version_1
-    first, second = reversed(Journal(state.database).entries())
-    assert (first.id, first.operator, first.at, first.action) == (1, Operator("groups"), NOON, "move")
-    assert (second.id, second.undoes, second.missing_step_count) == (2, 1, 0)
-    found = [(it.id, it.patron, it.before, it.after, it.state.value, it.value) for it in (*first.steps, *second.steps)]
-    assert found == [
-        (1, 1052, 1015, 1002, "done", 1002),
-        (2, 1053, 1015, None, "sending", None),
-        (3, 1052, 1002, 1015, "failed", None),
-    ]
-    (left,) = Journal(state.database).open_steps("g")
-    assert (left.sending, left.refusal) == (Sending(NOON, NOON, "x", None), None)
-    with state.database.reading() as connection:
-        differences = compare_metadata(
-            MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata
-        )
-        assert differences == []
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == VERSION
-    # What is new goes on behind what there was.
-    steps = Journal(state.database).begin(
-        "g", Operator("a", 1, 2, 3, Seat("b", "c")), "move", [NewStep(1, "usrgroup", 2, 3)]
-    )
-    assert (steps, Journal(state.database).entries()[0].id) == ([4], 3)
-
-
-@pytest.mark.parametrize("state", ["sqlite"], indirect=True)
-def test_a_backup_of_the_former_schema_is_restored(of_version_1: State, tmp_path: Path) -> None:
-    former = tmp_path / "backup"
-    assert of_version_1.database.path is not None
-    shutil.copy(of_version_1.database.path, former)
-    with State(tmp_path / "new") as new:
-        restore(new.database, former)
-        assert [entry.id for entry in Journal(new.database).entries()] == [2, 1]
-
-
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
-def test_the_sql_has_each_step_from_the_first_schema_on(dialect: str) -> None:
-    printed = statements(dialect)
-    first, _, second = printed.partition("UPDATE alembic_version SET version_num='2'")
-    assert second
-    assert first.index("CREATE TABLE steps") < first.index("CREATE TABLE plans")
-    assert "ALTER TABLE changes ADD COLUMN staff" in first
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_is_reserved_in_sqlite(name: str) -> None:
+    """SQLite accepts many of its keywords as names, and doesn't list which."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE {name} ({name} INTEGER)")
 
 
 class TestFile:

@@ -15,7 +15,6 @@ from typing import NoReturn
 import pytest
 from support.command import Command
 from support.fault_proxy import FaultProxy
-from support.former_release import ALL, counts, lay_out
 from support.killable import Killable, Run, World
 from support.state_files import count_runs
 from support.watched_library import Target, WatchedLibrary, check_errors
@@ -184,16 +183,3 @@ def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: i
         assert recorded == 1 or run.status != exit_status.DONE
         library.check_next_run(words, {})
         assert count_runs(library.state) == recorded + 1
-
-
-@pytest.mark.parametrize("times", OFTEN)
-def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, tight: Tight, times: int) -> None:
-    lay_out(library.state)
-    library.keep()
-    words = ("state", "upgrade")
-    for run in tight_runs(library, tight, words, times):
-        assert run.status != exit_status.DONE or (library.state / "state.sqlite3").exists()
-        library.check_whole()
-        assert library.run(*words).status == exit_status.DONE
-        with State(library.state) as state:
-            assert counts(state) == ALL

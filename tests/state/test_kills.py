@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from support.command import Command
 from support.fault_proxy import FaultProxy
-from support.former_release import ALL, counts, lay_out
 from support.killable import KILLED, ORDINARY, Killable, Run, World
 from support.mail_server import Post, server
 from support.state_files import count_runs
@@ -40,7 +39,7 @@ lead,20000000001008,on
 """
 BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
 OFTEN = [pytest.param(25, marks=pytest.mark.long, id="often")]
-"""How many kills of each kind: 8 kinds, so 200 in all."""
+"""How many kills of each kind."""
 MAIL = {
     "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
     "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
@@ -180,23 +179,6 @@ def test_a_report_that_is_mailed(library: WatchedLibrary, kills: int) -> None:
 def outbox_size(library: WatchedLibrary) -> int:
     with State(library.state) as state:
         return len(Outbox(state.database)) if state.database.is_there else 0
-
-
-@pytest.mark.parametrize("kills", OFTEN)
-def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, kills: int) -> None:
-    lay_out(library.state)
-    library.keep()
-    former = {path.relative_to(library.state): path.read_bytes() for path in library.state.rglob("*.*")}
-    words = ("state", "upgrade")
-    for run in killed_runs(library, words, kills):
-        if "is up to date" in run.output:
-            assert (library.state / FILE_NAME).exists()
-        library.check_whole()
-        assert library.run(*words).status == exit_status.DONE
-        with State(library.state) as state:
-            assert counts(state) == ALL
-        assert {name: (library.state / name).read_bytes() for name in former} == former
-        library.check_names(*(path.parts[0] for path in former), "mail")
 
 
 @pytest.mark.long

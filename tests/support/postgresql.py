@@ -18,7 +18,11 @@ import psycopg
 
 DIRECTORY_VARIABLE = "TESTS_POSTGRESQL"
 """The variable with the directory of the cluster: whoever runs the tests sets it, and all its workers share it."""
+VERSION_VARIABLE = "TESTS_POSTGRESQL_VERSION"
+"""The variable that chooses a major version where several are installed; the newest without it."""
 _USER = "postgres"
+_INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian keeps the programs, in a directory for each major version."""
 
 
 class Cluster:
@@ -107,8 +111,13 @@ def shared_cluster() -> Cluster:
 
 
 def _program(name: str) -> str:
-    """The program's path: Debian keeps those of each version in a directory of their own."""
-    found = shutil.which(name) or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))), None)
+    """Return the path of a program of the chosen version."""
+    chosen = os.environ.get(VERSION_VARIABLE)
+    installed = sorted((path.parents[1].name for path in _INSTALLED.glob("*/bin/initdb")), key=int)
+    versions = [chosen] if chosen else installed
+    path = _INSTALLED / versions[-1] / "bin" / name if versions else None
+    found = str(path) if path is not None and path.exists() else None if chosen else shutil.which(name)
     if found is None:
-        raise RuntimeError(f"the tests need PostgreSQL's {name}: apt install postgresql")
+        package = f"postgresql-{chosen}" if chosen else "postgresql"
+        raise RuntimeError(f"the tests need PostgreSQL's {name}: apt install {package}")
     return found

@@ -29,7 +29,7 @@ def state_command() -> None:
 @json_option
 @click.pass_obj
 def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) -> None:
-    """Bring the database to this release's schema, and take over the files of release 0.1.
+    """Bring the database to this release's schema.
 
     Whatever else needs the database does so by itself, where the user may; with --sql an administrator can read before
     what an empty database gets.
@@ -129,16 +129,15 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
     """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
 
     Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
-    have lives of their own, a mail that waits is gone when it is sent, and what release 0.1 has left is named.
+    have lives of their own, and a mail that waits is gone when it is sent.
     """
     from evergreen_groups.state import forget
 
     with invocation.state() as state:
-        gone, left = forget(state.database, patron), state.database.former_files
+        gone = forget(state.database, patron)
     if as_json:
         counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups}
-        not_touched = [str(path) for path in left]
-        write_json({"version": 1, "kind": "state-forget", "removed": counts, "not_touched": not_touched})
+        write_json({"version": 1, "kind": "state-forget", "removed": counts})
         return
     text = gettext(
         "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
@@ -148,7 +147,3 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         groups=gone.groups,
     )
     click.echo(text)
-    if left:
-        places = ", ".join(map(str, left))
-        text = gettext("Not touched, and to be deleted where nobody goes back to release 0.1: {places}.", places=places)
-        click.echo(text)
