@@ -46,8 +46,8 @@ class Change:
 
     @property
     def is_done(self) -> bool:
-        """Whether every step of it was done."""
-        return not self.hidden_step_count and all(step.state is StepState.DONE for step in self.entry.steps)
+        """Whether nothing is left to do: every step of it was done, or had nothing to change."""
+        return not self.hidden_step_count and all(step.state.is_settled for step in self.entry.steps)
 
 
 class ChangeReader:

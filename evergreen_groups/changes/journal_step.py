@@ -16,13 +16,19 @@ PENALTIES = "penalties"
 
 
 class StepState(Enum):
-    """How far a step is."""
+    """How far a step is. ``UNCHANGED``: nothing was sent, because Evergreen already had the value."""
 
     PLANNED = "planned"
     SENDING = "sending"
     DONE = "done"
+    UNCHANGED = "unchanged"
     NOT_DONE = "not done"
     FAILED = "failed"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether Evergreen has the value that was wanted, so nothing is left to do."""
+        return self in (StepState.DONE, StepState.UNCHANGED)
 
 
 class FieldChange(Protocol):

@@ -245,9 +245,8 @@ class PatronChange(Generic[StepT]):
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
-        """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
-        self._journaled.record(StepState.NOT_DONE, reason=SO_ALREADY)
-        return StepOutcome(self._step, StepState.DONE, self._step.after, SO_ALREADY)
+        """Somebody else has made the change since it was planned. Theirs is not ours to take back."""
+        return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
 
     def _landed(self, landing: Landing) -> StepOutcome[StepT]:
         return self._ended(landing.state, value=landing.value, reason=landing.reason)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _NOT_DONE = {
     StepState.PLANNED: Message("{name}: that change was only planned"),
     StepState.SENDING: Message("{name}: that change isn't known to be done"),
+    StepState.UNCHANGED: Message("{name}: there was nothing to change"),
     StepState.NOT_DONE: Message("{name}: that change was not done"),
     StepState.FAILED: Message("{name}: that change failed"),
 }

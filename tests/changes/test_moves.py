@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, with_numbers_as_text
-from support.gateways import client_of, gateway_of
+from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState, clock
@@ -206,9 +206,10 @@ class TestOutcome:
         plan = mover.moves.plan_lead(CARD)
         write(admin, master_account=True)
         (step,) = plan.apply().steps
-        assert (step.state, step.value, step.reason) == (StepState.DONE, 1, "it was so already")
+        assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
         assert UPDATE not in proxy.seen
-        assert mover.moves.entry(1).steps[0].state is StepState.NOT_DONE
+        assert mover.moves.entry(1).steps[0].state is StepState.UNCHANGED
+        assert "there was nothing to change" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
 
 
 class TestWaiting:

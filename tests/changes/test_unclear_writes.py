@@ -233,7 +233,7 @@ def test_staff_who_make_the_planned_move_first_keep_it(mover: Client, admin: Gat
     outcome = plan.apply()
     assert outcome.done
     assert outcome.steps[0].reason == "it was so already"
-    assert "that change was not done" in why_not_undone(mover, 1)  # nothing of ours to take back
+    assert "there was nothing to change" in why_not_undone(mover, 1)  # nothing of ours to take back
 
 
 def test_a_removal_does_not_take_a_move_by_staff_for_its_own(
