@@ -10,7 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
-from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
+from evergreen_groups.changes.plan_check import refuse_hidden_patrons, refuse_what_no_longer_fits
 from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.recalculation import Recalculator
@@ -232,6 +232,8 @@ class DeskChanges:
             change = None if again is None else self._applied(again, key)
             if change is not None:
                 raise _AppliedMeanwhile(change)
+            if self._given.approved_by is not None:
+                refuse_hidden_patrons(self._gateway, stored)
             refuse_what_no_longer_fits(self._gateway, stored)
 
         def claim(connection: Connection, change: int) -> None:

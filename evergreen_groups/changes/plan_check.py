@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, LEAD
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import read_members, read_patron
+from evergreen_groups.groups import read_members, read_patron, require_visible
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -44,6 +44,19 @@ def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
             code="plan-outdated",
             values={"differences": tuple(differences[:_MOST_NAMED])},
         )
+
+
+def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
+    """Refuse a plan whose patrons the session of a supervisor, who approves it, may not see.
+
+    One call, and another one for a patron who is hidden.
+
+    Raises:
+        PermissionDeniedError: it says which permission is missing, and where.
+    """
+    visible = {id for batch in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(plan.patrons)) for (id,) in batch}
+    for patron in sorted(plan.patrons - visible):
+        require_visible(gateway, patron)
 
 
 def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:

@@ -109,7 +109,7 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
 def _refused(error: EvergreenGroupsError) -> ProblemError:
     """The problem for an answer that can't be used; what it says of patrons stays in the log."""
     if isinstance(error, PermissionDeniedError):
-        return ProblemError(403, "The session lacks a permission for this.", code="permission-denied")
+        return _lacking(error)
     if isinstance(error, ConfigurationError):
         return ProblemError(
             500,
@@ -121,6 +121,18 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
         "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
         code="ils-refused",
     )
+
+
+def _lacking(error: PermissionDeniedError) -> ProblemError:
+    code = "permission-denied"
+    if not error.permission:
+        return ProblemError(403, "Your login lacks a permission for this.", code=code)
+    if error.org_unit is None:
+        values: dict[str, object] = {"permission": error.permission}
+        return ProblemError(403, "Your login lacks the permission {permission}.", code=code, values=values)
+    values = {"permission": error.permission, "org_unit": error.org_unit}
+    text = "Your login lacks the permission {permission} at org unit {org_unit}."
+    return ProblemError(403, text, code=code, values=values)
 
 
 def of_event(error: EvergreenGroupsError) -> ProblemError:

@@ -197,6 +197,7 @@ class FaultProxy:
         self.seen: list[str] = []
         self.calls: list[Call] = []
         self._held: list[_Request] = []
+        self._copies: list[_Request] = []
         self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
         self.server = _Server(("127.0.0.1", 0), connection)
@@ -247,7 +248,7 @@ class FaultProxy:
         elif fault is Fault.REQUEST_REPEATED:
             answer = self._forward(*sent)
         elif fault is Fault.LATE_COPY:
-            self._held.append(sent)
+            self._copies.append(sent)
         if (envelope := self.garble(call)) is not None:
             return HttpAnswer.of(envelope)
         return self.alter(call, answer) or answer
@@ -264,8 +265,14 @@ class FaultProxy:
         with self.server.changed:
             assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=60)
 
+    def let_copies_go(self) -> None:
+        """Hand on the late copies of requests."""
+        while self._copies:
+            self._forward(*self._copies.pop(0))
+
     def let_go(self) -> None:
-        """Hand on the requests that were held."""
+        """Hand on the requests that were held, and the late copies."""
+        self.let_copies_go()
         while self._held:
             self._forward(*self._held.pop(0))
 
