@@ -19,7 +19,7 @@ from evergreen_groups.groups import AdultRule, Relations
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from evergreen_groups.groups import Card, Group, PatronAccount, PatronReference, Surroundings
@@ -75,20 +75,20 @@ class PlanBasis:
         Raises:
             PlanError: it says which, by number.
         """
-        _refuse(
-            references,
-            [named for named in references if named not in self.cards],
-            "no visible patron has this barcode: number {numbers} of {count} given",
-            advice="check the digits, and that the account has VIEW_USER at the patron's home library",
-            code="barcodes-unknown",
-        )
-        _refuse(
-            references,
-            [named for named in references if self.is_deleted(named)],
-            "a deleted patron can't be changed or joined: number {numbers} of {count} given",
-            advice="restore the record in the staff client first if it shouldn't be deleted",
-            code="patron-deleted",
-        )
+        if unknown := _positions(references, lambda named: named not in self.cards):
+            raise PlanError(
+                "no visible patron has this barcode: number {numbers} of {count} given",
+                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
+                code="barcodes-unknown",
+                values={"numbers": unknown, "count": len(references)},
+            )
+        if deleted := _positions(references, self.is_deleted):
+            raise PlanError(
+                "a deleted patron can't be changed or joined: number {numbers} of {count} given",
+                advice="restore the record in the staff client first if it shouldn't be deleted",
+                code="patron-deleted",
+                values={"numbers": deleted, "count": len(references)},
+            )
 
     def is_deleted(self, reference: PatronReference) -> bool:
         """Return whether the visible patron named this way is deleted. Evergreen moves them anyway (deleted-user-002)."""
@@ -174,12 +174,8 @@ class PlanBasis:
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
 
 
-def _refuse(
-    given: Sequence[PatronReference], refused: Sequence[PatronReference], message: str, *, advice: str, code: str
-) -> None:
-    if refused:
-        numbers = ", ".join(str(position) for position, named in enumerate(given, 1) if named in refused)
-        raise PlanError(message, advice=advice, code=code, values={"numbers": numbers, "count": len(given)})
+def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
+    return ", ".join(str(position) for position, named in enumerate(given, 1) if is_meant(named))
 
 
 def _about(text: Message, card: Card, **values: object) -> Message:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import Credentials
-from evergreen_groups.ils import VIEW_USER, account_of_session, library_name
+from evergreen_groups.ils import account_of_session, library_name
 from evergreen_groups.message import Message
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit
@@ -154,21 +154,12 @@ def _ended() -> ProblemError:
 
 def _lacking(error: PermissionDeniedError, clerk: Gateway) -> ProblemError:
     """What the supervisor's login lacks, and where: by the library's name, which the clerk can see."""
-    place = library_name(clerk, error.org_unit)
-    if place:
-        return ProblemError(
-            403,
-            "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
-            advice="Have the change approved by somebody who has it.",
-            code="approval-permission-missing",
-            values={"permission": error.permission, "library": place},
-        )
     return ProblemError(
         403,
-        "The supervisor's login lacks the permission {permission}. Nothing was changed.",
+        "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
         advice="Have the change approved by somebody who has it.",
         code="approval-permission-missing",
-        values={"permission": error.permission or VIEW_USER},
+        values={"permission": error.permission, "library": library_name(clerk, error.org_unit) or error.org_unit},
     )
 
 

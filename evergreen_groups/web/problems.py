@@ -124,15 +124,14 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
 
 
 def _lacking(error: PermissionDeniedError) -> ProblemError:
-    code = "permission-denied"
-    if not error.permission:
-        return ProblemError(403, "Your login lacks a permission for this.", code=code)
-    if error.org_unit is None:
-        values: dict[str, object] = {"permission": error.permission}
-        return ProblemError(403, "Your login lacks the permission {permission}.", code=code, values=values)
-    values = {"permission": error.permission, "org_unit": error.org_unit}
-    text = "Your login lacks the permission {permission} at org unit {org_unit}."
-    return ProblemError(403, text, code=code, values=values)
+    if not error.permission or error.org_unit is None:
+        return ProblemError(403, "Your login lacks a permission for this.", code="permission-denied")
+    return ProblemError(
+        403,
+        "Your login lacks the permission {permission} at org unit {org_unit}.",
+        code="permission-denied",
+        values={"permission": error.permission, "org_unit": error.org_unit},
+    )
 
 
 def of_event(error: EvergreenGroupsError) -> ProblemError:

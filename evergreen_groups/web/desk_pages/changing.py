@@ -154,7 +154,7 @@ def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str
     try:
         return undo_change(running, desk, entry, key)
     except (PlanError, NotFoundError) as error:
-        return _described(error)
+        return gettext("This change is already undone.") if error.code == "already-undone" else _described(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
