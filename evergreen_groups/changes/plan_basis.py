@@ -91,7 +91,7 @@ class PlanBasis:
             )
 
     def is_deleted(self, reference: PatronReference) -> bool:
-        """Return whether the visible patron named this way is deleted. Evergreen moves them anyway (deleted-user-002)."""
+        """Return whether the visible patron named this way is deleted; Evergreen would move them (deleted-user-002)."""
         card = self.cards.get(reference)
         return card is not None and card.member.patron.deleted
 

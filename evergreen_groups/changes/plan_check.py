@@ -54,8 +54,7 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     Raises:
         PermissionDeniedError: it says which permission is missing, and where.
     """
-    visible = {id for batch in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(plan.patrons)) for (id,) in batch}
-    for patron in sorted(plan.patrons - visible):
+    for patron in sorted(plan.patrons - _read(gateway, plan.patrons).keys()):
         require_visible(gateway, patron)
 
 

@@ -125,7 +125,7 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
 
 def _lacking(error: PermissionDeniedError) -> ProblemError:
     if not error.permission or error.org_unit is None:
-        return ProblemError(403, "Your login lacks a permission for this.", code="permission-denied")
+        return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
     return ProblemError(
         403,
         "Your login lacks the permission {permission} at org unit {org_unit}.",

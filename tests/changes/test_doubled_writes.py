@@ -160,7 +160,9 @@ class TestLateCopy:
             happens()
             assert said in why_not_undone(mover, 1)
             for id, row in rows.items():
-                sandbox._store.update("au", id, {name: row[name] for name in ("usrgroup", "day_phone", "last_update_time")})
+                sandbox._store.update(
+                    "au", id, {name: row[name] for name in ("usrgroup", "day_phone", "last_update_time")}
+                )
         assert len(mover.moves.plan_undo(1).draft.steps) == 1
 
     def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:

@@ -43,7 +43,9 @@ _BY_CODE = {
     ),
     "hidden-meanwhile": ClerkReason(
         Message("your login can't see this patron any more"),
-        Message("The home library or the login's permissions (VIEW_USER) may have changed. Nothing is left to do here."),
+        Message(
+            "The home library or the login's permissions (VIEW_USER) may have changed. Nothing is left to do here."
+        ),
     ),
     "deleted-meanwhile": ClerkReason(
         Message("the patron's record has been deleted meanwhile"),
