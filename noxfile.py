@@ -51,6 +51,8 @@ OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
 ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
 NIGHT = ("long", "releases", "rust", "replicas", "postgresql")
 """What takes too long for ``.ci/run``, and runs once a day and before a release."""
+AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_wrong_clocks.py")
+"""What is tried on each version of PostgreSQL."""
 RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
@@ -217,7 +219,7 @@ def postgresql(session: nox.Session) -> None:
     versions = sorted((path.parents[1].name for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), key=int)
     for version in versions:
         variables = {"TESTS_POSTGRESQL_VERSION": version}
-        python(session, "-m", "pytest", "-m", "", *session.posargs, "tests/state", env=variables)
+        python(session, "-m", "pytest", "-m", "", *session.posargs, *AT_THE_DATABASE, env=variables)
 
 
 @nox.session

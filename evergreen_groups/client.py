@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Self
 
 from evergreen_groups import arguments
 from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
-from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator, RecentlyChanged, recently_changed
+from evergreen_groups.changes import (
+    DeskChanges,
+    Moves,
+    Operator,
+    Recalculator,
+    RecentlyChanged,
+    recently_changed,
+    recently_changed_at_once,
+)
 from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.events import EventHandler
@@ -142,7 +150,7 @@ class Client:
     @cached_property
     def summaries(self) -> SummaryReader:
         """Patrons with their groups, as the desk sees them."""
-        return SummaryReader(self.gateway, self._reference, self._recently_changed)
+        return SummaryReader(self.gateway, self._reference, lambda: recently_changed_at_once(self.gateway, self._state))
 
     @cached_property
     def events(self) -> EventHandler:

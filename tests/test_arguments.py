@@ -87,7 +87,7 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: untyped.moves.plan_move([CARD], to=1036),
             lambda: untyped.moves.plan_merge(1036, to=CARD),
             lambda: untyped.moves.plan_lead([CARD]),
-            lambda: untyped.moves.plan_undo("1"),
+            lambda: untyped.moves.plan_undo(1),
             lambda: untyped.moves.planner.move(CARD, CARD),
             lambda: untyped.groups.of_user("1036"),
             lambda: untyped.groups.of_user(True),
@@ -113,9 +113,9 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: hooks.block_decision_by_barcode(client, 1036),  # type: ignore[arg-type]
             lambda: hooks.propose_plan(client, {"action": "move"}),  # type: ignore[arg-type]
             lambda: hooks.apply_plan(client, 7, "key"),  # type: ignore[arg-type]
-            lambda: hooks.undo_change(client, "7", "key"),  # type: ignore[arg-type]
-            lambda: hooks.change(client, "7"),  # type: ignore[arg-type]
-            lambda: hooks.own_change(client, "7"),  # type: ignore[arg-type]
+            lambda: hooks.undo_change(client, 7, "key"),  # type: ignore[arg-type]
+            lambda: hooks.change(client, 7),  # type: ignore[arg-type]
+            lambda: hooks.own_change(client, 7),  # type: ignore[arg-type]
             lambda: pcrud.search("au", {"deleted": False}),
             lambda: pcrud.search("au", "usrgroup"),
             lambda: pcrud.search("au", {"id": 1036}, select="id"),

@@ -1,5 +1,5 @@
 -- A permission group for the service account of evergreen-groups, with the least rights that do: to log in as staff and
--- to see patrons with what they owe, everywhere.
+-- to see patrons with what they owe, and the amounts at which Evergreen blocks, everywhere.
 --
 -- Run it as a user who may change the Evergreen database, in its database:
 --
@@ -22,7 +22,8 @@
 -- session of whoever asks, never with the service account. A stock *Circulator* has what it takes, at the libraries where
 -- that person works: STAFF_LOGIN (at the root), VIEW_USER to look at a group, VIEW_CIRCULATIONS for what its members have
 -- out, and, to change groups, UPDATE_USER and what the patrons' profiles ask for (group_application.user.patron).
--- Whoever lacks the last two has a supervisor approve a change. `evergreen-groups doctor`, run with somebody's account,
+-- Whoever lacks the last two has a supervisor approve a change. VIEW_GROUP_PENALTY_THRESHOLD, which stock groups have at
+-- the depth of the branch, shows at which amount Evergreen blocks if it is granted with depth 0. `evergreen-groups doctor`, run with somebody's account,
 -- says at which libraries that one could.
 --
 -- It can be run again, with more of these: it adds what is missing, and takes nothing away.
@@ -68,7 +69,7 @@ SELECT code FROM (VALUES
     ('STAFF_LOGIN', TRUE),
     ('VIEW_USER', TRUE),
     ('VIEW_CIRCULATIONS', :'items'::BOOL OR :'details'::BOOL),
-    ('VIEW_GROUP_PENALTY_THRESHOLD', :'ils_limits'::BOOL),
+    ('VIEW_GROUP_PENALTY_THRESHOLD', TRUE),
     ('VIEW_USER_TRANSACTIONS', :'ils_limits'::BOOL OR :'details'::BOOL),
     ('UPDATE_USER', :'recalculate'::BOOL OR :'changes'::BOOL)
 ) AS rights (code, is_wanted) WHERE is_wanted

@@ -14,5 +14,6 @@ from .findings import FindingKind as FindingKind
 from .findings import GroupFinding as GroupFinding
 from .findings import PatronFinding as PatronFinding
 from .findings import Reason as Reason
+from .findings import ThresholdFinding as ThresholdFinding
 from .group_split import GroupSplit as GroupSplit
 from .groups_to_keep import GroupsToKeep as GroupsToKeep

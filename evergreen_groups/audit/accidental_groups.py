@@ -28,11 +28,11 @@ from evergreen_groups.groups import (
     PatronAccount,
     PatronRow,
     Relations,
-    age_of,
     find_hidden,
     find_hidden_of_few,
     read_contacts,
 )
+from evergreen_groups.odd_dates import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext

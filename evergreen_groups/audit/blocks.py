@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
+from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
 from evergreen_groups.audit.id_ranges import ALL_IDS, IdRange, id_ranges
 from evergreen_groups.audit.listing import PatronListing
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
+from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query, decide_by_thresholds
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
-    from evergreen_groups.ils import Penalty
+    from evergreen_groups.ils import Penalty, PenaltyKind, Threshold
+    from evergreen_groups.limits import ResolvedLimit
+    from evergreen_groups.policy import Decision
 
 # Three answers are in memory at once.
 _PAGE = 4_000
@@ -38,7 +42,7 @@ def find_blocks(context: SearchContext) -> None:
 
 
 class BlockSearch:
-    """Finds patrons of the first four kinds: over the limit and not blocked, and blocked and not over the limit."""
+    """Finds patrons over the limit and not blocked, those blocked and not over the limit, and why that stays so."""
 
     def __init__(self, context: SearchContext, found: PatronListing) -> None:
         self._context = context
@@ -47,6 +51,8 @@ class BlockSearch:
         self._kinds = context.penalty_kinds
         self._reader = context.reader
         self._deciding_reader = context.reader.deciding_by(context.limits)
+        self._lock = threading.Lock()
+        self._by_threshold: Counter[tuple[FindingKind, str, Threshold | None, PenaltyKind, Limit]] = Counter()
 
     def run(self) -> None:
         """Find all of them with a home library that is looked at, in no order.
@@ -57,6 +63,7 @@ class BlockSearch:
         for count in self._gateway.map(lambda job: job(), self._jobs()):
             found += count
             self._context.progress(Message("reading people"), found)
+        self._context.found_thresholds.extend(self._threshold_findings())
 
     def _jobs(self) -> Iterator[Callable[[], int]]:
         """What is to be made of each list of patrons that the questions are answered with, as they come."""
@@ -133,25 +140,99 @@ class BlockSearch:
     def _not_blocked(
         self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]
     ) -> Iterator[PatronFinding]:
-        for member in members:
-            # Decided again by what was read afterwards: between the two somebody may have paid.
-            blocked = any(self._blocks_for_fines(member, penalty) for penalty in penalties[member.id])
-            if member.over_limit and not blocked:
-                over_by = member.decided.over_by
-                reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
-                yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
+        # Decided again by what was read afterwards: between the two somebody may have paid.
+        found = [
+            member
+            for member in members
+            if member.over_limit
+            and not any(self._blocks_for_fines(member, penalty) for penalty in penalties[member.id])
+        ]
+        seen, decisions = self._by_thresholds(found)
+        for member in found:
+            if code := self._why_not_blocked(member, seen.get(member.id), decisions.get(member.id)):
+                self._count(FindingKind.THRESHOLD_HIGHER, code, member)
+                continue
+            over_by = member.decided.over_by
+            reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
+            yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
+
+    def _why_not_blocked(self, member: Member, limit: ResolvedLimit | None, decision: Decision | None) -> str:
+        """Say in a code why a recalculation wouldn't block somebody who is over the limit; empty if it may."""
+        if not self._kinds.sets_block_for_fines_at(member.patron.home_library.id):
+            return "penalty-blocks-nothing"
+        if limit is None or limit.limit.amount is None:
+            return "" if limit is None else "no-threshold"
+        if decision is None or decision.over_limit:
+            return ""
+        return "threshold-higher" if member.own_fines < limit.limit.amount else "counts-fewer-bills"
 
     def _not_over(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
-        for member in members:
-            blocks = tuple(
+        blocks = {
+            member.id: tuple(
                 penalty
                 for penalty in penalties[member.id]
                 if self._blocks_for_fines(member, penalty) and not penalty.by_staff
             )
-            if blocks and not member.over_limit:
-                at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
+            for member in members
+        }
+        found = [member for member in members if blocks[member.id] and not member.over_limit]
+        seen, decisions = self._by_thresholds(found)
+        for member in found:
+            decision, theirs = decisions.get(member.id), blocks[member.id]
+            at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
+            if decision is not None and decision.over_limit:
+                self._count(
+                    FindingKind.THRESHOLD_LOWER, "threshold-at-limit" if at_limit else "threshold-lower", member
+                )
+            elif member.id in seen and (code := self._why_left_alone(member, theirs)):
+                yield self._finding(FindingKind.LEFT_ALONE, member, Reason(code), theirs)
+            else:
                 reason = Reason("exactly-at-limit" if at_limit else "not-over-limit")
-                yield self._finding(FindingKind.NOT_OVER, member, reason, blocks)
+                yield self._finding(FindingKind.NOT_OVER, member, reason, theirs)
+
+    def _why_left_alone(self, member: Member, blocks: Iterable[Penalty]) -> str:
+        """Say in a code why a recalculation would leave a block of somebody below the threshold; empty if it wouldn't.
+
+        It has a say only where the threshold is set: a stale row elsewhere stays.
+        """
+        threshold = self._threshold(member)
+        if threshold is None:
+            return "block-without-threshold"
+        return "block-elsewhere" if any(block.org_unit.id != threshold.org_unit for block in blocks) else ""
+
+    def _by_thresholds(self, members: Collection[Member]) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
+        """The ILS's own limits and what it decides by them, as far as the account can see both, by patron's id."""
+        seen, decisions = decide_by_thresholds(self._gateway, self._context.ils_limits, members)
+        hidden = {member.patron.home_library.id for member in members if member.id not in seen}
+        self._context.hidden_thresholds_at.update(hidden)
+        return seen, decisions
+
+    def _threshold(self, member: Member) -> Threshold | None:
+        return self._context.thresholds.find(member.patron.profile, member.patron.home_library.id)
+
+    def _count(self, kind: FindingKind, code: str, member: Member) -> None:
+        """Count one patron more whom a threshold concerns."""
+        threshold = None if code == "penalty-blocks-nothing" else self._threshold(member)
+        penalty = self._kinds.set_for_fines_at(member.patron.home_library.id)
+        with self._lock:
+            self._by_threshold[kind, code, threshold, penalty, member.limit] += 1
+
+    def _threshold_findings(self) -> list[ThresholdFinding]:
+        """A finding for each threshold, by kind and then by how many patrons it concerns."""
+        found = []
+        for (kind, code, threshold, penalty, limit), count in self._by_threshold.items():
+            profile = library = None
+            if threshold is not None:
+                profile = self._context.profiles.name(threshold.profile)
+                library = self._context.org_units.shortname(threshold.org_unit)
+            amount = None if threshold is None else threshold.amount
+            values = {"threshold": amount, "profile": profile, "library": library, "penalty": penalty.name}
+            reason = Reason(code, values)
+            found.append(ThresholdFinding(kind, reason, amount, profile, library, penalty.name, limit, count))
+        order = list(FindingKind)
+        return sorted(
+            found, key=lambda one: (order.index(one.kind), -one.patron_count, one.library or "", one.profile or "")
+        )
 
     def _blocks_for_fines(self, member: Member, penalty: Penalty) -> bool:
         return self._kinds.blocks_for_fines(penalty.kind, member.patron.home_library.id)

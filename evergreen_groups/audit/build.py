@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
@@ -12,14 +12,23 @@ from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.limit_bounds import LimitBounds
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader, without_collecting
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
+from evergreen_groups.ils import (
+    VIEW_THRESHOLDS,
+    VIEW_USER,
+    Access,
+    OrgUnits,
+    PenaltyKinds,
+    Profiles,
+    ThresholdReader,
+    granted_at,
+)
 from evergreen_groups.limits import Limits
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from evergreen_groups.audit.context import Search
     from evergreen_groups.gateway import Gateway
@@ -46,7 +55,7 @@ def build_audit(
     """
     generated_at = datetime.now(UTC).astimezone()
     # All classes in one request, rather than one for each when it is first met.
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua")
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua", "pgt", "pgpt")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted_at(gateway))
@@ -55,9 +64,14 @@ def build_audit(
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
     reader = GroupReader(gateway, org_units, access, progress=progress)
-    limits = Limits.read(gateway, settings, org_units)
-    profiles = None if settings.uniform and not criteria.institution_profiles else Profiles.read(gateway)
-    if profiles is None or settings.uniform:
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: PenaltyKinds.read(gateway, org_units),
+        lambda: Profiles.read(gateway),
+    )
+    penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
+    thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
+    limits = Limits(settings, org_units, profiles, thresholds)
+    if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())
     else:
         bounds = LimitBounds.of(limits, profiles, homes or [unit.id for unit in org_units])
@@ -66,15 +80,18 @@ def build_audit(
         org_units=org_units,
         access=access,
         reader=reader,
-        penalty_kinds=PenaltyKinds.read(gateway, org_units),
+        penalty_kinds=penalty_kinds,
         limits=limits,
+        ils_limits=Limits(PolicySettings(limit="ils"), org_units, profiles, thresholds),
+        thresholds=thresholds,
+        profiles=profiles,
         bounds=bounds,
         chosen=chosen,
         homes=homes,
         now=generated_at,
         progress=progress,
         adults=criteria.adults,
-        institutions={} if profiles is None else _institutions(profiles, criteria.institution_profiles),
+        institutions=_institutions(profiles, criteria.institution_profiles),
         to_keep=to_keep or {},
         found=FindingStore(),
         top=criteria.top,
@@ -90,11 +107,12 @@ def build_audit(
         criteria,
         StoredFindings(context.found, of_patrons, criteria.top),
         StoredFindings(context.found, of_groups, criteria.top),
-        _notes(access),
+        (*_notes(access), *_notes_on_thresholds(context)),
         access.everywhere,
         to_keep=tuple(sorted(context.left_out)),
         changed=tuple(sorted(context.changed)),
         counts=None if criteria.top is None else counts,
+        thresholds=tuple(context.found_thresholds),
     )
 
 
@@ -132,6 +150,20 @@ def _notes(access: Access) -> tuple[Message, ...]:
             "Incomplete: the account lacks {permission} at {libraries}, so their patrons are not looked at, and of "
             "groups with such members only what the others show.",
             values={"permission": VIEW_USER, "libraries": access.missing_names},
+        ),
+    )
+
+
+def _notes_on_thresholds(context: SearchContext) -> tuple[Message, ...]:
+    """Say for which libraries the thresholds aren't visible, if patrons were found there."""
+    if not context.hidden_thresholds_at:
+        return ()
+    names = [unit.shortname for unit in context.org_units if unit.id in context.hidden_thresholds_at]
+    return (
+        Message(
+            "Evergreen's thresholds aren't visible to the account for patrons of {libraries}, so recalculating may "
+            "change nothing for some of them: grant {permission} with depth 0.",
+            values={"libraries": ", ".join(names), "permission": VIEW_THRESHOLDS},
         ),
     )
 

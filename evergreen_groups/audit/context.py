@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.finding_store import FindingStore
+    from evergreen_groups.audit.findings import ThresholdFinding
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, GroupReader
-    from evergreen_groups.ils import Access, OrgUnits, PenaltyKinds
+    from evergreen_groups.ils import Access, OrgUnits, PenaltyKinds, Profiles, ThresholdReader
     from evergreen_groups.limits import Limits
     from evergreen_groups.progress import Progress
 
@@ -27,7 +28,9 @@ class SearchContext:
     account sees. ``bounds`` are the lowest and the highest limit of anybody; ``now`` is when reading began (aware).
     ``institutions`` are the names of institutions' profiles by id. ``to_keep`` are groups that are to be kept as they
     are, with their members when that was decided (ids by number); searches add those that they left out for that to
-    ``left_out``, and those whose members have changed since to ``changed``.
+    ``left_out``, and those whose members have changed since to ``changed``. ``ils_limits`` are the ILS's own limits, of
+    the ``thresholds``. Searches add what they find out about these to ``found_thresholds``, and to
+    ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
     """
 
     gateway: Gateway
@@ -36,6 +39,9 @@ class SearchContext:
     reader: GroupReader
     penalty_kinds: PenaltyKinds
     limits: Limits
+    ils_limits: Limits
+    thresholds: ThresholdReader
+    profiles: Profiles
     bounds: LimitBounds
     chosen: Collection[int]
     homes: Collection[int]
@@ -48,6 +54,8 @@ class SearchContext:
     top: int | None = None
     left_out: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
+    found_thresholds: list[ThresholdFinding] = field(default_factory=list)
+    hidden_thresholds_at: set[int] = field(default_factory=set)
 
 
 Search: TypeAlias = "Callable[[SearchContext], None]"

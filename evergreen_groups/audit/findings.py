@@ -1,4 +1,6 @@
-"""What an audit finds: patrons whose blocks and own fines don't fit together, and groups that look accidental."""
+"""What an audit finds: patrons whose blocks and own fines don't fit together, Evergreen's thresholds that differ from
+the rule, and groups that look accidental.
+"""
 
 from __future__ import annotations
 
@@ -31,35 +33,46 @@ _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 
 
 def _kind(
-    code: str, search: str, *, about_groups: bool = False, recalculable: bool = False
-) -> tuple[str, str, bool, bool]:
+    code: str, search: str, *, about_groups: bool = False, about_thresholds: bool = False, recalculable: bool = False
+) -> tuple[str, str, bool, bool, bool]:
     """What a kind of finding consists of, by name: see :class:`FindingKind`."""
-    return code, search, about_groups, recalculable
+    return code, search, about_groups, about_thresholds, recalculable
 
 
 class FindingKind(Enum):
     """What is wrong, or may be: each kind is declared here, and everything but its wording follows.
 
     A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
-    not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
-    not a :class:`PatronFinding`; and ``recalculable``, whether a recalculation by the ILS may resolve it. Kinds
-    that are found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
+    not imported because searches stand above this module; ``about_groups`` and ``about_thresholds``, whether it is a
+    :class:`GroupFinding` or a :class:`ThresholdFinding` and not a :class:`PatronFinding`; and ``recalculable``,
+    whether a recalculation by the ILS may resolve it. Kinds that are found together name the same search.
+    ``evergreen_groups.render.audit.wording`` has the words for each.
     """
 
     search: str
     about_groups: bool
+    about_thresholds: bool
     recalculable: bool
 
-    def __new__(cls, code: str, search: str, about_groups: bool, recalculable: bool) -> Self:
+    def __new__(cls, code: str, search: str, about_groups: bool, about_thresholds: bool, recalculable: bool) -> Self:
         kind = object.__new__(cls)
         kind._value_ = code
-        kind.search, kind.about_groups, kind.recalculable = search, about_groups, recalculable
+        kind.search, kind.about_groups, kind.about_thresholds = search, about_groups, about_thresholds
+        kind.recalculable = recalculable
         return kind
 
     NOT_BLOCKED = _kind("over-limit-not-blocked", _BLOCKS, recalculable=True)
-    """Own fines over the limit, and no block for fines in the ILS."""
+    """Own fines over the limit and, as far as is known, at Evergreen's threshold; no block for fines in the ILS."""
+    THRESHOLD_HIGHER = _kind("threshold-above-limit", _BLOCKS, about_thresholds=True)
+    """A threshold that patrons over the limit don't reach, so that recalculating doesn't block them."""
     NOT_OVER = _kind("blocked-not-over-limit", _BLOCKS, recalculable=True)
-    """A block for fines that the ILS set itself, and own fines not over the limit."""
+    """A block for fines that the ILS set itself, and own fines neither over the limit nor, as far as is known, at
+    Evergreen's threshold.
+    """
+    THRESHOLD_LOWER = _kind("threshold-below-limit", _BLOCKS, about_thresholds=True)
+    """A threshold that patrons within the limit reach, so that recalculating doesn't lift their block."""
+    LEFT_ALONE = _kind("block-not-recalculated", _BLOCKS)
+    """As :attr:`NOT_OVER`, and the block isn't at the threshold's org unit, so that recalculating leaves it."""
     FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
     """Blocked by staff, own fines within the limit, the group's over it."""
     BY_STAFF = _kind("blocked-by-hand", _BLOCKS)
@@ -114,6 +127,24 @@ class PatronFinding:
     def number(self) -> int:
         """Where it stands among those of its rank: the patron's id."""
         return self.member.id
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdFinding:
+    """A threshold of Evergreen's that blocks otherwise than the rule, and how many patrons that concerns.
+
+    ``threshold`` is the amount at which Evergreen blocks, set for ``profile`` at ``library`` (all None: there is none);
+    ``limit`` is the rule's limit of these patrons. ``penalty`` is what Evergreen sets.
+    """
+
+    kind: FindingKind
+    reason: Reason
+    threshold: Decimal | None
+    profile: str | None
+    library: str | None
+    penalty: str
+    limit: Limit
+    patron_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +225,10 @@ class Audit:
     ``generated_at`` is when reading began (aware); ``notes`` are sentences about what is missing; ``complete`` says
     that the account sees every patron. ``patrons`` come by kind, whoever owes most first, and ``groups`` by kind, the
     surest first; they are sequences that may be read as often as one likes, of which only what is being looked at is in
-    memory. ``to_keep`` are the numbers of groups that would be accidental or for review and aren't listed, because
-    somebody decided that they are to be kept as they are; ``changed`` of those are listed, for their members have
-    changed since. ``counts`` says how many findings of each kind there are where not all are listed (None: they are).
+    memory. ``thresholds`` come by kind, the one that concerns most patrons first. ``to_keep`` are the numbers of groups
+    that would be accidental or for review and aren't listed, because somebody decided that they are to be kept as they
+    are; ``changed`` of those are listed, for their members have changed since. ``counts`` says how many findings of
+    each kind there are where not all are listed (None: they are).
     """
 
     generated_at: datetime
@@ -209,6 +241,7 @@ class Audit:
     to_keep: tuple[int, ...] = ()
     changed: tuple[int, ...] = ()
     counts: Mapping[FindingKind, int] | None = None
+    thresholds: tuple[ThresholdFinding, ...] = ()
 
     def of_kind(self, kind: FindingKind) -> Sequence[PatronFinding]:
         """The findings about patrons of one kind, in their order."""
@@ -218,12 +251,20 @@ class Audit:
         """The findings about groups of one kind, in their order."""
         return only(self.groups, kind)
 
+    def thresholds_of_kind(self, kind: FindingKind) -> Sequence[ThresholdFinding]:
+        """The findings about thresholds of one kind, in their order; all of them are listed."""
+        return [finding for finding in self.thresholds if finding.kind is kind]
+
     def count(self, kind: FindingKind) -> int:
         """How many findings of a kind there are, listed or not."""
-        return self.listed(kind) if self.counts is None else self.counts.get(kind, 0)
+        if self.counts is None or kind.about_thresholds:
+            return self.listed(kind)
+        return self.counts.get(kind, 0)
 
     def listed(self, kind: FindingKind) -> int:
         """How many findings of a kind are listed."""
+        if kind.about_thresholds:
+            return len(self.thresholds_of_kind(kind))
         return len(self.groups_of_kind(kind) if kind.about_groups else self.of_kind(kind))
 
     def first(self, top: int) -> Audit:

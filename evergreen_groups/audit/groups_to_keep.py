@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
@@ -44,7 +43,7 @@ class GroupsToKeep:
 
     def add(self, groups: Mapping[int, Collection[int]]) -> None:
         """Keep groups as they are, with these members (ids, hidden ones too)."""
-        now = datetime.now(UTC)
+        now = self._transactions.now()
         with self._transactions.writing() as connection:
             for number, members in groups.items():
                 connection.execute(delete(groups_to_keep).where(*self._is(number)))

@@ -218,8 +218,11 @@ def has_members(condition: Query, operator: str, count: int) -> Query:
     }
 
 
+# All that str.strip removes: the database's own class of blanks depends on its locale.
+_BLANK = "^[\t\n\v\f\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
 _STRANGER: Query = {
     "juvenile": "f",
     "home_ou": {"<>": {"+d": "home_ou"}},
-    "family_name": {"<>": {"+d": "family_name"}},
+    # Two members without a family name don't have one in common.
+    "-or": [{"family_name": {"<>": {"+d": "family_name"}}}, {"family_name": {"~": _BLANK}}],
 }

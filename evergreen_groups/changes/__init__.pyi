@@ -1,4 +1,3 @@
-from . import clock as clock
 from .batch import Batch as Batch
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
@@ -13,6 +12,7 @@ from .journal_step import JournalStep as JournalStep
 from .journal_step import Operator as Operator
 from .journal_step import Refusal as Refusal
 from .journal_step import StepState as StepState
+from .journal_step import is_change_id as is_change_id
 from .left_open import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan
@@ -33,6 +33,7 @@ from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
 from .recently_changed import RecentlyChanged as RecentlyChanged
 from .recently_changed import recently_changed as recently_changed
+from .recently_changed import recently_changed_at_once as recently_changed_at_once
 from .seat import Seat as Seat
 from .seat import current_seat as current_seat
 from .step_reason import StepReason as StepReason

@@ -12,6 +12,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     TransportError,
 )
+from evergreen_groups.gateway import whole_number
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import GatewayError
@@ -61,10 +62,10 @@ def group_number(answer: Any) -> int:
     Raises:
         UnclearAnswer: it's something else.
     """
-    text = str(answer)
-    if isinstance(answer, int | str) and not isinstance(answer, bool) and text.isascii() and text.isdigit():
-        return int(text)
-    raise UnclearAnswer
+    number = whole_number(answer)
+    if number is None or number < 0:
+        raise UnclearAnswer
+    return number
 
 
 def written(answer: Any, record: Record, field: str) -> Written:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.errors import NotFoundError
@@ -58,7 +57,7 @@ class ChangeReader:
         self._state = state
         self._operator = operator
 
-    def change(self, id: int, visible: Visible | None = None) -> Change:
+    def change(self, id: str, visible: Visible | None = None) -> Change:
         """A change, with what became of it as far as that can be found out now.
 
         ``visible``, here and below, gives those of some patrons whom the session may see, for whoever knows; else it
@@ -67,25 +66,25 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none, or the caller sees none of its patrons.
         """
-        entry = self._looked_up(self.entry(arguments.whole("id", id)))
+        entry = self._looked_up(self.entry(arguments.text("id", id)))
         (seen,) = self._as_seen([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
         return seen
 
-    def own(self, id: int) -> Change:
+    def own(self, id: str) -> Change:
         """A change of the caller's own, as it was when it was made: nothing is asked of the ILS.
 
         Raises:
             NotFoundError: there is none, or it is somebody else's.
         """
-        entry = self.entry(arguments.whole("id", id))
+        entry = self.entry(arguments.text("id", id))
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
         entry, is_under_way = self._course_of(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
 
-    def wait(self, id: int, timeout: float) -> None:
+    def wait(self, id: str, timeout: float) -> None:
         """Wait until a change isn't being made any more, ``timeout`` seconds at most.
 
         Raises:
@@ -97,14 +96,15 @@ class ChangeReader:
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
-        entries = self._journal().entries_of(self._gateway.url, self._operator.staff or 0, clock.now() - RECENT)
+        journal = self._journal()
+        entries = journal.entries_of(self._gateway.url, self._operator.staff or 0, journal.now() - RECENT)
         return self._as_seen(entries, visible)
 
     def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
         """What is known of a group's past, the latest first."""
         return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP), visible)
 
-    def entry(self, id: int) -> JournalEntry:
+    def entry(self, id: str) -> JournalEntry:
         """The journal's entry of this gateway, with all its steps.
 
         Raises:
@@ -171,5 +171,5 @@ class ChangeReader:
         return Journal(self._state.database)
 
 
-def _no_such_change(id: int) -> NotFoundError:
+def _no_such_change(id: str) -> NotFoundError:
     return NotFoundError("there is no change {change}", code="no-such-change", values={"change": id})

@@ -20,6 +20,8 @@ from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
@@ -72,7 +74,7 @@ class DeskChanges:
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         draft, due = self._drafter.draft(checked, self._to_undo)
-        stored = StoredPlan.of(draft, self._staff, request.change, due)
+        stored = StoredPlan.of(draft, self._staff, request.change, due, self._state.database.now())
         self._store().add(stored)
         return ProposedPlan(stored, draft)
 
@@ -82,12 +84,12 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[int], None] | None = None,
+        begun: Callable[[str], None] | None = None,
         progress: Progress = silent,
-    ) -> int:
-        """Apply a plan under an idempotency key; gives the number of the journal's entry, the same each time.
+    ) -> str:
+        """Apply a plan under an idempotency key; gives the id of the journal's entry, the same each time.
 
-        ``begun`` is called with that number when nothing can refuse the plan any more, before the first step: whoever
+        ``begun`` is called with that id when nothing can refuse the plan any more, before the first step: whoever
         gives it doesn't wait for the end. ``timeout`` is how many seconds to wait for another desk, or, where the
         very same has been asked for a moment ago, for that.
 
@@ -120,21 +122,29 @@ class DeskChanges:
 
     def undo(
         self,
-        change: int,
+        change: str,
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[int], None] | None = None,
+        begun: Callable[[str], None] | None = None,
         progress: Progress = silent,
-    ) -> int:
+    ) -> str:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
-        arguments.whole("change", change)
+        arguments.text("change", change)
         earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            entry, moved_since = self._to_undo(change)
-            stored = self._planner.undo_at_once(entry, self._staff, moved_since)
+            try:
+                entry, now, moved_since = self._to_undo(change)
+            except BusyError:
+                # The same may have been asked twice at once. The first looks up what became of the change, so wait.
+                self.past.wait(change, timeout)
+                earlier = self._store().under_key(key, self._staff)
+                if earlier is not None:
+                    return self._undone(earlier, change, timeout if begun is None else 0.0)
+                entry, now, moved_since = self._to_undo(change)
+            stored = self._planner.undo_at_once(entry, self._staff, now, moved_since)
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -163,8 +173,8 @@ class DeskChanges:
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
-    def _to_undo(self, id: int) -> tuple[JournalEntry, frozenset[int]]:
-        """Return a change that the operator may take back, and the ids of the patrons whom later changes move."""
+    def _to_undo(self, id: str) -> tuple[JournalEntry, datetime, frozenset[int]]:
+        """Return a change that the operator may take back, what time it is, and whom later changes move (ids)."""
         # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
         is_own = self.past.entry(id).operator.staff == self._staff
         change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
@@ -176,15 +186,15 @@ class DeskChanges:
                 values={"change": id},
             )
         if change.is_under_way:
-            raise PlanError(
+            raise BusyError(
                 "change {change} is still being made",
                 advice="wait until it has ended",
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.past.entry(id), self.past.moved_since(change.entry)
+        return self.past.entry(id), self._state.database.now(), self.past.moved_since(change.entry)
 
-    def _applied(self, stored: StoredPlan, key: str) -> int | None:
+    def _applied(self, stored: StoredPlan, key: str) -> str | None:
         """The entry by which a plan was applied under this key; None where it can be applied."""
         from evergreen_groups.changes.plan_store import applied_before, expired, key_of_another
 
@@ -199,14 +209,14 @@ class DeskChanges:
             raise key_of_another()
         if under_key is not None:  # since this one was read
             return self._applied(under_key, key)
-        too_old = expired(stored)
+        too_old = expired(stored, self._state.database.now())
         if too_old is not None:
             raise too_old
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _undone(self, earlier: StoredPlan, change: int, timeout: float) -> int:
+    def _undone(self, earlier: StoredPlan, change: str, timeout: float) -> str:
         from evergreen_groups.changes.plan_store import applied_before, key_of_another
 
         if earlier.undoes != change:
@@ -221,10 +231,10 @@ class DeskChanges:
         stored: StoredPlan,
         key: str,
         timeout: float,
-        begun: Callable[[int], None] | None,
+        begun: Callable[[str], None] | None,
         progress: Progress,
-    ) -> int:
-        entries: list[int] = []
+    ) -> str:
+        entries: list[str] = []
 
         def before_first() -> None:
             # By another request that held the lease until now.
@@ -236,7 +246,7 @@ class DeskChanges:
                 refuse_hidden_patrons(self._gateway, stored)
             refuse_what_no_longer_fits(self._gateway, stored)
 
-        def claim(connection: Connection, change: int) -> None:
+        def claim(connection: Connection, change: str) -> None:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
@@ -261,7 +271,7 @@ class DeskChanges:
         self,
         stored: StoredPlan,
         before_first: Callable[[], None],
-        claim: Callable[[Connection, int], None],
+        claim: Callable[[Connection, str], None],
         begun: Callable[[], None],
         timeout: float,
         progress: Progress,
@@ -298,5 +308,5 @@ class DeskChanges:
 class _AppliedMeanwhile(Exception):  # noqa: N818 - nobody is told of it: the other's change is the answer
     """Another request has applied the plan, under the same key."""
 
-    def __init__(self, change: int) -> None:
+    def __init__(self, change: str) -> None:
         self.change = change

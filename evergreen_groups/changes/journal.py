@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select, true, union
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_statements import (
+    ENTRIES,
     ENTRY,
     NEW_ENTRY,
     NEW_STEPS,
@@ -35,6 +35,9 @@ from evergreen_groups.changes.journal_step import (
     Refusal,
     Sending,
     StepState,
+    change_number,
+    is_change_id,
+    new_suffix,
 )
 from evergreen_groups.changes.seat import seat_columns, seat_in
 from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
@@ -56,24 +59,29 @@ class Journal:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        return self._transactions.now()
+
     def begin(
         self,
         gateway: str,
         operator: Operator,
         action: str,
         planned: Sequence[FieldChange],
-        undoes: int | None = None,
-        also: Callable[[Connection, int], None] | None = None,
+        undoes: str | None = None,
+        also: Callable[[Connection, str], None] | None = None,
     ) -> list[int]:
         """Write a plan down before anything of it is sent; gives the steps' ids, in their order.
 
-        ``also`` writes something else, in the same transaction: it gets the connection and the entry's number.
+        ``also`` writes something else, in the same transaction: it gets the connection and the entry's id.
         """
-        now = clock.now()
+        now = self.now()
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
         with self._transactions.writing() as connection:
             entry = {
+                "suffix": new_suffix(),
                 "gateway": gateway,
                 "account": operator.account,
                 "staff": operator.staff,
@@ -82,12 +90,12 @@ class Journal:
                 **seat_columns(operator.seat),
                 "at": now,
                 "action": action,
-                "undoes": undoes,
+                "undoes": undoes and change_number(undoes),
                 "step_count": len(planned),
             }
             change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
             if also is not None:
-                also(connection, change)
+                also(connection, f"{change}-{entry['suffix']}")
             rows = [
                 {
                     **shared,
@@ -111,7 +119,7 @@ class Journal:
             StateError: another change of the same field of the patron is open, so this one must not be sent.
         """
         with self._transactions.writing() as connection:
-            _take_over(connection, step)
+            _take_over(connection, step, sending.at)
             _update(
                 connection,
                 step,
@@ -144,7 +152,7 @@ class Journal:
                 **_reason(reason),
                 permission=refusal.permission if refusal else None,
                 org_unit=refusal.org_unit if refusal else None,
-                touched_at=clock.now(),
+                touched_at=self.now(),
             )
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
@@ -168,7 +176,7 @@ class Journal:
 
     def _found(self, condition: ColumnElement[bool]) -> list[JournalEntry]:
         """The entries for which a condition holds, with their steps, the latest first."""
-        entries = select(changes).where(condition).order_by(changes.c.id.desc())
+        entries = ENTRIES.where(condition).order_by(changes.c.id.desc())
         their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
         with self._transactions.reading() as connection:
@@ -176,16 +184,19 @@ class Journal:
                 by_entry[row.change].append(_step(row))
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
 
-    def entry(self, id: int) -> JournalEntry:
+    def entry(self, id: str) -> JournalEntry:
         """One entry with its steps as they stand.
 
         Raises:
             NotFoundError: there is no such entry.
         """
-        with self._transactions.reading() as connection:
-            row = connection.execute(ENTRY, {"entry": id}).one_or_none()
-            if row is not None:
-                return _entry(row, [_step(step) for step in connection.execute(STEPS_OF_ENTRY, {"entry": id})])
+        if is_change_id(id):
+            values = {"entry": change_number(id), "with_suffix": id.partition("-")[2]}
+            with self._transactions.reading() as connection:
+                row = connection.execute(ENTRY, values).one_or_none()
+                if row is not None:
+                    its_steps = connection.execute(STEPS_OF_ENTRY, {"entry": row.id})
+                    return _entry(row, [_step(step) for step in its_steps])
         raise NotFoundError(
             "the journal has no entry {entry}",
             advice="`journal` lists them",
@@ -197,7 +208,7 @@ class Journal:
         """Return the ids of those of an entry's patrons whom later entries have moved, or may have."""
         its_own = steps.alias("its_own")
         later = select(steps.c.patron).where(
-            steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == entry.id)),
+            steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == change_number(entry.id))),
             steps.c.gateway == entry.gateway,
             steps.c.field == "usrgroup",
             steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
@@ -223,7 +234,7 @@ class Journal:
             return found
 
 
-def _take_over(connection: Connection, step: int) -> None:
+def _take_over(connection: Connection, step: int, at: datetime) -> None:
     """Close the open step at the same place, where it means the same."""
     found = connection.execute(OPEN_AT_THE_SAME_PLACE, {"step": step}).one_or_none()
     if found is None:
@@ -238,7 +249,7 @@ def _take_over(connection: Connection, step: int) -> None:
             code="step-still-open",
             values={"patron": found.patron},
         )
-    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=clock.now())
+    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=at)
 
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
@@ -272,12 +283,12 @@ def _reason_of(row: Row[Any]) -> StepReason:
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     missing = int(row.step_count) - len(its_steps)
     return JournalEntry(
-        int(row.id),
+        f"{row.id}-{row.suffix}",
         row.gateway,
         Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), seat_in(row)),
         row.at,
         row.action,
-        _number(row.undoes),
+        None if row.undoes is None else f"{row.undoes}-{row.undone_suffix}",
         tuple(its_steps),
         missing,
     )

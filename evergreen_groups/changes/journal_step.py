@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -13,6 +15,27 @@ if TYPE_CHECKING:
 
 PENALTIES = "penalties"
 """The field of a step that recalculates somebody's penalties."""
+
+_CHANGE_ID = re.compile(r"[1-9][0-9]{0,17}-[0-9a-z]{6}")
+_SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without letters that look like digits
+
+
+def is_change_id(text: str) -> bool:
+    """Return whether ``text`` may be a change's id, such as ``2-k7q4tz``: a number and a random suffix.
+
+    The suffix tells a change from the one that gets the same number after a backup was restored.
+    """
+    return bool(_CHANGE_ID.fullmatch(text))
+
+
+def new_suffix() -> str:
+    """Return a random suffix for a new change's id."""
+    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
+
+
+def change_number(id: str) -> int:
+    """Return the number in a change's id."""
+    return int(id.partition("-")[0])
 
 
 class StepState(Enum):
@@ -111,16 +134,16 @@ class JournalStep:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One plan that was applied, or begun. ``undoes`` is the entry that it took back, where it did.
+    """One plan that was applied, or begun. ``undoes`` is the id of the entry that it took back, if any.
 
     ``missing_step_count`` is how many of its steps aren't kept any more.
     """
 
-    id: int
+    id: str
     gateway: str
     operator: Operator
     at: datetime
     action: str
-    undoes: int | None
+    undoes: str | None
     steps: tuple[JournalStep, ...]
     missing_step_count: int = 0

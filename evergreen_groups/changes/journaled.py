@@ -14,6 +14,7 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -53,6 +54,10 @@ class JournaledStep:
     def __init__(self, journal: Journal, id: int) -> None:
         self._journal = journal
         self._id = id
+
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        return self._journal.now()
 
     def record_sending(self, sending: Sending) -> None:
         """Write down that a request goes out now."""
@@ -123,8 +128,8 @@ class JournaledChanges:
         steps: Sequence[FieldChange],
         apply_step: Callable[[int, JournaledStep], Result],
         *,
-        undoes: int | None = None,
-        also: Callable[[Connection, int], None] | None = None,
+        undoes: str | None = None,
+        also: Callable[[Connection, str], None] | None = None,
         doing: str = _CHANGING,
         progress: Progress = silent,
     ) -> tuple[list[Result], GatewayError | None]:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
@@ -31,7 +30,7 @@ from evergreen_groups.changes.step_reason import (
     no_clear_answer,
 )
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import TOKEN, beyond, holds
+from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
 from evergreen_groups.groups import members_not_asked_for, read_patron
 from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
@@ -75,11 +74,12 @@ class SentChange:
         """Whether another request may be sent for the same: the ILS takes the two of them once at most."""
         return self.protected and (self.field, self.before, self.after) == (field, before, after)
 
-    @property
-    def may_land(self) -> bool:
-        """Whether there is still time for it; not for one that a wrong clock has put into the future."""
-        sent = self.sending
-        return sent.at - CLOCKS_DIFFER_BY <= clock.now() < sent.until
+    def may_land(self, now: datetime) -> bool:
+        """Whether the request may still come in.
+
+        A clock that was set back puts it into the future. Nobody knows then when it was sent, so it stays open.
+        """
+        return now < self.sending.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +94,21 @@ class Landing:
     reason: StepReason = NO_REASON
 
 
-def new_sending(gateway: Gateway, *, last_xact_id: str | None = None, other_fields: str | None = None) -> Sending:
+def new_sending(
+    gateway: Gateway, now: datetime, *, last_xact_id: str | None = None, other_fields: str | None = None
+) -> Sending:
     """A request that goes out now."""
-    at = clock.now()
-    return Sending(at, at + timedelta(seconds=gateway.timeout) + LANDS_WITHIN, last_xact_id or None, other_fields)
+    until = now + timedelta(seconds=gateway.timeout) + LANDS_WITHIN
+    return Sending(now, until, last_xact_id or None, other_fields)
 
 
-def sending_of(record: Record, field: str, gateway: Gateway) -> Sending:
+def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> Sending:
     """A request that goes out now and is made from a record."""
-    return new_sending(gateway, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
+    return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
 
 
-def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landing:
-    """Tell what became of a change by the record as it is now.
+def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Landing:
+    """Tell what became of a change by the record as it is now (``at``).
 
     Raises:
         GatewayError: who else is in the patron's group can't be read.
@@ -116,31 +118,31 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landin
     if record is None or now is None:
         return Landing(StepState.SENDING, reason=HIDDEN_OPEN)
     if now == change.before:
-        return _unchanged(change, record)
+        return _unchanged(change, record, at)
     if now == change.after:
-        return _as_meant(change, record, now)
+        return _as_meant(change, record, now, at)
     if change.after is None and _is_alone(gateway, change.patron, now):
-        return _alone(change, record, now)
-    return _elsewhere(change, now)
+        return _alone(change, record, now, at)
+    return _elsewhere(change, now, at)
 
 
-def _unchanged(change: SentChange, record: Record) -> Landing:
+def _unchanged(change: SentChange, record: Record, at: datetime) -> Landing:
     if change.protected and record.last_xact_id != change.sending.last_xact_id:
         return Landing(StepState.NOT_DONE, reason=REFUSED_FOR_ANOTHER)
-    if change.may_land:
+    if change.may_land(at):
         return Landing(StepState.SENDING, reason=no_clear_answer(change.sending.until))
     return Landing(StepState.NOT_DONE, reason=NEVER_CAME_IN)
 
 
-def _as_meant(change: SentChange, record: Record, now: int) -> Landing:
-    if _by_somebody_else(change, record):
+def _as_meant(change: SentChange, record: Record, now: int, at: datetime) -> Landing:
+    if _by_somebody_else(change, record, at):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     return Landing(StepState.DONE, now)
 
 
-def _alone(change: SentChange, record: Record, now: int) -> Landing:
+def _alone(change: SentChange, record: Record, now: int, at: datetime) -> Landing:
     """A patron who was to get a group of their own is alone in another group than before."""
-    if _by_somebody_else(change, record):
+    if _by_somebody_else(change, record, at):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
         late = Message("it came in late, after somebody else had moved the patron to group {group}")
@@ -148,24 +150,25 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
     return Landing(StepState.DONE, now)
 
 
-def _elsewhere(change: SentChange, now: int) -> Landing:
+def _elsewhere(change: SentChange, now: int, at: datetime) -> Landing:
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
         moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
-    if not change.protected and change.may_land:
+    if not change.protected and change.may_land(at):
         return Landing(
             StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)
         )
     return Landing(StepState.FAILED, reason=moved)
 
 
-def _by_somebody_else(change: SentChange, record: Record) -> bool:
+def _by_somebody_else(change: SentChange, record: Record, at: datetime) -> bool:
     """Whether the record was written again by somebody else: later than the change can have come in, or otherwise.
 
     What somebody else writes within that time and with nothing else changed looks like ours in every field.
     """
     sending, written = change.sending, record.last_update_time
-    if written is not None and written > sending.until + CLOCKS_DIFFER_BY:
+    # The ILS's clock may be far ahead of ours, but nothing is written later than now.
+    if written is not None and min(written, at) > sending.until + CLOCKS_DIFFER_BY:
         return True
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
 
@@ -181,7 +184,7 @@ def _uncertain(change: SentChange, now: int) -> StepReason:
     return StepReason(text, "so-by-somebody", value=now)
 
 
-def has_come_twice(gateway: Gateway, step: JournalStep, record: Record) -> bool:
+def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether a late copy of a request for a new group has moved the patron on, to yet another new group.
 
     Nothing protects ``usergroup.new`` from a network that sends it twice. The patron is alone in the second group, and
@@ -190,18 +193,19 @@ def has_come_twice(gateway: Gateway, step: JournalStep, record: Record) -> bool:
     if step.sending is None:
         return False
     change = SentChange(step.patron, step.field, step.before, step.after, step.sending)
-    return not _by_somebody_else(change, record) and _is_alone(gateway, step.patron, int(record.usrgroup))
+    return not _by_somebody_else(change, record, at) and _is_alone(gateway, step.patron, int(record.usrgroup))
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
-    if not isinstance(members, list):
+    ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
+    others = {id for id in ids if id is not None} - {patron}
+    if None in ids:
         raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
-    others = {str(member) for member in members} - {str(patron)}
     # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
     if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
-        _refuse_unless_behind(gateway, patron, group, {int(other) for other in others})
+        _refuse_unless_behind(gateway, patron, group, others)
     return not others
 
 
@@ -228,7 +232,7 @@ def _others_in(group: int, patron: int) -> dict[str, Any]:
     return {"usrgroup": group, "deleted": "f", "id": {"<>": patron}}
 
 
-def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:
+def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> Landing:
     """The same for a recalculation: whether other penalties are in force than when it was sent.
 
     Who changed them can't be told, and there is nothing to take back.
@@ -237,6 +241,6 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:
     former = change.sending.other_fields
     if now != change.before if former is None else penalties.digest != former:
         return Landing(StepState.DONE, now)
-    if change.may_land:
+    if change.may_land(at):
         return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
     return Landing(StepState.NOT_DONE, reason=NOTHING_CAME)

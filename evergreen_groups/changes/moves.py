@@ -32,7 +32,7 @@ class Plan:
     draft: Draft
     _gateway: Gateway = field(repr=False)
     _changes: JournaledChanges = field(repr=False)
-    _undoes: int | None = None
+    _undoes: str | None = None
 
     def apply(self, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome:
         """Do it, one step after the other; ``timeout`` is how many seconds to wait for whoever is in the way.
@@ -46,7 +46,7 @@ class Plan:
         if not steps:
             return PlanOutcome(())
         beside = [id for group in expected_groups(self.draft) for id in group.members]
-        entries: list[int] = []
+        entries: list[str] = []
         outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
             self.draft.action.value,
             steps,
@@ -116,8 +116,8 @@ class Moves:
         """Plan to make the patron with this barcode a group lead, or no longer; raises what :meth:`plan_move` does."""
         return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.truth("off", off)))
 
-    def plan_undo(self, entry: int) -> Plan:
-        """Plan to take back the journal's entry with this number: who is still where it put them goes back.
+    def plan_undo(self, entry: str) -> Plan:
+        """Plan to take back the journal's entry with this id: who is still where it put them goes back.
 
         Raises:
             NotFoundError: there is no such entry for this gateway.
@@ -132,7 +132,7 @@ class Moves:
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
-        draft = self._planner.undo(found, self._journal().moved_since(found))
+        draft = self._planner.undo(found, self._state.database.now(), self._journal().moved_since(found))
         return Plan(draft, self._gateway, self._changes, entry)
 
     def recover(self) -> list[JournalStep]:
@@ -153,13 +153,13 @@ class Moves:
         """The journal's entries for this gateway, the latest first."""
         return self._journal().entries(self._gateway.url)
 
-    def entry(self, id: int) -> JournalEntry:
+    def entry(self, id: str) -> JournalEntry:
         """One entry of the journal.
 
         Raises:
             NotFoundError: there is no such entry.
         """
-        return self._journal().entry(arguments.whole("id", id))
+        return self._journal().entry(arguments.text("id", id))
 
     def _journal(self) -> Journal:
         from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import

@@ -30,6 +30,7 @@ from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from evergreen_groups.changes.journaled import JournaledStep
     from evergreen_groups.gateway import Gateway, Record
@@ -71,7 +72,7 @@ class PatronChange(Generic[StepT]):
     def apply(self) -> StepOutcome[StepT]:
         """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
         if self._waits_for is not None:
-            return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for))
+            return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
         try:
             for _ in range(TRIES):
                 outcome = self._try()
@@ -101,7 +102,7 @@ class PatronChange(Generic[StepT]):
             return self._ended(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
             return self._found_so() if landing.state is StepState.NOT_DONE else self._open(landing)
-        sending = sending_of(before, self._step.field, self._gateway)
+        sending = sending_of(before, self._step.field, self._gateway, self._journaled.now())
         self._journaled.record_sending(sending)
         self._base = before
         step = self._step
@@ -184,7 +185,7 @@ class PatronChange(Generic[StepT]):
         """The same for a record that was read: one from before the change says nothing about it."""
         if record is not None and self._base is not None and is_older(record, self._base):
             return Landing(StepState.SENDING, reason=OLD_COPY)
-        return judge(self._gateway, change, record)
+        return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
         """Why the plan no longer holds for this patron, None where it does."""
@@ -271,8 +272,8 @@ class PatronChange(Generic[StepT]):
         return StepOutcome(self._step, state, value, reason, effects, error)
 
 
-def _waits(change: SentChange) -> StepReason:
-    if not change.may_land:  # it couldn't be read, or the account can't see the patron
+def _waits(change: SentChange, now: datetime) -> StepReason:
+    if not change.may_land(now):  # it couldn't be read, or the account can't see the patron
         text = Message("what became of an earlier change of this patron isn't known yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = change.sending.until

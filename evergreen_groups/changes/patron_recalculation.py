@@ -102,7 +102,7 @@ class PatronRecalculation:
 
     def _have_it_done(self, before: PatronPenalties) -> Attempt:
         """Send it and find out what came of it."""
-        sending = new_sending(self._gateway, other_fields=before.digest)
+        sending = new_sending(self._gateway, self._journaled.now(), other_fields=before.digest)
         self._journaled.record_sending(sending)
         try:
             clear = self._send()

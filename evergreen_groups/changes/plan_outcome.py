@@ -56,12 +56,12 @@ class PlanOutcome:
 
     ``stopped`` is the error that ended it early, None where every step was dealt with. What wasn't reached is
     ``PLANNED``; the same plan can be made and applied again, and only does what is left.
-    ``entry`` is the number that it has in the journal; None where there was nothing to do.
+    ``entry`` is the id that it has in the journal; None where there was nothing to do.
     """
 
     steps: tuple[StepOutcome[Step], ...]
     stopped: GatewayError | None = None
-    entry: int | None = None
+    entry: str | None = None
 
     @property
     def done(self) -> bool:

@@ -32,7 +32,7 @@ class PlanRequest:
     target: PatronReference | None = None
     lead: bool = False
     off: bool = False
-    change: int | None = None
+    change: str | None = None
     active_cards: bool = False
 
     def checked(self) -> PlanRequest:
@@ -68,7 +68,8 @@ class PlanRequest:
             arguments.reference("target", self.target)
         for name in ("lead", "off", "active_cards"):
             arguments.truth(name, getattr(self, name))
-        arguments.whole_or_none("change", self.change)
+        if self.change is not None:
+            arguments.text("change", self.change)
 
 
 def _unclear(problem: Message, field: str) -> PlanError:

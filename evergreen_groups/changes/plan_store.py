@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_step import change_number
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
 from evergreen_groups.errors import PlanError
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Row, Select
     from sqlalchemy.engine import Connection
 
@@ -25,8 +27,9 @@ plans = schema.plans
 
 # Put together once: doing that takes longer than they do.
 _mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
-_BY_ID = select(plans).where(plans.c.id == bindparam("value"), *_mine)
-_BY_KEY = select(plans).where(plans.c.idempotency_key == bindparam("value"), *_mine)
+_plans = select(plans, schema.changes.c.suffix).outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
+_BY_ID = _plans.where(plans.c.id == bindparam("value"), *_mine)
+_BY_KEY = _plans.where(plans.c.idempotency_key == bindparam("value"), *_mine)
 _NEW = insert(plans)
 _REMOVE_OLD = delete(plans).where(plans.c.at < bindparam("before"), plans.c.idempotency_key.is_(None))
 _CLAIM = update(plans).where(
@@ -70,14 +73,15 @@ class PlanStore:
         """The plan that a staff user has applied under a key."""
         return self._one(_BY_KEY, key, staff)
 
-    def claim(self, connection: Connection, plan: StoredPlan, key: str, change: int) -> None:
+    def claim(self, connection: Connection, plan: StoredPlan, key: str, change: str) -> None:
         """Note in a transaction that a plan is being applied, under this key.
 
         Raises:
             PlanError: it has been, or the key stands for another.
         """
         try:
-            count = connection.execute(_CLAIM, {"plan": plan.id, "idempotency_key": key, "change": change}).rowcount
+            values = {"plan": plan.id, "idempotency_key": key, "change": change_number(change)}
+            count = connection.execute(_CLAIM, values).rowcount
         except IntegrityError:
             raise key_of_another() from None
         if count != 1:
@@ -108,9 +112,9 @@ def applied_before() -> PlanError:
     )
 
 
-def expired(plan: StoredPlan) -> PlanError | None:
+def expired(plan: StoredPlan, now: datetime) -> PlanError | None:
     """The refusal of a plan that is too old; None where it isn't."""
-    if clock.now() < plan.expires:
+    if now < plan.expires:
         return None
     return PlanError("this plan is too old", advice="make it again, and look at it", code="plan-expired")
 
@@ -127,5 +131,5 @@ def _plan(row: Row[Any]) -> StoredPlan:
         groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
         undoes=content["undoes"],
         key=row.idempotency_key,
-        change=None if row.change is None else int(row.change),
+        change=None if row.change is None else f"{row.change}-{row.suffix}",
     )

@@ -25,6 +25,7 @@ from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from datetime import datetime
     from decimal import Decimal
 
     from evergreen_groups.arguments import Several
@@ -128,10 +129,10 @@ class Planner:
         steps = [Step(card.member, PENALTIES, None, card.account) for card in found]
         return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines
 
-    def undo(self, entry: JournalEntry, moved_since: Collection[int] = ()) -> Draft:
+    def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
         """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
 
-        ``moved_since`` are the ids of patrons whom later entries move.
+        ``now`` is the time by the state's clock, ``moved_since`` are the ids of patrons whom later entries move.
 
         Raises:
             PlanError: the entry is a recalculation of penalties, part of it isn't kept any more, or nothing is left to
@@ -146,7 +147,7 @@ class Planner:
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
         records = self._as_written(visible)
         members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        found = self._steps_back(entry, records, moved_since)
+        found = self._steps_back(entry, records, now, moved_since)
         hidden = _hidden(patrons - records.keys())
         refuse_nothing(entry, found, hidden)
         back = [step for step in found if isinstance(step, StepBack)]
@@ -157,7 +158,9 @@ class Planner:
         unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, StepBack)]
         return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
 
-    def undo_at_once(self, entry: JournalEntry, staff: int, moved_since: Collection[int] = ()) -> StoredPlan:
+    def undo_at_once(
+        self, entry: JournalEntry, staff: int, now: datetime, moved_since: Collection[int] = ()
+    ) -> StoredPlan:
         """The same, to be applied for a staff user (``staff``, an ``au.id``) without being shown to anybody.
 
         So nothing is read that is for showing: one call for each patron, and one for each group that they go back to.
@@ -166,7 +169,7 @@ class Planner:
         patrons = list(dict.fromkeys(step.patron for step in entry.steps))
         found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
         records = {id: record for id, record in found if record is not None}
-        back = self._steps_back(entry, records, moved_since)
+        back = self._steps_back(entry, records, now, moved_since)
         refuse_nothing(entry, back, _hidden(set(patrons) - records.keys()))
         steps = [
             StoredStep(
@@ -182,13 +185,13 @@ class Planner:
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
-        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id)
+        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
 
     def _steps_back(
-        self, entry: JournalEntry, records: Mapping[int, Record], moved_since: Collection[int]
+        self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
     ) -> list[StepBack | NoStepBack]:
         def is_late_copy(step: JournalStep, record: Record) -> bool:
-            return step.patron not in moved_since and has_come_twice(self._gateway, step, record)
+            return step.patron not in moved_since and has_come_twice(self._gateway, step, record, now)
 
         return list(steps_back(entry, records, is_late_copy))
 

@@ -106,7 +106,7 @@ class Recalculator:
         patrons: Sequence[tuple[int, bool]],
         *,
         before_first: Callable[[], None],
-        also: Callable[[Connection, int], None],
+        also: Callable[[Connection, str], None],
         begun: Callable[[], None],
         timeout: float,
         progress: Progress,
@@ -124,7 +124,7 @@ class Recalculator:
         progress: Progress,
         *,
         before_first: Callable[[], None] | None = None,
-        also: Callable[[Connection, int], None] | None = None,
+        also: Callable[[Connection, str], None] | None = None,
         begun: Callable[[], None] | None = None,
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""

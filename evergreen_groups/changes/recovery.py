@@ -62,8 +62,8 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
     try:
         if step.field == PENALTIES:
             found = penalties.read(step.patron)
-            return None if found is None else judge_penalties(change, found)
-        return judge(gateway, change, read_patron(gateway, step.patron))
+            return None if found is None else judge_penalties(change, found, journal.now())
+        return judge(gateway, change, read_patron(gateway, step.patron), journal.now())
     except STOPPING:
         raise
     except (GatewayError, DataError):

@@ -13,6 +13,7 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -38,9 +39,9 @@ class StepApplier:
         action: str,
         steps: Sequence[StepT],
         *,
-        undoes: int | None = None,
+        undoes: str | None = None,
         before_first: Callable[[], None] | None = None,
-        also: Callable[[Connection, int], None] | None = None,
+        also: Callable[[Connection, str], None] | None = None,
         begun: Callable[[], None] | None = None,
         timeout: float = 0.0,
         progress: Progress = silent,
@@ -97,7 +98,11 @@ class _Course:
             journaled.record(StepState.NOT_DONE, reason=STAYS_LAST)
             return StepOutcome(step, StepState.NOT_DONE, reason=STAYS_LAST)
         change = PatronChange(
-            self._gateway, step, journaled, waits_for=self._waits_for(step), earlier=self._taken_over(step)
+            self._gateway,
+            step,
+            journaled,
+            waits_for=self._waits_for(step, journaled.now()),
+            earlier=self._taken_over(step),
         )
         outcome = change.apply()
         if outcome.sent is not None:
@@ -106,7 +111,7 @@ class _Course:
             self._left_behind.add(way)
         return outcome
 
-    def _waits_for(self, step: PlannedStep) -> SentChange | None:
+    def _waits_for(self, step: PlannedStep, now: datetime) -> SentChange | None:
         """The last of the earlier changes of the same patron that don't go together with this one.
 
         One that the ILS takes at any time would overwrite this one. One of another field, where it has come in,
@@ -116,7 +121,7 @@ class _Course:
             change
             for change in self.under_way
             if change.patron == step.patron_id
-            and (change.may_land if change.field != step.field else not self._is_same(change, step))
+            and (change.may_land(now) if change.field != step.field else not self._is_same(change, step))
         ]
         return max(waits, key=lambda change: change.sending.until, default=None)
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.changes.plans import GROUP, Action
 
@@ -58,12 +57,12 @@ class StoredPlan:
     expires: datetime
     steps: tuple[StoredStep, ...]
     groups: tuple[ExpectedGroup, ...] = ()
-    undoes: int | None = None
+    undoes: str | None = None
     key: str | None = None
-    change: int | None = None
+    change: str | None = None
 
     @classmethod
-    def of(cls, draft: Draft, staff: int, undoes: int | None, due: frozenset[int]) -> StoredPlan:
+    def of(cls, draft: Draft, staff: int, undoes: str | None, due: frozenset[int], now: datetime) -> StoredPlan:
         """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
         steps = [
             StoredStep(
@@ -77,7 +76,7 @@ class StoredPlan:
             )
             for step in draft.steps
         ]
-        return cls.new(staff, draft.action, steps, expected_groups(draft), undoes=undoes)
+        return cls.new(staff, draft.action, steps, expected_groups(draft), undoes=undoes, now=now)
 
     @classmethod
     def new(
@@ -87,10 +86,10 @@ class StoredPlan:
         steps: Sequence[StoredStep],
         groups: Sequence[ExpectedGroup],
         *,
-        undoes: int | None,
+        undoes: str | None,
+        now: datetime,
     ) -> StoredPlan:
         """A new one of these steps."""
-        now = clock.now()
         return cls(secrets.token_urlsafe(18), staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
 
     @property

@@ -5,7 +5,7 @@ from .change_documents import entries_document as entries_document
 from .change_documents import entry_document as entry_document
 from .invocation import Invocation as Invocation
 from .named_patrons import patron_named as patron_named
-from .options import ENTRY_NUMBER as ENTRY_NUMBER
+from .options import ENTRY_ID as ENTRY_ID
 from .options import Checked as Checked
 from .options import format_given as format_given
 from .options import given as given

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,6 +20,8 @@ from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
+COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
+"""What Click's ``main`` looks for to know that a shell asks."""
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
     "status": "How the last run of the report ended, for monitoring.",
@@ -110,6 +113,36 @@ def cli(context: click.Context, /, **options: Any) -> None:
     context.obj = Invocation.of(**options)
 
 
+def _refuse_broken_completion() -> None:
+    """Refuse a shell's question at Tab that lacks what is to be completed, over which Click would fail."""
+    shell, _, asked = os.environ.get(COMPLETION_VARIABLE, "").partition("_")
+    place = os.environ.get("COMP_CWORD", "")
+    is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
+    if asked == "complete" and not is_whole:
+        from evergreen_groups.cli.usage_errors import usage_error
+
+        raise usage_error(
+            Message(
+                "{variable} is for completion scripts, which also set COMP_WORDS and COMP_CWORD: unset it",
+                values={"variable": COMPLETION_VARIABLE},
+            )
+        )
+
+
+def _replace_broken_timezone() -> None:
+    """Take a TZ that names a file without a time zone for UTC, as the C library does: Babel can't be imported then."""
+    name = os.environ.get("TZ", "").removeprefix(":")
+    if not name or not os.path.lexists(name):  # mostly it isn't set, or names a time zone
+        return
+    from zoneinfo import ZoneInfo
+
+    try:
+        with Path(name).open("rb") as file:
+            ZoneInfo.from_file(file)
+    except Exception:  # broken in whatever way
+        os.environ["TZ"] = "UTC"
+
+
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Leave through the same doors as Ctrl-C: log out, remove the temporary file."""
     raise SystemExit(exit_status.TERMINATED)
@@ -124,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give back its exit status."""
+    _replace_broken_timezone()
     # The terminal's language, until the settings say which it is where the terminal asks for none.
     with use_language(Language(of_terminal(os.environ) or ENGLISH.tag)):
         return _run(arguments)
@@ -132,6 +166,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     status: object
     try:
+        _refuse_broken_completion()
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:

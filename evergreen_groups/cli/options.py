@@ -35,9 +35,6 @@ else:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-ENTRY_NUMBER = click.IntRange(min=1, max=2**63 - 1)
-"""The number of an entry of the journal, as far as its file can count."""
-
 
 class Checked(Converted):
     """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""
@@ -64,6 +61,18 @@ class Checked(Converted):
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")] if self._kind in (values.PATH, values.EXISTING_FILE) else []
+
+
+def _read_entry_id(value: object) -> str:
+    from evergreen_groups.changes import is_change_id
+
+    if not is_change_id(str(value)):
+        raise ValueError
+    return str(value)
+
+
+ENTRY_ID = Checked(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
+"""The id of an entry of the journal."""
 
 
 def setting_options(

@@ -15,7 +15,9 @@ def standard_output(output_format: str) -> TextIO:
         if output_format == "table":
             sys.stdout.reconfigure(errors="replace")
         else:
-            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
+            # A path that isn't UTF-8 has half surrogate pairs, of which this makes the escapes that JSON has for them.
+            errors = "backslashreplace" if output_format in ("json", "jsonl") else "strict"
+            sys.stdout.reconfigure(encoding="utf-8", errors=errors, newline="")
     return sys.stdout
 
 

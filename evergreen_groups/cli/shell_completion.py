@@ -12,11 +12,9 @@ from pathlib import Path
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
-from evergreen_groups.cli.application import cli
+from evergreen_groups.cli.application import COMPLETION_VARIABLE, cli
 
 PROGRAM = "evergreen-groups"
-_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
-"""What Click's ``main`` looks for to know that a shell asks."""
 PLACES = {
     "bash": f"share/bash-completion/completions/{PROGRAM}",
     "fish": f"share/fish/vendor_completions.d/{PROGRAM}.fish",
@@ -32,9 +30,7 @@ def completion_script(shell: str) -> str:
     if found is None:
         raise ValueError(f"Click knows no shell {shell}")
     # Click's own source() for bash starts one to see how old it is, and there may be none where packages are built.
-    return (
-        ShellComplete.source(found(cli, {}, PROGRAM, f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE")).strip() + "\n"
-    )
+    return ShellComplete.source(found(cli, {}, PROGRAM, COMPLETION_VARIABLE)).strip() + "\n"
 
 
 def write_scripts(directory: Path) -> list[Path]:

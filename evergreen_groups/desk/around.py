@@ -32,7 +32,9 @@ def rows_put_right(
     recent: RecentlyChanged,
 ) -> list[PenaltyRow]:
     """The penalties of ``patrons`` (ids), with those of the recalculated as they are where they are written."""
-    theirs = recent.recalculated.intersection(patrons)
+    theirs = frozenset(patrons)
+    if recent.recalculated is not None:
+        theirs &= recent.recalculated
     reader = PenaltyReader(gateway, org_units)
     read = [penalties for penalties in gateway.map(reader.read, sorted(theirs)) if penalties is not None]
     others = (row for row in rows if row.patron not in theirs)

@@ -25,10 +25,12 @@ from evergreen_groups.ils import (
     OrgUnits,
     PatronItems,
     add_up,
+    kinds_of_items,
     read_bills,
     read_items,
     read_titles,
 )
+from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -105,9 +107,9 @@ class GroupBills:
 class BillsReader:
     """Reads bills and items of the members of a group, as the session may see them, in as few calls as there can be.
 
-    With reference data known there are four: the members, then side by side what they owe, their bills and their items.
-    One more finds out about circulations that the session can't see, unless it has VIEW_CIRCULATIONS everywhere. Titles
-    take three more.
+    With reference data known there are five: the members, then side by side what they owe, their bills and their items,
+    then what was billed. One more finds out about circulations that the session can't see, unless it has
+    VIEW_CIRCULATIONS everywhere. Titles take three more.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class BillsReader:
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference
-        gateway.idl("circ", "mobts", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
+        gateway.idl("circ", "mobts", "mb", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
         ids = {patron.id for patron in patrons}
@@ -159,6 +161,7 @@ class BillsReader:
         fines, bills, items = gateway.map(lambda read: read(), readers)
         own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}
         known = add_up(gateway, own_fines, bills, hidden)
+        stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
         def titles_of(patron: Patron) -> dict[int, str] | None:
@@ -166,12 +169,16 @@ class BillsReader:
                 return None
             return {item.copy: shown[item.copy] for item in items[patron.id].items if item.copy in shown}
 
+        def bills_of(patron: Patron) -> tuple[Bill, ...] | None:
+            theirs = known[patron.id]
+            return None if theirs is None else kinds_of_items(theirs, stop_fines, items_at)
+
         members = (
             MemberBills(
                 patron=patron,
                 account=found.accounts[patron.id],
                 own_fines=own_fines[patron.id],
-                bills=known[patron.id],
+                bills=bills_of(patron),
                 items=items[patron.id],
                 titles=titles_of(patron),
             )
@@ -199,4 +206,4 @@ class BillsReader:
 
 def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
     """As the group's list has its members: the lead first, the others by name."""
-    return not member.patron.group_lead, member.patron.name.casefold(), member.patron.id
+    return not member.patron.group_lead, name_key(member.patron.name), member.patron.id

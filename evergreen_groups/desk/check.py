@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import rows_put_right
+from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
     Group,
@@ -22,12 +23,12 @@ from evergreen_groups.groups import (
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.limits import Limits
 from evergreen_groups.message import Message
+from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import NotFoundError
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import PatronReference
-    from evergreen_groups.settings import PolicySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class GroupCheck:
     """The patrons of one group who were to be checked, and what stands beside them by patron id: their penalties.
 
     ``checked`` are those patrons as members of ``group``, each with a decision; ``whole_group`` says that everybody of
-    the group was to be checked. What the whole group owes is for information only: it blocks nobody.
+    the group was to be checked. What the whole group owes is for information only: it blocks nobody. ``prospects`` says
+    of those about whom the rule and the ILS disagree what a recalculation could change.
     """
 
     gateway: str
@@ -44,6 +46,7 @@ class GroupCheck:
     penalties: Mapping[int, tuple[Penalty, ...]]
     kinds: PenaltyKinds
     whole_group: bool
+    prospects: Mapping[int, RecalculationProspect]
 
     @property
     def over_limit(self) -> bool:
@@ -61,19 +64,23 @@ class GroupCheck:
         return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
 
     def differences(self, member: Member) -> Iterator[Message]:
-        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each.
+        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each, and why if that is known.
 
         Of a patron whose limit the account may not see, each block is said: nobody knows whether the rule has it.
         """
-        standing = self.standing(member)
+        standing, prospect = self.standing(member), self.prospects.get(member.id)
+        why = None if prospect is None else prospect.explain(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-            yield Message("Over the limit, not yet blocked in Evergreen.")
+            not_yet = Message("Over the limit, not yet blocked in Evergreen.")
+            yield not_yet if why is None else Message("Over the limit, not blocked in Evergreen.")
         elif standing.difference is not None:
-            within = Message("Blocked in Evergreen, own fines now within the limit: {penalty}.")
+            within = Message("Blocked in Evergreen, own fines within the limit: {penalty}.")
             yield from (_about(within, penalty) for penalty in standing.blocks_for_fines)
         elif standing.over_limit is None:
             blocked = Message("Blocked in Evergreen: {penalty}.")
             yield from (_about(blocked, penalty) for penalty in standing.blocks_for_fines)
+        if why is not None:
+            yield why
         other = Message("Blocked in Evergreen for something else: {penalty}.")
         yield from (_about(other, penalty) for penalty in standing.other_blocks)
 
@@ -125,6 +132,9 @@ class Checker:
         ids = [member.id for member in checked]
         rows = rows_put_right(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
         penalties = kinds.by_patron(rows, org_units, ids)
+        standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in checked]
+        ils = PolicySettings(limit="ils")
+        is_ils = (self._settings.limit, self._settings.limits) == ("ils", ())
         return GroupCheck(
             gateway=self._gateway.url,
             group=group,
@@ -132,6 +142,12 @@ class Checker:
             penalties={patron: tuple(found) for patron, found in penalties.items()},
             kinds=kinds,
             whole_group=all_members,
+            prospects=read_prospects(
+                self._gateway,
+                lambda: limits if is_ils else Limits.read(self._gateway, ils, org_units, fines_penalties),
+                standings,
+                kinds,
+            ),
         )
 
 

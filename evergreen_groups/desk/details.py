@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import read_visible_fines, with_penalties_now
-from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
+from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
-from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
@@ -58,7 +58,8 @@ class GroupDetails:
     Nothing was decided about a member whose limit the account may not see. ``limit`` is the one for everybody, None
     where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from. ``names``
     are those of visible accounts that have set penalties, and of others who were asked for, by id; ``user`` is whose
-    session it is.
+    session it is. ``prospects`` says of the visible members about whom the rule and the ILS disagree what a
+    recalculation could change.
     """
 
     gateway: str
@@ -71,6 +72,7 @@ class GroupDetails:
     profiles: Mapping[int, str]
     names: Mapping[int, str]
     user: int
+    prospects: Mapping[int, RecalculationProspect]
 
     @property
     def complete(self) -> bool:
@@ -105,7 +107,8 @@ class DetailsReader:
     may be, have at least as many items out as are visible.
 
     ``exact`` numbers cost a call that finds out whose circulations are hidden, where some are, and one more for each of
-    those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only.
+    those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only. They are
+    read, and kept, where the rule and the ILS disagree about a member.
     """
 
     def __init__(
@@ -155,23 +158,6 @@ class DetailsReader:
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
-    def prospects(self, details: GroupDetails) -> dict[int, RecalculationProspect]:
-        """What a recalculation could do for those members of whom the rule and the ILS say different things, by id.
-
-        Nothing is read where there are none. Else it takes the ILS's own thresholds, which are kept, and one call more
-        where they count the fines of some libraries only.
-        """
-        differing = [member for member in details.group.members if details.standing(member).difference is not None]
-        if not differing:
-            return {}
-        owed = {member.id: member.own_fines for member in differing if member.own_fines}
-        try:
-            limits = self._reference.ils_limits(self._gateway)
-            decisions = decide_where_visible(self._gateway, limits, [member.patron for member in differing], owed)
-        except (PermissionDeniedError, DataError):  # it is known of nobody what would come of it
-            decisions = {}
-        return prospects_of(details, decisions)
-
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
         found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
@@ -206,6 +192,7 @@ class DetailsReader:
         if not group.member_count:
             raise not_visible("nobody is in group {group}", code="group-empty", values={"group": found.group})
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
+        standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in group.members]
         return GroupDetails(
             gateway=gateway.url,
             limit=self._policy.as_limit() if self._policy.uniform else None,
@@ -217,6 +204,7 @@ class DetailsReader:
             profiles={row.id: profiles.name(row.profile) for row in found.rows},
             names=found.names,
             user=reference.user(gateway),
+            prospects=read_prospects(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
         )
 
     def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:

@@ -26,6 +26,7 @@ from evergreen_groups.groups import (
     without_blanks,
 )
 from evergreen_groups.ils import Profiles, account_of_session, library_of
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class PatronLookup:
             found = self._searched(
                 {"family_name": {"value": family, "group": 0}, "first_given_name": {"value": first, "group": 0}}
             )
-        patrons = self._described(found[:MOST_FOUND])
+        patrons = tuple(sorted(self._described(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
         if not patrons:
             return Lookup(LookupKind.NOBODY)
         return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
@@ -187,7 +188,7 @@ class PatronLookup:
         return [id for id in ids if id is not None]
 
     def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
-        """The visible ones of these patrons, in their order."""
+        """Return the visible ones of these patrons, in the given order."""
         wanted = list(ids)
         if not wanted:
             return ()

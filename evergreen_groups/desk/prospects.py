@@ -1,71 +1,127 @@
-"""What a recalculation of penalties could do for members of whom the rule and the ILS say different things."""
+"""What a recalculation of penalties could change for members about whom the rule and Evergreen disagree."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.groups import StandingDifference
+from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.groups import StandingDifference, decide_by_thresholds
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk.details import GroupDetails
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member, Standing
     from evergreen_groups.ils import PenaltyKinds
-    from evergreen_groups.policy import Decision
+    from evergreen_groups.limits import LimitFinder, ResolvedLimit
+    from evergreen_groups.policy import Decision, Limit
 
 
 class Obstacle(Enum):
-    """Why a recalculation would change nothing."""
+    """Why a recalculation would change nothing. The values are those of JSON documents."""
 
     BELOW_THRESHOLD = "below-threshold"
-    """The rule's limit is lower than the threshold that the ILS goes by."""
+    """Over the limit, but below Evergreen's threshold."""
     REACHES_THRESHOLD = "reaches-threshold"
-    """The ILS blocks from less than the rule, or where its threshold is just reached."""
+    """Within the limit, but Evergreen's threshold is reached."""
+    NO_THRESHOLD = "no-threshold"
+    """Without a threshold, Evergreen neither sets nor lifts blocks for fines."""
     BLOCKS_NOTHING = "blocks-nothing"
-    """What the ILS sets for fines at the member's home library is a mere note."""
+    """The penalty that Evergreen sets for fines at the member's home library is a note."""
     SET_BY_STAFF = "set-by-staff"
-    """Staff have set a block, and a recalculation might remove it, so none is asked for."""
+    """Staff set a block. Recalculating might remove it, so it isn't offered."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecalculationProspect:
-    """What can be expected for one member: nothing where there is an ``obstacle``.
+    """What a recalculation could change for one member: nothing if there is an ``obstacle``.
 
-    ``decision`` is what the ILS's own threshold comes to; None where the account may not see it, and then anything may
-    come of it.
+    ``limit`` has Evergreen's own threshold for the member, None if the account can't see it. ``decision`` compares it
+    with what Evergreen counts of the member's fines, None if the account can't see the threshold or those fines.
     """
 
     obstacle: Obstacle | None
+    limit: Limit | None
     decision: Decision | None
 
     @property
     def may_change(self) -> bool:
-        """Whether a block could be set or lifted, as far as is known."""
+        """Whether a recalculation could set or lift a block, as far as the account can tell."""
         return self.obstacle is None
 
+    @property
+    def code(self) -> str:
+        """The prospect in a word, for JSON documents."""
+        if self.obstacle is not None:
+            return self.obstacle.value
+        return "may-help" if self.decision is not None else "not-known"
 
-def prospects_of(details: GroupDetails, decisions: Mapping[int, Decision]) -> dict[int, RecalculationProspect]:
-    """Those of the visible members, by id, of whom the rule and the ILS say different things.
+    def explain(self, member: Member) -> Message | None:
+        """Say why a recalculation would change nothing, or why the account can't tell; None if it may help."""
+        if self.obstacle in _EXPLANATIONS:
+            return _EXPLANATIONS[self.obstacle]
+        if self.limit is None or self.decision is None:
+            return _THRESHOLD_HIDDEN if self.limit is None else _BILLS_HIDDEN
+        if self.obstacle is None:
+            return None
+        values = {"threshold": self.limit.amount, "owed": self.decision.own_balance}
+        if self.decision.own_balance == member.own_fines:
+            return Message("Evergreen blocks at {threshold}.", values=values)
+        return Message("Evergreen blocks at {threshold} and counts {owed} here.", values=values)
 
-    ``decisions`` are those by the ILS's own thresholds, without those whose threshold isn't visible.
+
+_EXPLANATIONS: Mapping[Obstacle | None, Message] = {
+    Obstacle.SET_BY_STAFF: Message("A block set by staff is never recalculated. Remove it in the patron's Messages."),
+    Obstacle.BLOCKS_NOTHING: Message("The penalty that Evergreen sets for fines at this library blocks nothing."),
+    Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),
+}
+_THRESHOLD_HIDDEN = Message("Evergreen's threshold isn't visible to your login, so recalculating may change nothing.")
+_BILLS_HIDDEN = Message(
+    "The bills that Evergreen counts aren't visible to your login, so recalculating may change nothing."
+)
+
+
+def read_prospects(
+    gateway: Gateway,
+    ils_limits: Callable[[], LimitFinder],
+    people: Iterable[tuple[Member, Standing]],
+    kinds: PenaltyKinds,
+) -> dict[int, RecalculationProspect]:
+    """Return the prospects of the members about whom the rule and Evergreen disagree, by id.
+
+    Call ``ils_limits`` for Evergreen's thresholds only if there are such members. Read fines only if a threshold counts
+    those of some libraries.
     """
+    differing = [(member, standing) for member, standing in people if standing.difference is not None]
+    if not differing:
+        return {}
+    seen: Mapping[int, ResolvedLimit]
+    decisions: Mapping[int, Decision]
+    try:
+        seen, decisions = decide_by_thresholds(gateway, ils_limits(), [member for member, _standing in differing])
+    except (PermissionDeniedError, DataError):
+        seen, decisions = {}, {}  # What couldn't be read stays unknown.
     return {
         member.id: RecalculationProspect(
-            _obstacle(member, standing, details.kinds, decisions.get(member.id)), decisions.get(member.id)
+            _obstacle(member, standing, kinds, limit, decisions.get(member.id)), limit, decisions.get(member.id)
         )
-        for member in details.group.members
-        if (standing := details.standing(member)).difference is not None
+        for member, standing in differing
+        for limit in (seen[member.id].limit if member.id in seen else None,)
     }
 
 
-def _obstacle(member: Member, standing: Standing, kinds: PenaltyKinds, decision: Decision | None) -> Obstacle | None:
-    home_library = member.patron.home_library.id
+def _obstacle(
+    member: Member, standing: Standing, kinds: PenaltyKinds, limit: Limit | None, decision: Decision | None
+) -> Obstacle | None:
+    not_yet_blocked = standing.difference is StandingDifference.NOT_YET_BLOCKED
     if any(penalty.by_staff for penalty in standing.blocks_for_fines):
         return Obstacle.SET_BY_STAFF
-    if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        if not kinds.blocking_for_fines_at(home_library):
-            return Obstacle.BLOCKS_NOTHING
-        return Obstacle.BELOW_THRESHOLD if decision is not None and not decision.over_limit else None
-    return Obstacle.REACHES_THRESHOLD if decision is not None and decision.over_limit else None
+    if not_yet_blocked and not kinds.sets_block_for_fines_at(member.patron.home_library.id):
+        return Obstacle.BLOCKS_NOTHING
+    if limit is not None and limit.amount is None:
+        return Obstacle.NO_THRESHOLD
+    if decision is None or decision.over_limit is not_yet_blocked:
+        return None
+    return Obstacle.BELOW_THRESHOLD if not_yet_blocked else Obstacle.REACHES_THRESHOLD

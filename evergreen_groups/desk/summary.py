@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import with_penalties_now
+from evergreen_groups.desk.around import rows_put_right, with_penalties_now
+from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
 from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -31,7 +32,7 @@ from evergreen_groups.groups import (
     visible_around,
     visible_in,
 )
-from evergreen_groups.ils import read_fines_of, read_own_fines
+from evergreen_groups.ils import VIEW_USER, read_fines_of, read_own_fines, rows_in_force
 from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.policy import Decision
 
@@ -42,9 +43,13 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class GroupSummary(Group):
-    """A group with the standings of its visible members, by patron id."""
+    """A group with the standings of its visible members, by patron id.
+
+    ``prospects`` says of the members about whom the rule and the ILS disagree what a recalculation could change.
+    """
 
     standings: Mapping[int, Standing] = field(default_factory=dict)
+    prospects: Mapping[int, RecalculationProspect] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +76,13 @@ class PatronSummary:
 
 @dataclass(frozen=True, slots=True)
 class PatronDecision(Decision):
-    """The rule's decision, with the id of the patron it is about, for programs that ask about one."""
+    """The rule's decision about the patron with the id ``patron``, for programs that ask about one.
+
+    ``standing`` compares it with the penalties in the ILS, None if they weren't read or the account can't see them.
+    """
 
     patron: int
+    standing: Standing | None
 
 
 class SummaryReader:
@@ -84,7 +93,7 @@ class SummaryReader:
     there are, a fourth holds them against the group. Before the first one there are the IDL and what the session sees;
     kinds of penalties are read beside it. Limits that differ from patron to patron cost what
     :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call
-    more.
+    more. The ILS's own thresholds are read, and kept, where the rule and the ILS disagree about a member.
     """
 
     def __init__(
@@ -104,10 +113,11 @@ class SummaryReader:
             DataError: the group is too large to be a family.
         """
         arguments.whole("id", id)
-        found = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer))
+        recent = self._recent()
+        found = self._with_reference(recent, lambda viewer: visible_around(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        group = self._summary(found)
+        group = self._summary(found, recent)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
     def of_group(self, number: int) -> GroupSummary:
@@ -117,13 +127,16 @@ class SummaryReader:
             NotFoundError: no member of it is visible.
         """
         arguments.whole("number", number)
-        found = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
+        recent = self._recent()
+        found = self._with_reference(recent, lambda viewer: visible_in(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
-        return self._summary(found)
+        return self._summary(found, recent)
 
-    def decision(self, id: int) -> PatronDecision:
-        """Whether the patron with this id is blocked by their own fines; nothing is read about anybody else.
+    def decision(self, id: int, *, with_penalties: bool = True) -> PatronDecision:
+        """Whether the patron with this id is over the limit, and blocked; nothing is read about anybody else.
+
+        One call less without the penalties.
 
         Raises:
             NotFoundError: no visible patron has this id.
@@ -133,7 +146,7 @@ class SummaryReader:
         patron = self._record(id)
         if patron is None or patron.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._decided(patron)
+        return self._decided(patron, with_penalties=with_penalties)
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
         """The same for the patron with this barcode, blanks in it ignored, on any card of theirs."""
@@ -147,7 +160,7 @@ class SummaryReader:
             patron = None if id is None else self._record(id)
         if not isinstance(patron, Record) or patron.deleted:
             raise _no_such_barcode()
-        return self._decided(patron)
+        return self._decided(patron, with_penalties=True)
 
     def is_deleted(self, id: int) -> bool:
         """Whether a visible patron has this id and is deleted."""
@@ -161,12 +174,32 @@ class SummaryReader:
         found = self._gateway.pcrud.search("au", {"id": id}, select=_DECIDING, limit=1)
         return found[0] if found else None
 
-    def _decided(self, patron: Record) -> PatronDecision:
+    def _decided(self, patron: Record, *, with_penalties: bool) -> PatronDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
         owed = self._own_fines(patron.id)
         own_fines = {} if owed is None else {patron.id: owed}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
-        return PatronDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
+        standing = self._standing(patron, over_limit=decision.over_limit) if with_penalties else None
+        return PatronDecision(
+            decision.over_limit, decision.own_balance, decision.limit, patron=patron.id, standing=standing
+        )
+
+    def _standing(self, patron: Record, *, over_limit: bool) -> Standing | None:
+        """A patron's penalties beside the rule's decision, None where the account can't see them."""
+        gateway, reference, ids = self._gateway, self._reference, [patron.id]
+        try:
+            read = list(rows_in_force(gateway, ids))
+            # Who looks at their own record without VIEW_USER doesn't see their own penalties.
+            is_own = not read and reference.user(gateway) == patron.id
+            if is_own and patron.home_ou not in reference.rights(gateway).at(VIEW_USER):
+                return None
+            org_units = reference.org_units(gateway, {row.org_unit for row in read})
+            rows = rows_put_right(gateway, org_units, read, ids, self._recent())
+            kinds = reference.penalty_kinds(gateway, {row.kind for row in rows})
+        except PermissionDeniedError:
+            return None
+        penalties = kinds.by_patron(rows, org_units, ids)[patron.id]
+        return Standing.among(over_limit, patron.home_ou, penalties, kinds)
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""
@@ -179,10 +212,10 @@ class SummaryReader:
             owed = read_fines_of(self._gateway, id)
         return owed
 
-    def _with_reference(self, search: Callable[[GroupViewer], Found]) -> Found:
+    def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """What a search finds, given who looks; beside it what all summaries need is read."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        viewer = plain_viewer(self._gateway, self._reference, self._recent())
+        viewer = plain_viewer(self._gateway, self._reference, recent)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
@@ -190,9 +223,9 @@ class SummaryReader:
         found, _kinds = self._gateway.map(lambda read: read(), readers)
         return cast(Found, found)
 
-    def _summary(self, found: VisiblePatrons) -> GroupSummary:
+    def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_penalties_now(self._gateway, org_units, found, self._recent())
+        found = with_penalties_now(self._gateway, org_units, found, recent)
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
@@ -202,6 +235,8 @@ class SummaryReader:
         group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
+        people = [(member, standings[member.id]) for member in members]
+        prospects = read_prospects(self._gateway, lambda: self._reference.ils_limits(self._gateway), people, kinds)
         return GroupSummary(
             group.number,
             group.members,
@@ -209,6 +244,7 @@ class SummaryReader:
             group.hidden_fines,
             group.hidden_ids,
             standings=standings,
+            prospects=prospects,
         )
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:

@@ -10,6 +10,7 @@ from evergreen_groups import connect
 from evergreen_groups.errors import EventError, LoginRefusedError
 from evergreen_groups.ils import Profiles, read_fines_penalties
 from evergreen_groups.limits import Limits
+from evergreen_groups.odd_dates import known
 from evergreen_groups.settings import passwords
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
     values = {"id": user.id, "library": home}
-    expires: datetime | None = user.expire_date
+    expires = known(user.expire_date)
     if user.super_user:
         yield line.warning(
             "id {id}, home library {library}; it is a superuser, who may do everything",

@@ -6,6 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -261,6 +262,18 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "stored": stored or Message("nothing is kept yet"),
         },
     )
+    addresses = set(found.addresses)
+    with suppress(ConfigurationError):  # which the check of the address says
+        addresses.add(subject.address.base)
+    if len(addresses) > 1:
+        yield line.warning(
+            "{where} has been used for several addresses in the last 30 days: {addresses}. Changes through one address "
+            "aren't protected from changes through another",
+            "set the same url in [gateway] on every server, and give each Evergreen a database of its own",
+            code="database-of-several-addresses",
+            values={"where": found.where, "addresses": sorted(addresses)},
+            setting="gateway.url",
+        )
 
 
 def _stranger(path: Path) -> int | None:

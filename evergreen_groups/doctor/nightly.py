@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.mail import Mailer
@@ -100,7 +100,7 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             code="run-incomplete",
             values=values,
         )
-    elif datetime.now(UTC) - last.finished > _TWO_NIGHTS:
+    elif subject.state.database.now() - last.finished > _TWO_NIGHTS:
         yield line.warning(
             "the last one was that of {finished}",
             "look at the timer or the crontab",

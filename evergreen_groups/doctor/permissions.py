@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
-from evergreen_groups.ils import VIEW_USER_TRANSACTIONS, OrgUnits, held_at
+from evergreen_groups.ils import VIEW_THRESHOLDS, VIEW_USER_TRANSACTIONS, OrgUnits, held_at
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         "root": root.shortname,
         "places": name_places(subject.org_units, set(changes)) if changes else "",
     }
+    yield line.ok(
+        "to see at which amount Evergreen blocks, clerks need {permission} with depth 0; stock groups have it at the "
+        "depth of the branch",
+        code="desk-thresholds",
+        values={"permission": VIEW_THRESHOLDS},
+    )
     if not changes:
         yield line.ok(
             "this account could change nobody at a desk; whoever is to needs {needed} at the libraries whose patrons "

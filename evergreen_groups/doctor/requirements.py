@@ -53,6 +53,7 @@ METHODS = (
     _search("mous", Message("everything")),
     _search("ac", Message("everything")),
     _search("mobts", Message("what is owed for, and limits that depend on the library")),
+    _search("mb", Message("what is owed for")),
     _search("pgt", Message("profiles in the report, and limits that depend on them")),
     _search("pgpt", Message("the ILS's own limits")),
     _search("ausp", Message("everything")),
@@ -152,6 +153,8 @@ FIELDS: dict[str, frozenset[str]] = {
             *("last_billing_type", "last_payment_ts"),
         }
     ),
+    "mb": frozenset({"xact", "amount", "billing_type", "btype", "voided"}),
+    "maa": frozenset({"id", "billing", "amount"}),
     "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
     "circ": frozenset(
         {"id", "usr", "due_date", "stop_fines", "fine_interval", "circ_lib", "checkin_time", "xact_finish"}

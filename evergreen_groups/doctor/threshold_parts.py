@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.permissions import name_places, name_some
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
@@ -40,9 +41,10 @@ def describe_profiles(some: Collection[int], profiles: Profiles) -> Message:
     """How many of all profiles it is about, and their names where it isn't all of them."""
     if len(some) == len(profiles):
         return Message("all profiles ({count:,})", values={"count": len(some)})
+    names = sorted(map(profiles.name, some), key=name_key)
     return Message(
         "profiles ({count:,} of {all:,}): {names}",
-        values={"count": len(some), "all": len(profiles), "names": name_some(sorted(map(profiles.name, some)))},
+        values={"count": len(some), "all": len(profiles), "names": name_some(names)},
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evergreen_groups.doctor.permissions import name_places
 from evergreen_groups.doctor.threshold_parts import (
     describe_libraries,
     describe_profiles,
@@ -61,12 +62,20 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     libraries = {unit.id for unit in org_units}
     if not reader.complete:
         libraries = set(held_at(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
-    if not libraries:
-        yield line.ok(
-            "not compared with the rule: the account may not see Evergreen's thresholds ({permission})",
+    hidden = subject.visible_orgs - libraries
+    if hidden:
+        yield line.warning(
+            "Evergreen's thresholds for patrons of {places} aren't visible to the account: they aren't compared with "
+            "the rule, and the audit can't tell whom a recalculation would change",
+            "grant {permission} with depth 0, and {root} as a working location",
             code="thresholds-not-visible",
-            values={"permission": VIEW_THRESHOLDS},
+            values={
+                "places": name_places(org_units, set(hidden)),
+                "permission": VIEW_THRESHOLDS,
+                "root": org_units.root.shortname,
+            },
         )
+    if not libraries:
         return
     found = find_rule_differences(
         Limits.read(gateway, subject.settings.policy, org_units, penalties),

@@ -39,15 +39,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventOutcome:
-    """What came of an event: whether the rule blocks the patron, and whether the ILS has recalculated.
+    """What came of an event: whether the patron is over the limit, and whether the ILS has recalculated.
 
-    ``blocked`` is None for a patron who has been deleted. ``replayed`` says that the event had been worked on before;
-    the rest is what came of it then.
+    ``over_limit`` is None for a patron who has been deleted. ``replayed`` says that the event had been worked on
+    before; the rest is what came of it then.
     """
 
     event: int
     patron: int
-    blocked: bool | None
+    over_limit: bool | None
     recalculated: bool
     replayed: bool = False
 
@@ -116,7 +116,7 @@ class EventHandler:
     def _work(self, event: Event, recalculate: bool) -> tuple[bool | None, bool, str]:
         """The decision, whether the ILS has recalculated, and why not or what that changed."""
         try:
-            decision = self._summaries.decision(event.patron_id)
+            decision = self._summaries.decision(event.patron_id, with_penalties=False)
         except NotFoundError:
             if not self._summaries.is_deleted(event.patron_id):
                 raise

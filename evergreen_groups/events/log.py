@@ -6,7 +6,7 @@ Patron ids only: no name, barcode or amount is in it. One row an event, written 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, literal_column, select
@@ -88,7 +88,7 @@ class AuditTrail:
         with self._transactions.writing() as connection:
             connection.execute(
                 insert(events).values(
-                    gateway=self._gateway, at=datetime.now(UTC), recalculated=recalculated, reason=reason, **row
+                    gateway=self._gateway, at=self._transactions.now(), recalculated=recalculated, reason=reason, **row
                 )
             )
 

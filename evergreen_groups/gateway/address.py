@@ -14,11 +14,15 @@ GATEWAY_PATH = "/osrf-gateway-v1"
 IDL_PATH = "/reports/fm_IDL.xml"
 
 _SETTING = "gateway.url"
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The root of an Evergreen web server: ``base`` has no slash at its end."""
+    """The root of an Evergreen web server: ``base`` has no slash at its end.
+
+    Leases, the journal and caches go by ``base``, so every spelling of an address has the same.
+    """
 
     base: str
     host: str
@@ -32,8 +36,8 @@ class Address:
         """
         try:
             parts = urlsplit(url.strip())
-            host, _port = parts.hostname or "", parts.port
-            _refuse_host(host)
+            host, port = _normalized_host(parts.hostname or ""), parts.port
+            path = _normalized_path(parts.path) if host else ""
         except (ValueError, requests.RequestException):
             raise ConfigurationError(
                 "the gateway's address can't be read",
@@ -61,8 +65,11 @@ class Address:
                 code="address-with-query",
             )
         # People copy the address from where they see it, as often with the gateway's own path as without.
-        path = parts.path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
-        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), host, parts.scheme == "https")
+        path = path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
+        place = f"[{host}]" if ":" in host else host
+        if port not in (None, _USUAL_PORTS[parts.scheme]):
+            place += f":{port}"
+        return cls(urlunsplit((parts.scheme, place, path, "", "")), host, parts.scheme == "https")
 
     @property
     def gateway(self) -> str:
@@ -98,7 +105,22 @@ class Address:
             )
 
 
-def _refuse_host(host: str) -> None:
-    """Have requests look at a host's name now; what it refuses only when something is sent is an ``OSError`` there."""
-    if host and ":" not in host:
-        requests.PreparedRequest().prepare_url(f"https://{host}", None)
+def _normalized_host(host: str) -> str:
+    """Return a host in the one form that DNS knows: lower case, ASCII, no dot at the end.
+
+    Raises what requests would raise when it first sends something there.
+    """
+    if not host:
+        return host
+    if ":" in host:
+        return ipaddress.IPv6Address(host).compressed
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(f"https://{host}", None)
+    return (urlsplit(prepared.url or "").hostname or "").removesuffix(".")
+
+
+def _normalized_path(path: str) -> str:
+    """Return a path as requests sends it: without dot segments, and with the least percent-encoding."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(f"https://host{path}", None)
+    return urlsplit(prepared.url or "").path

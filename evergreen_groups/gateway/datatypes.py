@@ -11,11 +11,15 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.message import Message
+from evergreen_groups.odd_dates import UNKNOWN
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_MOST_DIGITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# Years beyond 9999 or before 1, months and days that there aren't, infinities.
+_ODD_DATE = re.compile(r"[+-]?\d{1,6}-\d\d-\d\d([T ]\d\d:\d\d.*)?( BC)?|-?infinity", re.ASCII)
 # pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
@@ -58,7 +62,7 @@ def whole_number(value: Any) -> int | None:
     >>> whole_number("247"), whole_number(True), whole_number("7.0")
     (247, None, None)
     """
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
 
@@ -89,7 +93,7 @@ def _decode_text(value: Any, class_id: str, name: str) -> str:
 # full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
 def _decode_id(value: Any, class_id: str, name: str) -> Any:
     number = whole_number(value)
-    if number is None and not isinstance(value, str):
+    if number is None and (not isinstance(value, str) or _INTEGER.fullmatch(value)):
         raise wrong_value(class_id, name, Message("an id"))
     return value if number is None else number
 
@@ -125,13 +129,18 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
     raise wrong_value(class_id, name, Message("a boolean"))
 
 
-def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
+def decode_date(value: Any, class_id: str, name: str) -> date | None:
+    """Decode a timestamp or a plain date. One that Python can't hold is ``UNKNOWN``, or None without a time of day."""
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+    except TypeError:
         raise wrong_value(class_id, name, Message("a time")) from None
+    except ValueError:
+        if not _ODD_DATE.fullmatch(value):
+            raise wrong_value(class_id, name, Message("a time")) from None
+        return UNKNOWN if "T" in value or "infinity" in value else None
     offset = moment.utcoffset()
     if offset is None:
         raise wrong_value(class_id, name, Message("a time with its zone"))
@@ -152,7 +161,7 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
     "float": _decode_number,
     "money": _decode_money,
     "bool": _decode_boolean,
-    "timestamp": _decode_timestamp,
+    "timestamp": decode_date,
 }
 """How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
 

@@ -135,7 +135,8 @@ class Idl:
                 setting="gateway.url",
                 code="not-an-idl",
             )
-        return cls(_read_class(element) for element in root.iterchildren(_BASE + "class"))
+        classes = (_read_class(element) for element in root.iterchildren(_BASE + "class"))
+        return cls(read for read in classes if read is not None)
 
     def __getitem__(self, class_id: str) -> Class:
         try:
@@ -161,7 +162,12 @@ class Idl:
             self._classes = other._classes | self._classes
 
 
-def _read_class(element: etree._Element) -> Class:
+def _read_class(element: etree._Element) -> Class | None:
+    """Read a class; None if its fields have no clear positions.
+
+    Evergreen's own IDL of August 2026 names a field of ``auml`` twice. That must not keep the other 620 classes from
+    being read.
+    """
     class_id = element.get("id", "")
     links = {
         link.get("field", ""): Link(
@@ -173,9 +179,7 @@ def _read_class(element: etree._Element) -> Class:
     described = [] if fields is None else list(fields.iterchildren(_BASE + "field"))
     names = [field.get("name", "") for field in described]
     if not class_id or "" in names or len(set(names)) != len(names):
-        raise DataError(
-            "the IDL has a class or a field without a name, or two fields of the same name", code="idl-broken"
-        )
+        return None
     return Class(
         id=class_id,
         fieldmapper=element.get(_OBJECT + "fieldmapper", ""),

@@ -84,7 +84,7 @@ class Pcrud:
         _refuse_other_types(class_id, where, names)
         arguments.whole("limit", limit)
         idl = self._gateway.idl(class_id)
-        reader = ColumnReader(idl[class_id], names, idl)
+        reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
         return list(reader.read(search.page(where, limit).rows))
 
@@ -226,7 +226,7 @@ class Pcrud:
         each list, whether hidden rows have left out others.
         """
         idl = self._gateway.idl(class_id)
-        reader = ColumnReader(idl[class_id], names, idl)
+        reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         for page in self._by_values(class_id, field, values, where, select=names, all_visible=all_visible):
             yield list(reader.read(page.rows))
 

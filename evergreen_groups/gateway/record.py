@@ -7,11 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode, wrong_value
+from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decode_date, decoder_of, encode, wrong_value
 from evergreen_groups.message import Message
+from evergreen_groups.odd_dates import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.idl import Class, Idl, Link
+    from evergreen_groups.gateway.statistics import Statistics
 
 _set = object.__setattr__  # records refuse their own
 
@@ -247,7 +249,9 @@ class ColumnReader:
     Most columns have values of types that reading gives as they are: a look at the types of all of them is enough.
     """
 
-    def __init__(self, known: Class, names: Iterable[str], idl: Idl) -> None:
+    def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
+        """``statistics`` notes dates that can't be read, each with its record."""
+        self._statistics = statistics
         self._names = tuple(names)
         self._class = known
         self._idl = idl
@@ -261,20 +265,33 @@ class ColumnReader:
             for values in rows
         ]
         picked = (list(map(itemgetter(position), rows)) for position in self._positions)
-        return zip(*map(self._decoded, self._names, picked), strict=True)
+        return zip(
+            *(self._decoded(name, values, rows) for name, values in zip(self._names, picked, strict=True)), strict=True
+        )
 
-    def _decoded(self, name: str, values: list[Any]) -> list[Any]:
-        """The values of one field."""
+    def _decoded(self, name: str, values: list[Any], rows: list[list[Any]]) -> list[Any]:
+        """The values of one field of these rows."""
         decoder = decoder_of(self._class.datatypes[name])
         kinds = set(map(type, values))
         if kinds <= {_NONE, AS_IT_COMES.get(decoder)}:
             return values
         if kinds <= {_NONE, str}:
             table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
+            if decoder is decode_date and (None in table.values() or UNKNOWN in table.values()):
+                self._note_unreadable(
+                    name, {sent for sent, read in table.items() if read is None or read is UNKNOWN}, rows
+                )
             return list(map(table.get, values))  # many are alike: "t" and "f", 0.00
         if kinds.isdisjoint(_CONTAINERS):
             return [None if value is None else decoder(value, self._class.id, name) for value in values]
         return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]
+
+    def _note_unreadable(self, name: str, dates: set[str], rows: list[list[Any]]) -> None:
+        position, key = self._class.positions[name], self._class.positions[self._class.primary]
+        for values in rows if dates and self._statistics is not None else ():
+            if values[position] in dates:
+                number = values[key] if key < len(values) else None
+                self._statistics.unreadable_date(self._class.id, number, name)  # type: ignore[union-attr]
 
 
 _NONE = type(None)

@@ -30,6 +30,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "ausp": "id usr standing_penalty org_unit",
         "circ": "id usr circ_lib",
         "csp": "id name",
+        "mb": "id xact amount billing_type",
         "mbts": "id usr balance_owed",
         "mobts": "id usr balance_owed xact_start xact_type",
         "mous": "usr balance_owed",

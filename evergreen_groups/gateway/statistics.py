@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+
+log = logging.getLogger(__name__)
 
 
 class Statistics:
@@ -10,6 +13,7 @@ class Statistics:
 
     ``calls`` counts HTTP requests, those for the IDL and repeated ones included; ``bytes_sent`` and
     ``bytes_received`` count bodies as they went over the wire; ``retries`` counts the requests that were repeats.
+    ``unreadable_dates`` are the dates of rows that couldn't be read: class, key and field of each, once.
     """
 
     def __init__(self) -> None:
@@ -17,6 +21,7 @@ class Statistics:
         self.bytes_sent = 0
         self.bytes_received = 0
         self.retries = 0
+        self.unreadable_dates: list[tuple[str, object, str]] = []
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -40,3 +45,12 @@ class Statistics:
         """Count a repeat; the request itself is counted as any other."""
         with self._lock:
             self.retries += 1
+
+    def unreadable_date(self, class_id: str, key: object, field: str) -> None:
+        """Note that a date of a row can't be read, so that it counts as unknown."""
+        found = (class_id, key, field)
+        with self._lock:
+            if found in self.unreadable_dates:
+                return
+            self.unreadable_dates.append(found)
+        log.warning("the field %s of %s %s has a date that can't be read; it counts as unknown", field, class_id, key)

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import requests
-import urllib3.exceptions
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import (
-    ConfigurationError,
-    UnexpectedAnswerError,
-)
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
 from evergreen_groups.gateway import body
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
@@ -193,8 +189,12 @@ class Transport:
             with closing(response):
                 content = self._read(response, call)
             if exchange.mixed_up:
-                raise StaleConnectionError("more came than one answer to each request")
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                raise StaleConnectionError("more came than one answer to each request")  # noqa: TRY301  # as below
+        except EvergreenGroupsError:
+            raise
+        except Exception as error:
+            # Below are requests, urllib3, http.client and ssl. What they raise can't be listed: a negative chunk length
+            # ends in a bare ValueError.
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
             if stale is not None and not last:

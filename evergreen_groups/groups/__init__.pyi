@@ -1,5 +1,4 @@
 from .adults import AdultRule as AdultRule
-from .adults import age_of as age_of
 from .barcodes import first_spelled as first_spelled
 from .barcodes import spellings as spellings
 from .barcodes import without_blanks as without_blanks
@@ -47,6 +46,7 @@ from .queries import candidates as candidates
 from .queries import has_member as has_member
 from .reader import GroupReader as GroupReader
 from .reader import decide_about as decide_about
+from .reader import decide_by_thresholds as decide_by_thresholds
 from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from evergreen_groups.odd_dates import age_of
+
 if TYPE_CHECKING:
     from evergreen_groups.groups.patrons import PatronAccount
 
@@ -41,8 +43,3 @@ class AdultRule:
         """How many of some patrons count as adults today."""
         today = datetime.now(UTC).date()
         return sum(self.is_adult(accounts[id], today) for id in patrons)
-
-
-def age_of(born: date, today: date) -> int:
-    """How many years old somebody is."""
-    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))

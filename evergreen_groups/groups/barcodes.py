@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -12,6 +13,7 @@ Found = TypeVar("Found")
 # control character is what scanners send before and behind them; marks that nobody sees come along where text is copied
 # out of a mail or a page. A hyphen isn't among them: cards have such barcodes.
 _IGNORED = ("Z", "Cc", "Cf")
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 
 def spellings(text: str) -> tuple[str, ...]:
@@ -19,12 +21,13 @@ def spellings(text: str) -> tuple[str, ...]:
 
     There are cards with a blank in their barcode, and whoever scans one is to find it. The answer is empty where no
     card can have such a barcode: no text in a PostgreSQL database has a NUL, and OpenSRF takes a parameter with one in
-    it for null, so that a search for it would end in status 500.
+    it for null, so that a search for it would end in status 500. Bytes that aren't UTF-8 arrive from the command line
+    as half surrogate pairs, which no request can hold.
 
     >>> spellings("20000000001036"), spellings(" 2 0000 00000 1036\\t")
     (('20000000001036',), ('2 0000 00000 1036', '20000000001036'))
     """
-    if "\0" in text:
+    if _IMPOSSIBLE.search(text):
         return ()
     seen = "".join(" " if letter.isspace() else letter for letter in text if letter.isspace() or not _ignored(letter))
     with_blanks = " ".join(seen.split())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
 # Our clock and the database's may differ. A patron too many costs a row, one too few would be counted nowhere.
-_CLOCKS_DIFFER = timedelta(minutes=10)
+_CLOCKS_DIFFER = timedelta(minutes=30)
 _FIELDS = ("id", "usrgroup")
 
 

@@ -25,12 +25,13 @@ ReadPatrons = Callable[[Collection[int]], "VisiblePatrons"]
 
 
 def put_right(
-    gateway: Gateway, group: int, look: Look, read_patrons: ReadPatrons, changed: Collection[int]
+    gateway: Gateway, group: int, look: Look, read_patrons: ReadPatrons, changed: frozenset[int] | None
 ) -> VisiblePatrons:
     """A group as a copy has it, with the members that it has now.
 
     Two calls beside one another. Where they differ, one for those whom the copy has elsewhere, and one for the record
-    of each who has come or gone; of the ``changed`` (ids) each record is read as well, for the mark as lead.
+    of each who has come or gone; of the ``changed`` (ids; None: anybody) each record is read as well, for the mark as
+    lead.
 
     Who has no VIEW_USER at their own library gets no list of members, and the group as the copy has it.
 
@@ -44,7 +45,7 @@ def put_right(
             return cast("VisiblePatrons", found)
         come = read_patrons(ids - found.ids)
         visible = found.ids | come.ids
-        doubtful = (visible - ids) | come.ids | (visible & set(changed))
+        doubtful = (visible - ids) | come.ids | (visible if changed is None else visible & changed)
         records = _records(gateway, doubtful)
         if all(_is_in(records[id], group) is (id in ids) for id in doubtful):
             return _joined(found, come, ids, records)

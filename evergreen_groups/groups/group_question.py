@@ -41,7 +41,7 @@ class GroupViewer:
     ``patrons_at`` are the ids of the org units whose patrons it sees; ``everywhere`` says that these are all.
     ``circulations`` asks whether some are hidden, ``with_staff`` for the staff who have set penalties, and ``beside``
     for these patrons (ids). ``group`` is the number of the user's own group (None: not known). ``changed`` are patrons
-    (ids) of whom a copy of the database may have an older record.
+    (ids) of whom a copy of the database may have an older record (None: that may be anybody).
     """
 
     user: int
@@ -51,7 +51,7 @@ class GroupViewer:
     with_staff: bool = False
     beside: frozenset[int] = frozenset()
     group: int | None = None
-    changed: frozenset[int] = frozenset()
+    changed: frozenset[int] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

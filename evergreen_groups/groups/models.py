@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Group:
     @classmethod
     def by_name(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         """A group whose members stand in the order of their names, the group lead first."""
-        ordered = sorted(members, key=lambda member: (not member.group_lead, member.name.casefold(), member.id))
+        ordered = sorted(members, key=lambda member: (not member.group_lead, name_key(member.name), member.id))
         return cls._with_hidden(number, ordered, hidden)
 
     @classmethod

@@ -10,6 +10,8 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evergreen_groups.odd_dates import known, known_birth
+
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import OrgUnit, OrgUnits
@@ -61,7 +63,7 @@ class PatronAccount:
 
     It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for most
     of it (:class:`PatronState` is what it has), and needn't know when somebody was born. ``expired`` says that
-    ``expire_date`` had passed when the account was read.
+    ``expire_date`` had passed when the account was read; ``expiry_unknown`` that there is one that says nothing.
     """
 
     active: bool
@@ -70,18 +72,21 @@ class PatronAccount:
     expired: bool
     expire_date: datetime | None
     birth_date: date | None
+    expiry_unknown: bool = False
 
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
         """Make one of the values of ``ACCOUNT_FIELDS``; ``now`` is aware."""
-        active, barred, juvenile, expire_date, born = values
+        active, barred, juvenile, sent, born = values
+        expire_date = known(sent)
         return cls(
             active=bool(active),
             barred=bool(barred),
             juvenile=bool(juvenile),
             expired=expire_date is not None and expire_date < now,
             expire_date=expire_date,
-            birth_date=born.date() if isinstance(born, datetime) else born,
+            birth_date=known_birth(born.date() if isinstance(born, datetime) else born, now.date()),
+            expiry_unknown=sent is not None and expire_date is None,
         )
 
 
@@ -96,7 +101,8 @@ class PatronState:
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
         """Make one of the values of ``STATE_FIELDS``; ``now`` is aware."""
-        juvenile, barred, expire_date = values
+        juvenile, barred, sent = values
+        expire_date = known(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 
@@ -138,10 +144,12 @@ class PatronRow(NamedTuple):
         names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
         family, first, *others = names
         if family and first and not any(others):  # as with nearly everybody, and there are many
-            return f"{family.strip()}, {first.strip()}"
+            family, first = family.strip(), first.strip()
+            if family and first:
+                return f"{family}, {first}"
         legal, preferred = names[:4], names[4:]
         family, first, second, suffix = (
-            (wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+            (wish or "").strip() or (name or "").strip() for wish, name in zip(preferred, legal, strict=True)
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 

@@ -14,7 +14,7 @@ from evergreen_groups.groups.models import Group, Member
 from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, make_patrons, read_barcodes
 from evergreen_groups.groups.read_before import ReadBefore
 from evergreen_groups.ils import read_own_fines
-from evergreen_groups.limits import LimitFinder, OneLimit, decide_all
+from evergreen_groups.limits import LimitFinder, OneLimit, ResolvedLimit, decide_all, decide_where_known
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 from evergreen_groups.progress import Progress, silent
@@ -185,6 +185,28 @@ def decide_where_visible(
         return decide_about(gateway, limits, patrons, own_fines)
     found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
+
+
+def decide_by_thresholds(
+    gateway: Gateway, thresholds: LimitFinder, members: Collection[Member]
+) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
+    """Return Evergreen's own limit of each member and the decision by it, both by id.
+
+    Leave out members whose threshold the account can't see. The decision is missing as well where the account can't see
+    the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or is 0.00.
+    """
+    found = {
+        member.id: limit
+        for member in members
+        if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
+    }
+    own_fines = {member.id: member.own_fines for member in members if member.own_fines}
+    # A threshold of 0.00 is reached by an open transaction without a balance, and not without any transaction.
+    amounts = {id: one.limit.amount for id, one in found.items() if id not in own_fines}
+    at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
+    if at_nothing:
+        own_fines |= read_own_fines(gateway, at_nothing)
+    return found, decide_where_known(gateway, found, own_fines)
 
 
 def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:

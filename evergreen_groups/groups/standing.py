@@ -36,11 +36,17 @@ class Standing:
     @classmethod
     def of(cls, member: Member, penalties: Collection[Penalty], kinds: PenaltyKinds) -> Standing:
         """That of a member with these penalties in force."""
-        home_library = member.patron.home_library.id
+        return cls.among(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
+
+    @classmethod
+    def among(
+        cls, over_limit: bool | None, home_library: int, penalties: Collection[Penalty], kinds: PenaltyKinds
+    ) -> Standing:
+        """That of somebody with this home library (id) and these penalties in force."""
         blocking = [penalty for penalty in penalties if penalty.kind.blocks]
         for_fines = tuple(one for one in blocking if kinds.blocks_for_fines(one.kind, home_library))
         others = tuple(one for one in blocking if one not in for_fines)
-        return cls(member.over_limit_if_known, for_fines, others)
+        return cls(over_limit, for_fines, others)
 
     @property
     def blocked_for_fines(self) -> bool:

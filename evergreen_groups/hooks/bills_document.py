@@ -55,6 +55,10 @@ def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> dict[str, Any]:
         "billed": plain_amount(bill.billed),
         "paid": plain_amount(bill.paid),
         "owed": plain_amount(bill.balance),
+        "billings": [
+            {"billing_type": billed.billing_type or None, "amount": plain_amount(billed.amount)}
+            for billed in bill.billings
+        ],
         "last_payment": _moment(bill.last_payment) if bill.last_payment else None,
         "title": None if item is None else _title(member, item),
     }

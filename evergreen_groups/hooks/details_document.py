@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.hooks.documents import NOTE, limit_amount
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import standing_document
+from evergreen_groups.render import prospect_document, standing_document
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -48,6 +48,7 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
         **standing_document(details.standing(member)),
+        **prospect_document(details.prospects.get(member.id)),
         "items": _items(details.circulations[member.id]),
         "group_lead": member.group_lead,
         "juvenile": account.juvenile,

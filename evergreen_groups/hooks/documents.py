@@ -2,8 +2,7 @@
 
 Within a version keys may be added, never changed or removed, so readers pass over keys they don't know. Amounts are
 strings with two places. Version 2 tells whoever is over the limit (``over_limit``, null where the account may not see
-the limit) from whoever is blocked in Evergreen (``blocked_in_evergreen``). What version 1 called ``blocked`` is
-``over_limit``; the old name stays until the next minor version.
+the limit) from whoever is blocked in Evergreen (``blocked_in_evergreen``).
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupSummary
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import standing_document
+from evergreen_groups.render import penalty_document, prospect_document, standing_document
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import PatronDecision, PatronSummary
+    from evergreen_groups.desk import PatronDecision, PatronSummary, RecalculationProspect
     from evergreen_groups.events import EventOutcome
     from evergreen_groups.groups import Group, Member, Standing
 
@@ -34,7 +33,7 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_truths(member, summary.standing),
+        **_truths(member, summary.standing, summary.group.prospects.get(member.id)),
         **_group(summary.group),
     }
 
@@ -45,13 +44,15 @@ def group_summary(group: Group) -> dict[str, Any]:
 
 
 def block(decision: PatronDecision) -> dict[str, Any]:
-    """A decision about one patron."""
+    """A decision about one patron, and whether Evergreen blocks that patron."""
+    standing = decision.standing
     return {
         "version": VERSION,
         "kind": "block",
         "patron": decision.patron,
         "over_limit": decision.over_limit,
-        "blocked": decision.over_limit,
+        "blocked_in_evergreen": None if standing is None else standing.blocked_for_fines,
+        "other_blocks": None if standing is None else [penalty_document(block) for block in standing.other_blocks],
         "own_fines": plain_amount(decision.own_balance),
         "limit": plain_amount_or_none(decision.limit.amount),
         "comparison": decision.limit.comparison.value,
@@ -66,8 +67,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
         "kind": "event-outcome",
         "event": outcome.event,
         "patron": outcome.patron,
-        "over_limit": outcome.blocked,
-        "blocked": outcome.blocked,
+        "over_limit": outcome.over_limit,
         "recalculated": outcome.recalculated,
         "replayed": outcome.replayed,
     }
@@ -75,6 +75,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
 
 def _group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
+    prospects = group.prospects if isinstance(group, GroupSummary) else {}
     return {
         "group": group.number,
         "for_information_only": True,
@@ -82,11 +83,15 @@ def _group(group: Group) -> dict[str, Any]:
         "group_fines": plain_amount(group.combined_fines),
         "lead": group.lead.id if group.lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
-        "members": [member_document(member, standings.get(member.id)) for member in group.members],
+        "members": [
+            member_document(member, standings.get(member.id), prospects.get(member.id)) for member in group.members
+        ],
     }
 
 
-def member_document(member: Member, standing: Standing | None) -> dict[str, Any]:
+def member_document(
+    member: Member, standing: Standing | None, prospect: RecalculationProspect | None = None
+) -> dict[str, Any]:
     """A member of a group; ``standing`` None where no penalties were read."""
     return {
         "id": member.id,
@@ -95,16 +100,17 @@ def member_document(member: Member, standing: Standing | None) -> dict[str, Any]
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_truths(member, standing),
+        **_truths(member, standing, prospect),
         "group_lead": member.group_lead,
     }
 
 
-def _truths(member: Member, standing: Standing | None) -> dict[str, Any]:
-    over_limit = member.over_limit_if_known
+def _truths(member: Member, standing: Standing | None, prospect: RecalculationProspect | None) -> dict[str, Any]:
+    if standing is not None:
+        return {**standing_document(standing), **prospect_document(prospect)}
     # Where no penalties were read, none are told of, which isn't the same as that there are none.
-    unknown = {"over_limit": over_limit, "blocked_in_evergreen": None, "other_blocks": None, "difference": None}
-    return {**(unknown if standing is None else standing_document(standing)), "blocked": over_limit}
+    unknown = {"blocked_in_evergreen": None, "other_blocks": None, "difference": None}
+    return {"over_limit": member.over_limit_if_known, **unknown, **prospect_document(None)}
 
 
 def limit_amount(member: Member) -> str | None:

@@ -155,12 +155,12 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         BusyError: somebody else is changing the same patrons or groups.
         GatewayError: the ILS can't be reached; nothing has been sent.
     """
-    number = client.plans.apply(plan, key)
-    return client.plans.past.own(number)
+    id = client.plans.apply(plan, key)
+    return client.plans.past.own(id)
 
 
-def undo_change(client: Client, change: int, key: str) -> Change:
-    """Take a change (its number) back under an idempotency key: those who are still where it put them go back.
+def undo_change(client: Client, change: str, key: str) -> Change:
+    """Take a change (its id) back under an idempotency key: those who are still where it put them go back.
 
     Raises:
         NotFoundError: there is no such change, or the caller may see nobody whom it is about.
@@ -168,28 +168,28 @@ def undo_change(client: Client, change: int, key: str) -> Change:
         BusyError: somebody else is changing the same patrons or groups.
         GatewayError: the ILS can't be reached; nothing has been sent.
     """
-    number = client.plans.undo(change, key)
-    return client.plans.past.own(number)
+    id = client.plans.undo(change, key)
+    return client.plans.past.own(id)
 
 
-def change(client: Client, number: int) -> Change:
+def change(client: Client, id: str) -> Change:
     """A change, with what became of it.
 
     Raises:
         NotFoundError: there is none, or the caller may see nobody whom it is about.
     """
-    arguments.whole("number", number)
-    return client.plans.past.change(number)
+    arguments.text("id", id)
+    return client.plans.past.change(id)
 
 
-def own_change(client: Client, number: int) -> Change:
+def own_change(client: Client, id: str) -> Change:
     """A change of the caller's own, as far as it is known here: nothing is asked of the ILS.
 
     Raises:
         NotFoundError: there is none, or it is somebody else's.
     """
-    arguments.whole("number", number)
-    return client.plans.past.own(number)
+    arguments.text("id", id)
+    return client.plans.past.own(id)
 
 
 def recent_changes(client: Client) -> list[Change]:

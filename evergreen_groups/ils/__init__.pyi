@@ -4,9 +4,11 @@ from .accounts import account_of_session as account_of_session
 from .accounts import library_of as library_of
 from .accounts import workstation_of as workstation_of
 from .bills import Bill as Bill
+from .bills import Billed as Billed
 from .bills import BillKind as BillKind
 from .bills import add_up as add_up
 from .bills import balance_of as balance_of
+from .bills import kinds_of_items as kinds_of_items
 from .bills import read_bills as read_bills
 from .bills import read_bills_that_add_up as read_bills_that_add_up
 from .circulation_kinds import CirculationKind as CirculationKind
@@ -29,6 +31,7 @@ from .penalties import PenaltyKind as PenaltyKind
 from .penalties import PenaltyKinds as PenaltyKinds
 from .penalties import PenaltyRow as PenaltyRow
 from .penalties import not_archived as not_archived
+from .penalties import not_stopped as not_stopped
 from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
 from .permissions import STAFF_LOGIN as STAFF_LOGIN
@@ -54,4 +57,5 @@ from .thresholds import read_fines_penalties as read_fines_penalties
 from .timezones import read_timezones as read_timezones
 from .titles import read_titles as read_titles
 from .unreturned_items import UnreturnedItems as UnreturnedItems
+from .unreturned_items import UnreturnedRead as UnreturnedRead
 from .unreturned_items import read_unreturned_items as read_unreturned_items

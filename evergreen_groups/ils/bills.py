@@ -1,21 +1,22 @@
 """Bills: the open transactions on which patrons owe something, or have something to their credit.
 
-What a bill is for is what its transaction was billed for last. Payments are made on a transaction, not on one of its
-billings, so what is still owed can't be divided any further.
+A bill for an item is of the kind of what happened to the item; any other one is of the billing type with the largest
+amount. Payments are made on a transaction, not on one of its billings, so what is still owed can't be divided further.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -48,6 +49,19 @@ _STOCK = {
     "System: Rental": Message("rental"),
 }
 _SPELLING = {name.casefold(): name for name in _STOCK}
+_OVERDUE = "Overdue Materials"
+_DAMAGE = ("Damaged Item", "Damaged Item Processing Fee")
+# These say what happened to an item, which its circulation knows better.
+_OF_ITEMS = (
+    *(_OVERDUE, "Lost Materials", "Lost Materials Processing Fee"),
+    *("Long-Overdue Materials", "Long-Overdue Materials Processing Fee"),
+)
+_CLAIMED = {
+    "CLAIMSRETURNED": Message("items claimed returned"),
+    "CLAIMSNEVERCHECKEDOUT": Message("items claimed never checked out"),
+}
+_OVERDUE_FINES = 1
+"""Their id among the billing types, the same in every Evergreen (950.data.seed-values.sql)."""
 _WITHOUT_BILLING = {
     "circulation": Message("items"),
     "grocery": Message("other bills"),
@@ -57,7 +71,7 @@ _WITHOUT_BILLING = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class BillKind:
-    """What a bill is for: the type of its transaction (``circulation``, ``grocery`` …), and of its last billing.
+    """What a bill is for: the type of its transaction (``circulation``, ``grocery`` …), and a billing type.
 
     >>> BillKind("circulation", "Lost Materials").text, BillKind("grocery", "Photocopies").text
     ('lost materials', 'Photocopies')
@@ -65,7 +79,9 @@ class BillKind:
 
     transaction: str
     billing_type: str = ""
-    """As the library calls it; empty for a transaction with no billing in force, such as a mere payment."""
+    """As the library calls it; empty for a claim, and for a transaction with no billing in force (a mere payment)."""
+    claim: str = ""
+    """What the patron claims of the item: the circulation's ``stop_fines``, such as ``CLAIMSRETURNED``."""
 
     @classmethod
     def of(cls, transaction: str, billing_type: str) -> BillKind:
@@ -81,6 +97,18 @@ class BillKind:
             billing_type = _SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
+    def after(self, stop_fines: str | None) -> BillKind:
+        """The kind of an item's bill, given why its fines stopped; this is the kind by its leading billing type.
+
+        >>> BillKind("circulation", "Lost Materials Processing Fee").after("LOST").text
+        'lost materials'
+        """
+        if self.billing_type in _DAMAGE:
+            return _BY_STOP_FINES["DAMAGED"]
+        if stop_fines in _BY_STOP_FINES:
+            return _BY_STOP_FINES[stop_fines]
+        return BillKind("circulation", _OVERDUE) if self.billing_type in _OF_ITEMS else self
+
     def describe(self) -> str:
         """What it is for, in the language that is written now; billing types of the library's own are its names."""
         text = self.text
@@ -93,6 +121,8 @@ class BillKind:
     @property
     def text(self) -> str:
         """What it is for, in English; two kinds never have the same text."""
+        if self.claim:
+            return _CLAIMED.get(self.claim, self.claim)
         if not self.billing_type:
             return _WITHOUT_BILLING.get(self.transaction, self.transaction)
         if self.transaction == "circulation":
@@ -107,7 +137,30 @@ class BillKind:
         >>> BillKind("circulation", "Overdue Materials").is_called("overdue materials")
         True
         """
-        return name.casefold() in {part.casefold() for part in (self.text, self.billing_type, self.transaction) if part}
+        names = (self.text, self.billing_type, self.claim, self.transaction)
+        return name.casefold() in {part.casefold() for part in names if part}
+
+
+_BY_STOP_FINES = {
+    "LOST": BillKind("circulation", "Lost Materials"),
+    "LONGOVERDUE": BillKind("circulation", "Long-Overdue Materials"),
+    "DAMAGED": BillKind("circulation", "Damaged Item"),
+    **{claim: BillKind("circulation", claim=claim) for claim in _CLAIMED},
+}
+"""The kinds of bills for items, by what happened to them."""
+STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
+"""The values of ``stop_fines`` that make a kind of bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What one transaction was billed for one type, voided and adjusted billings left out.
+
+    ``billing_type`` is empty for what isn't listed by type: overdue fines, and what was adjusted.
+    """
+
+    billing_type: str
+    amount: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +169,8 @@ class Bill:
 
     ``balance`` is what is owed, below zero for a credit: ``billed`` without what was ``paid``. ``since`` is when the
     transaction began and ``last_payment`` when something was last paid on it (both aware). ``library`` is the id of
-    the org unit that billed, None where the ILS names none.
+    the org unit that billed, None where the ILS names none. ``by_type`` are its billings by type, overdue fines left
+    out.
     """
 
     id: int
@@ -128,6 +182,30 @@ class Bill:
     since: datetime
     last_payment: datetime | None
     library: int | None
+    by_type: tuple[Billed, ...] = ()
+
+    @property
+    def billings(self) -> tuple[Billed, ...]:
+        """What was billed by type, which adds up to ``billed``; empty where it was billed for one type alone."""
+        rest = self.billed - sum((billed.amount for billed in self.by_type), NOTHING)
+        found = (*self.by_type, Billed("", rest)) if rest > 0 else self.by_type
+        return found if len(found) > 1 else ()
+
+    def describe_billings(self) -> str:
+        """Say what was billed by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
+        return ", ".join(
+            gettext("{kind}: {amount}", kind=self._describe_type(billed.billing_type), amount=billed.amount)
+            for billed in self.billings
+        )
+
+    def _describe_type(self, billing_type: str) -> str:
+        if billing_type:
+            return BillKind.of(self.kind.transaction, billing_type).describe()
+        return (
+            gettext("other billings")
+            if self.paid or self.kind.transaction != "circulation"
+            else gettext(_STOCK[_OVERDUE])
+        )
 
 
 def balance_of(bills: Iterable[Bill]) -> Decimal:
@@ -136,8 +214,10 @@ def balance_of(bills: Iterable[Bill]) -> Decimal:
 
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-    """The visible bills of patrons, oldest first, by patron's id, up to 3,000 patrons in a call
-    (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
+    """The visible bills of patrons, oldest first, by patron's id, up to 3,000 patrons in a call, and as many bills in
+    another (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
+
+    Their kinds are those by billing type; :func:`kinds_of_items` makes them those of what happened to items.
 
     Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are
     left out without a word (``family-018``, ``details-003``), so that nobody's lack of bills says that nothing is owed:
@@ -147,20 +227,75 @@ def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bi
     owed = {"balance_owed": {"<>": 0}}
     # Whoever's bills are hidden isn't asked about, and if some were hidden even so, they wouldn't add up.
     pages = gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
+    rows = list(chain.from_iterable(pages))
     found: dict[int, list[Bill]] = {}
-    for bill in _bills(chain.from_iterable(pages)):
+    for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
         found.setdefault(bill.patron, []).append(bill)
     return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
 
 
-def _bills(rows: Iterable[tuple[object, ...]]) -> Iterator[Bill]:
-    kinds: dict[tuple[object, object], BillKind] = {}
-    for row in rows:
-        id, usr, transaction, billing_type, balance, billed, paid, since, last_payment, library = row
+def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tuple[Billed, ...]]:
+    """What transactions were billed for by type, the first billing first; those with overdue fines alone are left out.
+
+    There may be a billing for each day of overdue fines: they are told by what is left of the transaction's total.
+    Adjustments can't be read through pcrud, but asked about. The account sees the billings of whom it sees bills.
+    """
+    adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
+    where = {
+        "voided": "f",
+        "btype": {"<>": _OVERDUE_FINES},
+        "-not-exists": {"select": {"maa": ["id"]}, "from": "maa", "where": adjusted},
+    }
+    fields = ("xact", "billing_type", "amount")
+    sums: dict[int, dict[str, Decimal]] = {}
+    pages = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
+    for transaction, billing_type, amount in chain.from_iterable(pages):
+        theirs = sums.setdefault(transaction, {})
+        theirs[billing_type] = theirs.get(billing_type, NOTHING) + amount
+    return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
+
+
+def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, ...]]) -> Iterator[Bill]:
+    kinds: dict[tuple[str, str], BillKind] = {}
+    for id, usr, transaction, last, balance, billed, paid, since, last_payment, library in rows:
+        types = by_type.get(id, ())
+        billing_type = _leading(transaction, types, (billed or NOTHING) - (paid or NOTHING)) if types else last or ""
         kind = kinds.get((transaction, billing_type))
         if kind is None:
-            kind = kinds[transaction, billing_type] = BillKind.of(str(transaction), str(billing_type or ""))
-        yield Bill(id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, last_payment, library)  # type: ignore[arg-type]  # rows are of the class's datatypes
+            kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
+        yield Bill(
+            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, known(last_payment), library, types
+        )
+
+
+def _leading(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
+    """The billing type with the largest amount, the first of equal ones.
+
+    Overdue fines are what is left of the balance: payments go to what was billed first.
+    """
+    largest = max(types, key=lambda billed: billed.amount)
+    overdue = balance - sum((billed.amount for billed in types), NOTHING)
+    return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
+
+
+def kinds_of_items(
+    bills: Iterable[Bill], stop_fines: Mapping[int, str | None], visible_at: Collection[int]
+) -> tuple[Bill, ...]:
+    """Bills with the kinds of what happened to the items that they are for.
+
+    ``stop_fines`` are those of circulations by id, as far as they make a kind. ``visible_at`` are the ids of the org
+    units whose circulations the account sees; bills from elsewhere keep their kind.
+    """
+    return tuple(
+        bill
+        if bill.kind.transaction != "circulation" or bill.library not in visible_at
+        else _of_kind(bill, bill.kind.after(stop_fines.get(bill.id)))
+        for bill in bills
+    )
+
+
+def _of_kind(bill: Bill, kind: BillKind) -> Bill:
+    return bill if kind == bill.kind else replace(bill, kind=kind)
 
 
 def read_bills_that_add_up(

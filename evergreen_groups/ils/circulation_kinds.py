@@ -7,12 +7,13 @@ from datetime import datetime
 from enum import Enum
 
 from evergreen_groups.errors import DataError
+from evergreen_groups.odd_dates import known
 
 _DAY = 86_400
 # As PostgreSQL compares intervals (interval_cmp_value): a month is 30 days, a day is 24 hours.
 _SECONDS = {"year": 360 * _DAY, "mon": 30 * _DAY, "day": _DAY}
-_PARTS = re.compile(r"(?P<number>[+-]?\d+) (?P<unit>year|mon|day)s?", re.ASCII)
-_TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
+_PARTS = re.compile(r"(?P<number>[+-]?\d{1,9}) (?P<unit>year|mon|day)s?", re.ASCII)
+_TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d{1,9}):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
 
 
 class CirculationKind(Enum):
@@ -60,6 +61,8 @@ def kind_of(
         return None if finished and stopped is not CirculationKind.CLAIMS_RETURNED else stopped
     if due_date is None or fine_interval is None:
         return None  # a comparison with null is neither true nor false
+    if known(due_date) is None:
+        return CirculationKind.OUT  # the ILS compares the infinity that it has stored
     if seconds_of(fine_interval) >= _DAY:
         # What is fined by the day is overdue from the day after. The server's 'today' begins by its own clock, which
         # the times that it writes are in.

@@ -64,12 +64,16 @@ def read_fines_of(gateway: Gateway, id: int, *, current: bool = False) -> Decima
 
 
 def read_fines_within(
-    gateway: Gateway, scopes: Mapping[int, frozenset[int]], totals: Mapping[int, Decimal]
+    gateway: Gateway,
+    scopes: Mapping[int, frozenset[int]],
+    totals: Mapping[int, Decimal],
+    *,
+    leave_out_hidden: bool = False,
 ) -> dict[int, Decimal | None]:
     """What each patron owes within the scope of each, by patron's id; None for no open transaction there.
 
     ``totals`` are what those with an open transaction owe anywhere. Reads the open transactions (``mobts``) up to 3,000
-    patrons at a time.
+    patrons at a time. ``leave_out_hidden`` leaves out patrons whose transactions the account can't see.
 
     Raises:
         DataError: somebody has open transactions of which the account may see none (VIEW_USER_TRANSACTIONS).
@@ -82,11 +86,12 @@ def read_fines_within(
     # Hidden transactions are left out without a word (family-018): who has a total, be it 0.00, and shows none isn't
     # somebody without any. Unless the last one was closed between the two looks.
     suspects = [id for id in scopes if id in totals and not found[id]]
-    if suspects and read_own_fines(gateway, suspects):
+    hidden = read_own_fines(gateway, suspects) if suspects else {}
+    if hidden and not leave_out_hidden:
         raise DataError(
             "the account can't see the transactions of everybody who has any, so what they owe at the "
             "libraries that count isn't known",
             advice="give the account VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
-    return {id: within(found[id], scope) for id, scope in scopes.items()}
+    return {id: within(found[id], scope) for id, scope in scopes.items() if id not in hidden}

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -34,7 +35,8 @@ class ItemOut:
 
     ``id`` is that of the circulation, and of its bill where it has one; ``copy`` is the item's (``acp.id``) and
     ``library`` the id of the org unit that lent it. ``due`` is aware, in the ILS's own time. ``kind`` is None for what
-    the ILS counts nowhere, such as an item that has come back.
+    the ILS counts nowhere, such as an item that has come back; ``stop_fines`` is why fines stopped, None where they go
+    on.
     """
 
     id: int
@@ -43,6 +45,7 @@ class ItemOut:
     library: int
     due: datetime | None
     kind: CirculationKind | None
+    stop_fines: str | None = None
 
     def days_overdue(self, now: datetime) -> int:
         """How many days ago it was due, by the ILS's calendar; 0 for what isn't overdue or lost."""
@@ -104,7 +107,7 @@ def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemO
     found: dict[int, list[ItemOut]] = {}
     for id, usr, library, due, interval, stopped, returned, finish, copy in chain.from_iterable(pages):
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, due, kind))
+        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, known(due), kind, stopped))
     for theirs in found.values():
         theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
     return found

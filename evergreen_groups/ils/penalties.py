@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -66,7 +67,7 @@ class PenaltyKinds:
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
         """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
         self._by_id = {kind.id: kind for kind in kinds}
-        self._fines_penalties = fines_penalties
+        self.fines_penalties = fines_penalties
         # The stock one stays among them: a patron of a library with its own may still hold it from before
         # (penalties-update-013).
         self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
@@ -102,7 +103,7 @@ class PenaltyKinds:
         seven settings name penalties, each at any org unit. A recalculation that names ``PATRON_EXCEEDS_FINES`` sets
         and removes these alone (``OpenILS/Utils/Penalty.pm`` lets both ids through; ``penalties-update-022``).
         """
-        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+        return frozenset({PATRON_EXCEEDS_FINES, self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
         """The kind that the ILS sets for the fines of patrons with this home library.
@@ -110,7 +111,7 @@ class PenaltyKinds:
         Raises:
             DataError: the ILS's settings name one that isn't among its kinds.
         """
-        return self._kind(self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
+        return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
 
     def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
         """Whether a kind stands for the fines of patrons with this home library."""
@@ -125,6 +126,11 @@ class PenaltyKinds:
         kinds = (self._by_id.get(id) for id in self.for_fines_at(home_library))
         return frozenset(kind.id for kind in kinds if kind is not None and kind.blocks)
 
+    def sets_block_for_fines_at(self, home_library: int) -> bool:
+        """Whether the kind that the ILS sets for the fines of patrons with this home library blocks, and is no note."""
+        kind = self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)
+        return kind in self.blocking_for_fines_at(home_library)
+
     @property
     def blocking_for_fines_anywhere(self) -> frozenset[int]:
         """The ids of those that block for fines at some home library."""
@@ -133,7 +139,7 @@ class PenaltyKinds:
     @property
     def blocking_for_fines_everywhere(self) -> frozenset[int]:
         """The ids of those that block for fines whatever the home library."""
-        homes = self._fines_penalties
+        homes = self.fines_penalties
         return frozenset(
             id
             for id in self.for_fines
@@ -194,8 +200,15 @@ def not_archived(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
     now = datetime.now(UTC)
     for *row, stop_date in rows:
         # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
-        if stop_date is None or stop_date > now:
+        if not_stopped(stop_date, now):
+            row[-1] = known(row[-1])
             yield PenaltyRow(*row)
+
+
+def not_stopped(stop_date: datetime | None, now: datetime) -> bool:
+    """Whether a penalty with this end is in force; one that ends at infinity comes as one of 1970."""
+    stop_date = known(stop_date)
+    return stop_date is None or stop_date > now
 
 
 def set_by_ils(rows: Collection[PenaltyRow]) -> int:

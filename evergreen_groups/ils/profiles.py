@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError, DataError
+from evergreen_groups.language import name_key
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -85,7 +86,7 @@ class Profiles:
         for id, known in self._names.items():
             if known.casefold() == name.casefold():
                 return id
-        names = ", ".join(sorted(self._names.values())[:40])
+        names = ", ".join(sorted(self._names.values(), key=name_key)[:40])
         raise ConfigurationError(
             'there is no profile "{name}"',
             advice="there are these profiles: {known}",

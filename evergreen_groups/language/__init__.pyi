@@ -32,6 +32,7 @@ from .messages import gettext as gettext
 from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
+from .name_order import name_key as name_key
 from .numbers import currency_sign as currency_sign
 from .numbers import decimal as decimal
 from .numbers import number as number

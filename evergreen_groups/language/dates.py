@@ -8,14 +8,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from evergreen_groups.language.language import current_language
+from evergreen_groups.odd_dates import known
 
 if TYPE_CHECKING:
     from babel import Locale
 
 
 def local(moment: datetime) -> datetime:
-    """A moment in the reader's time zone."""
-    return moment.astimezone(current_language().timezone)
+    """A moment in the reader's time zone; at the edges of the calendar as it is."""
+    try:
+        return moment.astimezone(current_language().timezone)
+    except OverflowError:
+        return moment
 
 
 def day(moment: date) -> str:
@@ -67,6 +71,10 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 
 def _day(moment: date, width: str) -> str:
+    if isinstance(moment, datetime) and known(moment) is None:
+        from evergreen_groups.language.messages import pgettext  # which writes dates
+
+        return pgettext("a date", "unknown")
     that = local(moment).date() if isinstance(moment, datetime) else moment
     return _written_day(that, width, current_language().date_locale)
 

@@ -1,4 +1,5 @@
 from .decisions import decide_all as decide_all
+from .decisions import decide_where_known as decide_where_known
 from .limits import LimitFinder as LimitFinder
 from .limits import Limits as Limits
 from .limits import OneLimit as OneLimit

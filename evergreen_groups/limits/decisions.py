@@ -33,3 +33,13 @@ def decide_all(
         id: limit.decide(within.get(id, own_fines.get(id)))  # None is a value here: no open transaction
         for id, limit in limits.items()
     }
+
+
+def decide_where_known(
+    gateway: Gateway, limits: Mapping[int, ResolvedLimit], own_fines: Mapping[int, Decimal]
+) -> dict[int, Decision]:
+    """Decide as :func:`decide_all` does, leaving out patrons whose transactions count and aren't visible."""
+    scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
+    within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=True) if scopes else {}
+    counted: dict[int, Decimal | None] = {id: own_fines.get(id) for id in limits.keys() - scopes.keys()} | within
+    return {id: limit.decide(counted[id]) for id, limit in limits.items() if id in counted}

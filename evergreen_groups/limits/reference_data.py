@@ -15,6 +15,7 @@ from evergreen_groups.ils import (
     Profiles,
     SessionAccount,
     SessionRights,
+    ThresholdReader,
     read_timezones,
 )
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
@@ -176,14 +177,25 @@ class ReferenceData:
         return limits.reading_with(gateway)
 
     def ils_limits(self, gateway: Gateway) -> LimitFinder:
-        """What the ILS itself blocks by, whatever the rule is: its thresholds; eight calls and more.
+        """What the ILS itself blocks by, whatever the rule is: its thresholds.
+
+        Three calls or, where the session doesn't see all thresholds, one and another for each home library; besides
+        those of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
 
         Raises:
             DataError: the ILS's settings name a penalty that can't be.
+            PermissionDeniedError: the account isn't staff's.
         """
-        settings = PolicySettings(limit="ils")
-        limits = self._ils_limits.get(_key(gateway), lambda: Limits.read(gateway, settings, self.org_units(gateway)))
-        return limits.reading_with(gateway)
+
+        def read() -> Limits:
+            org_units, profiles = self.org_units(gateway), self.profiles(gateway)
+            penalties = self.penalty_kinds(gateway).fines_penalties
+            thresholds = ThresholdReader(gateway, org_units, profiles, penalties)
+            return Limits(PolicySettings(limit="ils"), org_units, profiles, thresholds)
+
+        if (self._policy.limit, self._policy.limits) == ("ils", ()):
+            return self.limits(gateway)
+        return self._ils_limits.get(_key(gateway), read).reading_with(gateway)
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
         return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))

@@ -18,6 +18,8 @@ from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, mail_password
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.state import Transactions
 
 log = logging.getLogger("evergreen_groups.mail")
@@ -118,13 +120,15 @@ class Mailer:
         server.close()
         return None
 
-    def keep(self, messages: Iterable[EmailMessage]) -> None:
+    def keep(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
         """Put mails into the outbox: this run sends them (:meth:`deliver`), or if it is killed the next one.
+
+        ``within`` is the connection of a transaction that also writes other things.
 
         Raises:
             StateError: the database can't be written.
         """
-        self._outbox.add(messages)
+        self._outbox.add(messages, within)
 
     def deliver(self) -> Delivery:
         """Send what is in the outbox, the oldest first, each to its one recipient.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email import message_from_bytes
 from email.message import EmailMessage, Message
 from email.policy import SMTP
@@ -15,6 +16,8 @@ from sqlalchemy import delete, func, select
 from evergreen_groups.state import believed_now, schema
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.state import Transactions
 
 
@@ -55,14 +58,14 @@ class Outbox:
                 ).scalars()
             )
 
-    def add(self, messages: Iterable[EmailMessage]) -> None:
-        """Keep mails, all of them or none; one with the same Message-ID takes the place of the former."""
-        waiting = list(messages)
-        if not waiting:
-            return
+    def add(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
+        """Keep mails, all of them or none; one with the same Message-ID takes the place of the former.
+
+        ``within`` is the connection of a transaction that also writes other things.
+        """
         mails = schema.mails
-        with self._transactions.writing() as connection:
-            for message in waiting:  # one after the other: each may have a spreadsheet of a dozen megabytes
+        with self._transactions.writing() if within is None else nullcontext(within) as connection:
+            for message in messages:  # one after the other: each may have a spreadsheet of a dozen megabytes
                 row = {
                     "message_id": str(message["Message-ID"]),
                     "written_at": message["Date"].datetime,
@@ -93,5 +96,5 @@ class Outbox:
         None is removed on the word of a clock that is far ahead of the last run's.
         """
         with self._transactions.writing() as connection:
-            too_old = believed_now(connection, datetime.now(UTC)) - timedelta(days=days)
+            too_old = believed_now(connection, self._transactions.now()) - timedelta(days=days)
             return connection.execute(delete(schema.mails).where(schema.mails.c.written_at < too_old)).rowcount

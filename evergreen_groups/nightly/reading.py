@@ -12,20 +12,27 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
 
 def read_reports(
-    gateway: Gateway, wanted: Sequence[Criteria], progress: Progress = silent, *, policy: PolicySettings | None = None
+    gateway: Gateway,
+    wanted: Sequence[Criteria],
+    progress: Progress = silent,
+    *,
+    policy: PolicySettings | None = None,
+    now: datetime | None = None,
 ) -> list[Report]:
     """A report for each of the criteria, in their order; where there is one alone, it is read as it is.
 
     Raises what :func:`~evergreen_groups.report.build_report` does.
     """
     if len(wanted) == 1:
-        return [build_report(gateway, wanted[0], progress, policy=policy)]
-    everything = build_report(gateway, widest(wanted), progress, policy=policy)
+        return [build_report(gateway, wanted[0], progress, policy=policy, now=now)]
+    everything = build_report(gateway, widest(wanted), progress, policy=policy, now=now)
     org_units = OrgUnits(everything.org_units)
     for criteria in wanted:
         org_units.named(criteria.orgs)  # what isn't there would choose nothing

@@ -26,6 +26,7 @@ from evergreen_groups.nightly.run_wording import (
     already_made,
     not_written_either,
     noted,
+    nothing_listed,
     summary,
 )
 from evergreen_groups.report import History, look_up_cleared
@@ -132,7 +133,7 @@ class ReportRun:
         except _UNUSABLE as error:
             self._without_state(error)
             return False
-        if last is None or not last.wrote_within(timedelta(hours=hours)):
+        if last is None or not last.wrote_within(timedelta(hours=hours), transactions.now()):
             return False
         self._environment.emit(already_made(last.finished, hours))
         return True
@@ -147,12 +148,13 @@ class ReportRun:
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the reports, and write down how that went, however it ends."""
+        self._record.started = started
         try:
             status = self._in_time(state, transactions)
         except BaseException as error:
-            self._record.publish(transactions, started, exit_status.for_exception(error), error)
+            self._record.publish(transactions, exit_status.for_exception(error), error)
             raise
-        return self._record.publish(transactions, started, status)
+        return self._record.publish(transactions, status)
 
     def _in_time(self, state: State, transactions: Transactions) -> int:
         options = self._record.options = self._choose()
@@ -163,9 +165,8 @@ class ReportRun:
     def _make(self, options: ReportOptions, state: State, transactions: Transactions) -> int:
         """Everything in its order: what was published is recorded, and what was recorded is mailed.
 
-        What settings can get wrong is found before anything is published. The mails are in the outbox before the run
-        is recorded, so that one that is killed in between loses none. A database that can't be used costs nobody the
-        report, nor does another report that can't be written; it is reported at the end.
+        What settings can get wrong is found before anything is published. A database that can't be used costs nobody
+        the report, nor does another report that can't be written; it is reported at the end.
         """
         for job in options.jobs:
             attach = job.mail.attach if job.mail else "none"
@@ -181,19 +182,20 @@ class ReportRun:
         self._write(made)
         if self._problem is not None and not self._made:
             raise self._problem
-        sent = self._keep_and_send(transactions, mailer)
+        incomplete = any(one.report.totals.incomplete_group_count for one in made)
+        written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
+        sent = self._keep_and_send(transactions, mailer, written)
         if self._problem is not None:
             raise self._problem
-        if not sent:
-            return exit_status.UNSENT
-        incomplete = any(one.report.totals.incomplete_group_count for one in made)
-        return exit_status.INCOMPLETE if incomplete else exit_status.DONE
+        return written if sent else exit_status.UNSENT
 
     def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[MadeReport]:
         """Read the reports, and what changed in each since the run before."""
         with self._environment.progress(Message("asking the gateway …")) as progress:
             wanted = [job.criteria for job in jobs]
-            reports = read_reports(gateway, wanted, progress, policy=self._environment.settings.policy)
+            reports = read_reports(
+                gateway, wanted, progress, policy=self._environment.settings.policy, now=self._now(transactions)
+            )
             timezones = timezones_for(gateway, jobs, self._environment.settings.language)
         made = []
         for job, report in zip(jobs, reports, strict=True):
@@ -208,6 +210,8 @@ class ReportRun:
                 report = replace(report, notes=(*report.notes, NOT_COMPARED))  # noqa: PLW2901
             else:
                 report = look_up_cleared(gateway, replace(report, changes=changes))  # noqa: PLW2901
+                if not report.groups and (before := len(changes.cleared) + len(changes.hidden)):
+                    report = replace(report, notes=(*report.notes, nothing_listed(before)))  # noqa: PLW2901
             readers = Readers(self._environment.settings.language, report.org_units, timezones)
             made.append(MadeReport(job, replace(report, name=job.name), history, readers))
         return made
@@ -244,15 +248,17 @@ class ReportRun:
                     remove_page(one.job.target)
                 log.info("written to %s", one.job.target.path or "standard output")
 
-    def _keep_and_send(self, transactions: Transactions, mailer: Mailer | None) -> bool:
-        """Put the mails into the outbox, record the run, and send them; False where some could not be sent."""
+    def _keep_and_send(self, transactions: Transactions, mailer: Mailer | None, written: int) -> bool:
+        """Put the mails into the outbox, record the run, and send them; False where some could not be sent.
+
+        ``written`` is the exit status if everything is sent.
+        """
         if self._state_fails:
             return False
         try:
-            if mailer:
-                mailer.keep([letter for one in self._made for letter in one.letters])
+            self._keep(transactions, mailer, written)
             if self._recorded and self._made:
-                self._keep_history(transactions)
+                remove_what_is_too_old(self._environment.settings, transactions, transactions.now())
             return mailer is None or self._send(mailer)
         except _UNUSABLE as error:
             self._without_state(error)
@@ -263,13 +269,34 @@ class ReportRun:
         self._delivery = send(mailer)
         return self._delivery.is_complete
 
-    def _keep_history(self, transactions: Transactions) -> None:
-        """Write down what the reports found, and remove what is too old."""
-        for one in self._made:
-            if one.history is not None:
-                one.history.record(one.report)
-        log.info("recorded in the history")
-        remove_what_is_too_old(self._environment.settings, transactions, self._made[0].report.generated_at)
+    def _keep(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
+        """Keep mails, history and status in one transaction.
+
+        If the run is killed, the next one either makes the reports from scratch or finds all of this.
+        """
+        letters = [letter for one in self._made for letter in one.letters]
+        if not (letters or (self._recorded and self._made)):
+            return
+        with transactions.writing() as connection:
+            if mailer:
+                mailer.keep(letters, connection)
+            for one in self._made:
+                if self._recorded and one.history is not None:
+                    one.history.record(one.report, connection)
+            if not self._looks:
+                self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
+        self._record.is_kept = self._problem is None
+        if self._recorded:
+            log.info("recorded in the history")
+
+    def _now(self, transactions: Transactions) -> datetime:
+        """The time; this machine's if the database can't be used."""
+        if not self._state_fails:
+            try:
+                return transactions.now()
+            except _UNUSABLE as error:
+                self._without_state(error)
+        return datetime.now(UTC)
 
     def _without_state(self, error: EvergreenGroupsError) -> None:
         """Go on without the database, and end with its error."""

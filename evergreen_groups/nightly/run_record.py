@@ -16,13 +16,12 @@ from evergreen_groups.nightly.run_wording import not_stored
 from evergreen_groups.state import RunOutcome, RunStatus, run_status
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportOptions
     from evergreen_groups.report import Report
     from evergreen_groups.state import Transactions
-
-log = logging.getLogger("evergreen_groups.report_run")
-
 
 log = logging.getLogger("evergreen_groups.report_run")
 
@@ -44,12 +43,30 @@ class RunRecord:
         self._is_recorded = is_recorded
         self.options: ReportOptions | None = None
         self.reports: Sequence[Report] = ()
+        self.started = datetime.now(UTC)
+        self.is_kept = False
+        """Whether mails, history and status have been written, so that no other run makes these reports again."""
 
-    def publish(
-        self, transactions: Transactions, started: datetime, exit_code: int, error: BaseException | None = None
-    ) -> int:
+    def write(
+        self,
+        transactions: Transactions,
+        exit_code: int,
+        error: BaseException | None,
+        within: Connection,
+    ) -> None:
+        """Write the status that holds if the run goes no further.
+
+        ``within`` is the connection of a transaction that also writes other things.
+
+        Raises:
+            StateError: the database can't be written.
+        """
+        status = self._status(transactions, exit_code, error)
+        run_status.write(transactions, status, manual=not self._scheduled, within=within)
+
+    def publish(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
         """Write the status and call the healthcheck; give the exit status, which a full disk makes a failure."""
-        status = self._status(started, exit_code, error)
+        status = self._status(transactions, exit_code, error)
         problem = None
         try:
             run_status.write(transactions, status, manual=not self._scheduled)
@@ -57,7 +74,7 @@ class RunRecord:
             if self._is_recorded:
                 problem, exit_code = refusal, exit_code or exit_status.FAILED
             log.info("the status of this run could not be stored: %s", type(refusal).__name__)
-        if error is not None and self._is_recorded:
+        if status.outcome is RunOutcome.FAILED and self._is_recorded:
             for job in self.options.jobs if self.options else ():
                 leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
         self.call_healthcheck(well=exit_code == exit_status.DONE)
@@ -69,8 +86,7 @@ class RunRecord:
     def lost(self, error: EvergreenGroupsError) -> None:
         """Tell monitoring of a run that could not even begin, because nobody knows where to record it."""
         self.call_healthcheck(well=False)
-        now = datetime.now(UTC)
-        self._write_textfile(self._status(now, exit_status.for_exception(error), error), None)
+        self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
 
     def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
         """Write the figures for monitoring where they are wanted; what goes wrong is only a warning."""
@@ -94,13 +110,18 @@ class RunRecord:
 
             healthcheck.call(url, well=well)
 
-    def _status(self, started: datetime, exit_code: int, error: BaseException | None) -> RunStatus:
+    def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
         """Of several reports each group counts once."""
+        finished = datetime.now(UTC)
+        if transactions is not None:
+            with suppress(EvergreenGroupsError):  # then the status can't be written either
+                finished = transactions.now()
+        failed = error is not None and not self.is_kept
         groups = {group.number: group for report in self.reports for group in report.groups}
         return RunStatus(
-            outcome=RunOutcome.FAILED if error else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
-            started=started,
-            finished=datetime.now(UTC),
+            outcome=RunOutcome.FAILED if failed else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
+            started=self.started,
+            finished=finished,
             exit_code=exit_code,
             error=type(error).__name__ if error else None,
             groups=len(groups) if self.reports else None,

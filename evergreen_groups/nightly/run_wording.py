@@ -21,6 +21,17 @@ AT_TERMINAL = Message(
 )
 
 
+def nothing_listed(before: int) -> Message:
+    """Note that a report lists nothing although the previous one listed so many groups."""
+    return Message(
+        "No groups are listed, but the previous report listed {count} group. If you don't expect this, run the report "
+        "again.",
+        plural="No groups are listed, but the previous report listed {count} groups. If you don't expect this, run "
+        "the report again.",
+        values={"count": before},
+    )
+
+
 def already_made(moment: datetime, hours: int) -> Message:
     """Say that nothing is to be done so soon after a report."""
     return Message(

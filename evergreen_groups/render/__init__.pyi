@@ -47,6 +47,7 @@ from .standing_wording import describe_standing as describe_standing
 from .standing_wording import explain_standing as explain_standing
 from .standing_wording import penalty_cell as penalty_cell
 from .standing_wording import penalty_document as penalty_document
+from .standing_wording import prospect_document as prospect_document
 from .standing_wording import standing_document as standing_document
 from .templates import Form as Form
 from .templates import environment as environment

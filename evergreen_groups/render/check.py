@@ -11,7 +11,7 @@ from evergreen_groups.money import plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.standing_wording import standing_document
+from evergreen_groups.render.standing_wording import prospect_document, standing_document
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.wording import describe_limit, hidden_members
 
@@ -103,7 +103,6 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
         "schema": SCHEMA,
         "gateway": check.gateway,
         "over_limit": check.over_limit,
-        "blocked": check.over_limit,  # as it was called before; it stays until the next minor version
         "complete": check.complete,
         "patrons": [_patron(check, member) for member in check.checked],
         **group_document(group),
@@ -119,7 +118,7 @@ def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
         "counted_fines": None if decision is None else plain_amount(decision.own_balance),
         "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
         **standing_document(check.standing(member)),
-        "blocked": member.over_limit_if_known,
+        **prospect_document(check.prospects.get(member.id)),
         "over_by": None if decision is None else plain_amount(decision.over_by),
         "explanation": None if decision is None else decision.explanation,
         "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],

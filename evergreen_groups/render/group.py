@@ -11,7 +11,7 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.standing_wording import explain_standing, standing_document
+from evergreen_groups.render.standing_wording import explain_standing, prospect_document, standing_document
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.wording import hidden_members
 
@@ -107,8 +107,13 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
 def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
     """Where the limit and Evergreen's blocks differ, what else blocks a member, and whose limit isn't known."""
     for member in details.group.members:
-        for sentence in explain_standing(details.standing(member)):
+        prospect = details.prospects.get(member.id)
+        why = None if prospect is None else prospect.explain(member)
+        for sentence in explain_standing(details.standing(member), not_yet=why is None):
             text = gettext("{name}: {sentence}.", name=printable(member.name), sentence=sentence)
+            yield from (f"{line}\n" for line in wrapped(text, width))
+        if why is not None:
+            text = gettext("{name}: {explanation}", name=printable(member.name), explanation=why)
             yield from (f"{line}\n" for line in wrapped(text, width))
     hidden = sum(member.decision is None for member in details.group.members)
     if hidden:
@@ -174,7 +179,7 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "limit": None if member.decision is None else limit_document(member.limit),
         **standing_document(details.standing(member)),
-        "blocked": member.over_limit_if_known,  # as it was called before; it stays until the next minor version
+        **prospect_document(details.prospects.get(member.id)),
         "items": _items(details.circulations[member.id]),
         "profile": details.profiles[member.id],
         "juvenile": account.juvenile,

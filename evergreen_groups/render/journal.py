@@ -53,7 +53,7 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
     if entry.operator.seat is not None:
         parts.append(_at_a_command_line(entry.operator.seat))
-    return f"{entry.id:>5}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
+    return f"{entry.id:>12}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
 
 
 def _at_a_command_line(seat: Seat) -> str:

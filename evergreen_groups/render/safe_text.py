@@ -7,8 +7,10 @@ from unicodedata import bidirectional
 
 from evergreen_groups.language import current_language
 
-# Tab and line ends can hide the sign from a reader; the last four are the wide forms that East Asian keyboards give.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# The last four are the wide forms that East Asian keyboards give. LibreOffice takes a cell with blanks before the sign
+# for text, but other programs trim cells, and a reader doesn't see what stands there.
+_INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+_FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import current_language, day, gettext
 from evergreen_groups.message import Message
+from evergreen_groups.money import plain_amount_or_none
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
     from datetime import date
 
+    from evergreen_groups.desk import RecalculationProspect
     from evergreen_groups.groups import Standing
     from evergreen_groups.ils import Penalty
 
 DIFFERENCES: Mapping[StandingDifference, Message] = {
     StandingDifference.NOT_YET_BLOCKED: Message("over the limit, not yet blocked in Evergreen"),
-    StandingDifference.NOW_WITHIN_LIMIT: Message("blocked in Evergreen, own fines now within the limit"),
+    StandingDifference.NOW_WITHIN_LIMIT: Message("blocked in Evergreen, own fines within the limit"),
 }
 """What is said where the two differ."""
 # By whether staff have set it, and whether it is known when.
@@ -67,13 +69,17 @@ def describe_standing(standing: Standing) -> str:
     return gettext("over the limit, blocked in Evergreen") if standing.over_limit else gettext("blocked in Evergreen")
 
 
-def explain_standing(standing: Standing) -> Iterator[str]:
-    """Say where the two truths differ and what else blocks a member, a sentence without its dot for each."""
+def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[str]:
+    """Say where the two truths differ and what else blocks a member, a sentence without its dot for each.
+
+    ``not_yet`` says of a member who isn't blocked that Evergreen blocks them once it recalculates.
+    """
     blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        yield gettext(DIFFERENCES[standing.difference])
+        not_blocked = Message("over the limit, not blocked in Evergreen")
+        yield gettext(DIFFERENCES[standing.difference] if not_yet else not_blocked)
     elif standing.difference is not None:
-        yield gettext("blocked in Evergreen, own fines now within the limit: {penalties}", penalties=blocks)
+        yield gettext("blocked in Evergreen, own fines within the limit: {penalties}", penalties=blocks)
     elif standing.over_limit is None and blocks:
         yield gettext("blocked in Evergreen: {penalties}", penalties=blocks)
     for penalty in standing.other_blocks:
@@ -97,4 +103,13 @@ def standing_document(standing: Standing) -> dict[str, Any]:
         "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
         "other_blocks": [penalty_document(penalty) for penalty in standing.other_blocks],
         "difference": None if standing.difference is None else standing.difference.value,
+    }
+
+
+def prospect_document(prospect: RecalculationProspect | None) -> dict[str, Any]:
+    """What a recalculation could change for a member as the keys of a JSON object; null where nothing differs."""
+    limit = None if prospect is None else prospect.limit
+    return {
+        "recalculation": None if prospect is None else prospect.code,
+        "evergreen_threshold": None if limit is None else plain_amount_or_none(limit.amount),
     }

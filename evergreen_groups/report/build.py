@@ -40,12 +40,22 @@ if TYPE_CHECKING:
     from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
+_MOST_DATES = 10
+"""So many dates that can't be read have a note; the log has all of them."""
+
+
 def build_report(
-    gateway: Gateway, criteria: Criteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+    gateway: Gateway,
+    criteria: Criteria,
+    progress: Progress = silent,
+    *,
+    policy: PolicySettings | None = None,
+    now: datetime | None = None,
 ) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
 
-    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody.
+    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody. ``now`` is the report's
+    timestamp (default: this machine's time).
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
@@ -53,12 +63,12 @@ def build_report(
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     with without_collecting():
-        return _build(gateway, criteria, progress, policy or PolicySettings())
+        return _build(gateway, criteria, progress, policy or PolicySettings(), now or datetime.now(UTC))
 
 
-def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
+def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
     refuse_without_details(criteria)
-    generated_at = datetime.now(UTC).astimezone()
+    unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
@@ -103,7 +113,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     details = None if detail_reader is None else detail_reader.details()
     del parts
     report = Report(
-        generated_at=generated_at,
+        generated_at=now.astimezone(),
         gateway=gateway.url,
         criteria=criteria,
         groups=tuple(meeting),
@@ -119,7 +129,16 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
+    unreadable = gateway.statistics.unreadable_dates[unreadable_before:]
+    notes += [_unreadable(*date) for date in unreadable[:_MOST_DATES]]
     return replace(report, notes=tuple(notes))
+
+
+def _unreadable(class_id: str, key: object, field: str) -> Message:
+    return Message(
+        "The date in the field {field} of the record {name} {id} can't be read and counts as unknown.",
+        values={"field": field, "name": class_id, "id": str(key)},
+    )
 
 
 def _detail_reader(
@@ -167,7 +186,7 @@ def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:
 
 
 def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
-    more = ("mobts", "circ", "pgt") if criteria.details else ()
+    more = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *more)
     return OrgUnits.read(gateway)
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
+from evergreen_groups.odd_dates import known as known_date
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, PatronState
@@ -49,7 +50,7 @@ class SummedBills:
         """Sum up these bills. Equal sums by kind are taken from those that are ``known``, and put there."""
         if not bills:
             return _NO_BILLS
-        since = min((bill.since for bill in bills if bill.balance > 0), default=None)
+        since = min((bill.since for bill in bills if bill.balance > 0 and known_date(bill.since)), default=None)
         paid = max((bill.last_payment for bill in bills if bill.last_payment is not None), default=None)
         owed = frozenset(bill.kind for bill in bills if bill.balance > 0)
         kinds = _sums_by_kind(bills)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from evergreen_groups.ils import (
     Bill,
     OrgUnits,
     Profiles,
-    UnreturnedItems,
+    UnreturnedRead,
     account_of_session,
     add_up,
     held_by,
+    kinds_of_items,
     read_bills,
     read_unreturned_items,
 )
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, PatronRow, PatronState
 
 Bills = Mapping[int, tuple[Bill, ...]]
-Items = Mapping[int, UnreturnedItems | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class DetailRows:
     """What was read of the members of some groups beside what they owe."""
 
     bills: Bills
-    items: Items
+    items: UnreturnedRead
 
 
 class DetailReader:
@@ -53,6 +53,7 @@ class DetailReader:
         # for the same.
         self._alike: dict[MemberDetails, MemberDetails] = {}
         self._kinds: dict[tuple[KindSum, ...], tuple[KindSum, ...]] = {}
+        self._by_billing_type: set[int] = set()
 
     def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
         highest = granted[permission]
@@ -62,7 +63,7 @@ class DetailReader:
         return held_by(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
-        """The bills and unreturned items of these patrons, two calls for up to 3,000 of them."""
+        """The bills and unreturned items of these patrons, three calls for up to 3,000 of them."""
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_bills(self._gateway, visible) if visible else {},
@@ -82,15 +83,19 @@ class DetailReader:
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             bills = adding_up[id]
+            if bills:
+                bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
+                if any(one.kind.transaction == "circulation" and one.library not in self._items_at for one in bills):
+                    self._by_billing_type.add(id)
             owed = None if bills is None else SummedBills.of(bills, self._kinds)
-            theirs = MemberDetails(owed, read.items.get(id), states.pop(id), profile)
+            theirs = MemberDetails(owed, read.items.items.get(id), states.pop(id), profile)
             self._members[id] = theirs if bills else self._alike.setdefault(theirs, theirs)
 
     def details(self) -> ReportDetails:
         """The details of all members that were taken in."""
         return ReportDetails(self._members, self.profiles)
 
-    def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[Message]:
+    def notes(self, groups: Collection[Group], details: ReportDetails) -> Iterator[Message]:
         """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""
         found = [details.of(member) for group in groups for member in group.members]
         without_bills = sum(one.owed is None for one in found)
@@ -100,6 +105,13 @@ class DetailReader:
                 "What {count} of {all:,} members owes for isn't known: {reason}.",
                 plural="What {count} of {all:,} members owe for isn't known: {reason}.",
                 values={"count": without_bills, "all": len(found), "reason": reason},
+            )
+        by_type = sum(member.id in self._by_billing_type for group in groups for member in group.members)
+        if by_type:
+            yield Message(
+                "For {count} of {all:,} members, bills for items are listed by billing type and not by what happened "
+                "to the item: {reason}.",
+                values={"count": by_type, "all": len(found), "reason": self._reason(VIEW_CIRCULATIONS, self._items_at)},
             )
         without_items = sum(one.items is None for one in found)
         if without_items:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -74,15 +75,17 @@ class History:
             library_trends={name: _trend(totals, name) for name in names},
         )
 
-    def record(self, report: Report) -> None:
+    def record(self, report: Report, within: Connection | None = None) -> None:
         """Keep what ``report`` found, wholly or not at all.
+
+        ``within`` is the connection of a transaction that also writes other things.
 
         Raises:
             ConfigurationError: the state directory can't be made.
             StateError: the database is damaged, can't be written, or another process holds it for too long.
         """
         present = self._remembered(report)
-        with self._transactions.writing() as connection:
+        with self._transactions.writing() if within is None else nullcontext(within) as connection:
             number = self._series(connection, self._settings(report))
             last = self._last_run(connection, number)
             previous = None if last is None else self._read(connection, last)

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.report.choice import Chooser
 from evergreen_groups.report.models import Criteria, Report, Totals
@@ -104,8 +105,8 @@ def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tup
     keys: dict[str, Callable[[Group], tuple[object, ...]]] = {
         "total": lambda _group: (),
         "members": lambda group: (-group.member_count,),
-        "name": lambda group: (group.lead.name.casefold(),),
-        "library": lambda group: (group.library.casefold(),),
+        "name": lambda group: (name_key(group.lead.name),),
+        "library": lambda group: (name_key(group.library),),
         "age": age,
     }
     return keys[sort]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.report.models import Report, Totals
 
@@ -48,12 +49,12 @@ def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
         for shortname, path in upwards.items()
         if not asked_for or any(above.casefold() in asked_for for above in path)
     }
-    ordered = sorted(found.items(), key=lambda item: [above.casefold() for above in reversed(item[1])])
+    ordered = sorted(found.items(), key=lambda item: [name_key(above) for above in reversed(item[1])])
     known = [ReportedLibrary(name, names[name], sum(above in found for above in path[1:])) for name, path in ordered]
     if upwards and asked_for:
         return tuple(known)
     strangers = {home for group in report.groups for home in _homes(group)} - upwards.keys()
-    return (*known, *[ReportedLibrary(shortname, "", 0) for shortname in sorted(strangers)])
+    return (*known, *[ReportedLibrary(shortname, "", 0) for shortname in sorted(strangers, key=name_key)])
 
 
 def by_library(report: Report) -> dict[str, Report]:
@@ -95,7 +96,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
-    if len(groups) < len(report.groups):
+    if len(groups) < len(report.groups) or not groups:
         notes = tuple(_of_whole_report(note) for note in notes)
     return replace(
         report,

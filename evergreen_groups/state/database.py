@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,13 +17,15 @@ from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.engine import (
     HASTY,
     READS,
+    Silence,
     engine_of,
     postgresql_url,
     refuse_another_users_database,
     sqlite_engine,
 )
 from evergreen_groups.state.new_file import make_whole
-from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
+from evergreen_groups.state.server_clock import ServerClock
+from evergreen_groups.state.upgrade import bring_up_to_date, refuse_a_later_schema, refuse_other_versions
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -40,6 +43,15 @@ class Transactions(Protocol):
     @property
     def is_there(self) -> bool:
         """Whether there is anything yet to read."""
+
+    def now(self) -> datetime:
+        """Return the time that everything stored goes by, and everything that is compared with it: PostgreSQL's clock,
+        or with SQLite this machine's.
+
+        Raises:
+            StateError: the server can't be asked for its time.
+        """
+        ...
 
     def reading(self) -> AbstractContextManager[Connection]:
         """Let the block read one state of everything, whatever others write meanwhile."""
@@ -72,8 +84,10 @@ class Database:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
         self._wait = wait
+        self._silence = Silence()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._clock = ServerClock()
 
     @property
     def path(self) -> Path | None:
@@ -99,6 +113,15 @@ class Database:
     def is_there(self) -> bool:
         """Whether there is anything yet to read: a server's database always is."""
         return self.path is None or os.path.lexists(self.path)
+
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        if self._url is None:
+            return datetime.now(UTC)
+        if not self._clock.is_known:
+            with refusals.errors_named(self.where):
+                self._opened()
+        return self._clock.now()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -129,7 +152,20 @@ class Database:
         ):
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            refuse_a_later_schema(connection, self.where)
             yield connection
+
+    def empty_log(self) -> bool:
+        """Empty SQLite's write-ahead log, which may still have what was deleted; False while somebody reads from it.
+
+        PostgreSQL looks after its own.
+        """
+        if self._url is not None:
+            return True
+        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
     def connect(self) -> Connection:
         """A connection of its own, for a lease; whoever asks closes it."""
@@ -144,6 +180,7 @@ class Database:
                 self._engine = None
 
     def _opened(self) -> Engine:
+        self._silence.refuse()
         with self._lock:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
@@ -157,7 +194,7 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url, self._wait)
+        return engine_of(self._url, self._wait, self._silence, self._clock)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME

@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 import time
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.state.own_files import directory_of, refuse_beside, refuse_what_is_not_own
+from evergreen_groups.state.refusals import NoAnswerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    import psycopg
     from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+    from evergreen_groups.state.server_clock import ServerClock
 
 BESIDE = ("-wal", "-shm", "-journal")
 """What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
@@ -34,7 +42,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
 _ONE_WAIT = 0.5  # seconds
 _PRIMARY_CODE = 0xFF
-_SECONDS_TO_CONNECT = 10
+_SECONDS_TO_CONNECT = 6
+"""Where the first of two name servers is down, looking up the host takes five."""
+_SECONDS_TO_PING = 2.0
+_SECONDS_TO_ANSWER = 30
+"""What any one statement takes at most; those of this program take milliseconds."""
+_GRACE = 5
+"""The server itself ends a statement, and says so; this much later (seconds) a server that says nothing is given up."""
+_PAUSE = 5.0
+_TIME = "extract(epoch FROM clock_timestamp())::float8"
+_IS_NEW = "evergreen_groups_is_new"
 _SECRETS = ("password", "sslpassword")
 
 
@@ -49,6 +66,7 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
             # WAL lets readers read while somebody writes.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten in the file as well
         except BaseException:
             connection.close()
             raise
@@ -80,11 +98,42 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
             return
 
 
-def postgresql_engine(url: URL, wait: float) -> Engine:
+class Silence:
+    """Remembers that a server gave no answer in time: for some seconds nobody waits for one, then one finds out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """The server has just left somebody without an answer."""
+        with self._lock:
+            self._until = time.monotonic() + _PAUSE
+
+    def end(self) -> None:
+        """The server has answered."""
+        if self._until is not None:
+            with self._lock:
+                self._until = None
+
+    def refuse(self) -> None:
+        """Raise NoAnswerError while it lasts."""
+        if self._until is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if self._until is not None:
+                if now < self._until:
+                    raise NoAnswerError("the server didn't answer a moment ago")
+                self._until = now + _PAUSE
+
+
+def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
     """The engine over a server's database. Connections that the server has closed in the meantime are made anew.
 
     ``wait`` is how long (seconds) it waits for whoever holds a table or a row; what stands in the address itself about
-    the connection counts.
+    the connection counts. ``silence`` hears whether the server answers. Each new connection and each check
+    whether a connection still works compares the server's ``clock``.
     """
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
@@ -98,7 +147,6 @@ def postgresql_engine(url: URL, wait: float) -> Engine:
     }
     engine = create_engine(
         url,
-        pool_pre_ping=True,
         pool_size=_CONNECTIONS,
         max_overflow=-1,
         hide_parameters=True,
@@ -108,6 +156,7 @@ def postgresql_engine(url: URL, wait: float) -> Engine:
         # What was said to be done is on disk, whatever the server's own setting.
         "synchronous_commit": "on",
         "lock_timeout": f"{round(wait * 1000)}",
+        "statement_timeout": f"{_SECONDS_TO_ANSWER}s",
         # The server's own look at the connection: where a machine goes down that holds a lease, nothing else lets go of
         # it, and the system's own time for that is two hours.
         "tcp_keepalives_idle": "30",
@@ -116,15 +165,104 @@ def postgresql_engine(url: URL, wait: float) -> Engine:
         "tcp_user_timeout": "60000",
     }
 
-    def prepare(connection: DBAPIConnection, _record: Any) -> None:
-        cursor = connection.cursor()
+    def prepare(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         calls = ", ".join(["set_config(%s, %s, false)"] * len(session))
-        cursor.execute(f"SELECT {calls}", [part for item in session.items() for part in item])
-        cursor.close()
+        values = [part for item in session.items() for part in item]
+        clock.compare(lambda: _time(connection, f"SELECT {_TIME}, {calls}", values))
         connection.commit()
+        record.info[_IS_NEW] = True
+
+    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        # In the place of SQLAlchemy's own check (pool_pre_ping), which asks for nothing.
+        if record.info.pop(_IS_NEW, False):
+            return
+        try:
+            connection.autocommit = True
+            clock.compare(lambda: _time(connection, f"SELECT {_TIME}"))
+            connection.autocommit = False
+        except engine.dialect.loaded_dbapi.Error as error:
+            if engine.dialect.is_disconnect(error, None, None):
+                raise InvalidatePoolError from error
+            raise
 
     event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", check)
+    _limit_waiting(engine, silence)
     return engine
+
+
+def be_patient(connection: Connection, minutes: int) -> None:
+    """Let the statements of a transaction on a server wait and work for so many minutes."""
+    for setting in ("lock_timeout", "statement_timeout"):
+        connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
+    cast(Any, connection.connection.driver_connection).patience = minutes * 60 + _GRACE
+
+
+def _limit_waiting(engine: Engine, silence: Silence) -> None:
+    """Give up a server that says nothing: one whose processes are frozen keeps connections open and takes questions.
+
+    What is asked of a connection from the pool first, whether it still works, is nothing; so it is waited for less.
+    """
+    import psycopg
+
+    class PatientConnection(psycopg.Connection[Any]):
+        patience: float = _SECONDS_TO_CONNECT
+
+        def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().wait(_answered_within(gen, self.patience), *arguments, **options)
+            except NoAnswerError as error:
+                silence.begin()
+                self.close()
+                if self.patience == _SECONDS_TO_PING:
+                    raise  # not as the driver's own error, for which the pool makes another connection
+                raise psycopg.OperationalError(str(error)) from None
+
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> psycopg.Connection[Any]:
+        try:
+            return PatientConnection.connect(*arguments, **options)
+        except psycopg.errors.ConnectionTimeout:
+            silence.begin()
+            raise
+        except psycopg.Error:
+            silence.end()  # a refusal is an answer
+            raise
+
+    def taken(connection: Any, _record: Any, _proxy: Any) -> None:
+        silence.end()
+        connection.patience = _SECONDS_TO_ANSWER + _GRACE
+
+    def returned(connection: Any, _record: Any) -> None:
+        if connection is not None:  # None: it broke
+            connection.patience = _SECONDS_TO_PING
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkout", taken)
+    event.listen(engine, "checkin", returned)
+
+
+def _answered_within(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+    """The driver's steps through a question and its answer, which is given up after so many seconds."""
+    ends = time.monotonic() + seconds
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() >= ends:  # the driver looks every tenth of a second whether to go on
+                raise NoAnswerError(f"no answer within {seconds:g} seconds")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def _time(connection: DBAPIConnection, statement: str, values: Sequence[Any] = ()) -> float:
+    """The time in the first column of a statement's one row."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        return float(cast("tuple[Any, ...]", cursor.fetchone())[0])
+    finally:
+        cursor.close()
 
 
 def postgresql_url(text: str, password: str | None) -> URL:
@@ -149,14 +287,14 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def engine_of(url: URL, wait: float) -> Engine:
-    """The engine of a PostgreSQL database; ``wait`` as for :func:`postgresql_engine`.
+def engine_of(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
+    """The engine of a PostgreSQL database; the arguments are those of :func:`postgresql_engine`.
 
     Raises:
         ConfigurationError: what speaks to PostgreSQL isn't installed.
     """
     try:
-        return postgresql_engine(url, wait)
+        return postgresql_engine(url, wait, silence, clock)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, union
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import metadata, steps
+from evergreen_groups.state.schema import changes, events, metadata, plans, runs, series, steps
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
     from evergreen_groups.state.database import Database
 
 
+_USED_WITHIN = timedelta(days=30)
+
+
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found in a database that is whole. ``size`` is in bytes."""
+    """What was found in a database that is whole.
+
+    ``size`` is in bytes. ``addresses`` are the gateways that it was used for in the last 30 days.
+    """
 
     where: str
     amounts: tuple[StoredAmount, ...]
     open_steps: int
     size: int
+    addresses: frozenset[str] = frozenset()
 
     @property
     def since(self) -> datetime | None:
@@ -49,7 +56,14 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
             select(func.count()).select_from(steps).where(steps.c.state == "sending")
         ).scalar_one()
         amounts = tuple(stored_amounts(connection))
-        return Examination(database.where, amounts, int(open_steps), _size(connection))
+        return Examination(database.where, amounts, int(open_steps), _size(connection), _addresses(connection))
+
+
+def _addresses(connection: Connection) -> frozenset[str]:
+    since = datetime.now(UTC) - _USED_WITHIN
+    queries = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
+    queries.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
+    return frozenset(connection.execute(union(*queries)).scalars())
 
 
 def _look_through_the_file(connection: Connection, where: str, check: str) -> None:

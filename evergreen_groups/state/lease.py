@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
 from evergreen_groups.state.schema import leases
+from evergreen_groups.state.upgrade import refuse_a_later_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +108,10 @@ class Lease:
         """As :attr:`Database.is_there`."""
         return self._database.is_there
 
+    def now(self) -> datetime:
+        """As :meth:`Database.now`."""
+        return self._database.now()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """As :meth:`Database.reading`."""
@@ -114,7 +119,7 @@ class Lease:
             with self._database.reading() as connection:
                 yield connection
             return
-        with self.writing() as connection:
+        with self._transaction() as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
@@ -125,6 +130,14 @@ class Lease:
             with self._database.writing(durable=durable) as connection:
                 yield connection
             return
+        with self._transaction() as connection:
+            refuse_a_later_schema(connection, self._database.where)
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Make a transaction over the lease's own connection."""
+        assert self._connection is not None  # noqa: S101 - the callers have looked
         with refusals.errors_named(self._database.where):
             # One that broke would be made anew without a word, and without the lock.
             if self._connection.invalidated or self._connection.closed:
@@ -159,7 +172,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         return
     with ExitStack() as stack:
         connection = stack.enter_context(database.connect())
-        since = datetime.now(UTC)
+        since = database.now()
         with refusals.errors_named(database.where):
             stack.callback(_release, connection)
             _acquire(connection, name, timeout)

@@ -46,21 +46,32 @@ _CODES_BY_TEXT = {
     "too many clients": "53",
     "connection slots": "53",
     "starting up": "57",
+    "yet accepting connections": "57",
+    "not accepting connections": "57",
     "shutting down": "57",
     "recovery mode": "57",
     'FATAL: database "': "3D",
-    "FATAL:": "28",
+    "permission denied": "28",
+    "authentication": "28",
+    "pg_hba.conf": "28",
+    'FATAL: role "': "28",
     "no password supplied": "28",
     "SSL was required": "28",
     "certificate": "28",
     "is bad: invalid": "28",
     "invalid connection option": "28",
 }
-"""What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors."""
+"""What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors.
+
+Anything else may pass. Of a server that speaks another language, that is true of all but a few."""
 _PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Codes, or what they begin with, of what may be over when the same is tried again."""
 _LONGEST = 300
 _LOOK = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
+
+
+class NoAnswerError(OSError):
+    """A server was asked and gave no answer in time."""
 
 
 @contextmanager
@@ -118,6 +129,8 @@ def broken(where: str) -> StateError:
 
 
 def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
+    if isinstance(error, NoAnswerError):
+        return "08", str(error), _POSTGRESQL_ADVICE["08"]
     if isinstance(error, OSError):
         code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
         return code, system_reason(error), _SQLITE_ADVICE[code]

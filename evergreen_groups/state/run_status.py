@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.state.database import Transactions
     from evergreen_groups.state.lease import RemoteHolder
     from evergreen_groups.state.lock import Holder
@@ -47,9 +50,12 @@ class RunStatus:
         """How long the run took."""
         return round((self.finished - self.started).total_seconds(), 1)
 
-    def wrote_within(self, age: timedelta) -> bool:
-        """Whether the run wrote a report, and ended less than ``age`` ago: not in the future, by a wrong clock."""
-        return self.outcome is not RunOutcome.FAILED and timedelta() <= datetime.now(UTC) - self.finished < age
+    def wrote_within(self, age: timedelta, now: datetime) -> bool:
+        """Whether the run wrote a report, and ended less than ``age`` from ``now``.
+
+        A run may have ended in the future if a clock was set back since.
+        """
+        return self.outcome is not RunOutcome.FAILED and abs(now - self.finished) < age
 
     def document(self) -> dict[str, Any]:
         """The values for JSON."""
@@ -66,8 +72,12 @@ class RunStatus:
         }
 
 
-def write(transactions: Transactions, status: RunStatus, *, manual: bool = False) -> None:
+def write(
+    transactions: Transactions, status: RunStatus, *, manual: bool = False, within: Connection | None = None
+) -> None:
     """Put the status in the place of the last scheduled run's, or of the last ``manual`` one's.
+
+    ``within`` is the connection of a transaction that also writes other things.
 
     Raises:
         StateError: the database can't be used.
@@ -77,7 +87,7 @@ def write(transactions: Transactions, status: RunStatus, *, manual: bool = False
     from evergreen_groups.state.schema import run_status
 
     job = _MANUAL if manual else _SCHEDULED
-    with transactions.writing() as connection:
+    with transactions.writing() if within is None else nullcontext(within) as connection:
         connection.execute(delete(run_status).where(run_status.c.job == job))
         connection.execute(
             run_status.insert().values(

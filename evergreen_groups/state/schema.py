@@ -29,7 +29,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "8"
+VERSION = "9"
 """The version of the schema that this release uses. Until 1.0, raise it with each change of a table: there are no
 migrations yet, and a database of another version is refused."""
 
@@ -46,7 +46,9 @@ metadata = MetaData(
 changes = Table(
     "changes",
     metadata,
+    # A change's id is this number, a hyphen and the random suffix: after a restore the number is given out again.
     Column("id", BIG, primary_key=True),
+    Column("suffix", Text, nullable=False),
     Column("gateway", Text, nullable=False),
     Column("account", Text, nullable=False),
     Column("at", Moment, nullable=False, index=True),
@@ -63,7 +65,7 @@ changes = Table(
     Column("login_user", Text),
     Column("host", Text),
     Column("terminal", Text),
-    sqlite_autoincrement=True,  # a number that people have noted never means another change
+    sqlite_autoincrement=True,
 )
 """The journal: plans that were applied, or begun."""
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LONGEST = 100  # of the name that is to be; a name has at most 255 bytes
+_BEGINNING = ".evergreen-groups."
+# Whatever the file's name was to be: each night's backup has another one.
+_OURS = re.compile(f"{re.escape(_BEGINNING)}[0-9a-f]{{12}}\\.part")
 
 
 @contextmanager
@@ -32,10 +34,9 @@ def unfinished_directory(target: Path) -> Iterator[Path]:
     Raises:
         OSError: none can be made there.
     """
-    beginning = f".{target.name[:_LONGEST]}."
     with directory_of(target) as parent:
-        _remove_abandoned(parent, beginning)
-        name, lock = _made(parent, beginning)
+        _remove_abandoned(parent)
+        name, lock = _made(parent)
         try:
             yield target.parent / name
         finally:
@@ -43,9 +44,9 @@ def unfinished_directory(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _made(parent: int, beginning: str) -> tuple[str, int]:
+def _made(parent: int) -> tuple[str, int]:
     while True:
-        name = f"{beginning}{secrets.token_hex(6)}.part"
+        name = f"{_BEGINNING}{secrets.token_hex(6)}.part"
         os.mkdir(name, 0o700, dir_fd=parent)
         lock = os.open(name, _OPENED, dir_fd=parent)
         with suppress(OSError):  # a disk without locks
@@ -55,11 +56,10 @@ def _made(parent: int, beginning: str) -> tuple[str, int]:
         os.close(lock)  # somebody took it for abandoned before it was locked
 
 
-def _remove_abandoned(parent: int, beginning: str) -> None:
-    """Remove what processes of this user have left that were killed."""
-    of_ours = re.compile(f"{re.escape(beginning)}[0-9a-f]{{12}}\\.part")
+def _remove_abandoned(parent: int) -> None:
+    """Remove what killed processes of this user left."""
     with suppress(OSError):  # a directory that can't be listed can be written in all the same
-        for name in filter(of_ours.fullmatch, names_in(parent)):
+        for name in filter(_OURS.fullmatch, names_in(parent)):
             with suppress(OSError):
                 lock = os.open(name, _OPENED, dir_fd=parent)
                 try:

@@ -13,7 +13,7 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
-from evergreen_groups.state.engine import READS
+from evergreen_groups.state.engine import READS, be_patient
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -39,12 +39,23 @@ def refuse_other_versions(engine: Engine, where: str) -> None:
         bring_up_to_date(engine, where)
 
 
+def refuse_a_later_schema(connection: Connection, where: str) -> None:
+    """Refuse to write if the database was upgraded while this program was running.
+
+    Raises:
+        StateError: it was.
+    """
+    found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
+    if found != VERSION:
+        raise _written_by_a_later_release(where, found)
+
+
 def bring_up_to_date(engine: Engine, where: str) -> None:
     """Run the migrations that a database lacks, all or none, while nobody else does."""
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Another one's upgrade may take longer than writes do, but not for ever.
-            connection.execute(text(f"SET LOCAL lock_timeout = '{_MINUTES}min'"))
+            be_patient(connection, _MINUTES)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:
@@ -90,13 +101,17 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
             values={"where": where, "version": found},
         )
     if found not in _known_versions():
-        raise StateError(
-            "the database {where} was written by a later release, in its schema {version}",
-            advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
-            code="state-of-newer-release",
-            values={"where": where, "version": found},
-        )
+        raise _written_by_a_later_release(where, found)
     command.upgrade(_config(io.StringIO(), connection=connection), "head")
+
+
+def _written_by_a_later_release(where: str, version: str) -> StateError:
+    return StateError(
+        "the database {where} was written by a later release, in its schema {version}",
+        advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
+        code="state-of-newer-release",
+        values={"where": where, "version": version},
+    )
 
 
 def _known_versions() -> set[str]:

@@ -24,9 +24,9 @@ AT_ONCE = 4
 
 RETRY_SECONDS = 5.0
 
-Apply = Callable[[Callable[[int], None], "Progress"], int]
-"""Applies a plan: it gets what is to be called with the change's number once nothing can refuse it any more, and what
-is to be called after each step; it gives the number."""
+Apply = Callable[[Callable[[str], None], "Progress"], str]
+"""Applies a plan: it gets what is to be called with the change's id once nothing can refuse it any more, and what
+is to be called after each step; it gives the id."""
 
 
 class _StoppingError(EvergreenGroupsError):
@@ -42,15 +42,15 @@ class ChangeRuns:
         self._stopping = threading.Event()
         self._beginning = threading.Lock()  # none is begun when the threads have been told to end
 
-    def begin(self, apply: Apply, *, taken: Callable[[], object] = lambda: None) -> int:
-        """Begin a long change, and give its number as soon as nothing can refuse it any more.
+    def begin(self, apply: Apply, *, taken: Callable[[], object] = lambda: None) -> str:
+        """Begin a long change, and give its id as soon as nothing can refuse it any more.
 
         ``taken`` is called once it is certain that ``apply`` will be.
 
         Raises:
             ProblemError: 503, too many are being made.
         """
-        begun: Future[int] = Future()
+        begun: Future[str] = Future()
         with self._beginning:
             if self._stopping.is_set() or not self._free.acquire(blocking=False):
                 raise ProblemError(
@@ -73,11 +73,11 @@ class ChangeRuns:
             self._stopping.set()
         self._executor.shutdown()
 
-    def _run(self, apply: Apply, begun: Future[int]) -> None:
+    def _run(self, apply: Apply, begun: Future[str]) -> None:
         try:
-            number = apply(begun.set_result, self._check)
+            id = apply(begun.set_result, self._check)
             if not begun.done():  # it had been applied before
-                begun.set_result(number)
+                begun.set_result(id)
         except BaseException as error:
             if not begun.done():
                 begun.set_exception(error)

@@ -51,7 +51,7 @@ def recent() -> Response:
 def change(change: str) -> Response:
     """A change, with what became of it."""
     with service().desk(request) as desk:
-        return _change(hooks.change(desk.client, requests.record_id(change)))
+        return _change(hooks.change(desk.client, requests.change_id(change)))
 
 
 @blueprint.post("/api/v1/changes/<change>/undo")
@@ -59,14 +59,14 @@ def undo(change: str) -> Response:
     """Take a change back."""
     running = service()
     with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
-        number = requests.record_id(change)
+        id = requests.change_id(change)
         key = plan_bodies.idempotency_key(request)
         plan_bodies.nothing_else(request)
-        return _change(hooks.own_change(desk.client, undo_change(running, desk, number, key)))
+        return _change(hooks.own_change(desk.client, undo_change(running, desk, id, key)))
 
 
-def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
-    """Apply a plan, approved by a supervisor where the agreement names one; gives the change's number.
+def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> str:
+    """Apply a plan, approved by a supervisor where the agreement names one; gives the change's id.
 
     A long one goes on when this returns. One that has been applied takes no supervisor and no thread any more.
     """
@@ -91,7 +91,7 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
             return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
-        def applied(begun: Callable[[int], None], progress: Progress) -> int:
+        def applied(begun: Callable[[str], None], progress: Progress) -> str:
             with session:
                 return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
 
@@ -99,8 +99,8 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
         return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
 
 
-def undo_change(running: Service, desk: DeskRequest, change: int, key: str) -> int:
-    """Take a change back; gives the number of the change that does it. A long one goes on when this returns."""
+def undo_change(running: Service, desk: DeskRequest, change: str, key: str) -> str:
+    """Take a change back; gives the id of the change that does it. A long one goes on when this returns."""
     if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
         return desk.client.plans.undo(change, key)
     unhurried = running.client_for(desk.caller, desk.gateway)

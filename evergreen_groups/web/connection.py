@@ -67,12 +67,15 @@ class Connection(HTTPConnection):
     began: float | None = None
     """When the first of the headers that are waited for came, in seconds since 1970; None before that."""
     _came = 0
+    _hung_up = False
 
     def look(self) -> Arrival:
         """Look at what has come, without waiting and without taking it.
 
         After ``PART`` the connection counts as readable only when more has come.
         """
+        if self._hung_up:  # what came before that can still be read, and would pass for a new arrival
+            return Arrival.NEVER
         try:
             self.socket.settimeout(0)
             came = self.socket.recv(LARGEST_HEADERS + 1, socket.MSG_PEEK)
@@ -98,6 +101,7 @@ class Connection(HTTPConnection):
 
     def hang_up(self) -> None:
         """End it; it counts as readable then."""
+        self._hung_up = True
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 

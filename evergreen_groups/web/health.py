@@ -21,6 +21,8 @@ FRESH_SECONDS = 15.0
 
 # An echo touches no database; what takes longer isn't well.
 _ECHO_SECONDS = 2.0
+# Nor does a transaction that reads nothing; whoever asks waits no longer for it, however long it takes to fail.
+_DATABASE_SECONDS = 2.0
 _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
 
 
@@ -66,13 +68,20 @@ class Health:
     def database_answers(self) -> bool:
         """Whether the state's database can be used, as seen in the last seconds."""
         if self._looking_at_database.acquire(blocking=False):
-            try:
-                self._database_answers = self._database_seen.get("", self._look_at_database)
-            finally:
-                self._looking_at_database.release()
+            looking = threading.Thread(target=self._look_at_database, name="state", daemon=True)
+            looking.start()
+            looking.join(_DATABASE_SECONDS)
+            if looking.is_alive():
+                self._database_answers = False
         return self._database_answers
 
-    def _look_at_database(self) -> bool:
+    def _look_at_database(self) -> None:
+        try:
+            self._database_answers = self._database_seen.get("", self._database_can_be_read)
+        finally:
+            self._looking_at_database.release()
+
+    def _database_can_be_read(self) -> bool:
         try:
             if self._state.database.is_there:
                 with self._state.database.reading():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import hooks
-from evergreen_groups.changes import MOST_PATRONS, Action
+from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
@@ -68,7 +68,7 @@ def plan_request(asked: Request) -> hooks.PlanRequest:
         target=None if target is None else _reference(target, "target"),
         lead=_flag(fields, "lead"),
         off=_flag(fields, "off"),
-        change=None if change is None else _number(change, "change", 2**63 - 1),
+        change=None if change is None else _change_id(change),
     )
 
 
@@ -138,6 +138,12 @@ def _reference(value: object, field: str) -> PatronReference:
 
 def _may_be_barcode(text: str) -> bool:
     return 1 <= len(text) <= _LONGEST_BARCODE and text.isprintable() and text.strip() == text
+
+
+def _change_id(value: object) -> str:
+    if not isinstance(value, str) or not is_change_id(value):
+        raise _wrong("change", "the id of a change")
+    return value
 
 
 def _number(value: object, field: str, largest: int) -> int:

@@ -152,7 +152,6 @@ _PLAN_PROBLEMS = {
     "undo-of-another": 403,
     "plan-outdated": 409,
     "plan-applied-before": 409,
-    "undo-too-early": 409,
     "already-undone": 409,
     "nothing-to-undo": 409,
     "plan-expired": 410,
@@ -168,6 +167,8 @@ def of_changing(error: EvergreenGroupsError) -> ProblemError:
         return _relayed(error, _PLAN_PROBLEMS.get(error.code, 422))
     if isinstance(error, NotFoundError) and error.code in ("no-such-plan", "no-such-change", "no-such-entry"):
         return _relayed(error, 404)
+    if isinstance(error, BusyError) and error.code == "undo-too-early":
+        return _relayed(error, 503, retry_after=BUSY_SECONDS)
     if isinstance(error, BusyError):
         return ProblemError(
             503,

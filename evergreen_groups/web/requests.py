@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from evergreen_groups.changes import is_change_id
 from evergreen_groups.groups import without_blanks
 from evergreen_groups.web.problems import ProblemError, no_session
 
@@ -154,6 +155,21 @@ def record_id(text: str) -> int:
             values={"largest": LARGEST_ID},
         )
     return int(text)
+
+
+def change_id(text: str) -> str:
+    """Read a change's id.
+
+    Raises:
+        ProblemError: 400.
+    """
+    if not is_change_id(text):
+        raise ProblemError(
+            400,
+            "A change's id is a number, a hyphen and six letters or digits, such as 2-k7q4tz.",
+            code="change-id-wrong",
+        )
+    return text
 
 
 def barcode(text: str) -> str:

@@ -13,6 +13,7 @@ from types import FrameType
 import pytest
 from support.debts import owe
 from support.gateways import gateway_of
+from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, Reason, build_audit
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
@@ -225,6 +226,19 @@ def test_strangers_in_a_group(
     ]
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0\t"])
+def test_adults_without_a_family_name_are_strangers(sandbox: Sandbox, staff: Gateway, blank: str) -> None:
+    store = sandbox._store
+    with store.transaction():
+        for patron in (1001, 1002):
+            store.update("au", patron, {"family_name": blank, "mailing_address": None, "billing_address": None})
+        for row in store.rows("aua", {"usr": [1001, 1002]}):
+            store.update("aua", row["id"], {"street1": f"{row['usr']} Lane"})
+        store.update("au", 1002, {"home_ou": 21})
+    found = reasons(build_audit(staff, AuditCriteria()))[1001]
+    assert len([reason for reason in found if "shares no surname" in reason]) == 2
+
+
 def test_an_address_in_common_makes_no_stranger(sandbox: Sandbox, staff: Gateway) -> None:
     store = sandbox._store
     with store.transaction():
@@ -353,6 +367,52 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
         "shares no surname",
     ):
         assert any(words in reason for reason in said), words
+
+
+def test_a_threshold_that_differs_is_one_finding_for_all_whom_it_concerns(sandbox: Sandbox, staff: Gateway) -> None:
+    store = sandbox._store
+    put_at_thresholds(sandbox)
+    (everybody,) = store.rows("pgpt", {"penalty": 1, "grp": 1})
+    store.update("pgpt", everybody["id"], {"threshold": "10.00"})
+    store.update("au", AT_THRESHOLD, {"profile": 12})
+    store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})
+    audit = build_audit(staff, AuditCriteria())
+    assert [(one.kind, one.reason.code, one.threshold, one.profile, one.patron_count) for one in audit.thresholds] == [
+        (FindingKind.THRESHOLD_HIGHER, "threshold-higher", Decimal("10.00"), "Everyone", 1),
+        (FindingKind.THRESHOLD_LOWER, "threshold-at-limit", Decimal("3.00"), "Child", 1),
+        (FindingKind.THRESHOLD_LOWER, "threshold-lower", Decimal("3.00"), "Child", 1),
+    ]
+    assert who(audit, FindingKind.NOT_BLOCKED) == [1030, 1034]  # the latter is a child
+    assert who(audit, FindingKind.NOT_OVER) == [1042]
+    assert who(audit, FindingKind.LEFT_ALONE) == [1045]
+    assert audit.count(FindingKind.THRESHOLD_LOWER) == audit.first(1).count(FindingKind.THRESHOLD_LOWER) == 2
+
+
+def test_without_the_thresholds_all_may_be_recalculated_and_a_note_says_so(sandbox: Sandbox, staff: Gateway) -> None:
+    put_at_thresholds(sandbox)
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+    audit = build_audit(staff, AuditCriteria())
+    assert audit.thresholds == ()
+    assert {AT_THRESHOLD, CHILD_AT_THRESHOLD} <= set(who(audit, FindingKind.NOT_OVER))
+    (note,) = audit.notes
+    assert "Evergreen's thresholds aren't visible to the account for patrons of HARBOR" in note
+    assert audit.complete
+
+
+def test_a_note_in_place_of_the_penalty_and_no_threshold(sandbox: Sandbox, staff: Gateway) -> None:
+    sandbox._store.insert(
+        "aous", {"name": "circ.custom_penalty_override.PATRON_EXCEEDS_FINES", "org_unit": 21, "value": "20"}
+    )
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+    audit = build_audit(staff, AuditCriteria())
+    assert {(one.reason.code, one.penalty, one.threshold, one.patron_count) for one in audit.thresholds} == {
+        ("penalty-blocks-nothing", "ALERT_NOTE", None, 1),
+        ("no-threshold", "PATRON_EXCEEDS_FINES", None, 2),
+    }
+    assert audit.of_kind(FindingKind.NOT_BLOCKED) == audit.of_kind(FindingKind.NOT_OVER) == []
+    assert [one.reason.code for one in audit.of_kind(FindingKind.LEFT_ALONE)] == ["block-without-threshold"]
 
 
 def policy_of(*rules: LimitRule, limit: object = Decimal("5.00")) -> PolicySettings:

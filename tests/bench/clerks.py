@@ -1,13 +1,16 @@
 """Two clerks act at random through the API, with a faulty network and services that are killed; nothing may be lost.
 
     python tests/bench/clerks.py [--sequences 1000] [--servers 3] [--database postgresql] [--first 0] [--minutes 60]
+                                 [--clocks 600 0 -600]
 
 Each sequence has four actions of each of two clerks at once on three families: moves, removals, merges, leads, undoes,
 double clicks, and the same asked again. Of the requests that write, 12 in 100 are lost, or arrive late or twice, or
 have their answer lost; in one sequence of three a service is killed and started again, in one of fifty the database
 (with PostgreSQL). After each sequence everything is asked again: each key has one answer, each write belongs to one
 step, each step that is done was written once, and what was taken back is what the answer says. Ends with status 1 where
-something was wrong; ``--first NUMBER --sequences 1`` runs one again, ``--minutes`` ends it early.
+something was wrong; ``--first NUMBER --sequences 1`` runs one again, ``--minutes`` ends it early. ``--clocks`` sets the
+clocks of the services ahead by so many seconds, or behind (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` chooses among
+the versions of PostgreSQL that are installed.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--kill", type=float, default=1 / 3)
     parser.add_argument("--minutes", type=float, default=600.0)
+    parser.add_argument("--clocks", type=int, nargs="+", default=())
     options = parser.parse_args()
     outage = 0.02 if options.database == "postgresql" else 0.0
     began, wrong, done = time.monotonic(), 0, 0
-    with town(options.servers, options.sequences, database=options.database) as place:
+    with town(options.servers, options.sequences, database=options.database, clocks=tuple(options.clocks)) as place:
         for number in range(options.first, options.first + options.sequences):
             if time.monotonic() - began > 60 * options.minutes:
                 break

@@ -61,7 +61,7 @@ OPTIONS = [
     "--verbose",
 ]  # fmt: skip
 OVER_DAMAGE = [
-    ["report"], ["report", "--no-history"], ["journal"], ["journal", "1"], ["undo", "1", "--yes"], ["status"],
+    ["report"], ["report", "--no-history"], ["journal"], ["journal", "1"], ["undo", "1-k7q4tz", "--yes"], ["status"],
     ["status", "--json"], ["move", "20000000001052", "--to", "20000000001007", "--dry-run"],
     ["lead", "20000000001052", "--yes"], ["audit", "--fix", "--dry-run"], ["state", "check"], ["state", "export"],
     ["state", "upgrade"], ["state", "forget", "1052"],

@@ -74,7 +74,7 @@ class DeskClerk:
         self._chance = random.Random(seed)
         self._session = requests.Session()
         self._session.headers.update(bearer(token))
-        self._last: int | None = None
+        self._last: str | None = None
         self.places: dict[int, int] = {}
         """Where the answers say that each patron is."""
         self.changes = 0
@@ -85,8 +85,8 @@ class DeskClerk:
         if what < 0.5:
             self._timed("read", lambda: self._ask("GET", f"patrons/{self._chance.choice(self._family)}/summary"))
         elif self._last is not None and what < 0.6:
-            number, self._last = self._last, None
-            self._timed("undo", lambda: self._changed(self._ask("POST", f"changes/{number}/undo")))
+            id, self._last = self._last, None
+            self._timed("undo", lambda: self._changed(self._ask("POST", f"changes/{id}/undo")))
         elif what < 0.8:
             self._timed("change", lambda: self._change("remove", self._family[-1:]))
         else:

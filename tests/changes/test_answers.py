@@ -65,7 +65,9 @@ def test_a_groups_number(answer: object, number: int) -> None:
     assert group_number(answer) == number
 
 
-@pytest.mark.parametrize("answer", [None, "", True, False, -1, "-1", "1.0", 1.0, "x", "٣", "²", [1100], {"1": 1}, " 1"])
+@pytest.mark.parametrize(
+    "answer", [None, "", True, False, -1, "-1", "1.0", 1.0, "x", "٣", "²", [1100], {"1": 1}, " 1", "9" * 5000]
+)
 def test_what_is_no_groups_number(answer: object) -> None:
     with pytest.raises(UnclearAnswer):
         group_number(answer)

@@ -11,16 +11,17 @@ from threading import Barrier, Event
 
 import pytest
 from sqlalchemy import select
+from support.change_ids import UNKNOWN
 from support.desks import ANOTHER, ONE, desk_of, move, remove
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, state_on
 
-from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState, clock
+from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state import Database, State, prune, schema
 from evergreen_groups.state.forgetting import forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -80,7 +81,7 @@ def writes(proxy: FaultProxy) -> int:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**time))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**time))
 
 
 class TestOnce:
@@ -227,7 +228,7 @@ class TestTwoDesks:
             assert at_work.wait(60)
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
             assert refusal(partial(another.undo, 1, "u")) == "undo-of-another"
-            assert refusal(partial(desk.undo, 1, "u")) == "undo-too-early"
+            assert refusal(partial(desk.undo, 1, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
             may_go_on.set()
             assert first.result(60) == 1
@@ -235,6 +236,53 @@ class TestTwoDesks:
                 second.result(60)
         assert caught.value.code == "plan-outdated"
         assert writes(proxy) == 1
+
+
+class TestUndoneTwiceAtOnce:
+    @pytest.fixture
+    def left_open(self, desk: DeskChanges, proxy: FaultProxy) -> int:
+        """A change of which nobody knows yet that it came in."""
+        plan = plan_of(desk)
+        lost = Event()
+
+        def lose(call: Call) -> Fault:
+            if call.method == UPDATE:
+                lost.set()
+                return Fault.DROP_ANSWER
+            return Fault.DROP_REQUEST if lost.is_set() else Fault.NONE
+
+        proxy.decide = lose
+        change = desk.apply(plan, "k")
+        proxy.decide = lambda call: Fault.NONE
+        assert [step.state for step in desk.past.entry(change).steps] == [StepState.SENDING]
+        return change
+
+    @pytest.mark.parametrize("servers", [1, 2])
+    def test_the_second_waits_for_the_answer_to_the_first(
+        self, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox, left_open: int, servers: int
+    ) -> None:
+        """While the first, at a slow ILS, looks up what became of the change that is to be undone."""
+        at_work, may_go_on = Event(), Event()
+
+        def hold(call: Call) -> None:
+            if not at_work.is_set() and "retrieve" in call.method:
+                at_work.set()
+                may_go_on.wait(50)
+
+        with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
+            desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
+            for desk in desks:  # logged in and so on, so that the next call is the one that is meant
+                assert desk.past.recent()
+            proxy.before_answer = hold
+            first = threads.submit(desks[0].undo, left_open, "u", timeout=60.0)
+            assert at_work.wait(60)
+            second = threads.submit(desks[1].undo, left_open, "u", timeout=60.0)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.3)
+            may_go_on.set()
+            assert first.result(60) == second.result(60)
+        assert group_of(sandbox) == HOME
+        assert proxy.seen.count(UPDATE) == 2
 
 
 class TestNoLongerFits:
@@ -335,7 +383,7 @@ class TestUndo:
     def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
         change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
 
-        def undo(_: object) -> int:
+        def undo(_: object) -> str:
             together.wait(60)
             return desk.undo(change, "u")
 
@@ -355,9 +403,9 @@ class TestUndo:
     def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
         with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
             change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
-        for number in (0, 9, change):  # the last is of another gateway
+        for id in ("", UNKNOWN, change):  # the last is of another gateway
             with pytest.raises(NotFoundError):
-                desk.undo(number, "u")
+                desk.undo(id, "u")
 
     def test_what_somebody_has_changed_since_stays(self, desk: DeskChanges, sandbox: Sandbox) -> None:
         change = applied(desk, move(PATRON, SIBLING, to=STRANGER))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
@@ -61,7 +63,7 @@ def test_a_move_whose_copy_collides_with_itself_is_done(mover: Client, proxy: Fa
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, OTHER)
     proxy.decide = lambda call: Fault.NONE
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -104,7 +106,7 @@ def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
     told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
     assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
     proxy.decide = lambda call: Fault.NONE
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -117,7 +119,7 @@ def test_another_number_than_the_records_is_not_believed(
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
     assert f"answered with group {answer}" in step.reason
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -129,8 +131,10 @@ class TestLateCopy:
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, *, lead: bool
     ) -> None:
         removed_twice(mover, proxy, lead=lead)
-        assert mover.moves.entry(1).steps[0].value != value_of(sandbox), "the journal has the other group"
-        plan = mover.moves.plan_undo(1)
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].value != value_of(sandbox), (
+            "the journal has the other group"
+        )
+        plan = mover.moves.plan_undo(change_id(mover.moves, 1))
         assert [(step.field, step.before, step.after) for step in plan.draft.steps][-1] == (
             "usrgroup",
             value_of(sandbox),
@@ -141,8 +145,8 @@ class TestLateCopy:
 
     def test_so_does_undo_without_a_plan(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         removed_twice(mover, proxy)
-        entry = mover.moves.entry(1)
-        assert [step.after for step in mover.moves.planner.undo_at_once(entry, 1).steps] == [HOME]
+        entry = mover.moves.entry(change_id(mover.moves, 1))
+        assert [step.after for step in mover.moves.planner.undo_at_once(entry, 1, datetime.now(UTC)).steps] == [HOME]
 
     def test_where_another_change_followed_undo_keeps_away(
         self, mover: Client, proxy: FaultProxy, sandbox: Sandbox
@@ -163,7 +167,7 @@ class TestLateCopy:
                 sandbox._store.update(
                     "au", id, {name: row[name] for name in ("usrgroup", "day_phone", "last_update_time")}
                 )
-        assert len(mover.moves.plan_undo(1).draft.steps) == 1
+        assert len(mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps) == 1
 
     def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         removed_twice(mover, proxy)
@@ -224,7 +228,7 @@ def test_an_old_copy_does_not_make_a_move_undone(
     assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
     assert outcome.reason == "what was read back is older than the change"
     proxy.answer = lambda call: None
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert value_of(sandbox) == HOME
 
 
@@ -259,7 +263,7 @@ def test_an_old_copy_that_looks_right_is_no_witness(
     sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
     old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
-    undo = mover.moves.plan_undo(1)
+    undo = mover.moves.plan_undo(change_id(mover.moves, 1))
     proxy.seen.clear()
     doubled(proxy, UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
     after_the_write(proxy, UPDATE, old)

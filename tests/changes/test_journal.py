@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, event, text
+from support.change_ids import change_id, number_of
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
-from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState, clock
+from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.step_reason import (
@@ -32,7 +33,7 @@ from evergreen_groups.language import PSEUDO, Language, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_reason, write_entries
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, schema
+from evergreen_groups.state import Database, State, schema
 
 HERE, ELSEWHERE = "https://ils.example.org", "https://other.example.org"
 NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
@@ -68,7 +69,7 @@ def begin(journal: Journal, *, gateway: str = HERE, patron: int = 1001, field: s
 
 
 def the_step(journal: Journal, entry: int) -> JournalStep:
-    (step,) = journal.entry(entry).steps
+    (step,) = journal.entry(change_id(journal, entry)).steps
     return step
 
 
@@ -112,17 +113,26 @@ def commits(state: State) -> Iterator[list[str]]:
 
 
 def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "now", lambda: NOON)
+    monkeypatch.setattr(Database, "now", lambda _: NOON)
     steps = [NewStep(patron, "usrgroup", 1, None if patron % 2 else 2) for patron in range(5000, 2500, -1)]
     ids = journal.begin(HERE, AT_A_DESK, "batch", steps)
-    assert journal.begin(HERE, GROUPS, "undo", steps[:1], undoes=1)[0] > max(ids)
-    entry = journal.entry(1)
-    assert (entry.id, entry.gateway, entry.operator, entry.at, entry.action) == (1, HERE, AT_A_DESK, NOON, "batch")
-    assert journal.entry(2).operator == GROUPS
+    assert journal.begin(HERE, GROUPS, "undo", steps[:1], undoes=change_id(journal, 1))[0] > max(ids)
+    entry = journal.entry(change_id(journal, 1))
+    assert (number_of(entry.id), entry.gateway, entry.operator, entry.at, entry.action) == (
+        1,
+        HERE,
+        AT_A_DESK,
+        NOON,
+        "batch",
+    )
+    assert journal.entry(change_id(journal, 2)).operator == GROUPS
     assert [NewStep(step.patron, step.field, step.before, step.after) for step in entry.steps] == steps
     assert [step.id for step in entry.steps] == ids == sorted(ids)
     assert {step.state for step in entry.steps} == {StepState.PLANNED}
-    assert [(found.id, found.undoes, len(found.steps)) for found in journal.entries()] == [(2, 1, 1), (1, None, 2500)]
+    assert [(number_of(found.id), number_of(found.undoes), len(found.steps)) for found in journal.entries()] == [
+        (2, 1, 1),
+        (1, None, 2500),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -191,10 +201,10 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
 def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
     for gateway in (HERE, ELSEWHERE, HERE):
         begin(journal, gateway=gateway)
-    assert [(entry.id, len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
-    assert [entry.id for entry in journal.entries()] == [3, 2, 1]
-    with pytest.raises(NotFoundError, match="the journal has no entry 4") as told:
-        journal.entry(4)
+    assert [(number_of(entry.id), len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
+    assert [number_of(entry.id) for entry in journal.entries()] == [3, 2, 1]
+    with pytest.raises(NotFoundError, match="the journal has no entry 4-k7q4tz") as told:
+        journal.entry("4-k7q4tz")
     assert "`journal` lists them" in told.value.advice
 
 
@@ -258,7 +268,7 @@ def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
         assert step.reason.startswith("an earlier change of this patron may still come in until ")
         # Nor where the earlier one's time is over, and nobody has been able to look what became of it.
         proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
         (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
         assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
         assert UPDATE not in proxy.seen
@@ -354,8 +364,8 @@ def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
 ) -> None:
     assert client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply().done
     forget(state, 1053)
-    with pytest.raises(PlanError, match="entry 1 can't be taken back as a whole: 1 of its 2 changes") as caught:
-        client.moves.plan_undo(1)
+    with pytest.raises(PlanError, match=r"entry 1-.{6} can't be taken back as a whole: 1 of its 2 changes") as caught:
+        client.moves.plan_undo(change_id(client.moves, 1))
     assert caught.value.code == "entry-partly-forgotten"
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
@@ -384,7 +394,7 @@ def test_a_step_that_an_older_release_left_open_is_recovered(
         (id,) = journal.begin(client.gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", before, after)])
         journal.record(id, StepState.SENDING)
     assert [(step.patron, step.state, step.value) for step in client.moves.recover()] == [(1001, StepState.DONE, 1001)]
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
     assert {(step.patron, step.state) for step in client.moves.recover()} == {
         (1052, StepState.NOT_DONE),
         (1053, StepState.NOT_DONE),
@@ -394,6 +404,6 @@ def test_a_step_that_an_older_release_left_open_is_recovered(
 def test_a_journal_in_a_file_is_read_by_another_process_while_it_is_written(tmp_path: Path) -> None:
     writer, reader = journal_in(tmp_path), journal_in(tmp_path)
     step = begin(writer)
-    assert [entry.id for entry in reader.entries()] == [1]
+    assert [number_of(entry.id) for entry in reader.entries()] == [1]
     writer.record_sending(step, SENDING)
     assert [found.id for found in reader.open_steps(HERE)] == [step]

@@ -2,10 +2,12 @@
 
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id, number_of
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
@@ -189,7 +191,7 @@ def test_a_patron_moved_meanwhile_is_left_alone(
 def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gateway) -> None:
     client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
     client.moves.plan_move([barcode(1053)], to=barcode(1039)).apply()
-    undo = client.moves.plan_undo(1)
+    undo = client.moves.plan_undo(change_id(client.moves, 1))
     assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
     assert undo.apply().done
@@ -199,12 +201,13 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
         "nothing to undo in entry 1: patron 1053 has been changed since and is now in group 1010; "
         "patron 1052: that change is already undone"
     )
-    assert [(entry.id, entry.undoes) for entry in client.moves.entries()] == [(3, 1), (2, None), (1, None)]
+    numbers = [(number_of(entry.id), number_of(entry.undoes)) for entry in client.moves.entries()]
+    assert numbers == [(3, 1), (2, None), (1, None)]
 
 
 def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Client, admin: Gateway) -> None:
     client.moves.plan_remove([barcode(1052)], lead=True).apply()
-    assert client.moves.plan_undo(1).apply().done
+    assert client.moves.plan_undo(change_id(client.moves, 1)).apply().done
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert (record.usrgroup, record.master_account) == (DESROSIERS, False)
@@ -212,22 +215,22 @@ def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Clie
 
 def test_a_second_undo_says_that_it_is_undone_already(client: Client) -> None:
     client.moves.plan_remove([barcode(1052)], lead=True).apply()
-    assert client.moves.plan_undo(1).apply().done
+    assert client.moves.plan_undo(change_id(client.moves, 1)).apply().done
     assert why_not_undone(client, 1) == "entry 1 is already undone"
 
 
 def test_an_unknown_entry_cannot_be_undone(client: Client) -> None:
-    with pytest.raises(NotFoundError, match="no entry 7"):
-        client.moves.plan_undo(7)
+    with pytest.raises(NotFoundError, match="no entry 7-k7q4tz"):
+        client.moves.plan_undo("7-k7q4tz")
 
 
 def test_an_entry_of_another_gateway_is_not_taken_back_here(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     with (
         gateway_of(sandbox.url.replace("127.0.0.1", "localhost"), "consortium_staff") as other,
-        pytest.raises(NotFoundError, match="entry 1 is of another gateway"),
+        pytest.raises(NotFoundError, match=r"entry 1-.{6} is of another gateway"),
     ):
-        client_of(other, tmp_path).moves.plan_undo(1)
+        client_of(other, tmp_path).moves.plan_undo(change_id(client.moves, 1))
 
 
 def test_the_journal_says_who_what_and_when(client: Client) -> None:
@@ -303,7 +306,9 @@ class TestDeleted:
     def test_undo_leaves_one_where_they_are(self, client: Client, admin: Gateway, sandbox: Sandbox) -> None:
         client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
         sandbox._store.update("au", 1052, {"deleted": "t"})
-        plan = client.moves.plan_undo(1)
+        plan = client.moves.plan_undo(change_id(client.moves, 1))
         assert [step.patron_id for step in plan.draft.steps] == [1053]
         assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
-        assert [step.patron_id for step in client.moves.planner.undo_at_once(client.moves.entry(1), 1).steps] == [1053]
+        entry = client.moves.entry(change_id(client.moves, 1))
+        at_once = client.moves.planner.undo_at_once(entry, 1, datetime.now(UTC))
+        assert [step.patron_id for step in at_once.steps] == [1053]

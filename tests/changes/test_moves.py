@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id, number_of
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, with_numbers_as_text
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, Operator, StepState, clock
+from evergreen_groups.changes import PENALTIES, Operator, StepState
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.patron_change import TRIES, side_effects
@@ -19,6 +21,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
@@ -77,7 +80,10 @@ class TestOutcome:
         assert outcome.steps[0].error is outcome.stopped
         assert outcome.steps[1].reason == "not begun"
         assert outcome.steps[1].step == plan.draft.steps[1]
-        assert [step.state for step in mover.moves.entry(1).steps] == [StepState.NOT_DONE, StepState.PLANNED]
+        assert [step.state for step in mover.moves.entry(change_id(mover.moves, 1)).steps] == [
+            StepState.NOT_DONE,
+            StepState.PLANNED,
+        ]
 
     def test_side_effects_are_named(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
         def also(call: Call) -> None:
@@ -91,7 +97,7 @@ class TestOutcome:
         assert (step.state, step.value) == (StepState.DONE, OTHER)
         assert {effect.field: effect.after for effect in step.side_effects} == {"day_phone": "555-0100", "barred": "t"}
         assert sorted(step.reason.removeprefix("also changed: ").split(", ")) == ["barred", "day_phone"]
-        assert mover.moves.entry(1).steps[0].reason == step.reason
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].reason == step.reason
 
     def test_fields_that_come_go_or_change(self, admin: Gateway) -> None:
         before = record_of(admin).replace(day_phone="1", evening_phone=None, other_phone="3", email="a@example.org")
@@ -126,7 +132,7 @@ class TestOutcome:
         assert step.reason == "the account lacks UPDATE_USER at HARBOR"
         assert (outcome.stopped, proxy.seen.count(UPDATE)) == (None, 1)
         assert step.error is not None
-        (written,) = mover.moves.entry(1).steps
+        (written,) = mover.moves.entry(change_id(mover.moves, 1)).steps
         assert (written.state, written.reason) == (step.state, step.reason)
 
     def test_records_that_others_change_all_the_while(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
@@ -168,6 +174,15 @@ class TestOutcome:
         assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
         assert (step.error is not None, step.sent is not None) == (True, True)
 
+    def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
+        self, mover: Client, proxy: FaultProxy, admin: Gateway
+    ) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        proxy.alter = lambda call, answer: replace(answer, chunk_length="-5") if call.method == UPDATE else None
+        assert plan.apply().done
+        assert proxy.seen.count(UPDATE) == 1
+        assert record_of(admin).usrgroup == OTHER
+
     def test_a_change_once_is_tried_again(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         def decide(call: Call) -> Fault:
             if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
@@ -208,7 +223,7 @@ class TestOutcome:
         (step,) = plan.apply().steps
         assert (step.state, step.value, step.reason) == (StepState.UNCHANGED, 1, "it was so already")
         assert UPDATE not in proxy.seen
-        assert mover.moves.entry(1).steps[0].state is StepState.UNCHANGED
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].state is StepState.UNCHANGED
         assert "there was nothing to change" in why_not_undone(mover, 1), "what somebody else did isn't ours to undo"
 
 
@@ -234,7 +249,7 @@ class TestWaiting:
         (lost,) = mover.moves.plan_remove([CARD]).apply().steps
         assert lost.sent is not None
         proxy.decide = lambda call: Fault.NONE
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=minutes))
         (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
         if minutes:
             assert step.state is StepState.DONE
@@ -260,28 +275,29 @@ class TestWaiting:
         (step,) = journal.begin(
             mover.gateway.url, Operator("groups"), "recalculate", [NewStep(PATRON, PENALTIES, 0, None)]
         )
-        journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
+        journal.record_sending(step, Sending(datetime.now(UTC), datetime.now(UTC) + timedelta(minutes=16)))
         assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert [it.id for it in mover.moves.open_steps()] == [step]
 
 
 def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    id = change_id(mover.moves, 1)
     with gateway_of(sandbox.url, "consortium_staff") as other:
         elsewhere = client_of(other, tmp_path)
         with pytest.raises(NotFoundError) as told:
-            elsewhere.moves.plan_undo(1)
+            elsewhere.moves.plan_undo(id)
         assert elsewhere.moves.entries() == []
         assert elsewhere.moves.open_steps() == []
-        assert elsewhere.moves.entry(1).gateway == mover.gateway.url
+        assert elsewhere.moves.entry(id).gateway == mover.gateway.url
     assert told.value.code == "entry-of-another-gateway"
-    assert told.value.values == {"entry": 1, "gateway": mover.gateway.url}
+    assert told.value.values == {"entry": id, "gateway": mover.gateway.url}
 
 
 def test_an_undo_says_what_it_undoes(mover: Client) -> None:
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    assert mover.moves.plan_undo(1).apply().done
-    assert [(entry.id, entry.undoes, entry.action) for entry in mover.moves.entries()] == [
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
+    assert [(number_of(entry.id), number_of(entry.undoes), entry.action) for entry in mover.moves.entries()] == [
         (2, 1, "undo"),
         (1, None, "move"),
     ]
@@ -293,6 +309,6 @@ def test_what_is_open_is_listed_until_it_is_recovered(
     proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
     mover.moves.plan_remove([CARD]).apply()
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
     assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
     assert mover.moves.open_steps() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from support.recalculations import QUICK, penalties, recalculates
 from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import Recalculated, StepState, clock, recalculable
+from evergreen_groups.changes import Recalculated, StepState, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 pytestmark = pytest.mark.long
 
@@ -71,7 +73,12 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
         (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
         sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
         sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
-    found = findings(client)
+    audit = client.audit(AuditCriteria())
+    assert not {1034, 1036, 1045} & {finding.member.id for finding in recalculable(audit)}
+    (left_alone,) = audit.of_kind(FindingKind.LEFT_ALONE)
+    (stale,) = audit.of_kind(FindingKind.NOT_OVER)
+    higher = replace(stale, kind=FindingKind.NOT_BLOCKED, member=client.checks.of_user(1036).checked[0])
+    found = [*recalculable(audit), higher, left_alone]
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
     outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more; own fines don't reach")
@@ -381,6 +388,6 @@ def test_what_never_came_in_is_known_in_the_end(
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         client.recalculator.recalculate(findings(client))
-        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
         (recovered,) = client.moves.recover()
     assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import JournalStep, StepState, clock
+from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.changes.step_reason import NO_TIME
@@ -37,6 +38,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
@@ -56,7 +58,7 @@ def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let so much time pass that nothing comes in any more."""
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=30))
 
 
 def write_as_staff(admin: Gateway, **changes: object) -> None:
@@ -68,7 +70,7 @@ def write_as_staff(admin: Gateway, **changes: object) -> None:
 
 
 def the_step(client: Client) -> JournalStep:
-    (step,) = client.moves.entry(1).steps
+    (step,) = client.moves.entry(change_id(client.moves, 1)).steps
     return step
 
 
@@ -222,7 +224,7 @@ def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: F
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
     with pytest.raises(NotFoundError, match="patron 1052 can't be read"):
-        mover.moves.plan_undo(1)
+        mover.moves.plan_undo(change_id(mover.moves, 1))
 
 
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
@@ -305,8 +307,8 @@ def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, t
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
         with pytest.raises(BusyError):
             mover.moves.plan_lead(CARD).apply()
-        seen = mover.plans.past.change(1)
+        seen = mover.plans.past.change(change_id(mover.moves, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
-    seen = mover.plans.past.change(1)  # whoever looks next finds out
+    seen = mover.plans.past.change(change_id(mover.moves, 1))  # whoever looks next finds out
     assert (seen.is_under_way, seen.is_done) == (False, True)
     assert mover.moves.open_steps() == []

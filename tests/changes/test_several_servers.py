@@ -19,10 +19,9 @@ from support.movers import Movers
 from support.postgresql import shared_cluster
 from support.writes import RecordOfWrites, done_steps, of_patron
 
-from evergreen_groups.changes import clock
 from evergreen_groups.client import Client
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
+from evergreen_groups.state import Database, State
 
 WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
 MINUTES = 30  # after so many nothing comes in any more
@@ -107,7 +106,9 @@ def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytes
         ):
             run_with_kills(movers, traffic, chance, rounds=rounds, kills=kills)
             assert movers.errors == ""
-            monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=MINUTES * (rounds + 1)))
+            monkeypatch.setattr(
+                Database, "now", lambda _: datetime.now(UTC) + timedelta(minutes=MINUTES * (rounds + 1))
+            )
             client = Client(gateway, account="consortium_staff", state=state)
             client.moves.recover()
             assert client.moves.open_steps() == []

@@ -9,15 +9,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
-from evergreen_groups.changes import JournalStep, StepState, clock
+from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.step_reason import TAKEN_OVER
 from evergreen_groups.client import Client
 from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import Database
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -65,7 +67,7 @@ def steps(client: Client, entry: int = 1) -> tuple[JournalStep, ...]:
 
 def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:
     """Let the changes' clock show another time than the ILS's."""
-    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**later))
+    monkeypatch.setattr(Database, "now", lambda _: datetime.now(UTC) + timedelta(**later))
 
 
 def only(method: str, fault: Fault) -> object:
@@ -95,7 +97,7 @@ def test_a_removal_that_may_still_come_in_is_not_sent_again(
     assert (recovered.patron, recovered.state, recovered.value) == (PATRON, StepState.DONE, group)
     assert group == 1100  # one new group
     proxy.decide = lambda call: Fault.NONE
-    assert mover.moves.plan_undo(1).apply().done
+    assert mover.moves.plan_undo(change_id(mover.moves, 1)).apply().done
     assert record_of(admin).usrgroup == HOME
 
 
@@ -333,8 +335,8 @@ def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
         assert client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         removed = client.moves.plan_remove(["20000000001053"], lead=True).apply()
         assert removed.done
-        assert client.moves.plan_undo(2).apply().done
-        undone = client.moves.plan_undo(1)
+        assert client.moves.plan_undo(change_id(client.moves, 2)).apply().done
+        undone = client.moves.plan_undo(change_id(client.moves, 1))
         assert [step.member.id for step in undone.draft.steps] == [PATRON]
         assert undone.apply().done
         sandbox.catch_up()

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.change_ids import listed_id
 from support.command import Command, one_line
 from support.fault_proxy import Fault, FaultProxy
 from support.recalculations import METHOD, penalties
@@ -90,7 +91,7 @@ def test_an_unknown_format_is_refused() -> None:
 def test_the_audit_in_words(run: Command) -> None:
     done = run("audit")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Over the limit, not blocked in the ILS: 3" in done.stdout
+    assert "Over the limit, not blocked: Evergreen hasn't recalculated: 3" in done.stdout
     assert "Kowalczyk, Łukasz (20000000001030), MILL, group 1007" in done.stdout
     assert "Group 1007: 2 members. It has no lead." in done.stdout
 
@@ -155,6 +156,42 @@ def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
     assert re.search(r'href="[^"]*/patrons/1054/group\?client=eg2?&amp;select=1056">1016</a>', page)
 
 
+def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command, sandbox: Sandbox) -> None:
+    """1030 owes 12.00, 1036 and 1034 less than Evergreen's 10.00, and nobody blocks them."""
+    (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
+    sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
+    table = run("audit").stdout
+    assert "Over the limit, not blocked: Evergreen's threshold is higher: 1\n" in table
+    line = "2 patrons: Evergreen blocks at $10.00 (Everyone at LAKELAND). The limit: more than $5.00."
+    assert table.count(line) == 1
+    document = json.loads(run("audit", "--format", "json").stdout)
+    (found,) = document["thresholds"]
+    assert found == {
+        "kind": "threshold-above-limit",
+        "reason": "Evergreen blocks at 10.00 (Everyone at LAKELAND).",
+        "reason_code": "threshold-higher",
+        "threshold": "10.00",
+        "profile": "Everyone",
+        "library": "LAKELAND",
+        "penalty": "PATRON_EXCEEDS_FINES",
+        "limit": {"amount": "5.00", "comparison": "exceeds"},
+        "patron_count": 2,
+    }
+    lines = map(json.loads, run("audit", "--format", "jsonl").stdout.splitlines())
+    assert [one for one in lines if one.get("kind") == "threshold-above-limit"] == [found]
+    rows = csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))
+    (row,) = (row for row in rows if row["kind"] == "threshold-above-limit")
+    assert (row["threshold"], row["patron_count"], row["member_id"]) == ("10.00", "2", "")
+    page = run("audit", "--format", "html").stdout
+    assert page.count("Evergreen blocks at $10.00 (Everyone at LAKELAND).") == 1
+    over = [one["member"]["id"] for one in document["people"] if one["kind"] == "over-limit-not-blocked"]
+    assert over == [1030]
+    plan = run("audit", "--fix", "--dry-run").stderr
+    assert "Recalculate the penalties of 2 patrons" in plan  # the other one has a stale block
+    assert "20000000001030" in plan
+    assert "20000000001036" not in plan
+
+
 def test_adults_on_the_command_line(run: Command) -> None:
     document = json.loads(run("audit", "--max-adults", "2", "--format", "json").stdout)
     found = [one for one in document["groups"] if one["kind"] == "several-adults"]
@@ -189,7 +226,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 1, 2, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
-    journal = run("journal", "1").stdout
+    journal = run("journal", listed_id(run, 1)).stdout
     assert re.search(r"recalculate, changes done: 4 of 4", journal)
     assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
 
@@ -254,7 +291,7 @@ def test_a_file_is_in_the_configured_language_and_the_terminal_in_its_own(run: C
 
 def test_the_first_are_listed_and_the_rest_counted(run: Command) -> None:
     table = run("audit", "--top", "1").stdout
-    assert "Over the limit, not blocked in the ILS: 3\n" in table
+    assert "Over the limit, not blocked: Evergreen hasn't recalculated: 3\n" in table
     assert table.count("is over the limit by") + table.count("Own fines are over the limit by") == 1
     assert "  2 more, which weigh less: " in table
     assert "more, which" not in run("audit").stdout + run("audit", "--top", "0").stdout

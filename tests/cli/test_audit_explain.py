@@ -47,7 +47,7 @@ def test_each_step_in_words(run: Command) -> None:
         "     MILL      Adult     none\n",
         "     LAKELAND  Everyone  $5.01  <- this one counts\n",
         "Those billed at, above and below LAKELAND: everywhere.",
-        "     4 May 2026  Overdue materials  MILL     $10.40  yes\n",
+        "     4 May 2026  overdue materials  MILL     $10.40  yes\n",
         "$10.40 is $5.01 or more: it sets PATRON_EXCEEDS_FINES at LAKELAND, a penalty that blocks them.",
         "PATRON_EXCEEDS_FINES is missing; it comes when Evergreen recalculates: audit --fix.",
         "configuration: over the limit from $5.01 on; with $10.40 that is over the limit.",

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.change_ids import listed_id
 from support.command import Command
 from support.fault_proxy import Fault, FaultProxy
 
@@ -42,7 +43,7 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, prox
     assert "1 open change of earlier runs looked up" in last.stderr
     assert "already alone in group 1100" in last.stdout
     assert proxy.seen.count(NEW_GROUP) == 1
-    journal = run("journal", "1").stdout
+    journal = run("journal", listed_id(run, 1)).stdout
     assert "consortium_staff: remove, changes done: 1 of 1, by " in journal
     assert f" on {socket.gethostname()}\n" in journal
-    assert run("undo", "1", "--yes").returncode == 0
+    assert run("undo", listed_id(run, 1), "--yes").returncode == 0

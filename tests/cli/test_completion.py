@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from support import waiting
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli.application import COMMANDS, cli
+from evergreen_groups.cli.application import COMMANDS, cli, run
 from evergreen_groups.cli.shell_completion import PLACES, completion_script, write_scripts
 
 SHELLS = sorted(PLACES)
@@ -48,6 +48,20 @@ def test_the_command_prints_the_script(shell: str) -> None:
     assert done.exit_code == exit_status.DONE
     assert done.output == completion_script(shell)
     assert f"{shell}_complete" in done.output
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"), [("bash", {}), ("fish", {"COMP_WORDS": "x"}), ("zsh", {"COMP_WORDS": "x", "COMP_CWORD": "y"})]
+)
+def test_a_question_that_lacks_words_is_refused(
+    shell: str, words: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"_EVERGREEN_GROUPS_COMPLETE": f"{shell}_complete", **words}.items():
+        monkeypatch.setenv(name, value)
+    assert run([]) == exit_status.USAGE
+    said = capsys.readouterr().err
+    assert "_EVERGREEN_GROUPS_COMPLETE is for completion scripts" in said
+    assert "unforeseen" not in said
 
 
 def test_scripts_lie_where_shells_look(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from support.change_ids import UNKNOWN
 from support.command import Command
 
 from evergreen_groups import __version__, exit_status
@@ -51,7 +52,7 @@ def test_they_mean_the_same_after_the_command(tmp_path: Path) -> None:
     assert "missing.toml" in missing.stderr
     calls = command("-v", "show", "20000000001013", "-v", "--sandbox").stderr
     assert "DEBUG" in calls
-    event = command("journal", "7", "--log-format", "json", "--sandbox").stderr
+    event = command("journal", UNKNOWN, "--log-format", "json", "--sandbox").stderr
     assert json.loads(event)["code"] == "no-such-entry"
     assert command("state", "check", "--sandbox").stdout == "Nothing is kept yet.\n"
 

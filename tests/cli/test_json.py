@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from support.change_ids import number_of
 from support.command import Command, one_line
 from support.schemas import strict
 
@@ -65,14 +66,14 @@ def test_a_plan_that_is_only_shown(run: Command, words: tuple[str, ...]) -> None
 
 def test_a_change_that_is_made_listed_and_taken_back(run: Command, there: str) -> None:
     made = described(run(there, *MOVE, "--yes", "--json"), "change")
-    assert (made["id"], made["done"], made["own"], made["account"]) == (1, True, True, "consortium_staff")
+    assert (number_of(made["id"]), made["done"], made["own"], made["account"]) == (1, True, True, "consortium_staff")
     assert described(run(there, "journal", "--json"), "changes")["changes"] == [made]
-    assert described(run(there, "journal", "1", "--json"), "change") == made
-    undone = described(run(there, "undo", "1", "--yes", "--json"), "change")
-    assert (undone["action"], undone["undoes"]) == ("undo", 1)
-    again = run(there, "undo", "1", "--yes", "--json")
+    assert described(run(there, "journal", made["id"], "--json"), "change") == made
+    undone = described(run(there, "undo", made["id"], "--yes", "--json"), "change")
+    assert (undone["action"], undone["undoes"]) == ("undo", made["id"])
+    again = run(there, "undo", made["id"], "--yes", "--json")
     assert (again.returncode, again.stdout) == (exit_status.FAILED, "")
-    assert "entry 1 is already undone" in again.stderr
+    assert f"entry {made['id']} is already undone" in again.stderr
 
 
 @pytest.mark.parametrize("answer", ["", "n\n"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from support.change_ids import UNKNOWN, listed_id
 from support.command import Command
 from support.gateways import PASSWORD
 
@@ -23,7 +24,7 @@ FAMILY, OTHER = "20000000001001", "20000000001007"
 DATA = re.compile(
     r"http://\S+|`[^`]*`|/[\w/.-]+|evergreen-groups|state\.sqlite3"  # addresses, files, what the program is called
     r"|\b(HARBOR|MILL|PINE|ELM)\b|[\w'-]+(?: [\w'-]+)*, [A-ZÅ][\w'-]+(?: [A-ZÅ][\w'-]+)*"  # libraries and people
-    r"|consortium_staff|\bPATRON_EXCEEDS_FINES\b|\burl\b|\bUTC\b"
+    r"|consortium_staff|\bPATRON_EXCEEDS_FINES\b|\burl\b|\bUTC\b|\b\d+-[0-9a-z]{6}\b"
 )
 WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -56,7 +57,7 @@ def command(tmp_path: Path, sandbox: Sandbox) -> Command:
         (("check", FAMILY, "--all-members"), 0),
         (("move", "123", "--to", OTHER), 1),
         (("lead", FAMILY, "--dry-run"), 0),
-        (("undo", "77"), 1),
+        (("undo", UNKNOWN), 1),
         (("batch", "/no/such/file.csv"), 3),
         (("status",), 12),
         (("state", "check"), 0),
@@ -75,7 +76,7 @@ def test_what_is_asked_and_what_became_of_it(command: Command) -> None:
     made = command("lead", FAMILY, "--off", answer="y\n")
     assert made.returncode == 0, made.stderr
     shown = command("journal")
-    step = command("journal", "1")
+    step = command("journal", listed_id(command, 1))
     again = command("lead", FAMILY, "--yes")
     forgotten = command("state", "forget", "1001")
     kept = command("state", "check")
@@ -107,7 +108,7 @@ def test_the_language_of_the_settings_counts_where_the_terminal_names_none(comma
 
 
 def test_events_for_programs_stay_english(command: Command) -> None:
-    for words in (("show", "123"), ("show",), ("undo", "77"), ("show", "--user", "x")):
+    for words in (("show", "123"), ("show",), ("undo", UNKNOWN), ("show", "--user", "x")):
         result = command("--log-format", "json", *words)
         events = [json.loads(line) for line in result.stderr.splitlines()]
         assert events

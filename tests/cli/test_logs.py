@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from support.change_ids import UNKNOWN
 from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.terminals import on_a_terminal
@@ -43,7 +44,7 @@ def test_every_line_is_a_json_object(sandbox: Sandbox, tmp_path: Path) -> None:
     [
         (("show", "20000000009999"), 1, "no-patron-with-barcode"),
         (("show",), 2, None),
-        (("undo", "7"), 1, "no-such-entry"),
+        (("undo", UNKNOWN), 1, "no-such-entry"),
         (("--config", "/nowhere.toml", "report"), 3, "no-configuration-file"),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.change_ids import UNKNOWN, listed_id
 from support.circulators import take_away
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
@@ -87,6 +88,9 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     mailed = command("--sandbox", "--config", str(configuration), "report", "--mail")
     assert mailed.returncode == exit_status.USAGE
     assert "--mail" in mailed.stderr
+    scheduled = command("--sandbox", "--config", str(configuration), "report", "--scheduled")
+    assert scheduled.returncode == exit_status.USAGE
+    assert "doesn't go with --scheduled" in scheduled.stderr
     serve = Invocation(configuration, use_sandbox=True, quiet=False).settings.serve
     assert serve.report is None
 
@@ -134,7 +138,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
-        (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),
+        (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"the journal has no entry {UNKNOWN}"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
     ],
 )
@@ -225,6 +229,46 @@ def test_an_interrupted_report_ends_cleanly_and_leaves_the_old_file(
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "\udc80"),
+        ("lead", "\udc80"),
+        ("remove", "\udc80"),
+        ("move", "\udc80", "--to", "20000000001007"),
+        ("merge", "--from", "\udc80", "--to", "20000000001007"),
+    ],
+)
+def test_a_barcode_that_is_not_utf_8_is_nobodys(run: Command, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.returncode == exit_status.FAILED
+    assert one_line(done.stderr)
+    assert "no visible patron has this barcode" in done.stderr
+
+
+def test_a_setting_that_is_not_utf_8_is_shown_as_json(run: Command) -> None:
+    run.environ["EVERGREEN_GROUPS_STATE_DATABASE"] = "\udc80"
+    shown = json.loads(run("config", "show", "state.database", "--json").stdout)
+    assert [value["value"] for value in shown["values"]] == ["\udc80"]
+
+
+@pytest.mark.parametrize("timezone", ["/dev/null", ":/dev/null", "/"])
+def test_a_time_zone_that_is_no_time_zones_file_stops_nothing(run: Command, timezone: str) -> None:
+    environ = {**run.environ, "TZ": timezone}
+    words = run.arguments("report", "--no-history")
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (exit_status.DONE, "")
+    assert "combined fines" in done.stdout
+
+
+def test_an_interruption_during_the_imports_is_told_in_a_line(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environ = {**run.environ, "PYTHONPATH": str(tmp_path)}
+    words = run.arguments("--version")
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (exit_status.INTERRUPTED, "evergreen-groups: interrupted\n")
+
+
 def test_output_that_nobody_reads_any_more(run: Command) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -246,7 +290,8 @@ def test_show(run: Command) -> None:
     by_user = json.loads(run("show", "--user", "1013", "--format", "json").stdout)
     by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)
     assert by_user == by_group
-    assert {member["id"]: member["blocked"] for member in by_group["members"]} == {1012: False, 1013: True, 1014: False}
+    over = {member["id"]: member["over_limit"] for member in by_group["members"]}
+    assert over == {1012: False, 1013: True, 1014: False}
 
 
 def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -296,9 +341,9 @@ def test_remove_lead_merge_journal_and_undo(run: Command) -> None:
     assert group_of(run, 1053) == 1010
     listed = run("journal").stdout.splitlines()
     assert [line.split(": ")[1].split(",")[0] for line in listed] == ["merge", "lead", "remove"]
-    assert "patron 1052: group 1015 to 1100: done" in run("journal", "1").stdout
-    assert run("undo", "3", "--yes").returncode == 0
-    assert run("undo", "1", "--yes").returncode == 0
+    assert "patron 1052: group 1015 to 1100: done" in run("journal", listed_id(run, 1)).stdout
+    assert run("undo", listed_id(run, 3), "--yes").returncode == 0
+    assert run("undo", listed_id(run, 1), "--yes").returncode == 0
     assert group_of(run, 1052) == group_of(run, 1053) == 1015
     assert "merge" in run("journal").stdout
 

@@ -65,7 +65,8 @@ def test_a_configuration(command: Command, text: str, says: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("undo", "9223372036854775808"),
+        ("undo", "1"),
+        ("undo", "9223372036854775808-k7q4tz"),
         ("journal", "9223372036854775808"),
         ("undo", DIGITS),
         ("report", "--min-total", DIGITS),
@@ -197,7 +198,7 @@ class TestTheJournal:
         path.write_bytes(content)
         for words in (
             ("journal",),
-            ("undo", "1", "--yes"),
+            ("undo", "1-k7q4tz", "--yes"),
             ("move", "20000000001052", "--to", "20000000001007", "--yes"),
         ):
             done = moved(*words)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from support.change_ids import listed_id
 from support.command import Command, one_line
 from support.postgresql import shared_cluster
 
 from evergreen_groups import exit_status
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, schema
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Pa
     assert "nothing" not in told(command, "state", "restore", str(tmp_path / "state" / "state.sqlite3"))
     assert told(command, "state", "export") == kept
     assert told(command, "journal") == journal
-    told(command, "-q", "undo", "1", "--yes")
+    told(command, "-q", "undo", listed_id(command, 1), "--yes")
     told(command, "-q", "report")
     again = command("state", "restore", str(tmp_path / "state" / "state.sqlite3"))
     assert again.returncode == exit_status.FAILED
@@ -91,6 +95,24 @@ def test_forget(command: Command) -> None:
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")
     assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE
+
+
+def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path: Path) -> None:
+    patron, now = 987654321, datetime(2026, 8, 14, 12, tzinfo=UTC)
+    plan = {"gateway": "g", "staff": 1, "at": now, "expires": now, "action": "move"}
+
+    def is_kept() -> bool:
+        return any(str(patron).encode() in path.read_bytes() for path in (tmp_path / "state").glob("state.sqlite3*"))
+
+    with State(tmp_path / "state") as serving:
+        with serving.database.writing() as connection:
+            connection.execute(schema.plans.insert().values(**plan, id="x", content=json.dumps({"patron": patron})))
+        assert is_kept()
+        with serving.database.reading() as connection:
+            connection.execute(select(schema.plans)).all()
+            assert "still in the database's write-ahead log" in told(command, "state", "forget", str(patron))
+        assert json.loads(told(command, "state", "forget", str(patron), "--json"))["log_emptied"] is True
+        assert not is_kept()
 
 
 @pytest.mark.parametrize(

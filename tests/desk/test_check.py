@@ -140,7 +140,10 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
         sandbox._store.insert("ausp", {"usr": user, "org_unit": 2, "standing_penalty": 101})
     checker = Checker(admin, FIVE)
     assert differences(checker.of_user(1001)) == {
-        1001: ["Blocked in Evergreen, own fines now within the limit: NORTH_OWES at NORTH."]
+        1001: [
+            "Blocked in Evergreen, own fines within the limit: NORTH_OWES at NORTH.",
+            "Evergreen has no threshold for this profile and library.",
+        ]
     }
     assert differences(checker.of_user(1013)) == {
         1013: ["Blocked in Evergreen for something else: NORTH_OWES at NORTH."]
@@ -167,7 +170,7 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     check = Checker(admin, FIVE).of_user(1001, all_members=True)
     found = differences(check)
     assert found[1001] == ["Over the limit, not yet blocked in Evergreen."]
-    assert found[1002] == ["Blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND."]
+    assert found[1002] == ["Blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND."]
     assert found[1003] == ["Blocked in Evergreen for something else: STAFF_CHR at HARBOR, set by staff."]
     assert found[1004] == []  # a note blocks nothing
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
@@ -290,18 +293,15 @@ def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) 
     words = " ".join(shown.split())
     assert "Adaeze: over the limit, not yet blocked in Evergreen." in words
     assert (
-        "blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 1 Oct 2026."
-        in words
+        "blocked in Evergreen, own fines within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 1 Oct 2026." in words
     )
     assert "blocked in Evergreen for something else: STAFF_CHR at HARBOR, by staff." in words
     document = json.loads(run("show", "--user", "1001", "--format", "json").stdout)
     members = {member["id"]: member for member in document["members"]}
     assert document["schema"] == "evergreen-groups/group/1"
-    assert (members[1001]["over_limit"], members[1001]["blocked"], members[1001]["difference"]) == (
-        True,
-        True,  # the old name stays
-        "not-yet-blocked",
-    )
+    assert (members[1001]["over_limit"], members[1001]["difference"]) == (True, "not-yet-blocked")
+    assert (members[1001]["recalculation"], members[1001]["evergreen_threshold"]) == ("may-help", "5.01")
+    assert not any("blocked" in member for member in members.values())
     (penalty,) = members[1002]["blocked_in_evergreen"]
     assert penalty == {
         "name": "PATRON_EXCEEDS_FINES",
@@ -311,8 +311,9 @@ def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) 
     }
     assert [penalty["by_staff"] for penalty in members[1003]["other_blocks"]] == [True]
     check = json.loads(run("check", "--user", "1001", "--format", "json").stdout)
-    assert (check["over_limit"], check["blocked"]) == (True, True)
-    assert check["patrons"][0].items() >= {"over_limit": True, "blocked": True, "blocked_in_evergreen": []}.items()
+    assert check["over_limit"] is True
+    assert check["patrons"][0].items() >= {"over_limit": True, "blocked_in_evergreen": []}.items()
+    assert "blocked" not in {*check, *check["patrons"][0]}
 
 
 def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     shown = run("--config", str(configuration), "show", "--user", "1001", "--format", "json")
     document = json.loads(shown.stdout)
     assert document["limit"] is None
-    limits = {member["id"]: (member["limit"]["amount"], member["blocked"]) for member in document["members"]}
+    limits = {member["id"]: (member["limit"]["amount"], member["over_limit"]) for member in document["members"]}
     assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
     table = run("--config", str(configuration), "show", "--user", "1001").stdout
     assert "each by the limit for their profile and library" in " ".join(table.split())
@@ -340,7 +341,7 @@ def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) 
         check = json.loads(
             run("--config", str(configuration), "check", "--all-members", "--user", lead, "--format", "json").stdout
         )
-        checked |= {patron["id"]: patron["blocked"] for patron in check["patrons"]}
+        checked |= {patron["id"]: patron["over_limit"] for patron in check["patrons"]}
     assert marked == checked
     one = json.loads(run("report", "--limit", "5.00", "--format", "json").stdout)
     assert marked != {member["id"]: member["over_limit"] for group in one["groups"] for member in group["members"]}

@@ -40,6 +40,16 @@ def test_names(client: Client, text: str, names: list[str]) -> None:
     assert sorted(one.patron.name for one in found.patrons) == sorted(names)
 
 
+def test_names_are_sorted_as_people_do(client: Client, sandbox: Sandbox) -> None:
+    given = {1037: "Élodie", 1038: "edgar", 1039: "Emma"}
+    with sandbox._store.transaction():
+        for patron, first in given.items():
+            names = {"family_name": "Whitfield", "first_given_name": first, "second_given_name": None}
+            sandbox._store.update("au", patron, {**names, **dict.fromkeys((f"pref_{name}" for name in names), None)})
+    found = [one.patron.id for one in client.patrons.find("Whitfield").patrons]
+    assert [patron for patron in found if patron in given] == [1038, 1037, 1039]
+
+
 @pytest.mark.parametrize(
     "text", ["", " ", "Nobody", "999", "%", "_", "'; --", "(", "\\", "?", "$", "a\0b", ",", ", Grace, x"]
 )

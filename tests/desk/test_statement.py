@@ -74,7 +74,7 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     assert (sheet.library, sheet.name, sheet.paragraphs) == ("Our Library", "Nguyễn, Thị Hương", ("One.", "Two."))
     minh = sheet.members[-1]
     assert [(line.text, line.amount) for line in minh.owed_for] == [
-        ("Overdue materials", Decimal("3.10")),
+        ("overdue materials", Decimal("3.10")),
         ("lost materials", Decimal("15.00")),
         ("Photocopies", Decimal("3.00")),
     ]

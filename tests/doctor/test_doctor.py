@@ -91,10 +91,15 @@ def test_a_configuration_that_needs_an_account_misses_it(installation: Installat
 def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox: Sandbox) -> None:
     def found() -> list[str]:
         return [
-            finding.found for finding in installation.examined(["configuration", "login", "account", DESK]).findings
+            finding.found
+            for finding in installation.examined(["configuration", "login", "account", DESK]).findings
+            if finding.code != "desk-thresholds"
         ][3:]
 
     assert found() == ["this account could change groups at LAKELAND"]
+    findings = installation.examined(["configuration", "login", "account", DESK]).findings
+    (thresholds,) = (finding.found for finding in findings if finding.code == "desk-thresholds")
+    assert "VIEW_GROUP_PENALTY_THRESHOLD with depth 0" in thresholds
     for account, lacking, what in (
         ("north_manager", None, "this account could change groups at NORTH"),
         ("north_manager", "VIEW_CIRCULATIONS", "this account could change groups at NORTH; it lacks VIEW_CIRCULATIONS"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.circulators import make_stock_circulator
 from support.installation import Installation
 
 from evergreen_groups.doctor import Finding, Verdict
@@ -141,5 +142,11 @@ def test_an_account_that_sees_no_thresholds_or_some(sandbox: Sandbox, look: Look
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
     (found,) = look(account="north_manager")
-    assert (found.verdict, found.code) == (Verdict.OK, "thresholds-not-visible")
-    assert "VIEW_GROUP_PENALTY_THRESHOLD" in gettext(found.found)
+    assert (found.verdict, found.code) == (Verdict.WARNING, "thresholds-not-visible")
+    assert (
+        gettext(found.advice) == "grant VIEW_GROUP_PENALTY_THRESHOLD with depth 0, and LAKELAND as a working location"
+    )
+    make_stock_circulator(sandbox)
+    found, *_others = look(account="harbor_desk")
+    assert found.code == "thresholds-not-visible"
+    assert "for patrons of PINE aren't visible" in gettext(found.found)

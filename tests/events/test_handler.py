@@ -42,18 +42,17 @@ def trail(directory: Path, client: Client) -> list[TrailEntry]:
 
 def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     outcome = hooks.handle_event(client, Event(41, HOOK, OVER))
-    assert outcome == EventOutcome(41, OVER, blocked=True, recalculated=False)
+    assert outcome == EventOutcome(41, OVER, over_limit=True, recalculated=False)
     assert document(outcome) == {
         "version": 2,
         "kind": "event-outcome",
         "event": 41,
         "patron": OVER,
         "over_limit": True,
-        "blocked": True,
         "recalculated": False,
         "replayed": False,
     }
-    assert hooks.handle_event(client, Event(42, "au.updated", WITHIN)).blocked is False
+    assert hooks.handle_event(client, Event(42, "au.updated", WITHIN)).over_limit is False
     assert penalties(sandbox, OVER) == []
     lines = trail(tmp_path, client)
     assert [(line.event, line.hook, line.patron, line.done, line.blocked) for line in lines] == [
@@ -91,7 +90,7 @@ def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_
     sandbox._store.delete("ausp", row["id"])
     before = client.gateway.statistics.calls
     again = hooks.handle_event(client, Event(7, HOOK, OVER), recalculate=True)
-    assert again == EventOutcome(7, OVER, first.blocked, first.recalculated, replayed=True)
+    assert again == EventOutcome(7, OVER, first.over_limit, first.recalculated, replayed=True)
     assert client.gateway.statistics.calls == before
     assert penalties(sandbox, OVER) == []
     assert len(trail(tmp_path, client)) == 1
@@ -101,7 +100,7 @@ def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tm
     client.gateway.login()
     with ThreadPoolExecutor(4) as threads:
         outcomes = list(threads.map(lambda _: hooks.handle_event(client, Event(7, HOOK, OVER)), range(8)))
-    assert all(outcome.blocked for outcome in outcomes)
+    assert all(outcome.over_limit for outcome in outcomes)
     assert [outcome.replayed for outcome in outcomes].count(False) == 1
     assert len(trail(tmp_path, client)) == 1
 
@@ -149,7 +148,7 @@ def test_a_recalculation_whose_answer_is_lost(
 
 def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox._store.update("au", OVER, {"deleted": "t"})
-    assert document(hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True))["blocked"] is None
+    assert document(hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True))["over_limit"] is None
     with pytest.raises(NotFoundError):
         hooks.handle_event(client, Event(2, "au.updated", 999_999))
     assert [(line.done, line.reason) for line in trail(tmp_path, client)] == [

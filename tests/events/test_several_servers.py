@@ -58,7 +58,7 @@ def test_it_is_worked_on_once(state: State, servers: list[Client], proxy: FaultP
     with ThreadPoolExecutor(9) as threads:
         outcomes = list(threads.map(lambda one: hooks.handle_event(one, EVENT, recalculate=True), servers * 3))
     assert [outcome.replayed for outcome in outcomes].count(False) == 1
-    assert all(outcome.blocked and outcome.recalculated for outcome in outcomes)
+    assert all(outcome.over_limit and outcome.recalculated for outcome in outcomes)
     assert len([call for call in proxy.calls if recalculates(call)]) == 1
     assert penalties(sandbox, OVER) == [(1, None)]
     (entry,) = AuditTrail(state.database, proxy.url).entries()

@@ -133,6 +133,7 @@ ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]
     "one that wasn't asked for": _added,
     "one of another class": _of_another_class,
     "one with the id of another": lambda chance, rows, place, bank: _renumbered(chance, rows, place),
+    "one with an id of 5,000 digits": lambda chance, rows, place, bank: _renumbered(chance, rows, place, "9" * 5_000),
     "the last missing": lambda chance, rows, place, bank: rows[:-1],
     "one missing": lambda chance, rows, place, bank: rows[:place] + rows[place + 1 :],
     "half of them missing": lambda chance, rows, place, bank: rows[: len(rows) // 2],
@@ -170,10 +171,10 @@ def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) 
     return deepcopy(chance.choice(found)) if found else None
 
 
-def _renumbered(chance: Random, rows: list[Result], place: int) -> list[Result] | None:
+def _renumbered(chance: Random, rows: list[Result], place: int, id: object = None) -> list[Result] | None:
     """A row that says it is about somebody or something else that was asked for as well, or wasn't."""
     row = rows[place]
-    number: int = chance.choice([1001 + chance.randrange(52), 99_999])
+    number = id or chance.choice([1001 + chance.randrange(52), 99_999])
     if isinstance(row, dict) and row.get("__p") and row["__c"] in idl_classes():
         position = _key(row["__c"])
         if position >= len(row["__p"]):

@@ -16,6 +16,7 @@ from faults.reading import Clean, Reading
 from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import Injection, Ran, World
+from support.change_ids import change_id
 from support.gateways import PASSWORD
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
@@ -60,7 +61,11 @@ class Changing(Reading):
         return directory
 
     def _run(self, world: World, directory: Path) -> Ran:
+        """Run it; ``#1`` stands for the id of the first change."""
         words = [str(directory / word) if word.endswith(".csv") else word for word in self.words]
+        if "#1" in words:
+            with State(directory / "state") as state:
+                words[words.index("#1")] = change_id(Journal(state.database), 1)
         return world.command(directory, *words, "--yes")
 
     def clean(self, world: World) -> CleanChange:
@@ -263,7 +268,7 @@ CHANGES: tuple[Changing, ...] = (
             f"merge,{_barcode(1043)},{_barcode(1047)}",
         ),
     ),
-    Changing("undo", "1", first=("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007))),
-    Changing("undo", "1", first=("remove", _barcode(1052))),
+    Changing("undo", "#1", first=("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007))),
+    Changing("undo", "#1", first=("remove", _barcode(1052))),
     Changing("audit", "--fix"),
 )

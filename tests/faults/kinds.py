@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -178,6 +178,10 @@ def _cut_off(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> Http
     return HttpAnswer(answer.body[: chance.randrange(len(answer.body) or 1)], length=len(answer.body) or 1)
 
 
+def _negative_chunk_length(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
+    return replace(answer, chunk_length=str(-chance.randint(1, 0xFFFF)))
+
+
 def _truncated(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
     if not answer.body:
         return None
@@ -253,6 +257,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("late copy of usergroup.new", Fault.LATE_COPY, method="open-ils.actor.usergroup.new"),
     Kind("answer cut off", alter=_cut_off, passes=True),
+    Kind("negative chunk length", alter=_negative_chunk_length, passes=True),
     Kind("answer truncated", alter=_truncated),
     Kind("an earlier answer", alter=_earlier),
     *(_web_status(status) for status in (400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504, 302, 204)),

@@ -251,7 +251,7 @@ def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
         elif isinstance(value, dict):
             waiting += [(f"{place}.{name}", item) for name, item in value.items()]
             if "own_fines" in value and "id" in value:
-                found[place, value["id"]] = tuple(value.get(name) for name in ("own_fines", "over_limit", "blocked"))
+                found[place, value["id"]] = tuple(value.get(name) for name in ("own_fines", "over_limit"))
     return found
 
 

@@ -36,7 +36,7 @@ def test_only_what_says_so_is_incomplete() -> None:
 
 def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
     def document(owed: str, hidden: int) -> dict[str, object]:
-        members = [{"id": 1, "own_fines": owed, "blocked": False}]
+        members = [{"id": 1, "own_fines": owed, "over_limit": False}]
         return {"hidden_members": {"count": hidden, "fines": "0.00"}, "members": members}
 
     right = document("3.00", 1)

@@ -28,13 +28,13 @@ from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD
 
 from evergreen_groups import gateway as gateways
-from evergreen_groups.changes import clock
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.application import run
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.settings import load
+from evergreen_groups.state import Database
 
 QUICK = RetryPolicy(tries=4, first_delay=0.0005, longest_delay=0.001, total_seconds=20.0)
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
@@ -145,7 +145,7 @@ class World:
         self.gateway = _impatient(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
-        self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
+        self._stack.enter_context(patch.object(Database, "now", lambda _: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
         self._made = 0
 

@@ -90,7 +90,6 @@ class TestReading:
             ("au", "create_date", "yesterday"),
             ("au", "create_date", "2026-11-24T22:24:11"),
             ("au", "create_date", 20261124),
-            ("au", "dob", "2026-13-40"),
             ("pgpt", "threshold", "high"),
         ],
     )

@@ -1,6 +1,7 @@
 """Secrets: encrypted on the way, and in no message, log or repr."""
 
 import logging
+import os
 import shutil
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ from support.gateway_server import (
     Server,
     connect,
     connect_as_staff,
+    envelope,
     event,
     hang_up,
     http,
@@ -133,6 +135,19 @@ class TestTLS:
                 pytest.raises(GatewayError, match="no whole answer"),
             ):
                 gateway.call("a", "a.b")
+
+    def test_a_record_that_is_not_tls_in_the_middle_of_an_answer(self, certificates):
+        def break_off(line, request):
+            line.send(http(envelope(1))[:-5])
+            os.write(line.sock.fileno(), b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            line.keep = False
+
+        with (
+            Server([break_off, results(1)], tls=tls(certificates, "right")) as server,
+            connect(server, ca_bundle=certificates / "ca.pem") as gateway,
+        ):
+            assert gateway.call("a", "a.b").value == 1
+            assert server.connections == [0, 1]
 
     @pytest.mark.parametrize(
         ("certificate", "bundle", "words"),

@@ -6,7 +6,8 @@ from datetime import date
 
 import pytest
 
-from evergreen_groups.groups import AdultRule, PatronAccount, age_of
+from evergreen_groups.groups import AdultRule, PatronAccount
+from evergreen_groups.odd_dates import age_of
 
 
 def account(born: date | None, *, juvenile: bool) -> PatronAccount:

@@ -35,7 +35,7 @@ def test_what_scanners_and_people_add_is_ignored(text: str) -> None:
     assert spellings(text)[-1] == CARD
 
 
-@pytest.mark.parametrize("text", ["", " \t", "\u200b", "2000\x001036"])
+@pytest.mark.parametrize("text", ["", " \t", "\u200b", "2000\x001036", "2000\udc801036"])
 def test_what_no_card_can_have(text: str) -> None:
     assert spellings(text) == ()
     assert without_blanks(text) == ""

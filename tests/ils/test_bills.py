@@ -9,20 +9,27 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from support.affairs import bill as bill_of
+from support.affairs import billing, lend
 from support.gateway_server import TOKEN, Server, connect, http, raw, results
+from support.gateways import gateway_of as session_of
+from support.gateways import recorded_families
 from support.recorded import gateway_of, idl_bytes, idl_of, payload
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import (
     Bill,
+    Billed,
     BillKind,
     add_up,
     balance_of,
+    kinds_of_items,
     read_bills,
     read_bills_that_add_up,
     read_own_fines,
 )
+from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()
 
@@ -61,6 +68,8 @@ def answering(rows: list[dict[str, Any]]) -> Iterator[Gateway]:
             raw(http(idl_bytes()))(line, request)
         elif request.osrf_method == "open-ils.pcrud.count.aou":
             results("1")(line, request)
+        elif request.osrf_method == "open-ils.pcrud.search.mb.atomic":
+            results([])(line, request)
         else:
             asked = request.params[1]["-and"][-1]["usr"] if "-and" in request.params[1] else request.params[1]["usr"]
             results([row for row in rows if row["__p"][usr] in asked])(line, request)
@@ -110,7 +119,7 @@ def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
 
 def test_as_a_real_evergreen_answers_the_question() -> None:
     """A lost item with a fee, of which a part is paid; a credit; overdue fines of what came back."""
-    with gateway_of("details-002") as gateway:
+    with recorded_families("context_staff") as gateway:
         found = read_bills(gateway, range(301, 317))
     assert {id: [(bill.id, str(bill.balance), bill.library) for bill in theirs] for id, theirs in found.items()} == {
         301: [(701, "2.40", 4), (731, "4.00", 4)],
@@ -128,7 +137,7 @@ def test_as_a_real_evergreen_answers_the_question() -> None:
 
 def test_bills_of_patrons_of_elsewhere_are_left_out() -> None:
     """308 has another home library; what 304 owes elsewhere is visible, for the home library is what counts."""
-    with gateway_of("details-003") as gateway:
+    with recorded_families("context_branch") as gateway:
         assert sorted(read_bills(gateway, range(301, 317))) == [301, 302, 304, 307, 312]
 
 
@@ -180,3 +189,68 @@ def test_kinds_are_called(kind: BillKind, text: str) -> None:
     assert kind.is_called(text.upper())
     assert kind.is_called(kind.transaction)
     assert not kind.is_called("")
+
+
+TOME, LOST_ITEM = 1058, 70052
+
+
+def test_a_lost_item_with_its_fee_is_a_lost_item(sandbox: Sandbox) -> None:
+    """What was billed last was the fee; the rows are those that a real Evergreen wrote."""
+    with session_of(sandbox.url, "admin") as gateway:
+        (lost,) = read_bills(gateway, [TOME])[TOME]
+    assert (lost.id, lost.kind.text, lost.balance) == (LOST_ITEM, "lost materials", Decimal("17.99"))
+    assert lost.by_type == (
+        Billed("Lost Materials", Decimal("12.99")),
+        Billed("Lost Materials Processing Fee", Decimal("5.00")),
+    )
+    assert lost.describe_billings() == "lost materials: $12.99, processing of lost materials: $5.00"
+
+
+def test_the_largest_billing_type_leads(sandbox: Sandbox) -> None:
+    """Voided and adjusted billings don't count, nor does what was billed last."""
+    one = bill_of(sandbox, TOME, "27.00", "20.00", kind="Misc")
+    billing(sandbox, one, "6.00", "Room", 101)
+    billing(sandbox, one, "1.00", "Misc", 101)
+    billing(sandbox, one, "90.00", "Copies", 101, voided=True)
+    billing(sandbox, one, "20.00", "Replacement Card", 101, adjusted="20.00")
+    with session_of(sandbox.url, "admin") as gateway:
+        found = {bill.id: bill for bill in read_bills(gateway, [TOME])[TOME]}
+    assert found[one].kind == BillKind("grocery", "Room")
+    assert found[one].describe_billings() == "Room: $6.00, Misc: $1.00, other billings: $20.00"
+
+
+@pytest.mark.parametrize(
+    ("stopped", "rows", "text"),
+    [
+        ("LOST", [("12.99", "Lost Materials", 3), ("5.00", "Lost Materials Processing Fee", 4)], "lost materials"),
+        ("LOST", [("2.00", "Overdue materials", 1)], "lost materials"),
+        ("LONGOVERDUE", [("12.99", "Long-Overdue Materials", 10)], "long overdue materials"),
+        ("CLAIMSRETURNED", [("2.00", "Overdue materials", 1)], "items claimed returned"),
+        ("CLAIMSNEVERCHECKEDOUT", [("2.00", "Misc", 101)], "items claimed never checked out"),
+        (None, [("2.00", "Overdue materials", 1)], "overdue materials"),
+        ("MAXFINES", [("2.00", "Overdue materials", 1)], "overdue materials"),
+        ("CHECKIN", [("9.00", "Damaged Item", 7), ("2.00", "Overdue materials", 1)], "damage"),
+        ("CHECKIN", [("9.00", "Damaged Item", 7), ("12.00", "Overdue materials", 1)], "overdue materials"),
+        ("LOST", [("9.00", "Damaged Item", 7), ("5.00", "Damaged Item Processing Fee", 8)], "damage"),
+        (None, [("3.00", "System: Deposit", 5)], "deposit"),
+    ],
+)
+def test_the_bill_for_an_item_is_what_happened_to_it(
+    sandbox: Sandbox, stopped: str | None, rows: list[tuple[str, str, int]], text: str
+) -> None:
+    billed = sum((Decimal(amount) for amount, _, _ in rows), Decimal(0))
+    loan = lend(sandbox, TOME, "2026-08-01", state=stopped, kind=rows[-1][1], billed=str(billed))
+    for row in rows:
+        billing(sandbox, loan, *row)
+    with session_of(sandbox.url, "admin") as gateway:
+        bills = read_bills(gateway, [TOME])[TOME]
+    (kind,) = (bill.kind for bill in kinds_of_items(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
+    assert kind.text == text
+    assert kind.is_called(text)
+
+
+def test_an_item_at_a_library_that_is_hidden_keeps_its_billing_type(sandbox: Sandbox) -> None:
+    with session_of(sandbox.url, "admin") as gateway:
+        bills = read_bills(gateway, [TOME])[TOME]
+    assert kinds_of_items(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
+    assert kinds_of_items(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from support.gateways import gateway_of
+from support.gateways import gateway_of, recorded_families
 from support.recorded import gateway_of as recorded_gateway_of
 from support.recorded import idl_of, payload
 
@@ -40,8 +40,10 @@ def recorded_units() -> OrgUnits:
 def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
     """What was lost counts before it is due as well; what is paid, claimed or on its way back doesn't."""
     every = [unit.id for unit in recorded_units]
-    with recorded_gateway_of("items-001") as gateway:
-        found = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
+    with recorded_families("context_staff") as gateway:
+        read = read_unreturned_items(gateway, recorded_units, every, range(301, 317))
+    found = read.items
+    assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
     overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
     expected = dict.fromkeys((301, 303, 304, 306, 314, 315), overdue) | dict.fromkeys((302, 311), lost)
     assert found == dict.fromkeys(range(301, 317), UnreturnedItems()) | expected
@@ -49,8 +51,8 @@ def test_as_a_real_evergreen_tells_them(recorded_units: OrgUnits) -> None:
 
 def test_hidden_ones_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     """303 has one at a branch where the account may not see circulations; 306, who does too, is hidden altogether."""
-    with recorded_gateway_of("items-002", "items-003") as gateway:
-        found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317))
+    with recorded_families("context_branch") as gateway:
+        found = read_unreturned_items(gateway, recorded_units, [4, 8], range(301, 317)).items
     assert [id for id, items in found.items() if items is None] == [303]
     assert found[301] == UnreturnedItems(1, 0)
 
@@ -64,9 +66,9 @@ def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) ->
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         org_units = OrgUnits.read(gateway)
         every = {unit.id for unit in org_units}
-        found = read_unreturned_items(gateway, org_units, every - set(hidden.values()), FAMILY)
-        assert read_unreturned_items(gateway, org_units, (), FAMILY) == dict.fromkeys(FAMILY)
-        assert read_unreturned_items(gateway, org_units, every, ()) == {}
+        found = read_unreturned_items(gateway, org_units, every - set(hidden.values()), FAMILY).items
+        assert read_unreturned_items(gateway, org_units, (), FAMILY).items == dict.fromkeys(FAMILY)
+        assert read_unreturned_items(gateway, org_units, every, ()).items == {}
     nobody_knows = None if not visible else UnreturnedItems(1, 0)
     assert found == {
         1015: UnreturnedItems(),

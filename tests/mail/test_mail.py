@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -32,7 +32,7 @@ from evergreen_groups.nightly.recipients import addressed
 from evergreen_groups.settings import MailSettings, NotAllowedError
 from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
 from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811
-from evergreen_groups.state import State, prune
+from evergreen_groups.state import Database, State, prune
 
 SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
@@ -298,14 +298,9 @@ class TestTheOutbox:
     def test_a_clock_that_is_decades_ahead_gives_no_mail_up(
         self, state: State, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Ahead(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> datetime:
-                return datetime(2099, 1, 1, tzinfo=tz)
-
         outbox.add([mail_for("a@library.example")])
         prune(state.database, {"history": 400, "journal": 730, "events": 90}, MOMENT)
-        monkeypatch.setattr("evergreen_groups.mail.outbox.datetime", Ahead)
+        monkeypatch.setattr(Database, "now", lambda _: datetime(2099, 1, 1, tzinfo=UTC))
         assert outbox.drop_older(14) == 0
         assert len(outbox) == 1
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
 from support.command import Command
 from support.fault_proxy import Fault, FaultProxy
 from support.states import journal_in, state_in
@@ -34,7 +35,8 @@ def run(proxy: FaultProxy, tmp_path: Path) -> Command:
 
 
 def state_of(directory: Path) -> StepState:
-    return journal_in(state_directory(directory)).entry(1).steps[0].state
+    journal = journal_in(state_directory(directory))
+    return journal.entry(change_id(journal, 1)).steps[0].state
 
 
 def state_directory(directory: Path) -> Path:

@@ -21,8 +21,10 @@ import pytest
 from support import deadlines
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
-from support.gateway_server import Server, drip, http
+from support.gateway_server import Server, drip, http, raw
 from support.gateways import PASSWORD
+from support.mail_server import SECRET, Post
+from support.mail_server import server as mail_server
 from support.state_files import count_runs, last_run, reporter, reporting
 from support.waiting import wait_until
 
@@ -33,6 +35,7 @@ from evergreen_groups.errors import DeadlineError
 from evergreen_groups.nightly import healthcheck
 from evergreen_groups.nightly.deadline import Deadline
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import CONFIG_VARIABLE
 from evergreen_groups.state import RunOutcome
 from evergreen_groups.state.database import FILE_NAME
 
@@ -84,6 +87,48 @@ def test_each_run_is_compared_with_the_last(report: Report, client: Client, caps
     assert change_of(1002, document(capsys.readouterr().out))["kind"] == "worse"
     assert report("--format", "json") == exit_status.DONE
     assert change_of(1002, document(capsys.readouterr().out))["kind"] == "unchanged"
+
+
+def test_a_report_without_groups_after_one_with_groups_says_so_also_by_mail(
+    environ: Path,
+    report: Report,
+    sandbox: Sandbox,
+    mail_certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def notes() -> list[str]:
+        assert report("--format", "json") == exit_status.DONE
+        found: list[str] = document(capsys.readouterr().out)["notes"]
+        return found
+
+    assert notes() == []
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE mbts SET balance_owed = 0")
+    note = "No groups are listed, but the previous report listed 8 groups. If you don't expect this, run the report"
+    assert report("--no-history") == exit_status.DONE
+    assert note in " ".join(capsys.readouterr().out.split())
+    post, config = Post(), tmp_path / "config.toml"
+    with mail_server(post, mail_certificates) as port:
+        config.write_text(
+            f"""[mail]
+            host = "localhost"
+            port = {port}
+            ca_bundle = "{mail_certificates / "right.pem"}"
+            username = "groups"
+            sender = "groups@library.example"
+            recipients = {{"*" = ["director@library.example"]}}
+            """
+        )
+        monkeypatch.setenv("EVERGREEN_GROUPS_MAIL_PASSWORD", SECRET)
+        monkeypatch.setenv(CONFIG_VARIABLE, str(config))
+        assert report("--mail") == exit_status.DONE
+    letter = post.taken[0].get_body(("plain",))
+    assert letter is not None
+    assert note in " ".join(letter.get_content().split())
+    capsys.readouterr()
+    assert notes() == [], "the previous report listed nothing either"
 
 
 def test_a_run_tells_how_it_went(environ: Path, report: Report) -> None:
@@ -359,6 +404,15 @@ def test_a_healthcheck_that_fails_is_a_warning(
     assert "the healthcheck was refused (HTTP status 404)" in refused
     assert "the healthcheck could not be called (ConnectionError)" in unreachable
     assert "5ecre7" not in refused + unreachable  # who knows it can call it
+
+
+def test_a_healthcheck_whose_answer_is_not_http_is_a_warning(
+    report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
+    with Server(otherwise=raw(answer, close=True)) as server:
+        assert report("--healthcheck-url", f"{server.url}/ping/5ecre7") == exit_status.DONE
+    assert "the healthcheck could not be called (ValueError)" in capsys.readouterr().err
 
 
 def test_a_healthcheck_that_drips_its_answer_is_not_waited_for(

@@ -12,11 +12,14 @@ import pytest
 from sqlalchemy import text
 from support.command import Command
 from support.fault_proxy import FaultProxy
+from support.killable import KILLED, Killable, Run, World
 from support.mail_server import Post, server
 from support.postgresql import Cluster, new_directory, shared_cluster
 from support.state_files import write_last_run
+from support.wrong_clocks import clock_ahead
 
 from evergreen_groups import exit_status
+from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 
@@ -140,6 +143,44 @@ def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
         assert "whole" in command("doctor").stdout
 
 
+def test_killed_at_any_step_one_of_two_servers_with_wrong_clocks_leaves_one_report(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    cluster, post = shared_cluster(), Post()
+    words = ("-q", "report", "--mail", "--output")
+    with ExitStack() as stack:
+        port = stack.enter_context(server(post, None))
+        killable = stack.enter_context(Killable(Command(tmp_path, None).environ | clock_ahead(0)))
+
+        def night(number: int, kill_at: int | None) -> tuple[Run, Run]:
+            """Two runs on two servers, the first of them killed."""
+            with cluster.database() as name:
+                url = cluster.url(name)
+                clocks = (600, -600) if number % 2 else (-600, 600)
+                runs = []
+                for clock, kill in zip(clocks, (kill_at, None), strict=True):
+                    command = command_on(tmp_path / f"{number} {clock}", sandbox, url, port, 12)
+                    environ = command.environ | clock_ahead(clock)
+                    output = str(command.config.parent / "report.json")
+                    runs.append(killable(*words, output, environ=environ, world=World(kill_at=kill)))
+                assert "1  runs of the report" in command("state", "check").stdout
+                with State(tmp_path / "state", url) as state:
+                    assert len(Outbox(state.database)) == 0
+            return runs[0], runs[1]
+
+        whole, idle = night(0, None)
+        assert (whole.status, idle.status) == (exit_status.DONE, exit_status.DONE)
+        for number, step in enumerate(range(1, whole.steps + 1, 4), 1):
+            post.taken.clear()
+            post.recipients.clear()
+            killed, other = night(number, step)
+            assert killed.status in (KILLED, exit_status.DONE), killed
+            assert other.status == exit_status.DONE, other
+            # A mail that the mail server took just before the process was killed is sent again, and has the same id.
+            mails = {(message["To"], message["Message-ID"]) for message in post.taken}
+            assert sorted(to for to, _id in mails) == RECIPIENTS, step
+
+
 def waiting(state: State) -> bool:
     """Whether another than this one has a connection to the database: it waits for the lease."""
     with state.database.reading() as connection:
@@ -179,7 +220,8 @@ def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
         (RunOutcome.PARTIAL, 1, False),
         (RunOutcome.FAILED, 1, True),
         (RunOutcome.DONE, 12.1, True),
-        (RunOutcome.DONE, -1, True),  # a clock was ahead: it says nothing of how long ago that was
+        (RunOutcome.DONE, -1, False),  # the clock was set back
+        (RunOutcome.DONE, -13, True),  # the clock was far ahead, which must not keep the next nights from their reports
     ],
 )
 def test_another_is_made_where_the_last_failed_or_is_long_ago(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from reckoning.library import Library, Row, moment
+from reckoning.library import Library, Row, birth_year, expiry
 from reckoning.reckoning import Document, by_fines, lead_of, member, money, name
 from reckoning.relating import adult_by_age, confidence, sees_row, split, strangers, used_rows
 
@@ -26,8 +27,10 @@ def audit(library: Library) -> Document | None:
         if patron["home_ou"] in homes
         for finding in _findings(library, patron)
     ]
-    kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "blocked-for-family", "blocked-by-hand"]
-    kinds.append("borrowed-address")
+    kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "block-not-recalculated", "blocked-for-family"]
+    kinds += ["blocked-by-hand", "borrowed-address"]
+    thresholds = _thresholds(library, [finding for finding in people if finding["kind"].startswith("threshold-")])
+    people = [finding for finding in people if not finding["kind"].startswith("threshold-")]
     people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
     looked_at = [
         (number, members)
@@ -41,6 +44,7 @@ def audit(library: Library) -> Document | None:
     return {
         "complete": library.sees_everything,
         "counts": {**counts, **_counts(groups), "several-adults": len(adults)},
+        "thresholds": thresholds,
         "people": people,
         "groups": [*groups, *adults],
     }
@@ -60,15 +64,79 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     yield from _borrowed(library, patron)
     if library.over(patron):
         if not for_fines:
-            yield {"kind": "over-limit-not-blocked", **finding, "blocks": []}
+            yield {"kind": _not_blocked(library, patron), **finding, "blocks": []}
         return
-    if stale := [_block(library, row) for row in for_fines if row.get("staff") is None]:
-        yield {"kind": "blocked-not-over-limit", **finding, "blocks": stale}
+    if stale := [row for row in for_fines if row.get("staff") is None]:
+        kind, blocks = _blocked(library, patron, stale), [_block(library, row) for row in stale]
+        yield {"kind": kind, **finding, "blocks": blocks}
     if by_hand := [_block(library, row) for row in blocking if row.get("staff") is not None]:
         together = library.combined(library.groups()[patron["usrgroup"]])
         of_others = library.limit(patron).over(together) and together > library.owes(patron["id"])
         kind = "blocked-for-family" if of_others else "blocked-by-hand"
         yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_hand}
+
+
+def _not_blocked(library: Library, patron: Row) -> str:
+    """Whether a recalculation would block somebody over the limit, or a threshold keeps it from that."""
+    if not library.blocks(library.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])):
+        return "threshold-above-limit"
+    return "threshold-above-limit" if library.reaches_threshold(patron) is False else "over-limit-not-blocked"
+
+
+def _blocked(library: Library, patron: Row, stale: Sequence[Row]) -> str:
+    """Whether a recalculation would lift the block of somebody who isn't over the limit, and why not."""
+    if library.reaches_threshold(patron):
+        return "threshold-below-limit"
+    if library.threshold_is_hidden(patron):
+        return "blocked-not-over-limit"
+    threshold = library.threshold_row(patron)
+    left = threshold is None or any(row["org_unit"] != threshold["org_unit"] for row in stale)
+    return "block-not-recalculated" if left else "blocked-not-over-limit"
+
+
+def _thresholds(library: Library, findings: Sequence[Document]) -> list[Document]:
+    """How many patrons each threshold concerns, by kind, the one that concerns most first."""
+    found: dict[tuple[Any, ...], int] = {}
+    for finding in findings:
+        patron = library.people[finding["member"]["id"]]
+        penalty = library.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
+        above = finding["kind"] == "threshold-above-limit"
+        row = None if above and not library.blocks(penalty) else library.threshold_row(patron)
+        limit, owed = library.limit(patron), library.owes(patron["id"])
+        if above and not library.blocks(penalty):
+            code = "penalty-blocks-nothing"
+        elif row is None:
+            code = "no-threshold"
+        elif above:
+            code = "threshold-higher" if owed < Decimal(row["threshold"]) else "counts-fewer-bills"
+        else:
+            code = "threshold-at-limit" if limit.amount == library.counted(patron) else "threshold-lower"
+        amount = None if row is None else f"{Decimal(row['threshold']):.2f}"
+        profile = None if row is None else library.profiles[row["grp"]]["name"]
+        place = None if row is None else library.shortname(row["org_unit"])
+        of_rule = tuple(limit.document().items())
+        key = (finding["kind"], code, amount, profile, place, library.penalties[penalty]["name"], of_rule)
+        found[key] = found.get(key, 0) + 1
+    documents = [
+        {
+            "kind": kind,
+            "reason_code": code,
+            "threshold": amount,
+            "profile": profile,
+            "library": place,
+            "penalty": penalty,
+            "limit": dict(limit),
+            "patron_count": count,
+        }
+        for (kind, code, amount, profile, place, penalty, limit), count in found.items()
+    ]
+    return sorted(documents, key=in_order)
+
+
+def in_order(finding: Document) -> tuple[object, ...]:
+    """Where a finding about a threshold stands: those that concern as many patrons stand in any order."""
+    texts = (str(finding[name]) for name in ("reason_code", "library", "profile", "penalty", "threshold", "limit"))
+    return (finding["kind"], -finding["patron_count"], *texts)
 
 
 def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
@@ -135,8 +203,9 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
         reasons.append(f"It has {len(leads)} leads.")
         codes.add("several-leads")
     for lead in sorted(leads, key=lambda patron: int(patron["id"])):
-        if lead.get("expire_date") and moment(lead["expire_date"]) < datetime.now(UTC) - LONG_EXPIRED:
-            reasons.append(f"The account of its lead {name(lead)} expired on {moment(lead['expire_date']):%Y-%m-%d}.")
+        expires = expiry(lead)
+        if expires and expires < datetime.now(UTC) - LONG_EXPIRED:
+            reasons.append(f"The account of its lead {name(lead)} expired on {expires:%Y-%m-%d}.")
             codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
@@ -199,5 +268,5 @@ def _shown(library: Library, patron: Row) -> Document:
 
 def _adult(patron: Row) -> bool:
     """Whether somebody is grown up; birthdays in data sets are far from eighteen years ago."""
-    born = patron.get("dob")
-    return patron["juvenile"] == "f" and (born is None or int(born[:4]) < datetime.now(UTC).year - 18)
+    born = birth_year(patron)
+    return patron["juvenile"] == "f" and (born is None or born < datetime.now(UTC).year - 18)

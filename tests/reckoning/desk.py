@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reckoning.library import NOTHING, Library, Row
-from reckoning.reckoning import Document, money, name
+from reckoning.reckoning import Document, in_order, money, name
 
 
 def check(library: Library, patron_id: int) -> Document | None:
@@ -17,7 +17,7 @@ def check(library: Library, patron_id: int) -> Document | None:
         _checked(library, one) for one in sorted(filter(library.visible, members), key=lambda one: int(one["id"]))
     ]
     return {
-        "blocked": any(one["blocked"] for one in patrons),
+        "over_limit": any(one["over_limit"] for one in patrons),
         "complete": not hidden and not any(one["limit"] is None for one in patrons),
         "patrons": patrons,
         "group": patron["usrgroup"],
@@ -40,15 +40,16 @@ def _checked(library: Library, patron: Row) -> Document:
         "own_fines": money(library.owes(patron["id"])),
         "counted_fines": money(counted),
         "limit": {**limit.document(), "origin": limit.origin},
-        "blocked": over,
+        "over_limit": over,
         "over_by": money(max(counted - limit.amount, NOTHING) if over and limit.amount is not None else NOTHING),
         "recorded": recorded,
-        "difference_count": len(others) + (not for_fines if over else len(for_fines)),
+        **_prospect(library, patron),
+        "difference_count": len(others) + (not for_fines if over else len(for_fines)) + _is_explained(library, patron),
     }
     if library.limit_is_hidden(patron):  # nothing is decided, and what blocks them is said
         return {
             **found,
-            **dict.fromkeys(("counted_fines", "limit", "blocked", "over_by")),
+            **dict.fromkeys(("counted_fines", "limit", "over_limit", "over_by")),
             "difference_count": len(others) + len(for_fines),
         }
     return found
@@ -72,7 +73,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
         return None
     members = library.groups()[patron["usrgroup"]]
     visible = [one for one in members if library.visible(one)]
-    visible.sort(key=lambda one: (one["master_account"] != "t", name(one).casefold(), one["id"]))
+    visible.sort(key=lambda one: (one["master_account"] != "t", in_order(name(one)), one["id"]))
     hidden = [one for one in members if not library.visible(one)]
     leads = [one["id"] for one in visible if one["master_account"] == "t"]
     return {
@@ -103,8 +104,50 @@ def summary(library: Library, patron_id: int) -> Document | None:
 def _blocked(library: Library, patron: Row) -> Document:
     """Whether somebody is over the limit, and which that is; null where it is none of the account's business."""
     if library.limit_is_hidden(patron):
-        return {"blocked": None, "limit": None}
-    return {"blocked": library.over(patron), "limit": library.limit(patron).document()["amount"]}
+        return {"over_limit": None, "limit": None, **_prospect(library, patron)}
+    limit = library.limit(patron).document()["amount"]
+    return {"over_limit": library.over(patron), "limit": limit, **_prospect(library, patron)}
+
+
+def _prospect(library: Library, patron: Row) -> Document:
+    """What a recalculation could change where the rule and the ILS disagree, and the ILS's threshold."""
+    for_fines, _others = library.blocks_of(patron)
+    if library.limit_is_hidden(patron) or library.over(patron) == bool(for_fines):
+        return {"recalculation": None, "evergreen_threshold": None}
+    hidden = library.threshold_is_hidden(patron)
+    threshold = None if hidden else library.threshold(patron).amount
+    return {
+        "recalculation": _recalculation(library, patron, for_fines),
+        "evergreen_threshold": None if threshold is None else money(threshold),
+    }
+
+
+def _recalculation(library: Library, patron: Row, for_fines: list[Row]) -> str:
+    over, reached = library.over(patron), library.reaches_threshold(patron)
+    if any(row.get("staff") is not None for row in for_fines):
+        return "set-by-staff"
+    if over and not library.blocks(library.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])):
+        return "blocks-nothing"
+    if not library.threshold_is_hidden(patron) and library.threshold(patron).amount is None:
+        return "no-threshold"
+    if reached is None:
+        return "not-known"
+    if over == reached:
+        return "may-help"
+    return "below-threshold" if over else "reaches-threshold"
+
+
+def _is_explained(library: Library, patron: Row) -> bool:
+    return _prospect(library, patron)["recalculation"] not in (None, "may-help")
+
+
+def _blocks(library: Library, patron: Row) -> Document:
+    """Whether the ILS blocks somebody for fines; null where the account can't see its own penalties."""
+    if not library.visible(patron):
+        return {"blocked_in_evergreen": None, "other_blocks": None}
+    for_fines, others = library.blocks_of(patron)
+    names = [{"name": library.penalties[row["standing_penalty"]]["name"]} for row in others]
+    return {"blocked_in_evergreen": bool(for_fines), "other_blocks": names}
 
 
 def decision(library: Library, patron_id: int) -> Document | None:
@@ -115,7 +158,8 @@ def decision(library: Library, patron_id: int) -> Document | None:
     limit = library.limit(patron).document()
     return {
         "patron": patron_id,
-        "blocked": library.over(patron),
+        "over_limit": library.over(patron),
+        **_blocks(library, patron),
         "own_fines": money(library.counted(patron)),
         "limit": limit["amount"],
         "comparison": limit["comparison"],

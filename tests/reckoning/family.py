@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from reckoning.library import NOTHING, Library, Row, moment
+from reckoning.library import NOTHING, Library, Row, expiry, moment
 
 Verdict = bool | None
 
@@ -14,7 +14,12 @@ SAID = {
     "Overdue Materials": "overdue materials",
     "Lost Materials": "lost materials",
     "Lost Materials Processing Fee": "processing of lost materials",
+    "Long-Overdue Materials": "long overdue materials",
     "Damaged Item": "damage",
+    "Damaged Item Processing Fee": "processing of damaged items",
+    "System: Deposit": "deposit",
+    "CLAIMSRETURNED": "items claimed returned",
+    "CLAIMSNEVERCHECKEDOUT": "items claimed never checked out",
 }
 """The billing types of a stock ILS that populations have, as people say them of an item."""
 
@@ -30,41 +35,83 @@ def bills(library: Library, patron: Row) -> list[Row] | None:
     ]
 
 
-def called(row: Row) -> str:
-    """What people call what a transaction is for."""
-    billing_type = row.get("last_billing_type")
-    if not billing_type:
-        return {"circulation": "items", "grocery": "other bills"}[row["xact_type"]]
+Kind = tuple[str, str]
+"""A transaction's type, and a billing type or claim."""
+
+
+def called(kind: Kind) -> str:
+    """What people call a kind."""
+    transaction, what = kind
+    if not what:
+        return {"circulation": "items", "grocery": "other bills"}[transaction]
+    return what if transaction == "grocery" else SAID.get(what, f"{what} (item)")
+
+
+def _leading(library: Library, row: Row) -> str:
+    """The billing type of the largest amount that is neither voided nor adjusted, else of the last billing."""
+    adjusted = {one["billing"] for one in library.rows("maa")}
+    sums: dict[str, Decimal] = {}
+    for billing in library.rows_with("mb", "xact", row["id"]):
+        if billing["voided"] == "f" and billing["btype"] != 1 and billing["id"] not in adjusted:
+            sums[billing["billing_type"]] = sums.get(billing["billing_type"], NOTHING) + Decimal(billing["amount"])
+    if not sums:
+        return row.get("last_billing_type") or ""
+    largest = max(sums.values())
+    overdue = Decimal(row["balance_owed"]) - sum(sums.values())
+    if row["xact_type"] == "circulation" and overdue > largest:
+        return "Overdue Materials"
+    return next(name for name, amount in sums.items() if amount == largest)
+
+
+def kind_of(library: Library, row: Row) -> Kind:
+    """What happened to the item where the account may see that, else the leading billing type."""
+    leading = _leading(library, row)
     if row["xact_type"] == "grocery":
-        return str(billing_type)
-    return SAID.get(_kind(row)[1], f"{billing_type} (item)")
-
-
-def _kind(row: Row) -> tuple[str, str]:
-    transaction, billing_type = row["xact_type"], row.get("last_billing_type") or ""
+        return "grocery", leading
     # The ILS writes it so for the fines that it makes, and otherwise as the billing type is called.
-    made = transaction == "circulation" and billing_type == "Overdue materials"
-    return transaction, "Overdue Materials" if made else billing_type
+    leading = "Overdue Materials" if leading == "Overdue materials" else leading
+    (loan,) = library.rows_with("circ", "id", row["id"])
+    if loan["circ_lib"] in library.orgs_with("VIEW_CIRCULATIONS"):
+        stopped = loan.get("stop_fines") or ""
+        if leading.startswith("Damaged Item"):
+            leading = "Damaged Item"
+        elif stopped in ("LOST", "LONGOVERDUE"):
+            leading = {"LOST": "Lost Materials", "LONGOVERDUE": "Long-Overdue Materials"}[stopped]
+        elif stopped.startswith("CLAIMS"):
+            leading = stopped
+        elif leading.startswith(("Lost ", "Long-")):
+            leading = "Overdue Materials"
+    return "circulation", leading
 
 
-def kinds(rows: Iterable[Row]) -> list[Row]:
+def by_billing_type(library: Library, patron: Row) -> bool:
+    """Whether somebody owes for an item of which the account may not see what happened to it."""
+    seen = library.orgs_with("VIEW_CIRCULATIONS")
+    places = {row["id"]: row["circ_lib"] for row in library.rows_of("circ", patron["id"])}
+    return any(places.get(row["id"], 0) not in (0, *seen) for row in bills(library, patron) or ())
+
+
+def kinds(library: Library, rows: Iterable[Row]) -> list[Row]:
     """The sums of transactions by kind, the highest first."""
-    rows = list(rows)
+    same: dict[Kind, list[Row]] = {}
+    for row in rows:
+        same.setdefault(kind_of(library, row), []).append(row)
     found = []
-    for transaction, billing_type in set(map(_kind, rows)):
-        same = [row for row in rows if _kind(row) == (transaction, billing_type)]
-        found.append((sum((Decimal(row["balance_owed"]) for row in same), NOTHING), transaction, billing_type, same))
-    found.sort(key=lambda one: (-one[0], one[1], one[2]))
-    return [
-        {
-            "kind": called(same[0]),
-            "transaction": transaction,
-            "billing_type": billing_type or None,
-            "balance": f"{balance + 0:.2f}",
-            "bill_count": len(same),
-        }
-        for balance, transaction, billing_type, same in found
-    ]
+    for kind, theirs in same.items():
+        balance = sum((Decimal(row["balance_owed"]) for row in theirs), NOTHING)
+        claim = kind[1].startswith("CLAIMS")
+        found.append(
+            {
+                "kind": called(kind),
+                "transaction": kind[0],
+                "billing_type": None if claim else kind[1] or None,
+                "balance": f"{balance + 0:.2f}",
+                "bill_count": len(theirs),
+                "_order": (-balance, kind[0], *(("", kind[1]) if claim else (kind[1], ""))),
+            }
+        )
+    found.sort(key=lambda one: one["_order"])
+    return [{name: value for name, value in one.items() if name != "_order"} for one in found]
 
 
 def since(rows: Iterable[Row]) -> str | None:
@@ -105,15 +152,15 @@ def items(library: Library, patron: Row) -> tuple[int, int] | None:
 def member_details(library: Library, patron: Row) -> Row:
     """What the report says of a member beside the own fines."""
     theirs, out = bills(library, patron), items(library, patron)
-    expires = patron.get("expire_date")
+    expires = expiry(patron)
     return {
-        "kinds": None if theirs is None else kinds(theirs),
+        "kinds": None if theirs is None else kinds(library, theirs),
         "owing_since": since(theirs or ()),
         "last_payment": paid(theirs or ()),
         "items_overdue": None if out is None else out[0],
         "items_lost": None if out is None else out[1],
         "juvenile": patron["juvenile"] == "t",
-        "expired": expires is not None and moment(expires) < datetime.now(UTC),
+        "expired": expires is not None and expires < datetime.now(UTC),
         "barred": patron["barred"] == "t",
         "profile": library.profiles[patron["profile"]]["name"],
     }
@@ -129,7 +176,7 @@ def group_details(library: Library, members: Sequence[Row]) -> Row:
     overdue, lost = (sum(one[place] for one in out if one is not None) for place in (0, 1))
     items_known = all_visible and None not in out
     return {
-        "kinds": kinds(known),
+        "kinds": kinds(library, known),
         "kinds_not_known": (
             f"{library.combined(members) - sum((Decimal(row['balance_owed']) for row in known), NOTHING) + 0:.2f}"
         ),
@@ -172,7 +219,8 @@ def fits(library: Library, members: Sequence[Row], choice: Row) -> Verdict:
         somebody(long_ago, details["kinds_complete"])
     if wanted := choice.get("kinds"):
         owed = [row for patron in visible for row in bills(library, patron) or () if Decimal(row["balance_owed"]) > 0]
-        names = {name.lower() for row in owed for name in (called(row), *_kind(row))}
+        found = {kind_of(library, row) for row in owed}
+        names = {name.lower() for kind in found for name in (called(kind), *kind)}
         somebody(any(name.lower() in names for name in wanted), details["kinds_complete"])
     if choice.get("with_items_out"):
         verdicts.append(details["returnable"])

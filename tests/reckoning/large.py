@@ -25,7 +25,7 @@ from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ReportSettings
 
-CLASSES = ("aou", "aout", "pgt", "csp", "pgpt", "aous", "au", "ac", "aua", "mbts", "mg", "circ", "ausp")
+CLASSES = ("aou", "aout", "pgt", "csp", "pgpt", "aous", "au", "ac", "aua", "mb", "maa", "mbts", "mg", "circ", "ausp")
 FIRST_OF_POPULATION = 100_001
 INSTITUTION = "Institution"
 

@@ -216,21 +216,53 @@ class Library:
 
     def threshold(self, patron: Row) -> OwnLimit:
         """The ILS's own: the nearest org unit's, there the nearest profile's, for what its full path is owed."""
+        row = self.threshold_row(patron)
+        if row is None:
+            return OwnLimit(None, False, "ILS: no threshold")
+        org = row["org_unit"]
+        origin = f"ILS: threshold of {self.profiles[row['grp']]['name']} at {self.shortname(org)}"
+        scope = frozenset({*self.upwards(org), *self.downwards(org)})
+        return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
+
+    def threshold_row(self, patron: Row) -> Row | None:
+        """The row of the ILS's threshold for somebody."""
         penalty = self.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
         for org in self.upwards(patron["home_ou"]):
             for profile in self.profiles_upwards(patron["profile"]):
                 for row in self.rows("pgpt"):
                     if (row["org_unit"], row["grp"], row["penalty"]) == (org, profile, penalty):
-                        origin = f"ILS: threshold of {self.profiles[profile]['name']} at {self.shortname(org)}"
-                        scope = frozenset({*self.upwards(org), *self.downwards(org)})
-                        return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
-        return OwnLimit(None, False, "ILS: no threshold")
+                        return row
+        return None
 
     def limit_is_hidden(self, patron: Row) -> bool:
         """Whether somebody's limit is one of the ILS's that are none of the account's business."""
         if not self.limit(patron).origin.startswith("ILS"):
             return False
         return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+
+    def threshold_is_hidden(self, patron: Row) -> bool:
+        """Whether the ILS's threshold for somebody is none of the account's business."""
+        return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+
+    def reaches_threshold(self, patron: Row) -> bool | None:
+        """Whether somebody reaches the ILS's threshold; None where the account can't tell."""
+        if self.threshold_is_hidden(patron):
+            return None
+        threshold = self.threshold(patron)
+        if threshold.amount is None:
+            return False
+        everywhere = threshold.scope is None or set(self.orgs) <= threshold.scope
+        bills_hidden = patron["home_ou"] not in self.orgs_with("VIEW_USER_TRANSACTIONS")
+        if not everywhere and bills_hidden and self.transactions(patron["id"]):
+            return None
+        counted = self.transactions(patron["id"], threshold.scope)
+        return bool(counted) and sum(counted, NOTHING) >= threshold.amount
+
+    def blocks_of(self, patron: Row) -> tuple[list[Row], list[Row]]:
+        """The penalties that block somebody: those for fines, and the others."""
+        blocking = [row for row in self.in_force(patron["id"]) if self.blocks(row["standing_penalty"])]
+        for_fines = [row for row in blocking if self.for_fines(row["standing_penalty"], patron["home_ou"])]
+        return for_fines, [row for row in blocking if row not in for_fines]
 
     def counted(self, patron: Row) -> Decimal:
         """What of somebody's own fines the limit counts."""
@@ -279,8 +311,24 @@ class Library:
 
 
 def moment(text: str) -> datetime:
-    """A timestamp of the data set."""
+    """A timestamp of the data set; infinity is the end of the calendar."""
+    if text == "infinity":
+        return datetime(9999, 12, 31, tzinfo=UTC)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+
+
+def expiry(patron: Row) -> datetime | None:
+    """When somebody's account expires by what Evergreen sends, None where that says nothing."""
+    stored = patron.get("expire_date")
+    if stored is None or stored == "infinity" or stored.startswith(("0", "9999")):
+        return None
+    return datetime(2021, 11, 30, 5, tzinfo=UTC) if stored.startswith("20220") else moment(stored)
+
+
+def birth_year(patron: Row) -> int | None:
+    """When somebody was born, None where that isn't known or can't be."""
+    born = patron.get("dob")
+    return None if born is None or born.startswith("0") else int(born[:4])
 
 
 def _amount(text: str) -> Decimal | None:

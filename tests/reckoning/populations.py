@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -18,6 +19,9 @@ Content = dict[str, Any]
 
 PASSWORD = "sandbox"
 STARTED, FINISHED = "2026-03-02T10:00:00+0000", "2026-04-02T10:00:00+0000"
+INFINITE, LONG_TYPO = "infinity", "20220-05-05 00:00:00-05"
+OLD_TYPO, END_OF_TIME = "0201-03-04T00:00:00+0000", "9999-12-31 23:59:59-05"
+"""Dates that Evergreen sends as others than are stored."""
 LONG_AGO, YEARS_AHEAD = "2015-05-05T10:00:00+0000", "2090-05-05T10:00:00+0000"
 
 DEFAULTS = {
@@ -92,7 +96,16 @@ _BILLING_TYPES = (
     "photocopies",
     None,
 )
-_STOPPED = (None, None, None, "LOST", "LONGOVERDUE", "CLAIMSRETURNED", "MAXFINES", "CHECKIN")
+_FAMILY_NAMES = ("Aas", "Berg", "berg ", "Çelik", "", " ", "\u00a0 ")
+_STOPPED = (
+    *(None, None, None, "LOST", "LOST", "LONGOVERDUE", "CLAIMSRETURNED", "CLAIMSNEVERCHECKEDOUT"),
+    *("MAXFINES", "CHECKIN"),
+)
+_BILLED = (
+    *(("Overdue materials", 1), ("Lost Materials", 3), ("Lost Materials Processing Fee", 4)),
+    *(("System: Deposit", 5), ("Damaged Item", 7), ("Damaged Item Processing Fee", 8)),
+    *(("Long-Overdue Materials", 10), ("Misc", 101), ("Room", 101)),
+)
 _AMOUNTS = ("0.00", "0.01", "1.00", "2.50", "4.99", "5.00", "5.01", "7.25", "10.00", "12.50", "24.99", "25.00", "40.00")
 _CREDITS = ("-0.01", "-1.00", "-2.50", "-5.00", "-12.50")
 _THRESHOLDS = ("0.00", "0.01", "2.50", "5.00", "5.01", "10.00", "25.00")
@@ -122,7 +135,7 @@ class _Maker:
             "_defaults": DEFAULTS,
             "pgt": PROFILES,
             "csp": PENALTIES,
-            **{name: [] for name in ("au", "ac", "aua", "mg", "circ", "mbts", "ausp", "pgpt", "aous")},
+            **{name: [] for name in ("au", "ac", "aua", "mg", "circ", "mb", "maa", "mbts", "ausp", "pgpt", "aous")},
             "passwords": f"every au with id > 0 has the password {PASSWORD}",
         }
         self.orgs: list[int] = []
@@ -242,7 +255,7 @@ class _Maker:
 
     def _person(self, id: int, usrname: str, *, profile: int, home: int, group: int) -> None:
         person = {"id": id, "usrname": usrname, "home_ou": home, "usrgroup": group, "profile": profile}
-        names = {"first_given_name": f"N{id}", "family_name": self.chance.choice(("Aas", "Berg", "berg ", "Çelik"))}
+        names = {"first_given_name": f"N{id}", "family_name": self.chance.choice(_FAMILY_NAMES)}
         self.content["au"].append({**person, **names, "card": None})
         if self.often(0.9):
             self.content["ac"].append({"id": id, "usr": id, "barcode": f"B{id}", "active": self._flag(0.9)})
@@ -259,9 +272,12 @@ class _Maker:
             master_account=self._flag(0.4),
             juvenile=self._flag(0.2),
             barred=self._flag(0.1),
-            dob=chance.choice((None, None, "1970-05-05", "2020-05-05")),
-            expire_date=chance.choice((YEARS_AHEAD, YEARS_AHEAD, LONG_AGO, None)),
+            dob=chance.choice((None, None, "1970-05-05", "2020-05-05", "0201-03-04")),
+            expire_date=chance.choice((YEARS_AHEAD, YEARS_AHEAD, LONG_AGO, None, INFINITE, OLD_TYPO, END_OF_TIME)),
         )
+        # The database compares what is stored, so that it doesn't find a lead who has expired by what is sent.
+        if person["master_account"] == "f" and self.often(0.1):
+            person["expire_date"] = LONG_TYPO
         if self.often(0.1):
             person["pref_family_name"] = "Dahl"
 
@@ -281,10 +297,11 @@ class _Maker:
         self.content[kind].append({**common, **loan, place: chance.choice(self.orgs), "xact_start": begun})
         xact_type = "grocery" if kind == "mg" else "circulation"
         sums = {"total_owed": amount, "balance_owed": amount, "xact_type": xact_type}
+        billed = self._billings(self.transaction, amount, loan.get("stop_fines")) if self.often(0.6) else {}
         last = {"last_billing_type": chance.choice(_BILLING_TYPES), "xact_start": begun}
         if self.often(0.2):
             last["last_payment_ts"] = chance.choice(("2026-04-04T04:00:00+0000", "2026-08-08T08:00:00+0000"))
-        self.content["mbts"].append({**common, **sums, **last})
+        self.content["mbts"].append({**common, **sums, **last, **billed})
         if finished is None and self.often(0.15):  # made up for by a credit, the two transactions still open
             self.transaction += 1
             common = {"id": self.transaction, "usr": user, "xact_finish": None}
@@ -293,14 +310,51 @@ class _Maker:
             sums = {"total_owed": opposite, "balance_owed": opposite, "xact_type": "grocery"}
             self.content["mbts"].append({**common, **sums})
 
+    def _billings(self, transaction: int, balance: str, stopped: str | None) -> Row:
+        """What a transaction was billed, some of it adjusted and some voided; gives the sums that follow from it."""
+        chance, cents = self.chance, int(Decimal(balance) * 100)
+        if cents <= 0:
+            return {}
+        types = chance.sample(_BILLED, chance.choice((1, 2, 2, 3)))
+        if stopped == "LOST" and self.often(0.5):
+            types = [("Lost Materials", 3), ("Lost Materials Processing Fee", 4)]
+        parts = [cents // len(types)] * len(types)
+        parts[0] += cents - sum(parts) + 1
+        parts[-1] -= 1
+        rows = [(Decimal(part) / 100, *one) for part, one in zip(parts, types, strict=True) if part > 0]
+        paid = Decimal(0)
+        for amount, name, number in rows:
+            self._billing(transaction, amount, name, number)
+        if self.often(0.2):
+            self._billing(transaction, Decimal(99), *chance.choice(_BILLED), voided="t")
+        if self.often(0.2):
+            paid = Decimal(30)
+            number = self._billing(transaction, paid, *chance.choice(_BILLED[1:]))
+            self.content["maa"].append({"id": number, "xact": transaction, "billing": number, "amount": f"{paid:.2f}"})
+        owed = sum((amount for amount, _, _ in rows), Decimal(0)) + paid
+        return {
+            "total_owed": f"{owed:.2f}",
+            "total_paid": f"{paid:.2f}",
+            "balance_owed": f"{owed - paid:.2f}",
+            "last_billing_type": rows[-1][1],
+        }
+
+    def _billing(self, transaction: int, amount: Decimal, name: str, number: int, *, voided: str = "f") -> int:
+        id = len(self.content["mb"]) + 1
+        when = {"billing_ts": STARTED, "create_date": STARTED}
+        row = {"id": id, "xact": transaction, "amount": f"{amount:.2f}", "billing_type": name, "btype": number}
+        self.content["mb"].append({**row, **when, "voided": voided})
+        return id
+
     def _loan(self) -> Row:
         """An item that is out, overdue, lost, said to be back, or back."""
         chance = self.chance
         stopped = chance.choice(_STOPPED)
-        back = {"checkin_time": "2026-09-09T09:00:00+0000"} if stopped == "CHECKIN" else {}
+        returned = stopped in ("CHECKIN", "CLAIMSNEVERCHECKEDOUT") or (stopped == "LOST" and self.often(0.3))
+        back = {"checkin_time": "2026-09-09T09:00:00+0000"} if returned else {}
         return {
             "stop_fines": stopped,
-            "due_date": chance.choice(("2026-03-16T10:00:00+0000", LONG_AGO, YEARS_AHEAD)),
+            "due_date": chance.choice(("2026-03-16T10:00:00+0000", LONG_AGO, YEARS_AHEAD, INFINITE)),
             "fine_interval": chance.choice(("1 day", "01:00:00")),
             **back,
         }
@@ -316,7 +370,7 @@ class _Maker:
                     "standing_penalty": chance.choice((1, 1, 1, 2, 20, 25, 25, *_CUSTOM)),
                     "org_unit": chance.choice(self.orgs),
                     "staff": chance.choice((None, None, 3, 2)),
-                    "stop_date": chance.choice((None, None, None, LONG_AGO, YEARS_AHEAD)),
+                    "stop_date": chance.choice((None, None, None, LONG_AGO, YEARS_AHEAD, INFINITE)),
                 }
             )
 

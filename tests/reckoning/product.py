@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reckoning.auditing import audit, explanation
+from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.desk import check, decision, summary
 from reckoning.library import Content, Library
@@ -166,6 +166,7 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
         said = _read(stream)
         for one in said["groups"]:
             one["reasons"].sort()
+        said["thresholds"].sort(key=in_order)
         return {**said, "counts": {kind["kind"]: kind["count"] for kind in said["kinds"]}}
 
     for said, expected in _judged(answer, audit(library), may_refuse(library, "audit")):

@@ -7,11 +7,12 @@ Each function gives the document that the product's JSON is held against, key by
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from reckoning.family import fits, group_details, member_details
+from reckoning.family import by_billing_type, fits, group_details, member_details
 from reckoning.library import NOTHING, Library, Row
 
 Document = dict[str, Any]
@@ -28,10 +29,16 @@ def money(amount: Decimal) -> str:
 def name(patron: Row) -> str:
     """A name as it's written, family name first; preferred names before legal ones."""
     family, first, second, suffix = (
-        (patron.get(f"pref_{part}") or patron.get(part) or "").strip()
+        (patron.get(f"pref_{part}") or "").strip() or (patron.get(part) or "").strip()
         for part in ("family_name", "first_given_name", "second_given_name", "suffix")
     )
     return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
+
+
+def in_order(text: str) -> tuple[str, str, str]:
+    """What names are sorted by: without accents and case, then with accents, then with case, small letters first."""
+    letters = unicodedata.normalize("NFD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)), letters, text.swapcase()
 
 
 def member(library: Library, patron: Row) -> Document:
@@ -103,7 +110,7 @@ def report(library: Library) -> Document | None:
     orders: dict[str, Any] = {
         "total": lambda _document: 0,
         "members": lambda document: -document["member_count"],
-        "name": lambda document: document["lead"]["name"].casefold(),
+        "name": lambda document: in_order(document["lead"]["name"]),
         "library": lambda document: document["library"].casefold(),
         "age": lambda document: (document["owing_since"] is None, document["owing_since"]),
     }
@@ -131,6 +138,7 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
     return {
         " VIEW_USER at ": not library.sees_everything,
         " for isn't known": any(one["kinds"] is None for one in details),
+        "are listed by billing type": any(by_billing_type(library, patron) for patron in members if details),
         "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
         "Not listed": unknown,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reckoning.library import Library, Row, moment
+from reckoning.library import Library, Row, birth_year, moment
 
 Document = dict[str, Any]
 
@@ -79,8 +79,8 @@ def strangers(library: Library, people: Sequence[Row]) -> list[Row]:
 
 def adult_by_age(patron: Row, age: int) -> bool:
     """Whether somebody is that old, by the birth date if there is one; birthdays are far from the day."""
-    born = patron.get("dob")
-    return patron["juvenile"] == "f" if born is None else datetime.now(UTC).year - int(born[:4]) > age
+    born = birth_year(patron)
+    return patron["juvenile"] == "f" if born is None else datetime.now(UTC).year - born > age
 
 
 def confidence(library: Library, members: Sequence[Row], visible: Sequence[Row], found: set[str]) -> Document:

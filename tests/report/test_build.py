@@ -19,6 +19,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.groups import Group, GroupRange, GroupSearch, HighFines, PatronRow
+from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
 from evergreen_groups.sandbox import Sandbox
@@ -183,9 +184,24 @@ def test_top_keeps_the_highest_whatever_the_order(staff: Gateway) -> None:
     by_name = build_report(staff, Criteria(top=3, sort="name"))
     assert set(numbers(by_name)) == set(worst)
     assert by_name.left_out_count == len(numbers(build_report(staff, Criteria()))) - 3
-    names = [group.lead.name.casefold() for group in by_name.groups]
+    names = [name_key(group.lead.name) for group in by_name.groups]
     assert names == sorted(names)
     assert [group.number for group in by_name.left_out] == numbers(build_report(staff, Criteria()))[3:]
+
+
+@pytest.mark.parametrize(("tag", "names"), [("en", ["Ñandú", "Nunez", "Óa"]), ("es", ["Nunez", "Ñandú", "Óa"])])
+def test_by_name_is_as_people_sort_names(sandbox: Sandbox, staff: Gateway, tag: str, names: list[str]) -> None:
+    leads = [group.lead.id for group in build_report(staff, Criteria(top=3)).groups]
+    for lead, name in zip(leads, names, strict=True):
+        set_name(sandbox, lead, name)
+    with use_language(Language(tag)):
+        listed = build_report(staff, Criteria(top=3, sort="name")).groups
+    assert [group.lead.patron.family_name for group in listed] == names
+
+
+def set_name(sandbox: Sandbox, patron: int, family_name: str) -> None:
+    with sandbox._store.transaction():
+        sandbox._store.update("au", patron, {"family_name": family_name, "pref_family_name": None})
 
 
 @pytest.mark.parametrize("sort", ["total", "members", "name", "library"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
+from support.affairs import lend
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
 
@@ -73,11 +74,11 @@ def test_what_is_known_of_a_family(staff: Gateway) -> None:
     (group,) = (one for one in report.groups if one.number == 1004)
     found = details_of(report).of_group(group)
     assert [(one.kind.text, str(one.balance), one.bill_count) for one in found.kinds] == [
-        ("Overdue materials", "25.65", found.kinds[0].bill_count)
+        ("overdue materials", "25.65", found.kinds[0].bill_count)
     ]
     assert found.owing_since is not None
     assert found.last_payment is not None
-    assert (f"{found.owing_since:%Y-%m-%d}", f"{found.last_payment:%Y-%m-%d}") == ("2026-01-19", "2026-03-21")
+    assert (f"{found.owing_since:%Y-%m-%d}", f"{found.last_payment:%Y-%m-%d}") == ("2026-01-19", "2026-04-09")
     assert (found.items, found.items_certain, found.returnable) == (UnreturnedItems(2, 1), True, True)
     by_id = {member.id: details_of(report).of(member) for member in group.members}
     assert {id for id, one in by_id.items() if one.state.juvenile} == {1017, 1018}
@@ -135,7 +136,7 @@ def test_sums_alone_make_none_of_the_new_calls(proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         report = build_report(gateway, Criteria(details=False))
     assert report.details is None
-    assert not {"mobts", "circ", "pgt"} & {call.method.split(".")[3] for call in calls if "pcrud" in call.method}
+    assert not {"mobts", "mb", "circ", "pgt"} & {call.method.split(".")[3] for call in calls if "pcrud" in call.method}
     searches = [call for call in calls if call.method == "open-ils.pcrud.search.au.atomic"]
     selected = {field for call in searches for field in call.parameters[2].get("select", {}).get("au", ())}
     assert selected <= {*PATRON_FIELDS, "last_update_time"}
@@ -181,3 +182,55 @@ def test_a_choice_of_what_is_not_read_is_refused(staff: Gateway) -> None:
         with pytest.raises(ConfigurationError) as refused:
             build_report(staff, criteria)
         assert refused.value.setting == "report.details"
+
+
+def test_a_lost_item_with_its_fee_is_found_as_lost_materials(sandbox: Sandbox) -> None:
+    criteria = Criteria(min_total=Decimal("15.00"), choice=Choice(kinds=("lost materials",)))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, criteria)
+    (group,) = (one for one in report.groups if one.number == 1017)
+    found = details_of(report).of_group(group)
+    assert [(one.kind.text, str(one.balance), one.bill_count) for one in found.kinds] == [
+        ("lost materials", "17.99", 1)
+    ]
+    assert {one.number for one in report.groups} == {1003, 1008, 1017}
+
+
+def test_what_came_back_after_it_was_claimed_or_lost_is_of_that_kind(sandbox: Sandbox) -> None:
+    lend(sandbox, 1058, "2026-08-01", returned=True, state="CLAIMSNEVERCHECKEDOUT", library=12, billed="3.00")
+    lend(sandbox, 1058, "2026-08-01", returned=True, state="LOST", library=12, billed="2.00")
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(min_total=Decimal("15.00")))
+    (member,) = (one for group in report.groups for one in group.members if one.id == 1058)
+    found = details_of(report).of(member)
+    assert {one.kind.text: str(one.balance) for one in found.kinds or ()} == {
+        "lost materials": "19.99",
+        "items claimed never checked out": "3.00",
+    }
+    assert found.items == UnreturnedItems(0, 1)
+
+
+def test_without_circulations_the_kind_is_the_billing_type_and_a_note_says_so(sandbox: Sandbox) -> None:
+    lend(sandbox, 1058, "2026-08-01", state="CLAIMSRETURNED", library=12, billed="2.00")
+    criteria = Criteria(min_total=Decimal("15.00"), orgs=("PINE",))
+    notes = []
+    for permitted in (True, False):
+        if not permitted:
+            revoke(sandbox, "VIEW_CIRCULATIONS")
+        with gateway_of(sandbox.url, "consortium_staff") as gateway:
+            report = build_report(gateway, criteria)
+        (member,) = (one for group in report.groups for one in group.members if one.id == 1058)
+        kinds = {one.kind.text for one in details_of(report).of(member).kinds or ()}
+        assert kinds == {"lost materials", "overdue materials" if not permitted else "items claimed returned"}
+        notes.append([str(note) for note in report.notes if "by billing type" in note])
+    assert notes[0] == []
+    (note,) = notes[1]
+    assert "the account lacks VIEW_CIRCULATIONS" in note
+
+
+def test_billings_take_one_call_more(proxy: FaultProxy) -> None:
+    calls = watched(proxy)
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        build_report(gateway, Criteria())
+    searched = [call.method.split(".")[3] for call in calls if call.method.startswith("open-ils.pcrud.search")]
+    assert (searched.count("mobts"), searched.count("mb")) == (1, 1)

@@ -38,6 +38,7 @@ def fill(state: State) -> None:
             [
                 {
                     "id": 3,
+                    "suffix": "k7q4tz",
                     "gateway": "g",
                     "account": "a",
                     "at": NOON,
@@ -45,7 +46,16 @@ def fill(state: State) -> None:
                     "undoes": None,
                     "step_count": 2,
                 },
-                {"id": 7, "gateway": "g", "account": "a", "at": NOON, "action": "undo", "undoes": 3, "step_count": 1},
+                {
+                    "id": 7,
+                    "suffix": "k7q4tz",
+                    "gateway": "g",
+                    "account": "a",
+                    "at": NOON,
+                    "action": "undo",
+                    "undoes": 3,
+                    "step_count": 1,
+                },
             ],
         )
         connection.execute(
@@ -185,20 +195,20 @@ with unfinished_directory(Path(sys.argv[1])) as directory:
 
 
 def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> None:
-    def begun() -> tuple[subprocess.Popen[str], str]:
-        words = [sys.executable, "-c", WORKING, str(tmp_path / "backup")]
+    def begun(name: str) -> tuple[subprocess.Popen[str], str]:
+        words = [sys.executable, "-c", WORKING, str(tmp_path / name)]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         return process, process.stdout.readline().strip()
 
-    others = {".backup.notes", ".backup.0123456789ab.part2", ".backup2.0123456789ab.part"}
+    others = {".backup.notes", ".evergreen-groups.0123456789ab.part2", ".backup.0123456789ab.part"}
     for name in others:
         (tmp_path / name).mkdir(mode=0o700)
-    killed, left = begun()
+    killed, left = begun("backup-monday")
     killed.kill()
     killed.communicate()
     assert (tmp_path / left / "half").exists()
-    working, at_work = begun()
+    working, at_work = begun("backup-tuesday")
     assert not (tmp_path / left).exists()
     with State(tmp_path / "state") as state:
         fill(state)

@@ -91,7 +91,9 @@ def test_one_open_step_for_each_patron_and_field(state: State) -> None:
     step = {"gateway": "g", "patron": 7, "field": "usrgroup", "before": 1, "change": 1, "touched_at": NOON}
     with state.database.writing() as connection:
         connection.execute(
-            schema.changes.insert().values(id=1, gateway="g", account="a", at=NOON, action="move", step_count=1)
+            schema.changes.insert().values(
+                id=1, suffix="k7q4tz", gateway="g", account="a", at=NOON, action="move", step_count=1
+            )
         )
         connection.execute(schema.steps.insert(), [{**step, "state": "sending"}, {**step, "state": "done"}])
         connection.execute(schema.steps.insert(), [{**step, "state": "sending", "gateway": "another"}])
@@ -166,6 +168,20 @@ def test_a_later_schema_is_refused(state: State) -> None:
     _of_version(state, "of tomorrow")
     with pytest.raises(StateError, match="written by a later release, in its schema of tomorrow; use that release"):
         _count(state)
+
+
+def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(state: State) -> None:
+    with State(state.directory, state.database.url_text) as upgraded:
+        with state.changing("g", [1]) as lease:
+            with lease.writing() as connection:
+                connection.execute(schema.mails.insert(), [_mail(1)])
+            _of_version(upgraded, "of tomorrow")
+            for writing in (state.database.writing, lease.writing):
+                with pytest.raises(StateError, match="written by a later release"), writing() as connection:
+                    connection.execute(schema.mails.insert(), [_mail(2)])
+            with pytest.raises(StateError), state.database.writing(durable=False):
+                pass
+        assert _count(state) == 1
 
 
 def _columns(engine: Engine) -> dict[str, list[object]]:

@@ -145,7 +145,7 @@ def test_a_move(library: WatchedLibrary, tight: Tight, times: int) -> None:
 @pytest.mark.parametrize("times", OFTEN)
 def test_an_undo(library: WatchedLibrary, tight: Tight, times: int) -> None:
     library.prepare(*MOVE)
-    tight_changes(library, tight, ("undo", "1", "--yes"), TAKEN_BACK, times)
+    tight_changes(library, tight, ("undo", "#1", "--yes"), TAKEN_BACK, times)
 
 
 @pytest.mark.parametrize("times", OFTEN)

@@ -133,7 +133,7 @@ def test_a_batch(library: WatchedLibrary, kills: int) -> None:
 @pytest.mark.parametrize("kills", OFTEN)
 def test_an_undo(library: WatchedLibrary, kills: int) -> None:
     library.prepare(*MOVE)
-    killed_changes(library, ("undo", "1", "--yes"), TAKEN_BACK, kills)
+    killed_changes(library, ("undo", "#1", "--yes"), TAKEN_BACK, kills)
 
 
 @pytest.mark.parametrize("kills", OFTEN)

@@ -58,6 +58,19 @@ def lend(
     return id
 
 
+def billing(
+    sandbox: Sandbox, transaction: int, amount: str, kind: str, number: int, *, voided: bool = False, adjusted: str = ""
+) -> None:
+    """One billing of a transaction whose sums are there; ``number`` is the type's, ``adjusted`` an adjustment."""
+    store = sandbox._store
+    with store.transaction():
+        values = {"billing_ts": _SINCE, "create_date": _SINCE, "voided": "t" if voided else "f", "note": None}
+        row = {**values, "xact": transaction, "amount": amount, "billing_type": kind, "btype": number}
+        id = store.insert("mb", row)
+        if adjusted:
+            store.insert("maa", {"xact": transaction, "billing": id, "amount": adjusted, "payment_ts": _SINCE})
+
+
 def _summary(
     sandbox: Sandbox, id: int, patron: int, transaction: str, kind: str | None, billed: str, paid: str, since: str
 ) -> None:

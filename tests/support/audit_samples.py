@@ -14,6 +14,7 @@ from evergreen_groups.audit import (
     GroupFinding,
     PatronFinding,
     Reason,
+    ThresholdFinding,
 )
 from evergreen_groups.audit.group_split import GroupSplit
 from evergreen_groups.groups import Group, Member, Patron
@@ -58,6 +59,8 @@ def sample_audit(times: int = 2) -> Audit:
         blocks = (penalty(number, FINES, ROOT, None),)
         owes = member(number, "5.00" if at_limit else "1.20")
         patrons.append(PatronFinding(FindingKind.NOT_OVER, owes, reason, blocks))
+        elsewhere = Reason("block-elsewhere")
+        patrons.append(PatronFinding(FindingKind.LEFT_ALONE, member(number + 2_000, "1.20"), elsewhere, blocks))
     for place in range(times):
         number = 60_000 + place
         blocks = (penalty(number, BY_STAFF, LIBRARIES[0], 4),)
@@ -74,7 +77,15 @@ def sample_audit(times: int = 2) -> Audit:
     groups += tuple(_adults(90_000 + 20 * place) for place in range(times))
     order = list(FindingKind)
     patrons.sort(key=lambda found: (order.index(found.kind), -found.member.own_fines, found.member.id))
-    return Audit(NOW, "https://ils.example.org", AuditCriteria(), tuple(patrons), groups)
+    thresholds = tuple(
+        ThresholdFinding(kind, Reason(code, values), amount, "Child", "BR1", "PATRON_EXCEEDS_FINES", Limit(), 5_125)
+        for kind, code, amount in (
+            (FindingKind.THRESHOLD_HIGHER, "threshold-higher", Decimal("1234.50")),
+            (FindingKind.THRESHOLD_LOWER, "threshold-lower", Decimal("3.00")),
+        )
+        for values in ({"threshold": amount, "profile": "Child", "library": "BR1", "penalty": "PATRON_EXCEEDS_FINES"},)
+    )
+    return Audit(NOW, "https://ils.example.org", AuditCriteria(), tuple(patrons), groups, thresholds=thresholds)
 
 
 def _group(number: int, place: int) -> GroupFinding:

@@ -17,6 +17,7 @@ from support.gateways import PASSWORD
 from support.postgresql import Cluster, new_directory
 from support.web_caller import session
 from support.write_log import WriteLog
+from support.wrong_clocks import clock_ahead
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -100,8 +101,11 @@ class Town:
 
 
 @contextmanager
-def town(servers: int, sequences: int, *, database: str) -> Iterator[Town]:
-    """One with so many services, and families enough for so many sequences; ``database`` is an engine's name."""
+def town(servers: int, sequences: int, *, database: str, clocks: tuple[int, ...] = ()) -> Iterator[Town]:
+    """One with so many services, and families enough for so many sequences; ``database`` is an engine's name.
+
+    ``clocks`` says how many seconds the clocks of the services are ahead, in turn.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sandbox = stack.enter_context(Sandbox(patrons=max(1_500, 60 * sequences)))
@@ -126,8 +130,10 @@ def town(servers: int, sequences: int, *, database: str) -> Iterator[Town]:
                 "EVERGREEN_GROUPS_GATEWAY_URL": proxy.url,
                 "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
                 "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+                **(clock_ahead(clocks[number % len(clocks)]) if clocks else {}),
             }
-        running = stack.enter_context(ForkedServers(directory, environs))
+        shared = clock_ahead(0) if clocks else {}
+        running = stack.enter_context(ForkedServers(directory, environs, shared))
         for name in environs:
             running.start(name)
         yield Town(sandbox, proxy, running, list(environs), cluster)

@@ -31,13 +31,12 @@ from evergreen_groups.changes import (
     PlanRequest,
     StepState,
     StoredPlan,
-    clock,
     recover_by_reading,
 )
 from evergreen_groups.errors import BusyError, DataError, GatewayError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, schema
+from evergreen_groups.state import Database, State, schema
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 OF_UPDATES = (
@@ -84,10 +83,10 @@ class Clerk:
         self.desk = desk
         self._chance = chance
         self._plans: list[StoredPlan] = []
-        self._keys: dict[str, StoredPlan | int] = {}  # by key: the plan, or the change that it takes back
-        self.answers: dict[str, int] = {}
+        self._keys: dict[str, StoredPlan | str] = {}  # by key: the plan, or the change that it takes back
+        self.answers: dict[str, str] = {}
 
-    def act(self, changes: Sequence[int]) -> None:
+    def act(self, changes: Sequence[str]) -> None:
         """Do something at random. ``changes`` are those that there are, anybody's."""
         acts: list[Callable[[], None]] = [self._apply_a_new_one] * 5 + [self._apply_an_old_one, self._ask_again]
         acts += [lambda: self._undo(self._chance.choice(changes)), self._look] if changes else []
@@ -128,7 +127,7 @@ class Clerk:
         self._keys[key] = plan
         self._ask(key)
 
-    def _undo(self, change: int) -> None:
+    def _undo(self, change: str) -> None:
         key = f"{self._chance.randrange(1 << 40)}"
         self._keys[key] = change
         self._ask(key)
@@ -140,7 +139,7 @@ class Clerk:
     def _ask(self, key: str) -> None:
         """Ask for what a key stands for; whatever is answered once is answered always."""
         what = self._keys[key]
-        answer = self.desk.undo(what, key) if isinstance(what, int) else self.desk.apply(what.id, key)
+        answer = self.desk.undo(what, key) if isinstance(what, str) else self.desk.apply(what.id, key)
         assert self.answers.setdefault(key, answer) == answer
 
     def _look(self) -> None:
@@ -194,7 +193,7 @@ class Sequences:
         _check_plans(state, journal.entries(gateway))
         self.entries += len(new)
 
-    def _one_thing(self, chance: random.Random, clerks: Sequence[Clerk], changes: Sequence[int]) -> None:
+    def _one_thing(self, chance: random.Random, clerks: Sequence[Clerk], changes: Sequence[str]) -> None:
         kind = chance.random()
         if kind < 0.3:
             with ThreadPoolExecutor(2) as threads:
@@ -274,5 +273,5 @@ def sequences(directory: Path) -> Iterator[Sequences]:
             gateway.login()
         run = Sequences(sandbox, proxy, gateways, directory)
         stack.callback(run.close)
-        stack.enter_context(patch.object(clock, "now", run.now))
+        stack.enter_context(patch.object(Database, "now", lambda _: run.now()))
         yield run

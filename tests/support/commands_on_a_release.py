@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import openpyxl
+from support.change_ids import listed_id
 from support.command import Command
 
 PASSWORD = "demo123"
@@ -59,8 +60,8 @@ CHANGES = (
     ("batch", "changes.csv", "--yes"),
     ("audit", "--fix", "--yes"),
     ("journal", "--json"),
-    ("undo", "2", "--yes", "--json"),
-    ("undo", "1", "--yes"),
+    ("undo", "#2", "--yes", "--json"),
+    ("undo", "#1", "--yes"),
     ("journal",),
     ("report", *_LOOKS["report"], "--json"),
     ("audit", "--json"),
@@ -107,7 +108,8 @@ class Typed:
     def __call__(self, words: Sequence[str]) -> str:
         """What a command printed, its exit status, and what is in the files that it wrote."""
         there = set(self._files())
-        done = self._command(*(str(self._directory / word) if self._is_file(word) else word for word in words))
+        words = [str(self._directory / word) if self._is_file(word) else word for word in words]
+        done = self._command(*(listed_id(self._command, int(word[1:])) if word[0] == "#" else word for word in words))
         written = [
             f"{path.relative_to(self._directory)}: {_content(path)}" for path in self._files() if path not in there
         ]
@@ -124,6 +126,7 @@ class Typed:
 
     def _alike(self, text: str) -> str:
         text = text.replace(self._url, "GATEWAY").replace(str(self._directory), "DIRECTORY")
+        text = re.sub(r"(?<=\d-)[0-9a-z]{6}\b", "SUFFIX", text)
         text = re.sub(r"\.editions/[^/]+", ".editions/ONE", text)
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:?00|Z)", self._moment, text)
         text = re.sub(r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d", self._moment, text)

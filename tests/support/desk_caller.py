@@ -63,11 +63,11 @@ class DeskCaller:
     def apply(self, plan: str, key: str | None = None, **more: object) -> Answer:
         return self.send("POST", "changes", {"plan": plan, **more}, Idempotency_Key=key or new_key())
 
-    def change(self, number: int) -> Answer:
-        return self.send("GET", f"changes/{number}")
+    def change(self, id: str) -> Answer:
+        return self.send("GET", f"changes/{id}")
 
-    def undo(self, number: int, key: str | None = None) -> Answer:
-        return self.send("POST", f"changes/{number}/undo", Idempotency_Key=key or new_key())
+    def undo(self, id: str, key: str | None = None) -> Answer:
+        return self.send("POST", f"changes/{id}/undo", Idempotency_Key=key or new_key())
 
 
 def plan_body(action: str, *patrons: int | str, target: int | str | None = None, **more: object) -> dict[str, object]:

@@ -146,7 +146,7 @@ class Sequence:
     def judge(self, log: WriteLog, sandbox: Sandbox, before: dict[int, dict[str, int]]) -> list[str]:
         """Ask for everything again, and give what is wrong."""
         errors = list(self.errors)
-        changes: dict[int, dict[str, Any]] = {}
+        changes: dict[str, dict[str, Any]] = {}
         for asked in self._asked:
             self._ask(asked)
             errors += _inconsistent(asked)
@@ -166,16 +166,16 @@ class Sequence:
             errors.append(f"written again without any effect: {log.without_effect}")
         return errors
 
-    def _seen(self, clerk: Clerk, number: int) -> dict[str, Any]:
+    def _seen(self, clerk: Clerk, id: str) -> dict[str, Any]:
         """A change as it is now, when whatever could be found out has been."""
         for _ in range(TRIES):
-            status, body = self._request("GET", clerk, f"changes/{number}")
+            status, body = self._request("GET", clerk, f"changes/{id}")
             if status == 200:
                 return body
             threading.Event().wait(PAUSE)
-        raise AssertionError(f"change {number} can't be read: {status} {body}")
+        raise AssertionError(f"change {id} can't be read: {status} {body}")
 
-    def _untrue(self, changes: dict[int, dict[str, Any]], log: WriteLog) -> Iterator[str]:
+    def _untrue(self, changes: dict[str, dict[str, Any]], log: WriteLog) -> Iterator[str]:
         """Each write has its step, and each step that is done its write."""
         tokens = {clerk.token: clerk.user for clerk in self._clerks}
         left = Counter((tokens.get(write.token), write.patron, write.field, write.value) for write in log.writes)

@@ -44,7 +44,8 @@ _UNANSWERED = (Fault.DROP_REQUEST, Fault.HELD_REQUEST, Fault.LATE_REQUEST)
 class HttpAnswer:
     """What goes back to the client: ``length`` bytes are announced, those of the body unless given.
 
-    Where more are announced than there are, the connection is closed in the middle.
+    Where more are announced than there are, the connection is closed in the middle. With ``chunk_length``, the body is
+    sent as one chunk that announces this length, which may be a wrong one.
     """
 
     body: bytes
@@ -52,6 +53,7 @@ class HttpAnswer:
     content_type: str = "text/plain"
     length: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    chunk_length: str = ""
 
     @classmethod
     def of(cls, envelope: object) -> HttpAnswer:
@@ -66,13 +68,15 @@ class HttpAnswer:
     def to_bytes(self) -> bytes:
         """As it goes over the wire."""
         length = len(self.body) if self.length is None else self.length
-        headers = [("Content-Type", self.content_type), ("Content-Length", str(length)), *self.headers]
+        framing = ("Transfer-Encoding", "chunked") if self.chunk_length else ("Content-Length", str(length))
+        headers = [("Content-Type", self.content_type), framing, *self.headers]
         try:
             phrase = HTTPStatus(self.status).phrase
         except ValueError:
             phrase = "Unknown"
         lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
-        return "\r\n".join(lines).encode() + self.body
+        body = f"{self.chunk_length}\r\n".encode() + self.body + b"\r\n0\r\n\r\n" if self.chunk_length else self.body
+        return "\r\n".join(lines).encode() + body
 
 
 def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:

@@ -21,9 +21,14 @@ from typing import Any, Self
 
 
 class ForkedServers:
-    """Services by name, each with its environment; ``directory`` is where they print to. Safe between threads."""
+    """Services by name, each with its environment; ``directory`` is where they print to. Safe between threads.
 
-    def __init__(self, directory: Path, environs: Mapping[str, Mapping[str, str]]) -> None:
+    ``shared`` is added to the environment of the program that forks them.
+    """
+
+    def __init__(
+        self, directory: Path, environs: Mapping[str, Mapping[str, str]], shared: Mapping[str, str] | None = None
+    ) -> None:
         self._directory = directory
         self._environs = environs
         self._lock = threading.Lock()
@@ -31,7 +36,11 @@ class ForkedServers:
         self._running: dict[str, int] = {}
         self.addresses: dict[str, str] = {}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            env={**os.environ, **(shared or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def start(self, name: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.change_ids import change_id
+from support.recorded import FAMILIES
 from support.states import state_in
 
 from evergreen_groups.client import Client
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.sandbox import Sandbox
 
 PASSWORD = "sandbox"
 
@@ -19,13 +24,23 @@ def gateway_of(url: str, account: str, **options: object) -> Gateway:
     return Gateway(url, credentials=credentials, **options)  # type: ignore[arg-type]  # handed on as they come
 
 
+@contextmanager
+def recorded_families(account: str) -> Iterator[Gateway]:
+    """The sandbox over the rows behind ``details`` and ``items``, which it answers as a real Evergreen did."""
+    with Sandbox(dataset=FAMILIES) as sandbox:
+        credentials = Credentials(username=account, password=sandbox.accounts[account].password)
+        with Gateway(sandbox.url, credentials=credentials) as gateway:
+            yield gateway
+
+
 def client_of(gateway: Gateway, directory: Path) -> Client:
     return Client(gateway, account="consortium_staff", state=state_in(directory / "state"))
 
 
-def why_not_undone(client: Client, entry: int) -> str:
-    """Return why an entry of the journal has nothing to undo."""
+def why_not_undone(client: Client, number: int) -> str:
+    """Return why the journal's entry with this number has nothing to undo, with the number in place of its id."""
+    id = change_id(client.moves, number)
     with pytest.raises(PlanError) as caught:
-        client.moves.plan_undo(entry)
+        client.moves.plan_undo(id)
     assert caught.value.code in ("already-undone", "nothing-to-undo")
-    return str(caught.value)
+    return str(caught.value).replace(id, str(number))

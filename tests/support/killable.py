@@ -1,9 +1,9 @@
 """Runs the command in processes of their own that can be killed at any step which touches the disk.
 
 Started as a program it loads the command once, and forks for each run; :class:`Killable` is what tests use. A step is
-a call of the operating system or of SQLite that may change something, one that sends, or the first that receives after
-it (in how many pieces an answer arrives differs from run to run, and steps are counted to be the same). The process is
-killed before the step.
+a call of the operating system or of SQLite that may change something, a question to PostgreSQL, one that sends, or the
+first that receives after it (in how many pieces an answer arrives differs from run to run, and steps are counted to be
+the same). The process is killed before the step.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class _Steps:
         self._answered = False
 
     def __call__(self, frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call" and _is_step(function):
-            answered, self._answered = self._answered, function.__name__ == "recv_into"
+        if (event == "c_call" and _is_step(function)) or (event == "call" and _asks_postgresql(frame)):
+            answered, self._answered = self._answered, getattr(function, "__name__", "") == "recv_into"
             if answered and self._answered:
                 return
             self.count += 1
@@ -121,17 +121,22 @@ def _is_step(function: Any) -> bool:
     return isinstance(owner, sqlite3.Connection | sqlite3.Cursor) and function.__name__ in _SQL_CALLS
 
 
+def _asks_postgresql(frame: FrameType) -> bool:
+    # The driver's calls in C aren't seen; each goes through this method.
+    return frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("psycopg/connection.py")
+
+
 def _enter(world: World) -> None:
     """Make the process's own world as it is to be."""
-    from evergreen_groups.changes import clock
     from evergreen_groups.state import upgrade
+    from evergreen_groups.state.database import Database
 
     if world.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (world.file_limit, world.file_limit))
     if world.page_limit is not None:
         sqlite3.connect = _limited(sqlite3.connect, world.page_limit)
     if world.ahead:
-        clock.now = lambda: datetime.now(UTC) + timedelta(seconds=world.ahead)
+        Database.now = lambda _: datetime.now(UTC) + timedelta(seconds=world.ahead)  # type: ignore[method-assign]
     if world.migrations is not None:
         upgrade._MIGRATIONS, upgrade.VERSION = Path(world.migrations), str(world.version)
 

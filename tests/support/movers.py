@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from support.change_ids import UNKNOWN, number_of
+
 PATRONS = (1001, 1002, 1003, 1007, 1008, 1009, 1010, 1051, 1052, 1053)
 """Those who are moved; all of them are in groups with others."""
 
@@ -79,18 +81,18 @@ def _plan_at_random(moves: Any, chance: random.Random) -> Any:
         return moves.plan_remove([patron])
     if kind == "lead":
         return moves.plan_lead(patron, off=chance.random() < 0.5)
-    return moves.plan_undo(chance.randint(1, 40))
+    ids = {number_of(entry.id): entry.id for entry in moves.entries()}
+    return moves.plan_undo(ids.get(chance.randint(1, 40), UNKNOWN))
 
 
 def _move_for_ever(order: dict[str, Any]) -> None:
     from support.gateways import gateway_of
 
-    from evergreen_groups.changes import clock
     from evergreen_groups.client import Client
     from evergreen_groups.errors import BusyError, DataError, NotFoundError, PlanError
-    from evergreen_groups.state import State
+    from evergreen_groups.state import Database, State
 
-    clock.now = lambda: datetime.now(UTC) + timedelta(seconds=order["later"])
+    Database.now = lambda _: datetime.now(UTC) + timedelta(seconds=order["later"])  # type: ignore[method-assign]
     chance = random.Random(order["seed"])
     with (
         State(Path(order["directory"]), order["database"]) as state,

@@ -38,6 +38,7 @@ class PageDesk:
     def shows(self, heading: str) -> None:
         """Wait until a page with this heading is there, and has the focus where it wants it."""
         self.until(lambda: heading in self.heading and self.loaded())
+        self.desk.framed()  # a busy browser heeds autofocus later than it loads, but before a frame's callbacks
 
     def loaded(self) -> bool:
         """Whether the page's script has run, and a scanner's second line end would have come."""

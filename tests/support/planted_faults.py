@@ -55,6 +55,15 @@ def no_address(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None
     house.config.write_text('[gateway]\nusername = "x"\n')
 
 
+@planted("databases", WARNING, "https://another.example.org", "set the same url in [gateway] on every server")
+def a_database_that_another_address_uses(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with State(house.state) as state:
+        History(state.database, house.url).record(sample_report())
+        History(state.database, "https://another.example.org").record(
+            replace(sample_report(), generated_at=datetime.now(UTC))
+        )
+
+
 @planted("configuration-file", FAILED, "can be changed by everybody", "chmod 600")
 def a_configuration_that_everybody_can_change(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.write().chmod(0o666)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +78,21 @@ class Cluster:
         self.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
 
     @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes for the length of the block: connections stay open, and nothing is answered."""
+        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no other
+        processes = [postmaster, *_children(postmaster)]
+        try:
+            for process in processes[1:]:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
+
+    @contextmanager
     def database(self) -> Iterator[str]:
         """A new and empty database; gives its name."""
         name = f"test_{uuid4().hex}"
@@ -108,6 +124,10 @@ def shared_cluster() -> Cluster:
     cluster = Cluster(Path(os.environ[DIRECTORY_VARIABLE]))
     cluster.start()
     return cluster
+
+
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def _program(name: str) -> str:

@@ -132,6 +132,8 @@ def _beside(request: Request, exchange_ids: tuple[str, ...], release: str) -> Ac
         return raw(http(idl_bytes(release)))
     if asked in map(method, exchange_ids):
         return None
+    if asked == "open-ils.pcrud.search.mb.atomic":
+        return results([])  # none of the data sets has billings
     if asked.startswith("open-ils.pcrud.id_list."):
         return results(_ids_beside(asked.split(".")[3], exchange_ids, release))
     if asked == "open-ils.pcrud.count.aou":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from support.change_ids import change_id
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import PASSWORD
 from support.killable import KILLED, ORDINARY, Killable, Run, World
@@ -49,7 +50,7 @@ class WatchedLibrary:
         }
         self._writes: Counter[int] = Counter()
         self._before: dict[int, dict[str, Any]] = {}
-        self._former_entries: set[int] = set()
+        self._former_entries: set[str] = set()
         self._preparation: tuple[str, ...] | None = None
         self.put_back: Callable[[], None] = lambda: None
         """Puts back what else the tests have."""
@@ -80,7 +81,8 @@ class WatchedLibrary:
         self._former_entries = set(self._entries())
 
     def run(self, *words: str, world: World = ORDINARY) -> Run:
-        """Run the command, and let all that it has sent come in."""
+        """Run the command, and let all that it has sent come in. ``#1`` stands for the id of the change 1."""
+        words = tuple(self._id_of(word) if word.startswith("#") else word for word in words)
         run = self._killable(*words, environ=self.environ, world=world)
         self._proxy.settle()
         return run
@@ -138,11 +140,15 @@ class WatchedLibrary:
         names = {path.name for path in self.state.iterdir()} - set(others)
         assert [name for name in sorted(names) if not _FILES.fullmatch(name)] == []
 
-    def _entries(self) -> dict[int, tuple[JournalStep, ...]]:
+    def _entries(self) -> dict[str, tuple[JournalStep, ...]]:
         if not (self.state / FILE_NAME).exists():
             return {}
         with State(self.state) as state:
             return {entry.id: entry.steps for entry in Journal(state.database).entries(self._proxy.url)}
+
+    def _id_of(self, word: str) -> str:
+        with State(self.state) as state:
+            return change_id(Journal(state.database), int(word.removeprefix("#")))
 
     def _new_steps(self) -> list[JournalStep]:
         return [step for id, steps in self._entries().items() if id not in self._former_entries for step in steps]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,15 +15,16 @@ import requests
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.change_ids import UNKNOWN
 from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import API, Clock, bearer, client_of, cookie, end_session, served, session, settings_of
 
-from evergreen_groups.changes import clock as changes_clock
 from evergreen_groups.errors import StateUnavailableError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.state import Database
 from evergreen_groups.web.plan_bodies import LARGEST
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -149,7 +150,9 @@ BAD_PLANS: list[Any] = [
     {"action": "remove", "patrons": [{"id": 1052}], "lead": 1}, {"action": "lead", "patrons": [{"id": 1}], "off": "no"},
     {"action": "remove", "patrons": [{"id": 1052}], "off": True}, {"action": "lead", "patrons": ["1"], "lead": True},
     {"action": "undo"}, {"action": "undo", "change": 0}, {"action": "undo", "change": "1"},
-    {"action": "undo", "change": 2**63}, {"action": "undo", "change": 1, "patrons": [{"id": 1052}]},
+    {"action": "undo", "change": 1},
+    {"action": "undo", "change": f"{10**18}-k7q4tz"},
+    {"action": "undo", "change": UNKNOWN, "patrons": [{"id": 1052}]},
     {"action": "merge", "patrons": [{"id": 1043}, {"id": 1044}], "target": {"id": 1047}},
     {"action": "remove", "patrons": [{"id": 1052}], "more": 1},
     {"action": "remove", "patrons": [{"id": 1}] * 1001},
@@ -184,11 +187,11 @@ class TestBodies:
 
     def test_what_is_no_json(self, desk: DeskCaller) -> None:
         for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}'):
-            for path in ("plans", "changes", "changes/1/undo"):
+            for path in ("plans", "changes", "changes/1-k7q4tz/undo"):
                 assert raw(desk, path, body).status == 400, (path, body[:20])
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40)
-    @given(path=st.sampled_from(["plans", "changes", "changes/1/undo"]), body=JSON)
+    @given(path=st.sampled_from(["plans", "changes", "changes/1-k7q4tz/undo"]), body=JSON)
     def test_any_json_is_answered(self, desk: DeskCaller, path: str, body: Any) -> None:
         answer = raw(desk, path, json.dumps(body).encode())
         assert answer.status in (400, 404, 422) or (answer.status == 201 and path == "plans")
@@ -197,7 +200,7 @@ class TestBodies:
         plan = desk.planned("lead", 1002)
         for key in (None, "", " ", "a b", "x" * 101, "ü", "\x7f"):
             headers = {} if key is None else {"Idempotency_Key": key}
-            for path, body in (("changes", {"plan": plan}), ("changes/1/undo", None)):
+            for path, body in (("changes", {"plan": plan}), ("changes/1-k7q4tz/undo", None)):
                 answer = desk.send("POST", path, body, **headers)
                 assert (answer.status, answer.code) == (400, "key-missing")
 
@@ -206,7 +209,7 @@ class TestBodies:
         answer = desk.plan("remove", *(f"{number:020}" for number in range(1000)))
         assert answer.status == 422, answer.body
 
-    @pytest.mark.parametrize("path", ["plans", "changes", "changes/1/undo"])
+    @pytest.mark.parametrize("path", ["plans", "changes", "changes/1-k7q4tz/undo"])
     def test_other_types_and_sizes(self, desk: DeskCaller, path: str) -> None:
         for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
             assert raw(desk, path, b"{}", content_type).status == 415
@@ -228,11 +231,11 @@ class TestBodies:
                 assert answer.headers["Content-Type"] == "application/problem+json"
 
     def test_ids(self, desk: DeskCaller) -> None:
-        for number in ("0", "-1", "x", str(2**31), "1.0"):
+        for number in ("0", "1", "x", "0-k7q4tz", "1-k7q4t", "1-K7Q4TZ", f"{10**18}-k7q4tz"):
             assert desk.send("GET", f"changes/{number}").status == 400
             assert desk.send("POST", f"changes/{number}/undo", Idempotency_Key="k").status == 400
-        assert desk.send("GET", "changes/999").status == 404
-        assert desk.undo(999).status == 404
+        assert desk.send("GET", f"changes/{UNKNOWN}").status == 404
+        assert desk.undo(UNKNOWN).status == 404
 
 
 def raw(desk: DeskCaller, path: str, body: bytes, content_type: str = "application/json") -> Answer:
@@ -248,8 +251,8 @@ class TestWho:
         for caller in (DeskCaller(client_of(app), token), DeskCaller(client_of(app), "x")):
             assert caller.plan("lead", 1002).status == 401
             assert caller.apply("plan").status == 401
-            assert caller.undo(1).status == 401
-            assert caller.change(1).status == caller.send("GET", "changes").status == 401
+            assert caller.undo(UNKNOWN).status == 401
+            assert caller.change(UNKNOWN).status == caller.send("GET", "changes").status == 401
 
     @pytest.mark.parametrize(
         "headers",
@@ -303,8 +306,8 @@ class TestWho:
         for answer in (
             own.plan("lead", 1002),
             own.apply("plan"),
-            own.undo(1),
-            own.change(1),
+            own.undo(UNKNOWN),
+            own.change(UNKNOWN),
             own.send("GET", "changes"),
         ):
             assert (answer.status, answer.code) == (403, "staff-only")
@@ -331,16 +334,16 @@ class TestWho:
         elsewhere = desk.apply(desk.planned("lead", 1037)).body["id"]
         mixed = desk.apply(desk.planned("move", 1052, 1037, target=1007)).body["id"]
         harbor = caller_of(app, sandbox, "harbor_desk")
-        hidden, unknown = harbor.change(elsewhere), harbor.change(999)
+        hidden, unknown = harbor.change(elsewhere), harbor.change(UNKNOWN)
         assert (hidden.status, hidden.body) == (404, unknown.body)
         seen = harbor.change(mixed)
         assert [step["patron"] for step in seen.body["steps"]] == [1052]
         assert (seen.body["hidden_step_count"], seen.body["done"]) == (1, False)
-        for ask in (harbor.undo, lambda number: harbor.plan("undo", change=number)):
-            hidden, unknown = ask(elsewhere), ask(999)
+        for ask in (harbor.undo, lambda id: harbor.plan("undo", change=id)):
+            hidden, unknown = ask(elsewhere), ask(UNKNOWN)
             assert hidden.status == unknown.status == 404
             assert {**hidden.body, "detail": ""} == {**unknown.body, "detail": ""}
-            assert hidden.body["detail"].replace(str(elsewhere), "999") == unknown.body["detail"]
+            assert hidden.body["detail"].replace(elsewhere, UNKNOWN) == unknown.body["detail"]
 
     def test_others_changes_are_taken_back_with_a_permission(
         self, desk: DeskCaller, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox
@@ -390,13 +393,13 @@ class TestRefusals:
         assert (again.status, again.code) == (409, "plan-applied-before")
         other = desk.apply(desk.planned("lead", 1052), "one")
         assert (other.status, other.code) == (422, "key-of-another-change")
-        assert desk.undo(1, "one").code == "key-of-another-change"
+        assert desk.undo(UNKNOWN, "one").code == "key-of-another-change"
 
     def test_too_old(self, desk: DeskCaller, monkeypatch: pytest.MonkeyPatch) -> None:
         plan, done = desk.planned("lead", 1002), desk.planned("lead", 1052)
         first = desk.apply(done, "k")
-        later = changes_clock.now() + timedelta(hours=1)
-        monkeypatch.setattr(changes_clock, "now", lambda: later)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        monkeypatch.setattr(Database, "now", lambda _: later)
         answer = desk.apply(plan)
         assert (answer.status, answer.code) == (410, "plan-expired")
         assert desk.apply(done, "k").body == first.body
@@ -415,7 +418,7 @@ class TestRefusals:
         assert "Whitfield" not in json.dumps(hidden.body)
         empty = desk.planned("move", 1008, target=1007)
         assert (desk.apply(empty).status, desk.apply(empty).code) == (422, "plan-empty")
-        assert desk.plan("undo", change=77).status == 404
+        assert desk.plan("undo", change=UNKNOWN).status == 404
 
     def test_somebody_else_is_at_it(
         self, desk: DeskCaller, app: Flask, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
@@ -449,7 +452,7 @@ class TestRefusals:
         app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=20)))
         desk = caller_of(app, sandbox, "consortium_staff")
         assert [desk.plan("lead", 1002).status for _ in range(3)] == [201, 201, 429]
-        answer = desk.undo(1)
+        answer = desk.undo(UNKNOWN)
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) >= 1
 
@@ -480,7 +483,7 @@ class TestTwice:
         if what == "undo":
             change, before = desk.apply(plan).body["id"], len(writes(proxy))
         else:
-            change, before = 0, 0
+            change, before = "", 0
         with ThreadPoolExecutor(4) as pool:
             ask = (lambda _: desk.apply(plan, "k")) if what == "apply" else (lambda _: desk.undo(change, "k"))
             answers = list(pool.map(ask, range(4)))

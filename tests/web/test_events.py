@@ -43,7 +43,7 @@ def test_the_outcome_is_the_answer(caller: FlaskClient) -> None:
     answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
     assert answer.status_code == 200
     document = answer.get_json()
-    assert (document["event"], document["patron"], document["blocked"]) == (41, 1053, True)
+    assert (document["event"], document["patron"], document["over_limit"]) == (41, 1053, True)
     assert (document["recalculated"], document["replayed"]) == (False, False)
 
 
@@ -52,7 +52,7 @@ def test_a_form_says_the_same(caller: FlaskClient) -> None:
     texts = {name: str(value) for name, value in EVENT.items()}
     for body in ({"data": texts}, {"json": {**texts, "event": "42"}}):
         answer = caller.post(ADDRESS, headers=HEADERS, **body)
-        assert (answer.status_code, answer.get_json()["blocked"]) == (200, True)
+        assert (answer.status_code, answer.get_json()["over_limit"]) == (200, True)
 
 
 def test_a_replay_changes_nothing(caller: FlaskClient, sandbox: Sandbox) -> None:

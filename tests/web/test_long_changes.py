@@ -68,9 +68,9 @@ def gate(proxy: FaultProxy) -> Iterator[Gate]:
     gate.opened.set()
 
 
-def followed(desk: DeskCaller, number: int) -> Answer:
+def followed(desk: DeskCaller, id: str) -> Answer:
     """A change when it has ended: asked for until then, as the answer says."""
-    while (answer := desk.change(number)).status == 202:
+    while (answer := desk.change(id)).status == 202:
         assert answer.headers["Retry-After"]
     return answer
 
@@ -78,18 +78,20 @@ def followed(desk: DeskCaller, number: int) -> Answer:
 def test_one_is_followed_to_its_end(desk: DeskCaller, sandbox: Sandbox, gate: Gate, proxy: FaultProxy) -> None:
     plan = desk.planned("move", *MANY, target=1007)
     begun = desk.apply(plan, "k")
-    number = begun.body["id"]
+    id = begun.body["id"]
     assert (begun.status, begun.body["under_way"], begun.body["done"]) == (202, True, False)
-    assert begun.headers["Location"] == f"{API}/changes/{number}"
+    assert begun.headers["Location"] == f"{API}/changes/{id}"
     assert gate.reached.wait(60)
-    asked = desk.change(number)
+    asked = desk.change(id)
     assert asked.status == 202
     assert asked.states == ["done"] * 2 + ["sending"] + ["planned"] * (len(MANY) - 3)
     again = desk.apply(plan, "k")
-    assert (again.status, again.body["id"]) == (202, number), "and it isn't waited for"
-    assert (early := desk.undo(number)).code == "undo-too-early", early.body
+    assert (again.status, again.body["id"]) == (202, id), "and it isn't waited for"
+    early = desk.undo(id)
+    assert (early.status, early.code) == (503, "undo-too-early"), early.body
+    assert early.headers["Retry-After"]
     gate.opened.set()
-    ended = followed(desk, number)
+    ended = followed(desk, id)
     assert (ended.status, ended.body["done"], ended.states) == (200, True, ["done"] * len(MANY))
     assert desk.apply(plan, "k").body == ended.body
     assert proxy.seen.count(UPDATE) == len(MANY)
@@ -98,16 +100,16 @@ def test_one_is_followed_to_its_end(desk: DeskCaller, sandbox: Sandbox, gate: Ga
 
 def test_so_is_taking_it_back(desk: DeskCaller, sandbox: Sandbox) -> None:
     before = {patron: group_of(sandbox, patron) for patron in MANY}
-    number = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
-    followed(desk, number)
-    undoing = desk.undo(number, "u")
+    id = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
+    followed(desk, id)
+    undoing = desk.undo(id, "u")
     assert undoing.status in (200, 202), undoing.body
     ended = followed(desk, undoing.body["id"])
-    assert (ended.body["done"], ended.body["undoes"]) == (True, number), [
+    assert (ended.body["done"], ended.body["undoes"]) == (True, id), [
         (s["patron"], s["state"], s["reason"]) for s in ended.body["steps"]
     ]
     assert {patron: group_of(sandbox, patron) for patron in MANY} == before
-    assert desk.undo(number, "u").body == ended.body
+    assert desk.undo(id, "u").body == ended.body
 
 
 def test_double_click(desk: DeskCaller, proxy: FaultProxy) -> None:
@@ -161,7 +163,7 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     make_app: Callable[[Settings], Flask],
 ) -> None:
     plan = desk.planned("move", *MANY, target=1007)
-    number = desk.apply(plan, "k").body["id"]
+    id = desk.apply(plan, "k").body["id"]
     assert gate.reached.wait(60)
     ending = threading.Thread(target=close, args=(app,))
     ending.start()
@@ -173,12 +175,12 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     assert proxy.seen.count(UPDATE) == 3
     restarted = DeskCaller(client_of(make_app(settings_of(proxy.url, serve=SERVE))), "")
     restarted.headers = desk.headers
-    for answer in (restarted.change(number), restarted.apply(plan, "k")):
+    for answer in (restarted.change(id), restarted.apply(plan, "k")):
         assert answer.status == 200
         assert (answer.body["under_way"], answer.body["done"]) == (False, False)
         assert answer.states == ["done"] * 3 + ["planned"] * (len(MANY) - 3)
     assert [group_of(sandbox, patron) == 1002 for patron in MANY] == [True] * 3 + [False] * (len(MANY) - 3)
-    undone = followed(restarted, restarted.undo(number).body["id"])
+    undone = followed(restarted, restarted.undo(id).body["id"])
     assert undone.body["done"], [(s["patron"], s["state"], s["reason"]) for s in undone.body["steps"]]
     assert 1002 not in {group_of(sandbox, patron) for patron in MANY}
     rest = restarted.apply(restarted.planned("move", *MANY, target=1007)).body["id"]
@@ -195,12 +197,12 @@ def test_nothing_is_begun_by_a_service_that_ends(desk: DeskCaller, app: Flask, p
 
 def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, gate: Gate) -> None:
     token = desk.headers["Authorization"].split()[1]
-    number = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
+    id = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
     assert gate.reached.wait(60)
     end_session(sandbox.url, token)
     gate.opened.set()
     desk.headers["Authorization"] = f"Bearer {session(sandbox.url, username='consortium_staff')}"
-    ended = followed(desk, number)
+    ended = followed(desk, id)
     assert ended.states[:2] == ["done"] * 2
     assert set(ended.states[3:]) <= {"planned", "not done"}
     assert not ended.body["done"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
+from support.change_ids import UNKNOWN
 from support.web_caller import SECRET, bearer, events_settings, session, settings_of
 
 from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
@@ -154,9 +155,9 @@ def test_answers_and_problems_keep_to_it(
 def test_plans_and_changes_keep_to_it(caller: FlaskClient, document: dict[str, Any], sandbox: Sandbox) -> None:
     headers = bearer(session(sandbox.url, username="consortium_staff"))
 
-    def ask(method: str, path: str, status: int, body: object = None, number: int = 0, key: str = "") -> dict[str, Any]:
+    def ask(method: str, path: str, status: int, body: object = None, id: str = "", key: str = "") -> dict[str, Any]:
         operation = document["paths"][path][method]
-        where = PREFIX + path.replace("{change}", str(number))
+        where = PREFIX + path.replace("{change}", id)
         more = {} if body is None else {"json": body}
         answer = caller.open(where, method=method, headers={**headers, "Idempotency-Key": key}, **more)
         assert answer.status_code == status, answer.text
@@ -172,14 +173,14 @@ def test_plans_and_changes_keep_to_it(caller: FlaskClient, document: dict[str, A
     assert plan["warnings"]
     made = ask("post", changes, 200, {"plan": plan["id"]}, key="one")
     ask("get", changes, 200)
-    ask("get", change, 200, number=made["id"])
-    ask("post", undo, 200, number=made["id"], key="two")
+    ask("get", change, 200, id=made["id"])
+    ask("post", undo, 200, id=made["id"], key="two")
     ask("post", plans, 201, {"action": "recalculate", "patrons": [{"id": 1053}]})
     ask("post", plans, 422, {**move, "target": "20000000001"})
     ask("post", plans, 400, {})
     ask("post", changes, 404, {"plan": "x"}, key="three")
     ask("post", changes, 409, {"plan": plan["id"]}, key="four")
-    ask("get", change, 404, number=99)
+    ask("get", change, 404, id=UNKNOWN)
 
 
 PLANNING = ("plans", "changes", "changes/{change}", "changes/{change}/undo")

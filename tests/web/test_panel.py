@@ -252,17 +252,53 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     assert {member["name"]: (member["marks"], member["blocked"]) for member in panel["members"]} == {
         FAMILY[0][0]: ([], ["blocked in Evergreen"]),
         FAMILY[1][0]: (["over the limit, not yet blocked for it"], ["blocked in Evergreen, not for fines"]),
-        FAMILY[2][0]: ([], ["blocked in Evergreen, own fines now within the limit"]),
+        FAMILY[2][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
         FAMILY[3][0]: ([], []),
     }
     title = desk.run("return document.querySelector('.evergreen-groups-blocked').title")
     assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
     answers(
-        desk, "for (const one of answer.members) Object.assign(one, { over_limit: true, blocked_in_evergreen: [] })"
+        desk,
+        "for (const one of answer.members)"
+        " Object.assign(one, { over_limit: true, blocked_in_evergreen: [], recalculation: 'may-help' })",
     )
     desk.go(client, 1015)
     marks = [member["marks"] for member in desk.panel_of(1015)["members"]]
     assert marks == [["over the limit, not yet blocked in Evergreen"]] * 4
+
+
+@both_clients
+def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1012/checkout")
+    desk.panel_of(1012)
+    block = {"name": "PATRON_EXCEEDS_FINES", "org_unit": "CONS", "since": None, "by_staff": False}
+    within, over = {"over_limit": False, "blocked_in_evergreen": [block]}, {"over_limit": True}
+    found = {
+        1015: {**within, "recalculation": "reaches-threshold", "evergreen_threshold": "5.00"},
+        1016: {**within, "recalculation": "not-known", "evergreen_threshold": None},
+        1017: {**over, "recalculation": "below-threshold", "evergreen_threshold": "10.00"},
+        1018: {**over, "recalculation": "not-known", "evergreen_threshold": None},
+    }
+    answers(
+        desk,
+        f"const found = {json.dumps(found)}; for (const one of answer.members)"
+        " Object.assign(one, { blocked_in_evergreen: [], other_blocks: [] }, found[one.id])",
+    )
+    desk.go(client, 1017)
+    said = {member["name"]: (member["marks"], member["blocked"]) for member in desk.panel_of(1017)["members"]}
+    assert said == {
+        FAMILY[0][0]: ([], ["blocked in Evergreen, which blocks at $5.00"]),
+        FAMILY[1][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
+        FAMILY[2][0]: (["over the limit, not blocked in Evergreen"], []),
+        FAMILY[3][0]: (["over the limit, not blocked in Evergreen"], []),
+    }
+    titles = desk.run(
+        "return [...document.querySelectorAll('.evergreen-groups-blocked, .evergreen-groups-mark')]"
+        ".map((one) => one.title.split('; ').pop())"
+    )
+    hidden = "Evergreen's threshold isn't visible to your login"
+    assert sorted(titles) == ["Evergreen blocks at $10.00", "Evergreen blocks at $5.00", hidden, hidden]
 
 
 def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:

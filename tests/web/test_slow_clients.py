@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import resource
 import socket
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from support.web_caller import served
 
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
+from evergreen_groups.web.connection import Arrival, Connection
 
 pytestmark = pytest.mark.long  # hundreds of connections for each
 
@@ -139,13 +141,30 @@ def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> No
         assert ends(connection, b"x"), "each byte is no new beginning"
 
 
-def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_who_waits_longest_goes_first_where_too_many_do(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """``busy``: the server sees the fourth client before the last byte that the first one sent."""
+    seen: set[Connection] = set()
+    third, may_go_on = threading.Event(), threading.Event()
+
+    def look(connection: Connection, usual: Callable[[Connection], Arrival] = Connection.look) -> Arrival:
+        seen.add(connection)
+        if len(seen) == 3 and not third.is_set():
+            third.set()
+            may_go_on.wait(60)
+        return usual(connection)
+
     monkeypatch.setattr(server, "TIMEOUT", 120)
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(Connection, "look", look)
     with served(application) as url, ExitStack() as stack:  # type: ignore[arg-type]
         waiting = [stack.enter_context(client(url, WHOLE[:20])) for _ in range(3)]
+        assert third.wait(60)
+        if not busy:
+            may_go_on.set()
         waiting[0].sendall(WHOLE[20:21])  # which makes it no newer
         waiting.append(stack.enter_context(client(url, WHOLE[:20])))
+        may_go_on.set()
         assert waiting[0].recv(1) == b""
         for connection in waiting[1:]:
             connection.sendall(WHOLE[20:])

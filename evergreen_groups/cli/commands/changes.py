@@ -13,7 +13,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import (
-    ENTRY_NUMBER,
+    ENTRY_ID,
     Invocation,
     confirmed,
     explaining_unknown,
@@ -260,10 +260,10 @@ def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
 
 
 @click.command("undo")
-@click.argument("entry", type=ENTRY_NUMBER)
+@click.argument("entry", type=ENTRY_ID)
 @_agreement
 @click.pass_obj
-def undo_command(session: Invocation, entry: int, *, manner: Manner) -> int:
+def undo_command(session: Invocation, entry: str, *, manner: Manner) -> int:
     """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named.
 
     Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.

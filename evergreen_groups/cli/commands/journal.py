@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from evergreen_groups.cli import ENTRY_NUMBER, Invocation, json_option, write_json
+from evergreen_groups.cli import ENTRY_ID, Invocation, json_option, write_json
 
 
 @click.command("journal")
-@click.argument("entry", type=ENTRY_NUMBER, required=False)
+@click.argument("entry", type=ENTRY_ID, required=False)
 @json_option
 @click.pass_obj
-def journal_command(session: Invocation, entry: int | None, as_json: bool) -> None:
+def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
     """List the changes made from here, the latest first, or show ENTRY with each of its steps."""
     from evergreen_groups.changes import Journal
     from evergreen_groups.cli import entries_document, entry_document

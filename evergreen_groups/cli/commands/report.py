@@ -78,8 +78,11 @@ def report_command(
         raise usage_error(Message("--no-history only looks: it doesn't go with --scheduled."))
     format_given(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
-    if mail and session.use_sandbox:
-        raise usage_error(Message("--sandbox has sample data: it doesn't go with --mail."))
+    if session.use_sandbox and (mail or scheduled):
+        refused = "--mail" if mail else "--scheduled"
+        raise usage_error(
+            Message("--sandbox has sample data: it doesn't go with {option}.", values={"option": refused})
+        )
     purpose = _purpose(history, scheduled)
     run = ReportRun(
         session,

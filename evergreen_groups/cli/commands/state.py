@@ -135,9 +135,10 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
 
     with invocation.state() as state:
         gone = forget(state.database, patron)
+        log_emptied = state.database.empty_log()
     if as_json:
         counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups}
-        write_json({"version": 1, "kind": "state-forget", "removed": counts})
+        write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
         "Steps of changes removed: {steps:,}; events removed: {events:,}; listed groups that named the patron: "
@@ -147,3 +148,9 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         groups=gone.groups,
     )
     click.echo(text)
+    if not log_emptied:
+        text = gettext(
+            "The removed rows are still in the database's write-ahead log, because another process is reading it. Run "
+            "this command again in a moment."
+        )
+        click.echo(text)

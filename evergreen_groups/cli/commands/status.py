@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
     named = state_directory is not None
     with configured_state(invocation.settings, os.environ, state_directory) if named else invocation.state() as state:
         last, manual = run_status.read(state.database), run_status.read(state.database, manual=True)
-        found = StatusReading(last, state.reporter(), timedelta(hours=max_hours), manual)
+        found = StatusReading(last, state.reporter(), timedelta(hours=max_hours), state.database.now(), manual)
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
 
@@ -75,13 +75,14 @@ class StatusReading:
         last: RunStatus | None,
         holder: Holder | RemoteHolder | None,
         max_age: timedelta,
+        now: datetime,
         manual: RunStatus | None = None,
     ) -> None:
         self._last = last
         self._manual = manual
         self._holder = holder
         self._max_age = max_age
-        self._now = datetime.now(UTC)
+        self._now = now
 
     @property
     def exit_status(self) -> int:

@@ -44,6 +44,15 @@ _ADVICE = {
         _EXPLAIN,
         Message("Have Evergreen recalculate. If the block stays, see which threshold asks for it."),
     ),
+    "block-elsewhere": _Advised(Message("Remove the block in the staff client.")),
+    "block-without-threshold": _Advised(Message("Remove the block in the staff client.")),
+    **{
+        code: _Advised(Message("Change the threshold or the limit. This command shows what to set:"), _DOCTOR)
+        for code in (
+            *("threshold-higher", "counts-fewer-bills", "no-threshold", "penalty-blocks-nothing"),
+            *("threshold-lower", "threshold-at-limit"),
+        )
+    },
     "group-over-limit": _Advised(Message("Ask whoever set the block, and remove it in the staff client.")),
     "group-within-limit": _Advised(Message("Look whether the block still has a reason.")),
     "group-not-known": _Advised(Message("Look whether the block still has a reason.")),

@@ -1,4 +1,4 @@
-"""The audit as CSV (RFC 4180): a row for each patron found, and one for each visible member of each group found."""
+"""The audit as CSV (RFC 4180): a row for each patron and each threshold, and for each visible member of each group."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ COLUMNS = (
     "evidence",
     "split",
     "page",
+    "threshold",
+    "patron_count",
 )
 
 
@@ -49,7 +51,10 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
         fines = plain_amount_or_none(finding.group_fines) or ""
         blocks = harmless("; ".join(map(penalty_cell, finding.blocks)))
         reason = harmless(explanation(finding))
-        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, "", "", "", ""]
+        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, *[""] * 6]
+    for of_threshold in audit.thresholds:
+        reason, amount = harmless(describe_reason(of_threshold.reason)), plain_amount_or_none(of_threshold.threshold)
+        yield [of_threshold.kind.value, *[""] * 8, reason, *[""] * 4, amount or "", str(of_threshold.patron_count)]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
@@ -60,6 +65,7 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
                 *_confidence(found),
                 _part(found, member),
                 group_link(found, client) if client else "",
+                *("", ""),
             ]
 
 

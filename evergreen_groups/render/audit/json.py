@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
+from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding, ThresholdFinding
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
@@ -33,6 +33,7 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
     head = text({"schema": SCHEMA, **head_document(audit)})
     stream.write(head.removesuffix("\n}") + ",\n")
     _write_list(stream, "people", map(patron_document, audit.patrons))
+    _write_list(stream, "thresholds", map(threshold_document, audit.thresholds))
     _write_list(stream, "groups", (group_document(finding, client) for finding in audit.groups))
     stream.write(text({"groups_to_keep": list(audit.to_keep)}).removeprefix("{\n") + "\n")
 
@@ -76,6 +77,21 @@ def patron_document(finding: PatronFinding) -> dict[str, Any]:
         "reason_code": finding.reason.code,
         "group_fines": plain_amount_or_none(finding.group_fines),
         "blocks": [_penalty(block) for block in finding.blocks],
+    }
+
+
+def threshold_document(finding: ThresholdFinding) -> dict[str, Any]:
+    """The object of a finding about a threshold; all about the threshold is null where there is none."""
+    return {
+        "kind": finding.kind.value,
+        "reason": describe_reason(finding.reason),
+        "reason_code": finding.reason.code,
+        "threshold": plain_amount_or_none(finding.threshold),
+        "profile": finding.profile,
+        "library": finding.library,
+        "penalty": finding.penalty,
+        "limit": limit_document(finding.limit),
+        "patron_count": finding.patron_count,
     }
 
 

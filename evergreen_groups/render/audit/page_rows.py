@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_penalty
+from evergreen_groups.render import describe_limit, describe_penalty
 from evergreen_groups.render.audit.advice import Advice, advice_for
 from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
@@ -72,7 +72,21 @@ class FindingRow:
         return "" if self.confidence is None else gettext(LEVELS[self.confidence.level])
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdRow:
+    """A threshold: the amount at which Evergreen blocks (None: there is none), the limit, and whom it concerns."""
+
+    threshold: Decimal | None
+    limit: str
+    patron_count: int
+    why: str
+    advice: Advice
+
+
 _LABELS = {
+    "threshold": Message("Threshold"),
+    "limit": Message("Limit"),
+    "patrons": Message("Patrons"),
     "lead": Message("Lead", context="a member who leads the group"),
     "name": Message("Name"),
     "library": Message("Library"),
@@ -91,7 +105,8 @@ class Section:
     """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
 
     ``command`` resolves many of them at once, empty where none does. ``rows`` are those listed, of ``count`` in all;
-    ``more`` is a sentence about the others, empty where there are none.
+    ``more`` is a sentence about the others, empty where there are none. ``thresholds`` are the rows of a kind that is
+    about thresholds.
     """
 
     id: str
@@ -102,6 +117,7 @@ class Section:
     rows: tuple[FindingRow, ...]
     count: int
     more: str
+    thresholds: tuple[ThresholdRow, ...] = ()
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -111,6 +127,14 @@ class Section:
     @cached_property
     def columns(self) -> tuple[tuple[str, bool], ...]:
         """The headings, and whether they are of numbers; a column that would be empty isn't there."""
+        if self.thresholds:
+            return (
+                (self.labels["threshold"], True),
+                (self.labels["limit"], False),
+                (self.labels["patrons"], True),
+                (self.labels["why"], False),
+                (self.labels["to_do"], False),
+            )
         return (
             (self.labels["lead" if self.about_groups else "name"], False),
             (self.labels["library"], False),
@@ -154,6 +178,16 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         rows = tuple(_group_row(finding, client) for finding in audit.groups_of_kind(kind))
     else:
         rows = tuple(_patron_row(finding, client) for finding in audit.of_kind(kind))
+    thresholds = tuple(
+        ThresholdRow(
+            finding.threshold,
+            describe_limit(finding.limit),
+            finding.patron_count,
+            gettext(describe_reason(finding.reason)),
+            advice_for(kind, finding.reason, None),
+        )
+        for finding in audit.thresholds_of_kind(kind)
+    )
     return Section(
         id=kind.value,
         heading=gettext(HEADINGS[kind]),
@@ -163,6 +197,7 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         rows=rows,
         count=audit.count(kind),
         more=describe_unlisted(audit, kind),
+        thresholds=thresholds,
     )
 
 

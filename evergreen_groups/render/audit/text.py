@@ -18,6 +18,7 @@ from evergreen_groups.render.audit.wording import (
     describe_groups_to_keep,
     describe_patron_finding,
     describe_split,
+    describe_threshold_finding,
     describe_unlisted,
     kinds_found,
     looked_at,
@@ -51,6 +52,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         yield ""
         yield gettext("{heading}: {count:,}", heading=gettext(HEADINGS[kind]), count=audit.count(kind))
         yield f"  {gettext(WHAT_TO_DO[kind])}"
+        yield from (f"  {describe_threshold_finding(finding)}" for finding in audit.thresholds_of_kind(kind))
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)
         for person in audit.of_kind(kind):

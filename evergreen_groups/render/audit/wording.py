@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, ThresholdFinding
 from evergreen_groups.language import enumeration, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_limit, describe_penalty, printable
@@ -24,8 +24,11 @@ _MOST_NUMBERS = 20
 _MOST_NAMES = 12
 
 HEADINGS = {
-    FindingKind.NOT_BLOCKED: Message("Over the limit, not blocked in the ILS"),
-    FindingKind.NOT_OVER: Message("Blocked for fines in the ILS, not over the limit"),
+    FindingKind.NOT_BLOCKED: Message("Over the limit, not blocked: Evergreen hasn't recalculated"),
+    FindingKind.THRESHOLD_HIGHER: Message("Over the limit, not blocked: Evergreen's threshold is higher"),
+    FindingKind.NOT_OVER: Message("Blocked for fines, not over the limit: Evergreen hasn't recalculated"),
+    FindingKind.THRESHOLD_LOWER: Message("Blocked for fines, not over the limit: Evergreen's threshold is lower"),
+    FindingKind.LEFT_ALONE: Message("Blocked for fines, not over the limit: recalculating leaves the block"),
     FindingKind.FOR_FAMILY: Message("Blocked by staff, probably for the family's fines"),
     FindingKind.BY_STAFF: Message("Blocked by staff within the limit, for review"),
     FindingKind.ACCIDENTAL: Message("Groups that look accidental"),
@@ -34,11 +37,17 @@ HEADINGS = {
     FindingKind.BORROWED_ADDRESS: Message("Addresses borrowed from outside the group"),
 }
 WHAT_TO_DO = {
-    FindingKind.NOT_BLOCKED: Message("Have the ILS recalculate their penalties: audit --fix."),
-    FindingKind.NOT_OVER: Message(
-        "Have the ILS recalculate their penalties: audit --fix. Where that changes nothing, the ILS's own threshold "
-        "is lower than the limit, or blocks when it is reached."
+    FindingKind.NOT_BLOCKED: Message("Have Evergreen recalculate their penalties: audit --fix."),
+    FindingKind.THRESHOLD_HIGHER: Message(
+        "Recalculating doesn't block these patrons. Change the threshold in Evergreen (Group Penalty Thresholds) or "
+        "the limit in [policy]: evergreen-groups doctor shows what to set."
     ),
+    FindingKind.NOT_OVER: Message("Have Evergreen recalculate their penalties: audit --fix."),
+    FindingKind.THRESHOLD_LOWER: Message(
+        "Recalculating doesn't lift these blocks. Change the threshold in Evergreen (Group Penalty Thresholds) or the "
+        "limit in [policy]: evergreen-groups doctor shows what to set."
+    ),
+    FindingKind.LEFT_ALONE: Message("Remove the block in the staff client."),
     FindingKind.FOR_FAMILY: Message(
         "Nobody is to be blocked for the fines of others. Ask whoever set the block, and remove it in the staff client."
     ),
@@ -60,11 +69,10 @@ WHAT_TO_DO = {
     ),
 }
 MEANINGS = {
-    FindingKind.NOT_BLOCKED: Message(
-        "They owe more than they may themselves, and nothing in Evergreen stops them until it recalculates."
-    ),
-    FindingKind.NOT_OVER: Message(
-        "Evergreen blocks them for fines, and what they owe themselves is not over the limit."
+    FindingKind.NOT_BLOCKED: Message("Their own fines exceed the limit, but Evergreen hasn't blocked them yet."),
+    FindingKind.NOT_OVER: Message("Evergreen blocks them for fines, but their own fines don't exceed the limit."),
+    FindingKind.LEFT_ALONE: Message(
+        "Evergreen blocks them for fines, but their own fines don't exceed the limit. Recalculating changes nothing."
     ),
     FindingKind.FOR_FAMILY: Message(
         "Staff blocked them, they owe little themselves, and their group a lot. Nobody is to be blocked for the fines "
@@ -87,6 +95,16 @@ REASONS = {
     "not-over-limit": Message(
         "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
     ),
+    "threshold-higher": Message("Evergreen blocks at {threshold} ({profile} at {library})."),
+    "counts-fewer-bills": Message(
+        "Evergreen blocks at {threshold} ({profile} at {library}), but counts only bills at, above and below {library}."
+    ),
+    "no-threshold": Message("Evergreen has no threshold for {penalty}."),
+    "penalty-blocks-nothing": Message("Evergreen sets {penalty}, which blocks nothing."),
+    "threshold-lower": Message("Evergreen blocks at {threshold} ({profile} at {library})."),
+    "threshold-at-limit": Message("Evergreen blocks at {threshold} already ({profile} at {library})."),
+    "block-elsewhere": Message("The block isn't at the org unit of Evergreen's threshold."),
+    "block-without-threshold": Message("Evergreen has no threshold for this profile and library."),
     "group-over-limit": Message(
         "Own fines are within the limit, the group's are over it: probably blocked for the family's."
     ),
@@ -263,6 +281,17 @@ def describe_group_finding(finding: GroupFinding) -> str:
     """How many members a group has and why it is listed, in a line."""
     reasons = " ".join(gettext(describe_reason(reason)) for reason in finding.reasons)
     return f"{ngettext('{count} member.', '{count} members.', finding.group.member_count)} {printable(reasons)}"
+
+
+def describe_threshold_finding(finding: ThresholdFinding) -> str:
+    """How many patrons a threshold concerns, what Evergreen does, and the limit, in a line."""
+    return ngettext(
+        "{count} patron: {reason} The limit: {limit}.",
+        "{count} patrons: {reason} The limit: {limit}.",
+        finding.patron_count,
+        reason=printable(gettext(describe_reason(finding.reason))),
+        limit=describe_limit(finding.limit),
+    )
 
 
 def describe_unlisted(audit: Audit, kind: FindingKind) -> str:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import GroupDetails, RecalculationProspect
+    from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import CirculationCounts
 
-_NO_PROSPECTS: Mapping[int, RecalculationProspect] = {}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -64,7 +64,7 @@ class DeskColumn:
 
 
 COLUMNS = (
-    DeskColumn("name", Message("Name"), lambda row: row.member.name.casefold()),
+    DeskColumn("name", Message("Name"), lambda row: name_key(row.member.name)),
     DeskColumn("barcode", Message("Barcode"), lambda row: row.member.barcode or ""),
     DeskColumn("fines", Message("Own fines"), lambda row: row.member.own_fines, number=True, right=True),
     DeskColumn(
@@ -88,8 +88,8 @@ COLUMNS = (
         number=True,
         right=True,
     ),
-    DeskColumn("library", Message("Home library"), lambda row: row.member.library.casefold()),
-    DeskColumn("profile", Message("Profile"), lambda row: row.profile.casefold()),
+    DeskColumn("library", Message("Home library"), lambda row: name_key(row.member.library)),
+    DeskColumn("profile", Message("Profile"), lambda row: name_key(row.profile)),
     DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
     DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
 )
@@ -104,15 +104,10 @@ def may_sort_by(text: str) -> bool:
     return text.removeprefix("-") in _BY_KEY
 
 
-def member_rows(
-    details: GroupDetails, sort: str = "", prospects: Mapping[int, RecalculationProspect] = _NO_PROSPECTS
-) -> list[ListedMember]:
-    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise.
-
-    ``prospects`` are what recalculations could do, by member's id.
-    """
+def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
+    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
     staff = {**details.names, details.user: YOU}
-    rows = [_row(details, member, staff, prospects.get(member.id)) for member in details.group.members]
+    rows = [_row(details, member, staff) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
         rows.sort(key=column.value, reverse=sort.startswith("-"))
@@ -125,9 +120,7 @@ def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
     return [row for row in rows if all(word in row.words for word in words)]
 
 
-def _row(
-    details: GroupDetails, member: Member, staff: Mapping[int, str], prospect: RecalculationProspect | None
-) -> ListedMember:
+def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> ListedMember:
     account, standing = details.accounts[member.id], details.standing(member)
     return ListedMember(
         member=member,
@@ -135,5 +128,5 @@ def _row(
         counts=details.circulations[member.id],
         profile=details.profiles[member.id],
         standing=standing,
-        remarks=tuple(remarks_about(member, account, standing, staff, prospect)),
+        remarks=tuple(remarks_about(member, account, standing, staff, details.prospects.get(member.id))),
     )

@@ -56,7 +56,7 @@ class OutcomeView:
     for the outcome of an undo again.
     """
 
-    entry: int
+    entry: str
     kind: str
     heading: str
     lines: tuple[OutcomeLine, ...]

@@ -38,7 +38,7 @@ _STATES = {
 class PastEntry:
     """An entry as a page shows it; ``hidden`` is how many of its changes are about patrons who aren't visible."""
 
-    id: int
+    id: str
     at: datetime
     what: str
     by: str

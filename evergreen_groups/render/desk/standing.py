@@ -55,14 +55,18 @@ def remarks_about(
 
     ``prospect`` is what a recalculation could do where the rule and the ILS differ.
     """
-    stays = "" if prospect is None else _why_it_stays(member, prospect)
+    explanation = None if prospect is None else prospect.explain(member)
+    why = "" if explanation is None else gettext(explanation)
     for penalty in standing.blocks_for_fines:
-        within = (gettext("Own fines are within the limit now."), stays) if standing.over_limit is False else ()
-        detail = _joined(_where_from(penalty, staff, named=True), *within)
+        detail = _where_from(penalty, staff, named=True)
+        if standing.over_limit is False:
+            # Where the threshold is reached, nothing was paid: the block is right by Evergreen's own rule.
+            reached = prospect is not None and prospect.obstacle is Obstacle.REACHES_THRESHOLD
+            detail = _joined(detail, "" if reached else gettext("Own fines are within the limit."), why)
         yield Remark(Weight.BLOCK, gettext("Blocked in Evergreen"), detail)
     if standing.over_limit:
-        detail = _joined(describe_own_limit(member.limit), "" if standing.blocked_for_fines else stays)
-        yield Remark(Weight.WARNING, _over_limit(standing, stays=bool(stays)), detail)
+        detail = _joined(describe_own_limit(member.limit), why)
+        yield Remark(Weight.WARNING, _over_limit(standing, stays=bool(why)), detail)
     for penalty in standing.other_blocks:
         text = gettext("Blocked: {penalty}", penalty=printable(penalty.kind.name))
         yield Remark(Weight.BLOCK, text, _where_from(penalty, staff, named=False))
@@ -118,27 +122,6 @@ def _set_by(penalty: Penalty, staff: Mapping[int, str]) -> str:
     if not name:
         return gettext("Set by staff.")
     return gettext("Set by you.") if name is YOU else gettext("Set by {staff}.", staff=isolated(name))
-
-
-def _why_it_stays(member: Member, prospect: RecalculationProspect) -> str:
-    """Why a recalculation would change nothing; empty where one may."""
-    decision = prospect.decision
-    threshold = None if decision is None else decision.limit.amount
-    match prospect.obstacle:
-        case None:
-            return ""
-        case Obstacle.SET_BY_STAFF:
-            return gettext("A block that staff have set is never recalculated: it is removed in the patron's Messages.")
-        case Obstacle.BLOCKS_NOTHING:
-            return gettext("What Evergreen sets for fines at this library blocks nothing.")
-        case _ if decision is None or threshold is None:
-            return gettext("Evergreen has no threshold for this profile and library.")
-    if decision.own_balance == member.own_fines:
-        return gettext("Evergreen blocks from {threshold} on.", threshold=threshold)
-    # Evergreen may count what is owed at some libraries alone.
-    return gettext(
-        "Evergreen blocks from {threshold} on, and counts {owed} here.", threshold=threshold, owed=decision.own_balance
-    )
 
 
 def describe_own_limit(limit: Limit) -> str:

@@ -8,8 +8,9 @@ have no place in CSV: JSON has them. Groups that were cleared since the run befo
 their lead's name now, where that was looked up, and without amounts of now.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
-apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
-the text back. Amounts and counts are numbers that this module writes itself and stay as they are: ``-3.25``.
+apostrophe in front, also with blanks or invisible characters before the sign; so do those that have apostrophes before
+such a character, so that taking one away always gives the text back. Amounts and counts are numbers that this module
+writes itself and stay as they are: ``-3.25``.
 """
 
 from __future__ import annotations

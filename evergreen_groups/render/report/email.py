@@ -180,8 +180,8 @@ def _blocked(blocks: BlockTotals) -> Iterator[str]:
     yield number(blocks.blocked)
     if count := blocks.now_within_limit:
         yield ngettext(
-            "{count} member with own fines now within the limit",
-            "{count} members with own fines now within the limit",
+            "{count} member with own fines within the limit",
+            "{count} members with own fines within the limit",
             count,
         )
     if count := blocks.not_yet_blocked:

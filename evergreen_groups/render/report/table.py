@@ -280,7 +280,7 @@ def _explain_word(word: Message, count: int) -> str:
             count,
         )
     return ngettext(
-        "{count} member is blocked in Evergreen, own fines now within the limit.",
-        "{count} members are blocked in Evergreen, own fines now within the limit.",
+        "{count} member is blocked in Evergreen, own fines within the limit.",
+        "{count} members are blocked in Evergreen, own fines within the limit.",
         count,
     )

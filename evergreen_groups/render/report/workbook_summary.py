@@ -69,7 +69,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", blocks.blocked
         yield gettext("Over the limit, not yet blocked in Evergreen"), "number", blocks.not_yet_blocked
-        yield gettext("Blocked in Evergreen, own fines now within the limit"), "number", blocks.now_within_limit
+        yield gettext("Blocked in Evergreen, own fines within the limit"), "number", blocks.now_within_limit
     yield gettext("Groups with no member over the limit"), "number", totals.groups_without_member_over_limit
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     if (changes := compared(report)) and changes.since:

@@ -20,7 +20,7 @@
 
   const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
   if (!tables.length) return;
-  const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
+  const words = new Intl.Collator(document.documentElement.lang, { numeric: true });
   // Amounts in the smallest unit of their currency, whatever stands between their digits.
   const numberIn = (text) => Number(text.replace(/\D/g, "")) * (/[-−]/.test(text) ? -1 : 1);
 

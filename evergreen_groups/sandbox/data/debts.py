@@ -29,6 +29,9 @@ LOST, BROUGHT_BACK = 0.15, 0.55
 WITH_ITEMS_OUT = 0.12
 _FEES = ("Misc", "Photocopies", "Replacement Card")
 _LOST_FEES = ("Lost Materials", "Lost Materials Processing Fee")
+_FEE_CENTS = 500
+_BILLING_TYPES = {"Overdue materials": 1, "Lost Materials": 3, "Lost Materials Processing Fee": 4}
+_MISC = 101
 _LATELY = "2026-11-01T12:00:00+0000"
 _BLOCKS_FOR_FINES, _STAFF_BLOCK = 1, 25
 
@@ -47,6 +50,7 @@ class DebtRows:
     staff_blocks: bool
     summaries: list[Values] = field(default_factory=list)
     groceries: list[Values] = field(default_factory=list)
+    billings: list[Values] = field(default_factory=list)
     circulations: list[Values] = field(default_factory=list)
     penalties: list[Values] = field(default_factory=list)
 
@@ -85,6 +89,9 @@ class DebtRows:
         else:
             self.groceries.append((id, member.home, member.id, finish, start))
             kind = chance.choice(_FEES)
+        for place, (billed, billing_type) in enumerate(_billed(owed, kind)):
+            number = _BILLING_TYPES.get(billing_type, _MISC)
+            self.billings.append((2 * id + place, id, billed, billing_type, number, start, start))
         payment = (_LATELY, "cash_payment") if paid else (None, None)
         sums = (owed - paid, id, start, kind, *payment, owed, paid)
         self.summaries.append((*sums, member.id, finish, start, "circulation" if of_item else "grocery"))
@@ -109,6 +116,14 @@ class DebtRows:
         id = self.first.penalty + len(self.penalties)
         set_at = "2026-09-02T03:00:00+0000" if stopped else "2026-11-02T03:00:00+0000"
         self.penalties.append((id, set_at, member.id, staff, kind, 1, stopped))
+
+
+def _billed(owed: int, last: str) -> Iterator[tuple[int, str]]:
+    """What makes up a bill, in cents, each with its billing type, given the last one."""
+    if last == _LOST_FEES[1] and owed > _FEE_CENTS:
+        yield owed - _FEE_CENTS, _LOST_FEES[0]
+        owed = _FEE_CENTS
+    yield owed, last
 
 
 def _owed(chance: random.Random) -> int:

@@ -80,6 +80,8 @@ class Population:
         addresses = (_address_row(person) for person in people if person.street)
         _insert(connection, "aua", _ADDRESS, addresses, _SAME_OF_ADDRESSES)
         _insert(connection, "mbts", _SUMMARY, debts.summaries)
+        billing = "id, xact, amount, billing_type, btype, billing_ts, create_date"
+        _insert(connection, "mb", billing, debts.billings, {"voided": 0})
         _insert(connection, "mg", "id, billing_location, usr, xact_finish, xact_start", debts.groceries)
         _insert(connection, "circ", _CIRCULATION, debts.circulations, _SAME_OF_CIRCULATIONS)
         penalty = "id, set_date, usr, staff, standing_penalty, org_unit, stop_date"

@@ -1,4 +1,8 @@
-"""Values between the wire and the database: money as cents, booleans as 0 and 1, timestamps in UTC."""
+"""Values between the wire and the database: money as cents, booleans as 0 and 1, timestamps in UTC.
+
+Timestamps are texts that sort as PostgreSQL compares what it stores: ``-infinity``, ``/0044-03-15…`` (B.C.),
+``2026-11-24…``, ``Y020220-05-05…`` (beyond the year 9999), ``infinity``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,12 @@ _UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 8
     "mon": 2_592_000,
     "year": 31_104_000,
 }
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?$")
+_TIMESTAMP = re.compile(
+    r"(\d{4,6})(-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?( BC)?$"
+)
+_INFINITIES = ("infinity", "-infinity")
+_LAST_YEAR = 294_276  # PostgreSQL's
+_CALENDAR = 400  # years after which the calendar repeats
 
 
 class BadValueError(ValueError):
@@ -74,20 +83,52 @@ def _timestamp(value: Any) -> str:
     text = str(value).strip()
     if text.lower() == "now":
         return timestamp_text(now())
+    if text.lower() in _INFINITIES:
+        return text.lower()
     match = _TIMESTAMP.match(text)
-    if not match:
+    if not match or not 0 < int(match[1]) <= _LAST_YEAR:
         raise BadValueError("not a timestamp")
-    date, minutes, seconds, zone = match.groups()
+    digits, date, minutes, seconds, zone, before_christ = match.groups()
+    year = 1 - int(digits) if before_christ else int(digits)
     offset = "+0000" if zone in (None, "Z") else zone.replace(":", "").ljust(5, "0")
+    # Python has no year 0, nor one of five digits.
+    like = 2000 + year % _CALENDAR
     try:
-        moment = datetime.strptime(f"{date}T{minutes or '00:00'}{seconds or ':00'}{offset}", "%Y-%m-%dT%H:%M:%S%z")
+        moment = datetime.strptime(
+            f"{like}{date}T{minutes or '00:00'}{seconds or ':00'}{offset}", "%Y-%m-%dT%H:%M:%S%z"
+        )
     except ValueError:
         raise BadValueError("not a timestamp") from None
-    return timestamp_text(moment)
+    written = timestamp_text(moment)
+    year += int(written[:4]) - like
+    if year < 1:
+        return f"/{1 - year:04d}{written[4:]}"
+    return f"{year:04d}{written[4:]}" if year <= 9999 else f"Y{year:06d}{written[4:]}"
 
 
 def _date(value: Any) -> str:
-    return _timestamp(value)[:10]
+    return _timestamp(value).partition("T")[0]
+
+
+def _sent_time(stored: str) -> str:
+    """A timestamp as pcrud and the Perl methods send it, most of them as they are stored.
+
+    The database's driver reads years of four digits: what is left of a longer one makes month 0 and day 0.
+    """
+    return stored if "0" <= stored < ":" else _sent_odd_time(stored, "1970-01-01T00:00:00+0000")
+
+
+def _sent_date(stored: str) -> str:
+    return stored if "0" <= stored < ":" else _sent_odd_time(stored, "1970-01-01")
+
+
+def _sent_odd_time(stored: str, infinity: str) -> str:
+    if stored in _INFINITIES:
+        return infinity
+    if stored.startswith("/"):
+        return stored[1:]
+    year = str(int(stored[1:7]))[:4]
+    return f"{int(year) - 1:04d}-11-30{stored[13:]}"
 
 
 def _text(value: Any) -> str:
@@ -155,8 +196,8 @@ TO_WIRE: dict[str, Callable[[Any], Any] | None] = {
     "integer": None,
     "money": _amount,
     "bool": _boolean_text,
-    "timestamp": None,
-    "date": None,
+    "timestamp": _sent_time,
+    "date": _sent_date,
     "text": None,
     "interval": None,
 }

@@ -17,8 +17,13 @@ _ODD_ESCAPE = re.compile(r'\\([^"\\/bfnrtu])', re.DOTALL)
 
 
 def _number(text: str) -> int | float:
-    """A number as Perl prints it: 15 digits, no decimal point where there is nothing behind it (``errors-061``)."""
+    """A number as Perl prints it: 15 digits, no decimal point where there is nothing behind it (``errors-061``).
+
+    A negative zero stays one: C services send it back as it came.
+    """
     value = float(f"{float(text):.15g}")
+    if not value and text.startswith("-"):
+        return value
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 

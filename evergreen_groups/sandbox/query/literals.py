@@ -11,7 +11,7 @@ from evergreen_groups.sandbox.database import BadValueError, interval_seconds, n
 from evergreen_groups.sandbox.query.frames import MalformedError, QueryError
 
 _RANGES = {"integer": 2**31, "bigint": 2**63}
-_SPECIAL_TIMES = {"infinity": "~", "-infinity": "", "epoch": "1970-01-01T00:00:00+0000"}
+_SPECIAL_TIMES = {"epoch": "1970-01-01T00:00:00+0000"}
 _BOOLEANS = {"true": 1, "yes": 1, "on": 1, "1": 1, "false": 0, "no": 0, "off": 0, "0": 0}
 
 

@@ -161,6 +161,13 @@ def _results(found: _Method, context: CallContext, given: Sequence[Any]) -> Iter
         yield event.hash
 
 
+def _as_perl(item: Any) -> Any:
+    """A value whose numbers have been through Perl."""
+    if isinstance(item, dict):
+        return {key: _as_perl(value) for key, value in item.items()}
+    return [_as_perl(value) for value in item] if isinstance(item, list) else _shortened(item)
+
+
 def _shortened(item: Any) -> Any:
     """A number as Perl prints it: nothing behind the point where there is nothing to say."""
     return int(item) if isinstance(item, float) and item.is_integer() else item
@@ -233,7 +240,7 @@ def _reading(context: CallContext) -> AbstractContextManager[None]:
 
 def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
     """Send back each parameter (``errors-058``)."""
-    yield from given
+    yield from map(_as_perl, given)
 
 
 def _echo_anything(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method

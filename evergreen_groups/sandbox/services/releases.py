@@ -86,6 +86,9 @@ PHONES_OF_PATRONS_ALONE = Difference(
 NO_API_LOGINS = Difference("no-api-logins", "oils_auth.c of 3.15.0", until=("3.15.0",))
 """There are no logins of the type ``api``, and no passwords for them."""
 
+ALL_USERS_LOG_IN = Difference("all-users-log-in", "950.data.seed-values.sql of 3.15.0", until=("3.15.0",))
+"""The stock profile *Users*, above all others, has OPAC_LOGIN and PERSISTENT_LOGIN; later *Patrons* and *Staff* do."""
+
 NO_SECOND_FACTOR = Difference("no-second-factor", "3.12/auth-001", until=("3.14.0",), services=("open-ils.auth_mfa",))
 """There is no second factor: a login says nothing of being ``provisional``."""
 
@@ -199,8 +202,8 @@ TABLE = (
         GUARDIAN_NO_KEYWORD,
     ),
     *(MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED, SEARCH_UNCHECKED),
-    *(ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, NO_SECOND_FACTOR, NOTES_ARE_PENALTIES),
-    DELETED_IN_CREDIT,
+    *(ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, ALL_USERS_LOG_IN, NO_SECOND_FACTOR),
+    *(NOTES_ARE_PENALTIES, DELETED_IN_CREDIT),
     *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, ONE_LAST_CAPTURED_HOLD, NOTHING_REQUIRED),
     *(ONESELF_HIDDEN, PASSWORD_READ),
     *(XMPP, SILENT_BUS, SECOND_FACTOR, REPLICA),

@@ -124,45 +124,47 @@ def agreement(plan: str, approval: Approval | None) -> Agreement:
     return Agreement(plan, plan, approval)
 
 
-def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> int | str:
-    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why.
+def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> tuple[str, str]:
+    """Apply a plan; gives the id of the change, or "" and a sentence that says why nothing was changed.
 
     ``needs_approval`` says that a supervisor is to approve it: without a login it isn't applied by the clerk's own.
     """
     try:
         if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
-            return gettext("Type the supervisor's user name and password.")
-        return apply_plan(running, desk, agreed)
+            return "", gettext("Type the supervisor's user name and password.")
+        return apply_plan(running, desk, agreed), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             text = Message("Something has changed since this was shown. Nothing has been moved; this is how it is now.")
-            return gettext(text)
-        return _described(error)
+            return "", gettext(text)
+        return "", _described(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
         )
-        return gettext(text)
+        return "", gettext(text)
     except ProblemError as error:
         if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
-            return sentence(describe_problem(error))
+            return "", sentence(describe_problem(error))
         raise
 
 
-def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str:
-    """Take a change back; gives the number of the change that does it, or a sentence where it can't be."""
+def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
+    """Take a change back; gives the id of the change that does it, or "" and a sentence that says why it can't be."""
     try:
-        return undo_change(running, desk, entry, key)
+        return undo_change(running, desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
-        return gettext("This change is already undone.") if error.code == "already-undone" else _described(error)
+        if error.code == "already-undone":
+            return "", gettext("This change is already undone.")
+        return "", _described(error)
     except BusyError:
         text = Message(
             "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
         )
-        return gettext(text)
+        return "", gettext(text)
 
 
-def entry(client: Client, id: int) -> JournalEntry | None:
+def entry(client: Client, id: str) -> JournalEntry | None:
     """What the journal has of a change, None where there is none."""
     try:
         return client.plans.past.entry(id)
@@ -234,12 +236,12 @@ def group_of(client: Client, patron: int) -> int:
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
-    prospects = client.groups.prospects(client.groups.of_user(patron, exact=False))
-    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
+    details = client.groups.of_user(patron, exact=False)
+    return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
 
 
-def _taken_back(changes: Iterable[Change]) -> set[int | None]:
-    """The numbers of those that others have taken back, or may have yet; one that was refused leaves something."""
+def _taken_back(changes: Iterable[Change]) -> set[str | None]:
+    """The ids of those that others have taken back, or may have yet; one that was refused leaves something."""
     ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
     return {
         change.entry.undoes

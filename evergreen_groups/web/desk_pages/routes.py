@@ -108,7 +108,7 @@ def group(patron: str) -> Response:
     with clerk(patron) as asked:
         change = request.args.get("change")
         selected = forms.read_selection(request.args.get("select", ""))
-        return list_page(asked, change=requests.record_id(change) if change else None, selected=selected)
+        return list_page(asked, change=requests.change_id(change) if change else None, selected=selected)
 
 
 @blueprint.post(f"{_GROUP}/within")
@@ -119,15 +119,14 @@ def within(patron: str) -> Response:
 
 
 def list_page(
-    asked: Clerk, *, within: str = "", message: str = "", change: int | None = None, selected: tuple[int, ...] = ()
+    asked: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
 ) -> Response:
     """The list, of those who fit ``within`` where that is given."""
     entry = None if change is None else changing.entry(asked.client, change)
     beside = changing.patrons_of([entry] if entry else [])
     details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
     sort = _sort()
-    prospects = asked.client.groups.prospects(details)
-    rows = pages.member_rows(details, sort, prospects)
+    rows = pages.member_rows(details, sort)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
     fitting = pages.found_within(rows, within) if within else rows
@@ -149,7 +148,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
-        recalculable=any(prospect.may_change for prospect in prospects.values()),
+        recalculable=any(prospect.may_change for prospect in details.prospects.values()),
         sent=request.method == "POST",
         trend=_trend(asked, details),
         with_statement=service.service().settings.statement.page,
@@ -195,20 +194,20 @@ def change(patron: str) -> Response:
             return _next_step(asked)
         form = forms.read_change(asked.fields)
         agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
-        done = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
-        if isinstance(done, int):
+        done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
+        if done:
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
-        return _plan_page(asked, form, message=done, username=forms.read_username(asked.fields))
+        return _plan_page(asked, form, message=message, username=forms.read_username(asked.fields))
 
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
     """Take a change back."""
     with clerk(patron, writes=True) as asked:
-        entry = requests.record_id(asked.fields.get("entry", ""))
-        done = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
-        return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
+        entry = requests.change_id(asked.fields.get("entry", ""))
+        done, message = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
+        return _to_outcome(done) if done else list_page(asked, message=message)
 
 
 def _next_step(asked: Clerk) -> Response:
@@ -272,8 +271,8 @@ def _shown_plan(
     )
 
 
-def _to_outcome(entry: int) -> Response:
-    return with_headers(Response(status=303, headers={"Location": here().address(change=str(entry))}))
+def _to_outcome(entry: str) -> Response:
+    return with_headers(Response(status=303, headers={"Location": here().address(change=entry)}))
 
 
 def _sort() -> str:

@@ -80,8 +80,7 @@ function cut(className, text) {
 const links = (...content) => element("div", "evergreen-groups-line evergreen-groups-links", ...content);
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 
-// A service of the release before says `blocked` for what is over the limit. Null: the limit isn't visible to the login.
-const isOver = (person) => (person.over_limit === undefined ? person.blocked : person.over_limit) === true;
+const isOver = (person) => person.over_limit === true; // null: the limit isn't visible to the login
 const blocksOf = (person) => [...(person.blocked_in_evergreen || []), ...(person.other_blocks || [])];
 const hiddenIn = (answer) => answer.hidden_members || { count: 0, fines: null };
 
@@ -118,15 +117,32 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
 function overLimit(person) {
   const fines = person.blocked_in_evergreen;
   if (!fines) return gettext("over the limit");
-  const others = (person.other_blocks || []).length;
-  return others ? gettext("over the limit, not yet blocked for it") : gettext("over the limit, not yet blocked in Evergreen");
+  if ((person.other_blocks || []).length) return gettext("over the limit, not blocked for it");
+  if (person.recalculation !== "may-help") return gettext("over the limit, not blocked in Evergreen");
+  return gettext("over the limit, not yet blocked in Evergreen");
 }
 
-function blockedIn(person) {
+function blockedIn(page, person) {
   const fines = person.blocked_in_evergreen;
   if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
   if (person.over_limit !== false) return gettext("blocked in Evergreen");
-  return gettext("blocked in Evergreen, own fines now within the limit");
+  if (person.recalculation !== "reaches-threshold") return gettext("blocked in Evergreen, own fines within the limit");
+  return gettext("blocked in Evergreen, which blocks at {threshold}", { threshold: money(person.evergreen_threshold, page) });
+}
+
+/** What is known of Evergreen's own threshold where it explains why a recalculation would change nothing. */
+function threshold(page, person) {
+  switch (person.recalculation) {
+    case "below-threshold":
+    case "reaches-threshold":
+      return [gettext("Evergreen blocks at {threshold}", { threshold: money(person.evergreen_threshold, page) })];
+    case "not-known":
+      return person.evergreen_threshold === null ? [gettext("Evergreen's threshold isn't visible to your login")] : [];
+    case "no-threshold":
+      return [gettext("Evergreen has no threshold for this profile and library")];
+    default:
+      return [];
+  }
 }
 
 /** What is said of somebody, in short words: [text, whether it is a block of their own, what it is in full]. */
@@ -137,10 +153,12 @@ function said(page, person) {
     const limit = person.limit
       ? gettext("own fines over the limit of {limit}", { limit: money(person.limit, page) })
       : gettext("by own fines");
-    marks.push([overLimit(person), false, limit]);
+    marks.push([overLimit(person), false, [limit, ...threshold(page, person)].join("; ")]);
   }
   const all = blocksOf(person);
-  return all.length ? [...marks, [blockedIn(person), true, all.map(described).join("; ")]] : marks;
+  if (!all.length) return marks;
+  const full = [...all.map(described), ...(person.over_limit === false ? threshold(page, person) : [])];
+  return [...marks, [blockedIn(page, person), true, full.join("; ")]];
 }
 
 function mark([text, blocked, full]) {

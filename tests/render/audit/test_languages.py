@@ -51,6 +51,8 @@ VALUES = {
     "library": "BR2",
     "group": 4711,
     "profile": "School",
+    "threshold": Decimal("7.50"),
+    "penalty": "PATRON_EXCEEDS_FINES",
 }
 DATA = (
     *("Okafor", "Lindqvist", "Wojciechowska", "van der Meer", "Ní Bhraonáin", "Østergård", "Li", "Petrov, Omar"),

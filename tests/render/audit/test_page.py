@@ -73,7 +73,7 @@ def headings(tree: lxml.html.HtmlElement) -> list[list[str]]:
 def test_each_kind_has_a_table_of_its_own_findings() -> None:
     tree = page(OVER, FAMILY, groups=(GROUP,))
     assert [heading.text_content() for heading in tree.xpath("//section[@class='kind']/h2")] == [
-        "Over the limit, not blocked in the ILS: 1",
+        f"{HEADINGS[FindingKind.NOT_BLOCKED]}: 1",
         f"{HEADINGS[FindingKind.FOR_FAMILY]}: 1",
         "Groups that look accidental: 1",
     ]

@@ -63,7 +63,8 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def taken_back(cell: str) -> str:
     """What a reader gets who removes the apostrophe that makes a cell harmless."""
-    return cell[1:] if re.match("'+[=+\\-@\t\r\n＝＋－＠]", cell) else cell
+    sign = r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*[=+\-@＝＋－＠]"
+    return cell[1:] if re.match(rf"'+([\t\r\n]|{sign})", cell) else cell
 
 
 def test_one_row_for_each_member() -> None:
@@ -195,6 +196,15 @@ def test_formulas_are_made_harmless() -> None:
     assert row["member_name"] == "'" + hostile
     assert row["lead_name"] == "'" + hostile
     assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
+
+
+@pytest.mark.parametrize("sign", "=+-@＝")
+@pytest.mark.parametrize("before", [" ", "  ", "\u00a0", "\v", "\f", "\ufeff", "\u200b", "\u3000", "\x85", "\x1c"])
+def test_blanks_before_a_formula_make_no_difference(before: str, sign: str) -> None:
+    text = f"{before}{sign}1+1"
+    assert harmless(text) == f"'{text}"
+    assert harmless(f"{before}Smith") == f"{before}Smith"
+    assert taken_back(harmless(text)) == text
 
 
 @given(hostile_texts)

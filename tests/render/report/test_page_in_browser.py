@@ -34,7 +34,7 @@ CLIENT = StaffClient(url="https://ils.example")
 _SHOWN = "return [...document.querySelectorAll('#groups > tbody')].filter(one => one.checkVisibility()).length"
 _STATE = "return document.getElementById('shown').textContent"
 _NAMES = "return [...document.querySelectorAll('#groups > tbody > tr:first-child bdi')].map(one => one.textContent)"
-_IN_ORDER = "return arguments[0].toSorted(new Intl.Collator('en', {numeric: true, sensitivity: 'base'}).compare)"
+_IN_ORDER = "return arguments[0].toSorted(new Intl.Collator('en', {numeric: true}).compare)"
 _NUMBERS = "return [...document.querySelectorAll('#groups > tbody > tr:first-child > th')].map(one => one.textContent)"
 _NUMBERS_SHOWN = _NUMBERS.replace("tbody", "tbody:not([hidden])")
 _CHOOSE = """

@@ -60,6 +60,12 @@ def test_perl_services_drop_nulls_and_c_services_send_them(caller: Caller) -> No
     assert echo(caller, "1", "null", "2", service="open-ils.pcrud") == [1, None, 2]
 
 
+def test_c_services_send_a_negative_zero_back_as_it_came(caller: Caller) -> None:
+    for service, answer in (("open-ils.pcrud", b"[-0.0,[-0.0],1000]"), (ACTOR, b"[0,[0],1000]")):
+        _, _, body = caller.send("POST", GATEWAY, caller.form(service, ECHO, "-0.0", "[-0.0]", "1000.0"))
+        assert body == b'{"payload":' + answer + b',"status":200}'
+
+
 def test_a_plus_stays_a_plus_and_the_body_is_ascii(caller: Caller) -> None:
     form = f"service={ACTOR}&method={ECHO}&param=%22a+b%C3%91%22&&param=2&=x&param=3".encode()
     status, content_type, body = caller.send("POST", GATEWAY, form)

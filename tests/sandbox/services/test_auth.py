@@ -166,3 +166,11 @@ def test_a_persistent_session_is_prolonged_near_its_end_only() -> None:
     clock.wait(4_900)
     assert sessions.find(token) is session
     assert sessions.remaining(session) == 600
+
+
+def test_before_3_15_staff_log_in_to_the_catalog_too() -> None:
+    arguments = {"username": "harbor_desk", "password": "sandbox", "type": "opac"}
+    with Sandbox(release="3.12") as sandbox:
+        event = auth(Caller(sandbox.url), "login", arguments)
+    assert event["textcode"] == "SUCCESS"
+    assert {**event["payload"], "authtoken": ""} == {"authtoken": "", "authtime": 420}

@@ -23,7 +23,7 @@ from evergreen_groups.sandbox.database import IdlClasses, idl_classes
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.services import Difference, release_numbers, releases
 
-SOURCE = re.compile(r"[\w./]+\.(?:xml|c|pm|sql|adoc) of (3\.\d+\.\d+)")
+SOURCE = re.compile(r"[\w./-]+\.(?:xml|c|pm|sql|adoc) of (3\.\d+\.\d+)")
 TABLE = {difference.name: difference for difference in releases.TABLE}
 
 FIELD = ("name", "{http://open-ils.org/spec/opensrf/IDL/reporter/v1}datatype")

@@ -141,7 +141,7 @@ def test_what_members_have_out_elsewhere(
     clerk.open(OKONKWO, f"/members/{CHIDI}")  # reads what bills are, once for all
     calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
-    assert calls() == (4 if account == SEES_ALL else 6)
+    assert calls() == (5 if account == SEES_ALL else 7)
     assert ("Items out in all: 1; overdue: 0; lost: 0." in unfolded.text) is (account != SEES_ALL)
 
 

@@ -44,7 +44,7 @@ class TestAMember:
         page = member_page(clerk, DUC)
         assert page.status == 200
         assert page.heading == "Nguyễn, Văn Đức"
-        assert "Overdue materials 19 Jan 2026 HARBOR $9.30 $0.00 $9.30" in page.part("affairs")
+        assert "overdue materials 19 Jan 2026 HARBOR $9.30 $0.00 $9.30" in page.part("affairs")
         assert "Photocopies 1 Sept 2026 ELM $3.00 $1.25 $1.75" in page.part("affairs")
         assert "Together $11.05" in page.part("affairs")
         assert "10 Mar 2026 lost" in page.part("affairs")
@@ -209,7 +209,7 @@ class TestPrograms:
         minh = document["members"][2]
         assert minh["own_fines"] == "3.60"
         assert [(one["for"], one["owed"], one["library"], one["title"]) for one in minh["bills"]] == [
-            ("Overdue materials", "3.10", "HARBOR", None),
+            ("overdue materials", "3.10", "HARBOR", None),
             ("overdue materials", "0.50", "HARBOR", None),
         ]
         assert [(one["state"], one["due"], one["title"]) for one in minh["items"]] == [

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from support.circulators import make_stock_circulator
 from support.desk_page import GROUP, DeskClerk, DeskPage, as_text
+from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -43,7 +45,7 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
     assert "Over the limit The limit is $5.00." in both
     assert "Over the limit, not yet blocked in Evergreen" in not_yet
     assert "Blocked in Evergreen PATRON_EXCEEDS_FINES at HARBOR since 5 Oct 2026. Set by Shore, Norbert." in within
-    assert "Own fines are within the limit now." in within
+    assert "Own fines are within the limit." in within
     assert "Over the limit" not in within
     assert "Blocked: STAFF_CHR At HARBOR since" in other
     assert "Blocked in Evergreen" not in other
@@ -71,13 +73,13 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
         assert "Over the limit, not yet blocked in Evergreen The limit is $5.00." in self.row(page, self.NAME)
-        assert "Evergreen blocks from" not in page.text
+        assert "Evergreen blocks at" not in page.text
 
     def test_not_where_evergreen_blocks_from_more_on(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
         page = clerk.open(self.FAMILY)
         assert not self.is_offered(page)
-        said = "Over the limit, not blocked in Evergreen The limit is $5.00. Evergreen blocks from $10.00 on."
+        said = "Over the limit, not blocked in Evergreen The limit is $5.00. Evergreen blocks at $10.00."
         assert said in self.row(page, self.NAME)
         form = page.form("/plan", "selection")
         asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
@@ -95,14 +97,23 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
         self.block(sandbox, 1001, staff="NULL")
         page = clerk.open(1001)
         assert not self.is_offered(page)
-        said = "Own fines are within the limit now. Evergreen blocks from $1.00 on."
-        assert said in self.row(page, 1001)
+        assert "Set by Evergreen. Evergreen blocks at $1.00." in self.row(page, 1001)
+        assert "within the limit" not in self.row(page, 1001)
+
+    def test_not_where_a_block_is_right_by_evergreens_own_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        """Somebody owes exactly 5.00 at a threshold of 5.00, and a juvenile 3.00 at one of 3.00."""
+        put_at_thresholds(sandbox)
+        page = clerk.open(AT_THRESHOLD)
+        assert not self.is_offered(page)
+        for patron, threshold in ((AT_THRESHOLD, "$5.00"), (CHILD_AT_THRESHOLD, "$3.00")):
+            assert f"Evergreen blocks at {threshold}." in self.row(page, patron)
+            assert "within the limit" not in self.row(page, patron)
 
     def test_not_where_staff_have_set_the_block(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.block(sandbox, 1001, staff="3")
         page = clerk.open(1001)
         assert not self.is_offered(page)
-        assert "A block that staff have set is never recalculated" in self.row(page, 1001)
+        assert "A block set by staff is never recalculated." in self.row(page, 1001)
 
     def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         self.evergreen_blocks_from(sandbox, 1000)
@@ -110,7 +121,19 @@ class TestRecalculationIsOfferedWhereItCouldChangeSomething:
             connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
         page = clerk.open(self.FAMILY)
         assert self.is_offered(page)
-        assert "not yet blocked in Evergreen" in self.row(page, self.NAME)
+        hidden = "Evergreen's threshold isn't visible to your login, so recalculating may change nothing."
+        assert f"Over the limit, not blocked in Evergreen The limit is $5.00. {hidden}" in self.row(page, self.NAME)
+
+    def test_where_a_stock_circulator_sees_no_threshold_of_another_branch(
+        self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox
+    ) -> None:
+        put_at_thresholds(sandbox)
+        sandbox._store.update("au", CHILD_AT_THRESHOLD, {"home_ou": 12})
+        page = clerk_named(make_stock_circulator(sandbox)).open(AT_THRESHOLD)
+        assert self.is_offered(page)
+        assert "Evergreen blocks at $5.00." in self.row(page, AT_THRESHOLD)
+        hidden = "Own fines are within the limit. Evergreen's threshold isn't visible to your login"
+        assert hidden in self.row(page, CHILD_AT_THRESHOLD)
 
     def block(self, sandbox: Sandbox, patron: int, *, staff: str) -> None:
         with sandbox._store.transaction() as connection:

@@ -127,8 +127,8 @@ class TestTheIls:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         proxy.answer = lambda call: NO_SESSION if call.method == UPDATE else None
         page = agreed(plan)
-        number = parse_qs(urlsplit(page.address).query)["change"][0]
-        answer = clerk._client.get(f"/evergreen-groups/api/v1/changes/{number}", headers=clerk.headers)
+        id = parse_qs(urlsplit(page.address).query)["change"][0]
+        answer = clerk._client.get(f"/evergreen-groups/api/v1/changes/{id}", headers=clerk.headers)
         (step,) = answer.get_json()["steps"]
         assert (step["code"], step["values"], step["reason"]) == ("session-ended", {}, "NO_SESSION")
 

@@ -81,7 +81,7 @@ def test_an_event_is_about_what_is_so_now(app: Flask, sandbox: Sandbox, clerk: D
     owe(sandbox, WHITFIELD, (ELM, "77.00"))
     body = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": WHITFIELD}
     answer = client_of(app).post(f"{PREFIX}/events", json=body, headers={SECRET_HEADER: SECRET}).get_json()
-    assert (answer["blocked"], answer["recalculated"]) == (True, True)
+    assert (answer["over_limit"], answer["recalculated"]) == (True, True)
     row = clerk.open(WHITFIELD).members["Whitfield, Grace"]
     assert "not yet blocked" not in row.casefold()
     found = summary(app, sandbox, WHITFIELD)

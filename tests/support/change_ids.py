@@ -1,0 +1,38 @@
+"""The ids of changes, which are partly random, by the numbers that tests know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from support.command import Command
+
+    from evergreen_groups.changes import JournalEntry
+
+UNKNOWN = "77-k7q4tz"
+"""An id that no change has."""
+
+
+class HasEntries(Protocol):
+    """A journal, or whatever else lists its entries."""
+
+    def entries(self) -> Sequence[JournalEntry]: ...
+
+
+def change_id(journal: HasEntries, number: int) -> str:
+    """Return the id of the change with this number."""
+    (id,) = (entry.id for entry in journal.entries() if number_of(entry.id) == number)
+    return id
+
+
+def listed_id(run: Command, number: int, *options: str) -> str:
+    """Return the same from what the command ``journal`` prints."""
+    (id,) = re.findall(rf"^ *({number}-[0-9a-z]{{6}})", run(*options, "journal").stdout, re.MULTILINE)
+    return str(id)
+
+
+def number_of(id: str | None) -> int | None:
+    """Return the number in a change's id."""
+    return None if id is None else int(id.partition("-")[0])

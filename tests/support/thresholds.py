@@ -1,0 +1,22 @@
+"""Patrons whom Evergreen blocks within the rule's limit of 5.00, because they reach its own thresholds."""
+
+from __future__ import annotations
+
+from support.debts import owe
+
+from evergreen_groups.sandbox import Sandbox
+
+AT_THRESHOLD, CHILD_AT_THRESHOLD = 1001, 1003
+"""Who owes 5.00 at the threshold of 5.00, and a juvenile who owes 3.00 at one of 3.00."""
+_EVERYBODY, _CHILD, _CONSORTIUM, _HARBOR = 1, 12, 1, 11
+
+
+def put_at_thresholds(sandbox: Sandbox) -> None:
+    """Let the consortium's thresholds be 5.00, for children 3.00, and two members of a family owe and be blocked so."""
+    store = sandbox._store
+    (everybody,) = store.rows("pgpt", {"penalty": 1})
+    store.update("pgpt", everybody["id"], {"threshold": "5.00"})
+    store.insert("pgpt", {"grp": _CHILD, "penalty": 1, "threshold": "3.00", "org_unit": _CONSORTIUM})
+    for patron, owed in ((AT_THRESHOLD, "5.00"), (CHILD_AT_THRESHOLD, "3.00")):
+        owe(sandbox, patron, (_HARBOR, owed))
+        store.insert("ausp", {"usr": patron, "org_unit": _CONSORTIUM, "standing_penalty": 1})

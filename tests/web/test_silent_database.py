@@ -1,0 +1,89 @@
+"""A service whose PostgreSQL gives no answer: desks read on, and whatever needs the database is told to come back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from support.desk_caller import DeskCaller
+from support.postgresql import Cluster, new_directory
+from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings.sections import StateSettings
+from evergreen_groups.state import engine
+from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.events import SECRET_HEADER
+
+pytestmark = pytest.mark.long  # with a server of its own
+
+NGUYEN, WHITFIELD = 1017, 1036
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One of this module's own, which can be frozen."""
+    cluster = Cluster(new_directory())
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A site whose plain reads come from a copy that never catches up, so that summaries ask who was changed lately."""
+    with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def app(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
+    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
+    with cluster.database() as name:
+        settings = replace(
+            settings_of(sandbox.url, events=events_settings(tmp_path)), state=StateSettings(database=cluster.url(name))
+        )
+        app = create_app(settings, {**environ, "EVERGREEN_GROUPS_PASSWORD": PASSWORD})
+        yield app
+        close(app)
+
+
+def test_summaries_and_monitoring_do_not_wait(
+    app: Flask, cluster: Cluster, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the database is waited for so long that the test would fail if they did."""
+    for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
+        monkeypatch.setattr(engine, limit, 600.0)
+    desk = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    assert desk.apply(desk.planned("move", WHITFIELD, target=NGUYEN)).status == 200
+    before = desk.send("GET", f"patrons/{NGUYEN}/summary")
+    assert before.status == 200
+    assert WHITFIELD in [member["id"] for member in before.body["members"]]
+    with cluster.frozen():
+        frozen = desk.send("GET", f"patrons/{NGUYEN}/summary")
+        assert (frozen.status, frozen.body) == (200, before.body)
+        ready = client_of(app).get(f"{PREFIX}/readyz")
+        assert (ready.status_code, ready.get_json()["database"]) == (503, "does not answer")
+    for thread in threading.enumerate():
+        if thread.name == "state":  # those that still wait for the database, and are to have closed what they opened
+            thread.join(60)
+
+
+def test_what_needs_the_database_is_told_to_come_back(app: Flask, cluster: Cluster, sandbox: Sandbox) -> None:
+    token = bearer(session(sandbox.url, username="consortium_staff"))
+    desk = client_of(app)
+    assert desk.get(f"{API}/changes", headers=token).status_code == 200
+    event = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": NGUYEN}
+    with cluster.frozen():
+        for _ in range(3):
+            answers = [
+                desk.get(f"{API}/changes", headers=token),
+                desk.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}),
+            ]
+            assert [answer.status_code for answer in answers] == [503, 503]
+            assert all("Retry-After" in answer.headers for answer in answers)
