@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ from evergreen_groups.message import Message, system_reason
 if TYPE_CHECKING:
     from evergreen_groups.changes.plan_basis import PlanBasis
     from evergreen_groups.changes.planner import Planner
-    from evergreen_groups.groups import Card, PatronReference
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
@@ -121,8 +120,12 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
         _complain(batch.problems)  # which are known all the same
         raise
     cards = basis.cards
-    problems = [*batch.problems, *_unknown(lines, cards)]
-    lines = [line for line in lines if {line.barcode, *_target(line)} <= cards.keys()]
+    problems = [*batch.problems, *_not_usable(lines, basis)]
+    lines = [
+        line
+        for line in lines
+        if all(named in cards and not basis.is_deleted(named) for named in (line.barcode, *_target(line)))
+    ]
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
@@ -154,12 +157,18 @@ def _target(line: BatchLine) -> tuple[str, ...]:
     return (line.target,) if line.action in ("move", "merge") else ()
 
 
-def _unknown(lines: Sequence[BatchLine], cards: Mapping[PatronReference, Card]) -> Iterator[Message]:
+def _not_usable(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
+    """Yield what is wrong with the patrons whom the lines name."""
     for line in lines:
-        if line.barcode not in cards:
+        if line.barcode not in basis.cards:
             yield _of_line(line, Message("no visible patron has this barcode"))
-        if any(target not in cards for target in _target(line)):
-            yield _of_line(line, Message("no visible patron has the target's barcode"))
+        if basis.is_deleted(line.barcode):
+            yield _of_line(line, Message("the patron is deleted"))
+        for target in _target(line):
+            if target not in basis.cards:
+                yield _of_line(line, Message("no visible patron has the target's barcode"))
+            if basis.is_deleted(target):
+                yield _of_line(line, Message("the target is deleted"))
 
 
 def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:

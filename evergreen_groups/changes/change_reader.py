@@ -45,8 +45,8 @@ class Change:
 
     @property
     def is_done(self) -> bool:
-        """Whether every step of it was done."""
-        return not self.hidden_step_count and all(step.state is StepState.DONE for step in self.entry.steps)
+        """Whether nothing is left to do: every step of it was done, or had nothing to change."""
+        return not self.hidden_step_count and all(step.state.is_settled for step in self.entry.steps)
 
 
 class ChangeReader:
@@ -118,6 +118,10 @@ class ChangeReader:
         if entry.gateway != self._gateway.url:
             raise _no_such_change(id)
         return entry
+
+    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
+        """Return the ids of those of an entry's patrons whom later entries move."""
+        return self._journal().moved_since(entry)
 
     def _looked_up(self, entry: JournalEntry) -> JournalEntry:
         """An entry after a look at what became of the steps whose outcome isn't known, where nobody is at them."""

@@ -10,7 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
-from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
+from evergreen_groups.changes.plan_check import refuse_hidden_patrons, refuse_what_no_longer_fits
 from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.recalculation import Recalculator
@@ -20,6 +20,8 @@ from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
@@ -134,15 +136,15 @@ class DeskChanges:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
             try:
-                entry = self._to_undo(change)
+                entry, now, moved_since = self._to_undo(change)
             except BusyError:
                 # The same may have been asked twice at once. The first looks up what became of the change, so wait.
                 self.past.wait(change, timeout)
                 earlier = self._store().under_key(key, self._staff)
                 if earlier is not None:
                     return self._undone(earlier, change, timeout if begun is None else 0.0)
-                entry = self._to_undo(change)
-            stored = self._planner.undo_at_once(entry, self._staff, self._state.database.now())
+                entry, now, moved_since = self._to_undo(change)
+            stored = self._planner.undo_at_once(entry, self._staff, now, moved_since)
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -171,7 +173,8 @@ class DeskChanges:
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
-    def _to_undo(self, id: str) -> JournalEntry:
+    def _to_undo(self, id: str) -> tuple[JournalEntry, datetime, frozenset[int]]:
+        """Return a change that the operator may take back, what time it is, and whom later changes move (ids)."""
         # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
         is_own = self.past.entry(id).operator.staff == self._staff
         change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
@@ -189,7 +192,7 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.past.entry(id)
+        return self.past.entry(id), self._state.database.now(), self.past.moved_since(change.entry)
 
     def _applied(self, stored: StoredPlan, key: str) -> str | None:
         """The entry by which a plan was applied under this key; None where it can be applied."""
@@ -239,6 +242,8 @@ class DeskChanges:
             change = None if again is None else self._applied(again, key)
             if change is not None:
                 raise _AppliedMeanwhile(change)
+            if self._given.approved_by is not None:
+                refuse_hidden_patrons(self._gateway, stored)
             refuse_what_no_longer_fits(self._gateway, stored)
 
         def claim(connection: Connection, change: str) -> None:

@@ -8,7 +8,8 @@ from evergreen_groups.changes.plans import Action, Draft
 from evergreen_groups.groups import decide_where_visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from datetime import datetime
 
     from evergreen_groups.changes.journal_step import JournalEntry
     from evergreen_groups.changes.plan_request import PlanRequest
@@ -25,10 +26,13 @@ class Drafter:
         self._planner = planner
         self._reference = reference
 
-    def draft(self, request: PlanRequest, to_undo: Callable[[str], JournalEntry]) -> tuple[Draft, frozenset[int]]:
+    def draft(
+        self, request: PlanRequest, to_undo: Callable[[str], tuple[JournalEntry, datetime, Collection[int]]]
+    ) -> tuple[Draft, frozenset[int]]:
         """The draft for a request that says all it needs, and, for a recalculation, whom the rule has over the limit.
 
-        ``to_undo`` gives the change with a number, where it may be taken back.
+        ``to_undo`` gives the change with a number, where it may be taken back, what time it is, and whom later changes
+        move (ids).
 
         Raises:
             PlanError: it can't be done.
@@ -48,7 +52,7 @@ class Drafter:
             case Action.RECALCULATE:
                 return self._recalculation(request)
             case _:
-                return self._planner.undo(to_undo(request.change or "")), frozenset()
+                return self._planner.undo(*to_undo(request.change or "")), frozenset()
 
     def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
         draft, own_fines = self._planner.recalculate(request.patrons)

@@ -204,6 +204,19 @@ class Journal:
             values={"entry": id},
         )
 
+    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
+        """Return the ids of those of an entry's patrons whom later entries have moved, or may have."""
+        its_own = steps.alias("its_own")
+        later = select(steps.c.patron).where(
+            steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == change_number(entry.id))),
+            steps.c.gateway == entry.gateway,
+            steps.c.field == "usrgroup",
+            steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
+            steps.c.id > max((step.id for step in entry.steps), default=0),
+        )
+        with self._transactions.reading() as connection:
+            return frozenset(connection.execute(later).scalars())
+
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
         """The steps that were being sent and whose outcome isn't known yet, with their latest sendings.
 
@@ -284,7 +297,7 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
 def _step(row: Row[Any]) -> JournalStep:
     state = StepState(row.state)
     sending = None
-    if state is StepState.SENDING and row.sent_at is not None:
+    if row.sent_at is not None:
         sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields)
     return JournalStep(
         id=int(row.id),

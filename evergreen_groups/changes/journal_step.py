@@ -39,13 +39,19 @@ def change_number(id: str) -> int:
 
 
 class StepState(Enum):
-    """How far a step is."""
+    """How far a step is. ``UNCHANGED``: nothing was sent, because Evergreen already had the value."""
 
     PLANNED = "planned"
     SENDING = "sending"
     DONE = "done"
+    UNCHANGED = "unchanged"
     NOT_DONE = "not done"
     FAILED = "failed"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether Evergreen has the value that was wanted, so nothing is left to do."""
+        return self in (StepState.DONE, StepState.UNCHANGED)
 
 
 class FieldChange(Protocol):
@@ -111,7 +117,7 @@ class JournalStep:
     in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
     penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
     ``reason`` says why it isn't done, or what else there is to know of it, ``refusal`` which permission was missing,
-    where that is why. ``sending`` is the latest request of an open step, None where it isn't known.
+    where that is why. ``sending`` is the step's latest request, None where none was sent or it isn't known.
     """
 
     id: int

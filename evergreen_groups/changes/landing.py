@@ -36,6 +36,7 @@ from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes.journal_step import JournalStep
     from evergreen_groups.changes.patron_penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record
 
@@ -181,6 +182,18 @@ def _uncertain(change: SentChange, now: int) -> StepReason:
         )
     )
     return StepReason(text, "so-by-somebody", value=now)
+
+
+def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
+    """Return whether a late copy of a request for a new group has moved the patron on, to yet another new group.
+
+    Nothing protects ``usergroup.new`` from a network that sends it twice. The patron is alone in the second group, and
+    nobody else has written the record.
+    """
+    if step.sending is None:
+        return False
+    change = SentChange(step.patron, step.field, step.before, step.after, step.sending)
+    return not _by_somebody_else(change, record, at) and _is_alone(gateway, step.patron, int(record.usrgroup))
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:

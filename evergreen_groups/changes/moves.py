@@ -121,7 +121,8 @@ class Moves:
 
         Raises:
             NotFoundError: there is no such entry for this gateway.
-            PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
+            PlanError: the entry is already undone, has nothing to undo (the error says why), is a recalculation of
+                penalties, or part of it isn't kept any more.
             GatewayError: the ILS can't be reached or refuses.
         """
         found = self.entry(entry)
@@ -131,7 +132,8 @@ class Moves:
                 code="entry-of-another-gateway",
                 values={"entry": entry, "gateway": found.gateway},
             )
-        return Plan(self._planner.undo(found), self._gateway, self._changes, entry)
+        draft = self._planner.undo(found, self._state.database.now(), self._journal().moved_since(found))
+        return Plan(draft, self._gateway, self._changes, entry)
 
     def recover(self) -> list[JournalStep]:
         """Find out, by reading only, what became of steps of earlier runs that were left open; gives those that ended.

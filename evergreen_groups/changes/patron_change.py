@@ -191,7 +191,7 @@ class PatronChange(Generic[StepT]):
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return HIDDEN_MEANWHILE
-        if bool(record.deleted) and not self._step.deleted:
+        if record.deleted:
             return DELETED_MEANWHILE
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
@@ -246,9 +246,8 @@ class PatronChange(Generic[StepT]):
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
-        """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
-        self._journaled.record(StepState.NOT_DONE, reason=SO_ALREADY)
-        return StepOutcome(self._step, StepState.DONE, self._step.after, SO_ALREADY)
+        """Somebody else has made the change since it was planned. Theirs is not ours to take back."""
+        return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
 
     def _landed(self, landing: Landing) -> StepOutcome[StepT]:
         return self._ended(landing.state, value=landing.value, reason=landing.reason)
@@ -283,8 +282,12 @@ def _waits(change: SentChange, now: datetime) -> StepReason:
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
-    """The fields that differ between two states of a record, but for the one meant to change and the time stamps."""
-    old, new = dict(fields_but(before, changed)), dict(fields_but(after, changed))
+    """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
+    old, new = (
+        {name: (sent, value) for name, sent, value in fields_but(record, changed)} for record in (before, after)
+    )
+    absent = (None, None)
     for name in {**old, **new}:
-        if old.get(name) != new.get(name):
-            yield SideEffect(name, old.get(name), new.get(name))
+        (was, old_value), (became, new_value) = old.get(name, absent), new.get(name, absent)
+        if old_value != new_value:
+            yield SideEffect(name, was, became)

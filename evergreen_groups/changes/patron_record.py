@@ -6,6 +6,8 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from evergreen_groups.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,16 +33,26 @@ def value_of(record: Record | None, field_name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def fields_but(record: Record, changed: str) -> Iterator[tuple[str, object]]:
-    """The fields of a record, with their values as they came, that a change of ``changed`` isn't to touch."""
+def fields_but(record: Record, changed: str) -> Iterator[tuple[str, object, object]]:
+    """Yield each field that a change of ``changed`` must not touch: its name, its value as sent, and its value decoded.
+
+    Only decoded values can be compared: two gateways behind one address may send a number as text or as a number.
+    """
     names = list(record._class.positions)
     for position, value in enumerate(record.to_wire()["__p"]):
         name = names[position] if position < len(names) else f"field {position}"
         if name != changed and name not in _ALWAYS_CHANGE and value is not None:
-            yield name, value
+            yield name, value, _decoded(record, name, value)
+
+
+def _decoded(record: Record, name: str, value: object) -> object:
+    try:
+        return record[name]
+    except (KeyError, DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
+        return str(value)
 
 
 def digest_but(record: Record, changed: str) -> str:
-    """A digest of those fields: the same for two states that differ in nothing else. It tells nothing of them."""
-    text = json.dumps(sorted(fields_but(record, changed)), default=str)
+    """Return a digest of these fields: equal for two states that differ in nothing else, and revealing nothing."""
+    text = json.dumps(sorted((name, str(value)) for name, _sent, value in fields_but(record, changed)))
     return sha256(text.encode()).hexdigest()

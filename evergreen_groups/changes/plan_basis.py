@@ -19,7 +19,7 @@ from evergreen_groups.groups import AdultRule, Relations
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from evergreen_groups.groups import Card, Group, PatronAccount, PatronReference, Surroundings
@@ -59,7 +59,7 @@ class PlanBasis:
         """Those of the named with these barcodes or ids.
 
         Raises:
-            PlanError: one is unknown, or hidden from the account, or two name the same patron.
+            PlanError: one is unknown, hidden from the account, or deleted, or two name the same patron.
         """
         self.expect(references)
         patrons = [self.cards[named].member.id for named in references]
@@ -70,20 +70,30 @@ class PlanBasis:
         return [self.cards[named] for named in references]
 
     def expect(self, references: Sequence[PatronReference]) -> None:
-        """Refuse references, in the order in which they were given, of which one is unknown, or hidden.
+        """Refuse references, in the order given, if one is unknown, hidden, or a deleted patron's.
 
         Raises:
             PlanError: it says which, by number.
         """
-        missing = [position for position, named in enumerate(references, 1) if named not in self.cards]
-        if missing:
-            numbers = ", ".join(map(str, missing))
+        if unknown := _positions(references, lambda named: named not in self.cards):
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
                 advice="check the digits, and that the account has VIEW_USER at the patron's home library",
                 code="barcodes-unknown",
-                values={"numbers": numbers, "count": len(references)},
+                values={"numbers": unknown, "count": len(references)},
             )
+        if deleted := _positions(references, self.is_deleted):
+            raise PlanError(
+                "a deleted patron can't be changed or joined: number {numbers} of {count} given",
+                advice="restore the record in the staff client first if it shouldn't be deleted",
+                code="patron-deleted",
+                values={"numbers": deleted, "count": len(references)},
+            )
+
+    def is_deleted(self, reference: PatronReference) -> bool:
+        """Return whether the visible patron named this way is deleted; Evergreen would move them (deleted-user-002)."""
+        card = self.cards.get(reference)
+        return card is not None and card.member.patron.deleted
 
     def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
         """The steps that bring patrons into a group, and who is in it already."""
@@ -162,6 +172,10 @@ class PlanBasis:
         members = self._surroundings.membership.members
         relations = Relations((member.patron for member in members.values()), self._surroundings.contacts)
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
+
+
+def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
+    return ", ".join(str(position) for position, named in enumerate(given, 1) if is_meant(named))
 
 
 def _about(text: Message, card: Card, **values: object) -> Message:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, LEAD
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import read_members, read_patron
+from evergreen_groups.groups import read_members, read_patron, require_visible
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
         )
 
 
+def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
+    """Refuse a plan whose patrons the session of a supervisor, who approves it, may not see.
+
+    One call, and another one for a patron who is hidden.
+
+    Raises:
+        PermissionDeniedError: it says which permission is missing, and where.
+    """
+    for patron in sorted(plan.patrons - _read(gateway, plan.patrons).keys()):
+        require_visible(gateway, patron)
+
+
 def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
     now = _read_written(gateway, plan.patrons) if gateway.reads_copies else _read(gateway, plan.patrons)
     for step in plan.steps:
@@ -57,7 +69,7 @@ def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
             yield Message("patron {patron} is in group {group} now", values={"patron": step.patron_id, "group": group})
         if lead != step.lead:
             yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values={"patron": step.patron_id})
-        if deleted and not step.deleted:
+        if deleted:
             yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
 
 

@@ -29,16 +29,13 @@ class PlannedStep(FieldChange, Protocol):
     @property
     def last(self) -> bool: ...
 
-    @property
-    def deleted(self) -> bool: ...
-
 
 StepT = TypeVar("StepT", bound=PlannedStep)
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome(Generic[StepT]):
-    """What became of one step. ``value`` is what the field has now where the step was done.
+    """What became of one step. ``value`` is what the field has now where the step was done, or had nothing to change.
 
     A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
     something did.
@@ -68,5 +65,5 @@ class PlanOutcome:
 
     @property
     def done(self) -> bool:
-        """Whether every step was done and nothing else was changed."""
-        return all(step.state is StepState.DONE and not step.side_effects for step in self.steps)
+        """Whether nothing is left to do, and nothing else was changed: each step was done, or unchanged."""
+        return all(step.state.is_settled and not step.side_effects for step in self.steps)

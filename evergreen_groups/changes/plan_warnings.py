@@ -73,10 +73,8 @@ def warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> 
 def _about_account(step: Step) -> Iterator[PlanWarning]:
     patron, account = step.member.patron, step.account
     for holds, code in (
-        # The ILS moves deleted patrons without a word (deleted-user-002).
-        (patron.deleted, "account-deleted"),
         (account.barred, "account-barred"),
-        (not account.active and not patron.deleted, "account-not-active"),
+        (not account.active, "account-not-active"),
         (account.expired, "account-expired"),
     ):
         if holds:

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal_step import PENALTIES
+from evergreen_groups.changes.landing import has_come_twice
 from evergreen_groups.changes.plan_basis import PlanBasis
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
-from evergreen_groups.changes.steps_back import StepBack, refuse_what_is_final, steps_back
+from evergreen_groups.changes.steps_back import (
+    NoStepBack,
+    StepBack,
+    refuse_nothing,
+    refuse_what_is_final,
+    steps_back,
+)
 from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import MembershipReader, read_members, read_patron, read_surroundings
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.arguments import Several
-    from evergreen_groups.changes.journal_step import JournalEntry
+    from evergreen_groups.changes.journal_step import JournalEntry, JournalStep
     from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.groups import AdultRule, Member, PatronReference
     from evergreen_groups.ils import OrgUnits
@@ -122,39 +129,38 @@ class Planner:
         steps = [Step(card.member, PENALTIES, None, card.account) for card in found]
         return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines
 
-    def undo(self, entry: JournalEntry) -> Draft:
+    def undo(self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = ()) -> Draft:
         """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
 
+        ``now`` is the time by the state's clock, ``moved_since`` are the ids of patrons whom later entries move.
+
         Raises:
-            PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
+            PlanError: the entry is a recalculation of penalties, part of it isn't kept any more, or nothing is left to
+                undo.
         """
         refuse_what_is_final(entry)
         # Those whom somebody has moved since are in other groups, which the plan isn't about.
         moves = [step for step in entry.steps if step.field == GROUP]
         groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
-        basis = self.basis({step.patron for step in entry.steps}, groups)
+        patrons = {step.patron for step in entry.steps}
+        basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
         records = self._as_written(visible)
         members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        steps, unchanged = [], []
-        for step in steps_back(entry, records):
-            if isinstance(step, StepBack):
-                steps.append(Step(members[step.patron], step.field, step.before, basis.accounts[step.patron]))
-            else:
-                unchanged.append(step.described(members[step.patron].name))
-        # By their number alone: the change may be another's, whose patrons this account has never seen.
-        hidden = len({step.patron for step in entry.steps} - records.keys())
-        if hidden:
-            unchanged.append(
-                Message(
-                    "{count} patron can't be seen by the account",
-                    plural="{count} patrons can't be seen by the account",
-                    values={"count": hidden},
-                )
-            )
-        return basis.draft(Action.UNDO, steps, unchanged)
+        found = self._steps_back(entry, records, now, moved_since)
+        hidden = _hidden(patrons - records.keys())
+        refuse_nothing(entry, found, hidden)
+        back = [step for step in found if isinstance(step, StepBack)]
+        late = {step.now for step in back if step.field == GROUP} - basis.groups.keys()
+        if late:  # a late copy of a request has made them, and a replica doesn't know yet
+            basis = self.basis(patrons, groups | late)
+        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in back]
+        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, StepBack)]
+        return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
 
-    def undo_at_once(self, entry: JournalEntry, staff: int, now: datetime) -> StoredPlan:
+    def undo_at_once(
+        self, entry: JournalEntry, staff: int, now: datetime, moved_since: Collection[int] = ()
+    ) -> StoredPlan:
         """The same, to be applied for a staff user (``staff``, an ``au.id``) without being shown to anybody.
 
         So nothing is read that is for showing: one call for each patron, and one for each group that they go back to.
@@ -163,22 +169,31 @@ class Planner:
         patrons = list(dict.fromkeys(step.patron for step in entry.steps))
         found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
         records = {id: record for id, record in found if record is not None}
+        back = self._steps_back(entry, records, now, moved_since)
+        refuse_nothing(entry, back, _hidden(set(patrons) - records.keys()))
         steps = [
             StoredStep(
                 step.patron,
                 step.field,
                 step.now,
                 step.before,
-                deleted=bool(records[step.patron].deleted),
                 lead=bool(records[step.patron].master_account),
             )
-            for step in steps_back(entry, records)
+            for step in back
             if isinstance(step, StepBack)
         ]
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
         return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
+
+    def _steps_back(
+        self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
+    ) -> list[StepBack | NoStepBack]:
+        def is_late_copy(step: JournalStep, record: Record) -> bool:
+            return step.patron not in moved_since and has_come_twice(self._gateway, step, record, now)
+
+        return list(steps_back(entry, records, is_late_copy))
 
     def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:
         """The records of patrons (ids) who are visible, as they are where changes are written.
@@ -194,6 +209,18 @@ class Planner:
                 raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
             found[id] = record
         return found
+
+
+def _hidden(patrons: Collection[int]) -> list[Message]:
+    """How many of an entry's patrons the account can't see; never who: the change may be another user's."""
+    if not patrons:
+        return []
+    text = Message(
+        "{count} patron can't be seen by the account",
+        plural="{count} patrons can't be seen by the account",
+        values={"count": len(patrons)},
+    )
+    return [text]
 
 
 def _with_state(member: Member, record: Record) -> Member:

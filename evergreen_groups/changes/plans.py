@@ -54,11 +54,6 @@ class Step:
         return self.member.id
 
     @property
-    def deleted(self) -> bool:
-        """Whether the patron's account was deleted when the plan was made."""
-        return self.member.patron.deleted
-
-    @property
     def before(self) -> int:
         """What the field had when the plan was made."""
         if self.field == PENALTIES:
@@ -150,12 +145,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
     for number in left + joined:
-        arriving = _members([step.member for step in moves if step.after == number])
+        arriving = (step.member for step in moves if step.after == number)
         staying = (member for member in groups[number].members if member.id not in leaving)
         found.append(PlannedGroup(groups[number], (*staying, *arriving)))
-    return (*found, *(PlannedGroup(None, _members([step.member])) for step in moves if step.after is None))
-
-
-def _members(patrons: Sequence[Member]) -> tuple[Member, ...]:
-    """Those of the patrons who count as members: a deleted one keeps a group's number and isn't one."""
-    return tuple(patron for patron in patrons if not patron.patron.deleted)
+    return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))

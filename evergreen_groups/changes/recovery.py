@@ -19,6 +19,7 @@ from evergreen_groups.errors import (
     TransportError,
 )
 from evergreen_groups.groups import read_patron
+from evergreen_groups.ils import library_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -81,7 +82,7 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
 def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
     """Why the ILS refused something; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
-        return refused(error, _library(gateway, error.org_unit), error.org_unit)
+        return refused(error, library_name(gateway, error.org_unit), error.org_unit)
     return refused(error)
 
 
@@ -90,13 +91,3 @@ def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
     if isinstance(error, PermissionDeniedError) and error.permission:
         return Refusal(error.permission, error.org_unit)
     return None
-
-
-def _library(gateway: Gateway, org_unit: int | None) -> str:
-    if org_unit is None:
-        return ""
-    try:
-        record = gateway.pcrud.retrieve("aou", org_unit)
-    except GatewayError:
-        record = None
-    return str(record.shortname) if record else ""

@@ -30,7 +30,6 @@ class StoredStep:
     before: int
     after: int | None
     last: bool = False
-    deleted: bool = False
     lead: bool = False
     due: bool = False
 
@@ -72,7 +71,6 @@ class StoredPlan:
                 step.before,
                 step.after,
                 step.last,
-                step.deleted,
                 step.member.group_lead,
                 step.patron_id in due,
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import UnknownBarcode
     from evergreen_groups.gateway import Gateway
 
-_CODES = ("no-patron-with-barcode", "barcodes-unknown")
+_CODES = ("no-patron-with-barcode", "barcodes-unknown", "patron-deleted")
 _MOST_EXPLAINED = 3
 # Somebody waits, and has the error itself already.
 _SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The group around a patron, and what its visible members owe: what the list and the bills begin with."""
+"""What a group's visible members owe, and their penalties after recent recalculations."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import PenaltyReader
-from evergreen_groups.groups import GroupViewer, VisiblePatrons, visible_around, visible_in
 from evergreen_groups.ils import read_fines_of, read_own_fines
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import RecentlyChanged
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import VisiblePatrons
     from evergreen_groups.ils import OrgUnits, PenaltyRow
-
-
-def find_around(gateway: Gateway, id: int, viewer: GroupViewer) -> VisiblePatrons | None:
-    """The visible members of the group of the patron with this id, None where no visible patron has it.
-
-    Raises:
-        DataError: the group is too large to be a family.
-    """
-    found = visible_around(gateway, id, viewer)
-    if found is not None:
-        return found
-    # A deleted record keeps the number of the group that it was in, and a card may still lead to it.
-    rows = gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id", "usrgroup", "deleted"), limit=1)
-    return visible_in(gateway, rows[0].usrgroup, viewer) if rows else None
 
 
 def with_penalties_now(

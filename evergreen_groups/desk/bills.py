@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import find_around, read_visible_fines
+from evergreen_groups.desk.around import read_visible_fines
 from evergreen_groups.desk.viewer import circulation_reader, plain_viewer
 from evergreen_groups.errors import not_visible
+from evergreen_groups.groups import visible_around
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER_TRANSACTIONS,
@@ -131,7 +132,7 @@ class BillsReader:
         arguments.whole("id", id)
         arguments.whole_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = find_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
+        found = visible_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

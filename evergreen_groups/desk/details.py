@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import find_around, read_visible_fines, with_penalties_now
+from evergreen_groups.desk.around import read_visible_fines, with_penalties_now
 from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
 from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import PermissionDeniedError, not_visible
@@ -28,6 +28,7 @@ from evergreen_groups.groups import (
     make_members,
     put_fines_right,
     read_whole_balances,
+    visible_around,
     visible_in,
 )
 from evergreen_groups.ils import (
@@ -162,7 +163,7 @@ class DetailsReader:
         return self._details(found, counting, exact=exact)
 
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        found, counting = self._with_reference(lambda viewer: find_around(self._gateway, id, viewer), beside)
+        found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
 
     def _with_reference(

@@ -119,18 +119,19 @@ class PatronLookup:
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
     def group_of(self, id: int) -> int:
-        """The number of the group that a patron is in, or was in when they were deleted; one call.
+        """Return the number of the group that a patron is in; one call.
 
         Raises:
-            NotFoundError: no visible patron has this id.
+            NotFoundError: no visible patron has this id; deleted ones aren't visible.
         """
         arguments.whole("id", id)
-        if self._gateway.reads_copies and (record := read_patron(self._gateway, id)) is not None:
-            return int(record.usrgroup)
-        rows = self._gateway.pcrud.search("au", {"id": id}, select=("id", "usrgroup"), limit=1)
-        if not rows:
+        record = read_patron(self._gateway, id) if self._gateway.reads_copies else None
+        if record is None:
+            fields = ("id", "usrgroup", "deleted")
+            record = next(iter(self._gateway.pcrud.search("au", {"id": id}, select=fields, limit=1)), None)
+        if record is None or record.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return int(rows[0].usrgroup)
+        return int(record.usrgroup)
 
     def _owner(self, text: str) -> tuple[int, bool] | None:
         """Whose card it is (a patron's id), and whether it is active."""

@@ -25,14 +25,17 @@ _RULE = AdultRule(from_age=18)
 class Statement:
     """What a statement says.
 
-    ``members`` are those whose affairs may be on it, the one it is for among them; ``patron`` is that one, None where
-    the record is deleted. ``library`` is whose sheet it is, None where nobody is on it.
+    ``members`` are those whose affairs may be on it; ``patron`` is the one it is for, and always among them.
     """
 
     group: GroupBills
-    patron: Patron | None
+    patron: Patron
     members: tuple[MemberBills, ...]
-    library: OrgUnit | None
+
+    @property
+    def library(self) -> OrgUnit:
+        """The library whose sheet it is."""
+        return self.patron.home_library
 
     @property
     def owed(self) -> Decimal:
@@ -48,9 +51,7 @@ def make_statement(group: GroupBills, patron: int, settings: StatementSettings) 
     """
     today = group.at.astimezone().date()
     members = tuple(_allowed(group, patron, settings, today))
-    own = next((member.patron for member in members if member.patron.id == patron), None)
-    of_library = own or (members[0].patron if members else None)
-    return Statement(group, own, members, of_library.home_library if of_library else None)
+    return Statement(group, next(member.patron for member in members if member.patron.id == patron), members)
 
 
 def _allowed(group: GroupBills, patron: int, settings: StatementSettings, today: date) -> Iterator[MemberBills]:

@@ -70,3 +70,4 @@ from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in
 from .written_patron import patron_in as patron_in
 from .written_patron import read_patron as read_patron
+from .written_patron import require_visible as require_visible

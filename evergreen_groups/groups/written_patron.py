@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, RecordNotFoundError
@@ -33,6 +34,16 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
     if any(isinstance(value, dict | list) for value in record.to_wire()["__p"]):
         raise DataError("the ILS gave the patron in another form than was asked for", code="patron-in-another-form")
     return record.replace(passwd=None)
+
+
+def require_visible(gateway: Gateway, patron: int) -> None:
+    """Refuse a patron whom the session may not see.
+
+    Raises:
+        PermissionDeniedError: it says which permission is missing, and where.
+    """
+    with suppress(RecordNotFoundError):
+        gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron)
 
 
 def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:

@@ -139,7 +139,7 @@ def propose_plan(client: Client, request: PlanRequest) -> ProposedPlan:
     Look at ``draft`` first; ``stored.id`` is what :func:`apply_plan` takes, within an hour.
 
     Raises:
-        PlanError: the request is unclear, or can't be done.
+        PlanError: the request is unclear, or can't be done; for an undo, nothing is left to undo.
         NotFoundError: there is no such change to undo.
         GatewayError: the ILS can't be reached or refuses.
     """
@@ -164,7 +164,7 @@ def undo_change(client: Client, change: str, key: str) -> Change:
 
     Raises:
         NotFoundError: there is no such change, or the caller may see nobody whom it is about.
-        PlanError: it is somebody else's, can't be taken back, or the key stands for another change.
+        PlanError: it is somebody else's, is already undone, has nothing to undo, or the key stands for another change.
         BusyError: somebody else is changing the same patrons or groups.
         GatewayError: the ILS can't be reached; nothing has been sent.
     """

@@ -23,6 +23,7 @@ from .items import PatronItems as PatronItems
 from .items import read_items as read_items
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
+from .org_units import library_name as library_name
 from .org_units import shortnames_upwards as shortnames_upwards
 from .penalties import PENALTY_FIELDS as PENALTY_FIELDS
 from .penalties import Penalty as Penalty

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import ConfigurationError, DataError
+from evergreen_groups.errors import ConfigurationError, DataError, GatewayError
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -172,3 +172,14 @@ def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, .
         return {}
     tree = OrgUnits(org_units)
     return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
+
+
+def library_name(gateway: Gateway, id: int | None) -> str:
+    """Return an org unit's short name for a message; empty where it isn't known or can't be read."""
+    if id is None:
+        return ""
+    try:
+        record = gateway.pcrud.retrieve("aou", id)
+    except GatewayError:
+        record = None
+    return str(record.shortname) if record else ""

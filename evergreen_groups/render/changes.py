@@ -42,6 +42,7 @@ _HEADINGS = {
 _STATES = {
     StepState.PLANNED: Message("not begun"),
     StepState.SENDING: Message("not known yet"),
+    StepState.UNCHANGED: Message("unchanged"),
     StepState.NOT_DONE: Message("not done"),
     StepState.FAILED: Message("failed"),
 }

@@ -27,6 +27,7 @@ _STATES = {
     StepState.PLANNED: Message("planned", context="step in the journal"),
     StepState.SENDING: Message("sending", context="step in the journal"),
     StepState.DONE: Message("done", context="step in the journal"),
+    StepState.UNCHANGED: Message("unchanged", context="step in the journal"),
     StepState.NOT_DONE: Message("not done", context="step in the journal"),
     StepState.FAILED: Message("failed", context="step in the journal"),
 }

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 WARNINGS: Mapping[str, str] = {
     "card-not-active": Message("the card given for {name} is not active"),
-    "account-deleted": Message("the account of {name} is deleted"),
     "account-barred": Message("the account of {name} is barred"),
     "account-not-active": Message("the account of {name} is not active"),
     "account-expired": Message("the account of {name} has expired"),

@@ -95,7 +95,7 @@ steps = Table(
     Column("reason_code", Text),
     Column("reason_values", Text),
     CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
-    CheckConstraint("state IN ('planned', 'sending', 'done', 'not done', 'failed')", name="state"),
+    CheckConstraint("state IN ('planned', 'sending', 'done', 'unchanged', 'not done', 'failed')", name="state"),
     sqlite_autoincrement=True,
 )
 """The steps of a change, each as it stands."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError
+from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import Credentials
-from evergreen_groups.ils import account_of_session
+from evergreen_groups.ils import account_of_session, library_name
 from evergreen_groups.message import Message
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.web.authorization import Caller
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("evergreen_groups.web")
 
 FAILURES_A_MINUTE = 10
-"""How many logins each clerk may have refused, and how many may be for each supervisor: by tenths, so the next one
-follows six seconds later."""
+"""How many logins of one supervisor may be refused at one desk: two in twelve seconds, so the first mistake costs no
+wait."""
 
 TRIES_A_MINUTE = 60
-"""How many logins there may be at all, by tenths as well: a desk scans twenty cards a minute, and who guesses passwords
-side by side gets six of them in before the first is refused."""
+"""How many logins of one supervisor there may be at one desk: six in six seconds. A desk scans twenty cards a minute,
+and whoever guesses passwords in parallel gets six in before the first is refused."""
+
+DESKS = 3
+"""How many times as many there may be of one supervisor at all desks, and at one desk of all supervisors. One desk
+alone can't use up what a supervisor has at the others."""
 
 _REFUSAL = Message("A login was tried just before. Wait some seconds, then try again.")
 
@@ -42,8 +47,15 @@ class Approvals:
     """Logs supervisors in. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
-        self._failures = RateLimit(counters, "approval-failed", per_minute=FAILURES_A_MINUTE, refusal=_REFUSAL)
-        self._tries = RateLimit(counters, "approval", per_minute=TRIES_A_MINUTE, refusal=_REFUSAL)
+        def limits(name: str, per_minute: int) -> tuple[RateLimit, RateLimit]:
+            """The limits of a supervisor at a desk, and of either alone."""
+            return (
+                RateLimit(counters, name, per_minute=per_minute, refusal=_REFUSAL, least=2),
+                RateLimit(counters, f"{name}-wide", per_minute=DESKS * per_minute, refusal=_REFUSAL, least=2 * DESKS),
+            )
+
+        self._failures = limits("approval-failed", FAILURES_A_MINUTE)
+        self._tries = limits("approval", TRIES_A_MINUTE)
 
     @contextmanager
     def approved(
@@ -54,17 +66,15 @@ class Approvals:
         ``gateway`` is the service's own, ``clerk`` acts for whoever asks.
 
         Raises:
-            ProblemError: 403, the login was refused, or owes a second factor, or the supervisor's session has ended
-                before anything was sent; 429, too many were tried.
+            ProblemError: 403, the login was refused, owes a second factor, or lacks a permission, or the supervisor's
+                session has ended, before anything was sent; 429, too many were tried.
             GatewayError: the ILS can't be reached.
         """
-        # By a digest: counters may be kept elsewhere, and a name needn't.
-        name = sha256(approval.username.casefold().encode()).hexdigest()
-        keys = (f"clerk {caller.user}", f"supervisor {name}")
-        for key in keys:
-            self._failures.check(key)
-        for key in keys:
-            self._tries.take(key)
+        keys = _keys(caller, approval)
+        for limit, key in _each(self._failures, keys):
+            limit.check(key)
+        for limit, key in _each(self._tries, keys):
+            limit.take(key)
         credentials = Credentials(
             username=approval.username,
             password=approval.password,
@@ -85,16 +95,41 @@ class Approvals:
             except (NoSessionError, LoginRefusedError):
                 # Of the steps of a change that is being made the journal says it; here none has begun.
                 raise _ended() from None
+            except PermissionDeniedError as error:
+                raise _lacking(error, clerk) from None
 
-    def _user_of(self, supervisor: Gateway, keys: Iterable[str]) -> int:
+    def _user_of(self, supervisor: Gateway, keys: _Keys) -> int:
         """Whose session it is, which is when the login takes place; one that is refused counts."""
         try:
             return int(account_of_session(supervisor).id)
         except LoginRefusedError as error:
-            for key in keys:
+            for limit, key in _each(self._failures, keys):
                 with suppress(ProblemError):  # counted meanwhile by somebody else's try
-                    self._failures.take(key)
+                    limit.take(key)
             raise _refused(error) from None  # what it says of the login stays out of the log
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What tries are counted by: the supervisor at the desk, and either alone."""
+
+    together: str
+    alone: tuple[str, str]
+
+
+def _keys(caller: Caller, approval: Approval) -> _Keys:
+    # A clerk may open any number of sessions without a workstation: together they count as one desk.
+    desk = f"user {caller.user}" if caller.workstation is None else f"workstation {caller.workstation}"
+    # By a digest: counters may be kept elsewhere, and a name needn't.
+    supervisor = f"supervisor {sha256(approval.username.casefold().encode()).hexdigest()}"
+    return _Keys(f"{supervisor} at {desk}", (supervisor, desk))
+
+
+def _each(limits: tuple[RateLimit, RateLimit], keys: _Keys) -> Iterator[tuple[RateLimit, str]]:
+    narrow, wide = limits
+    yield narrow, keys.together
+    for key in keys.alone:
+        yield wide, key
 
 
 def _workstation(clerk: Gateway, caller: Caller) -> str | None:
@@ -114,6 +149,17 @@ def _ended() -> ProblemError:
         "The supervisor's session ended before the change was begun. Nothing was changed; your own session goes on.",
         advice="Have it approved once more.",
         code="approval-ended",
+    )
+
+
+def _lacking(error: PermissionDeniedError, clerk: Gateway) -> ProblemError:
+    """What the supervisor's login lacks, and where: by the library's name, which the clerk can see."""
+    return ProblemError(
+        403,
+        "The supervisor's login lacks the permission {permission} at {library}. Nothing was changed.",
+        advice="Have the change approved by somebody who has it.",
+        code="approval-permission-missing",
+        values={"permission": error.permission, "library": library_name(clerk, error.org_unit) or error.org_unit},
     )
 
 

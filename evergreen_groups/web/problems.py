@@ -109,7 +109,7 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
 def _refused(error: EvergreenGroupsError) -> ProblemError:
     """The problem for an answer that can't be used; what it says of patrons stays in the log."""
     if isinstance(error, PermissionDeniedError):
-        return ProblemError(403, "The session lacks a permission for this.", code="permission-denied")
+        return _lacking(error)
     if isinstance(error, ConfigurationError):
         return ProblemError(
             500,
@@ -120,6 +120,17 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
         502,
         "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
         code="ils-refused",
+    )
+
+
+def _lacking(error: PermissionDeniedError) -> ProblemError:
+    if not error.permission or error.org_unit is None:
+        return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
+    return ProblemError(
+        403,
+        "Your login lacks the permission {permission} at org unit {org_unit}.",
+        code="permission-denied",
+        values={"permission": error.permission, "org_unit": error.org_unit},
     )
 
 
@@ -141,6 +152,8 @@ _PLAN_PROBLEMS = {
     "undo-of-another": 403,
     "plan-outdated": 409,
     "plan-applied-before": 409,
+    "already-undone": 409,
+    "nothing-to-undo": 409,
     "plan-expired": 410,
 }
 

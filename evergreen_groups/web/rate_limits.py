@@ -88,18 +88,18 @@ class Counters:
 
 
 class RateLimit:
-    """Lets each key make ``per_minute`` requests a minute: a tenth of them in a tenth of the time, one at least.
+    """Lets each key make ``per_minute`` requests a minute: a tenth of them in a tenth of the time, ``least`` at least.
 
     ``name`` keeps its keys apart from those of others, ``refusal`` is the answer to whoever asks too often. Safe to
     share between threads.
     """
 
-    def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str) -> None:
+    def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str, least: int = 1) -> None:
         self._counters = counters
         self._name = name
         self._refusal = refusal
         # A desk opens a patron with several requests at once.
-        at_once = max(1, per_minute // 10)
+        at_once = max(least, per_minute // 10)
         self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
 
     def take(self, key: str) -> None:

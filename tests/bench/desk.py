@@ -129,7 +129,7 @@ class DeskClerk:
             with self._seen.lock:
                 self._seen.put_off[found["code"]] += 1
             time.sleep(float(answer.headers["Retry-After"]))
-        if answer.status_code >= 400 and found["code"] != "plan-empty":
+        if answer.status_code >= 400 and found["code"] not in ("plan-empty", "already-undone", "nothing-to-undo"):
             self._note(f"{path}: {answer.status_code} {found['code']}")
         return found if answer.status_code < 400 else None
 

@@ -377,7 +377,8 @@ class TestUndo:
         assert desk.past.change(undone).entry.undoes == change
         assert writes(proxy) == 4
         assert refusal(partial(desk.undo, undone, "u")) == "key-of-another-change"
-        assert refusal(partial(desk.undo, change, "v")) == "plan-empty"
+        assert refusal(partial(desk.undo, change, "v")) == "already-undone"
+        assert refusal(partial(desk.propose, PlanRequest(Action.UNDO, change=change))) == "already-undone"
 
     def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
         change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
@@ -411,6 +412,7 @@ class TestUndo:
         sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
         desk.undo(change, "u")
         assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, THIRD)
+        assert refusal(partial(desk.undo, change, "v")) == "nothing-to-undo"
 
 
 class TestPast:

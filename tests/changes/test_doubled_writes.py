@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
-from support.gateways import client_of, gateway_of
+from support.gateways import client_of, gateway_of, why_not_undone
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.client import Client
@@ -22,7 +23,7 @@ UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.ne
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
 PATRON, CARD = 1052, "20000000001052"
-HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
+HOME, OTHER, OTHERS_CARD, OTHERS = 1015, 1002, "20000000001007", 1007
 LANDED_NEVERTHELESS = ("DATABASE_QUERY_FAILED", "ACTOR_USER_NOT_FOUND", "INTERNAL_SERVER_ERROR", "ITEM_AGE_PROTECTED")
 NOES = ("PERM_FAILURE", "DATABASE_UPDATE_FAILED")
 
@@ -88,8 +89,8 @@ def test_a_collision_with_other_changes_is_somebody_elses(mover: Client, proxy: 
     outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     assert outcome.done
     step = only_step(mover)
-    assert (step.state, step.reason) == (StepState.NOT_DONE, "it was so already")
-    assert mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps == ()
+    assert (step.state, step.reason) == (StepState.UNCHANGED, "it was so already")
+    assert "there was nothing to change" in why_not_undone(mover, 1)
 
 
 @pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
@@ -122,14 +123,65 @@ def test_another_number_than_the_records_is_not_believed(
     assert value_of(sandbox) == HOME
 
 
-def test_a_second_group_that_comes_about_later_keeps_undo_away(
-    mover: Client, proxy: FaultProxy, sandbox: Sandbox, admin: Gateway
-) -> None:
-    assert mover.moves.plan_remove([CARD]).apply().done
-    admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # the copy of the request
-    undo = mover.moves.plan_undo(change_id(mover.moves, 1))
-    assert undo.draft.steps == ()
-    assert any(f"is now in group {value_of(sandbox)}" in text for text in undo.draft.unchanged)
+class TestLateCopy:
+    """A copy of ``usergroup.new`` that lands after the read-back: the journal has the first group that it made."""
+
+    @pytest.mark.parametrize("lead", [False, True])
+    def test_undo_works_from_where_the_patron_is_now(
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, *, lead: bool
+    ) -> None:
+        removed_twice(mover, proxy, lead=lead)
+        assert mover.moves.entry(change_id(mover.moves, 1)).steps[0].value != value_of(sandbox), (
+            "the journal has the other group"
+        )
+        plan = mover.moves.plan_undo(change_id(mover.moves, 1))
+        assert [(step.field, step.before, step.after) for step in plan.draft.steps][-1] == (
+            "usrgroup",
+            value_of(sandbox),
+            HOME,
+        )
+        assert plan.apply().done
+        assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (HOME, 0)
+
+    def test_so_does_undo_without_a_plan(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        removed_twice(mover, proxy)
+        entry = mover.moves.entry(change_id(mover.moves, 1))
+        assert [step.after for step in mover.moves.planner.undo_at_once(entry, 1, datetime.now(UTC)).steps] == [HOME]
+
+    def test_where_another_change_followed_undo_keeps_away(
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        removed_twice(mover, proxy)
+        now = value_of(sandbox)
+        said = f"patron {PATRON} has been changed since and is now in group {now}"
+        followed: dict[str, Callable[[], None]] = {
+            "somebody has joined": lambda: sandbox._store.update("au", OTHERS, {"usrgroup": now}),
+            "another field": lambda: sandbox._store.update("au", PATRON, {"day_phone": "555-0100"}),
+            "too late": lambda: sandbox._store.update("au", PATRON, {"last_update_time": "2999-01-05T10:00:00+0000"}),
+        }
+        rows = {id: sandbox._store.rows("au", {"id": id})[0] for id in (PATRON, OTHERS)}
+        for happens in followed.values():
+            happens()
+            assert said in why_not_undone(mover, 1)
+            for id, row in rows.items():
+                sandbox._store.update(
+                    "au", id, {name: row[name] for name in ("usrgroup", "day_phone", "last_update_time")}
+                )
+        assert len(mover.moves.plan_undo(change_id(mover.moves, 1)).draft.steps) == 1
+
+    def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        removed_twice(mover, proxy)
+        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert mover.moves.plan_remove([CARD]).apply().done
+        assert f"is now in group {value_of(sandbox)}" in why_not_undone(mover, 1)
+
+
+def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> None:
+    """Remove the patron, and let a copy of the request land when the change has been read back."""
+    doubled(proxy, NEW_GROUP, Fault.LATE_COPY)
+    assert client.moves.plan_remove([CARD], lead=lead).apply().done
+    proxy.decide = lambda call: Fault.NONE
+    proxy.let_go()
 
 
 # -- events ------------------------------------------------------------------------------------------------------------

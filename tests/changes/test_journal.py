@@ -171,7 +171,7 @@ def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
         assert (the_step(journal, 1).value, the_step(journal, 1).sending) == (1010, sending)
     journal.record(step, StepState.DONE, value=2)
     found = the_step(journal, 1)
-    assert (found.state, found.value, found.reason, found.sending) == (StepState.DONE, 2, "", None)
+    assert (found.state, found.value, found.reason, found.sending) == (StepState.DONE, 2, "", sending)
     assert journal.open_steps(HERE) == []
 
 

@@ -1,15 +1,17 @@
 """Changes to membership on the sandbox: planned, applied, in the journal, taken back."""
 
 import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from support.change_ids import change_id, number_of
-from support.gateways import client_of, gateway_of
+from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
-from evergreen_groups.changes import Operator, StepState
+from evergreen_groups.changes import Draft, Operator, StepState, plan_batch, read_batch
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
@@ -149,11 +151,6 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
     assert "the card given for Haddad, Noor is not active" in map(describe_warning, old_card.warnings)
-    deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
-    assert "the account of Kowalczyk, Jadwiga is deleted" in map(describe_warning, deleted.warnings)
-    # They don't count as a member, neither before nor after.
-    assert all(group.members_before == group.after for group in deleted.groups)
-    assert all(group.total_before == group.total_after for group in deleted.groups)
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)
@@ -200,6 +197,10 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS
     assert group_of(admin, 1053) == HALLORAN
+    assert why_not_undone(client, 1) == (
+        "nothing to undo in entry 1: patron 1053 has been changed since and is now in group 1010; "
+        "patron 1052: that change is already undone"
+    )
     numbers = [(number_of(entry.id), number_of(entry.undoes)) for entry in client.moves.entries()]
     assert numbers == [(3, 1), (2, None), (1, None)]
 
@@ -210,6 +211,12 @@ def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Clie
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert (record.usrgroup, record.master_account) == (DESROSIERS, False)
+
+
+def test_a_second_undo_says_that_it_is_undone_already(client: Client) -> None:
+    client.moves.plan_remove([barcode(1052)], lead=True).apply()
+    assert client.moves.plan_undo(change_id(client.moves, 1)).apply().done
+    assert why_not_undone(client, 1) == "entry 1 is already undone"
 
 
 def test_an_unknown_entry_cannot_be_undone(client: Client) -> None:
@@ -264,3 +271,44 @@ def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
             plan.apply()
     with other.changing(client.gateway.url, [1001, 1053], [1001, 1777]):
         assert plan.apply().done
+
+
+class TestDeleted:
+    """Evergreen moves deleted patrons without a word. Here nobody can change them, or join them."""
+
+    DELETED = 1031
+
+    @pytest.mark.parametrize("named", [barcode(DELETED), DELETED])
+    def test_naming_one_is_refused(self, client: Client, named: str | int) -> None:
+        planner = client.moves.planner
+        plans: list[Callable[[], Draft]] = [
+            lambda: planner.move([named], 1001),
+            lambda: planner.move([1052], named),
+            lambda: planner.remove([named]),
+            lambda: planner.merge(named, 1001),
+            lambda: planner.merge(1001, named),
+            lambda: planner.lead([named]),
+            lambda: planner.recalculate([named])[0],
+        ]
+        for plan in plans:
+            with pytest.raises(PlanError) as caught:
+                plan()
+            assert caught.value.code == "patron-deleted"
+
+    def test_a_batch_says_on_which_line(self, client: Client, tmp_path: Path) -> None:
+        file = tmp_path / "batch.csv"
+        rows = (f"move,{barcode(self.DELETED)},{barcode(1001)}", f"move,{barcode(1052)},{barcode(self.DELETED)}")
+        file.write_text("\n".join(["action,barcode,target", *rows]))
+        with pytest.raises(PlanError, match="line 2: the patron is deleted") as caught:
+            plan_batch(client.moves.planner, read_batch(file))
+        assert "line 3: the target is deleted" in str(caught.value)
+
+    def test_undo_leaves_one_where_they_are(self, client: Client, admin: Gateway, sandbox: Sandbox) -> None:
+        client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
+        sandbox._store.update("au", 1052, {"deleted": "t"})
+        plan = client.moves.plan_undo(change_id(client.moves, 1))
+        assert [step.patron_id for step in plan.draft.steps] == [1053]
+        assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
+        entry = client.moves.entry(change_id(client.moves, 1))
+        at_once = client.moves.planner.undo_at_once(entry, 1, datetime.now(UTC))
+        assert [step.patron_id for step in at_once.steps] == [1053]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.change_ids import change_id
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
-from support.gateways import client_of, gateway_of
+from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, StepState
@@ -215,9 +215,8 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
 def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     assert mover.moves.plan_move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
-        moves = client_of(gateway, tmp_path).moves
-        draft = moves.plan_undo(change_id(moves, 1)).draft
-    assert (draft.steps, draft.unchanged) == ((), ("1 patron can't be seen by the account",))
+        why = why_not_undone(client_of(gateway, tmp_path), 1)
+    assert why == "nothing to undo in entry 1: 1 patron can't be seen by the account"
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
@@ -231,8 +230,7 @@ def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: F
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    draft = mover.moves.plan_undo(change_id(mover.moves, 1)).draft
-    assert (draft.steps, draft.unchanged) == ((), ("Desrosiers, Mireille: that change isn't known to be done",))
+    assert why_not_undone(mover, 1) == "nothing to undo in entry 1: patron 1052: that change isn't known to be done"
 
 
 # -- the words for a refusal, and which errors are one -----------------------------------------------------------------

@@ -63,12 +63,6 @@ def test_an_adult_by_the_date_of_birth_is_left_out(sandbox: Sandbox, client: Cli
     assert on_it(statement(client, HUONG, StatementSettings())) == [HUONG, LAN]
 
 
-def test_a_family_where_nobody_may_be_on_it(sandbox: Sandbox, client: Client) -> None:
-    found = statement(client, 1031, StatementSettings())  # a deleted record of a group of adults
-    assert (found.members, found.library, found.patron) == ((), None, None)
-    assert pages.statement_page(found, StatementSettings()).members == ()
-
-
 def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     lend(sandbox, MINH, "2039-02-01")
     lend(sandbox, MINH, "2039-02-01", copy=9002)

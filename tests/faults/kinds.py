@@ -23,7 +23,7 @@ from faults.answers import (
     result_of,
     with_result,
 )
-from support.fault_proxy import Call, Fault, HttpAnswer
+from support.fault_proxy import Call, Fault, HttpAnswer, with_numbers_as_text
 
 Alter = Callable[[Random, Call, HttpAnswer, Bank], HttpAnswer | None]
 """Makes something of the true answer; None where the fault isn't possible for it."""
@@ -44,6 +44,8 @@ class Kind:
     passes: bool = False
     late: bool = field(default=False)
     """Whether it ends when the client's time is up."""
+    method: str | None = None
+    """The one method that it can befall, None for any."""
 
     def __str__(self) -> str:
         return self.name
@@ -164,6 +166,14 @@ def _two_results(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> 
     return HttpAnswer.of({"payload": [result, deepcopy(result)], "status": 200}) if call.method else None
 
 
+def _numbers_as_text(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
+    result = result_of(answer)
+    records = result if isinstance(result, list) else [result]
+    if not records or not all(isinstance(record, dict) and "__p" in record for record in records):
+        return None
+    return with_numbers_as_text(answer)
+
+
 def _cut_off(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
     return HttpAnswer(answer.body[: chance.randrange(len(answer.body) or 1)], length=len(answer.body) or 1)
 
@@ -245,6 +255,7 @@ KINDS: tuple[Kind, ...] = (
         _way(fault, passes=False)
         for fault in (Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED, Fault.ANSWER_TWICE, Fault.ANSWERS_BEHIND)
     ),
+    Kind("late copy of usergroup.new", Fault.LATE_COPY, method="open-ils.actor.usergroup.new"),
     Kind("answer cut off", alter=_cut_off, passes=True),
     Kind("negative chunk length", alter=_negative_chunk_length, passes=True),
     Kind("answer truncated", alter=_truncated),
@@ -255,6 +266,7 @@ KINDS: tuple[Kind, ...] = (
     *(_event(name, inside=True) for name in EVENTS),
     Kind("no result", alter=_no_result),
     Kind("two results", alter=_two_results),
+    Kind("numbers as text", alter=_numbers_as_text),
     *(_shape(name) for name in SHAPES),
     _envelope("empty body", lambda answer: b""),
     _envelope(

@@ -107,6 +107,8 @@ class Runner:
         return Injection(kind, at, times, exchanges[at - 1][0].method if chance.random() < 0.3 else None)
 
     def _makes_a_difference(self, kind: Kind, exchange: Exchange) -> bool:
+        if kind.method is not None and kind.method != exchange[0].method:
+            return False
         return kind.alter is None or kind.alter(Random(0), *exchange, self.world.bank) is not None
 
 

@@ -39,7 +39,7 @@ from evergreen_groups.state import Database
 QUICK = RetryPolicy(tries=4, first_delay=0.0005, longest_delay=0.001, total_seconds=20.0)
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
-LOGIN = "open-ils.auth.login"
+LOGIN, LOGOUT = "open-ils.auth.login", "open-ils.auth.session.delete"
 WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
 _MEMORY = Path("/dev/shm")
 _LATER = timedelta(hours=2)
@@ -83,6 +83,8 @@ class Traffic:
     """What was answered, where that is to be learnt from."""
     new_groups: int = 0
     """How many requests for a new group the network has doubled."""
+    moved_late: set[int] = field(default_factory=set)
+    """The patrons whom the late copy of such a request moves once more."""
 
 
 def _patron_of(call: Call) -> int:
@@ -162,18 +164,23 @@ class World:
     def _decide(self, call: Call) -> Fault:
         traffic = self.traffic
         traffic.calls.append(call.method)
+        if call.method == LOGOUT:
+            self.proxy.let_copies_go()  # which do nothing once the session has ended
         number = len(traffic.calls)
         found = Fault.NONE
         self._local.due = None
         for place, injection in enumerate(traffic.injections):
-            if number < injection.at or injection.times <= 0 or injection.method not in (None, call.method):
+            methods = {injection.method, injection.kind.method} - {None}
+            if number < injection.at or injection.times <= 0 or methods - {call.method}:
                 continue
             traffic.injections[place] = Injection(injection.kind, injection.at, injection.times - 1, injection.method)
             if injection.kind.delivery is not None:
                 found = injection.kind.delivery
                 self.hit.append(call.method)
-                doubled = found in (Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED)
+                doubled = found in (Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED, Fault.LATE_COPY)
                 traffic.new_groups += doubled and call.method == NEW_GROUP
+                if found is Fault.LATE_COPY:
+                    traffic.moved_late.add(int(call.parameters[1]))
             else:
                 self._local.due = injection
             break

@@ -307,7 +307,7 @@ def _inconsistent(asked: Asked) -> Iterator[str]:
         if status != 200 or last_status != 200:
             continue
         for former, now in zip(body["steps"], last["steps"], strict=True):
-            if former["state"] in ("done", "failed", "not done") and former != now:
+            if former["state"] in ("done", "unchanged", "failed", "not done") and former != now:
                 yield f"under key {asked.key} it was {former}, and is {now}"
 
 

@@ -32,6 +32,7 @@ class Fault(Enum):
     HELD_REQUEST = "the client loses the connection, and it reaches the server when the test lets it go"
     REQUEST_TWICE = "the server carries it out twice, and the first answer comes back"
     REQUEST_REPEATED = "the server carries it out twice, and the second answer comes back"
+    LATE_COPY = "the server carries it out, and once more when the test lets the copy go"
     ANSWER_TWICE = "its answer comes a second time, as that of the connection's next request"
     ANSWERS_BEHIND = "from here on, each request on this connection gets the answer of the one before"
 
@@ -76,6 +77,20 @@ class HttpAnswer:
         lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
         body = f"{self.chunk_length}\r\n".encode() + self.body + b"\r\n0\r\n\r\n" if self.chunk_length else self.body
         return "\r\n".join(lines).encode() + body
+
+
+def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:
+    """The answer of another kind of gateway, which sends the numbers in a record as text."""
+
+    def as_text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [as_text(item) for item in value]
+        if isinstance(value, dict):
+            return {name: as_text(item) for name, item in value.items()}
+        return str(value) if type(value) in (int, float) else value
+
+    envelope = json.loads(answer.body)
+    return HttpAnswer.of({**envelope, "payload": as_text(envelope["payload"])})
 
 
 class Call:
@@ -186,6 +201,7 @@ class FaultProxy:
         self.seen: list[str] = []
         self.calls: list[Call] = []
         self._held: list[_Request] = []
+        self._copies: list[_Request] = []
         self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
         self.server = _Server(("127.0.0.1", 0), connection)
@@ -235,6 +251,8 @@ class FaultProxy:
             self._forward(*sent)
         elif fault is Fault.REQUEST_REPEATED:
             answer = self._forward(*sent)
+        elif fault is Fault.LATE_COPY:
+            self._copies.append(sent)
         if (envelope := self.garble(call)) is not None:
             return HttpAnswer.of(envelope)
         return self.alter(call, answer) or answer
@@ -251,8 +269,14 @@ class FaultProxy:
         with self.server.changed:
             assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=60)
 
+    def let_copies_go(self) -> None:
+        """Hand on the late copies of requests."""
+        while self._copies:
+            self._forward(*self._copies.pop(0))
+
     def let_go(self) -> None:
-        """Hand on the requests that were held."""
+        """Hand on the requests that were held, and the late copies."""
+        self.let_copies_go()
         while self._held:
             self._forward(*self._held.pop(0))
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from support.change_ids import change_id
 from support.recorded import FAMILIES
 from support.states import state_in
 
 from evergreen_groups.client import Client
+from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.sandbox import Sandbox
 
@@ -32,3 +35,12 @@ def recorded_families(account: str) -> Iterator[Gateway]:
 
 def client_of(gateway: Gateway, directory: Path) -> Client:
     return Client(gateway, account="consortium_staff", state=state_in(directory / "state"))
+
+
+def why_not_undone(client: Client, number: int) -> str:
+    """Return why the journal's entry with this number has nothing to undo, with the number in place of its id."""
+    id = change_id(client.moves, number)
+    with pytest.raises(PlanError) as caught:
+        client.moves.plan_undo(id)
+    assert caught.value.code in ("already-undone", "nothing-to-undo")
+    return str(caught.value).replace(id, str(number))

@@ -150,8 +150,8 @@ class TestReading:
             assert f"the session lacks the permission {lacking}\n" in caplog.text
 
     def test_a_deleted_patron_is_not_there(self, caller: FlaskClient, staff: dict[str, str]) -> None:
-        assert caller.get(f"{API}/patrons/1031/summary", headers=staff).status_code == 404
-        assert caller.get(f"{API}/patrons/1031/block", headers=staff).status_code == 404
+        for resource in ("summary", "block", "group"):
+            assert caller.get(f"{API}/patrons/1031/{resource}", headers=staff).status_code == 404
 
     def test_many_at_once_get_each_their_own(self, make_app: MakeApp, sandbox: Sandbox) -> None:
         """Over real connections: no answer of one session or patron reaches another."""

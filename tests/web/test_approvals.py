@@ -21,7 +21,8 @@ pytestmark = pytest.mark.long  # together they take longer than plain pytest has
 LOGIN = "open-ils.auth.login"
 SUPERVISOR = {"username": "north_manager", "password": "sandbox"}
 PASSWORD = "a password of somebody's"
-WAIT = 7.0
+STAFF = ("harbor_desk", "consortium_staff", "admin")
+WAIT = 13.0
 """Seconds until the next login may be tried."""
 MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
 
@@ -187,6 +188,22 @@ def test_a_supervisor_who_may_not_either(clerk: DeskCaller, sandbox: Sandbox, se
     assert done.body["steps"][0]["permission"] == "UPDATE_USER"
 
 
+@pytest.mark.parametrize("action", ["move", "remove", "recalculate"])
+def test_a_supervisor_who_may_not_see_the_patron(
+    clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], proxy: FaultProxy, action: str
+) -> None:
+    """It is said whose permission is missing, which one, and where; the plan can still be applied."""
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = 3 AND permission = 'VIEW_USER'")
+    plan = clerk.planned(action, 1052, **({"target": 1001} if action == "move" else {}))
+    answer = clerk.apply(plan, "k", approval=SUPERVISOR)
+    assert refused(answer, sandbox) == "approval-permission-missing"
+    assert answer.body["detail"].startswith("The supervisor's login lacks the permission VIEW_USER at HARBOR.")
+    assert UPDATE not in proxy.seen
+    admin = {"username": "admin", "password": "sandbox"}
+    assert clerk.apply(plan, "k", approval=admin).status == 200
+
+
 def test_another_s_plan_is_no_reason_to_log_in(
     clerk: DeskCaller, app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]]
 ) -> None:
@@ -195,25 +212,42 @@ def test_another_s_plan_is_no_reason_to_log_in(
     assert logins == []
 
 
-def test_tries_are_limited_for_each_clerk_and_each_supervisor(
+WRONG = {**SUPERVISOR, "password": "x"}
+
+
+def test_the_first_mistake_costs_no_wait(clerk: DeskCaller) -> None:
+    plan = planned(clerk)
+    assert clerk.apply(plan, approval=WRONG).code == "approval-refused"
+    assert clerk.apply(plan, approval=SUPERVISOR).body["done"]
+
+
+def test_mistakes_are_limited_for_each_supervisor_at_each_desk(
     clerk: DeskCaller, app: Flask, sandbox: Sandbox, clock: Clock, logins: list[dict[str, Any]]
 ) -> None:
-    wrong = {**SUPERVISOR, "password": "x"}
     plan = planned(clerk)
-    other = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
-    others = planned(other)
-    assert clerk.apply(plan, approval=wrong).status == 403
-    for caller, its, approval in (
-        (clerk, plan, SUPERVISOR),  # the same clerk
-        (clerk, plan, {"username": "admin", "password": "sandbox"}),
-        (other, others, {**SUPERVISOR, "username": "North_Manager"}),  # the same supervisor
-    ):
-        answer = caller.apply(its, approval=approval)
+    assert [clerk.apply(plan, approval=WRONG).status for _ in range(2)] == [403, 403]
+    for approval in (SUPERVISOR, {**SUPERVISOR, "username": "North_Manager"}):
+        answer = clerk.apply(plan, approval=approval)
         assert (answer.status, answer.code) == (429, "too-many-requests")
         assert int(answer.headers["Retry-After"]) >= 1
-    assert len(logins) == 1
+    assert len(logins) == 2
+    other = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    assert other.apply(planned(other), approval=SUPERVISOR).body["done"], "at another desk nobody waits"
+    sandbox._store.update("au", 1052, {"usrgroup": 1015})
+    admin = {"username": "admin", "password": "sandbox"}
+    assert clerk.apply(planned(clerk), approval=admin).body["done"], "another supervisor doesn't wait either"
     clock.now += WAIT
-    assert clerk.apply(plan, approval=SUPERVISOR).body["done"]
+    sandbox._store.update("au", 1052, {"usrgroup": 1015})
+    assert clerk.apply(planned(clerk), approval=SUPERVISOR).body["done"]
+
+
+def test_guessing_at_many_desks_is_limited_for_each_supervisor(app: Flask, sandbox: Sandbox) -> None:
+    places = ({"username": "harbor_desk", "workstation": "HARBOR-desk1"}, *({"username": it} for it in STAFF))
+    desks = [DeskCaller(client_of(app), session(sandbox.url, **place)) for place in places]
+    *guessing, last = [(desk, planned(desk)) for desk in desks]
+    assert [desk.apply(plan, approval=WRONG).status for desk, plan in guessing * 2] == [403] * 6
+    desk, plan = last
+    assert desk.apply(plan, approval=SUPERVISOR).status == 429
 
 
 def test_a_supervisor_who_approves_one_change_after_another_is_let_in(

@@ -93,13 +93,16 @@ class TestActions:
         assert [step["field"] for step in plan.body["steps"]] == ["penalties"] * 2
         done = desk.apply(plan.body["id"])
         assert done.status == 200, done.body
-        assert set(done.states) <= {"done", "not done"}
+        assert set(done.states) <= {"done", "unchanged", "not done"}
 
     def test_undo(self, desk: DeskCaller, sandbox: Sandbox) -> None:
         first = desk.apply(desk.planned("move", 1052, 1053, target=1007)).body["id"]
         undone = desk.undo(first)
         assert (undone.status, undone.body["undoes"], undone.body["done"]) == (200, first, True)
         assert group_of(sandbox, 1052) == group_of(sandbox, 1053) == 1015
+        for again in (desk.undo(first), desk.plan("undo", change=first)):
+            assert (again.status, again.code) == (409, "already-undone")
+            assert again.body["detail"] == f"entry {first} is already undone"
 
     def test_undo_with_a_plan_that_is_shown(self, desk: DeskCaller, sandbox: Sandbox) -> None:
         first = desk.apply(desk.planned("remove", 1052)).body["id"]

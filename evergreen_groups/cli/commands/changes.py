@@ -264,5 +264,8 @@ def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
 @_agreement
 @click.pass_obj
 def undo_command(session: Invocation, entry: str, *, manner: Manner) -> int:
-    """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named."""
+    """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named.
+
+    Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
+    """
     return _change(session, lambda client: client.moves.plan_undo(entry), manner)

@@ -161,7 +161,7 @@ def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
 def _kind(states: list[StepState], under_way: bool) -> str:
     if under_way:
         return "note"
-    if all(state is StepState.DONE for state in states):
+    if all(state.is_settled for state in states):
         return "done"
     return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
 
@@ -173,6 +173,8 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, und
         return _all_done(entry, lines, done)
     if any(step.state is StepState.SENDING for step in entry.steps):
         return gettext("It isn't certain yet whether everything arrived")
+    if all(line.done for line in lines) and not done:
+        return gettext("Nothing was left to change")
     if not done:
         return gettext("Nothing was changed")
     return gettext("Changes done: {done:,} of {all:,}", done=done, all=len(entry.steps))
@@ -224,7 +226,8 @@ def describe_step(
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, gettext("not begun."), gettext("Look at the list, then do what is left once more."))
     why = explain(step, libraries, approved=approved)
-    return OutcomeLine(who, gettext("not changed: {reason}.", reason=why.text), why.advice)
+    text = gettext("not changed: {reason}.", reason=why.text)
+    return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
 
 
 def _done(step: JournalStep, name: str, this_group: int) -> str:

@@ -28,6 +28,7 @@ _ACTIONS = {
 _STATES = {
     StepState.PLANNED: Message("{change} (not begun)"),
     StepState.SENDING: Message("{change} (not certain yet)"),
+    StepState.UNCHANGED: Message("{change} (unchanged)"),
     StepState.NOT_DONE: Message("{change} (not done)"),
     StepState.FAILED: Message("{change} (refused)"),
 }

@@ -22,6 +22,7 @@ _ONCE_MORE = Message("Try once more in a moment. If it happens again, tell whoev
 _LOG_IN = Message("Log in to the staff client, then do what is left once more.")
 _APPROVE_AGAIN = Message("Have it approved once more, or do what is left yourself.")
 _REPORT = Message("Look at the patron's record. If it happens again, tell whoever runs the system.")
+_HIDDEN_FROM_SUPERVISOR = Message("the supervisor's login can't see this patron any more")
 _APPROVAL_ENDED = Message("the supervisor's approval had ended before this was reached")
 
 
@@ -42,7 +43,9 @@ _BY_CODE = {
     ),
     "hidden-meanwhile": ClerkReason(
         Message("your login can't see this patron any more"),
-        Message("The home library may have been changed, or your permissions (VIEW_USER). Nothing is left to do here."),
+        Message(
+            "The home library or the login's permissions (VIEW_USER) may have changed. Nothing is left to do here."
+        ),
     ),
     "deleted-meanwhile": ClerkReason(
         Message("the patron's record has been deleted meanwhile"),
@@ -91,6 +94,8 @@ def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) 
         return ClerkReason(text, gettext("Somebody who has it can do it, or approve it here."))
     if reason.code == "session-ended" and approved:
         return ClerkReason(gettext(_APPROVAL_ENDED), gettext(_APPROVE_AGAIN))
+    if reason.code == "hidden-meanwhile" and approved:
+        return ClerkReason(gettext(_HIDDEN_FROM_SUPERVISOR), gettext(_BY_CODE[reason.code].advice))
     if reason.code in _WITH_VALUES:
         return _WITH_VALUES[reason.code](reason)
     known = _BY_CODE.get(reason.code)

@@ -80,10 +80,9 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
     today = statement.group.at.date()
     expected = [item.due for item in out if item.kind is CirculationKind.OUT and item.due is not None]
     to_come = [due.date() for due in expected if due.date() >= today]
-    library = statement.library.name if statement.library else ""
     return StatementPage(
-        library=settings.library or library,
-        name=statement.patron.name if statement.patron else "",
+        library=settings.library or statement.library.name,
+        name=statement.patron.name,
         at=statement.group.at,
         members=members,
         owed=statement.owed,

@@ -38,10 +38,8 @@ def group_sums(details: GroupDetails) -> GroupSums:
     )
 
 
-def notes_about(details: GroupDetails, patron: int) -> Iterator[str]:
+def notes_about(details: GroupDetails) -> Iterator[str]:
     """What is to be known about the list: who isn't in it."""
     group = details.group
     if not group.complete:
         yield hidden_members(group)
-    if all(member.id != patron for member in group.members):
-        yield gettext("The patron you came from is deleted, and counts as a member no more.")

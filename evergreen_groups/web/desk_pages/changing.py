@@ -154,8 +154,8 @@ def undo(running: Service, desk: DeskRequest, entry: str, key: str) -> tuple[str
     try:
         return undo_change(running, desk, entry, key), ""
     except (PlanError, NotFoundError) as error:
-        if error.code == "plan-empty":
-            return "", gettext("There is nothing to take back: it has been undone, or changed again, since.")
+        if error.code == "already-undone":
+            return "", gettext("This change is already undone.")
         return "", _described(error)
     except BusyError:
         text = Message(

@@ -121,13 +121,31 @@ def read_plan(fields: MultiDict[str, str]) -> str:
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:
-    """The login of a supervisor who approves this one change, None where none was given."""
-    username, password = fields.get("username", "").strip(), fields.get("password", "")
-    if not username and not password:
-        return None
-    if not (username and password) or max(len(username), len(password)) > LONGEST_LOGIN:
-        raise ProblemError(400, "A supervisor's login is a name and a password.", code="approval-incomplete")
-    return Approval(username, password)
+    """Return the login of a supervisor who approves this one change, None where none was given, or half of one.
+
+    Raises:
+        ProblemError: 400, it is longer than the pages send.
+    """
+    username, password = read_username(fields), fields.get("password", "")
+    if len(password) > LONGEST_LOGIN:
+        raise _login_too_long()
+    return Approval(username, password) if username and password else None
+
+
+def read_username(fields: MultiDict[str, str]) -> str:
+    """Return the user name of a supervisor, as it was typed; empty where none was.
+
+    Raises:
+        ProblemError: 400, it is longer than the pages send.
+    """
+    username = fields.get("username", "").strip()
+    if len(username) > LONGEST_LOGIN:
+        raise _login_too_long()
+    return username
+
+
+def _login_too_long() -> ProblemError:
+    return ProblemError(400, "A supervisor's login is a name and a password.", code="approval-incomplete")
 
 
 def read_key(fields: MultiDict[str, str]) -> str:

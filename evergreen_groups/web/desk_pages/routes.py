@@ -140,7 +140,7 @@ def list_page(
         heads=pages.HEADS,
         sort=sort,
         sums=pages.group_sums(details),
-        notes=list(pages.notes_about(details, asked.patron)),
+        notes=list(pages.notes_about(details)),
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
@@ -192,13 +192,13 @@ def change(patron: str) -> Response:
     with clerk(patron, writes=True) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
-        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
         form = forms.read_change(asked.fields)
+        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
         done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
         if done:
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
-        return _plan_page(asked, form, message=message)
+        return _plan_page(asked, form, message=message, username=forms.read_username(asked.fields))
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -249,11 +249,13 @@ def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup
     )
 
 
-def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "") -> Response:
-    return _shown_plan(asked, form, changing.propose(asked.client, form, asked.patron), message)
+def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "", username: str = "") -> Response:
+    return _shown_plan(asked, form, changing.propose(asked.client, form, asked.patron), message, username)
 
 
-def _shown_plan(asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "") -> Response:
+def _shown_plan(
+    asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "", username: str = ""
+) -> Response:
     if isinstance(made, str):
         return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
     page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))
@@ -265,6 +267,7 @@ def _shown_plan(asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, 
         plan=page,
         stored=made.stored if made.draft.steps else None,
         message=message,
+        username=username,
     )
 
 

@@ -201,7 +201,7 @@ class TestUndo:
         assert group_of(admin, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/recent").tree.xpath("//section[@class='entry']")) == 2
         again = done.send("/undo", key="0" * 32)
-        assert "There is nothing to take back" in again.message
+        assert again.message == "This change is already undone."
 
     def test_from_the_recent_changes(self, clerk: DeskClerk, admin: Gateway) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
@@ -308,9 +308,10 @@ class TestWhatGoesWrong:
         wrong = agreed(asks, username="admin", password="not-this-one")
         assert wrong.message == "The supervisor could not log in. Nothing was changed."
         assert "not-this-one" not in wrong.response.text
-        at_once = agreed(wrong, username="admin", password=PASSWORD)
+        again = agreed(wrong, username="admin", password="not-this-one")
+        at_once = agreed(again, username="admin", password=PASSWORD)
         assert at_once.message == "A login was tried just before. Wait some seconds, then try again."
-        assert agreed(wrong, username="admin", password="").status == 400
+        assert agreed(wrong, username="admin", password="").message == "Type the supervisor's user name and password."
         assert group_of(admin, RUTH) == 1009
 
     def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:

@@ -174,11 +174,8 @@ def test_somebody_alone(clerk: DeskClerk) -> None:
     assert page.has_form("/plan")
 
 
-@pytest.mark.long
-def test_a_deleted_patron_is_said_to_be_no_member(clerk: DeskClerk) -> None:
-    page = clerk.open(DELETED)
-    assert "The patron you came from is deleted" in page.text
-    assert "Kowalczyk, Jadwiga" not in page.members
+def test_a_deleted_patron_has_no_page(clerk: DeskClerk) -> None:
+    assert [clerk.open(DELETED, part).status for part in ("", ".csv", "/past")] == [404] * 3
 
 
 def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> None:

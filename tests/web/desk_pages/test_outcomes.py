@@ -208,6 +208,36 @@ class TestSessionsThatEnd:
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
 
 
+class TestApproval:
+    """The page that asks for a supervisor's login shows the plan again where the login can't be used."""
+
+    @pytest.fixture
+    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> DeskPage:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        return selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
+
+    @pytest.mark.parametrize("login", [{"password": "wrong"}, {"password": ""}], ids=["wrong", "no password"])
+    def test_the_name_that_was_typed_stays(self, asks: DeskPage, admin: Gateway, login: dict[str, str]) -> None:
+        name = 'north "manager" <b>'
+        page = agreed(asks, username=name, **login)
+        assert (page.status, page.has_form("/change")) == (200, True)
+        assert page.tree.get_element_by_id("username").get("value") == name
+        assert page.tree.get_element_by_id("password").get("value") is None
+        done = agreed(page, username="admin", password=PASSWORD)
+        assert done.outcome.startswith("Done"), "the first mistake costs no wait"
+        assert group_of(admin, THOMAS) != 1009
+
+    @pytest.mark.parametrize("action", ["remove", "recalculate"])
+    def test_what_the_supervisors_login_lacks_is_said(self, clerk: DeskClerk, asks: DeskPage, action: str) -> None:
+        """The supervisor sees the patrons of another library alone."""
+        page = selected(clerk.open(WHITFIELD), action, THOMAS, approve="1")
+        said = agreed(page, username="north_manager", password=PASSWORD)
+        assert said.status == 200
+        assert "The supervisor's login lacks the permission VIEW_USER at ELM. Nothing was changed." in said.message
+        assert agreed(said, username="admin", password=PASSWORD).outcome.startswith("Done")
+
+
 class TestALongChangeWithoutAScript:
     """More steps than a desk waits for: the page asks again by itself, and stops when it is over."""
 
