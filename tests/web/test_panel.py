@@ -253,7 +253,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     assert panel["lines"][2] == "3 blocked, at least 2 over the limit"
     assert {member["name"]: (member["marks"], member["blocked"]) for member in panel["members"]} == {
         FAMILY[0][0]: ([], ["blocked in Evergreen"]),
-        FAMILY[1][0]: (["over the limit, not yet blocked for it"], ["blocked in Evergreen, not for fines"]),
+        FAMILY[1][0]: (["over the limit, not blocked for it"], ["blocked in Evergreen, not for fines"]),
         FAMILY[2][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
         FAMILY[3][0]: ([], []),
     }
