@@ -33,6 +33,7 @@ from evergreen_groups.groups import (
     read_contacts,
 )
 from evergreen_groups.odd_dates import age_of
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
@@ -100,7 +101,7 @@ class AccidentalGroupJudge:
         with_deleted_lead = self._with_deleted_lead(it.number for it in families if _is_without_lead(it))
         looked_at = []
         for family in families:
-            reasons = list(_about_leads(family.rows, accounts, now))
+            reasons = list(_about_leads(family, accounts, now))
             if _is_without_lead(family):
                 reasons.append(Reason("lead-deleted" if family.number in with_deleted_lead else "no-lead"))
             if family.count >= UNUSUAL_SIZE:
@@ -198,10 +199,10 @@ def _is_adult(account: PatronAccount, today: date) -> bool:
     return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
 
 
-def _about_leads(rows: Iterable[PatronRow], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
-    leads = sorted((row for row in rows if row.group_lead), key=lambda row: row.id)
+def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
+    leads = sorted((row for row in family.rows if row.group_lead), key=lambda row: row.id)
     if len(leads) > 1:
-        yield Reason("several-leads", {"count": len(leads)})
+        yield Reason.counted("several-leads", Total(len(leads), family.complete))
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
     for lead in leads:
         expire_date = accounts[lead.id].expire_date
@@ -224,7 +225,7 @@ def _evidence(
         yield Evidence("strangers", {"count": strangers})
     ids = family.ids
     if cloned := relations.cloned(ids):
-        yield Evidence("cloned", {"count": len(cloned)})
+        yield Evidence("cloned", {"count" if family.complete else "at_least": len(cloned)})
     if not family.complete:  # hidden members may be the relatives
         return
     in_common = relations.in_common(ids).values()

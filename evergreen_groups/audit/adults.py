@@ -37,7 +37,7 @@ def find_groups_of_adults(context: SearchContext) -> None:
         by_group: dict[int, list[PatronRow]] = {}
         for row in rows:
             by_group.setdefault(row.group, []).append(row)
-        # Of hidden members nobody knows the age: these are the visible ones, and at least so many.
+        # Of hidden members nobody knows the age: these are the visible adults, which a GroupDraft makes a lower bound.
         counts = {group: rule.count((row.id for row in members), accounts) for group, members in by_group.items()}
         return [_draft(by_group[group], count, rule) for group, count in counts.items() if count > rule.most]
 

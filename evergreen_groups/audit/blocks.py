@@ -244,16 +244,14 @@ class BlockSearch:
             if not blocks or member.over_limit:
                 continue
             group = groups.get(member.patron.group)
-            together = group.combined_fines if group else member.own_fines
-            known = group is not None and group.hidden_fines is not None
-            if _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
-                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
-            elif known:
-                kind, reason = FindingKind.BY_STAFF, Reason("group-within-limit")
-            else:
+            together = group.combined_fines if group else None
+            if together is None:
                 kind, reason = FindingKind.BY_STAFF, Reason("group-not-known")
-            shown = together if known or kind is FindingKind.FOR_FAMILY else None
-            yield self._finding(kind, member, reason, blocks, shown)
+            elif _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
+                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
+            else:
+                kind, reason = FindingKind.BY_STAFF, Reason("group-within-limit")
+            yield self._finding(kind, member, reason, blocks, together)
 
     def _finding(
         self,

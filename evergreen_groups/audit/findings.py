@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.group_split import GroupSplit
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import Penalty
+    from evergreen_groups.total import Total
 
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
@@ -100,6 +101,11 @@ class Reason:
 
     code: str
     values: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def counted(cls, code: str, count: Total[int], **values: object) -> Reason:
+        """A reason with a count, ``at_least`` so many where hidden members may raise it."""
+        return cls(code, {"count" if count.exact else "at_least": count.at_least, **values})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from evergreen_groups.audit.findings import GroupFinding
+from evergreen_groups.audit.findings import GroupFinding, Reason
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.confidence import Confidence
-    from evergreen_groups.audit.findings import FindingKind, Reason
+    from evergreen_groups.audit.findings import FindingKind
     from evergreen_groups.audit.group_split import GroupSplit
     from evergreen_groups.groups import Group, PatronRow
 
@@ -36,4 +37,14 @@ class GroupDraft:
 
     def of(self, group: Group) -> GroupFinding:
         """The finding, with the group that the rows are of."""
-        return GroupFinding(group, self.reasons, self.kind, self.confidence, self.split)
+        return GroupFinding(group, tuple(self._reasons(group)), self.kind, self.confidence, self.split)
+
+    def _reasons(self, group: Group) -> Iterator[Reason]:
+        for reason in self.reasons:
+            if (
+                reason.code == "several-adults"
+            ):  # nobody knows how old hidden members are, nor looked whether there are any
+                count, most = reason.values["count"], reason.values["most"]
+                yield Reason.counted(reason.code, group.counted(cast("int", count)), most=most)
+            else:
+                yield reason

@@ -66,7 +66,8 @@ def warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> 
         new = any(flags.get(member.id) or member.id in destinations for member in leads)
         if new and len(leads) > 1:
             names = tuple(member.name for member in leads)
-            yield PlanWarning("several-leads", {"names": names, "group": number, "count": len(leads)})
+            values = {"names": names, "group": number}
+            yield PlanWarning.counted("several-leads", group.counted(len(leads)), values)
 
 
 def _about_account(step: Step) -> Iterator[PlanWarning]:
@@ -101,7 +102,7 @@ def _about_addresses(moves: Sequence[Step], known: PlanEvidence) -> Iterator[Pla
 
 
 def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
-    """Groups that get more adults, and have too many of them then; hidden members aren't counted."""
+    """Groups that get more adults, and have too many of them then, hidden ones aside."""
     if not known.adults.applies:
         return
     for group in group_changes(moves, known.groups):
@@ -110,8 +111,8 @@ def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWa
             for members in (group.members_before, group.after)
         )
         if group.number is not None and before < after > known.adults.most:
-            values = {"group": group.number, "count": after, "most": known.adults.most}
-            yield PlanWarning("several-adults", values)
+            values = {"group": group.number, "most": known.adults.most}
+            yield PlanWarning.counted("several-adults", group.counted_after(after), values)
 
 
 def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
@@ -126,4 +127,7 @@ def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
         names = tuple(member.name for member in leads)
-        yield PlanWarning("left-without-lead", {"names": names, "group": group.number, "count": len(stays)})
+        yield PlanWarning(
+            "left-without-lead",
+            {"names": names, "group": group.number, "count": len(stays) + group.hidden_member_count},
+        )

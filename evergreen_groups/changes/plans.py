@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.money import NOTHING
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -64,8 +65,8 @@ class Step:
 class PlannedGroup:
     """A group that a plan changes: ``before`` is the group as it is (None: a new one), ``after`` who is in it then.
 
-    ``after`` has the visible members alone. What they owe together is for information only; what hidden members owe is
-    in both totals, as far as the ILS says.
+    ``after`` has the visible members alone. What all owe together is for information only: both totals include what
+    hidden members owe, and are None if that is unknown.
     """
 
     before: Group | None
@@ -87,15 +88,19 @@ class PlannedGroup:
         return self.before.hidden_member_count if self.before else 0
 
     @property
-    def total_before(self) -> Decimal:
+    def total_before(self) -> Decimal | None:
         """What all members owe together before the plan is applied."""
         return self.before.combined_fines if self.before else NOTHING
 
     @property
-    def total_after(self) -> Decimal:
+    def total_after(self) -> Decimal | None:
         """What all members owe together after it."""
-        hidden = self.before.hidden_fines if self.before else None
-        return sum((member.own_fines for member in self.after), NOTHING) + (hidden or NOTHING)
+        hidden = self.before.hidden_fines if self.before else NOTHING
+        return None if hidden is None else sum((member.own_fines for member in self.after), hidden)
+
+    def counted_after(self, number: int) -> Total[int]:
+        """Make a total of all members after it from a number of visible ones."""
+        return self.before.counted(number) if self.before else Total(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,11 @@ class PlanWarning:
 
     code: str
     values: Mapping[str, object]
+
+    @classmethod
+    def counted(cls, code: str, count: Total[int], values: Mapping[str, object]) -> PlanWarning:
+        """A warning with a count, ``at_least`` so many where hidden members may raise it."""
+        return cls(code, {**values, "count" if count.exact else "at_least": count.at_least})
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,11 @@ class GroupCheck:
     prospects: Mapping[int, RecalculationProspect]
 
     @property
-    def over_limit(self) -> bool:
-        """Whether one of the patrons is over the limit."""
-        return any(member.over_limit_if_known for member in self.checked)
+    def over_limit(self) -> bool | None:
+        """Whether one of the patrons is over the limit; None if a hidden member, or a hidden limit, would decide it."""
+        if any(member.over_limit_if_known for member in self.checked):
+            return True
+        return False if self.complete else None
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from evergreen_groups.groups import (
     Member,
     PatronAccount,
     Standing,
+    StandingTotals,
     VisiblePatrons,
     decide_where_visible,
     find_hidden_of_few,
@@ -78,17 +79,20 @@ class GroupDetails:
     def complete(self) -> bool:
         """Whether nothing about the group is hidden: no member, no limit, and nothing that one has out."""
         decided = all(member.decision is not None for member in self.group.members)
-        counts = self.all_circulations
-        return self.group.complete and decided and counts is not None and counts.complete
+        return decided and self.all_circulations.complete
 
     @property
-    def all_circulations(self) -> CirculationCounts | None:
-        """Those of all visible members together, None where those of one aren't known.
-
-        Where those of one are at least so many, so are these.
-        """
+    def all_circulations(self) -> CirculationCounts:
+        """Those of all members together: a lower bound if members, or something that one has out, are hidden."""
         known = [counts for counts in self.circulations.values() if counts is not None]
-        return CirculationCounts.sum_of(known) if len(known) == len(self.group.members) else None
+        together = CirculationCounts.sum_of(known)
+        all_known = self.group.complete and len(known) == len(self.group.members)
+        return replace(together, complete=together.complete and all_known)
+
+    @property
+    def standing_totals(self) -> StandingTotals:
+        """How many members are over the limit or blocked."""
+        return StandingTotals.of(self.group, [self.standing(member) for member in self.group.members])
 
     def standing(self, member: Member) -> Standing:
         """A member's own fines against the rule, and the penalties that block them."""

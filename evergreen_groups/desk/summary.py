@@ -21,6 +21,7 @@ from evergreen_groups.groups import (
     HiddenMembers,
     Member,
     Standing,
+    StandingTotals,
     VisiblePatrons,
     decide_where_visible,
     find_card,
@@ -50,6 +51,11 @@ class GroupSummary(Group):
 
     standings: Mapping[int, Standing] = field(default_factory=dict)
     prospects: Mapping[int, RecalculationProspect] = field(default_factory=dict)
+
+    @property
+    def standing_totals(self) -> StandingTotals:
+        """How many members are over the limit or blocked."""
+        return StandingTotals.of(self, [self.standings[member.id] for member in self.members])
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing
 from .standing import StandingDifference as StandingDifference
+from .standing import StandingTotals as StandingTotals
 from .surroundings import PatronReference as PatronReference
 from .surroundings import Surroundings as Surroundings
 from .surroundings import read_surroundings as read_surroundings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.groups.hidden_members import HiddenMembers
@@ -95,9 +96,11 @@ class Group:
     """A patron group (``usrgroup``) with what its members owe together, which is for information only.
 
     ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
-    hidden. ``combined_fines`` includes them as long as the ILS says what they owe (``hidden_fines`` is that part);
-    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower. ``hidden_ids`` are theirs,
-    None where they were counted alone.
+    hidden, and ``hidden_fines`` what they owe, None if that is unknown. ``hidden_ids`` are theirs, None where they were
+    counted alone.
+
+    Totals include the hidden members or say that they don't: ``combined_fines`` is None if ``hidden_fines`` is, and a
+    count of visible members is a :class:`~evergreen_groups.total.Total` (:meth:`counted`).
     """
 
     number: int
@@ -105,8 +108,8 @@ class Group:
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
     hidden_ids: frozenset[int] | None = frozenset()
-    combined_fines: Decimal = field(init=False, repr=False, compare=False)
-    """What all members owe together, credits counted, as far as it is known."""
+    known_fines: Decimal = field(init=False, repr=False, compare=False)
+    """What the visible members owe together, credits counted, and the hidden ones if that is known: to sort by."""
 
     def __post_init__(self) -> None:
         """Add up what they owe, which everything asks for. Nothing else is kept: a report has groups by the 50,000."""
@@ -115,7 +118,7 @@ class Group:
             owed.append(self.hidden_fines)
         # Where one member owes all of it, as mostly, that is one amount, and not another as large.
         together = sum(owed[1:], owed[0]) if owed else NOTHING
-        object.__setattr__(self, "combined_fines", together)
+        object.__setattr__(self, "known_fines", together)
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
@@ -178,29 +181,46 @@ class Group:
         return len(self.members) + self.hidden_member_count
 
     @property
-    def owing_count(self) -> int:
-        """How many of the visible members owe more than nothing."""
-        return sum(member.own_fines > 0 for member in self.members)
+    def combined_fines(self) -> Decimal | None:
+        """What all members owe together, credits counted; None if what hidden members owe is unknown."""
+        return None if self.hidden_fines is None else self.known_fines
+
+    def counted(self, number: int, *, known: bool = True) -> Total[int]:
+        """Make a total of all members from a number of visible ones.
+
+        It is a lower bound if members are hidden, or if not every visible one's answer is ``known``.
+        """
+        return Total(number, known and not self.hidden_member_count)
 
     @property
-    def highest_own_fines(self) -> Decimal:
-        """The largest own fines of a visible member."""
-        return max(member.own_fines for member in self.members)
+    def owing_count(self) -> Total[int]:
+        """How many members owe more than nothing."""
+        return self.counted(sum(member.own_fines > 0 for member in self.members))
 
     @property
-    def over_limit_count(self) -> int:
-        """How many of the visible members are over the limit by their own fines."""
-        return sum(member.over_limit for member in self.members)
+    def highest_own_fines(self) -> Total[Decimal]:
+        """The largest own fines of a member."""
+        return Total(max(member.own_fines for member in self.members), self.complete)
 
     @property
-    def no_member_over_limit(self) -> bool:
+    def over_limit_count(self) -> Total[int]:
+        """How many members are over the limit by their own fines."""
+        decisions = [member.decision for member in self.members]
+        over = sum(decision.over_limit for decision in decisions if decision is not None)
+        return self.counted(over, known=None not in decisions)
+
+    @property
+    def no_member_over_limit(self) -> bool | None:
         """Whether the group owes more than one of its members may, although none of them is over the limit.
 
-        This is the case the rule is about: a library that blocked by group would block people who owe little. Of a
-        group with hidden members it can't be said.
+        This is the case the rule is about: a library that blocked by group would block people who owe little. None if
+        hidden members, or limits that the account may not see, would decide it.
         """
-        if not self.complete or self.over_limit_count:
+        over = self.over_limit_count
+        if over.at_least:
             return False
+        if not over.exact:
+            return None
         return any(
-            member.limit.amount is not None and self.combined_fines > member.limit.amount for member in self.members
+            member.limit.amount is not None and self.known_fines > member.limit.amount for member in self.members
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups.models import Member
+    from evergreen_groups.groups.models import Group, Member
     from evergreen_groups.ils import Penalty, PenaltyKinds
+    from evergreen_groups.total import Total
 
 
 class StandingDifference(Enum):
@@ -59,3 +60,20 @@ class Standing:
         if self.over_limit is None or self.over_limit == self.blocked_for_fines:
             return None
         return StandingDifference.NOT_YET_BLOCKED if self.over_limit else StandingDifference.NOW_WITHIN_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class StandingTotals:
+    """How many members of a group are over the limit, blocked for fines in the ILS, and blocked for anything."""
+
+    over_limit: Total[int]
+    blocked_for_fines: Total[int]
+    blocked: Total[int]
+
+    @classmethod
+    def of(cls, group: Group, standings: Sequence[Standing]) -> StandingTotals:
+        """Count over the standings of a group's visible members; a standing that wasn't read makes a lower bound."""
+        known = len(standings) == len(group.members)
+        for_fines = sum(standing.blocked_for_fines for standing in standings)
+        blocked = sum(bool(standing.blocks_for_fines or standing.other_blocks) for standing in standings)
+        return cls(group.over_limit_count, group.counted(for_fines, known=known), group.counted(blocked, known=known))

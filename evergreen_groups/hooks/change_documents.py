@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import GROUP, PENALTIES
 from evergreen_groups.hooks.documents import NOTE
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import describe_warning
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ def _group(group: PlannedGroup) -> dict[str, Any]:
         "hidden_member_count": hidden,
         "before": {
             "member_count": len(group.members_before) + hidden,
-            "group_fines": plain_amount(group.total_before),
+            "group_fines": plain_amount_or_none(group.total_before),
             "members": [_patron(member) for member in group.members_before],
         },
         "after": {
             "member_count": len(group.after) + hidden,
-            "group_fines": plain_amount(group.total_after),
+            "group_fines": plain_amount_or_none(group.total_after),
             "members": [_patron(member) for member in group.after],
         },
     }

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.hooks.documents import NOTE, limit_amount
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import prospect_document, standing_document
+from evergreen_groups.render import (
+    item_totals_document,
+    prospect_document,
+    standing_document,
+    standing_totals_document,
+)
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -28,11 +33,12 @@ def group_details(details: GroupDetails) -> dict[str, Any]:
         "group": group.number,
         "for_information_only": True,
         "note": NOTE,
-        "group_fines": plain_amount(group.combined_fines),
+        "group_fines": plain_amount_or_none(group.combined_fines),
         "member_count": group.member_count,
         "lead": group.lead.id if group.members and group.lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
-        "items": _items(details.all_circulations),
+        **standing_totals_document(details.standing_totals),
+        **item_totals_document("items", details.all_circulations),
         "members": [_member(details, member) for member in group.members],
     }
 

@@ -1,8 +1,10 @@
 """The JSON forms of what the hooks give, version 2; ``schemas/`` beside this module describes each.
 
 Within a version keys may be added, never changed or removed, so readers pass over keys they don't know. Amounts are
-strings with two places. Version 2 tells whoever is over the limit (``over_limit``, null where the account may not see
-the limit) from whoever is blocked in Evergreen (``blocked_in_evergreen``).
+strings with two places. A total is null unless it is exact; beside a count, ``NAME_at_least`` is its lower bound.
+
+Version 2 tells whoever is over the limit (``over_limit``, null where the account may not see the limit) from whoever is
+blocked in Evergreen (``blocked_in_evergreen``).
 """
 
 from __future__ import annotations
@@ -10,8 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupSummary
+from evergreen_groups.groups import StandingTotals
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document, prospect_document, standing_document
+from evergreen_groups.render import (
+    penalty_document,
+    prospect_document,
+    standing_document,
+    standing_totals_document,
+)
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import PatronDecision, PatronSummary, RecalculationProspect
@@ -76,13 +84,15 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
 def _group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
     prospects = group.prospects if isinstance(group, GroupSummary) else {}
+    totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
     return {
         "group": group.number,
         "for_information_only": True,
         "note": NOTE,
-        "group_fines": plain_amount(group.combined_fines),
+        "group_fines": plain_amount_or_none(group.combined_fines),
         "lead": group.lead.id if group.lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
+        **standing_totals_document(totals),
         "members": [
             member_document(member, standings.get(member.id), prospects.get(member.id)) for member in group.members
         ],

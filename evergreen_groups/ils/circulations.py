@@ -14,6 +14,7 @@ from evergreen_groups.gateway import TOKEN, Gateway, beyond, columns, not_asked_
 from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
 from evergreen_groups.ils.items import patrons_with_circulations_at
 from evergreen_groups.message import Message
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -47,6 +48,11 @@ class CirculationCounts:
     overdue: int
     lost: int
     complete: bool = True
+
+    @property
+    def totals(self) -> tuple[Total[int], Total[int], Total[int]]:
+        """``out``, ``overdue`` and ``lost``, each as a total."""
+        return Total(self.out, self.complete), Total(self.overdue, self.complete), Total(self.lost, self.complete)
 
     @classmethod
     def sum_of(cls, counts: Iterable[CirculationCounts]) -> CirculationCounts:

@@ -25,8 +25,10 @@ from .language import own_name as own_name
 from .language import set_language as set_language
 from .language import use_language as use_language
 from .messages import describe_advice as describe_advice
+from .messages import describe_difference as describe_difference
 from .messages import describe_error as describe_error
 from .messages import describe_problem as describe_problem
+from .messages import describe_total as describe_total
 from .messages import filled as filled
 from .messages import gettext as gettext
 from .messages import ngettext as ngettext

@@ -18,8 +18,9 @@ from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.dates import clock_time, day, enumeration, minute
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import decimal_number, number, price
+from evergreen_groups.language.numbers import decimal_number, number, price, signed_price
 from evergreen_groups.message import Message
+from evergreen_groups.total import Total
 
 
 def gettext(message: str, /, **values: object) -> str:
@@ -102,6 +103,33 @@ def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
     return tuple(found)
 
 
+def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short: bool = False) -> str:
+    """Write a total, or an amount that may be unknown; ``short`` is for the narrow columns of a table.
+
+    >>> describe_total(Total(1200)), describe_total(Total(1200, exact=False)), describe_total(Total(0, exact=False))
+    ('1,200', 'at least 1,200', 'unknown')
+    >>> describe_total(Total(1200, exact=False), short=True), describe_total(Total(0, exact=False), short=True)
+    ('1,200+', '0+')
+    >>> describe_total(Decimal("7.50")), describe_total(None)
+    ('$7.50', 'unknown')
+    """
+    if isinstance(total, Total):
+        value = total.at_least
+        written = price(value) if isinstance(value, Decimal) else number(value)
+        if total.exact or short:
+            return written if total.exact else f"{written}+"
+        if value > 0:
+            return gettext("at least {total}", total=written)
+    elif total is not None:
+        return price(total)
+    return pgettext("a total", "unknown")
+
+
+def describe_difference(difference: Decimal | None) -> str:
+    """Write a difference of money that may be unknown: ``+$12.50``."""
+    return describe_total(None) if difference is None else signed_price(difference)
+
+
 def describe_error(error: EvergreenGroupsError) -> str:
     """An error for people, the problem and the advice in one line."""
     return "; ".join(part for part in (describe_problem(error), describe_advice(error)) if part)
@@ -125,6 +153,8 @@ class _Filler(Formatter):
         """Money with its currency, counts (``{count:,}``) with the language's separators, days, moments, and texts."""
         if isinstance(value, Decimal) and not format_spec:
             return price(value)
+        if isinstance(value, Total):
+            return describe_total(value)
         if isinstance(value, int) and format_spec == ",":
             return number(value)
         if isinstance(value, datetime) and format_spec in ("", "time"):

@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.messages import gettext
+from evergreen_groups.language.messages import describe_total, gettext
 from evergreen_groups.language.numbers import number, price
 from evergreen_groups.message import Message
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from gettext import NullTranslations
@@ -80,4 +81,6 @@ def _written(name: str, value: Any) -> object:
         return price(value)
     if isinstance(value, Message):
         return gettext(value)
+    if isinstance(value, Total):
+        return describe_total(value)
     return number(value) if name in _COUNTS and isinstance(value, int) else value

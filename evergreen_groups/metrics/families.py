@@ -127,8 +127,8 @@ FAMILIES = (
     Family(
         f"{_PREFIX}report_combined_fines",
         "gauge",
-        "What those groups owe together, in the library's currency. Groups with members at several libraries count at "
-        'each: don\'t add up, take "*".',
+        "What those groups owe together, in the library's currency; no series if what hidden members owe is unknown. "
+        'Groups with members at several libraries count at each: don\'t add up, take "*".',
         ("report", "library"),
         nightly=True,
     ),

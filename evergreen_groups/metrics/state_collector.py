@@ -111,4 +111,5 @@ def _of_reports(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[Metri
     ]
     yield samples_of("report_groups", [(labels, sums.group_count) for labels, sums in rows])
     yield samples_of("report_members", [(labels, sums.member_count) for labels, sums in rows])
-    yield samples_of("report_combined_fines", [(labels, sums.combined_fines) for labels, sums in rows])
+    fines = [(labels, sums.combined_fines) for labels, sums in rows if sums.combined_fines is not None]
+    yield samples_of("report_combined_fines", fines)

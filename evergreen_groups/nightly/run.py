@@ -285,7 +285,7 @@ class ReportRun:
                     one.history.record(one.report, connection)
             if not self._looks:
                 self._record.write(transactions, exit_status.UNSENT if letters else written, self._problem, connection)
-        self._record.is_kept = self._problem is None
+        self._record.is_stored = self._problem is None
         if self._recorded:
             log.info("recorded in the history")
 

@@ -44,7 +44,7 @@ class RunRecord:
         self.options: ReportOptions | None = None
         self.reports: Sequence[Report] = ()
         self.started = datetime.now(UTC)
-        self.is_kept = False
+        self.is_stored = False
         """Whether mails, history and status have been written, so that no other run makes these reports again."""
 
     def write(
@@ -116,7 +116,7 @@ class RunRecord:
         if transactions is not None:
             with suppress(EvergreenGroupsError):  # then the status can't be written either
                 finished = transactions.now()
-        failed = error is not None and not self.is_kept
+        failed = error is not None and not self.is_stored
         groups = {group.number: group for report in self.reports for group in report.groups}
         return RunStatus(
             outcome=RunOutcome.FAILED if failed else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,

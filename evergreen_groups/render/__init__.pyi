@@ -18,6 +18,9 @@ from .group import write_details as write_details
 from .group import write_json as write_json
 from .journal import write_entries as write_entries
 from .journal import write_entry as write_entry
+from .json_documents import item_totals_document as item_totals_document
+from .json_documents import standing_totals_document as standing_totals_document
+from .json_documents import total_document as total_document
 from .long_sheets import FilledWorkbook as FilledWorkbook
 from .long_sheets import LongSheet as LongSheet
 from .long_sheets import RowWriter as RowWriter
@@ -62,6 +65,7 @@ from .text_columns import aligned as aligned
 from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
+from .wording import PLUS as PLUS
 from .wording import TITLE as TITLE
 from .wording import describe_incomplete as describe_incomplete
 from .wording import describe_limit as describe_limit

@@ -18,7 +18,7 @@ from evergreen_groups.changes import (
     StepOutcome,
     StepState,
 )
-from evergreen_groups.language import gettext, ngettext
+from evergreen_groups.language import describe_total, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
 from evergreen_groups.render.plan_warnings import describe_warning
@@ -105,8 +105,9 @@ def _group_lines(group: PlannedGroup) -> Iterator[str]:
         yield "    " + gettext("there now: {names}", names="; ".join(staying))
 
 
-def _owing(count: int, total: Decimal) -> str:
-    return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=total)
+def _owing(count: int, total: Decimal | None) -> str:
+    fines = describe_total(total)
+    return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=fines)
 
 
 def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:

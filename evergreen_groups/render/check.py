@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.language import gettext, pgettext, price
+from evergreen_groups.language import describe_total, gettext, pgettext, price
 from evergreen_groups.message import Message
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
@@ -38,7 +38,7 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     text = gettext(
         "Combined fines of group {group}: {fines}, for information only.",
         group=group.number,
-        fines=group.combined_fines,
+        fines=describe_total(group.combined_fines),
     )
     stream.write(f"\n{text}\n")
     if not group.complete:

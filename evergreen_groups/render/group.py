@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.language import gettext, ngettext, number, pgettext, price
-from evergreen_groups.money import NOTHING, plain_amount
+from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
+from evergreen_groups.money import plain_amount
 from evergreen_groups.policy import Comparison
-from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
+from evergreen_groups.render.json_documents import (
+    group_document,
+    item_totals_document,
+    patron_document,
+    standing_totals_document,
+    write_json_document,
+)
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.standing_wording import explain_standing, prospect_document, standing_document
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
-from evergreen_groups.render.wording import hidden_members
+from evergreen_groups.render.wording import PLUS, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -50,12 +56,14 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"{heading}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write("\n")
-    fines = gettext("Group fines: {fines}, for information only.", fines=group.combined_fines)
+    fines = gettext("Group fines: {fines}, for information only.", fines=describe_total(group.combined_fines))
     for sentence in (fines, _rule(details.limit)):
         stream.writelines(f"{line}\n" for line in wrapped(sentence, width))
     stream.writelines(_explanations(details, width))
     if not group.complete:
         stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
+    if not details.all_circulations.complete:
+        stream.writelines(f"{line}\n" for line in wrapped(gettext(PLUS), width))
 
 
 def _rule(limit: Limit | None) -> str:
@@ -126,16 +134,16 @@ def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
 
 
 def _sums(details: GroupDetails) -> list[Cell]:
-    owed = sum((member.own_fines for member in details.group.members), NOTHING)
-    texts = [pgettext("last line of a table", "Total"), "", "", price(owed), *_counts(details.all_circulations), ""]
+    fines = describe_total(details.group.combined_fines)
+    items = (describe_total(total, short=True) for total in details.all_circulations.totals)
+    texts = [pgettext("last line of a table", "Total"), "", "", fines, *items, ""]
     return [Cell(text) if text else EMPTY for text in texts]
 
 
 def _counts(counts: CirculationCounts | None) -> list[str]:
     if counts is None:
         return [_UNKNOWN] * 3
-    more = "" if counts.complete else "+"
-    return [f"{number(count)}{more}" for count in (counts.out, counts.overdue, counts.lost)]
+    return [describe_total(total, short=True) for total in counts.totals]
 
 
 def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:
@@ -157,7 +165,8 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
         **group_document(group),
         "complete": group.complete,
         "limit": None if details.limit is None else limit_document(details.limit),
-        "totals": _items(details.all_circulations),
+        **standing_totals_document(details.standing_totals),
+        **item_totals_document("totals", details.all_circulations),
         "members": [_member(details, member) for member in group.members],
     }
     write_json_document(document, stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
@@ -10,18 +11,42 @@ from evergreen_groups.money import plain_amount, plain_amount_or_none
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evergreen_groups.groups import Group, Patron
+    from evergreen_groups.groups import Group, Patron, StandingTotals
+    from evergreen_groups.ils import CirculationCounts
+    from evergreen_groups.total import Total
 
 
 def group_document(group: Group) -> dict[str, Any]:
     """The number of a group, its fines and its hidden members; amounts are strings with two places."""
     return {
         "group": group.number,
-        "group_fines": plain_amount(group.combined_fines),
+        "group_fines": plain_amount_or_none(group.combined_fines),
         "group_fines_are": "for information only",
         "hidden_member_count": group.hidden_member_count,
         "hidden_fines": plain_amount_or_none(group.hidden_fines),
     }
+
+
+def total_document(name: str, total: Total[int] | Total[Decimal]) -> dict[str, Any]:
+    """A total under its name, null unless it is exact, and what it is at least under ``NAME_at_least``."""
+    at_least = total.at_least
+    written = plain_amount(at_least) if isinstance(at_least, Decimal) else at_least
+    return {name: written if total.exact else None, f"{name}_at_least": written}
+
+
+def standing_totals_document(totals: StandingTotals) -> dict[str, Any]:
+    """How many members are over the limit or blocked."""
+    return {
+        **total_document("over_limit_count", totals.over_limit),
+        **total_document("blocked_in_evergreen_count", totals.blocked_for_fines),
+        **total_document("blocked_count", totals.blocked),
+    }
+
+
+def item_totals_document(name: str, counts: CirculationCounts) -> dict[str, Any]:
+    """What all members have out under a name, null unless it is exact, and what it is at least."""
+    written = {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    return {name: written if counts.complete else None, f"{name}_at_least": written}
 
 
 def patron_document(patron: Patron) -> dict[str, Any]:

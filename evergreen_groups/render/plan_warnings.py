@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.language import enumeration, filled, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.safe_text import isolated
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import PlanWarning
@@ -45,7 +46,9 @@ WARNINGS: Mapping[str, str] = {
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning; several names are joined."""
     values = {name: _written(value) for name, value in warning.values.items()}
-    count = values.pop("count", None)
+    count, at_least = values.pop("count", None), values.pop("at_least", None)
+    if isinstance(at_least, int):
+        return _counted_warning(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
     if not isinstance(count, int):
         return gettext(WARNINGS[warning.code], **values)
     return _counted_warning(warning.code, count, values)

@@ -94,7 +94,8 @@ def environment() -> Environment:
         "percent": _percent,
         "price": language.price,
         "printable": printable,
-        "signed_price": language.signed_price,
+        "difference": language.describe_difference,
+        "total": language.describe_total,
         "translated": language.gettext,
     }
     made.globals |= {

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     from evergreen_groups.groups import Group
     from evergreen_groups.report import Choice, Criteria
+    from evergreen_groups.total import Total
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
+PLUS = Message("+ means at least: what the account can't see may add to it.")
+"""Below a table with totals that aren't exact."""
 NOTHING_FOUND = Message("No group owes that much. There is nothing to list.")
 
 _SORT_ORDERS = {
@@ -32,8 +35,8 @@ def hidden_members(group: Group) -> str:
     """Say how many members are hidden, and whether what they owe is counted."""
     if group.hidden_fines is None:
         return ngettext(
-            "{count} member is hidden from this account; what they owe is not known and not counted.",
-            "{count} members are hidden from this account; what they owe is not known and not counted.",
+            "{count} member is hidden from this account; what they owe is unknown.",
+            "{count} members are hidden from this account; what they owe is unknown.",
             group.hidden_member_count,
         )
     return ngettext(
@@ -128,18 +131,20 @@ def _what_does(limit: Limit | None) -> str:
     return gettext("A member is over the limit only with own fines of more than {amount}.", amount=limit.amount)
 
 
-def explain_no_member_over_limit(limit: Limit | None, count: int) -> str:
+def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
     """Explain the mark of groups that owe more than one person may, while none of their members does."""
     if limit is None or limit.amount is None:
         return ngettext(
             "in {count} group the members together owe more than one of them may, but none of them is over the limit.",
             "in {count} groups the members together owe more than one of them may, but none of them is over the limit.",
-            count,
+            count.at_least,
+            count=count,
         )
     return ngettext(
         "in {count} group the members together owe more than {amount}, but none of them is over the limit.",
         "in {count} groups the members together owe more than {amount}, but none of them is over the limit.",
-        count,
+        count.at_least,
+        count=count,
         amount=limit.amount,
     )
 
@@ -155,10 +160,8 @@ def describe_incomplete(group: Group) -> str:
     """Say what is missing of an incomplete group, and whether its total counts it."""
     if group.hidden_fines is None:
         return ngettext(
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is not known and "
-            "not counted",
-            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is not known and "
-            "not counted",
+            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
+            "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
             group.hidden_member_count,
             all=group.member_count,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import Group, Standing, StandingDifference
 from evergreen_groups.report.packed_blocks import PackedBlocks
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -40,17 +41,19 @@ class FinesBlocks:
 
 @dataclass(frozen=True, slots=True)
 class BlockTotals:
-    """How many of the visible members are blocked for fines, and of how many that differs from the rule."""
+    """How many members are blocked for fines, and of how many that differs from the rule."""
 
-    blocked: int
-    not_yet_blocked: int
-    now_within_limit: int
+    blocked: Total[int]
+    not_yet_blocked: Total[int]
+    now_within_limit: Total[int]
 
     @classmethod
     def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
         """Count over these groups."""
         blocked = not_yet = within = 0
+        complete = True
         for group in groups:
+            complete = complete and group.complete
             for member in group.members:
                 if member.id not in blocks.penalties and not member.over_limit:
                     continue  # as nearly all of them
@@ -58,7 +61,7 @@ class BlockTotals:
                 blocked += standing.blocked_for_fines
                 not_yet += standing.difference is StandingDifference.NOT_YET_BLOCKED
                 within += standing.difference is StandingDifference.NOW_WITHIN_LIMIT
-        return cls(blocked, not_yet, within)
+        return cls(Total(blocked, complete), Total(not_yet, complete), Total(within, complete))
 
 
 def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:

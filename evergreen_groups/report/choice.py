@@ -84,7 +84,7 @@ class Chooser:
     def _verdicts(self, group: Group) -> Iterator[Verdict]:
         choice = self.choice
         if choice.over_limit is not None:
-            somebody = _somebody(group.over_limit_count > 0, group.complete)
+            somebody = _somebody(group.over_limit_count.at_least > 0, group.complete)
             yield somebody if choice.over_limit or somebody is None else not somebody
         if choice.blocked:
             blocked = any(self.blocks.standing(member).blocked_for_fines for member in group.members)

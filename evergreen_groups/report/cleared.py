@@ -72,5 +72,5 @@ def _present(group: Group) -> Present:
         group=group.number,
         lead_name=group.lead.name,
         member_count=group.member_count,
-        combined_fines=None if group.hidden_fines is None else group.combined_fines,
+        combined_fines=group.combined_fines,
     )

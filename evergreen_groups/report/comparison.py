@@ -64,16 +64,19 @@ class _Sums:
     def __init__(self) -> None:
         self._group_count = self._member_count = 0
         self._combined_fines = NOTHING
+        self._certain = True
 
     def add(self, listing: Listing) -> None:
         """Count one more."""
         self._group_count += 1
         self._member_count += listing.member_count
         self._combined_fines += listing.combined_fines
+        self._certain = self._certain and listing.certain
 
     def at(self, moment: datetime) -> RunTotals:
         """What they are, as the totals of a run."""
-        return RunTotals(moment, self._group_count, self._member_count, self._combined_fines)
+        fines = self._combined_fines if self._certain else None
+        return RunTotals(moment, self._group_count, self._member_count, fines)
 
 
 def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) -> Changes:
@@ -131,8 +134,8 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if numbers == [listing.group] else tuple(numbers),
-        joined_count=len(listing.members - members) if all_visible else 0,
-        left_count=len(members - listing.members) if all_visible else 0,
+        joined_count=len(listing.members - members) if all_visible else None,
+        left_count=len(members - listing.members) if all_visible else None,
         certain=listing.certain and all(one.certain for one in before),
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
 from evergreen_groups.odd_dates import known as known_date
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, PatronState
@@ -111,19 +112,29 @@ class SummedDetails:
     """The same summed over the members of a group.
 
     ``kinds`` and ``not_known`` add up to the combined fines: the latter is what members owe of whom it isn't known what
-    for, hidden ones as far as their fines are known. ``certain`` says that it is known of everybody, so that nobody
-    owes anything since before ``owing_since``. ``owed_kinds`` are those of bills on which something is owed, whatever
-    credits make of it. ``items`` are those that are known of, all where ``items_certain``.
+    for, hidden ones included; None if the combined fines are unknown. ``certain`` says that it is known of everybody,
+    so that nobody owes anything since before ``owing_since``. ``owed_kinds`` are those of bills on which something is
+    owed, whatever credits make of it. ``items`` are those that are known of, all where ``items_certain``.
     """
 
     kinds: tuple[KindSum, ...]
     owed_kinds: frozenset[BillKind]
-    not_known: Decimal
+    not_known: Decimal | None
     certain: bool
     owing_since: datetime | None
     last_payment: datetime | None
     items: UnreturnedItems
     items_certain: bool
+
+    @property
+    def overdue(self) -> Total[int]:
+        """How many items all members have overdue."""
+        return Total(self.items.overdue, self.items_certain)
+
+    @property
+    def lost(self) -> Total[int]:
+        """How many items all members have lost."""
+        return Total(self.items.lost, self.items_certain)
 
     @property
     def returnable(self) -> bool | None:
@@ -158,12 +169,13 @@ class ReportDetails:
     def _summed(self, group: Group) -> SummedDetails:
         from evergreen_groups.ils import UnreturnedItems  # with it comes the gateway, which --help needn't load
 
+        fines = group.combined_fines
         found = [self.members[member.id] for member in group.members]
         bills = SummedBills.together(details.owed for details in found if details.owed is not None)
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
-            not_known=group.combined_fines - sum((one.balance for one in bills.kinds), NOTHING),
+            not_known=None if fines is None else fines - sum((one.balance for one in bills.kinds), NOTHING),
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,

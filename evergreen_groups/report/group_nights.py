@@ -37,7 +37,8 @@ _AT_ONCE = 500
 class GroupNight:
     """What a group owed when a run read it ``at`` that moment (aware).
 
-    ``combined_fines`` is None where that run's report didn't list it; ``certain`` says whether it counts everybody.
+    ``combined_fines`` is None where that run's report didn't list it. Without ``certain`` it leaves out hidden members
+    and isn't to be shown.
     """
 
     at: datetime

@@ -105,7 +105,7 @@ class History:
                         "org_unit": name,
                         "group_count": totals.group_count,
                         "member_count": totals.member_count,
-                        "combined_fines": totals.combined_fines,
+                        "combined_fines": NOTHING if totals.combined_fines is None else totals.combined_fines,
                     }
                     for name, totals in present.totals.items()
                 ],
@@ -226,13 +226,17 @@ def _parts(report: Report) -> tuple[object, ...]:
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_Totals]:
-    """The totals of some runs, in their order."""
+    """The totals of some runs, in their order.
+
+    What a run's groups owed is unknown, at each library, if what one of them owed isn't certain.
+    """
     found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
     moments = {run.id: run.at for run in runs}
+    nights = schema.group_nights.c
+    uncertain = set(connection.scalars(select(nights.run).where(nights.run.in_(found), ~nights.certain).distinct()))
     for row in connection.execute(select(schema.run_totals).where(schema.run_totals.c.run.in_(found))):
-        found[row.run][row.org_unit] = RunTotals(
-            moments[row.run], row.group_count, row.member_count, row.combined_fines
-        )
+        fines = None if row.run in uncertain else row.combined_fines
+        found[row.run][row.org_unit] = RunTotals(moments[row.run], row.group_count, row.member_count, fines)
     return [_Totals(moments[run], totals) for run, totals in found.items()]
 
 

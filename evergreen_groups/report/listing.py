@@ -46,7 +46,7 @@ def meeting_sums(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
         group
         for group in groups
         if group.member_count >= criteria.min_members
-        and (group.combined_fines >= criteria.min_total or group.hidden_fines is None)
+        and (group.known_fines >= criteria.min_total or group.hidden_fines is None)
     ]
 
 
@@ -76,7 +76,7 @@ def chosen(report: Report, criteria: Criteria) -> Report:
             notes = (*notes, more)
     # The highest fines first, of equal ones the lowest number; in two steps, so that no sums are made to sort by.
     groups.sort(key=attrgetter("number"))
-    groups.sort(key=attrgetter("combined_fines"), reverse=True)
+    groups.sort(key=attrgetter("known_fines"), reverse=True)
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))
     left_out = tuple(groups[count:])

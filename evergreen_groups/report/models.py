@@ -15,6 +15,7 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.blocks import BlockTotals
 from evergreen_groups.report.choice import Choice
+from evergreen_groups.total import Total, sum_of_counts
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Standing
@@ -59,14 +60,17 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the groups listed."""
+    """Sums over the groups listed, hidden members included.
+
+    ``combined_fines`` is None if what the hidden members of one group owe is unknown.
+    """
 
     group_count: int
     member_count: int
-    owing_count: int
-    over_limit_count: int
-    combined_fines: Decimal
-    groups_without_member_over_limit: int
+    owing_count: Total[int]
+    over_limit_count: Total[int]
+    combined_fines: Decimal | None
+    groups_without_member_over_limit: Total[int]
     incomplete_group_count: int
 
     @classmethod
@@ -75,12 +79,23 @@ class Totals:
         return cls(
             group_count=len(groups),
             member_count=sum(group.member_count for group in groups),
-            owing_count=sum(group.owing_count for group in groups),
-            over_limit_count=sum(group.over_limit_count for group in groups),
-            combined_fines=sum((group.combined_fines for group in groups), NOTHING),
-            groups_without_member_over_limit=sum(group.no_member_over_limit for group in groups),
+            owing_count=sum_of_counts(group.owing_count for group in groups),
+            over_limit_count=sum_of_counts(group.over_limit_count for group in groups),
+            combined_fines=_sum_of([group.combined_fines for group in groups]),
+            groups_without_member_over_limit=_count_of([group.no_member_over_limit for group in groups]),
             incomplete_group_count=sum(not group.complete for group in groups),
         )
+
+
+def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
+    """The sum of some amounts, None if one of them is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, NOTHING) if len(known) == len(amounts) else None
+
+
+def _count_of(truths: Collection[bool | None]) -> Total[int]:
+    """How many are true; None is unknown."""
+    return Total(sum(truth is True for truth in truths), None not in truths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +134,6 @@ class Report:
     def block_totals(self) -> BlockTotals | None:
         """How many of the listed members are blocked, counted anew each time; None where blocks weren't read."""
         return None if self.blocks is None else BlockTotals.of(self.groups, self.blocks)
-
-
-_NOTHING = Decimal("0.00")
 
 
 class ChangeKind(Enum):
@@ -163,7 +175,7 @@ class GroupChange:
     another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
     the one that it was split from.
 
-    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are hidden).
+    ``joined_count`` and ``left_count`` say how many members are not those of before (None where some are hidden).
     ``certain`` is False where hidden members owe, or owed, an amount that isn't known; a new group may have owed
     as much before where it was hidden then.
 
@@ -178,26 +190,37 @@ class GroupChange:
     library: str
     libraries: frozenset[str] = frozenset()
     formerly: tuple[int, ...] = ()
-    joined_count: int = 0
-    left_count: int = 0
+    joined_count: int | None = 0
+    left_count: int | None = 0
     certain: bool = True
     members: frozenset[int] = frozenset()
     present: Present | None = None
 
     @property
-    def difference(self) -> Decimal:
-        """By how much the sum of the list is higher for it: a new group counts whole, and so does a cleared one."""
-        return (self.after or _NOTHING) - (self.before or _NOTHING)
+    def known_before(self) -> Decimal | None:
+        """What it was listed with, where that is ``certain``."""
+        return self.before if self.certain else None
+
+    @property
+    def difference(self) -> Decimal | None:
+        """By how much the sum of the list is higher for it: a new group counts whole, and so does a cleared one.
+
+        None where that isn't ``certain``.
+        """
+        return (self.after or NOTHING) - (self.before or NOTHING) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Sums of one run, over all groups that met its criteria, those left out by ``top`` included."""
+    """Sums of one run, over all groups that met its criteria, those left out by ``top`` included.
+
+    ``combined_fines`` is None if what the hidden members of one group owed is unknown.
+    """
 
     at: datetime
     group_count: int
     member_count: int
-    combined_fines: Decimal
+    combined_fines: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +247,17 @@ class Changes:
         return self.since is not None
 
     @property
-    def listed_difference(self) -> Decimal:
+    def listed_difference(self) -> Decimal | None:
         """The same of the groups that are listed now alone: the sum of what stands beside them."""
-        return sum((change.difference for change in self.by_group.values()), _NOTHING)
+        return _sum_of([change.difference for change in self.by_group.values()])
 
     @property
-    def difference(self) -> Decimal:
-        """By how much the listed groups owe more together than those listed before, as far as they are visible."""
-        return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)
+    def difference(self) -> Decimal | None:
+        """By how much the listed groups owe more together than those listed before; None if one isn't certain.
+
+        Groups that are hidden now are left out.
+        """
+        return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
 
     def count(self, kind: ChangeKind) -> int:
         """How many groups are of that kind."""

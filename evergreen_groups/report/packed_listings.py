@@ -35,7 +35,7 @@ class Listing(NamedTuple):
         """What is remembered of ``group``."""
         return cls(
             group=group.number,
-            combined_fines=group.combined_fines,
+            combined_fines=group.known_fines,
             certain=group.hidden_fines is not None,
             member_count=group.member_count,
             members=frozenset(member.id for member in group.members),

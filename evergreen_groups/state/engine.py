@@ -191,11 +191,11 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
     return engine
 
 
-def be_patient(connection: Connection, minutes: int) -> None:
+def allow_minutes(connection: Connection, minutes: int) -> None:
     """Let the statements of a transaction on a server wait and work for so many minutes."""
     for setting in ("lock_timeout", "statement_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
-    cast(Any, connection.connection.driver_connection).patience = minutes * 60 + _GRACE
+    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _GRACE
 
 
 def _limit_waiting(engine: Engine, silence: Silence) -> None:
@@ -206,15 +206,15 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
     import psycopg
 
     class PatientConnection(psycopg.Connection[Any]):
-        patience: float = _SECONDS_TO_CONNECT
+        deadline: float = _SECONDS_TO_CONNECT
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             try:
-                return super().wait(_answered_within(gen, self.patience), *arguments, **options)
+                return super().wait(_answered_within(gen, self.deadline), *arguments, **options)
             except NoAnswerError as error:
                 silence.begin()
                 self.close()
-                if self.patience == _SECONDS_TO_PING:
+                if self.deadline == _SECONDS_TO_PING:
                     raise  # not as the driver's own error, for which the pool makes another connection
                 raise psycopg.OperationalError(str(error)) from None
 
@@ -230,11 +230,11 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
 
     def taken(connection: Any, _record: Any, _proxy: Any) -> None:
         silence.end()
-        connection.patience = _SECONDS_TO_ANSWER + _GRACE
+        connection.deadline = _SECONDS_TO_ANSWER + _GRACE
 
     def returned(connection: Any, _record: Any) -> None:
         if connection is not None:  # None: it broke
-            connection.patience = _SECONDS_TO_PING
+            connection.deadline = _SECONDS_TO_PING
 
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "checkout", taken)

@@ -13,7 +13,7 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
-from evergreen_groups.state.engine import READS, be_patient
+from evergreen_groups.state.engine import READS, allow_minutes
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def bring_up_to_date(engine: Engine, where: str) -> None:
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Another one's upgrade may take longer than writes do, but not for ever.
-            be_patient(connection, _MINUTES)
+            allow_minutes(connection, _MINUTES)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:

@@ -184,7 +184,7 @@ def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) ->
         check = Checker(gateway, ILS).of_user(1001, all_members=True)
     assert {member.id: member.over_limit_if_known for member in check.checked}[1002] is None
     assert differences(check)[1002] == ["Blocked in Evergreen: PATRON_EXCEEDS_FINES at LAKELAND."]
-    assert (check.over_limit, check.complete, check.group.combined_fines) == (False, False, Decimal("28.10"))
+    assert (check.over_limit, check.complete, check.group.combined_fines) == (None, False, Decimal("28.10"))
 
 
 def test_an_account_that_sees_no_transactions_is_told_so(sandbox: Sandbox) -> None:

@@ -90,6 +90,12 @@ def test_a_family(client: Client) -> None:
         "group_fines": "28.10",
         "lead": 1001,
         "hidden_members": {"count": 0, "fines": "0.00"},
+        "over_limit_count": 0,
+        "over_limit_count_at_least": 0,
+        "blocked_in_evergreen_count": 0,
+        "blocked_in_evergreen_count_at_least": 0,
+        "blocked_count": 0,
+        "blocked_count_at_least": 0,
     }
     assert members[0] == {
         "id": 1001,

@@ -200,7 +200,8 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
     reasons, codes = [], set()
     leads = [patron for patron in visible if patron["master_account"] == "t"]
     if len(leads) > 1:
-        reasons.append(f"It has {len(leads)} leads.")
+        least = "" if len(visible) == len(members) else "at least "
+        reasons.append(f"It has {least}{len(leads)} leads.")
         codes.add("several-leads")
     for lead in sorted(leads, key=lambda patron: int(patron["id"])):
         expires = expiry(lead)
@@ -239,7 +240,8 @@ def _several_adults(library: Library, number: int, members: Sequence[Row]) -> It
     visible = by_fines(library, filter(library.visible, members))
     count = sum(adult_by_age(patron, age) for patron in visible)
     if most and count > most:
-        reasons = [f"It has {count} adults, more than {most}."]
+        least = "" if len(visible) == len(members) else "at least "
+        reasons = [f"It has {least}{count} adults, more than {most}."]
         yield {
             **_group(library, "several-adults", number, members, visible),
             "reasons": reasons,

@@ -89,11 +89,12 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
     cleared = [was for was in gone if not was.libraries <= hidden]
     kinds = ["new", "worse", "better", "unchanged"]
     counts = {kind: sum(change["kind"] == kind for change in by_group.values()) for kind in kinds}
-    difference = sum((Decimal(change["difference"]) for change in by_group.values()), NOTHING)
+    differences = [change["difference"] for change in by_group.values()]
+    difference = None if None in differences else sum(map(Decimal, differences), NOTHING)
     return {
         "by_group": by_group,
         "counts": {**counts, "cleared": len(cleared), "out_of_sight": len(gone) - len(cleared)},
-        "difference": money(difference - sum((was.fines for was in cleared), NOTHING)),
+        "difference": None if difference is None else money(difference - sum((was.fines for was in cleared), NOTHING)),
         "cleared": [
             {
                 "group": was.number,
@@ -118,8 +119,8 @@ def _changed(now: Listed, before: list[Listed]) -> Document:
         "before": money(fines),
         "difference": money(now.fines - fines),
         "formerly": [] if numbers == [now.number] else numbers,
-        "joined_count": len(now.members - members) if complete else 0,
-        "left_count": len(members - now.members) if complete else 0,
+        "joined_count": len(now.members - members) if complete else None,
+        "left_count": len(members - now.members) if complete else None,
         "certain": True,
     }
 
@@ -130,7 +131,7 @@ def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Documen
     return {
         "kind": "new",
         "before": None,
-        "difference": money(now.fines),
+        "difference": money(now.fines) if certain else None,
         "formerly": [number for number in origins if number != now.number],
         "joined_count": 0,
         "left_count": 0,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from reckoning.family import blocked_for_fines, out_overdue_lost, total
 from reckoning.library import NOTHING, Library, Row
 from reckoning.reckoning import Document, in_order, money, name
 
@@ -16,9 +19,10 @@ def check(library: Library, patron_id: int) -> Document | None:
     patrons = [
         _checked(library, one) for one in sorted(filter(library.visible, members), key=lambda one: int(one["id"]))
     ]
+    complete = not hidden and not any(one["limit"] is None for one in patrons)
     return {
-        "over_limit": any(one["over_limit"] for one in patrons),
-        "complete": not hidden and not any(one["limit"] is None for one in patrons),
+        "over_limit": True if any(one["over_limit"] for one in patrons) else False if complete else None,
+        "complete": complete,
         "patrons": patrons,
         "group": patron["usrgroup"],
         "group_fines": money(library.combined(members)),
@@ -86,6 +90,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
         "group_fines": money(library.combined(members)),
         "lead": min(leads, default=None),
         "hidden_members": {"count": len(hidden), "fines": money(library.combined(hidden))},
+        **standing_totals(library, members),
         "members": [
             {
                 "id": one["id"],
@@ -98,6 +103,42 @@ def summary(library: Library, patron_id: int) -> Document | None:
             }
             for one in visible
         ],
+    }
+
+
+def standing_totals(library: Library, members: Sequence[Row]) -> Document:
+    """How many of a group's members are over the limit or blocked."""
+    visible = list(filter(library.visible, members))
+    exact = len(visible) == len(members)
+    limits_known = not any(map(library.limit_is_hidden, visible))
+    over = [one for one in visible if not library.limit_is_hidden(one) and library.over(one)]
+    blocked = [
+        one for one in visible if any(library.blocks(row["standing_penalty"]) for row in library.in_force(one["id"]))
+    ]
+    for_fines = [one for one in visible if blocked_for_fines(library, one)]
+    return {
+        **total("over_limit_count", len(over), exact=exact and limits_known),
+        **total("blocked_in_evergreen_count", len(for_fines), exact=exact),
+        **total("blocked_count", len(blocked), exact=exact),
+    }
+
+
+def details(library: Library, patron_id: int) -> Document | None:
+    """The totals of a patron's group with what its members have out, None where the patron is deleted or not seen."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not library.visible(patron):
+        return None
+    members = library.groups()[patron["usrgroup"]]
+    visible = list(filter(library.visible, members))
+    counts = [out_overdue_lost(library, one) for one in visible]
+    sums = [sum(one[place] for one in counts if one is not None) for place in range(3)]
+    exact = len(visible) == len(members) and None not in counts
+    return {
+        "group": patron["usrgroup"],
+        "group_fines": money(library.combined(members)),
+        "member_count": len(members),
+        **standing_totals(library, members),
+        **total("items", dict(zip(("out", "overdue", "lost"), sums, strict=True)), exact=exact),
     }
 
 

@@ -149,6 +149,31 @@ def items(library: Library, patron: Row) -> tuple[int, int] | None:
     return overdue, lost
 
 
+def total(name: str, number: object, *, exact: bool) -> Row:
+    """A total as documents have it: null unless it is exact, and the lower bound beside it."""
+    return {name: number if exact else None, f"{name}_at_least": number}
+
+
+def out_overdue_lost(library: Library, patron: Row) -> tuple[int, int, int] | None:
+    """All that somebody has out, overdue and lost, None where the ILS doesn't tell the account."""
+    if patron["home_ou"] not in library.orgs_with("VIEW_CIRCULATIONS") and not library.is_asking(patron):
+        return None
+    now = datetime.now(UTC)
+    out = overdue = lost = 0
+    for row in library.rows_of("circ", patron["id"]):
+        stopped, finished = row.get("stop_fines"), row.get("xact_finish") is not None
+        if row.get("checkin_time") is not None or (stopped in ("LOST", "LONGOVERDUE") and finished):
+            continue
+        if stopped == "LOST":
+            lost += 1
+            continue
+        due = moment(row["due_date"])
+        late = due.date() < now.date() if row["fine_interval"] == "1 day" else due < now
+        out += 1
+        overdue += stopped == "LONGOVERDUE" or (stopped != "CLAIMSRETURNED" and late)
+    return out, overdue, lost
+
+
 def member_details(library: Library, patron: Row) -> Row:
     """What the report says of a member beside the own fines."""
     theirs, out = bills(library, patron), items(library, patron)
@@ -183,8 +208,8 @@ def group_details(library: Library, members: Sequence[Row]) -> Row:
         "kinds_complete": all_visible and None not in theirs,
         "owing_since": since(known),
         "last_payment": paid(known),
-        "items_overdue": overdue,
-        "items_lost": lost,
+        **total("items_overdue", overdue, exact=items_known),
+        **total("items_lost", lost, exact=items_known),
         "items_complete": items_known,
         "returnable": True if overdue else False if items_known else None,
     }

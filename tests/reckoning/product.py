@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import lxml.html
+import openpyxl
 from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
-from reckoning.desk import check, decision, summary
+from reckoning.desk import check, decision, details, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
 from reckoning.reckoning import Document, may_refuse, report
@@ -25,15 +30,16 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.nightly import choice_of
-from evergreen_groups.render import write_check_json
+from evergreen_groups.render import write_check_json, write_details, write_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
-from evergreen_groups.render.report import render
+from evergreen_groups.render.desk import group_sums
+from evergreen_groups.render.report import LetterOptions, plain_letter, render, render_bytes
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import load
 from evergreen_groups.state import State
 
-JOBS = ("comparison", "report", "audit", "explanation", "check", "summary")
+JOBS = ("comparison", "report", "writers", "audit", "explanation", "check", "summary", "group")
 """What is judged; the comparison first, which begins with another data set."""
 
 REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
@@ -258,12 +264,170 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
             yield from differences(said, reckoned)
 
 
+def _group(product: Product, content: Content) -> Iterator[str]:
+    """The totals of groups: in the API, on the desk's page, and in the command's JSON and table."""
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+        if patron not in library.patrons:  # deleted
+            continue
+
+        def answer(patron: int = patron) -> Document:
+            found = client.groups.of_user(patron)
+            stream, table = io.StringIO(), io.StringIO()
+            write_json(found, stream)
+            write_details(found, table, width=300)
+            sums = group_sums(found)
+            return {
+                "api": hooks.as_json(found),
+                "json": _read(stream),
+                "table": next(_cells(line) for line in table.getvalue().splitlines() if line.startswith("Total ")),
+                "page": [sums.over_limit, sums.blocked, *(text for _label, text in sums.items)],
+            }
+
+        expected = details(library, patron)
+        for said, reckoned in _judged(answer, expected and _of_group(expected), may_refuse(library, f"check {patron}")):
+            found = [said] if isinstance(said, str) else differences(said, reckoned)
+            yield from (f"{patron}: {text}" for text in found)
+
+
+def _of_group(expected: Document) -> Document:
+    """The same totals as each writer has them."""
+    items, counts = expected["items_at_least"], ("over_limit_count", "blocked_in_evergreen_count")
+    each = [(items[name], expected["items"] is not None) for name in ("out", "overdue", "lost")]
+    both = [(expected[f"{name}_at_least"], expected[name] is not None) for name in counts]
+    in_json = {name: value for name, value in expected.items() if not name.startswith(("items", "member_count"))}
+    fines = _price(expected["group_fines"])
+    return {
+        "api": expected,
+        "json": {**in_json, "totals": expected["items"], "totals_at_least": items},
+        "table": ["Total", fines, *(_short_text(*one) for one in each)],
+        "page": [_text(*one) for one in (*both, *each)],
+    }
+
+
+def _writers(product: Product, content: Content) -> Iterator[str]:
+    """The totals of the report and of its groups, in each format that isn't JSON."""
+    library = Library(content)
+    whole = report(library)
+
+    def answer() -> Document:
+        made = product.report(content)
+        text, lines, workbook, table = io.StringIO(newline=""), io.StringIO(), io.BytesIO(), io.StringIO()
+        render(made, "csv", text, details=False)
+        render(made, "jsonl", lines, details=False)
+        render_bytes(made, "xlsx", workbook, details=False)
+        render(made, "table", table, details=False, width=300)
+        page = io.StringIO()
+        render(made, "html", page, details=False)
+        sheets = openpyxl.load_workbook(io.BytesIO(workbook.getvalue()))
+        heads, *rows = sheets["Groups"].values
+        facts = {row[0]: row[1] for row in sheets["Summary"].values}
+        tree = lxml.html.fromstring(page.getvalue())
+        printed = [_cells(line) for line in table.getvalue().splitlines()]
+        return {
+            "csv": list(csv.DictReader(io.StringIO(text.getvalue()))),
+            "jsonl": [json.loads(line)["totals"] for line in lines.getvalue().splitlines()[:1]],
+            "xlsx": [dict(zip(heads, row, strict=True)) for row in rows],
+            "summary": facts,
+            "table": next((cells[1:] for cells in printed if cells and cells[0].startswith("Total, ")), None),
+            "page": [cell.text_content() for cell in tree.xpath("//table[@id='groups']/tfoot/tr/td")],
+            "mail": " ".join(plain_letter(made, LetterOptions()).split()),
+        }
+
+    for said, expected in _judged(answer, whole and _written(whole), may_refuse(library, "report")):
+        if isinstance(said, str):
+            yield said
+            continue
+        mail, facts = said.pop("mail"), expected.pop("mail")
+        yield from differences(said, expected)
+        yield from (f"mail: {fact} isn't there" for fact in facts if fact not in mail)
+
+
+def _written(whole: Document) -> Document:
+    """The totals of a reckoned report as each writer has them."""
+    names = ("owing_count", "over_limit_count")
+    totals, groups = whole["totals"], whole["groups"]
+    sums = {name: (totals[f"{name}_at_least"], totals[name] is not None) for name in _COUNTS}
+    fines = _price(totals["combined_fines"])
+    members = f"{totals['member_count']}"
+    columns = {"owing_count": "Owing", "over_limit_count": "Over the limit"}
+    row = [members, *(_short_text(*sums["owing_count"]),), fines, _short_text(*sums["over_limit_count"])]
+    detailed = [name for name in ("items_overdue", "items_lost") if groups and name in groups[0]]
+    page = [members, _text(*sums["owing_count"]), fines, "", _text(*sums["over_limit_count"])]
+    return {
+        "csv": [
+            {
+                cell: "" if one[cell] is None else str(one[cell])
+                for name in (*names, "highest_own_fines", *detailed)
+                for cell in (name, f"{name}_at_least")
+            }
+            for one in groups
+        ],
+        "jsonl": [totals],
+        "xlsx": [
+            {heading: _cell(one[f"{name}_at_least"], one[name] is not None) for name, heading in columns.items()}
+            for one in groups
+        ],
+        "summary": {
+            "Members who owe": _cell(*sums["owing_count"]),
+            "Members over the limit": _cell(*sums["over_limit_count"]),
+            "Combined fines": float(totals["combined_fines"]),
+            "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
+            "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
+            "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
+            "Groups with no member over the limit": _cell(*sums["groups_nobody_over_limit"]),
+        },
+        "table": row if groups else None,
+        "page": [*page, *[""] * 2] if groups and detailed else page if groups else [],
+        "mail": [
+            f"Members {members}; owing: {_text(*sums['owing_count'])} ",
+            f"Combined fines {fines} ",
+            f"Members over the limit {_text(*sums['over_limit_count'])} ",
+            f"Members blocked in Evergreen {_text(*sums['blocked_in_evergreen_count'])}",
+            f"Groups, none over the limit {_text(*sums['groups_nobody_over_limit'])} ",
+        ],
+    }
+
+
+_COUNTS = (
+    "owing_count",
+    "over_limit_count",
+    "groups_nobody_over_limit",
+    "blocked_in_evergreen_count",
+    "not_yet_blocked_count",
+    "now_within_limit_count",
+)
+
+
+def _price(amount: str) -> str:
+    return f"${Decimal(amount):,.2f}".replace("$-", "-$")
+
+
+def _text(at_least: int, exact: bool) -> str:
+    return str(at_least) if exact else f"at least {at_least}" if at_least else "unknown"
+
+
+def _cell(at_least: int, exact: bool) -> int | str:
+    return at_least if exact else _text(at_least, exact)
+
+
+def _short_text(at_least: int, exact: bool) -> str:
+    return f"{at_least}{'' if exact else '+'}"
+
+
+def _cells(line: str) -> list[str]:
+    """What stands in the columns of a wide table's line."""
+    return re.split(r" {2,}", line.strip())
+
+
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "report": _report,
+    "writers": _writers,
     "audit": _audit,
     "explanation": _explanation,
     "check": _check,
     "summary": _summary,
+    "group": _group,
     "comparison": _comparison,
 }
 

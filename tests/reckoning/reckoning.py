@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from reckoning.family import by_billing_type, fits, group_details, member_details
+from reckoning.family import blocked_for_fines, by_billing_type, fits, group_details, member_details, total
 from reckoning.library import NOTHING, Library, Row
 
 Document = dict[str, Any]
@@ -120,14 +120,38 @@ def report(library: Library) -> Document | None:
         "totals": {
             "group_count": len(documents),
             "member_count": sum(one["member_count"] for one in documents),
-            "owing_count": sum(one["owing_count"] for one in documents),
-            "over_limit_count": sum(one["over_limit_count"] for one in documents),
+            **_summed("owing_count", documents),
+            **_summed("over_limit_count", documents),
+            **_block_totals(library, [found[number] for number in listed]),
             "combined_fines": money(sum((Decimal(one["combined_fines"]) for one in documents), NOTHING)),
-            "groups_nobody_over_limit": sum(one["nobody_over_limit"] for one in documents),
+            **total(
+                "groups_nobody_over_limit",
+                sum(one["nobody_over_limit"] is True for one in documents),
+                exact=all(one["nobody_over_limit"] is not None for one in documents),
+            ),
             "incomplete_group_count": sum(not one["complete"] for one in documents),
         },
         "left_out_count": len(worst) - len(listed),
         "_notes": _notes(library, [found[number] for number in listed], bool(unknown)),
+    }
+
+
+def _summed(name: str, documents: Sequence[Document]) -> Document:
+    """The sum of a total of each group."""
+    exact = all(one[name] is not None for one in documents)
+    return total(name, sum(one[f"{name}_at_least"] for one in documents), exact=exact)
+
+
+def _block_totals(library: Library, groups: Iterable[Sequence[Row]]) -> Document:
+    """How many members are blocked for fines, and of how many that differs from the rule."""
+    members = [patron for group in groups for patron in group]
+    visible = list(filter(library.visible, members))
+    standings = [(library.over(patron), blocked_for_fines(library, patron)) for patron in visible]
+    exact = len(visible) == len(members)
+    return {
+        **total("blocked_in_evergreen_count", sum(blocked for _over, blocked in standings), exact=exact),
+        **total("not_yet_blocked_count", sum(over and not blocked for over, blocked in standings), exact=exact),
+        **total("now_within_limit_count", sum(blocked and not over for over, blocked in standings), exact=exact),
     }
 
 
@@ -167,13 +191,15 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
         },
         "library": library.shortname(lead["home_ou"]),
         "member_count": len(members),
-        "owing_count": sum(library.owes(patron["id"]) > 0 for patron in visible),
+        **total("owing_count", sum(library.owes(patron["id"]) > 0 for patron in visible), exact=not hidden),
         "combined_fines": money(combined),
-        "highest_own_fines": money(max(library.owes(patron["id"]) for patron in visible)),
-        "over_limit_count": len(over),
-        "nobody_over_limit": not hidden
-        and not over
-        and any(limit is not None and combined > limit for limit in limits),
+        **total("highest_own_fines", money(max(library.owes(patron["id"]) for patron in visible)), exact=not hidden),
+        **total("over_limit_count", len(over), exact=not hidden),
+        "nobody_over_limit": False
+        if over
+        else None
+        if hidden
+        else any(limit is not None and combined > limit for limit in limits),
         "complete": not hidden,
         "hidden_member_count": len(hidden),
         "hidden_fines": money(library.combined(hidden)),

@@ -24,6 +24,7 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
+from evergreen_groups.total import Total
 
 DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 
@@ -71,7 +72,7 @@ def test_exactly_the_threshold_is_listed_and_a_cent_less_is_not(staff: Gateway) 
 def test_a_credit_counts(staff: Gateway) -> None:
     group = one(build_report(staff, Criteria()), 1004)
     assert group.combined_fines == Decimal("25.65")
-    assert group.owing_count == 3
+    assert group.owing_count == Total(3)
     assert group.members[-1].own_fines == Decimal("-1.50")
 
 
@@ -96,9 +97,9 @@ def test_who_is_over_the_limit_depends_on_own_fines_alone(staff: Gateway) -> Non
     for group in report.groups:
         for member in group.members:
             assert member.over_limit == (member.own_fines > Decimal("5.00"))
-    assert one(report, 1002).over_limit_count == 0
+    assert one(report, 1002).over_limit_count == Total(0)
     reaching = Criteria(limit=Limit(Decimal("5.00"), Comparison.REACHES))
-    assert one(build_report(staff, reaching), 1002).over_limit_count == 5
+    assert one(build_report(staff, reaching), 1002).over_limit_count == Total(5)
 
 
 def test_blocks_for_fines_of_the_members_listed(staff: Gateway, sandbox: Sandbox) -> None:
@@ -125,10 +126,10 @@ def test_blocks_for_fines_of_the_members_listed(staff: Gateway, sandbox: Sandbox
     over = sum(member.over_limit for member in members.values())
     totals = report.block_totals
     assert totals is not None
-    assert (totals.blocked, totals.not_yet_blocked, totals.now_within_limit) == (2, over - 1, 1)
+    assert (totals.blocked, totals.not_yet_blocked, totals.now_within_limit) == (Total(2), Total(over - 1), Total(1))
     part = by_library(report)["HARBOR"]
     assert part.block_totals is not None
-    assert (part.block_totals.blocked, part.block_totals.now_within_limit) == (1, 1)
+    assert (part.block_totals.blocked, part.block_totals.now_within_limit) == (Total(1), Total(1))
     listed = build_report(staff, Criteria(top=1)).blocks
     assert listed is not None
     assert not listed.penalties
@@ -141,12 +142,12 @@ def test_where_no_kind_blocks_for_fines_nobody_is_looked_up(sandbox: Sandbox, pr
         report = build_report(gateway, Criteria())
     assert "open-ils.pcrud.search.ausp.atomic" not in proxy.seen
     assert report.block_totals is not None
-    assert report.block_totals.blocked == 0
+    assert report.block_totals.blocked == Total(0)
 
 
 def test_the_groups_that_the_rule_is_about(staff: Gateway) -> None:
     report = build_report(staff, Criteria())
-    assert report.totals.groups_without_member_over_limit == 3  # 1001, 1002 and 1005
+    assert report.totals.groups_without_member_over_limit == Total(3)  # 1001, 1002 and 1005
 
 
 def test_the_lead_and_who_stands_for_one(staff: Gateway) -> None:

@@ -73,16 +73,7 @@ def report_of(
     """A report of these groups with the sums that belong to it."""
     groups = tuple(groups)
     criteria = criteria or Criteria()
-    totals = Totals(
-        group_count=len(groups),
-        member_count=sum(group.member_count for group in groups),
-        owing_count=sum(group.owing_count for group in groups),
-        over_limit_count=sum(group.over_limit_count for group in groups),
-        combined_fines=sum((group.combined_fines for group in groups), Decimal("0.00")),
-        groups_without_member_over_limit=sum(group.no_member_over_limit for group in groups),
-        incomplete_group_count=sum(not group.complete for group in groups),
-    )
-    return Report(GENERATED_AT, GATEWAY, criteria, groups, totals, tuple(notes), left_out_count)
+    return Report(GENERATED_AT, GATEWAY, criteria, groups, Totals.of(groups), tuple(notes), left_out_count)
 
 
 FAMILIES = (

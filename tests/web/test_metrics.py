@@ -14,7 +14,7 @@ import requests
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.report_samples import sample_report
+from support.report_samples import report_of, sample_report
 from support.web_caller import API, SECRET, bearer, client_of, metrics_settings, served, session, settings_of
 
 from evergreen_groups.doctor.requirements import METHODS
@@ -141,8 +141,18 @@ def test_what_is_found_in_the_caches_is_counted(app: Flask, staff: dict[str, str
     assert found["evergreen_groups_cache_hits_total", "callers"] == 2
 
 
-def test_the_last_report_by_library_to_the_cent(app: Flask, proxy: FaultProxy) -> None:
+def test_fines_that_are_not_all_known_have_no_series(app: Flask, proxy: FaultProxy) -> None:
     report = sample_report()
+    assert report.totals.combined_fines is None
+    service = app.extensions["evergreen-groups"]
+    History(service.state.database, proxy.url).record(report)
+    text = client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).text
+    assert "evergreen_groups_report_combined_fines{" not in text
+    assert samples(text)["evergreen_groups_report_groups", "*", ""] == len(report.groups)
+
+
+def test_the_last_report_by_library_to_the_cent(app: Flask, proxy: FaultProxy) -> None:
+    report = report_of(sample_report().groups[:4])
     service = app.extensions["evergreen-groups"]
     History(service.state.database, proxy.url).record(report)
     text = client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).text

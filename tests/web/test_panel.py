@@ -243,15 +243,17 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
     answers(
         desk,
         f"const truths = {truths}; for (const one of answer.members) "
-        "[one.over_limit, one.blocked_in_evergreen, one.other_blocks] = truths[one.id]",
+        "[one.over_limit, one.blocked_in_evergreen, one.other_blocks] = truths[one.id];"
+        " Object.assign(answer, { blocked_count: 3, blocked_count_at_least: 3,"
+        " over_limit_count: null, over_limit_count_at_least: 2 })",  # the limit of one isn't visible
     )
     desk.go(client, 1017)
     panel = desk.panel_of(1017)
     assert panel["amount"] == "$25.65"
-    assert panel["lines"][2] == "3 blocked, 2 over the limit"
+    assert panel["lines"][2] == "3 blocked, at least 2 over the limit"
     assert {member["name"]: (member["marks"], member["blocked"]) for member in panel["members"]} == {
         FAMILY[0][0]: ([], ["blocked in Evergreen"]),
-        FAMILY[1][0]: (["over the limit, not yet blocked for it"], ["blocked in Evergreen, not for fines"]),
+        FAMILY[1][0]: (["over the limit, not blocked for it"], ["blocked in Evergreen, not for fines"]),
         FAMILY[2][0]: ([], ["blocked in Evergreen, own fines within the limit"]),
         FAMILY[3][0]: ([], []),
     }
@@ -307,7 +309,9 @@ def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:
     answers(
         desk,
         "for (const one of answer.members)"
-        " Object.assign(one, { over_limit: null, limit: null, blocked_in_evergreen: [], other_blocks: [] })",
+        " Object.assign(one, { over_limit: null, limit: null, blocked_in_evergreen: [], other_blocks: [] });"
+        " Object.assign(answer, { blocked_count: 0, blocked_count_at_least: 0,"
+        " over_limit_count: null, over_limit_count_at_least: 0 })",
     )
     desk.go("Angular", 1017)
     panel = desk.panel_of(1017)
@@ -509,6 +513,7 @@ def test_hidden_members(desk: Desk) -> None:
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
     assert panel["amount"] == "$40.40"
+    assert panel["lines"][2] == "at least 1 blocked, at least 1 over the limit"
     assert panel["lines"][3].splitlines()[0] == "3 members"
     assert [(member["name"], member["owed"]) for member in panel["members"]] == [
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),

@@ -57,7 +57,7 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
         yield [of_threshold.kind.value, *[""] * 8, reason, *[""] * 4, amount or "", str(of_threshold.patron_count)]
     for found in audit.groups:
         group = found.group
-        fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
+        fines = plain_amount_or_none(group.combined_fines) or ""
         for member in group.members:
             reasons = harmless(" ".join(map(describe_reason, found.reasons)))
             yield [

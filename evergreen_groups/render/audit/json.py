@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding, ThresholdFinding
-from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.money import plain_amount_or_none
 from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
@@ -124,7 +124,7 @@ def group_document(finding: GroupFinding, client: StaffClient | None) -> dict[st
         "group": group.number,
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,
-        "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
+        "combined_fines": plain_amount_or_none(group.combined_fines),
         "reasons": [describe_reason(reason) for reason in finding.reasons],
         "reason_codes": [reason.code for reason in finding.reasons],
         "confidence": None if finding.confidence is None else _confidence(finding.confidence),

@@ -227,7 +227,7 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         subject=group.lead,
         group=group.number,
         own_fines=None,
-        group_fines=None if group.hidden_fines is None else group.combined_fines,
+        group_fines=group.combined_fines,
         why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
         remarks=(),
         evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),

@@ -128,6 +128,11 @@ REASONS = {
         "Uses an address that belongs to the record of a patron hidden from the account."
     ),
 }
+REASONS_AT_LEAST = {
+    "several-leads": Message("It has at least {at_least:,} leads."),
+    "several-adults": Message("It has at least {at_least:,} adults, more than {most}."),
+}
+"""The same where hidden members may raise the count."""
 EVIDENCE = {
     "no-lead": Message("no lead"),
     "lead-deleted": Message("its lead is deleted"),
@@ -143,6 +148,12 @@ EVIDENCE = {
     "phone-or-email-shared": Message("each member shares a phone or an e-mail with another"),
 }
 """Each piece of evidence of a confidence, by its code."""
+EVIDENCE_AT_LEAST = {
+    "several-leads": Message("at least {at_least:,} leads"),
+    "cloned": Message(
+        "made within a day by cloning, with nothing shared but the address that was cloned: at least {at_least:,}"
+    ),
+}
 
 
 _SHORT_REASONS = {
@@ -170,12 +181,14 @@ def short_reason(reason: Reason) -> str:
 
 def describe_reason(reason: Reason) -> Message:
     """Put a reason into a sentence."""
-    return REASONS[reason.code].with_values(reason.values)
+    words = REASONS_AT_LEAST if "at_least" in reason.values else REASONS
+    return words[reason.code].with_values(reason.values)
 
 
 def describe_evidence(piece: Evidence) -> Message:
     """Put a piece of evidence into words; its weight stands beside it."""
-    return EVIDENCE[piece.code].with_values(piece.values)
+    words = EVIDENCE_AT_LEAST if "at_least" in piece.values else EVIDENCE
+    return words[piece.code].with_values(piece.values)
 
 
 def with_weight(piece: Evidence) -> str:

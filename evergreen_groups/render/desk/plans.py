@@ -60,8 +60,8 @@ class GroupView:
     members: tuple[MemberMark, ...]
     count_before: int
     count_after: int
-    total_before: Decimal
-    total_after: Decimal
+    total_before: Decimal | None
+    total_after: Decimal | None
     note: str
 
     @property

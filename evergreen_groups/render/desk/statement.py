@@ -67,8 +67,8 @@ class StatementPage:
     kinds: tuple[OwedFor, ...]
     with_bills: bool
     with_items: bool
-    items_out: int
     next_due: date | None
+    all_items: bool
     how_to_pay: tuple[str, ...]
     paragraphs: tuple[str, ...]
 
@@ -89,8 +89,8 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
         kinds=_sums(line for member in members for line in member.owed_for),
         with_bills=settings.bills,
         with_items=settings.items,
-        items_out=len(out),
         next_due=min(to_come, default=None),
+        all_items=all(member.all_items for member in members),
         how_to_pay=_paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
         paragraphs=_paragraphs(settings.text or ""),
     )

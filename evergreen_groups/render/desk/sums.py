@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.language import gettext, number, pgettext
+from evergreen_groups.language import describe_total, gettext, pgettext
 from evergreen_groups.render import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.render.desk.members import ListedMember
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """Counts of a group's visible members, as text, and ``items`` with their labels.
+    """Counts of a group's members, as text, and ``items`` with their labels.
 
     ``items_explained`` says what there is to know about the latter.
     """
@@ -27,24 +26,15 @@ class GroupSums:
     items_explained: str
 
 
-def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums:
-    """Count; what isn't visible to the account of one of the members isn't counted, and said to be so."""
-    counts = details.all_circulations
-    out, overdue, lost = (counts.out, counts.overdue, counts.lost) if counts else (None, None, None)
-    more = counts is not None and not counts.complete
-    over = [row.standing.over_limit for row in rows]
+def group_sums(details: GroupDetails) -> GroupSums:
+    """Write the totals. Each is a lower bound, or unknown, if it depends on something the account can't see."""
+    counts, standings = details.all_circulations, details.standing_totals
+    labels = gettext("Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")
     return GroupSums(
-        over_limit=_count(None if None in over else sum(map(bool, over))),
-        blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
-        items=tuple(
-            (label, _count(count, at_least=more))
-            for label, count in (
-                (gettext("Items out"), out),
-                (pgettext("items", "Overdue"), overdue),
-                (pgettext("items", "Lost"), lost),
-            )
-        ),
-        items_explained=gettext("your login may not see all") if more else "",
+        over_limit=describe_total(standings.over_limit),
+        blocked=describe_total(standings.blocked_for_fines),
+        items=tuple(zip(labels, map(describe_total, counts.totals), strict=True)),
+        items_explained="" if counts.complete else gettext("your login may not see all"),
     )
 
 
@@ -53,9 +43,3 @@ def notes_about(details: GroupDetails) -> Iterator[str]:
     group = details.group
     if not group.complete:
         yield hidden_members(group)
-
-
-def _count(count: int | None, *, at_least: bool = False) -> str:
-    if count is None:
-        return gettext("not visible")
-    return gettext("at least {count:,}", count=count) if at_least else number(count)

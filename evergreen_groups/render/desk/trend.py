@@ -35,7 +35,7 @@ class TrendView:
 
 def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
     """The view of a group's nights, the earliest first; None where there are too few to be one."""
-    listed = [night for night in nights if night.combined_fines is not None]
+    listed = [night for night in nights if _fines(night) is not None]
     if len(listed) < _MEANINGFUL:
         return None
     points = _points(nights)
@@ -56,13 +56,19 @@ def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
 
 def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
     """Where each night stands in the picture: by its number of the way across, and by its amount from nothing up."""
-    amounts: list[Decimal] = [night.combined_fines for night in nights if night.combined_fines is not None]
+    found = [_fines(night) for night in nights]
+    amounts = [fines for fines in found if fines is not None]
     lowest, highest = min(*amounts, NOTHING), max(*amounts, NOTHING)
     span = float(highest - lowest) or 1.0
     step = (WIDTH - 2 * _EDGE) / max(len(nights) - 1, 1)
     return [
         None
-        if night.combined_fines is None
-        else (_EDGE + place * step, HEIGHT - _EDGE - float(night.combined_fines - lowest) / span * (HEIGHT - 2 * _EDGE))
-        for place, night in enumerate(nights)
+        if fines is None
+        else (_EDGE + place * step, HEIGHT - _EDGE - float(fines - lowest) / span * (HEIGHT - 2 * _EDGE))
+        for place, fines in enumerate(found)
     ]
+
+
+def _fines(night: GroupNight) -> Decimal | None:
+    """What the group owed, None if that is unknown or the report didn't list it."""
+    return night.combined_fines if night.certain else None

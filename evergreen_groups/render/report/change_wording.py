@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from evergreen_groups.language import enumeration, gettext, minute, ngettext, npgettext, price
+from evergreen_groups.language import describe_total, enumeration, gettext, minute, ngettext, npgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
@@ -68,15 +68,13 @@ def change_sentence(change: GroupChange | None) -> str:
 
 
 def _verdict(change: GroupChange) -> str:
-    match change.kind:
-        case ChangeKind.NEW:
-            return gettext(KINDS[ChangeKind.NEW])
-        case ChangeKind.WORSE:
-            return gettext("worse by {amount}", amount=change.difference)
-        case ChangeKind.BETTER:
-            return gettext("better by {amount}", amount=-change.difference)
-        case _:
-            return ""
+    if change.kind is ChangeKind.UNCHANGED:
+        return ""
+    if change.kind is ChangeKind.NEW or change.difference is None:
+        return gettext(KINDS[change.kind])
+    if change.kind is ChangeKind.WORSE:
+        return gettext("worse by {amount}", amount=change.difference)
+    return gettext("better by {amount}", amount=-change.difference)
 
 
 def remarks(change: GroupChange | None) -> str:
@@ -106,9 +104,7 @@ def cleared_lead(change: GroupChange) -> str:
 
 def cleared_now(change: GroupChange) -> str:
     """What a cleared group owes now."""
-    if change.present is None or change.present.combined_fines is None:
-        return gettext(NOT_KNOWN)
-    return price(change.present.combined_fines)
+    return describe_total(change.present.combined_fines if change.present else None)
 
 
 def cleared_remarks(change: GroupChange) -> str:

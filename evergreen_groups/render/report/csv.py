@@ -25,11 +25,13 @@ from evergreen_groups.render.report.change_wording import compared
 from evergreen_groups.render.report.csv_columns import (
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
+    DETAIL_TOTAL_COLUMNS,
     GROUP_COLUMNS,
     GROUP_DETAIL_COLUMNS,
     MEMBER_COLUMNS,
     MEMBER_DETAIL_COLUMNS,
     ONCE_COLUMNS,
+    TOTAL_COLUMNS,
 )
 from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import GroupChange, KindSum, MemberDetails, Report, SummedDetails
+    from evergreen_groups.total import Total
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -88,6 +91,8 @@ class _RowWriter:
                 *(BLOCK_COLUMNS if self._with_members else ()),
                 *GROUP_DETAIL_COLUMNS,
                 *(MEMBER_DETAIL_COLUMNS if self._with_members else ()),
+                *TOTAL_COLUMNS,
+                *DETAIL_TOTAL_COLUMNS,
                 *ONCE_COLUMNS,
             ]
         )
@@ -100,8 +105,9 @@ class _RowWriter:
         summed = separator.join(
             [""] * len(GROUP_DETAIL_COLUMNS) if details is None else self._group_details(details.of_group(group))
         )
+        at_least = separator.join(self._least_cells(group))
         if not self._with_members:
-            return self._row([cells, change, summed, _truth(True)])
+            return self._row([cells, change, summed, at_least, _truth(True)])
         rows = []
         first = _truth(True)
         for member in group.members:
@@ -112,6 +118,7 @@ class _RowWriter:
                 *self._block_cells(self._report.standing(member)),
                 summed,
                 *(_NO_MEMBER_DETAILS if details is None else self._member_details(details.of(member))),
+                at_least,
                 first,
             ]
             rows.append(self._row(theirs))
@@ -128,7 +135,7 @@ class _RowWriter:
                     *self._cleared_cells(cleared),
                     *[""] * len(columns),
                     *self._change_cells(cleared),
-                    *[""] * len((*more, *GROUP_DETAIL_COLUMNS)),
+                    *[""] * len((*more, *GROUP_DETAIL_COLUMNS, *TOTAL_COLUMNS, *DETAIL_TOTAL_COLUMNS)),
                     _truth(False),
                 ]
             )
@@ -160,7 +167,7 @@ class _RowWriter:
         return found
 
     def _group_cells(self, group: Group) -> list[str]:
-        lead = group.lead
+        lead, no_member_over = group.lead, group.no_member_over_limit
         return [
             str(group.number),
             str(lead.id),
@@ -169,11 +176,11 @@ class _RowWriter:
             _truth(lead.group_lead),
             self._common_text(lead.library),
             str(group.member_count),
-            str(group.owing_count),
+            _number(group.owing_count),
             self._amount(group.combined_fines),
-            self._amount(group.highest_own_fines),
-            str(group.over_limit_count),
-            _truth(group.no_member_over_limit),
+            self._amount(group.highest_own_fines.value),
+            _number(group.over_limit_count),
+            "" if no_member_over is None else _truth(no_member_over),
             _truth(group.complete),
             str(group.hidden_member_count),
             self._amount(group.hidden_fines),
@@ -207,10 +214,21 @@ class _RowWriter:
             _truth(details.certain),
             _moment(details.owing_since),
             _moment(details.last_payment),
-            str(details.items.overdue),
-            str(details.items.lost),
+            _number(details.overdue),
+            _number(details.lost),
             _truth(details.items_certain),
             "" if returnable is None else _truth(returnable),
+        ]
+
+    def _least_cells(self, group: Group) -> list[str]:
+        details = self._report.details
+        items = None if details is None else details.of_group(group).items
+        return [
+            str(group.owing_count.at_least),
+            self._amount(group.highest_own_fines.at_least),
+            str(group.over_limit_count.at_least),
+            "" if items is None else str(items.overdue),
+            "" if items is None else str(items.lost),
         ]
 
     def _member_details(self, details: MemberDetails) -> list[str]:
@@ -237,7 +255,7 @@ class _RowWriter:
             return [""] * len(CHANGE_COLUMNS)
         return [
             change.kind.value,
-            self._amount(change.before),
+            self._amount(change.known_before),
             self._amount(change.difference),
             " ".join(map(str, change.formerly)),
         ]
@@ -252,6 +270,10 @@ class _RowWriter:
 
 def _moment(when: datetime | None) -> str:
     return "" if when is None else when.isoformat(timespec="seconds")
+
+
+def _number(total: Total[int]) -> str:
+    return str(total.at_least) if total.exact else ""
 
 
 def _truth(value: bool) -> str:

@@ -64,5 +64,10 @@ MEMBER_DETAIL_COLUMNS = (
 stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
 
 
+TOTAL_COLUMNS = ("owing_count_at_least", "highest_own_fines_at_least", "over_limit_count_at_least")
+DETAIL_TOTAL_COLUMNS = ("items_overdue_at_least", "items_lost_at_least")
+"""Lower bounds of the columns of that name, which are empty where hidden members may raise them."""
+
+
 ONCE_COLUMNS = ("first_of_group",)
 """True in one row of each group that is listed: the rows whose group's columns add up to the report's sums."""

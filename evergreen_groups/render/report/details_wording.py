@@ -7,9 +7,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import current_language, day, gettext, ngettext, npgettext, pgettext
-from evergreen_groups.money import plain_amount
-from evergreen_groups.render import printable
+from evergreen_groups.language import current_language, day, describe_total, gettext, ngettext, npgettext, pgettext
+from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import printable, total_document
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import BillKind, UnreturnedItems
@@ -40,8 +40,8 @@ def describe_group_details(details: SummedDetails) -> str:
 
 def _of_group(details: SummedDetails) -> Iterator[str]:
     parts = list(_kinds(details.kinds))
-    if details.not_known:
-        parts.append(gettext("not known for what: {amount}", amount=details.not_known))
+    if details.not_known is None or details.not_known:
+        parts.append(gettext("not known for what: {amount}", amount=describe_total(details.not_known)))
     yield ", ".join(parts)
     if details.owing_since is not None:
         since = day(details.owing_since)
@@ -55,10 +55,10 @@ def _of_group(details: SummedDetails) -> Iterator[str]:
 def describe_returnable(details: SummedDetails) -> str:
     """Say what of a group is overdue and lost, and whether anything can still be returned or only paid."""
     items = describe_items(details.items)
-    if details.returnable and details.items_certain:
-        return gettext("{items}: can still be returned", items=items)
+    if not details.items_certain and items:
+        items = gettext("at least {total}", total=items)
     if details.returnable:
-        return gettext("{items}: can still be returned, perhaps more", items=items)
+        return gettext("{items}: can still be returned", items=items)
     if details.returnable is None:
         more = gettext("{items}, items overdue not known", items=items)
         return more if items else gettext("items overdue not known")
@@ -111,12 +111,12 @@ def group_details_document(details: SummedDetails) -> dict[str, Any]:
     """A group's details as keys of a JSON object; ``kinds`` and ``kinds_not_known`` add up to the combined fines."""
     return {
         "kinds": _kinds_document(details.kinds),
-        "kinds_not_known": plain_amount(details.not_known),
+        "kinds_not_known": plain_amount_or_none(details.not_known),
         "kinds_complete": details.certain,
         "owing_since": _moment(details.owing_since),
         "last_payment": _moment(details.last_payment),
-        "items_overdue": details.items.overdue,
-        "items_lost": details.items.lost,
+        **total_document("items_overdue", details.overdue),
+        **total_document("items_lost", details.lost),
         "items_complete": details.items_certain,
         "returnable": details.returnable,
     }

@@ -15,13 +15,13 @@ from rich.cells import cell_len, set_cell_size
 from evergreen_groups.language import (
     current_language,
     day,
+    describe_difference,
+    describe_total,
     gettext,
     moment_with_zone,
     ngettext,
     number,
     pgettext,
-    price,
-    signed_price,
 )
 from evergreen_groups.render import TITLE, listed, printable, template_text
 from evergreen_groups.render.report.change_wording import KINDS, compared, since
@@ -64,7 +64,7 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
         date=day(report.generated_at),
         groups=number(report.totals.group_count),
         members=number(report.totals.member_count),
-        total=report.totals.combined_fines,
+        total=describe_total(report.totals.combined_fines),
         libraries=_places(places),
     )
     # A header in English letters stays as it is: where one encoded word follows, some programs show two blanks.
@@ -100,7 +100,7 @@ class _Column:
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
     large = (gettext("Groups"), pgettext("of all groups", "Combined fines"), gettext("Members over the limit"))
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_MOST]
+    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST]
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
     columns = [
@@ -163,11 +163,11 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         gettext("Members"),
         gettext("{members:,}; owing: {owing:,}", members=totals.member_count, owing=totals.owing_count),
     )
-    yield pgettext("of all groups", "Combined fines"), price(totals.combined_fines)
-    yield gettext("Members over the limit"), number(totals.over_limit_count)
+    yield pgettext("of all groups", "Combined fines"), describe_total(totals.combined_fines)
+    yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "; ".join(_blocked(blocks))
-    yield gettext("Groups, none over the limit"), number(totals.groups_without_member_over_limit)
+    yield gettext("Groups, none over the limit"), describe_total(totals.groups_without_member_over_limit)
     if totals.incomplete_group_count:
         count = totals.incomplete_group_count
         yield gettext("Incomplete groups"), gettext("{count:,} (not every member can be seen)", count=count)
@@ -177,16 +177,20 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 def _blocked(blocks: BlockTotals) -> Iterator[str]:
     """How many, and of how many that differs from the rule."""
-    yield number(blocks.blocked)
-    if count := blocks.now_within_limit:
+    yield describe_total(blocks.blocked)
+    if (count := blocks.now_within_limit).at_least:
         yield ngettext(
             "{count} member with own fines within the limit",
             "{count} members with own fines within the limit",
-            count,
+            count.at_least,
+            count=count,
         )
-    if count := blocks.not_yet_blocked:
+    if (count := blocks.not_yet_blocked).at_least:
         yield ngettext(
-            "{count} member over the limit, not yet blocked", "{count} members over the limit, not yet blocked", count
+            "{count} member over the limit, not yet blocked",
+            "{count} members over the limit, not yet blocked",
+            count.at_least,
+            count=count,
         )
 
 
@@ -202,7 +206,12 @@ def _highest(
 
 
 def _row(group: Group, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
-    cells = (str(group.number), printable(group.library), number(group.member_count), price(group.combined_fines))
+    cells = (
+        str(group.number),
+        printable(group.library),
+        number(group.member_count),
+        describe_total(group.combined_fines),
+    )
     change = () if changes is None else (_change(changes.by_group.get(group.number)),)
     return (*cells, *change, *((printable(group.lead.name),) if names else ()))
 
@@ -212,7 +221,11 @@ def _change(change: GroupChange | None) -> str:
         return ""
     differs = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
     kind = gettext(KINDS[change.kind])
-    return gettext("{kind}: {difference}", kind=kind, difference=signed_price(change.difference)) if differs else kind
+    return (
+        gettext("{kind}: {difference}", kind=kind, difference=describe_difference(change.difference))
+        if differs
+        else kind
+    )
 
 
 def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:

@@ -14,10 +14,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document
+from evergreen_groups.render import penalty_document, total_document
 from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
 from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
-from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+from evergreen_groups.report import (
+    BlockTotals,
+    ChangeKind,
+    Changes,
+    Criteria,
+    GroupChange,
+    Report,
+    RunTotals,
+    Totals,
+)
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member
@@ -26,6 +36,8 @@ if TYPE_CHECKING:
 SCHEMA = "evergreen-groups/report/1"
 
 _COUNT_NAMES = {ChangeKind.HIDDEN: "out_of_sight"}  # other names than the kinds' own, kept within a version
+
+_BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -135,10 +147,10 @@ def _totals(totals: Totals) -> dict[str, Any]:
     return {
         "group_count": totals.group_count,
         "member_count": totals.member_count,
-        "owing_count": totals.owing_count,
-        "over_limit_count": totals.over_limit_count,
-        "combined_fines": plain_amount(totals.combined_fines),
-        "groups_nobody_over_limit": totals.groups_without_member_over_limit,
+        **total_document("owing_count", totals.owing_count),
+        **total_document("over_limit_count", totals.over_limit_count),
+        "combined_fines": plain_amount_or_none(totals.combined_fines),
+        **total_document("groups_nobody_over_limit", totals.groups_without_member_over_limit),
         "incomplete_group_count": totals.incomplete_group_count,
     }
 
@@ -147,7 +159,7 @@ def _changes(changes: Changes) -> dict[str, Any]:
     return {
         "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
         "counts": {_COUNT_NAMES.get(kind, kind.value): changes.count(kind) for kind in ChangeKind},
-        "difference": plain_amount(changes.difference),
+        "difference": plain_amount_or_none(changes.difference),
         "cleared": [_cleared(change) for change in changes.cleared],
         "trend": [_run(totals) for totals in changes.trend],
     }
@@ -155,8 +167,8 @@ def _changes(changes: Changes) -> dict[str, Any]:
 
 def _change(change: GroupChange) -> dict[str, Any]:
     return {
-        "before": plain_amount_or_none(change.before),
-        "difference": plain_amount(change.difference),
+        "before": plain_amount_or_none(change.known_before),
+        "difference": plain_amount_or_none(change.difference),
         "formerly": list(change.formerly),
         "joined_count": change.joined_count,
         "left_count": change.left_count,
@@ -169,7 +181,7 @@ def _cleared(change: GroupChange) -> dict[str, Any]:
     return {
         "group": change.group,
         "library": change.library,
-        "before": plain_amount_or_none(change.before),
+        "before": plain_amount_or_none(change.known_before),
         "certain": change.certain,
         "present": None
         if present is None
@@ -187,16 +199,16 @@ def _run(totals: RunTotals) -> dict[str, Any]:
         "at": totals.at.isoformat(timespec="seconds"),
         "group_count": totals.group_count,
         "member_count": totals.member_count,
-        "combined_fines": plain_amount(totals.combined_fines),
+        "combined_fines": plain_amount_or_none(totals.combined_fines),
     }
 
 
 def _block_totals(report: Report) -> dict[str, Any]:
-    totals = report.block_totals
+    totals = report.block_totals or _BLOCKS_NOT_READ
     return {
-        "blocked_in_evergreen_count": None if totals is None else totals.blocked,
-        "not_yet_blocked_count": None if totals is None else totals.not_yet_blocked,
-        "now_within_limit_count": None if totals is None else totals.now_within_limit,
+        **total_document("blocked_in_evergreen_count", totals.blocked),
+        **total_document("not_yet_blocked_count", totals.not_yet_blocked),
+        **total_document("now_within_limit_count", totals.now_within_limit),
     }
 
 
@@ -207,10 +219,10 @@ def _group(group: Group, change: GroupChange | None) -> dict[str, Any]:
         "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
         "library": group.library,
         "member_count": group.member_count,
-        "owing_count": group.owing_count,
-        "combined_fines": plain_amount(group.combined_fines),
-        "highest_own_fines": plain_amount(group.highest_own_fines),
-        "over_limit_count": group.over_limit_count,
+        **total_document("owing_count", group.owing_count),
+        "combined_fines": plain_amount_or_none(group.combined_fines),
+        **total_document("highest_own_fines", group.highest_own_fines),
+        **total_document("over_limit_count", group.over_limit_count),
         "nobody_over_limit": group.no_member_over_limit,
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,

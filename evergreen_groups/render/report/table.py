@@ -19,15 +19,16 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from evergreen_groups.language import (
+    describe_difference,
     gettext,
     minute,
     moment_with_zone,
     ngettext,
     pgettext,
-    signed_price,
 )
 from evergreen_groups.render import (
     NOTHING_FOUND,
+    PLUS,
     TITLE,
     Columns,
     describe_incomplete,
@@ -61,6 +62,7 @@ from evergreen_groups.render.report.table_layout import (
     layout_for,
     with_changes,
 )
+from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -209,7 +211,7 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
-    difference = signed_price(changes.difference)
+    difference = describe_difference(changes.difference)
     together = gettext("together {difference}", difference=difference)
     if changes.cleared:
         together = gettext("together {difference}, with those no longer listed", difference=difference)
@@ -231,7 +233,8 @@ def _print_foot(console: Console, report: Report) -> None:
 
 def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     """Explain the words in the columns."""
-    if count := report.totals.groups_without_member_over_limit:
+    count = report.totals.groups_without_member_over_limit
+    if count.at_least:
         yield gettext(
             "{word}: {explanation}",
             word=pgettext("members", "none"),
@@ -246,6 +249,7 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
         yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
+        yield gettext(PLUS)
     for note in report.notes:
         yield gettext("Note: {note}", note=printable(gettext(note)))
 
@@ -255,32 +259,36 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     totals = report.block_totals
     if totals is None:
         return
+    both = totals.blocked.at_least - totals.now_within_limit.at_least
     numbers = {
-        OVER_AND_BLOCKED: totals.blocked - totals.now_within_limit,
+        OVER_AND_BLOCKED: Total(both, totals.blocked.exact),
         OVER: totals.not_yet_blocked,
         BLOCKED_ALONE: totals.now_within_limit,
     }
     for word, count in numbers.items():
-        if count:
+        if count.at_least:
             explanation = _explain_word(word, count)
             yield explanation if wide else gettext("{word}: {explanation}", word=word, explanation=explanation)
 
 
-def _explain_word(word: Message, count: int) -> str:
+def _explain_word(word: Message, count: Total[int]) -> str:
     if word is OVER_AND_BLOCKED:
         return ngettext(
             "{count} member is over the limit, and blocked in Evergreen.",
             "{count} members are over the limit, and blocked in Evergreen.",
-            count,
+            count.at_least,
+            count=count,
         )
     if word is OVER:
         return ngettext(
             "{count} member is over the limit, not yet blocked in Evergreen.",
             "{count} members are over the limit, not yet blocked in Evergreen.",
-            count,
+            count.at_least,
+            count=count,
         )
     return ngettext(
         "{count} member is blocked in Evergreen, own fines within the limit.",
         "{count} members are blocked in Evergreen, own fines within the limit.",
-        count,
+        count.at_least,
+        count=count,
     )

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.style import Style
 
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import gettext, ngettext, number, pgettext, price, signed_price
+from evergreen_groups.language import (
+    describe_difference,
+    describe_total,
+    gettext,
+    ngettext,
+    number,
+    pgettext,
+    price,
+)
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
 from evergreen_groups.render import DIFFERENCES, EMPTY, Cell, Columns, TextColumn, printable
 from evergreen_groups.render.report.change_wording import KINDS, cleared_lead, cleared_now, cleared_remarks
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
@@ -87,9 +94,9 @@ def _wide_group(group: Group) -> Row:
         _barcode(group.lead),
         Cell(printable(group.library)),
         Cell(number(group.member_count)),
-        Cell(number(group.owing_count)),
-        Cell(price(group.combined_fines), BOLD),
-        Cell(price(group.highest_own_fines)),
+        Cell(describe_total(group.owing_count, short=True)),
+        Cell(describe_total(group.combined_fines), BOLD),
+        Cell(describe_total(group.highest_own_fines, short=True)),
         _over_count(group),
         Cell(", ".join(remarks)),
     ]
@@ -117,10 +124,10 @@ def _wide_sums(totals: Totals) -> Row:
         EMPTY,
         EMPTY,
         Cell(number(totals.member_count), BOLD),
-        Cell(number(totals.owing_count), BOLD),
-        Cell(price(totals.combined_fines), BOLD),
+        Cell(describe_total(totals.owing_count, short=True), BOLD),
+        Cell(describe_total(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(number(totals.over_limit_count), BOLD),
+        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
         EMPTY,
     ]
 
@@ -146,8 +153,8 @@ def _narrow_group(group: Group) -> Row:
         name,
         Cell(printable(group.library)),
         Cell(_counts(group)),
-        Cell(price(group.combined_fines), BOLD),
-        Cell(price(group.highest_own_fines)),
+        Cell(describe_total(group.combined_fines), BOLD),
+        Cell(describe_total(group.highest_own_fines, short=True)),
         _over_count(group),
     ]
 
@@ -170,9 +177,9 @@ def _narrow_sums(totals: Totals) -> Row:
         _total(totals),
         EMPTY,
         Cell(_counts(totals), BOLD),
-        Cell(price(totals.combined_fines), BOLD),
+        Cell(describe_total(totals.combined_fines), BOLD),
         EMPTY,
-        Cell(number(totals.over_limit_count), BOLD),
+        Cell(describe_total(totals.over_limit_count, short=True), BOLD),
     ]
 
 
@@ -182,7 +189,11 @@ def _total(totals: Totals) -> Cell:
 
 def _counts(of: Group | Totals) -> str:
     """How many members there are, and how many of them owe something."""
-    return ngettext("{members:,}, {count} owes", "{members:,}, {count} owe", of.owing_count, members=of.member_count)
+    owing, members = of.owing_count, of.member_count
+    count = describe_total(owing, short=True)
+    return ngettext(
+        "{members:,}, {count} owes", "{members:,}, {count} owe", owing.at_least, members=members, count=count
+    )
 
 
 def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
@@ -220,7 +231,7 @@ def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
 def _over_count(group: Group) -> Cell:
     if group.no_member_over_limit:
         return Cell(pgettext("members", "none"), REMARKABLE)
-    return Cell(number(group.over_limit_count))
+    return Cell(describe_total(group.over_limit_count, short=True))
 
 
 _LESS = Style(color="green")
@@ -241,15 +252,16 @@ def with_changes(layout: Layout, changes: Changes) -> Layout:
         columns=tuple(widened(layout.columns, TextColumn(gettext("Change"), right=True))),
         group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
         member=lambda member, standing: widened(layout.member(member, standing), EMPTY),
-        sums=lambda totals: widened(layout.sums(totals), Cell(signed_price(changes.listed_difference), BOLD)),
+        sums=lambda totals: widened(layout.sums(totals), Cell(describe_difference(changes.listed_difference), BOLD)),
     )
 
 
 def _cell(change: GroupChange | None) -> Cell:
     if change is None:
         return EMPTY
-    words = gettext(KINDS[change.kind]) if change.kind is ChangeKind.NEW else signed_price(change.difference)
-    return Cell(words if change.certain else words + _UNSURE, _STYLES[change.kind])
+    is_new = change.kind is ChangeKind.NEW
+    words = gettext(KINDS[change.kind]) if is_new else describe_difference(change.difference)
+    return Cell(words + _UNSURE if is_new and not change.certain else words, _STYLES[change.kind])
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
@@ -274,7 +286,7 @@ def _cleared_row(change: GroupChange) -> list[Cell]:
         Cell(str(change.group), BOLD),
         Cell(cleared_lead(change)),
         Cell(printable(change.library)),
-        Cell(price(change.before or NOTHING)),
+        Cell(describe_total(change.known_before)),
         Cell(cleared_now(change)),
         Cell(cleared_remarks(change), FAINT),
     ]

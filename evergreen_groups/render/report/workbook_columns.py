@@ -18,7 +18,9 @@ from evergreen_groups.render.report.change_wording import KINDS, cleared_lead, c
 from evergreen_groups.render.report.workbook_details import (
     MemberRow,
     group_detail_columns,
+    known,
     member_detail_columns,
+    yes_no_or_not_known,
     yes_or_no,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
@@ -31,30 +33,29 @@ _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WOR
 
 def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
     """The columns of groups."""
-    yes, no = yes_or_no(True), yes_or_no(False)
     columns: list[SpreadsheetColumn[Group]] = [
         SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
         SpreadsheetColumn(gettext("Barcode of the lead"), "text", lambda group: group.lead.barcode),
         SpreadsheetColumn(gettext("Library"), "text", lambda group: group.library),
         SpreadsheetColumn(gettext("Members"), "number", lambda group: group.member_count),
-        SpreadsheetColumn(pgettext("members", "Owing"), "number", lambda group: group.owing_count),
+        SpreadsheetColumn(pgettext("members", "Owing"), "number", lambda group: known(group.owing_count)),
         SpreadsheetColumn(
             gettext("Combined fines"),
             "money",
-            lambda group: group.combined_fines,
+            lambda group: known(group.combined_fines),
             lambda group: "notable" if group.hidden_fines is None else "",
         ),
-        SpreadsheetColumn(gettext("Highest own fines"), "money", lambda group: group.highest_own_fines),
+        SpreadsheetColumn(gettext("Highest own fines"), "money", lambda group: known(group.highest_own_fines)),
         SpreadsheetColumn(
             gettext("Over the limit"),
             "number",
-            lambda group: group.over_limit_count,
+            lambda group: known(group.over_limit_count),
         ),
         SpreadsheetColumn(
             gettext("No member over the limit"),
             "text",
-            lambda group: yes if group.no_member_over_limit else no,
+            lambda group: yes_no_or_not_known(group.no_member_over_limit),
             lambda group: "notable" if group.no_member_over_limit else "",
         ),
         SpreadsheetColumn(
@@ -73,9 +74,7 @@ def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
 
 
 def _hidden_fines(group: Group) -> Value:
-    if group.complete:
-        return None
-    return gettext("not known, not counted") if group.hidden_fines is None else group.hidden_fines
+    return None if group.complete else known(group.hidden_fines)
 
 
 def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
@@ -88,10 +87,15 @@ def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
 
     return [
         SpreadsheetColumn(gettext("Change"), "text", of_change(lambda change: gettext(KINDS[change.kind])), mark),
-        SpreadsheetColumn(gettext("Difference"), "change", of_change(lambda change: change.difference)),
-        SpreadsheetColumn(gettext("Fines before"), "money", of_change(lambda change: change.before)),
+        SpreadsheetColumn(gettext("Difference"), "change", of_change(lambda change: known(change.difference))),
+        SpreadsheetColumn(gettext("Fines before"), "money", of_change(_before)),
         SpreadsheetColumn(gettext("Remarks"), "text", of_change(remarks)),
     ]
+
+
+def _before(change: GroupChange) -> Value:
+    """What it was listed with; nothing for a new group."""
+    return None if change.before is None else known(change.known_before)
 
 
 def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
@@ -151,9 +155,11 @@ def cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
         SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
         SpreadsheetColumn(gettext("Library"), "text", lambda change: change.library),
-        SpreadsheetColumn(gettext("Fines before"), "money", lambda change: change.before),
+        SpreadsheetColumn(gettext("Fines before"), "money", _before),
         SpreadsheetColumn(gettext("Group now"), "id", lambda change: change.present.group if change.present else None),
         SpreadsheetColumn(
-            gettext("Fines now"), "money", lambda change: change.present.combined_fines if change.present else None
+            gettext("Fines now"),
+            "money",
+            lambda change: known(change.present.combined_fines if change.present else None),
         ),
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.language import gettext, local
+from evergreen_groups.language import describe_total, gettext, local
 from evergreen_groups.render import SpreadsheetColumn, Value
 from evergreen_groups.render.report.change_wording import NOT_KNOWN
 from evergreen_groups.render.report.details_wording import describe_kinds, describe_state
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
+    from evergreen_groups.total import Total
 
 
 class MemberRow(NamedTuple):
@@ -31,6 +33,13 @@ def yes_or_no(truth: bool) -> str:
     return gettext("yes") if truth else gettext("no")
 
 
+def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
+    """A total in a cell: a number to reckon with only if it is exact."""
+    if total is None or isinstance(total, Decimal):
+        return describe_total(None) if total is None else total
+    return total.at_least if total.exact else describe_total(total)
+
+
 def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
     """The columns of groups."""
 
@@ -39,13 +48,13 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
 
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: one.not_known or None)),
+        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(_not_known)),
         SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
         SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
-        SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: one.items.overdue)),
-        SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: one.items.lost)),
+        SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: known(one.overdue))),
+        SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: known(one.lost))),
         SpreadsheetColumn(
-            gettext("Can still be returned"), "text", of_group(lambda one: _yes_no_or_not_known(one.returnable))
+            gettext("Can still be returned"), "text", of_group(lambda one: yes_no_or_not_known(one.returnable))
         ),
     ]
 
@@ -54,7 +63,12 @@ def _day(moment: datetime | None) -> date | None:
     return None if moment is None else local(moment).date()
 
 
-def _yes_no_or_not_known(truth: bool | None) -> str:
+def _not_known(details: SummedDetails) -> Value:
+    return known(details.not_known) or None
+
+
+def yes_no_or_not_known(truth: bool | None) -> str:
+    """A truth in a cell, which may be unknown."""
     return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
 
 

@@ -20,6 +20,7 @@ from evergreen_groups.render import (
     write_cell,
 )
 from evergreen_groups.render.report.change_wording import compared
+from evergreen_groups.render.report.workbook_details import known
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
@@ -63,21 +64,21 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield "", "text", None
     yield gettext("Groups"), "number", totals.group_count
     yield gettext("Members"), "number", totals.member_count
-    yield gettext("Members who owe"), "number", totals.owing_count
-    yield pgettext("of all groups", "Combined fines"), "money", totals.combined_fines
-    yield gettext("Members over the limit"), "number", totals.over_limit_count
+    yield gettext("Members who owe"), "number", known(totals.owing_count)
+    yield pgettext("of all groups", "Combined fines"), "money", known(totals.combined_fines)
+    yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        yield gettext("Members blocked in Evergreen"), "number", blocks.blocked
-        yield gettext("Over the limit, not yet blocked in Evergreen"), "number", blocks.not_yet_blocked
-        yield gettext("Blocked in Evergreen, own fines within the limit"), "number", blocks.now_within_limit
-    yield gettext("Groups with no member over the limit"), "number", totals.groups_without_member_over_limit
+        yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
+        yield gettext("Over the limit, not yet blocked in Evergreen"), "number", known(blocks.not_yet_blocked)
+        yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
+    yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     if (changes := compared(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with data as of"), "text", minute(changes.since)
         for kind in ChangeKind:
             yield gettext(_GROUPS_OF_KIND[kind]), "number", changes.count(kind)
-        yield gettext("Difference"), "change", changes.difference
+        yield gettext("Difference"), "change", known(changes.difference)
     yield "", "text", None
     for note in report.notes:
         yield gettext("Please note"), "text", gettext(note)

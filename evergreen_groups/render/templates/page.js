@@ -126,10 +126,11 @@
 
   const amounts = new Intl.NumberFormat(tag, { style: "currency", currency: document.documentElement.dataset.currency });
   const unit = 10 ** amounts.resolvedOptions().maximumFractionDigits;
+  // `sum` is null where the combined fines of a group are unknown.
   const describeShown = (count, sum) => {
     const values = { shown: numbers.format(count), all: numbers.format(groups.length), owed: amounts.format(sum / unit) };
     if (shown.dataset.noun === "findings") return gettext("Findings shown: {shown} of {all}", values);
-    if (!withSum) return gettext("Groups shown: {shown} of {all}", values);
+    if (!withSum || sum === null) return gettext("Groups shown: {shown} of {all}", values);
     return gettext("Groups shown: {shown} of {all}; combined fines: {owed}", values);
   };
   const filter = () => {
@@ -146,7 +147,8 @@
       body.hidden = !fitting;
       if (!fitting) continue;
       count += 1;
-      sum += numberIn(textUnder(body, "total"));
+      const total = textUnder(body, "total");
+      sum = sum === null || !/\d/.test(total) ? null : sum + numberIn(total);
     }
     const all = !wanted.length && !at.value && !only?.value && !kind?.value;
     for (const table of tables) {

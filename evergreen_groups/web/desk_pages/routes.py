@@ -139,7 +139,7 @@ def list_page(
         rows=fitting,
         heads=pages.HEADS,
         sort=sort,
-        sums=pages.group_sums(details, rows),
+        sums=pages.group_sums(details),
         notes=list(pages.notes_about(details)),
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),

@@ -84,14 +84,21 @@ const isOver = (person) => person.over_limit === true; // null: the limit isn't 
 const blocksOf = (person) => [...(person.blocked_in_evergreen || []), ...(person.other_blocks || [])];
 const hiddenIn = (answer) => answer.hidden_members || { count: 0, fines: null };
 
+/** A total of the answer: null where it isn't known exactly, and then at least the other. */
+const totalOf = (answer, name) => [answer[name], answer[`${name}_at_least`]];
+
+/** How many, for a text: exactly, or at least so many. */
+const howMany = ([exact, least]) => ({
+  count: exact === null ? gettext("at least {total}", { total: texts.number(least) }) : texts.number(least),
+});
+
 function countedIn(answer) {
-  const over = answer.members.filter(isOver).length;
-  const blocked = answer.members.filter((person) => blocksOf(person).length).length;
+  const blocked = totalOf(answer, "blocked_count");
+  const over = totalOf(answer, "over_limit_count");
   const parts = [];
-  if (blocked) parts.push(ngettext("{count} blocked", "{count} blocked", blocked));
-  if (over) parts.push(ngettext("{count} over the limit", "{count} over the limit", over));
-  const known = !hiddenIn(answer).count && answer.members.every((person) => person.over_limit !== null);
-  return parts.length ? parts.join(", ") : known ? gettext("no member over the limit") : "";
+  if (blocked[1]) parts.push(ngettext("{count} blocked", "{count} blocked", blocked[1], howMany(blocked)));
+  if (over[1]) parts.push(ngettext("{count} over the limit", "{count} over the limit", over[1], howMany(over)));
+  return parts.length ? parts.join(", ") : over[0] === 0 ? gettext("no member over the limit") : "";
 }
 
 function pageLink(page, options) {

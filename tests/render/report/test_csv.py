@@ -29,17 +29,20 @@ from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv_columns import (
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
+    DETAIL_TOTAL_COLUMNS,
     GROUP_COLUMNS,
     GROUP_DETAIL_COLUMNS,
     MEMBER_COLUMNS,
     MEMBER_DETAIL_COLUMNS,
     ONCE_COLUMNS,
+    TOTAL_COLUMNS,
 )
 from evergreen_groups.report import Report
 
 AMOUNT_COLUMNS = {
     "combined_fines",
     "highest_own_fines",
+    "highest_own_fines_at_least",
     "hidden_fines",
     "member_own_fines",
     "member_limit",
@@ -74,7 +77,7 @@ def test_one_row_for_each_member() -> None:
     assert len(read) == len(members)
     for row, (group, one) in zip(read, members, strict=True):
         assert row["group"] == str(group.number)
-        assert Decimal(row["combined_fines"]) == group.combined_fines
+        assert row["combined_fines"] == ("" if group.combined_fines is None else str(group.combined_fines))
         assert row["nobody_over_limit"] == str(group.no_member_over_limit).lower()
         assert row["lead_name"] == group.lead.name
         assert row["member_id"] == str(one.id)
@@ -91,7 +94,7 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
 def test_one_row_for_each_group_without_details() -> None:
     text = csv_text(sample_report(), details=False)
     assert tuple(text.split("\r\n")[0].split(",")) == (
-        GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS + ONCE_COLUMNS
+        GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS + TOTAL_COLUMNS + DETAIL_TOTAL_COLUMNS + ONCE_COLUMNS
     )
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
@@ -99,6 +102,11 @@ def test_one_row_for_each_group_without_details() -> None:
 def test_incomplete_groups() -> None:
     read = {row["group"]: row for row in rows(csv_text(sample_report(), details=False))}
     assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
+    counts = ("owing_count", "highest_own_fines", "over_limit_count")
+    shown = {group: [(row[name], row[f"{name}_at_least"]) for name in counts] for group, row in read.items()}
+    assert shown["902"] == [("6", "6"), ("5.00", "5.00"), ("0", "0")]
+    assert shown["2240"] == [("", "2"), ("", "12.00"), ("", "2")]
+    assert [read[group]["combined_fines"] for group in ("2240", "31007")] == ["28.39", ""]
     assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
     assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
 
@@ -108,8 +116,11 @@ def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: 
     report = changed_report()
     once = [row for row in rows(csv_text(report, details=details)) if row["first_of_group"] == "true"]
     assert [row["group"] for row in once] == [str(group.number) for group in report.groups]
-    assert sum(Decimal(row["combined_fines"]) for row in once) == report.totals.combined_fines
+    known = [row["combined_fines"] for row in once if row["combined_fines"]]
+    assert sum(map(Decimal, known)) == sum(group.combined_fines or 0 for group in report.groups)
     assert sum(int(row["member_count"]) for row in once) == report.totals.member_count
+    at_least = sum(int(row["over_limit_count_at_least"]) for row in once)
+    assert at_least == report.totals.over_limit_count.at_least
 
 
 def test_header_alone_when_empty() -> None:
@@ -123,6 +134,8 @@ def test_header_alone_when_empty() -> None:
                 *BLOCK_COLUMNS,
                 *GROUP_DETAIL_COLUMNS,
                 *MEMBER_DETAIL_COLUMNS,
+                *TOTAL_COLUMNS,
+                *DETAIL_TOTAL_COLUMNS,
                 *ONCE_COLUMNS,
             )
         )
@@ -148,9 +161,9 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
         "902": ["new", "", "29.00", "77"],
         "2240": ["better", "40.00", "-11.61", "11"],
         "85": ["unchanged", "25.25", "0.00", "84 85"],
-        "31007": ["unchanged", "25.00", "0.00", ""],
+        "31007": ["unchanged", "", "", ""],
         "611": ["cleared", "1260.10", "-1260.10", ""],
-        "17": ["cleared", "26.10", "-26.10", ""],
+        "17": ["cleared", "", "", ""],
     }
     cleared = [read["611"][name] for name in ("library", "combined_fines", "lead_name")]
     assert cleared == ["BR1", "", "Featherstonehaugh, Hildegard Maria"]

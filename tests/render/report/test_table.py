@@ -26,7 +26,7 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.language import Language, price, timezone_of, use_language
+from evergreen_groups.language import Language, describe_total, price, timezone_of, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import Cell, Columns, TextColumn, printable, wrapped
 from evergreen_groups.render.report import render
@@ -36,21 +36,22 @@ SGR = re.compile("\x1b\\[[0-9;]*m")
 
 NO_DETAILS_AT_80 = """\
                                                       Combined    Highest   Over
-Group  Lead                     Library  Members         fines  own fines  limit
+Group  Lead                    Library  Members          fines  own fines  limit
 ────────────────────────────────────────────────────────────────────────────────
- 1187  Castellanos-Whitfield,   BR1      4, 2 owe    $1,289.35  $1,204.50      2
+ 1187  Castellanos-            BR1      4, 2 owe     $1,289.35  $1,204.50      2
+        Whitfield,
         Maximiliana Josephine
-  902  Tanaka, Keiko (田中      BR3      6, 6 owe       $29.00      $5.00   none
+  902  Tanaka, Keiko (田中     BR3      6, 6 owe        $29.00      $5.00   none
         恵子)
- 2240  O'Malley, Síle           BR2      4, 2 owe       $28.39     $12.00      2
+ 2240  O'Malley, Síle          BR2      4, 2+ owe       $28.39    $12.00+     2+
          incomplete: 2 of 4 members can't be seen by this account; they owe
          $6.40, which is counted
-   85  בן-דוד, יוסף *           BM1      2, 2 owe       $25.25     $20.00      2
-31007  Baptiste, Aimé           SL1      3, 1 owes      $25.00     $25.00      1
+   85  בן-דוד, יוסף *          BM1      2, 2 owe        $25.25     $20.00      2
+31007  Baptiste, Aimé          SL1      3, 1+ owes     unknown    $25.00+     1+
          incomplete: 1 of 3 members can't be seen by this account; what they owe
-         is not known and not counted
+         is unknown
 ────────────────────────────────────────────────────────────────────────────────
-       Total, 5 groups                   19, 13 owe  $1,396.99                 7
+       Total, 5 groups                  19, 13+ owe    unknown                7+
 """
 
 
@@ -83,13 +84,12 @@ def test_every_fact_is_there(width: int) -> None:
     report = sample_report()
     shown = squeezed(table(report, width=width))
     for group in report.groups:
-        assert price(group.combined_fines) in shown
+        assert describe_total(group.combined_fines) in shown
         for one in group.members:
             assert squeezed(one.barcode or "no card") in shown
             assert price(one.own_fines) in shown
     assert "forinformationonly" in shown
     assert "https://ils.example.org/osrf-gateway-v1" in shown
-    assert "1,396.99" in shown
     assert squeezed(INCOMPLETE_NOTE) in shown
     assert "2groupsareincomplete" in shown
     assert "homelibraryisSYS1orBM1orbelow;atmost5;highestcombinedfinesfirst" in shown
@@ -119,8 +119,8 @@ def test_changes_have_a_column_where_there_is_room() -> None:
     assert re.search(r"\$1,289\.35 +\+\$85\.35 +\$1,204\.50", shown["1187"])
     assert re.search(r"\$29\.00 +new +\$5\.00", shown["902"])
     assert re.search(r"\$28\.39 +-\$11\.61 +\$12\.00", shown["2240"])
-    assert re.search(r"\$25\.00 +\$0\.00\? +\$25\.00", shown["31007"])
-    assert re.search(r"\$1,396\.99 +\+\$102\.74", next(line for line in lines if "Total, 5 groups" in line))
+    assert re.search(r"unknown +unknown +\$25\.00\+", shown["31007"])
+    assert re.search(r"unknown +unknown +7\+", next(line for line in lines if "Total, 5 groups" in line))
     assert "split from group 77" in lines[lines.index(shown["902"]) + 2]
 
 
@@ -136,8 +136,8 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
     shown = squeezed(table(changed_report(), width=width))
-    assert "1new,1worse,1better,2unchanged,2nolongerlisted;together-$1,183.46" in shown
-    for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "$26.10notknownnotcertain:what"):
+    assert "1new,1worse,1better,2unchanged,2nolongerlisted;togetherunknown" in shown
+    for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "unknownunknownnotcertain:what"):
         assert words in shown
 
 
@@ -195,7 +195,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
         shown = table(blocked_report(), width=width, color=True)
         found = [part.partition("\x1b[0m")[0] for part in shown.split(red)[1:]]
         assert sum("blocked" in words for words in found) == 2
-        allowed = "group lead over blocked in Evergreen own fines now within the limit"
+        allowed = "group lead over blocked in Evergreen own fines within the limit"
         assert set(re.sub("[,()]", "", " ".join(found)).split()) <= set(allowed.split())
 
 
@@ -203,10 +203,10 @@ def test_red_is_for_a_block_of_ones_own() -> None:
 def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> None:
     lines = table(blocked_report(), width=width).splitlines()
     words = " ".join(" ".join(lines).split())
-    assert "6 members are over the limit, not yet blocked in Evergreen." in words
-    assert "1 member is blocked in Evergreen, own fines now within the limit." in words
+    assert "at least 6 members are over the limit, not yet blocked in Evergreen." in words
+    assert "at least 1 member is blocked in Evergreen, own fines within the limit." in words
     if width == 80:
-        assert "blocked: 1 member is over the limit, and blocked in Evergreen." in words
+        assert "blocked: at least 1 member is over the limit, and blocked in Evergreen." in words
         assert "(blocked)" in next(line for line in lines if "29999000000977" in line)
     if width == 160:
         assert "group lead, blocked in Evergreen" in words

@@ -109,7 +109,9 @@ def test_groups() -> None:
         *[False] * 4,
         True,
     ]
-    assert [group["Fines of hidden members"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
+    assert [group["Fines of hidden members"] for group in groups] == [None, None, 6.4, None, "unknown"]
+    assert [group["Combined fines"] for group in groups][2:] == [28.39, 25.25, "unknown"]
+    assert [group["Over the limit"] for group in groups][2:] == ["at least 2", 2, "at least 1"]
 
 
 def test_members() -> None:
@@ -191,7 +193,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
     differences = {cell.value for cell in column(members, "Difference")} - {None}
     assert differences == {
         "over the limit, not yet blocked in Evergreen",
-        "blocked in Evergreen, own fines now within the limit",
+        "blocked in Evergreen, own fines within the limit",
     }
     assert "Blocked in Evergreen" not in [cell.value for cell in workbook(sample_report())["Members"][1]]
 

@@ -183,6 +183,7 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
     assert "1 member is hidden from this account; they owe $" in page.text
+    assert "Over the limit at least 1 by their own fines Blocked in Evergreen at least 1 for fines" in page.text
 
 
 def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:

@@ -43,13 +43,17 @@ class GroupBar:
 
 
 def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
-    """A chart of the fines and one of the groups; none as long as there is only one run."""
+    """A chart of the fines and one of the groups; none as long as there is only one run.
+
+    The fines have none if those of a run are unknown: the figures say which.
+    """
     if len(trend) < 2:
         return ()
-    return (
-        _trend_chart(pgettext("of all groups", "Combined fines"), [run.combined_fines for run in trend], price),
-        _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count),
-    )
+    fines = [run.combined_fines for run in trend if run.combined_fines is not None]
+    groups = _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count)
+    if len(fines) < len(trend):
+        return (groups,)
+    return _trend_chart(pgettext("of all groups", "Combined fines"), fines, price), groups
 
 
 def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
@@ -70,12 +74,12 @@ def _count(value: Decimal) -> str:
 
 def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
     """The ``BARS`` groups whose combined fines are highest; none when nobody owes anything."""
-    highest = nlargest(BARS, groups, key=lambda group: group.combined_fines)
-    return [_group_bar(group, highest[0].combined_fines) for group in highest if group.combined_fines > 0]
+    highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
+    return [_group_bar(group, highest[0].known_fines) for group in highest if group.known_fines > 0]
 
 
 def _group_bar(group: Group, scale: Decimal) -> GroupBar:
     """Credits shorten the part of the members who aren't over the limit."""
-    whole = group.combined_fines / scale * 100
+    whole = group.known_fines / scale * 100
     fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)
     return GroupBar(group, whole, min(fines_over / scale * 100, whole))

@@ -77,7 +77,8 @@ class GroupMarks:
 
 def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     """What a group is shown by."""
-    found = ["within" if group.no_member_over_limit else "over"]
+    over = group.over_limit_count
+    found = ["over"] if over.at_least else ["within"] if over.exact else []
     if report.blocks is not None and any(report.blocks.standing(one).blocked_for_fines for one in group.members):
         found.append("blocked")
     if report.details is not None and report.details.of_group(group).returnable:

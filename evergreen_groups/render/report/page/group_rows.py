@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from evergreen_groups.language import gettext, ngettext, number, price
+from evergreen_groups.language import describe_total, gettext, ngettext, number, price
 from evergreen_groups.render import Form, describe_limit, describe_penalty, environment, printable
 from evergreen_groups.render.report import compared, describe_member_details, remarks
 
@@ -55,6 +55,7 @@ class GroupRows:
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_card, self._no_change = str(macros.no_card()), str(macros.no_change())
         self._price, self._number = _remembered(price), _remembered(number)
+        self._total = _remembered(describe_total)
         self._library = _remembered(printable)
         self._summary = _remembered(_count_of_members)
         self._count_over_limit = _remembered(macros.count_over_limit)
@@ -80,9 +81,9 @@ class GroupRows:
                 "beside": incomplete if self._with_members else about,
                 "library": self._library(lead.library),
                 "member_count": self._number(group.member_count),
-                "owing_count": self._number(group.owing_count),
-                "combined_fines": self._price(group.combined_fines),
-                "highest": self._price(group.highest_own_fines),
+                "owing_count": self._total(group.owing_count),
+                "combined_fines": self._total(group.combined_fines),
+                "highest": self._total(group.highest_own_fines),
                 "over_limit": self._count_over_limit(group.over_limit_count, group.no_member_over_limit),
                 "dated": self._dated(self._report.details.of_group(group)) if self._report.details else "",
                 "change": self._change_cell(change),
