@@ -138,6 +138,9 @@ class Reading:
         if document is None and ran.status != 0 and ran.errors.strip() and not afterwards:
             judgement.add(Ending.ERROR, ran.errors)
             return
+        if document == with_what_is_not_known(clean.document, document) and not afterwards:
+            judgement.add(Ending.ERROR, INCOMPLETE)
+            return
         if document is not None and not afterwards and is_shown_as_incomplete(clean.document, document, ran.status):
             judgement.add(Ending.ERROR, INCOMPLETE)
             return
@@ -218,6 +221,18 @@ def without_changes_of(document: Any, numbers: set[int]) -> Any:
         else:
             groups.append(group)
     return {**document, "groups": groups, "changes": {**document["changes"], "counts": counts, "difference": None}}
+
+
+def with_what_is_not_known(right: Any, document: Any) -> Any:
+    """The right document, but where the other one says that it can't tell what a recalculation would do."""
+    if isinstance(right, list) and isinstance(document, list) and len(right) == len(document):
+        return [with_what_is_not_known(*pair) for pair in zip(right, document, strict=True)]
+    if not isinstance(right, dict) or not isinstance(document, dict):
+        return right
+    found = {name: with_what_is_not_known(value, document.get(name)) for name, value in right.items()}
+    if document.get("recalculation") == "not-known":
+        found |= {"recalculation": "not-known", "evergreen_threshold": None}
+    return found
 
 
 def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
