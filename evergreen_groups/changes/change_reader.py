@@ -46,7 +46,7 @@ class Change:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do: every step of it was done, or had nothing to change."""
-        return not self.hidden_step_count and all(step.state.is_settled for step in self.entry.steps)
+        return not self.hidden_step_count and all(step.state.is_as_planned for step in self.entry.steps)
 
 
 class ChangeReader:

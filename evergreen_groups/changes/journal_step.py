@@ -49,7 +49,7 @@ class StepState(Enum):
     FAILED = "failed"
 
     @property
-    def is_settled(self) -> bool:
+    def is_as_planned(self) -> bool:
         """Whether Evergreen has the value that was wanted, so nothing is left to do."""
         return self in (StepState.DONE, StepState.UNCHANGED)
 

@@ -121,8 +121,7 @@ class Moves:
 
         Raises:
             NotFoundError: there is no such entry for this gateway.
-            PlanError: the entry is already undone, has nothing to undo (the error says why), is a recalculation of
-                penalties, or part of it isn't kept any more.
+            PlanError: the entry is already undone, has nothing to undo, or can't be undone; the error says why.
             GatewayError: the ILS can't be reached or refuses.
         """
         found = self.entry(entry)

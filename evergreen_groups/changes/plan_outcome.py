@@ -66,4 +66,4 @@ class PlanOutcome:
     @property
     def done(self) -> bool:
         """Whether nothing is left to do, and nothing else was changed: each step was done, or unchanged."""
-        return all(step.state.is_settled and not step.side_effects for step in self.steps)
+        return all(step.state.is_as_planned and not step.side_effects for step in self.steps)

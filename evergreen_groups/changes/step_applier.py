@@ -107,7 +107,7 @@ class _Course:
         outcome = change.apply()
         if outcome.sent is not None:
             self.under_way.append(outcome.sent)
-        if step.field == GROUP and not outcome.state.is_settled:
+        if step.field == GROUP and not outcome.state.is_as_planned:
             self._left_behind.add(way)
         return outcome
 

@@ -91,11 +91,11 @@ def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], 
     """
     if any(isinstance(step, StepBack) for step in found):
         return
-    kept = [step for step in found if isinstance(step, NoStepBack)]
-    texts = {step.text.text for step in kept}
+    in_place = [step for step in found if isinstance(step, NoStepBack)]
+    texts = {step.text.text for step in in_place}
     if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
         raise PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in kept]
+    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in in_place]
     raise PlanError(
         "nothing to undo in entry {entry}: {reasons}",
         code="nothing-to-undo",

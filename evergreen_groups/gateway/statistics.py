@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("evergreen_groups.gateway")
 
 
 class Statistics:

@@ -205,7 +205,7 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
     """
     import psycopg
 
-    class PatientConnection(psycopg.Connection[Any]):
+    class WaitingConnection(psycopg.Connection[Any]):
         deadline: float = _SECONDS_TO_CONNECT
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
@@ -220,7 +220,7 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
 
     def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> psycopg.Connection[Any]:
         try:
-            return PatientConnection.connect(*arguments, **options)
+            return WaitingConnection.connect(*arguments, **options)
         except psycopg.errors.ConnectionTimeout:
             silence.begin()
             raise

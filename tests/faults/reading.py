@@ -233,6 +233,8 @@ def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
         there = {group["group"] for group in document["groups"]}
         none_is_missing = there == {group["group"] for group in right["groups"]}
         return none_is_missing and status == exit_status.INCOMPLETE and not any(group["complete"] for group in others)
+    if document.get("blocked_in_evergreen", "") is None:  # the gateway said that the login may not read penalties
+        return bool({**right, "blocked_in_evergreen": None, "other_blocks": None} == document)
     if "hidden_members" in document:
         return bool(document["hidden_members"]["count"])
     # What somebody has out is null where the ILS doesn't say, and so are the totals.

@@ -161,7 +161,7 @@ def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
 def _kind(states: list[StepState], under_way: bool) -> str:
     if under_way:
         return "note"
-    if all(state.is_settled for state in states):
+    if all(state.is_as_planned for state in states):
         return "done"
     return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
 

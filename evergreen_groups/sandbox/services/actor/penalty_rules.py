@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from evergreen_groups.sandbox.database import Row, Store, now, timestamp_text
 from evergreen_groups.sandbox.services import setting_value
+from evergreen_groups.sandbox.services.actor.loans import due_before
 
 Measure = Callable[[Store, int, Sequence[int]], Decimal | None]
 
@@ -70,7 +71,7 @@ def _overdue(store: Store, user_id: int, org_units: Sequence[int]) -> Decimal:
     late = [
         row
         for row in _loans(store, user_id, org_units)
-        if row["due_date"] < moment and row["stop_fines"] in (None, "MAXFINES")
+        if due_before(row, moment) and row["stop_fines"] in (None, "MAXFINES")
     ]
     return Decimal(len(late))
 
