@@ -11,7 +11,7 @@ from threading import Barrier, Event
 
 import pytest
 from sqlalchemy import select
-from support.change_ids import UNKNOWN
+from support.change_ids import UNKNOWN, number_of
 from support.desks import ANOTHER, ONE, desk_of, move, remove
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
@@ -139,7 +139,7 @@ class TestOnce:
         assert refusal(partial(desk.apply, plan, "k")) == "plan-outdated"
         assert desk.past.recent() == []
         assert group_of(sandbox) == THIRD
-        assert applied(desk, move(PATRON, to=STRANGER)) == 1
+        assert number_of(applied(desk, move(PATRON, to=STRANGER))) == 1
 
     def test_two_requests_at_once_are_one_change(self, desk: DeskChanges, proxy: FaultProxy) -> None:
         plan, together = plan_of(desk), Barrier(2)
@@ -152,10 +152,13 @@ class TestOnce:
                 return error.code
 
         with ThreadPoolExecutor(2) as threads:
-            assert list(threads.map(apply, ["k", "k"])) == [1, 1]
+            first, second = threads.map(apply, ["k", "k"])
+            assert first == second
+            assert number_of(first) == 1
             plan = plan_of(desk, move(SIBLING, to=STRANGER))
-            assert sorted(map(str, threads.map(apply, ["m", "n"]))) == ["2", "plan-applied-before"]
-        assert [change.entry.id for change in desk.past.recent()] == [2, 1]
+            change, refused = sorted(threads.map(apply, ["m", "n"]))
+            assert (number_of(change), refused) == (2, "plan-applied-before")
+        assert [number_of(change.entry.id) for change in desk.past.recent()] == [2, 1]
         assert writes(proxy) == 2
 
     def test_one_key_for_two_plans_at_once_is_one_change(
@@ -175,7 +178,7 @@ class TestOnce:
             found = sorted(threads.map(apply, plans))
         assert found[1] == "key-of-another-change"
         assert writes(proxy) == 1
-        assert [it.entry.id for it in desk.past.recent()] == [int(found[0])]
+        assert [it.entry.id for it in desk.past.recent()] == [found[0]]
         assert (group_of(sandbox) == HOME) is not (group_of(sandbox, STRANGER) == OTHER)
 
     def test_a_recalculation_is_planned_and_applied_as_well(self, desk: DeskChanges, proxy: FaultProxy) -> None:
@@ -213,10 +216,10 @@ class TestTwoDesks:
             change = applied(another, move(1030, to=1039))
             assert another.past.change(change).is_done
             seen = desk.past.recent()
-            assert [(it.entry.id, it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
+            assert [(number_of(it.entry.id), it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
             may_go_on.set()
-            assert first.result(60) == 1
+            assert number_of(first.result(60)) == 1
 
     def test_at_the_same_family_the_second_waits_and_is_told(
         self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event], proxy: FaultProxy
@@ -227,11 +230,12 @@ class TestTwoDesks:
             first = threads.submit(desk.apply, plan, "k")
             assert at_work.wait(60)
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
-            assert refusal(partial(another.undo, 1, "u")) == "undo-of-another"
-            assert refusal(partial(desk.undo, 1, "u", timeout=0.0)) == "undo-too-early"
+            (under_way,) = (seen.entry.id for seen in desk.past.recent())
+            assert refusal(partial(another.undo, under_way, "u")) == "undo-of-another"
+            assert refusal(partial(desk.undo, under_way, "u", timeout=0.0)) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=60.0)
             may_go_on.set()
-            assert first.result(60) == 1
+            assert number_of(first.result(60)) == 1
             with pytest.raises(PlanError) as caught:
                 second.result(60)
         assert caught.value.code == "plan-outdated"
@@ -447,9 +451,9 @@ class TestPast:
         applied(another, remove(SIBLING))
         later(monkeypatch, days=6)
         applied(desk, remove(1001), "l")
-        assert [it.entry.id for it in desk.past.recent()] == [3, 1]
+        assert [number_of(it.entry.id) for it in desk.past.recent()] == [3, 1]
         later(monkeypatch, days=8)
-        assert [it.entry.id for it in desk.past.recent()] == [3]
+        assert [number_of(it.entry.id) for it in desk.past.recent()] == [3]
 
     def test_a_groups_past(self, desk: DeskChanges, another: DeskChanges) -> None:
         first = applied(desk, move(PATRON, to=STRANGER))
@@ -509,7 +513,7 @@ class TestKept:
         plan = plan_of(desk)
         change = desk.apply(plan, "k")
         with state.database.writing() as connection:
-            connection.execute(schema.changes.delete().where(schema.changes.c.id == change))
+            connection.execute(schema.changes.delete().where(schema.changes.c.id == number_of(change)))
         assert refusal(partial(desk.apply, plan, "k")) == "plan-applied-before"
         assert writes(proxy) == 1
 

@@ -61,8 +61,8 @@ def move_as_staff(admin: Gateway, group: int, **more: object) -> None:
     admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
 
 
-def steps(client: Client, entry: int = 1) -> tuple[JournalStep, ...]:
-    return client.moves.entry(entry).steps
+def steps(client: Client, number: int = 1) -> tuple[JournalStep, ...]:
+    return client.moves.entry(change_id(client.moves, number)).steps
 
 
 def at(monkeypatch: pytest.MonkeyPatch, **later: float) -> None:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from faults.stores import Stores
 from sqlalchemy import select
+from support.change_ids import number_of
 from support.desks import ANOTHER, ONE, desk_of
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
@@ -258,7 +259,7 @@ def _check_plans(state: State, entries: Sequence[JournalEntry]) -> None:
     """Each entry is of one plan, and has its steps."""
     with state.database.reading() as connection:
         applied = [id for (id,) in connection.execute(select(schema.plans.c.change)) if id is not None]
-    assert sorted(applied) == sorted(entry.id for entry in entries)
+    assert sorted(applied) == sorted(number_of(entry.id) or 0 for entry in entries)
 
 
 @contextmanager

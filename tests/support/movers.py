@@ -33,7 +33,11 @@ class Movers:
         self._errors = directory / "errors"
         self._order = {"url": url, "database": database, "directory": str(directory), "errors": str(self._errors)}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "support.movers"],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def start(self, seed: int, later: float) -> int:
@@ -149,5 +153,4 @@ def _kill(process: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     main()
