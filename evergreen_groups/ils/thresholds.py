@@ -32,6 +32,7 @@ _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class Threshold:
     profile: int
     penalty: int
     amount: Decimal
+
+    def __post_init__(self) -> None:
+        """Raise DataError for an amount that the column, ``NUMERIC(8,2)``, can't hold."""
+        if abs(self.amount) >= _MILLION:
+            raise DataError(
+                "the field {field} of class {name} has a wrong value; expected: {what}",
+                code="field-broken",
+                values={"field": "threshold", "name": "pgpt", "what": Message("an amount of money")},
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,3 +106,9 @@ def test_thresholds_that_are_no_list_are_not_none(proxy: FaultProxy, answer: obj
         org_units, profiles = OrgUnits.read(gateway), Profiles.read(gateway)
         with pytest.raises(UnexpectedAnswerError, match="another shape"):
             ThresholdReader(gateway, org_units, profiles, {}).find(ADULT, HARBOR)
+
+
+@pytest.mark.parametrize("amount", ["1e400", "-1000000", "9" * 400])
+def test_an_amount_that_the_column_cannot_hold_is_an_error(amount: str) -> None:
+    with pytest.raises(DataError, match="threshold of class pgpt"):
+        Threshold(1, 1, 1, Decimal(amount))
