@@ -153,7 +153,7 @@ FIELDS: dict[str, frozenset[str]] = {
             *("last_billing_type", "last_payment_ts"),
         }
     ),
-    "mb": frozenset({"xact", "amount", "billing_type", "btype", "voided"}),
+    "mb": frozenset({"id", "xact", "amount", "billing_type", "btype", "voided"}),
     "maa": frozenset({"id", "billing", "amount"}),
     "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
     "circ": frozenset(
