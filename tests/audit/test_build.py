@@ -157,16 +157,31 @@ def test_exactly_at_the_limit_the_comparison_decides(sandbox: Sandbox, staff: Ga
     assert explanation(next(f for f in exceeds.patrons if f.member.id == 1007)).startswith("Own fines are exactly at")
     reaches = build_audit(staff, AuditCriteria(limit=Limit(Decimal("5.00"), Comparison.REACHES)))
     assert 1007 not in who(reaches, FindingKind.NOT_OVER)
-    others_of_the_family = {1008, 1009, 1010, 1011}
-    assert others_of_the_family <= set(who(reaches, FindingKind.NOT_BLOCKED))
-    assert not others_of_the_family & set(who(exceeds, FindingKind.NOT_BLOCKED))
+    # Five more owe exactly 5.00: they reach the limit, but not Evergreen's threshold of 5.01.
+    (higher,) = reaches.thresholds
+    assert (higher.kind, higher.threshold, higher.patron_count) == (FindingKind.THRESHOLD_HIGHER, Decimal("5.01"), 5)
+    assert exceeds.thresholds == ()
+    assert who(reaches, FindingKind.NOT_BLOCKED) == who(exceeds, FindingKind.NOT_BLOCKED)
 
 
-def test_without_a_limit_every_block_for_fines_is_one_too_many(sandbox: Sandbox, staff: Gateway) -> None:
+def test_at_a_threshold_of_the_limit_a_recalculation_blocks_who_reaches_it(sandbox: Sandbox, staff: Gateway) -> None:
+    (everybody,) = sandbox._store.rows("pgpt", {"penalty": EXCEEDS_FINES})
+    sandbox._store.update("pgpt", everybody["id"], {"threshold": "5.00"})
+    reaches = build_audit(staff, AuditCriteria(limit=Limit(Decimal("5.00"), Comparison.REACHES)))
+    assert {1007, 1008, 1009, 1010, 1011} <= set(who(reaches, FindingKind.NOT_BLOCKED))
+    assert reaches.thresholds == ()
+
+
+def test_without_a_limit_evergreens_threshold_explains_every_block_but_a_stale_one(
+    sandbox: Sandbox, staff: Gateway
+) -> None:
     audit = build_audit(staff, AuditCriteria(limit=Limit(None)))
     assert who(audit, FindingKind.NOT_BLOCKED) == []
     blocked = {row["usr"] for row in sandbox._store.rows("ausp", {"standing_penalty": EXCEEDS_FINES})}
-    assert set(who(audit, FindingKind.NOT_OVER)) == blocked
+    assert who(audit, FindingKind.NOT_OVER) == [1042]
+    (lower,) = audit.thresholds
+    assert (lower.kind, lower.threshold) == (FindingKind.THRESHOLD_LOWER, Decimal("5.01"))
+    assert lower.patron_count == len(blocked - {1042})
 
 
 def test_one_library_and_what_is_below(staff: Gateway) -> None:
@@ -411,7 +426,7 @@ def test_a_note_in_place_of_the_penalty_and_no_threshold(sandbox: Sandbox, staff
         ("penalty-blocks-nothing", "ALERT_NOTE", None, 1),
         ("no-threshold", "PATRON_EXCEEDS_FINES", None, 2),
     }
-    assert audit.of_kind(FindingKind.NOT_BLOCKED) == audit.of_kind(FindingKind.NOT_OVER) == []
+    assert who(audit, FindingKind.NOT_BLOCKED) == who(audit, FindingKind.NOT_OVER) == []
     assert [one.reason.code for one in audit.of_kind(FindingKind.LEFT_ALONE)] == ["block-without-threshold"]
 
 
@@ -423,9 +438,10 @@ def test_limits_by_profile_and_library(staff: Gateway) -> None:
     mill = LimitRule(profile=None, library="MILL", amount=Decimal("50.00"), comparison=Comparison.EXCEEDS)
     audit = build_audit(staff, AuditCriteria(limit=None), policy=policy_of(mill))
     assert who(audit, FindingKind.NOT_BLOCKED) == [1036, 1034]
-    at_mill = [finding for finding in audit.of_kind(FindingKind.NOT_OVER) if finding.member.library == "MILL"]
-    assert at_mill
-    assert all("Limit 50.00 (configuration: at MILL)." in explanation(finding) for finding in at_mill)
+    assert who(audit, FindingKind.NOT_OVER) == [1042]
+    (lower,) = audit.thresholds
+    assert (lower.kind, lower.patron_count) == (FindingKind.THRESHOLD_LOWER, 3)
+    assert (lower.limit.amount, lower.limit.origin) == (Decimal("50.00"), "configuration: at MILL")
     only_one = build_audit(staff, AuditCriteria(), policy=policy_of(mill))
     assert who(only_one, FindingKind.NOT_BLOCKED) == [1030, 1036, 1034]
 

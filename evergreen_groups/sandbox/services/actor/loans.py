@@ -9,7 +9,7 @@ from evergreen_groups.sandbox.database import Row, Store, now, timestamp_text
 KINDS = ("out", "overdue", "lost", "claims_returned", "long_overdue")
 
 _HOURS = re.compile(r"(\d+):\d\d:\d\d")
-_INFINITY_AS_SENT = "1970-01-01T00:00:00+0000"
+INFINITY_AS_SENT = "1970-01-01T00:00:00+0000"
 _STOPPED = {"LOST": "lost", "CLAIMSRETURNED": "claims_returned", "LONGOVERDUE": "long_overdue"}
 
 
@@ -30,7 +30,7 @@ def _is_overdue(row: Row) -> bool:
 
 def due_before(row: Row, moment: str) -> bool:
     """Whether a circulation is due before a moment. The database compares the infinity that is sent as 1970."""
-    return bool(row["due_date"] != _INFINITY_AS_SENT and row["due_date"] < moment)
+    return bool(row["due_date"] != INFINITY_AS_SENT and row["due_date"] < moment)
 
 
 def open_circulations(store: Store, user_id: int) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from evergreen_groups.sandbox.database import Row, Store, now, timestamp_text
 from evergreen_groups.sandbox.services import setting_value
-from evergreen_groups.sandbox.services.actor.loans import due_before
+from evergreen_groups.sandbox.services.actor.loans import INFINITY_AS_SENT, due_before
 
 Measure = Callable[[Store, int, Sequence[int]], Decimal | None]
 
@@ -130,7 +130,8 @@ def _threshold(store: Store, rule: Rule, profile: int, context_org: int | None) 
 def in_force(rows: Iterable[Row]) -> list[Row]:
     """Those of the ``ausp`` rows that haven't been archived."""
     moment = timestamp_text(now())
-    return [row for row in rows if not row["stop_date"] or row["stop_date"] > moment]
+    # The database compares the infinity that is sent as 1970.
+    return [row for row in rows if row["stop_date"] in (None, "", INFINITY_AS_SENT) or row["stop_date"] > moment]
 
 
 def active_penalties(store: Store, user_id: int) -> list[Row]:
