@@ -84,6 +84,11 @@ def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
         schema.write_text(f'{changed}\nTable("later", metadata, Column("id", Integer, primary_key=True))\n', "utf-8")
         migration = package / "state" / "migrations" / "versions" / "later.py"
         migration.write_text(LATER.format(version=step, former=VERSION), "utf-8")
+        # As from 1.0 on: today's schema is the oldest that can be upgraded.
+        upgrade = package / "state" / "upgrade.py"
+        former = "range(1, int(VERSION))"
+        assert former in upgrade.read_text("utf-8")
+        upgrade.write_text(upgrade.read_text("utf-8").replace(former, f"range(1, {VERSION})"), "utf-8")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(source.parent)],
         cwd=source,
