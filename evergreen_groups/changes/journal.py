@@ -133,6 +133,11 @@ class Journal:
                 other_fields=sending.other_fields,
             )
 
+    def restart(self, step: int, sending: Sending) -> None:
+        """Replace the times of an open step's request. Durable once this returns."""
+        with self._transactions.writing() as connection:
+            _update(connection, step, touched_at=sending.at, sent_at=sending.at, sent_until=sending.until)
+
     def record(
         self,
         step: int,

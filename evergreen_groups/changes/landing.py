@@ -78,6 +78,7 @@ class SentChange:
         """Whether the request may still come in.
 
         A clock that was set back puts it into the future. Nobody knows then when it was sent, so it stays open.
+        Recovery restarts this time if the clock was wrong by more than a day.
         """
         return now < self.sending.until
 

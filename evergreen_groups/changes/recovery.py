@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Refusal, Sending, StepState
-from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
+from evergreen_groups.changes.landing import CLOCKS_DIFFER_BY, LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.step_reason import FOUND_DONE, StepReason, refused
 from evergreen_groups.errors import (
@@ -23,6 +24,7 @@ from evergreen_groups.ils import library_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.landing import Landing
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 """Errors after which whatever is left would only fail in the same way."""
+
+_LONGEST_AHEAD = timedelta(days=1)
 
 
 def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
@@ -44,11 +48,13 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     """
     ended: list[JournalStep] = []
     penalties = PenaltyReader(gateway)
-    for step in journal.open_steps(gateway.url, patrons):
+    for found in journal.open_steps(gateway.url, patrons):
+        step = _sent_by_a_right_clock(gateway, journal, found)
         landing = _landing(gateway, journal, penalties, step)
         if landing is None or landing.state is StepState.SENDING:
-            if landing is not None and landing.value not in (None, step.value):
-                journal.record(step.id, landing.state, value=landing.value, reason=landing.reason)
+            if landing is not None and (step is not found or landing.value not in (None, step.value)):
+                value = step.value if landing.value is None else landing.value
+                journal.record(step.id, landing.state, value=value, reason=landing.reason)
             continue
         reason = landing.reason or FOUND_DONE
         journal.record(step.id, landing.state, value=landing.value, reason=reason)
@@ -68,6 +74,29 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
         raise
     except (GatewayError, DataError):
         return None
+
+
+def _sent_by_a_right_clock(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
+    """Restart the time during which a request may come in, if a wrong clock dated it more than a day ahead.
+
+    It went out before now, so counting from now is safe if now is right: Evergreen's clock has to agree.
+    """
+    sending, now = step.sending, journal.now()
+    if sending is None or sending.at - now <= _LONGEST_AHEAD or not _agrees_with_ils(gateway, now):
+        return step
+    restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
+    journal.restart(step.id, restarted)
+    return replace(step, sending=restarted)
+
+
+def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
+    try:
+        seconds = float(gateway.call("open-ils.actor", "opensrf.system.time").value)
+    except STOPPING:
+        raise
+    except (GatewayError, DataError, TypeError, ValueError, OverflowError):
+        return False
+    return abs(seconds - now.timestamp()) <= CLOCKS_DIFFER_BY.total_seconds()
 
 
 def sent_change(journal: Journal, step: JournalStep) -> SentChange:

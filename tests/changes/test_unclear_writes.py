@@ -545,8 +545,26 @@ def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(
     mover.moves.plan_remove([CARD]).apply()
     monkeypatch.undo()
     proxy.decide = lambda call: Fault.NONE
+    now = datetime.now(UTC)
+    assert mover.moves.recover() == []  # it may have been sent a moment ago
+    (step,) = steps(mover)
+    assert step.sending is not None
+    assert now <= step.sending.at < step.sending.until < now + timedelta(minutes=20)
+    assert step.sending.until.isoformat(timespec="seconds") == dict(step.reason.values)["until"]
+    at(monkeypatch, minutes=30)
     assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
     assert mover.moves.plan_remove([CARD]).apply().done
+
+
+def test_a_clock_that_evergreens_contradicts_restarts_nothing(
+    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
+    mover.moves.plan_remove([CARD]).apply()
+    sent = steps(mover)[0].sending
+    at(monkeypatch, days=-20_000)
+    assert mover.moves.recover() == []
+    assert steps(mover)[0].sending == sent
 
 
 def test_a_later_run_that_made_the_change_is_not_counted_twice(

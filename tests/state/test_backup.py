@@ -131,7 +131,7 @@ def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) 
     assert (tmp_path / "backup").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} <= {"backup", "state", "other"}
     with other.database.writing() as connection:  # and it goes on behind the highest number
-        values = {"gateway": "g", "account": "a", "at": NOON, "action": "move", "step_count": 1}
+        values = {"suffix": "k7q4tz", "gateway": "g", "account": "a", "at": NOON, "action": "move", "step_count": 1}
         key = connection.execute(schema.changes.insert().values(**values)).inserted_primary_key
     assert key is not None
     assert key[0] == 8

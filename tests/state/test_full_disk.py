@@ -65,6 +65,7 @@ def small_disk(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) 
     """The state is on a disk with a little room; where none may be made, files may not grow."""
     if not os.path.ismount(library.state):
         return small_files(chance, library, words)
+    words = library.with_ids(words)  # SQLite can't open the database once the disk is full
     filler = library.state / "other.lock"
     free = os.statvfs(library.state).f_bavail * PAGE
     filler.write_bytes(b"x" * max(0, free - PAGE * chance.choice((0, *3 * (8 + chance.randint(*MIDDLE) // PAGE,)))))
