@@ -290,7 +290,11 @@ class Adapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        self._pool = None
+        # requests only forgets the pool. Its connections would stay open until the garbage collector finds it, which
+        # takes time after an error, whose traceback still holds it.
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
         super().close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:

@@ -149,6 +149,13 @@ class TestTLS:
             assert gateway.call("a", "a.b").value == 1
             assert server.connections == [0, 1]
 
+    def test_closing_closes_connections_that_an_error_still_holds(self, certificates):
+        with Server(otherwise=results(1), tls=tls(certificates, "right")) as server:
+            with connect(server, ca_bundle=certificates / "ca.pem") as gateway:
+                gateway.call("a", "a.b")
+                held = gateway._sender._transport._adapter._pool  # as a traceback holds it
+            assert held.pool is None
+
     @pytest.mark.parametrize(
         ("certificate", "bundle", "words"),
         [("right", None, "certificate"), ("wrong", "ca.pem", "mismatch|not valid for")],

@@ -199,7 +199,7 @@ class Server:
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(60)
-        assert not any(thread.is_alive() for thread in self._threads)
+        assert not any(thread.is_alive() for thread in self._threads), "a client left a connection open"
 
     @property
     def url(self) -> str:
