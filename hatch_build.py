@@ -36,8 +36,7 @@ class MadeFilesHook(BuildHookInterface[Any]):
 
     def _made_shared_files(self) -> dict[str, str]:
         """Make the manual pages and the shells' scripts; gives where each lies and where it is installed."""
-        from evergreen_groups.cli.manual import write_pages
-        from evergreen_groups.cli.shell_completion import write_scripts
+        from evergreen_groups.cli.manual import write_pages, write_scripts
 
         made = Path(self.root, "build", "shared")
         shutil.rmtree(made, ignore_errors=True)

@@ -42,7 +42,7 @@ DOCUMENT_TESTS = (
     "tests/web/test_docs.py",
 )
 ROOMS_AT_A_GATEWAY = (
-    *("audit", "changes", "desk", "events", "gateway", "groups", "hooks", "ils", "limits", "report", "web"),
+    *("audit", "changes", "desk", "gateway", "groups", "hooks", "ils", "report", "web"),
     *("cli/test_releases.py", "reckoning/test_releases.py"),
 )
 """What is tried on each release: the rooms whose tests speak to an Evergreen, and what goes through all of them."""
@@ -203,7 +203,7 @@ def hold_against_the_table(session: nox.Session, *found: str) -> None:
 @nox.session
 def rust(session: nox.Session) -> None:
     """The tests that speak to the sandbox once more, over it as the gateway that is written in Rust."""
-    rooms = ("gateway", "ils", "limits", "groups", "report", "audit", "changes", "desk", "events", "nightly", "hooks")
+    rooms = ("gateway", "ils", "groups", "report", "audit", "changes", "desk", "nightly", "hooks")
     python(session, "-m", "pytest", "--gateway", "rust", *(f"tests/{room}" for room in (*rooms, "doctor", "web")))
 
 

@@ -6,7 +6,7 @@ Settings come from /etc/evergreen-groups/config.toml, or from the file that $EVE
 import logging
 import os
 
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.web import create_app
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -26,11 +26,17 @@ from evergreen_groups.changes import (
     recently_changed,
     recently_changed_at_once,
 )
-from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
+from evergreen_groups.desk import (
+    BillsReader,
+    Checker,
+    DetailsReader,
+    EventHandler,
+    PatronLookup,
+    SummaryReader,
+)
 from evergreen_groups.errors import not_visible
-from evergreen_groups.events import EventHandler
 from evergreen_groups.groups import AdultRule, MembershipReader
-from evergreen_groups.limits import ReferenceData
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.settings import AuditSettings, PolicySettings

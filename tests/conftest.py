@@ -26,9 +26,10 @@ from support.web_caller import Clock
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import Settings, load
+from evergreen_groups.settings import Settings
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State
-from evergreen_groups.state import directory as state_directories
+from evergreen_groups.state import files as state_directories
 from evergreen_groups.web import close, create_app
 
 pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.copy_runs"]
@@ -158,7 +159,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the apps that ``make_app`` makes, and of what they count."""
     clock = Clock()
     monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
-    monkeypatch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
+    monkeypatch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
     return clock
 
 

@@ -32,7 +32,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.message import filled
 from evergreen_groups.render.audit.wording import REASONS
-from evergreen_groups.render.plan_warnings import WARNINGS
+from evergreen_groups.render.plans import WARNINGS
 
 ERRORS = errors()
 SITES = [*ERRORS, *findings()]

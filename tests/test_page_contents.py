@@ -11,7 +11,7 @@ from support.pages import PAGES
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
 from support.repository import REPOSITORY
 
-from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
+from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER
 
 DOCS = REPOSITORY / "docs"
 LED_TO_FROM_OTHERS = {

@@ -9,12 +9,11 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from support.repository import REPOSITORY
-from support.sources import PACKAGE, package
+from support.sources import package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,29 +48,6 @@ NAMES = {
 """Words that English can't do without, but that say too little as a name or a part of one."""
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A place where a term stays: the file, what stands there, and why."""
-
-    file: str
-    text: str
-    reason: str
-
-
-EXCEPTIONS = (
-    Accepted("render/report/report.schema.json", '"out_of_sight"', "a name in the report's JSON"),
-    Accepted("render/report/report.schema.json", "groups_nobody_over_limit", "a name in the report's JSON"),
-    Accepted("render/report/report.schema.json", '"nobody_over_limit"', "a name in the report's JSON"),
-    Accepted("render/report/json.py", '"out_of_sight"', "a name in the report's JSON"),
-    Accepted("render/report/json.py", '"groups_nobody_over_limit"', "a name in the report's JSON"),
-    Accepted("render/report/json.py", '"nobody_over_limit"', "a name in the report's JSON"),
-    Accepted("render/report/csv_columns.py", '"nobody_over_limit"', "a column of the report's CSV"),
-    Accepted("render/check.py", '"by_hand"', "a name in the check's JSON"),
-    Accepted("render/audit/json.py", '"by_hand"', "a name in the audit's JSON"),
-    Accepted("audit/findings.py", '"blocked-by-hand"', "a kind's code in the audit's JSON and CSV"),
-)
-
-
 def texts() -> list[str]:
     """The files that people read or that make what they read, by their paths from the root."""
     listed = subprocess.run(
@@ -84,17 +60,10 @@ def texts() -> list[str]:
     return [name for name in listed.stdout.split("\n") if any(name.endswith(kind[1:]) for kind in READ)]
 
 
-def without_exceptions(name: str, content: str) -> str:
-    for one in EXCEPTIONS:
-        if name == f"evergreen_groups/{one.file}":
-            content = content.replace(one.text, "")
-    return content
-
-
 def test_terms() -> None:
     found = []
     for name in texts():
-        content = without_exceptions(name, (REPOSITORY / name).read_text(encoding="utf-8"))
+        content = (REPOSITORY / name).read_text(encoding="utf-8")
         # A sentence may go on in the next line, of a string, a comment or a page.
         flat = re.sub(r'"?\s*\n[\s#*/]*(f?")?', " ", content)
         for term, instead in TERMS.items():
@@ -128,11 +97,6 @@ def names(tree: ast.Module) -> Iterator[str]:
             yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
-
-
-@pytest.mark.parametrize("exception", EXCEPTIONS, ids=lambda one: f"{one.file}: {one.text}")
-def test_an_exception_is_still_needed(exception: Accepted) -> None:
-    assert exception.text in (PACKAGE / exception.file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("term", TERMS)

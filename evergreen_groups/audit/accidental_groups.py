@@ -5,17 +5,17 @@ Their members see each other's fines, so it is a matter of privacy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.audit.confidence import Confidence, Evidence
-from evergreen_groups.audit.findings import FindingKind, Reason
-from evergreen_groups.audit.group_draft import GroupDraft
-from evergreen_groups.audit.group_listing import list_groups
-from evergreen_groups.audit.group_split import suggested_split
+from sqlalchemy import delete, insert, select
+
+from evergreen_groups.audit.findings import Confidence, Evidence, FindingKind, Reason, suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
+from evergreen_groups.audit.store import GroupDraft, list_groups
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     ADDRESS,
@@ -33,10 +33,14 @@ from evergreen_groups.groups import (
     read_contacts,
 )
 from evergreen_groups.odd_dates import age_of
+from evergreen_groups.state import schema
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.context import SearchContext
+    from sqlalchemy import ColumnElement
+
+    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.state import Transactions
 
 # Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
@@ -242,3 +246,51 @@ _SHARED_BY_ALL = {
     "address-shared": {ADDRESS},
     "phone-or-email-shared": {PHONE, EMAIL},
 }
+
+
+groups_to_keep = schema.groups_to_keep
+
+
+class GroupsToKeep:
+    """Those of one gateway (its address), by number, each with the ids of the members it had then."""
+
+    def __init__(self, transactions: Transactions, gateway: str) -> None:
+        self._transactions = transactions
+        self._gateway = gateway
+
+    def read(self) -> dict[int, frozenset[int]]:
+        """All of them.
+
+        Raises:
+            StateError: the database can't be used.
+        """
+        if not self._transactions.is_there:
+            return {}
+        stored = groups_to_keep.c
+        question = select(stored.number, stored.members).where(stored.gateway == self._gateway)
+        with self._transactions.reading() as connection:
+            return {int(row.number): frozenset(json.loads(row.members)) for row in connection.execute(question)}
+
+    def add(self, groups: Mapping[int, Collection[int]]) -> None:
+        """Keep groups as they are, with these members (ids, hidden ones too)."""
+        now = self._transactions.now()
+        with self._transactions.writing() as connection:
+            for number, members in groups.items():
+                connection.execute(delete(groups_to_keep).where(*self._is(number)))
+                connection.execute(
+                    insert(groups_to_keep).values(
+                        gateway=self._gateway, number=number, at=now, members=json.dumps(sorted(members))
+                    )
+                )
+
+    def remove(self, numbers: Collection[int]) -> int:
+        """Let groups be listed again; says how many of them were to be kept."""
+        if not numbers or not self._transactions.is_there:
+            return 0
+        with self._transactions.writing() as connection:
+            return sum(
+                connection.execute(delete(groups_to_keep).where(*self._is(number))).rowcount for number in numbers
+            )
+
+    def _is(self, number: int) -> tuple[ColumnElement[bool], ...]:
+        return groups_to_keep.c.gateway == self._gateway, groups_to_keep.c.number == number

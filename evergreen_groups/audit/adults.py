@@ -8,20 +8,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.findings import FindingKind, Reason
-from evergreen_groups.audit.group_draft import GroupDraft
-from evergreen_groups.audit.group_listing import list_groups
 from evergreen_groups.audit.queries import GroupsToJudge, has_members
-from evergreen_groups.groups import (
-    ACCOUNT_FIELDS,
-    AdultRule,
-    Groups,
-    PatronAccount,
-    PatronRow,
-    Query,
-)
+from evergreen_groups.audit.store import GroupDraft, list_groups
+from evergreen_groups.groups import ACCOUNT_FIELDS, AdultRule, Groups, PatronAccount, PatronRow, Query
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.context import SearchContext
+    from evergreen_groups.audit.build import SearchContext
 
 
 def find_groups_of_adults(context: SearchContext) -> None:

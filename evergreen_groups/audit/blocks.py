@@ -10,18 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
-from evergreen_groups.audit.id_ranges import ALL_IDS, IdRange, id_ranges
-from evergreen_groups.audit.listing import PatronListing
-from evergreen_groups.audit.queries import BlockQuery
+from evergreen_groups.audit.queries import ALL_IDS, BlockQuery, IdRange, id_ranges
+from evergreen_groups.audit.store import PatronListing
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query, decide_by_thresholds
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.context import SearchContext
-    from evergreen_groups.ils import Penalty, PenaltyKind, Threshold
-    from evergreen_groups.limits import ResolvedLimit
+    from evergreen_groups.audit.build import SearchContext
+    from evergreen_groups.ils import Penalty, PenaltyKind, ResolvedLimit, Threshold
     from evergreen_groups.policy import Decision
 
 # Three answers are in memory at once.

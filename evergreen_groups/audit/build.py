@@ -2,36 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from evergreen_groups.audit.context import SearchContext
-from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
-from evergreen_groups.audit.limit_bounds import LimitBounds
+from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader, without_collecting
 from evergreen_groups.ils import (
     VIEW_THRESHOLDS,
     VIEW_USER,
     Access,
+    Limits,
     OrgUnits,
     PenaltyKinds,
     Profiles,
     ThresholdReader,
     granted_at,
 )
-from evergreen_groups.limits import Limits
 from evergreen_groups.message import Message
+from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Sequence, Set
 
-    from evergreen_groups.audit.context import Search
+    from evergreen_groups.audit.findings import ThresholdFinding
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import AdultRule
+    from evergreen_groups.ils import ResolvedLimit
+
+
+@dataclass(frozen=True, slots=True)
+class SearchContext:
+    """What is read once for the whole audit, where to look, and what takes the findings.
+
+    ``found`` gets what a search finds, as it comes; ``top`` says how many of each kind will be listed (None: all), so
+    that what is only shown needn't be read of the others.
+    ``chosen`` are the org units asked for (ids, none: everywhere), and ``homes`` those of them whose patrons the
+    account sees. ``bounds`` are the lowest and the highest limit of anybody; ``now`` is when reading began (aware).
+    ``institutions`` are the names of institutions' profiles by id. ``to_keep`` are groups that are to be kept as they
+    are, with their members when that was decided (ids by number); searches add those that they left out for that to
+    ``left_out``, and those whose members have changed since to ``changed``. ``ils_limits`` are the ILS's own limits, of
+    the ``thresholds``. Searches add what they find out about these to ``found_thresholds``, and to
+    ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
+    """
+
+    gateway: Gateway
+    org_units: OrgUnits
+    access: Access
+    reader: GroupReader
+    penalty_kinds: PenaltyKinds
+    limits: Limits
+    ils_limits: Limits
+    thresholds: ThresholdReader
+    profiles: Profiles
+    bounds: LimitBounds
+    chosen: Collection[int]
+    homes: Collection[int]
+    now: datetime
+    progress: Progress
+    adults: AdultRule
+    institutions: Mapping[int, str]
+    to_keep: Mapping[int, frozenset[int]]
+    found: FindingStore
+    top: int | None = None
+    left_out: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    found_thresholds: list[ThresholdFinding] = field(default_factory=list)
+    hidden_thresholds_at: set[int] = field(default_factory=set)
+
+
+Search: TypeAlias = "Callable[[SearchContext], None]"
+"""Finds everything of one kind or several, and adds it to ``found``; raises what the gateway does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitBounds:
+    """The ``lowest`` limit of anybody (None: nobody has one) and the ``highest`` (None: somebody has none).
+
+    ``scoped`` says that some limits count only what is owed at some libraries; ``uniform`` that there is one for all.
+    """
+
+    lowest: Limit | None
+    highest: Limit | None
+    scoped: bool = False
+    uniform: bool = False
+
+    @classmethod
+    def of(cls, limits: Limits, profiles: Iterable[int], libraries: Iterable[int]) -> LimitBounds:
+        """The bounds of the limits of patrons with these profiles and home libraries (ids)."""
+        kinds = list(profiles)
+        return cls.among([limits.limit_for(profile, library) for library in libraries for profile in kinds])
+
+    @classmethod
+    def among(cls, resolved: Iterable[ResolvedLimit]) -> LimitBounds:
+        """The bounds of these limits."""
+        found = set(resolved)
+        amounts = sorted((one.limit for one in found if one.limit.amount is not None), key=_strictness)
+        return cls(
+            lowest=amounts[0] if amounts else None,
+            # Somebody without a limit is never over one, so nobody may be left out as being over the highest.
+            highest=amounts[-1] if amounts and all(one.limit.amount is not None for one in found) else None,
+            scoped=any(one.scope is not None for one in found),
+        )
+
+    @classmethod
+    def only(cls, limit: Limit) -> LimitBounds:
+        """The bounds where everybody has the same limit."""
+        known = None if limit.amount is None else limit
+        return cls(known, known, uniform=True)
+
+
+def _strictness(limit: Limit) -> tuple[object, bool]:
+    # At one amount, reaching it is stricter than exceeding it.
+    return limit.amount, limit.comparison is Comparison.EXCEEDS
 
 
 def build_audit(

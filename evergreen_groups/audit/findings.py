@@ -5,7 +5,7 @@ the rule, and groups that look accidental.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -18,14 +18,9 @@ from evergreen_groups.groups import AdultRule
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evergreen_groups.audit.confidence import Confidence
-    from evergreen_groups.audit.group_split import GroupSplit
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group, Member, Relations
     from evergreen_groups.ils import Penalty
     from evergreen_groups.total import Total
-
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
 _ADULTS = "evergreen_groups.audit.adults:find_groups_of_adults"
@@ -76,7 +71,7 @@ class FindingKind(Enum):
     """As :attr:`NOT_OVER`, and the block isn't at the threshold's org unit, so that recalculating leaves it."""
     FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
     """Blocked by staff, own fines within the limit, the group's over it."""
-    BY_STAFF = _kind("blocked-by-hand", _BLOCKS)
+    BY_STAFF = _kind("blocked-by-staff", _BLOCKS)
     """Blocked by staff, and neither own fines nor the group's are over the limit: for review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
@@ -281,3 +276,99 @@ class Audit:
             groups=tuple(chain.from_iterable(islice(self.groups_of_kind(kind), top) for kind in FindingKind)),
             counts={kind: self.count(kind) for kind in FindingKind},
         )
+
+
+HIGH, MEDIUM = "high", "medium"
+LOW = "low"
+_HIGH_FROM, _MEDIUM_FROM = 50, 25
+
+WEIGHTS = {
+    "no-lead": 10,
+    "lead-deleted": 10,
+    "several-leads": 20,
+    "lead-expired": 10,
+    "unusually-large": 25,
+    "institution": 25,
+    # An adult of whom nothing on file speaks for a relation to another adult.
+    "strangers": 35,
+    # Nobody has surname, address, phone or e-mail in common with anybody.
+    "nothing-shared": 25,
+    "cloned": 15,
+    # What speaks against it: each member has it in common with another.
+    "surname-shared": -20,
+    "address-shared": -20,
+    "phone-or-email-shared": -20,
+}
+"""What each piece of evidence adds, by its code; below nought where it speaks for a family."""
+_PLACES = {code: place for place, code in enumerate(sorted(WEIGHTS, key=lambda code: -WEIGHTS[code]))}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One piece of evidence: ``code`` names it, ``values`` are what it is about, by name.
+
+    :mod:`evergreen_groups.render.audit` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> int:
+        """What it adds."""
+        return WEIGHTS[self.code]
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure something is, by its evidence, what weighs most first."""
+
+    evidence: tuple[Evidence, ...]
+    points: int = field(init=False, repr=False, compare=False)
+    """The sum of all weights, from 0 to 100."""
+
+    def __post_init__(self) -> None:
+        """Add up the weights, which everything asks for."""
+        points = max(0, min(100, sum(WEIGHTS[piece.code] for piece in self.evidence)))
+        object.__setattr__(self, "points", points)
+
+    @classmethod
+    def by(cls, evidence: Iterable[Evidence]) -> Confidence:
+        """The confidence by some evidence; of each code there is one piece at most."""
+        return cls(tuple(sorted(evidence, key=_place)))
+
+    @property
+    def level(self) -> str:
+        """``high`` from 50 points on, ``medium`` from 25 on, else ``low``."""
+        if self.points >= _HIGH_FROM:
+            return HIGH
+        return MEDIUM if self.points >= _MEDIUM_FROM else LOW
+
+
+def _place(piece: Evidence) -> int:
+    return _PLACES[piece.code]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSplit:
+    """Patrons' ids: those who would ``stay``, and those who would ``leave``, each family for itself."""
+
+    stay: tuple[int, ...]
+    leave: tuple[tuple[int, ...], ...]
+
+    @property
+    def leaving(self) -> tuple[int, ...]:
+        """The ids of all who would be taken out."""
+        return tuple(id for family in self.leave for id in family)
+
+
+def suggested_split(members: Sequence[int], lead: int, relations: Relations) -> GroupSplit | None:
+    """The split by what members (ids) have in common: the largest family stays, of several as large the ``lead``'s.
+
+    None where all belong together. Where members are hidden they may be the relatives who are missing: nobody knows.
+    """
+    families = relations.families(members)
+    if len(families) == 1:
+        return None
+    stays = min(families, key=lambda family: (-len(family), lead not in family, family))
+    return GroupSplit(stays, tuple(family for family in families if family is not stays))

@@ -13,8 +13,7 @@ from evergreen_groups.errors import ConfigurationError, GatewayError, PlanError
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes.plan_basis import PlanBasis
-    from evergreen_groups.changes.planner import Planner
+    from evergreen_groups.changes.planner import PlanBasis, Planner
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000

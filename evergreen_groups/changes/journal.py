@@ -7,47 +7,254 @@ so what a crash leaves open can be seen and recovered by the next run.
 from __future__ import annotations
 
 import json
+import os
+import re
+import secrets
+import socket
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import and_, select, true, union
+from sqlalchemy import and_, bindparam, insert, literal_column, select, true, union, update
 
-from evergreen_groups.changes.journal_statements import (
-    ENTRIES,
-    ENTRY,
-    NEW_ENTRY,
-    NEW_STEPS,
-    OPEN_AT_THE_SAME_PLACE,
-    OPEN_STEPS,
-    STEPS_OF_ENTRY,
-    UPDATE_STEP,
-    changes,
-    steps,
-)
-from evergreen_groups.changes.journal_step import (
-    PENALTIES,
-    FieldChange,
-    JournalEntry,
-    JournalStep,
-    Operator,
-    Refusal,
-    Sending,
-    StepState,
-    change_number,
-    is_change_id,
-    new_suffix,
-)
-from evergreen_groups.changes.seat import seat_columns, seat_in
-from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
+from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
+from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
+
+PENALTIES = "penalties"
+"""The field of a step that recalculates somebody's penalties."""
+
+_CHANGE_ID = re.compile(r"[1-9][0-9]{0,17}-[0-9a-z]{6}")
+_SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without letters that look like digits
+
+
+def is_change_id(text: str) -> bool:
+    """Return whether ``text`` may be a change's id, such as ``2-k7q4tz``: a number and a random suffix.
+
+    The suffix tells a change from the one that gets the same number after a backup was restored.
+    """
+    return bool(_CHANGE_ID.fullmatch(text))
+
+
+def new_suffix() -> str:
+    """Return a random suffix for a new change's id."""
+    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
+
+
+def change_number(id: str) -> int:
+    """Return the number in a change's id."""
+    return int(id.partition("-")[0])
+
+
+class StepState(Enum):
+    """How far a step is. ``UNCHANGED``: nothing was sent, because Evergreen already had the value."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    NOT_DONE = "not done"
+    FAILED = "failed"
+
+    @property
+    def is_as_planned(self) -> bool:
+        """Whether Evergreen has the value that was wanted, so nothing is left to do."""
+        return self in (StepState.DONE, StepState.UNCHANGED)
+
+
+class FieldChange(Protocol):
+    """A change of one field of one patron, as it is planned: see :class:`JournalStep`."""
+
+    @property
+    def patron_id(self) -> int: ...
+
+    @property
+    def field(self) -> str: ...
+
+    @property
+    def before(self) -> int: ...
+
+    @property
+    def after(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Whoever has changes made. ``account`` is the name that the journal calls them by.
+
+    At a desk ``staff`` is the id of the account whose session it is (``au.id``), ``workstation`` that of where it works
+    (``aws.id``), and ``approved_by`` that of the supervisor who approved this one change with their own login. At a
+    command line ``seat`` is who sits there.
+    """
+
+    account: str
+    staff: int | None = None
+    workstation: int | None = None
+    approved_by: int | None = None
+    seat: Seat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the ILS refused a change for: a permission that is missing, at an org unit (id) where it said which."""
+
+    permission: str
+    org_unit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One request of a step, written down before it went out, with what its outcome can be told by.
+
+    ``until`` is when it can't come in any more. ``last_xact_id`` is that of the record it was made from (None: the
+    record had none, or the request doesn't go by it), ``other_fields`` a digest of all that it wasn't to change; for a
+    recalculation, of the penalties that were in force.
+    """
+
+    at: datetime
+    until: datetime
+    last_xact_id: str | None = None
+    other_fields: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStep:
+    """One change of one field of one patron.
+
+    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
+    in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
+    penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
+    ``reason`` says why it isn't done, or what else there is to know of it, ``refusal`` which permission was missing,
+    where that is why. ``sending`` is the step's latest request, None where none was sent or it isn't known.
+    """
+
+    id: int
+    patron: int
+    field: str
+    before: int
+    after: int | None
+    state: StepState
+    value: int | None
+    reason: StepReason
+    sending: Sending | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One plan that was applied, or begun. ``undoes`` is the id of the entry that it took back, if any.
+
+    ``missing_step_count`` is how many of its steps aren't kept any more.
+    """
+
+    id: str
+    gateway: str
+    operator: Operator
+    at: datetime
+    action: str
+    undoes: str | None
+    steps: tuple[JournalStep, ...]
+    missing_step_count: int = 0
+
+
+changes, steps = schema.changes, schema.steps
+
+# As it stands in the index of open steps: with a value that comes later neither engine could tell that the index will
+# do, and each run would look through the whole journal.
+_IS_OPEN = steps.c.state == literal_column("'sending'")
+_mine, _earlier = steps.alias("mine"), steps.alias("earlier")
+_PLACE = ("gateway", "patron", "field")
+
+_undone = changes.alias("undone")
+_undone_suffix = _undone.c.suffix.label("undone_suffix")
+
+ENTRIES = select(changes, _undone_suffix).outerjoin(_undone, changes.c.undoes == _undone.c.id)
+NEW_ENTRY = insert(changes).returning(changes.c.id)
+NEW_STEPS = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
+ENTRY = ENTRIES.where(changes.c.id == bindparam("entry"), changes.c.suffix == bindparam("with_suffix"))
+STEPS_OF_ENTRY = select(steps).where(steps.c.change == bindparam("entry")).order_by(steps.c.id)
+OPEN_STEPS = select(steps).where(_IS_OPEN, steps.c.gateway == bindparam("of_gateway")).order_by(steps.c.id)
+UPDATE_STEP = update(steps).where(steps.c.id == bindparam("step"))
+OPEN_AT_THE_SAME_PLACE = select(
+    _earlier.c.id,
+    *(_earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
+    _mine.c.before.label("my_before"),
+    _mine.c.after.label("my_after"),
+).where(
+    _mine.c.id == bindparam("step"),
+    _earlier.c.id != bindparam("step"),
+    literal_column("earlier.state") == literal_column("'sending'"),
+    *(_earlier.c[name] == _mine.c[name] for name in _PLACE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A person at a command line. ``user`` is whose rights a program runs with, ``host`` the machine's name.
+
+    ``login_user`` is who logged in where that is somebody else (``sudo`` doesn't change it), ``terminal`` which
+    terminal it is (``pts/3``); each is None where there is none, as for what a timer starts.
+    """
+
+    user: str
+    host: str
+    login_user: str | None = None
+    terminal: str | None = None
+
+
+def current_seat() -> Seat:
+    """Who has started this program, and where."""
+    user, login_user = _user_name(), None
+    with suppress(OSError):  # nobody has logged in
+        login_user = os.getlogin()
+    return Seat(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
+
+
+def seat_columns(seat: Seat | None) -> dict[str, str | None]:
+    """The columns of the journal for whoever sits there; none where nobody does."""
+    if seat is None:
+        return {}
+    return {
+        "os_user": seat.user,
+        "login_user": seat.login_user,
+        "host": seat.host,
+        "terminal": seat.terminal,
+    }
+
+
+def seat_in(row: Row[Any]) -> Seat | None:
+    """Who sat there, as a row of the journal has it."""
+    return None if row.os_user is None else Seat(row.os_user, row.host, row.login_user, row.terminal)
+
+
+def _user_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # one that has a number alone, as in a container
+        return f"uid {os.geteuid()}"
+
+
+def _terminal() -> str | None:
+    for stream in (sys.stdin, sys.stderr, sys.stdout):
+        # A stream that is closed, or was put in the place of one.
+        with suppress(OSError, ValueError, AttributeError):
+            if os.isatty(stream.fileno()):
+                return os.ttyname(stream.fileno()).removeprefix("/dev/")
+    return None
+
 
 _TEXTS = "texts"
 

@@ -11,15 +11,16 @@ by nothing: it makes a new group whatever has happened since.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.journal_step import Sending, StepState
-from evergreen_groups.changes.patron_record import digest_but, value_of
+from evergreen_groups.changes.journal import Sending, StepState
 from evergreen_groups.changes.plans import GROUP
-from evergreen_groups.changes.step_reason import (
+from evergreen_groups.changes.reasons import (
     HIDDEN_OPEN,
     NEVER_CAME_IN,
     NO_REASON,
@@ -29,16 +30,71 @@ from evergreen_groups.changes.step_reason import (
     may_come_in,
     no_clear_answer,
 )
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    LoginRefusedError,
+    RequestTooLargeError,
+    ServiceNotFoundError,
+    TransportError,
+)
 from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
 from evergreen_groups.groups import members_not_asked_for, read_patron
 from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes.journal_step import JournalStep
-    from evergreen_groups.changes.patron_penalties import PatronPenalties
+    from collections.abc import Iterator
+
+    from evergreen_groups.changes.journal import JournalStep
+    from evergreen_groups.changes.penalties import PatronPenalties
+    from evergreen_groups.errors import GatewayError
     from evergreen_groups.gateway import Gateway, Record
+
+# The database writes the first three itself. The search words it makes of the names each time, by its release's rule:
+# those of a patron who wasn't written since an upgrade change with any move (3.16/move-fleshed-004).
+_ALWAYS_CHANGE = {"last_xact_id", "last_update_time", "name_kw_tsvector", "passwd"}
+
+
+def is_older(record: Record, other: Record) -> bool:
+    """Whether a state of a record is from before another one, as far as the time of its writing tells (in seconds)."""
+    written, later = record.last_update_time, other.last_update_time
+    differs = record.last_xact_id != other.last_xact_id
+    return differs and written is not None and later is not None and bool(written < later)
+
+
+def value_of(record: Record | None, field_name: str) -> int | None:
+    """The number in a field that a step changes, None for a patron whom the account can't see."""
+    if record is None:
+        return None
+    value = record[field_name]
+    return None if value is None else int(value)
+
+
+def fields_but(record: Record, changed: str) -> Iterator[tuple[str, object, object]]:
+    """Yield each field that a change of ``changed`` must not touch: its name, its value as sent, and its value decoded.
+
+    Only decoded values can be compared: two gateways behind one address may send a number as text or as a number.
+    """
+    names = list(record._class.positions)
+    for position, value in enumerate(record.to_wire()["__p"]):
+        name = names[position] if position < len(names) else f"field {position}"
+        if name != changed and name not in _ALWAYS_CHANGE and value is not None:
+            yield name, value, _decoded(record, name, value)
+
+
+def _decoded(record: Record, name: str, value: object) -> object:
+    try:
+        return record[name]
+    except (KeyError, DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
+        return str(value)
+
+
+def digest_but(record: Record, changed: str) -> str:
+    """Return a digest of these fields: equal for two states that differ in nothing else, and revealing nothing."""
+    text = json.dumps(sorted((name, str(value)) for name, _sent, value in fields_but(record, changed)))
+    return sha256(text.encode()).hexdigest()
+
 
 LANDS_WITHIN = timedelta(minutes=15)
 """How long after the gateway's timeout a request may still come in: three of Apache's 300 seconds."""
@@ -245,3 +301,76 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
     if change.may_land(at):
         return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
     return Landing(StepState.NOT_DONE, reason=NOTHING_CAME)
+
+
+_NOES = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
+
+
+class UnclearAnswer(Exception):  # noqa: N818 - nobody is told of it: the record is read back instead
+    """A write was answered with neither yes nor no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an update's answer says of the record as it was written: the mark of this very write, and the value."""
+
+    last_xact_id: str
+    value: int
+
+
+def is_no(error: GatewayError) -> bool:
+    """Whether an error says that nothing was written.
+
+    Of events that's a closed list: those that ``OpenILS/Application/Actor.pm`` (``update_patron``,
+    ``update_penalties``) and ``Actor/UserGroups.pm`` (``reset_group``) give before they commit. Any other may come
+    after: ``update_patron`` reads the patron again when it has committed, and gives the event of that, such as
+    ``DATABASE_QUERY_FAILED`` or ``ACTOR_USER_NOT_FOUND``.
+
+    A login that is refused is one that was to renew the session, which had ended before anything was done.
+    """
+    if isinstance(error, LoginRefusedError | RequestTooLargeError):
+        return True
+    return isinstance(error, EventError) and error.textcode in _NOES
+
+
+def never_left(error: GatewayError) -> bool:
+    """Whether the request hasn't left this machine.
+
+    What the gateway says of a missing service it may also say of one that is stopped in the middle of its work.
+    """
+    return isinstance(error, TransportError) and not (error.sent or isinstance(error, ServiceNotFoundError))
+
+
+def group_number(answer: Any) -> int:
+    """The number of a new group, which comes as a text (``usergroup-new-001``).
+
+    Raises:
+        UnclearAnswer: it's something else.
+    """
+    number = whole_number(answer)
+    if number is None or number < 0:
+        raise UnclearAnswer
+    return number
+
+
+def written(answer: Any, record: Record, field: str) -> Written:
+    """What the patron that an update gives back says of the write (``xact-collision-002``).
+
+    Raises:
+        UnclearAnswer: it's something else, or the record as it was before.
+    """
+    positions = record._class.positions
+    try:
+        values = answer["__p"]
+        mark, value = values[positions["last_xact_id"]], values[positions[field]]
+        is_theirs = answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id)
+        if is_theirs and isinstance(mark, str) and mark not in ("", record.last_xact_id):
+            return Written(mark, _number(value))
+    except (TypeError, KeyError, IndexError, ValueError):
+        pass
+    raise UnclearAnswer
+
+
+def _number(value: Any) -> int:
+    """The number of a group, or 1 and 0 for yes and no."""
+    return int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value)

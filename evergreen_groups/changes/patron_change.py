@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic
 
-from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
-from evergreen_groups.changes.journal_step import StepState
-from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
-from evergreen_groups.changes.patron_record import fields_but, is_older, value_of
-from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome, StepT
-from evergreen_groups.changes.plans import GROUP
-from evergreen_groups.changes.recovery import refusal, refused_permission
-from evergreen_groups.changes.step_reason import (
+from evergreen_groups.changes.journal import StepState
+from evergreen_groups.changes.landing import (
+    Landing,
+    SentChange,
+    UnclearAnswer,
+    Written,
+    fields_but,
+    group_number,
+    is_no,
+    is_older,
+    judge,
+    never_left,
+    sending_of,
+    value_of,
+    written,
+)
+from evergreen_groups.changes.plans import GROUP, SideEffect, StepOutcome, StepT
+from evergreen_groups.changes.reasons import (
     CHANGED_BY_ANOTHER,
     DELETED_MEANWHILE,
     HIDDEN_MEANWHILE,
@@ -23,6 +33,7 @@ from evergreen_groups.changes.step_reason import (
     StepReason,
     unreadable,
 )
+from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import read_patron
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from evergreen_groups.changes.journaled import JournaledStep
+    from evergreen_groups.changes.apply import JournaledStep
     from evergreen_groups.gateway import Gateway, Record
 
 TRIES = 3

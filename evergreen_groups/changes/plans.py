@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from evergreen_groups.changes.journal_step import PENALTIES
+from evergreen_groups import arguments
+from evergreen_groups.changes.journal import PENALTIES, FieldChange, StepState
+from evergreen_groups.changes.reasons import NO_REASON, StepReason
+from evergreen_groups.errors import PlanError
+from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.groups import Group, Member, PatronAccount
+    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+    from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -149,3 +158,249 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
         staying = (member for member in groups[number].members if member.id not in leaving)
         found.append(PlannedGroup(groups[number], (*staying, *arriving)))
     return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
+
+
+MOST_PATRONS = 1_000
+"""How many patrons one plan may name; a file of changes may have more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is to do.
+
+    ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
+    ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
+    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back. With ``active_cards``
+    a barcode, of a move or a merge, has to be that of an active card; without, one that isn't is warned of.
+    """
+
+    action: Action
+    patrons: tuple[PatronReference, ...] = ()
+    target: PatronReference | None = None
+    lead: bool = False
+    off: bool = False
+    change: str | None = None
+    active_cards: bool = False
+
+    def checked(self) -> PlanRequest:
+        """The request itself, where it says all that its action needs and nothing else.
+
+        Raises:
+            PlanError: it doesn't.
+            ArgumentError: something in it is of another type than is documented.
+        """
+        self._refuse_other_types()
+        if self.action is Action.BATCH:
+            raise _unclear(Message("a file of changes is for the command line"), "action")
+        if (self.change is None) is (self.action is Action.UNDO):
+            raise _unclear(Message("`change` names the entry to take back, and goes with `undo` alone"), "change")
+        if bool(self.patrons) is (self.action is Action.UNDO):
+            raise _unclear(Message("patrons are needed, but for `undo`"), "patrons")
+        if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
+            raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
+        if self.action is Action.MERGE and len(self.patrons) > 1:
+            raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
+        if len(self.patrons) > MOST_PATRONS:
+            raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
+        if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
+            raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
+        if self.active_cards and self.target is None:
+            raise _unclear(Message("`active_cards` goes with `move` and `merge`"), "active_cards")
+        return self
+
+    def _refuse_other_types(self) -> None:
+        arguments.instance("action", self.action, Action)
+        arguments.references("patrons", self.patrons)
+        if self.target is not None:
+            arguments.reference("target", self.target)
+        for name in ("lead", "off", "active_cards"):
+            arguments.truth(name, getattr(self, name))
+        if self.change is not None:
+            arguments.text("change", self.change)
+
+
+def _unclear(problem: Message, field: str) -> PlanError:
+    return PlanError(
+        "it isn't clear what is to be planned by {field}: {problem}",
+        code="plan-unclear",
+        values={"problem": problem, "field": field},
+    )
+
+
+LIFE = timedelta(hours=1)
+"""How long a plan can be agreed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """One step: see :class:`Step`. ``lead`` is whether the patron led the group when the plan was made; of a
+    recalculation ``due`` is whether the rule has them over the limit."""
+
+    patron_id: int
+    field: str
+    before: int
+    after: int | None
+    last: bool = False
+    lead: bool = False
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedGroup:
+    """Who was in a group when the plan was made: the ids of all members, whether the account sees them or not."""
+
+    number: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A plan of a staff user's (``staff``, an ``au.id``).
+
+    ``groups`` are those whose members must be the same when it is applied. ``change`` is the journal's entry by which
+    it was applied, under the caller's ``key``; both are None before that.
+    """
+
+    id: str
+    staff: int
+    action: Action
+    at: datetime
+    expires: datetime
+    steps: tuple[StoredStep, ...]
+    groups: tuple[ExpectedGroup, ...] = ()
+    undoes: str | None = None
+    key: str | None = None
+    change: str | None = None
+
+    @classmethod
+    def of(cls, draft: Draft, staff: int, undoes: str | None, due: frozenset[int], now: datetime) -> StoredPlan:
+        """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
+        steps = [
+            StoredStep(
+                step.patron_id,
+                step.field,
+                step.before,
+                step.after,
+                step.last,
+                step.member.group_lead,
+                step.patron_id in due,
+            )
+            for step in draft.steps
+        ]
+        return cls.new(staff, draft.action, steps, expected_groups(draft), undoes=undoes, now=now)
+
+    @classmethod
+    def new(
+        cls,
+        staff: int,
+        action: Action,
+        steps: Sequence[StoredStep],
+        groups: Sequence[ExpectedGroup],
+        *,
+        undoes: str | None,
+        now: datetime,
+    ) -> StoredPlan:
+        """A new one of these steps."""
+        return cls(secrets.token_urlsafe(18), staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
+
+    @property
+    def patrons(self) -> frozenset[int]:
+        """The ids of those whom it changes."""
+        return frozenset(step.patron_id for step in self.steps)
+
+    @property
+    def members(self) -> frozenset[int]:
+        """The ids of those who must be in its groups."""
+        return frozenset(id for group in self.groups for id in group.members)
+
+    @property
+    def is_recalculation(self) -> bool:
+        """Whether it has the ILS recalculate penalties, and changes nothing itself."""
+        return any(step.field == PENALTIES for step in self.steps)
+
+    @property
+    def content(self) -> str:
+        """What is stored of it in one column, as JSON."""
+        return json.dumps(
+            {
+                "steps": [asdict(step) for step in self.steps],
+                "groups": [asdict(group) for group in self.groups],
+                "undoes": self.undoes,
+            }
+        )
+
+
+def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
+    """The groups that somebody joins, and that a merge empties: whoever has come there meanwhile would be left behind.
+
+    Those that are only left may change: who else goes there changes nothing for those who were chosen.
+    """
+    joined = {step.after for step in draft.steps if step.field == GROUP}
+    return tuple(
+        ExpectedGroup(before.number, tuple(sorted(before.ids)))
+        for before in (group.before for group in draft.groups)
+        if before is not None and (draft.action is Action.MERGE or before.number in joined)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedPlan:
+    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
+
+    stored: StoredPlan
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class SideEffect:
+    """A field that changed although it shouldn't have, with its values before and after, as they came."""
+
+    field: str
+    before: object
+    after: object
+
+
+class PlannedStep(FieldChange, Protocol):
+    """A step of a plan, be it with all that is known of the patron or as it was written down: see :class:`Step`."""
+
+    @property
+    def last(self) -> bool: ...
+
+
+StepT = TypeVar("StepT", bound=PlannedStep)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome(Generic[StepT]):
+    """What became of one step. ``value`` is what the field has now where the step was done, or had nothing to change.
+
+    A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
+    something did.
+    """
+
+    step: StepT
+    state: StepState
+    value: int | None = None
+    reason: StepReason = NO_REASON
+    side_effects: tuple[SideEffect, ...] = ()
+    error: EvergreenGroupsError | None = None
+    sent: SentChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOutcome:
+    """What became of a plan.
+
+    ``stopped`` is the error that ended it early, None where every step was dealt with. What wasn't reached is
+    ``PLANNED``; the same plan can be made and applied again, and only does what is left.
+    ``entry`` is the id that it has in the journal; None where there was nothing to do.
+    """
+
+    steps: tuple[StepOutcome[Step], ...]
+    stopped: GatewayError | None = None
+    entry: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do, and nothing else was changed: each step was done, or unchanged."""
+        return all(step.state.is_as_planned and not step.side_effects for step in self.steps)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -14,11 +16,40 @@ from typing import Any, NoReturn
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli.global_options import accept_after, file_after_equals, global_options
-from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
+from evergreen_groups.cli.options import accept_after, file_after_equals, global_options
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
+
+
+def prepare_standard_streams() -> None:
+    """Make something of streams that are closed (``>&-``), and let none fail for a letter that it doesn't know.
+
+    The first file that is opened would get the number of a closed stream, and what is written to the stream would get
+    into it. A closed standard input is empty; what is written to a closed standard output is an error; nothing is
+    written to a closed standard error.
+    """
+    modes = (os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)  # one that can only be read makes an error of what is written
+    for number, mode in enumerate(modes):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, mode)  # the lowest number that is free: this one
+            os.set_inheritable(opened, True)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def give_up_standard_output() -> None:
+    """Let what is still to be written to standard output get lost, at exit as well."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
 
 COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
 """What Click's ``main`` looks for to know that a shell asks."""
@@ -119,7 +150,7 @@ def _refuse_broken_completion() -> None:
     place = os.environ.get("COMP_CWORD", "")
     is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
     if asked == "complete" and not is_whole:
-        from evergreen_groups.cli.usage_errors import usage_error
+        from evergreen_groups.cli.options import usage_error
 
         raise usage_error(
             Message(
@@ -220,6 +251,6 @@ def _show(problem: click.ClickException) -> None:
     if logs.as_json():
         logs.emit(str(problem.format_message()), error=True)
         return
-    from evergreen_groups.cli.usage_errors import show_usage_error
+    from evergreen_groups.cli.options import show_usage_error
 
     show_usage_error(problem)

@@ -15,10 +15,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from click.shell_completion import ShellComplete, get_completion_class
 
 from evergreen_groups import __version__, exit_status
-from evergreen_groups.cli.application import COMMANDS
-from evergreen_groups.cli.command_tree import contexts
+from evergreen_groups.cli.application import COMMANDS, COMPLETION_VARIABLE, cli
+
+
+def contexts(width: int | None = None) -> Iterator[click.Context]:
+    """The context of each command, in the order of ``--help``; ``width`` is how many columns a text may take."""
+    yield from _contexts(cli, None, width)
+
+
+def _contexts(command: click.Command, parent: click.Context | None, width: int | None) -> Iterator[click.Context]:
+    context = click.Context(
+        command,
+        info_name=command.name if parent else "evergreen-groups",
+        parent=parent,
+        terminal_width=width,
+        max_content_width=width,
+        **command.context_settings,
+    )
+    yield context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            if found is not None:
+                yield from _contexts(found, context, width)
+
 
 _AS_IT_STANDS = "\b"
 """Click's mark of a paragraph whose lines stay as they are."""
@@ -169,4 +192,39 @@ def _escaped(text: str) -> str:
 
 if __name__ == "__main__":
     for _path in write_pages(Path(sys.argv[1])):
+        click.echo(_path)
+
+
+PROGRAM = "evergreen-groups"
+PLACES = {
+    "bash": f"share/bash-completion/completions/{PROGRAM}",
+    "fish": f"share/fish/vendor_completions.d/{PROGRAM}.fish",
+    "zsh": f"share/zsh/site-functions/_{PROGRAM}",
+}
+"""Where each shell finds the script by itself."""
+SHELLS = tuple(sorted(PLACES))
+
+
+def completion_script(shell: str) -> str:
+    """The script for a shell, one of ``PLACES``."""
+    found = get_completion_class(shell)
+    if found is None:
+        raise ValueError(f"Click knows no shell {shell}")
+    # Click's own source() for bash starts one to see how old it is, and there may be none where packages are built.
+    return ShellComplete.source(found(cli, {}, PROGRAM, COMPLETION_VARIABLE)).strip() + "\n"
+
+
+def write_scripts(directory: Path) -> list[Path]:
+    """Write every script below a directory; gives back the files."""
+    written = []
+    for shell, place in PLACES.items():
+        path = directory / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(completion_script(shell), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+if __name__ == "__main__":
+    for _path in write_scripts(Path(sys.argv[1])):
         click.echo(_path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from evergreen_groups.cli.command_tree import contexts
+from evergreen_groups.cli.manual import contexts
 
 _WIDTH = 88
 

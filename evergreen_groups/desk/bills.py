@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import read_visible_fines
-from evergreen_groups.desk.viewer import circulation_reader, plain_viewer
+from evergreen_groups.desk.around import circulation_reader, plain_viewer, read_visible_fines
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import visible_around
+from evergreen_groups.groups import AdultRule, visible_around
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER_TRANSACTIONS,
@@ -36,7 +35,8 @@ from evergreen_groups.money import NOTHING
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
-    from evergreen_groups.limits import ReferenceData
+    from evergreen_groups.ils import OrgUnit, ReferenceData
+    from evergreen_groups.settings import StatementSettings
 
 log = logging.getLogger("evergreen_groups.desk")
 
@@ -207,3 +207,51 @@ class BillsReader:
 def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
     """As the group's list has its members: the lead first, the others by name."""
     return not member.patron.group_lead, name_key(member.patron.name), member.patron.id
+
+
+_RULE = AdultRule(from_age=18)
+"""From that age on somebody's affairs are on their own sheet alone, whatever the library's audit takes for an adult."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a statement says.
+
+    ``members`` are those whose affairs may be on it; ``patron`` is the one it is for, and always among them.
+    """
+
+    group: GroupBills
+    patron: Patron
+    members: tuple[MemberBills, ...]
+
+    @property
+    def library(self) -> OrgUnit:
+        """The library whose sheet it is."""
+        return self.patron.home_library
+
+    @property
+    def owed(self) -> Decimal:
+        """What the members on it owe together, credits counted; nobody else's fines are in it."""
+        return sum((member.own_fines for member in self.members), NOTHING)
+
+
+def make_statement(group: GroupBills, patron: int, settings: StatementSettings) -> Statement:
+    """Choose what is on the statement for the patron with an id, as the library allows it.
+
+    Adults beside that patron are left out as if they weren't there, unless the settings let them in: what they owe is
+    in no sum, and the sheet reads alike whether there are any or not.
+    """
+    today = group.at.astimezone().date()
+    members = tuple(_allowed(group, patron, settings, today))
+    return Statement(group, next(member.patron for member in members if member.patron.id == patron), members)
+
+
+def _allowed(group: GroupBills, patron: int, settings: StatementSettings, today: date) -> Iterator[MemberBills]:
+    for member in group.members:
+        if settings.adults or member.patron.id == patron or is_minor(member.account, today):
+            yield member
+
+
+def is_minor(account: PatronAccount, today: date) -> bool:
+    """Whether somebody is under age: by the date of birth, or by the ILS's flag for juveniles where there is none."""
+    return not _RULE.is_adult(account, today)

@@ -20,8 +20,7 @@ from evergreen_groups.groups import (
     decided,
     read_surroundings,
 )
-from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
-from evergreen_groups.limits import Limits
+from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import read_visible_fines, with_penalties_now
+from evergreen_groups.desk.around import (
+    circulation_reader,
+    details_viewer,
+    read_visible_fines,
+    with_penalties_now,
+)
 from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
-from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -31,16 +35,11 @@ from evergreen_groups.groups import (
     visible_around,
     visible_in,
 )
-from evergreen_groups.ils import (
-    CirculationCounts,
-    CirculationReader,
-    Penalty,
-    PenaltyKinds,
-)
+from evergreen_groups.ils import CirculationCounts, CirculationReader, Penalty, PenaltyKinds
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.limits import ReferenceData
+    from evergreen_groups.ils import ReferenceData
     from evergreen_groups.policy import Limit
     from evergreen_groups.settings import PolicySettings
 

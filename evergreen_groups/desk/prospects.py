@@ -14,8 +14,7 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member, Standing
-    from evergreen_groups.ils import PenaltyKinds
-    from evergreen_groups.limits import LimitFinder, ResolvedLimit
+    from evergreen_groups.ils import LimitFinder, PenaltyKinds, ResolvedLimit
     from evergreen_groups.policy import Decision, Limit
 
 

@@ -10,9 +10,8 @@ from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import rows_put_right, with_penalties_now
+from evergreen_groups.desk.around import plain_viewer, rows_put_right, with_penalties_now
 from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
-from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
@@ -33,8 +32,14 @@ from evergreen_groups.groups import (
     visible_around,
     visible_in,
 )
-from evergreen_groups.ils import VIEW_USER, read_fines_of, read_own_fines, rows_in_force
-from evergreen_groups.limits import ReferenceData, decide_all
+from evergreen_groups.ils import (
+    VIEW_USER,
+    ReferenceData,
+    decide_all,
+    read_fines_of,
+    read_own_fines,
+    rows_in_force,
+)
 from evergreen_groups.policy import Decision
 
 _DECIDING = ("id", "profile", "home_ou", "deleted")

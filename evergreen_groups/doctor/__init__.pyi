@@ -1,7 +1,7 @@
 from .checks import run as run
 from .finding import Diagnosis as Diagnosis
 from .finding import Finding as Finding
+from .finding import Subject as Subject
 from .finding import Verdict as Verdict
-from .installation import Subject as Subject
 from .offline import PlacedFinding as PlacedFinding
 from .offline import look_through as look_through

@@ -7,25 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import (
-    account,
-    counters,
-    files,
-    interface,
-    network,
-    nightly,
-    outputs,
-    permissions,
-    server,
-    service,
-    thresholds,
-)
+from evergreen_groups.doctor import account, interface, network, nightly, thresholds
+from evergreen_groups.doctor import account as permissions
+from evergreen_groups.doctor import machine as files
+from evergreen_groups.doctor import machine as outputs
+from evergreen_groups.doctor import network as server
+from evergreen_groups.doctor import network as service
+from evergreen_groups.doctor import nightly as counters
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.doctor.finding import Subject
 
 FindingCallback = Callable[[Finding], None]
 

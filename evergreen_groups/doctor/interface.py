@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.installation import TIMEOUT, Subject
-from evergreen_groups.doctor.requirements import FIELDS, METHODS, Method
+from evergreen_groups.doctor.finding import TIMEOUT, Subject
 from evergreen_groups.errors import (
     DataError,
     EventError,
@@ -18,13 +19,207 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
     UnexplainedError,
 )
-from evergreen_groups.gateway import GatewayKind, Pcrud
-from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
+from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
+from evergreen_groups.groups import (
+    ACCOUNT_FIELDS,
+    CONTACT_FIELDS,
+    PATRON_FIELDS,
+    GroupRange,
+    GroupSearch,
+    HighFines,
+)
+from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.gateway import Gateway
+
+_ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method, and the parameters it is asked for with, none of which means anything.
+
+    ``purpose`` says in a few words what it is needed for, ``instead`` what is done on a server without it, None where
+    nothing can be.
+    """
+
+    service: str
+    name: str
+    parameters: tuple[object, ...]
+    purpose: Message
+    instead: Message | None = None
+
+
+def _search(class_id: str, purpose: Message) -> Method:
+    return Method(_PCRUD, f"open-ils.pcrud.search.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
+
+
+def _ids(class_id: str, purpose: Message) -> Method:
+    return Method(_PCRUD, f"open-ils.pcrud.id_list.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
+
+
+METHODS = (
+    Method(
+        _AUTH,
+        "open-ils.auth.login",
+        ({"username": "-", "password": "-"},),
+        Message("logging in"),
+    ),
+    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), Message("knowing the account")),
+    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), Message("logging out")),
+    _search("aou", Message("everything")),
+    _search("au", Message("everything")),
+    _search("mous", Message("everything")),
+    _search("ac", Message("everything")),
+    _search("mobts", Message("what is owed for, and limits that depend on the library")),
+    _search("mb", Message("what is owed for")),
+    _search("pgt", Message("profiles in the report, and limits that depend on them")),
+    _search("pgpt", Message("the ILS's own limits")),
+    _search("ausp", Message("everything")),
+    _search("csp", Message("everything")),
+    _search("aua", Message("changes and audit")),
+    _search("circ", Message("items overdue and out")),
+    _ids("aou", Message("everything")),
+    _ids("pgt", Message("profiles in the report, and limits that depend on them")),
+    _ids("pgpt", Message("the ILS's own limits")),
+    _ids("csp", Message("everything")),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.count.aou",
+        (NO_TOKEN, {"id": -1}),
+        Message("everything"),
+        Message("a look for hidden rows behind each short answer"),
+    ),
+    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), Message("changes")),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.retrieve.aws",
+        (NO_TOKEN, -1),
+        Message("a supervisor's yes at the desk"),
+        Message("a login without the clerk's workstation"),
+    ),
+    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), Message("everything")),
+    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), Message("everything")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.perm.check.multi_org",
+        (NO_TOKEN, -1, [], []),
+        Message("everything"),
+    ),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), Message("hidden members")),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), Message("hidden members")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.checked_out.count",
+        (NO_TOKEN, -1),
+        Message("items out elsewhere"),
+    ),
+    Method(
+        _ACTOR,
+        "open-ils.actor.ou_setting.ancestor_default.batch",
+        (-1, [], NO_TOKEN),
+        Message("the command `evergreen-groups show`"),
+    ),
+    Method(
+        _ACTOR,
+        "open-ils.actor.settings.value_for_all_orgs.atomic",
+        (NO_TOKEN, ""),
+        Message("everything"),
+    ),
+    Method(
+        _ACTOR,
+        "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic",
+        (NO_TOKEN, -1),
+        Message("the ILS's own limits"),
+    ),
+    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), Message("audit --fix")),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), Message("changes")),
+    Method(
+        _ACTOR,
+        "opensrf.open-ils.system.use_authoritative",
+        (),
+        Message("everything"),
+        Message("reading where changes are written"),
+    ),
+    Method(
+        _ACTOR, "open-ils.actor.usergroup.members.balance_owed.authoritative", (NO_TOKEN, -1), Message("everything")
+    ),
+    Method(_ACTOR, "open-ils.actor.user.fines.summary.authoritative", (NO_TOKEN, -1), Message("everything")),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative",
+        (NO_TOKEN, ""),
+        Message("everything"),
+    ),
+    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), Message("changes")),
+    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), Message("audit --fix")),
+)
+
+FIELDS: dict[str, frozenset[str]] = {
+    "au": frozenset(PATRON_FIELDS)
+    | frozenset(ACCOUNT_FIELDS)
+    | frozenset(CONTACT_FIELDS)
+    | {"deleted", "passwd", "last_xact_id", "last_update_time", "standing_penalties"},
+    "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
+    "ac": frozenset({"id", "barcode", "active", "usr"}),
+    "mous": frozenset({"usr", "balance_owed"}),
+    "mbts": frozenset({"usr", "xact_finish", "balance_owed"}),
+    "mobts": frozenset(
+        {
+            *("id", "usr", "billing_location", "balance_owed", "total_owed", "total_paid", "xact_start", "xact_type"),
+            *("last_billing_type", "last_payment_ts"),
+        }
+    ),
+    "mb": frozenset({"id", "xact", "amount", "billing_type", "btype", "voided"}),
+    "maa": frozenset({"id", "billing", "amount"}),
+    "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
+    "circ": frozenset(
+        {"id", "usr", "due_date", "stop_fines", "fine_interval", "circ_lib", "checkin_time", "xact_finish"}
+    ),
+    "csp": frozenset({"id", "name", "block_list"}),
+    "pgt": frozenset({"id", "name", "parent", "application_perm"}),
+    "pgpt": frozenset({"id", "org_unit", "grp", "penalty", "threshold"}),
+    "aua": frozenset({"id", "usr", "street1", "post_code"}),
+}
+"""The fields that are read, selected or compared, by class."""
+
+
+class Need(Enum):
+    """When the account needs a permission."""
+
+    ALWAYS = "always"
+    ITEMS = "items"
+    ILS_LIMITS = "limits of the ILS"
+    CHANGES = "changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission, when it is needed, and what it is for: ``purpose`` stands after a colon."""
+
+    name: str
+    need: Need
+    purpose: Message
+
+
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, Message("seeing patrons, fines and penalties"))
+
+PERMISSIONS = (
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, Message("counting items out and overdue")),
+    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, Message("knowing the ILS's own limits")),
+    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, Message("knowing what is owed for, and where")),
+    Permission("UPDATE_USER", Need.CHANGES, Message("changing groups, recalculating penalties")),
+)
+"""The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
+
+DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "UPDATE_USER")
+"""What somebody at a desk needs to look at groups with their items and to change them, beside those."""
+
 
 _RANGE = 3_000
 _ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or was edited"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.mail import Mailer
 from evergreen_groups.message import Message
-from evergreen_groups.state import RunOutcome, run_status
+from evergreen_groups.settings import passwords
+from evergreen_groups.state import RunOutcome, refuse_unusable_counters, run_status, where_counters_are
 
 if TYPE_CHECKING:
-    from evergreen_groups.doctor.finding import Finding, FindingMaker
-    from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject
 
 
 def mail_settings(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -112,3 +112,13 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "{finished}, groups: {groups:,}, in {seconds:,.1f} s",
             values={**values, "groups": last.groups or 0, "seconds": last.seconds},
         )
+
+
+def shared(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Where several servers count together, that can be reached and takes the password."""
+    settings = subject.settings.redis
+    if settings.url is None:
+        yield line.ok("each process counts by itself: no [redis] url is set")
+        return
+    refuse_unusable_counters(settings.url, passwords.redis_password(settings, subject.environ))
+    yield line.ok("{where} answers", values={"where": where_counters_are(settings.url)})

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evergreen_groups.doctor import files, nightly, outputs
-from evergreen_groups.doctor.finding import Finding, FindingMaker, Verdict
-from evergreen_groups.doctor.installation import Subject
+from evergreen_groups.doctor import machine as files
+from evergreen_groups.doctor import machine as outputs
+from evergreen_groups.doctor import nightly
+from evergreen_groups.doctor.finding import Finding, FindingMaker, Subject, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.message import Message
-from evergreen_groups.settings import Origin, Reading, load, passwords
+from evergreen_groups.settings import Origin, Reading, passwords
+from evergreen_groups.settings import reading as load
 
 
 @dataclass(frozen=True, slots=True)

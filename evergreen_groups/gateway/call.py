@@ -2,22 +2,134 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
+import random
 import re
-from dataclasses import dataclass
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
-from evergreen_groups.errors import RequestTooLargeError
-from evergreen_groups.gateway import wire
+from evergreen_groups.errors import (
+    CutOffError,
+    DataError,
+    HTTPStatusError,
+    RequestTooLargeError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
+    TransportError,
+    UnexplainedError,
+    UnreachableError,
+)
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evergreen_groups.errors import CallNames
+
+_SURROGATES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
+)
+"""A pair of surrogates, a single one, or another escape; only the second is six characters long."""
+_ONE_ESCAPE = 6
+
+
+@runtime_checkable
+class Encodable(Protocol):
+    """Something that knows its own wire form, as :class:`~evergreen_groups.gateway.record.Record` does."""
+
+    def to_wire(self, *, full: bool = False) -> dict[str, Any]:
+        """Return plain JSON values."""
+
+
+def loads(text: str) -> Any:
+    """Decode JSON; numbers with a point or an exponent become ``Decimal``, never ``float``.
+
+    Raises ValueError, also for NaN and infinities, which are not JSON, and for nesting that is too deep.
+    """
+    text = _without_halves(text)
+    try:
+        # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that the ILS says
+        # (patrons-063).
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def dumps(value: object) -> str:
+    """Encode a value as one ASCII JSON text without blanks.
+
+    ``Decimal`` becomes a number of the same digits; a record is written with all its fields and flags, as methods
+    that store it need it. Raises TypeError for what JSON doesn't know, and ValueError for NaN and infinities.
+
+    >>> dumps({"balance_owed": {">=": Decimal("25.00")}})
+    '{"balance_owed":{">=":25.00}}'
+    """
+    # By exact type: questions are made of these, and to look what something is like takes many times as long.
+    return _WRITERS.get(type(value), _unusual)(value)
+
+
+def _unusual(value: object) -> str:
+    match value:
+        case str():
+            return _text(value)
+        case None | int() | float():
+            return json.dumps(value, allow_nan=False)
+        case Decimal():
+            if not value.is_finite():
+                raise ValueError("JSON knows no NaN and no infinity")
+            return str(value)
+        case Mapping():
+            return _object(value)
+        case list() | tuple():
+            return _array(value)
+        case Encodable():
+            return dumps(value.to_wire(full=True))
+        case _:
+            raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def _without_halves(text: str) -> str:
+    """JSON in which half a pair of surrogates is U+FFFD: no letter, it can be written to no file and no terminal."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
+
+
+def _text(value: str) -> str:
+    return _without_halves(encode_basestring_ascii(value))
+
+
+def _object(value: Mapping[Any, object]) -> str:
+    # A key that isn't a text is refused by what writes it, with TypeError.
+    return "{" + ",".join([f"{encode_basestring_ascii(key)}:{dumps(item)}" for key, item in value.items()]) + "}"
+
+
+def _array(value: list[Any] | tuple[Any, ...]) -> str:
+    # Most of what is sent is lists of ids, thousands of them.
+    write = str if set(map(type, value)) == {int} else dumps
+    return "[" + ",".join(map(write, value)) + "]"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: str, dict: _object, list: _array}
+
 
 AUTH: Final = "open-ils.auth"
 """The service that logs in, by its name on the bus."""
@@ -102,7 +214,7 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
     ``atoi`` (``osrf_json_gateway.c``). Raises RequestTooLargeError from ``REQUEST_LIMIT`` on.
     """
     fields = [("service", call.service), ("method", call.method)]
-    fields += [("param", wire.dumps(parameter)) for parameter in parameters]
+    fields += [("param", dumps(parameter)) for parameter in parameters]
     # Left out, the gateway waits its own 60 s and holds a child of the service for that long.
     fields.append(("timeout", str(max(1, math.ceil(timeout)))))
     if locale is not None:
@@ -118,3 +230,231 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
             **call.names,
         )
     return body
+
+
+def seconds_left(deadline: float | None, call: Call) -> float | None:
+    """How long there is left for a call, in seconds; raises TimedOutError when nothing is."""
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _too_late(call)
+    return left
+
+
+@contextmanager
+def held(lock: threading.Lock, deadline: float | None, call: Call) -> Iterator[None]:
+    """Hold a lock that another thread may hold for long; raises TimedOutError where it does until it is too late."""
+    # -1 is how Lock.acquire spells waiting for ever.
+    left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+    if not lock.acquire(timeout=left):
+        raise _too_late(call)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _too_late(call: Call) -> TimedOutError:
+    return TimedOutError(
+        "not asked any more, the time for the whole job is up",
+        advice="try again later",
+        code="job-timed-out",
+        **call.names,
+    )
+
+
+log = logging.getLogger("evergreen_groups.gateway")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long a read is tried; all times are in seconds.
+
+    The delay doubles from ``first_delay`` up to ``longest_delay``, and each is shortened at random by up to half, so
+    that many clients don't come back at the same moment. No try begins after ``total_seconds``. ``unexplained``: a
+    failure of which the gateway gives no reason is tried again as well.
+    """
+
+    # The waits of 0.5, 1 and 2 s get over a reload of Apache or of a service. What takes longer is for whoever started
+    # us to try again.
+    tries: int = 4
+    first_delay: float = 0.5
+    longest_delay: float = 8.0
+    # Three times the gateway's 60 s: a service that hangs is asked three times, not four.
+    total_seconds: float = 180.0
+    unexplained: bool = True
+
+    def before(self, deadline: float | None) -> RetryPolicy:
+        """Return this policy with no try that begins after ``deadline``, on the monotonic clock (None: no end)."""
+        if deadline is None:
+            return self
+        return replace(self, total_seconds=min(self.total_seconds, deadline - time.monotonic()))
+
+    def delays(self) -> Iterator[float]:
+        """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""
+        for number in range(self.tries - 1):
+            whole = min(self.longest_delay, self.first_delay * 2.0**number)
+            yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
+
+    def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:
+        """Return what ``attempt`` returns, trying again after an error that may pass by itself.
+
+        ``on_retry`` is called before each further try. Once ``stop`` is set, the last error is raised at once.
+        """
+        began = time.monotonic()
+        delays = self.delays()
+        while True:
+            try:
+                return attempt()
+            except (TransportError, ServerError) as error:
+                delay = next(delays, None)
+                if (
+                    delay is None
+                    or not may_pass(error)
+                    or (isinstance(error, UnexplainedError) and not self.unexplained)
+                ):
+                    raise
+                if time.monotonic() - began + delay > self.total_seconds or stop.wait(delay):
+                    raise
+                log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
+                on_retry()
+
+
+def may_pass(error: TransportError | ServerError) -> bool:
+    """Say whether the same request may well succeed a little later."""
+    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
+    # that from a query that it will never take, which costs a few seconds more then.
+    if isinstance(error, ServerError):
+        return True
+    # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
+    if isinstance(error, HTTPStatusError):
+        return error.status >= 500
+    if isinstance(error, UnreachableError):
+        # A certificate doesn't get better within seconds.
+        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
+
+
+# Well before it cuts off an answer: one that came within this time is whole, and one that didn't isn't an answer.
+LONGEST_CALL = 240.0
+"""How long, in seconds, an answer of the Rust gateway is waited for at most, whatever the settings say."""
+BRIEF_CALL = 10.0
+"""How long, in seconds, the answer to a question may take that any service answers at once."""
+
+_ECHO = "opensrf.system.echo"
+_TRIES = 2
+_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
+
+
+class GatewayKind(Enum):
+    """Which program answers for the site's OpenSRF: Apache with OpenSRF's own module, or the one written in Rust."""
+
+    OPENSRF = "opensrf"
+    RUST = "rust"
+
+
+class KindSeen:
+    """What the answers that have come show of the gateway's ``kind``: None before the first."""
+
+    def __init__(self) -> None:
+        self.kind: GatewayKind | None = None
+
+    def learn(self, headers: Mapping[str, str]) -> None:
+        """Take in the headers of an answer. Where both kinds answer in turn, it is the one that wants more care."""
+        if is_of_rust(headers):
+            self.kind = GatewayKind.RUST
+        elif self.kind is None:
+            self.kind = GatewayKind.OPENSRF
+
+
+def is_of_rust(headers: Mapping[str, str]) -> bool:
+    """Whether an answer is the Rust gateway's: it calls it text/json, Apache's calls it text/plain (``errors-004``)."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
+
+
+def is_mixed_up(service: str, ask: Callable[[Call, str], list[Any] | None]) -> bool:
+    """Whether a service doesn't give back a word: then a worker is behind. ``ask`` gives None for a failure.
+
+    It need not be the worker that has answered before, though where nothing else goes on it is: requests go to the
+    first that is idle.
+    """
+    for _ in range(_TRIES):
+        word = secrets.token_hex(8)
+        answer = ask(Call(service, _ECHO), word)
+        # The failure may be what was left over from another request. Then the next answer is the first word.
+        if answer is not None:
+            return answer != [word]
+    return False
+
+
+def not_believed() -> DataError:
+    """The error for an answer that may be another request's."""
+    return DataError(
+        "the gateway gave an answer that belongs to another request",
+        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+        code="answers-mixed-up",
+        values={"variable": _SETTING, "program": _PROGRAM},
+    )
+
+
+def not_sent(call: Call) -> TransportError:
+    """The error for a write whose answer might be another request's: it hasn't been sent."""
+    return TransportError(
+        "not sent, because the gateway gives answers that belong to other requests",
+        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+        code="write-withheld",
+        values={"variable": _SETTING, "program": _PROGRAM},
+        sent=False,
+        **call.names,
+    )
+
+
+class Statistics:
+    """What one gateway has cost so far. Safe to share between threads.
+
+    ``calls`` counts HTTP requests, those for the IDL and repeated ones included; ``bytes_sent`` and
+    ``bytes_received`` count bodies as they went over the wire; ``retries`` counts the requests that were repeats.
+    ``unreadable_dates`` are the dates of rows that couldn't be read: class, key and field of each, once.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.retries = 0
+        self.unreadable_dates: list[tuple[str, object, str]] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return (
+            f"Statistics(calls={self.calls}, bytes_sent={self.bytes_sent}, "
+            f"bytes_received={self.bytes_received}, retries={self.retries})"
+        )
+
+    def request(self, sent: int) -> None:
+        """Count a request with a body of ``sent`` bytes."""
+        with self._lock:
+            self.calls += 1
+            self.bytes_sent += sent
+
+    def answer(self, received: int) -> None:
+        """Count the ``received`` bytes of an answer's body."""
+        with self._lock:
+            self.bytes_received += received
+
+    def retry(self) -> None:
+        """Count a repeat; the request itself is counted as any other."""
+        with self._lock:
+            self.retries += 1
+
+    def unreadable_date(self, class_id: str, key: object, field: str) -> None:
+        """Note that a date of a row can't be read, so that it counts as unknown."""
+        found = (class_id, key, field)
+        with self._lock:
+            if found in self.unreadable_dates:
+                return
+            self.unreadable_dates.append(found)
+        log.warning("the field %s of %s %s has a date that can't be read; it counts as unknown", field, class_id, key)

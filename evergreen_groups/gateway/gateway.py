@@ -3,34 +3,177 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups import arguments
+from evergreen_groups.errors import MethodNotFoundError, UnexplainedError
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.call import Call
+from evergreen_groups.gateway.call import Call, RetryPolicy
 from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
-from evergreen_groups.gateway.copies import Copies
-from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
-from evergreen_groups.gateway.parallel import Item, Value, begin, ordered_map
+from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
-from evergreen_groups.gateway.retry import RetryPolicy
 from evergreen_groups.gateway.sender import Sender
 from evergreen_groups.gateway.session import Credentials, Session
 from evergreen_groups.gateway.transport import Transport
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
     from types import TracebackType
 
-    from evergreen_groups.gateway.call import CallObserver
+    from evergreen_groups.gateway.answer import Expect, Result
+    from evergreen_groups.gateway.call import CallObserver, GatewayKind
     from evergreen_groups.gateway.idl import Idl
-    from evergreen_groups.gateway.kind import GatewayKind
-    from evergreen_groups.gateway.result import Expect, Result
     from evergreen_groups.gateway.sender import SendOptions
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concurrency: int) -> Iterator[Value]:
+    """Yield ``function(item)`` for each item, in the items' order, up to ``concurrency`` of them under way at once.
+
+    Items are taken as they are needed, never more than ``concurrency`` ahead of the value last yielded, so neither
+    the items nor the values need fit in memory. The first exception, in the items' order, is raised; what hasn't
+    begun then never does. With a concurrency of 1, or a list of one item, everything happens in the
+    calling thread.
+    """
+    if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
+        yield from map(function, items)
+        return
+    if isinstance(items, Sequence) and len(items) <= concurrency:
+        yield from _few(function, items)
+        return
+    source = iter(items)
+    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
+    try:
+        under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
+        while under_way:
+            value = under_way.popleft().result()
+            # Before the value is handed out, so that the next call runs while the caller works on this one.
+            under_way.extend(executor.submit(function, item) for item in islice(source, 1))
+            yield value
+    finally:
+        # Calls still under way end by themselves, at the latest when their time is up or the gateway is closed.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def begin(function: Callable[[], Value]) -> Future[Value]:
+    """Begin something that is needed later, in a thread of its own; what it raises is raised by the result."""
+    return _helpers.begin(function)
+
+
+def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
+    """The same for items that may all be under way: the first in the calling thread, which would only wait for it."""
+    if not items:
+        return
+    others = [_helpers.begin(partial(function, item)) for item in items[1:]]
+    yield function(items[0])
+    for other in others:
+        yield other.result()
+
+
+class _Helpers:
+    """Threads beside the calling one, as many as are needed at once. Safe to share between threads.
+
+    Each is kept for a while for whoever needs one next: a service needs several for each request, and to start one
+    takes as long as much of what it does. They don't keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        os.register_at_fork(after_in_child=self._idle.clear)  # of another process's threads none is here
+
+    def begin(self, function: Callable[[], Value]) -> Future[Value]:
+        """Have one do something; what it raises is raised by the result."""
+        future: Future[Value] = Future()
+        try:
+            tasks = self._idle.pop()
+        except IndexError:
+            tasks = SimpleQueue()
+            threading.Thread(target=self._work, args=(tasks,), name="evergreen", daemon=True).start()
+        tasks.put(partial(self._do, tasks, function, future))
+        return future
+
+    def _work(self, tasks: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                task = tasks.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                try:
+                    self._idle.remove(tasks)
+                except ValueError:  # somebody has just taken this one
+                    continue
+                return
+            task()
+            del task  # what came of it isn't kept for as long as nothing else is to be done
+
+    def _do(self, tasks: SimpleQueue[Callable[[], None]], function: Callable[[], Value], future: Future[Value]) -> None:
+        try:
+            value = function()
+        except BaseException as error:
+            self._idle.append(tasks)
+            future.set_exception(error)
+        else:
+            self._idle.append(tasks)  # before the result is known: whoever waits for it may need one at once
+            future.set_result(value)
+
+
+_IDLE_SECONDS = 10.0
+_helpers = _Helpers()
+
+
+_METHOD = "opensrf.open-ils.system.use_authoritative"
+# The site's opensrf.xml says it, and its services are restarted for that.
+_SECONDS = 300.0
+# A Perl truth: nothing, an empty text (releases-056) or a nought is no.
+_ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
+
+
+class Copies:
+    """Whether there are such copies, or may be: asked once for a server, and again after five minutes.
+
+    Where there are, the ``.authoritative`` form of a method reads where changes are written. Elsewhere it is the plain
+    one under another name (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no such form.
+    """
+
+    def __init__(self) -> None:
+        self._answer = False
+        self._until = -1.0  # of the monotonic clock, in seconds
+        self._lock = threading.Lock()
+
+    def are_read(self, gateway: Gateway) -> bool:
+        """Whether plain reads come from them."""
+        with self._lock:
+            if time.monotonic() < self._until:
+                return self._answer
+        answer = _ask(gateway)  # outside the lock: a slow ILS is to hold up nobody else
+        with self._lock:
+            self._answer, self._until = answer, time.monotonic() + _SECONDS
+        return answer
+
+
+def _ask(gateway: Gateway) -> bool:
+    try:
+        result = gateway.call("open-ils.actor", _METHOD, expect="optional")
+    except (MethodNotFoundError, UnexplainedError):
+        # Before 3.12 nobody says so (3.11/releases-056), over the Rust gateway without a reason; and an .authoritative
+        # form always reads where is written.
+        return True
+    if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
+        raise result.unexpected(Message("a boolean"))
+    return _ANSWERS[result.value]
 
 
 class Gateway:

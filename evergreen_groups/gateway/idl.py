@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import os
+import stat
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, urlencode
 
 from lxml import etree
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, HTTPStatusError
+from evergreen_groups.gateway.call import IDL_CALL, held
+from evergreen_groups.gateway.transport import Reply
 
 IDL_LIMIT = 16 * 1024 * 1024
 """A larger IDL, in bytes, is refused; Evergreen's has about 1.1 million."""
@@ -196,3 +208,168 @@ def _read_class(element: etree._Element) -> Class | None:
             for position, (name, field) in enumerate(zip(names, described, strict=True))
         ),
     )
+
+
+log = logging.getLogger("evergreen_groups.gateway")
+
+Fetch = Callable[[str, Mapping[str, str]], Reply]
+
+# Long enough that a run asks once or twice, and each time again it is a conditional request answered with 304; short,
+# because with another order of fields every value would be read into its neighbour.
+SECONDS = 300.0
+"""How long classes are taken to be current. An upgrade of the ILS may put fields into another order at any time."""
+
+
+class IdlSource:
+    """Gets the classes that are needed, each once in a while. Safe to share between threads.
+
+    The server is asked for single classes (``?class=``, Apache's idlchunk
+    module); where it refuses, or answers without them, for its whole IDL.
+    """
+
+    def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
+        """``on_change`` is called when a class has other fields than a while ago."""
+        self._url = url
+        self._on_change = on_change
+        self._cache = cache
+        self._idl = Idl()
+        self._expires = time.monotonic() + SECONDS
+        self._lock = threading.Lock()
+
+    def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
+        """Return the classes known so far, with at least ``class_ids`` among them.
+
+        ``fetch`` gets an address with some headers. While another thread does that, this one waits, but not beyond
+        ``deadline``, a time of the monotonic clock (None: however long that takes).
+
+        Raises DataError for a class that the server doesn't have, and for an IDL that can't be read, TimedOutError
+        when it is too late.
+        """
+        if time.monotonic() <= self._expires:  # looked at before the classes, which are given up first
+            known = self._idl
+            if all(class_id in known for class_id in class_ids):
+                return known
+        with held(self._lock, deadline, IDL_CALL):
+            wanted, former = set(class_ids), Idl()
+            if time.monotonic() > self._expires:
+                wanted |= set(self._idl)  # somebody may be about to read an answer with them
+                former, self._idl = self._idl, Idl()
+                self._expires = time.monotonic() + SECONDS
+            missing = sorted(wanted - set(self._idl))
+            if missing:
+                self._narrow(missing, fetch)
+            # A class that the server doesn't know is left out with HTTP 200 (idl-005), and a server without idlchunk
+            # may send anything: whether it is there is seen from the answer alone. That a class is in none isn't kept:
+            # it may have been another answer, and the next who needs it looks again.
+            if any(class_id not in self._idl for class_id in missing):
+                self._idl.add(self._get(self._url, fetch, missing))
+            idl = self._idl
+            if any(class_id in idl and former[class_id] != idl[class_id] for class_id in former):
+                self._on_change()
+        for class_id in missing:
+            _ = idl[class_id]  # raises for what isn't there
+        return idl
+
+    def _narrow(self, class_ids: Sequence[str], fetch: Fetch) -> None:
+        # The whole file has 1.1 MB (idl-006), two classes 3 kB (idl-003).
+        query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
+        try:
+            self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
+        except (HTTPStatusError, DataError) as error:
+            log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
+
+    def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
+        """The classes of a file, which is kept where it has all that are asked for."""
+        cached = self._cache.load(url) if self._cache else None
+        known = _parsed(cached.document) if cached else None
+        reply = fetch(url, cached.conditions if cached and known else {})
+        if known is not None and reply.status == 304:
+            return known
+        idl = Idl.parse(reply.body)
+        if self._cache and all(class_id in idl for class_id in class_ids):
+            self._cache.save(url, reply.body, reply.headers)
+        return idl
+
+
+def _parsed(document: bytes) -> Idl | None:
+    try:
+        return Idl.parse(document)
+    except DataError:
+        return None
+
+
+_HEADING_LIMIT = 8192
+_VALIDATORS = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
+
+
+@dataclass(frozen=True, slots=True)
+class CachedIdl:
+    """An IDL file and the headers that ask a server whether it is still the current one."""
+
+    document: bytes
+    conditions: Mapping[str, str]
+
+
+class IdlCache:
+    """A directory of IDL files, each with its address and its checksum. Broken and foreign files are ignored."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, url: str) -> CachedIdl | None:
+        """Return what is cached for ``url``, or None."""
+        try:
+            with _opened(self._path(url)) as file:
+                heading = json.loads(file.readline(_HEADING_LIMIT))
+                document = file.read(IDL_LIMIT + 1)
+            whole = (heading["url"], heading["sha256"]) == (url, hashlib.sha256(document).hexdigest())
+            conditions = {str(name): str(value) for name, value in heading["conditions"].items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            log.debug("ignoring a broken file in the IDL cache (%s)", type(error).__name__)
+            return None
+        return CachedIdl(document, conditions) if whole else None
+
+    def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
+        """Keep a file that came with ``headers``, readable by its owner alone.
+
+        One that came with neither ETag nor Last-Modified isn't kept: nobody could tell when it is out of date. A
+        directory that can't be written is no error.
+        """
+        conditions = {condition: headers[name] for name, condition in _VALIDATORS if headers.get(name)}
+        # Without a validator each use would be a guess about the server's release.
+        if not conditions:
+            return
+        heading = {"url": url, "sha256": hashlib.sha256(document).hexdigest(), "conditions": conditions}
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._write(self._path(url), json.dumps(heading).encode() + b"\n" + document)
+        except OSError as error:
+            log.debug("can't write the IDL cache (%s)", type(error).__name__)
+
+    def _path(self, url: str) -> Path:
+        return self._directory / (hashlib.sha256(url.encode()).hexdigest() + ".idl")
+
+    def _write(self, path: Path, content: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".idl-")  # 0600 from the start
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file of the cache, where it is one: a pipe in its place would be waited for, and a link leads who knows where.
+
+    Raises:
+        OSError: it isn't there, or isn't a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return os.fdopen(descriptor, "rb")

@@ -17,26 +17,28 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.gateway.answer import Answer
-from evergreen_groups.gateway.call import AUTH, IDL_CALL, CallOutcome, form
-from evergreen_groups.gateway.deadline import seconds_left
-from evergreen_groups.gateway.kind import (
+from evergreen_groups.gateway.call import (
+    AUTH,
     BRIEF_CALL,
+    IDL_CALL,
     LONGEST_CALL,
+    CallOutcome,
     GatewayKind,
     KindSeen,
+    form,
     is_mixed_up,
     not_believed,
     not_sent,
+    seconds_left,
 )
 from evergreen_groups.gateway.transport import require_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from evergreen_groups.gateway.call import Call, CallObserver
-    from evergreen_groups.gateway.redaction import Redactor
-    from evergreen_groups.gateway.result import Expect, Result
-    from evergreen_groups.gateway.retry import RetryPolicy
+    from evergreen_groups.gateway.answer import Expect, Result
+    from evergreen_groups.gateway.call import Call, CallObserver, RetryPolicy
+    from evergreen_groups.gateway.failures import Redactor
     from evergreen_groups.gateway.transport import Reply, Transport
 
 Value = TypeVar("Value")

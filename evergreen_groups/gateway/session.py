@@ -20,15 +20,13 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
     UnexplainedError,
 )
-from evergreen_groups.gateway.call import AUTH, PCRUD, Call
-from evergreen_groups.gateway.deadline import held
-from evergreen_groups.gateway.kind import BRIEF_CALL, GatewayKind
+from evergreen_groups.gateway.call import AUTH, BRIEF_CALL, PCRUD, Call, GatewayKind, held
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evergreen_groups.gateway.result import Result
+    from evergreen_groups.gateway.answer import Result
     from evergreen_groups.gateway.sender import Sender, SendOptions
 
 log = logging.getLogger("evergreen_groups.gateway")

@@ -5,25 +5,105 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from evergreen_groups.groups.hidden_in_sets import find_hidden
-from evergreen_groups.groups.models import Group, Member
-from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, make_patrons, read_barcodes
-from evergreen_groups.groups.read_before import ReadBefore
-from evergreen_groups.ils import read_own_fines
-from evergreen_groups.limits import LimitFinder, OneLimit, ResolvedLimit, decide_all, decide_where_known
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.groups.barcodes import all_spellings, first_spelled
+from evergreen_groups.groups.hidden import find_hidden, find_hidden_of_few, read_balances
+from evergreen_groups.groups.models import (
+    ACCOUNT_FIELDS,
+    PATRON_FIELDS,
+    Group,
+    Member,
+    Patron,
+    PatronAccount,
+    PatronRow,
+    make_patrons,
+    read_barcodes,
+)
+from evergreen_groups.ils import (
+    LimitFinder,
+    OneLimit,
+    OrgUnits,
+    ResolvedLimit,
+    decide_all,
+    decide_where_known,
+    read_fines_of,
+    read_own_fines,
+)
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups.hidden_members import HiddenMembers
-    from evergreen_groups.ils import Access, OrgUnits
+    from evergreen_groups.groups.hidden import HiddenMembers
+    from evergreen_groups.ils import Access
     from evergreen_groups.policy import Decision
+
+
+def put_fines_right(
+    gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
+) -> Mapping[int, Decimal]:
+    """What ``patrons`` (ids) of some groups owe where that is written; ``read`` gives what pcrud says.
+
+    Where plain reads come from copies of the database, one call beside that, and one for each patron of whom the two
+    say different things. Else, and where the session may not know, it is what was read.
+    """
+    if not groups or not gateway.reads_copies:
+        return read()
+    readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
+    fines, now = gateway.map(lambda read: read(), readers)
+    found = {**fines}
+    doubtful = [] if now is None else sorted(id for id in patrons if fines.get(id) != now.get(id))
+    owed_now = gateway.map(lambda id: _owed_by(gateway, id, fines.get(id)), doubtful)
+    for id, owed in zip(doubtful, owed_now, strict=True):
+        found.pop(id, None)
+        if owed is not None:
+            found[id] = owed
+    return found
+
+
+def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
+    try:
+        return read_balances(gateway, *groups, current=True)
+    except PermissionDeniedError:
+        return None
+
+
+def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
+    # An answer about one says whose it is, which a list of groups' balances doesn't.
+    try:
+        return read_fines_of(gateway, id, current=True)
+    except PermissionDeniedError:
+        return read
+
+
+Value = TypeVar("Value")
+
+# Of own fines and barcodes together some 10 MB; what is beyond that is read twice.
+_MOST = 50_000
+
+
+class ReadBefore(Generic[Value]):
+    """Values by id, each until it is asked for: up to 50,000."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, Value] = {}
+
+    def keep(self, values: Mapping[int, Value]) -> None:
+        """Keep values that were read."""
+        self._values.update(islice(values.items(), max(0, _MOST - len(self._values))))
+
+    def of(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
+        """Those with these ids: what is kept, which is let go of, and of the others what ``read`` gives."""
+        # Several threads may ask for one patron who was moved meanwhile: each value goes to one of them.
+        known = {id: value for id in ids if (value := self._values.pop(id, None)) is not None}
+        return {**known, **read([id for id in ids if id not in known])} if known else read(ids)
 
 
 class GroupReader:
@@ -218,3 +298,131 @@ def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapp
     decisions = decide_where_visible(gateway, limits, patrons, own_fines)
     members = tuple(make_members(patrons, own_fines, decisions))
     return Group(group.number, members, group.hidden_member_count, group.hidden_fines)
+
+
+MEMBER_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
+"""The fields of ``au`` that :meth:`MembershipReader.completed` takes, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Patrons with their accounts, by id, and where groups were asked for these, by number; nothing is decided yet.
+
+    ``own_fines`` has those of the patrons who have an open transaction, be it that they owe 0.00 on it.
+    """
+
+    members: Mapping[int, Member]
+    accounts: Mapping[int, PatronAccount]
+    groups: Mapping[int, Group]
+    own_fines: Mapping[int, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A library card that was looked up by its barcode; ``active`` says whether that very card is."""
+
+    barcode: str
+    active: bool
+    member: Member
+    account: PatronAccount
+
+
+class MembershipReader:
+    """Reads patrons and groups, always a list at a time. ``org_units`` gives the ILS's, or they are read once."""
+
+    def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
+        self._gateway = gateway
+        self._org_units = org_units
+        self._known_org_units: OrgUnits | None = None
+
+    @property
+    def org_units(self) -> OrgUnits:
+        """All org units of the ILS."""
+        if self._known_org_units is None:
+            self._known_org_units = self._org_units() if self._org_units else OrgUnits.read(self._gateway)
+        return self._known_org_units
+
+    def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
+        """Look patrons up by card; blanks in a barcode are ignored (:func:`spellings`), capitals aren't.
+
+        The answer goes by the barcodes as they were given (``patrons-011``); unknown ones are left out.
+        """
+        given = list(barcodes)
+        # Each barcode once: a value that is named in two lists brings its rows twice.
+        cards = {
+            record.barcode: record
+            for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
+            for record in batch
+        }
+        found = self.by_ids({card.usr for card in cards.values()})
+        known = ((barcode, first_spelled(barcode, cards)) for barcode in given)
+        return {
+            barcode: Card(card.barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
+            for barcode, card in known
+            if card is not None and card.usr in found.members
+        }
+
+    def by_ids(self, ids: Collection[int]) -> Membership:
+        """Read patrons by id, deleted ones too; those that the account can't see are left out."""
+        found = self._gateway.pcrud.columns_by_values("au", MEMBER_FIELDS, "id", sorted(ids))
+        return self.completed(chain.from_iterable(found))
+
+    def by_groups(self, numbers: Collection[int]) -> Membership:
+        """Read whole groups: the visible members, what they owe, and what is hidden.
+
+        Raises:
+            PermissionDeniedError: the account may see no patrons at its own library.
+        """
+        wanted = sorted(set(numbers))
+        found = self._gateway.pcrud.columns_by_values(
+            # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
+            # false matches nothing (pcrud-011).
+            "au",
+            MEMBER_FIELDS,
+            "usrgroup",
+            wanted,
+            where={"deleted": "f"},
+        )
+        read = self.completed(chain.from_iterable(found))
+        by_group: dict[int, list[Member]] = {number: [] for number in wanted}
+        for member in read.members.values():
+            by_group[member.patron.group].append(member)
+        # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
+        visible = {number: {member.id for member in found} for number, found in by_group.items()}
+        hidden = find_hidden_of_few(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
+        groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
+        return replace(read, groups=groups)
+
+    def completed(
+        self,
+        records: Iterable[tuple[Any, ...]],
+        barcodes: Mapping[int, str] | None = None,
+        groups: Sequence[int] = (),
+    ) -> Membership:
+        """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
+
+        What stands behind these fields in a record is left alone. ``barcodes`` are those of their cards, by the cards'
+        ids, where they are known; else they are read beside what patrons owe. One call each. ``groups`` are the numbers
+        of those that all of the patrons are in, where these are known: then what they owe is put right
+        (:func:`put_fines_right`).
+        """
+        now = datetime.now(UTC)
+        width = len(PATRON_FIELDS)
+        rows: list[tuple[PatronRow, bool]] = []
+        accounts: dict[int, PatronAccount] = {}
+        for record in records:
+            row = PatronRow._make(record[:width])
+            rows.append((row, bool(record[width])))
+            accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: put_fines_right(self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)),
+            lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
+            lambda: self.org_units if rows else None,
+        )
+        own_fines, known_barcodes, org_units = self._gateway.map(lambda read: read(), readers)
+        patrons = [
+            row.patron(known_barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
+            for row, deleted in rows
+        ]
+        members = {member.id: member for member in make_members(patrons, own_fines, {})}
+        return Membership(members, accounts, {}, own_fines)

@@ -2,23 +2,147 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.groups.changed_patrons import ChangedPatrons
-from evergreen_groups.groups.fields_beside import FieldsBeside, States
-from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow, PatronState
-from evergreen_groups.groups.portions import Portion, cut_into_portions, elsewhere, in_two_groups
-from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
-from evergreen_groups.groups.ranges import WANTED, GroupRanges
+from evergreen_groups.groups.models import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
+from evergreen_groups.groups.queries import WANTED, GroupList, GroupRange, GroupRanges, Groups, Query
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
+
+LARGEST_PORTION = 3_000
+"""Members about whom is asked in one list; their ids and a question fit into a request."""
+
+
+class Portion:
+    """Who was read together: patrons' ids and their groups' numbers, side by side, as they are looked at once more."""
+
+    def __init__(self, places: Iterable[tuple[int, int]]) -> None:
+        self.ids, self.groups = array("q"), array("q")
+        for id, group in places:
+            self.ids.append(id)
+            self.groups.append(group)
+
+    @classmethod
+    def of(cls, rows: Iterable[PatronRow]) -> Portion:
+        """That of these rows."""
+        return cls((row.id, row.group) for row in rows)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.ids, self.groups, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def without(self, groups: Collection[int]) -> Portion:
+        """The same without the members of some groups."""
+        return Portion((id, group) for id, group in self if group not in groups)
+
+
+def elsewhere(portions: Iterable[Portion], changed: Mapping[int, int]) -> set[int]:
+    """The groups that patrons were found in and have left, or are in and weren't found in.
+
+    Somebody who was moved from a range not yet read into one already read is found in neither.
+    """
+    if not changed:
+        return set()
+    left = {group for portion in portions for id, group in portion if changed.get(id, group) != group}
+    found = {id for portion in portions for id, group in portion if changed.get(id) == group}
+    return left | {group for id, group in changed.items() if id not in found}
+
+
+def in_two_groups(portions: Iterable[Portion]) -> set[int]:
+    """The groups of patrons who were found in several, having been moved while those were read."""
+    ids = sorted(chain.from_iterable(portion.ids for portion in portions))
+    several = {id for id, following in pairwise(ids) if id == following}  # nearly always nobody
+    return {group for portion in portions for id, group in portion if id in several} if several else set()
+
+
+def cut_into_portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
+    """Cut members, which come a group after the other, into lists of ``LARGEST_PORTION`` or less, groups whole.
+
+    A larger group is a list of its own.
+    """
+    waiting: list[PatronRow] = []
+    for batch in batches:
+        waiting += batch
+        while len(waiting) > LARGEST_PORTION:
+            end = LARGEST_PORTION
+            while end and waiting[end].group == waiting[end - 1].group:
+                end -= 1
+            if not end:
+                first = waiting[0].group
+                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
+            yield waiting[:end]
+            waiting = waiting[end:]
+    if waiting:
+        yield waiting
+
+
+# Our clock and the database's may differ. A patron too many costs a row, one too few would be counted nowhere.
+_CLOCKS_DIFFER = timedelta(minutes=30)
+_FIELDS = ("id", "usrgroup")
+
+
+class ChangedPatrons:
+    """Looks up whose records were changed since a moment, this one, and in which groups they are.
+
+    The database itself writes ``last_update_time`` with every change of a patron, a move among them (the trigger
+    ``au_update_trig`` in ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
+    """
+
+    def __init__(self, gateway: Gateway, visible: Query) -> None:
+        """``visible`` is a condition on patrons (``au``) that names the home libraries the account sees."""
+        self._gateway = gateway
+        self._visible = visible
+        self._since = datetime.now(UTC) - _CLOCKS_DIFFER
+        self._known: dict[int, int] = {}
+
+    def groups(self) -> dict[int, int]:
+        """The group of each patron who was changed, by id; without those who were told earlier, in the same group."""
+        since = self._since.strftime("%Y-%m-%dT%H:%M:%S+0000")
+        where = {**self._visible, "last_update_time": {">=": since}}
+        pages = self._gateway.pcrud.pages("au", where, select=_FIELDS, concurrency=1, all_visible=True)
+        changed = dict(chain.from_iterable(columns(page, *_FIELDS) for page in pages))
+        new = {id: group for id, group in changed.items() if self._known.get(id) != group}
+        self._known = changed
+        return new
+
+
+class FieldsBeside(Protocol):
+    """Takes it, patron by patron."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an ``au`` to read."""
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
+
+
+class States:
+    """Takes the state of each patron's account."""
+
+    fields = STATE_FIELDS
+
+    def __init__(self, states: dict[int, PatronState]) -> None:
+        self._states = states
+        self._now = datetime.now(UTC)
+
+    def take(self, patron: int, values: Sequence[Any]) -> None:
+        """Keep a patron's state, by id."""
+        self._states[patron] = PatronState.of(values, self._now)
+
 
 logger = logging.getLogger(__name__)
 
@@ -254,3 +378,15 @@ class GroupSearch:
 
 def _of_other_groups(found: list[Any], groups: Collection[int]) -> list[Any]:
     return [whole for whole in found if getattr(whole.group, "number", whole.group) not in groups]
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep Python from looking for garbage in cycles: reading makes records by the ten thousand, and no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.changes import GROUP, PENALTIES
 from evergreen_groups.desk import GroupSummary
 from evergreen_groups.groups import StandingTotals
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import (
+    describe_warning,
+    item_totals_document,
     penalty_document,
     prospect_document,
     standing_document,
@@ -22,11 +25,31 @@ from evergreen_groups.render import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import PatronDecision, PatronSummary, RecalculationProspect
-    from evergreen_groups.events import EventOutcome
-    from evergreen_groups.groups import Group, Member, Standing
+    from collections.abc import Iterable
+    from datetime import datetime
 
-VERSION = 2
+    from evergreen_groups.changes import (
+        Change,
+        Draft,
+        JournalStep,
+        PlannedGroup,
+        PlanWarning,
+        ProposedPlan,
+        Step,
+    )
+    from evergreen_groups.desk import (
+        EventOutcome,
+        GroupBills,
+        GroupDetails,
+        MemberBills,
+        PatronDecision,
+        PatronSummary,
+        RecalculationProspect,
+    )
+    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.ils import Bill, CirculationCounts, ItemOut
+
+SUMMARY_VERSION = 2
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
 
 
@@ -34,7 +57,7 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
     """A patron and their group."""
     member = summary.member
     return {
-        "version": VERSION,
+        "version": SUMMARY_VERSION,
         "kind": "patron-summary",
         "patron": member.id,
         "barcode": member.barcode,
@@ -42,20 +65,20 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
         **_truths(member, summary.standing, summary.group.prospects.get(member.id)),
-        **_group(summary.group),
+        **_summary_group(summary.group),
     }
 
 
 def group_summary(group: Group) -> dict[str, Any]:
     """A group."""
-    return {"version": VERSION, "kind": "group-summary", **_group(group)}
+    return {"version": SUMMARY_VERSION, "kind": "group-summary", **_summary_group(group)}
 
 
 def block(decision: PatronDecision) -> dict[str, Any]:
     """A decision about one patron, and whether Evergreen blocks that patron."""
     standing = decision.standing
     return {
-        "version": VERSION,
+        "version": SUMMARY_VERSION,
         "kind": "block",
         "patron": decision.patron,
         "over_limit": decision.over_limit,
@@ -71,7 +94,7 @@ def block(decision: PatronDecision) -> dict[str, Any]:
 def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
     """What came of an event."""
     return {
-        "version": VERSION,
+        "version": SUMMARY_VERSION,
         "kind": "event-outcome",
         "event": outcome.event,
         "patron": outcome.patron,
@@ -81,7 +104,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
     }
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _summary_group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
     prospects = group.prospects if isinstance(group, GroupSummary) else {}
     totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
@@ -127,3 +150,238 @@ def limit_amount(member: Member) -> str | None:
     """The amount of a member's limit; None for no limit, and for one that the account may not see."""
     limit = member.limit_if_known
     return None if limit is None else plain_amount_or_none(limit.amount)
+
+
+DETAILS_VERSION = 2
+
+
+def group_details(details: GroupDetails) -> dict[str, Any]:
+    """A group with all that a desk sees of its members."""
+    group = details.group
+    return {
+        "version": DETAILS_VERSION,
+        "kind": "group-details",
+        "group": group.number,
+        "for_information_only": True,
+        "note": NOTE,
+        "group_fines": plain_amount_or_none(group.combined_fines),
+        "member_count": group.member_count,
+        "lead": group.lead.id if group.members and group.lead.group_lead else None,
+        "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
+        **standing_totals_document(details.standing_totals),
+        **item_totals_document("items", details.all_circulations),
+        "members": [_member_details(details, member) for member in group.members],
+    }
+
+
+def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
+    account = details.accounts[member.id]
+    return {
+        "id": member.id,
+        "name": member.name,
+        "barcode": member.barcode,
+        "library": member.library,
+        "profile": details.profiles[member.id],
+        "own_fines": plain_amount(member.own_fines),
+        "limit": limit_amount(member),
+        **standing_document(details.standing(member)),
+        **prospect_document(details.prospects.get(member.id)),
+        "items": _items(details.circulations[member.id]),
+        "group_lead": member.group_lead,
+        "juvenile": account.juvenile,
+        "active": account.active,
+        "barred": account.barred,
+        "expired": account.expired,
+        "expires": account.expire_date.isoformat(timespec="seconds") if account.expire_date else None,
+        "deleted": member.patron.deleted,
+    }
+
+
+def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
+    # A number that is at least so many isn't one.
+    return (
+        None
+        if counts is None or not counts.complete
+        else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    )
+
+
+BILLS_VERSION = 2
+
+
+def group_bills(group: GroupBills) -> dict[str, Any]:
+    """The visible members of a group with their open bills, and the items that they have out."""
+    return {
+        "version": BILLS_VERSION,
+        "kind": "group-bills",
+        "group": group.group,
+        "for_information_only": True,
+        "note": NOTE,
+        "at": _moment(group.at),
+        "complete": group.complete,
+        "members": [_member_bills(group, member) for member in group.members],
+    }
+
+
+def _member_bills(group: GroupBills, member: MemberBills) -> dict[str, Any]:
+    return {
+        "id": member.patron.id,
+        "own_fines": plain_amount(member.own_fines),
+        "bills": None if member.bills is None else [_bill(group, member, bill) for bill in member.bills],
+        "items": [_item(group, member, item) for item in member.items.out],
+        "all_items": member.items.complete,
+    }
+
+
+def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> dict[str, Any]:
+    item = member.item_of(bill)
+    return {
+        "id": bill.id,
+        "transaction": bill.kind.transaction,
+        "billing_type": bill.kind.billing_type or None,
+        "for": bill.kind.text,
+        "since": _moment(bill.since),
+        "library": group.library(bill.library) or None,
+        "billed": plain_amount(bill.billed),
+        "paid": plain_amount(bill.paid),
+        "owed": plain_amount(bill.balance),
+        "billings": [
+            {"billing_type": billed.billing_type or None, "amount": plain_amount(billed.amount)}
+            for billed in bill.billings
+        ],
+        "last_payment": _moment(bill.last_payment) if bill.last_payment else None,
+        "title": None if item is None else _title(member, item),
+    }
+
+
+def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "state": item.kind.value if item.kind else None,
+        "due": _moment(item.due) if item.due else None,
+        "days_overdue": item.days_overdue(group.at),
+        "library": group.library(item.library) or None,
+        "title": _title(member, item),
+    }
+
+
+def _title(member: MemberBills, item: ItemOut) -> str | None:
+    return None if member.titles is None else member.titles.get(item.copy)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+CHANGE_VERSION = 1
+
+_FIELDS = {GROUP: "group", PENALTIES: "penalties"}
+_LEAD = "lead"
+
+
+def plan(proposed: ProposedPlan) -> dict[str, Any]:
+    """A plan that can be agreed to."""
+    stored = proposed.stored
+    return {**draft(proposed.draft), "id": stored.id, "expires": stored.expires.isoformat(timespec="seconds")}
+
+
+def draft(draft: Draft) -> dict[str, Any]:
+    """The same of a plan that isn't stored: it has no id by which it could be agreed to."""
+    return {
+        "version": CHANGE_VERSION,
+        "kind": "plan",
+        "id": None,
+        "action": draft.action.value,
+        "expires": None,
+        "steps": [_planned(step) for step in draft.steps],
+        "groups": [_group(group) for group in draft.groups],
+        "warnings": [_warning(warning) for warning in draft.warnings],
+        "unchanged": list(draft.unchanged),
+        "for_information_only": True,
+        "note": NOTE,
+    }
+
+
+def change(seen: Change) -> dict[str, Any]:
+    """A change that was made, or is being made, as far as the caller may see it."""
+    entry = seen.entry
+    return {
+        "version": CHANGE_VERSION,
+        "kind": "change",
+        "id": entry.id,
+        "action": entry.action,
+        "at": entry.at.isoformat(timespec="seconds"),
+        "staff": entry.operator.staff,
+        "workstation": entry.operator.workstation,
+        "approved_by": entry.operator.approved_by,
+        "undoes": entry.undoes,
+        "own": seen.is_own,
+        "under_way": seen.is_under_way,
+        "done": seen.is_done,
+        "hidden_step_count": seen.hidden_step_count,
+        "steps": [_step(step) for step in entry.steps],
+    }
+
+
+def changes(found: Iterable[Change]) -> dict[str, Any]:
+    """Several, in the order given."""
+    return {"version": CHANGE_VERSION, "kind": "changes", "changes": [change(seen) for seen in found]}
+
+
+def _planned(step: Step) -> dict[str, Any]:
+    is_counted = step.field != PENALTIES
+    return {
+        "patron": _patron(step.member),
+        "field": _FIELDS.get(step.field, _LEAD),
+        "before": step.before if is_counted else None,
+        "after": step.after,
+    }
+
+
+def _patron(member: Member) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "name": member.name,
+        "barcode": member.barcode,
+        "library": member.library,
+        "own_fines": plain_amount(member.own_fines),
+        "group_lead": member.group_lead,
+    }
+
+
+def _group(group: PlannedGroup) -> dict[str, Any]:
+    hidden = group.hidden_member_count
+    return {
+        "group": group.number,
+        "hidden_member_count": hidden,
+        "before": {
+            "member_count": len(group.members_before) + hidden,
+            "group_fines": plain_amount_or_none(group.total_before),
+            "members": [_patron(member) for member in group.members_before],
+        },
+        "after": {
+            "member_count": len(group.after) + hidden,
+            "group_fines": plain_amount_or_none(group.total_after),
+            "members": [_patron(member) for member in group.after],
+        },
+    }
+
+
+def _warning(warning: PlanWarning) -> dict[str, Any]:
+    return {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
+
+
+def _step(step: JournalStep) -> dict[str, Any]:
+    return {
+        "patron": step.patron,
+        "field": _FIELDS.get(step.field, _LEAD),
+        "before": step.before,
+        "after": step.after,
+        "state": step.state.value,
+        "value": step.value,
+        "reason": str(step.reason),
+        "code": step.reason.code or None,
+        "values": dict(step.reason.values),
+        "permission": step.refusal.permission if step.refusal else None,
+        "org_unit": step.refusal.org_unit if step.refusal else None,
+    }

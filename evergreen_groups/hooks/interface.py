@@ -17,10 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import Change, Draft, PlanRequest, ProposedPlan
-from evergreen_groups.desk import GroupBills, GroupDetails, GroupSummary, PatronDecision, PatronSummary, Titles
-from evergreen_groups.events import Event, EventOutcome
+from evergreen_groups.desk import (
+    Event,
+    EventOutcome,
+    GroupBills,
+    GroupDetails,
+    GroupSummary,
+    PatronDecision,
+    PatronSummary,
+    Titles,
+)
 from evergreen_groups.groups import Group
-from evergreen_groups.hooks import bills_document, change_documents, details_document, documents
+from evergreen_groups.hooks import documents
+from evergreen_groups.hooks import documents as bills_document
+from evergreen_groups.hooks import documents as change_documents
+from evergreen_groups.hooks import documents as details_document
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import RequestTooLargeError
 from evergreen_groups.gateway import TOKEN, Gateway, beyond, columns, not_asked_for, whole_number
-from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
-from evergreen_groups.ils.items import patrons_with_circulations_at
+from evergreen_groups.ils.items import CirculationKind, kind_of, patrons_with_circulations_at
 from evergreen_groups.message import Message
 from evergreen_groups.total import Total
 

@@ -6,17 +6,92 @@ summed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway, whole_number
-from evergreen_groups.ils.accounts import account_of_session
+from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway, Record, whole_number
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
+
+
+def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
+    """The account (``au``) that the session belongs to; one call.
+
+    ``prolong`` False keeps the look from counting as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
+
+    Raises:
+        UnexpectedAnswerError: the answer is no account.
+    """
+    more = () if prolong else (None, 1)
+    result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
+    with result.understood(Message("an account")):
+        account = gateway.decode(result.value)
+    if not isinstance(account, Record) or account.class_id != "au" or not isinstance(account.id, int):
+        raise result.unexpected(Message("an account"))
+    return account
+
+
+def workstation_of(account: Record) -> int | None:
+    """The workstation of the account's session (``aws.id``), None for a session without one."""
+    try:
+        return int(account.wsid) if account.wsid else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
+def library_of(account: Record) -> int:
+    """The org unit at which the account of a session works (``aou.id``): its workstation's, or its home library.
+
+    A session without a workstation has its home library there (``auth-015``), one with a workstation that one's
+    library, as text (``auth-004``).
+
+    Raises:
+        DataError: the account says neither.
+    """
+    try:
+        return int(account.ws_ou or account.home_ou)
+    except (TypeError, ValueError, AttributeError):
+        raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAccount:
+    """Whose session it is (``user``, an ``au.id``), and the org unit where they work (``library``, an ``aou.id``).
+
+    ``home`` is their home library, ``workstation`` the session's (``aws.id``), None without one; ``group`` is the
+    number of the patron group that they are in themselves (None: not said).
+    """
+
+    user: int
+    library: int
+    home: int
+    workstation: int | None
+    group: int | None = None
+
+    @classmethod
+    def read(cls, gateway: Gateway) -> SessionAccount:
+        """Read it; one call, which doesn't prolong the session.
+
+        Raises:
+            DataError: the ILS doesn't say where they work.
+            UnexpectedAnswerError: the answer is no account.
+        """
+        # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session alive.
+        account = account_of_session(gateway, prolong=False)
+        library = library_of(account)
+        home, group = account.home_ou, account.usrgroup
+        return cls(
+            account.id,
+            library,
+            home if isinstance(home, int) else library,
+            workstation_of(account),
+            group if isinstance(group, int) else None,
+        )
+
 
 VIEW_USER = "VIEW_USER"
 VIEW_CIRCULATIONS = "VIEW_CIRCULATIONS"
@@ -180,3 +255,49 @@ def _id(value: object) -> int:
     if number is None:
         raise TypeError("not an id")
     return number
+
+
+_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRights:
+    """The ids of the org units at which the account has each of the permissions, as the ILS itself says of them."""
+
+    _held: Mapping[str, frozenset[int]]
+
+    @classmethod
+    def read(
+        cls, gateway: Gateway, account: SessionAccount, org_units: Callable[[Collection[int]], OrgUnits]
+    ) -> SessionRights:
+        """Read them in two calls; ``org_units`` gives all there are, with those named (ids) among them.
+
+        Whoever has a permission at an org unit has it at all below: it is held at those of which some place where the
+        account works, or its home library, is below the ancestor of a certain depth (``permission.usr_has_work_perm``,
+        ``permission.usr_has_home_perm``). So a few are asked about and not each of the consortium's: those above the
+        places that are known, and the highest that the ILS names. What it names is only a hint, and is asked about
+        itself (``Access.read`` says why).
+
+        Raises:
+            PermissionDeniedError: the account may not even ask.
+            UnexpectedAnswerError: an answer isn't of the right shape.
+        """
+        highest = highest_granted(gateway, _ASKED)
+        named = {account.library, account.home}.union(*highest.values())
+        units = org_units(named)
+        asked = sorted(named.union(units.upwards(account.library), units.upwards(account.home)))
+        denied = denied_pairs(gateway, account.user, asked, _ASKED)
+        held: dict[str, frozenset[int]] = {}
+        for name in _ASKED:
+            not_here = {unit for unit in asked if (unit, name) in denied}
+            below = (units.with_descendants(unit) for unit in asked if unit not in not_here)
+            held[name] = frozenset[int]().union(*below) - not_here
+        return cls(held)
+
+    def at(self, permission: str) -> frozenset[int]:
+        """The ids of all org units at which the account has a permission that was asked about."""
+        return self._held[permission]
+
+    def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:
+        """Those of the permissions, of those asked about, that it doesn't have at an org unit (an id)."""
+        return frozenset(name for name in permissions if org_unit not in self._held[name])

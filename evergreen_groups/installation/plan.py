@@ -4,28 +4,93 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evergreen_groups.connect import named
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation.credentials import files_for_report
-from evergreen_groups.installation.installed_file import (
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.installation import files as rendering
+from evergreen_groups.installation.files import (
     FileCondition,
     condition_of,
     read_installed,
     unmarked,
     write_installed,
 )
-from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others
-from evergreen_groups.installation.parts import PARTS
+from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others, files_for_report
 from evergreen_groups.state import make_state_directory
 
-if TYPE_CHECKING:
-    from evergreen_groups.installation.parts import InstalledPart
+Rendering = Callable[[Machine], str]
+_UNITS = Path("/etc/systemd/system")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPart:
+    """Something that is installed as a whole: its name, its files, and the unit that starts it, if one does."""
+
+    name: str
+    files: tuple[tuple[Path, Rendering], ...]
+    unit: str | None = None
+    needs_account: bool = True
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        InstalledPart(
+            "nightly",
+            (
+                (_UNITS / "evergreen-groups-report.service", rendering.report_service),
+                (_UNITS / "evergreen-groups-report.timer", rendering.report_timer),
+            ),
+            unit="evergreen-groups-report.timer",
+        ),
+        InstalledPart(
+            "serve",
+            ((_UNITS / "evergreen-groups.service", rendering.service),),
+            unit="evergreen-groups.service",
+            needs_account=False,
+        ),
+        InstalledPart("apache", ((Path("/etc/apache2/evergreen-groups.conf"), rendering.apache),), needs_account=False),
+        InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), rendering.crontab),)),
+    )
+}
+"""What ``install`` writes."""
+
+SHOWN: dict[str, tuple[tuple[str, Rendering], ...]] = {
+    **{name: tuple((str(path), render) for path, render in part.files) for name, part in PARTS.items()},
+    "balancer": (("evergreen-groups-balancer.conf", rendering.balancer),),
+    "permissions": (("permissions.sql", rendering.permissions_sql),),
+    "events": (("action-trigger.sql", rendering.events_sql),),
+    "wsgi": (("wsgi.py", rendering.wsgi),),
+    "dashboard": (("evergreen-groups.json", rendering.dashboard),),
+}
+"""What ``install --show`` shows: the path or name of each file, and how it is made."""
+
+_ALONE = {"dashboard"}
+"""Shown for themselves alone: JSON has no comments to say which file it is."""
+
+
+def shown(name: str, machine: Machine) -> str:
+    """The files of a part, filled in; with ``all`` those of all. Where there are several, each has its path above it.
+
+    Raises:
+        ConfigurationError: what the configuration names isn't there.
+    """
+    everything = [file for part, files in SHOWN.items() if part not in _ALONE for file in files]
+    files = everything if name == "all" else SHOWN[name]
+    if len(files) == 1:
+        return files[0][1](machine)
+    return "\n".join(f"{_comment(path)} ---- {path} ----\n{render(machine)}" for path, render in files)
+
+
+def _comment(path: str) -> str:
+    return "--" if path.endswith(".sql") else "#"
+
 
 ONE_REPORT = ("nightly", "cron")
 """Two that would make the same report twice."""
@@ -204,3 +269,28 @@ def _has_user(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+_MOST = 300
+
+
+def run_command(command: Sequence[str]) -> None:
+    """Run a command, and wait for it.
+
+    Raises:
+        EvergreenGroupsError: it isn't there, or ends with another status than 0.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - the words are this program's own, and it was asked
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+        reason = "" if done.returncode == 0 else (done.stderr or done.stdout).strip()[-_MOST:] or str(done.returncode)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise EvergreenGroupsError(
+            "{command} failed: {reason}",
+            advice="the files are written; run that command again when the reason is gone",
+            code="command-failed",
+            values={"command": shlex.join(command), "reason": reason},
+        )

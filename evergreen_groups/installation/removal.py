@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation.installed_file import FileCondition, condition_of, read_installed
-from evergreen_groups.installation.parts import PARTS
-from evergreen_groups.installation.plan import APACHE_DIRECTORY, runs_systemd
-from evergreen_groups.settings import load
+from evergreen_groups.installation.files import FileCondition, condition_of, read_installed
+from evergreen_groups.installation.plan import APACHE_DIRECTORY, PARTS, runs_systemd
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import SYSTEM_DIRECTORY, writing_in
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from gettext import c2py
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.language.catalogue import PseudoTranslations
 from evergreen_groups.language.language import PSEUDO
-from evergreen_groups.language.pseudo import PseudoTranslations
 
 if TYPE_CHECKING:
     from babel.messages.catalog import Catalog

@@ -16,9 +16,17 @@ from typing import Any, cast
 
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
-from evergreen_groups.language.dates import clock_time, day, enumeration, minute
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import decimal_number, number, price, signed_price
+from evergreen_groups.language.numbers import (
+    clock_time,
+    day,
+    decimal_number,
+    enumeration,
+    minute,
+    number,
+    price,
+    signed_price,
+)
 from evergreen_groups.message import Message
 from evergreen_groups.total import Total
 

@@ -6,7 +6,7 @@ import logging
 
 import requests
 
-from evergreen_groups.nightly.deadline import Deadline
+from evergreen_groups.nightly.run import Deadline
 
 log = logging.getLogger("evergreen_groups.healthcheck")
 

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import re
 import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
-from evergreen_groups.language import current_language, use_language
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.formats import PAGE, output_format, require
+from evergreen_groups.language import (
+    ENGLISH,
+    current_language,
+    describe_advice,
+    describe_problem,
+    use_language,
+)
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.render.report import WritingOptions, render, write_file
+from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
+from evergreen_groups.report import Report, by_library, libraries
+from evergreen_groups.state import LATEST, new_edition
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from evergreen_groups.nightly.options import Target
-    from evergreen_groups.nightly.readers import Readers
+    from evergreen_groups.formats import OutputFormat
+    from evergreen_groups.language import Language
+    from evergreen_groups.nightly.jobs import Target
+    from evergreen_groups.nightly.report import Readers
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import Report
+    from evergreen_groups.render.report import IndexedLibrary
+    from evergreen_groups.state import RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +85,6 @@ def write(
     if target.path is None:
         return _rendered(report, name, options)
     if target.split:
-        from evergreen_groups.nightly.publication import publish
-
         published = publish(
             report,
             target.path,
@@ -87,3 +105,171 @@ def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:
     stream = io.StringIO(newline="")
     render(report, name, stream, **options)
     return Rendered(name, stream.getvalue())
+
+
+INDEX = "index.html"
+"""The page that leads to all of them."""
+
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME = 60
+# What other systems than this one take for devices; the files may be copied there.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def library_file_names(shortnames: Collection[str]) -> dict[str, str]:
+    """For each short name one that is safe as the beginning of a file's name, different from all others.
+
+    Most stay as they are. In others, unusual characters become underscores, and a few letters that stand for the whole
+    short name are added; so they are to those that differ in capitals alone, which some disks don't distinguish.
+    """
+    alike = Counter(shortname.casefold() for shortname in shortnames)
+    return {shortname: _file_name(shortname, unique=alike[shortname.casefold()] == 1) for shortname in shortnames}
+
+
+def _file_name(shortname: str, *, unique: bool) -> str:
+    safe = _NOT_IN_FILE_NAMES.sub("_", shortname)[:_LONGEST_NAME].lstrip(".-")
+    reserved = safe.casefold() == Path(INDEX).stem or _DEVICES.fullmatch(safe)
+    if unique and safe == shortname and safe and not reserved:
+        return safe
+    return f"{safe or '_'}-{sha256(shortname.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+DEFAULT_FORMATS = ("html", "csv", "json")
+_OPEN_AT_ONCE = 200
+"""How many files are open at once: a process may mostly have 1,024."""
+_COMPRESSED_AT_ONCE = 32
+"""How many of those that are compressed: each takes a quarter of a megabyte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published: the day's directory, the address of the newest index page, and how much there is."""
+
+    directory: Path
+    latest_index: Path
+    library_count: int
+    file_count: int
+
+
+def publish(
+    report: Report,
+    directory: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    keep_days: int | None = None,
+    progress: Progress = silent,
+    readers: Readers | None = None,
+    **options: Unpack[WritingOptions],
+) -> Publication:
+    """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
+
+    Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
+    date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
+    removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
+    ``progress`` is called with the number of files. Each library's page leads back to the index. A library's files are
+    in the language of its ``readers``, the index in that of all (None: everything in the one that is written now).
+
+    Raises:
+        BusyError: another run is writing there.
+        ConfigurationError: it can't be written there, or what a format needs isn't installed.
+    """
+    from evergreen_groups.render.report import IndexedLibrary, write_index
+
+    require(formats)
+    options["index"] = INDEX
+    day = day_of(report)
+    parts = by_library(report)
+    names = library_file_names(parts)
+    entries: list[IndexedLibrary] = []
+    writing = Message("writing files")
+    for library in libraries(report):
+        language = readers.of_library(library.shortname) if readers else current_language()
+        files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
+        entries.append(IndexedLibrary(library, parts[library.shortname], files, language))
+    with new_edition(directory, day, keep_days=keep_days) as edition:
+        done, every = 0, len(entries) * len(formats)
+        for format in formats:
+            for together in _written_together(entries, output_format(format)):
+                progress(writing, done, every)
+                with ExitStack() as stack, use_language(together[0].language):
+                    streams = [stack.enter_context(edition.create(entry.files[format])) for entry in together]
+                    written = [(entry.part, stream) for entry, stream in zip(together, streams, strict=True)]
+                    render_parts(report, format, written, **options)
+                done += len(together)
+        progress(writing, every, every)
+        with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
+            write_index(report, entries, stream)
+    return Publication(
+        directory=directory / day.isoformat(),
+        latest_index=directory / LATEST / INDEX,
+        library_count=len(entries),
+        file_count=len(entries) * len(formats) + 1,
+    )
+
+
+def _written_together(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
+    """The libraries whose files are written side by side: in one language, and not more than may be open."""
+    by_language: dict[Language | None, list[IndexedLibrary]] = {}
+    for entry in entries:
+        by_language.setdefault(None if format.for_programs else entry.language, []).append(entry)
+    most = _COMPRESSED_AT_ONCE if format.binary else _OPEN_AT_ONCE
+    for alike in by_language.values():
+        yield from (alike[at : at + most] for at in range(0, len(alike), most))
+
+
+def day_of(report: Report) -> date:
+    """The day of the data in this machine's time zone."""
+    return report.generated_at.astimezone().date()
+
+
+NAME = "failed.html"
+"""What it is called in a directory of a report by library; beside ``report.html`` it is ``report.failed.html``."""
+
+log = logging.getLogger("evergreen_groups.report_run")
+
+
+def page_beside(target: Target) -> Path | None:
+    """Where it is left; nowhere for what isn't read as a page."""
+    if target.path is None:
+        return None
+    if target.split:
+        return target.path / NAME
+    return target.path.with_suffix(f".{NAME}") if target.formats == (PAGE,) else None
+
+
+def leave_page(target: Target, status: RunStatus, error: BaseException | None, language: Language = ENGLISH) -> None:
+    """Say there, in this language, that the run failed, and why.
+
+    What goes wrong with that is only logged: the run has failed anyway.
+    """
+    page = page_beside(target)
+    if page is None or target.path is None:
+        return
+    from evergreen_groups.render import failed_run_page
+    from evergreen_groups.state import LATEST, write_bytes_atomically
+
+    known = error if isinstance(error, EvergreenGroupsError) else None  # what others say may be about a patron
+    last = f"{LATEST}/{INDEX}" if target.split else target.path.name
+    with use_language(language):
+        text = failed_run_page(
+            status,
+            last=last if (page.parent / last).exists() else "",
+            reason=describe_problem(known) if known else "",
+            advice=describe_advice(known) if known else "",
+        )
+    try:
+        page.parent.mkdir(mode=0o700, exist_ok=True)
+        with write_bytes_atomically(page) as stream:
+            stream.write(text.encode())
+    except (EvergreenGroupsError, OSError) as problem:
+        log.info("the page that says so could not be left at %s: %s", page, type(problem).__name__)
+
+
+def remove_page(target: Target) -> None:
+    """Take it away again: what is there is tonight's."""
+    page = page_beside(target)
+    if page is not None:
+        try:
+            page.unlink(missing_ok=True)
+        except OSError as problem:
+            log.warning("%s could not be removed: %s", page, problem.strerror)

@@ -3,46 +3,286 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
 from evergreen_groups.message import Message
-from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
-from evergreen_groups.nightly.failure import remove_page
-from evergreen_groups.nightly.made_report import MadeReport, remove_what_is_too_old, send
-from evergreen_groups.nightly.options import RunPurpose
-from evergreen_groups.nightly.readers import Readers, timezones_for
-from evergreen_groups.nightly.reading import read_reports
-from evergreen_groups.nightly.run_record import RunRecord
-from evergreen_groups.nightly.run_wording import (
-    AT_TERMINAL,
-    NOT_COMPARED,
-    already_made,
-    not_written_either,
-    noted,
-    nothing_listed,
-    summary,
+from evergreen_groups.nightly.jobs import RunPurpose
+from evergreen_groups.nightly.output import leave_page, remove_page
+from evergreen_groups.nightly.report import (
+    MadeReport,
+    Readers,
+    read_reports,
+    remove_what_is_too_old,
+    send,
+    timezones_for,
 )
 from evergreen_groups.report import History, look_up_cleared
-from evergreen_groups.state import run_status
+from evergreen_groups.state import RunOutcome, RunStatus, run_status
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
-    from evergreen_groups.nightly.environment import ReportEnvironment
-    from evergreen_groups.nightly.options import ReportJob, ReportOptions
+    from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
+    from evergreen_groups.nightly.output import Rendered, WrittenReport
+    from evergreen_groups.progress import Progress
+    from evergreen_groups.report import Report
+    from evergreen_groups.settings import Settings
     from evergreen_groups.state import State, Transactions
+
+NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
+AT_TERMINAL = Message(
+    "Tonight's report isn't compared with this run, which was started at a terminal; with --history it would be."
+)
+
+
+def nothing_listed(before: int) -> Message:
+    """Note that a report lists nothing although the previous one listed so many groups."""
+    return Message(
+        "No groups are listed, but the previous report listed {count} group. If you don't expect this, run the report "
+        "again.",
+        plural="No groups are listed, but the previous report listed {count} groups. If you don't expect this, run "
+        "the report again.",
+        values={"count": before},
+    )
+
+
+def already_made(moment: datetime, hours: int) -> Message:
+    """Say that nothing is to be done so soon after a report."""
+    return Message(
+        "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
+        "([report] hours_between_runs)",
+        plural="nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
+        "([report] hours_between_runs)",
+        values={"moment": moment, "count": hours},
+    )
+
+
+def not_written_either(name: str, error: EvergreenGroupsError) -> Message:
+    """Say that another report of the run, which may have a name, could not be written."""
+    values = {"name": name, "problem": error}
+    if name:
+        return Message("the report {name} could not be written either: {problem}", values=values)
+    return Message("the report could not be written either: {problem}", values=values)
+
+
+def not_stored(error: EvergreenGroupsError) -> Message:
+    """Say that how the run went could not be written down."""
+    return Message("the status of this run could not be stored: {problem}", values={"problem": error})
+
+
+def noted(name: str, note: str) -> str:
+    """A note of a report, with its name where it has one."""
+    return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
+
+
+def summary(made: Sequence[MadeReport], delivery: Delivery | None) -> Message | None:
+    """Say in one line what was written where, and what was mailed; None where nothing was."""
+    parts = [_written(one.written, one.report.totals.group_count) for one in made if one.written is not None]
+    if delivery is not None:
+        count = {"count": delivery.sent}
+        parts.append(Message("{count} mail sent", plural="{count} mails sent", values=count))
+        if delivery.queued:
+            count = {"count": delivery.queued}
+            parts.append(Message("{count} mail queued", plural="{count} mails queued", values=count))
+        if delivery.dropped:
+            count = {"count": delivery.dropped}
+            parts.append(Message("{count} mail given up", plural="{count} mails given up", values=count))
+    return Message("{parts}", values={"parts": tuple(parts)}) if parts else None
+
+
+def _written(written: WrittenReport, group_count: int) -> Message:
+    groups = Message("{count} group", plural="{count} groups", values={"count": group_count})
+    values: dict[str, object] = {"path": written.path, "groups": groups}
+    if written.library_count is None:
+        return Message("written: {path} ({groups})", values=values)
+    count = {"count": written.library_count}
+    values["libraries"] = Message("{count} library", plural="{count} libraries", values=count)
+    count = {"count": written.file_count}
+    values["files"] = Message("{count} file", plural="{count} files", values=count)
+    return Message("written: {path} ({files}, {libraries}, {groups})", values=values)
+
+
+log = logging.getLogger("evergreen_groups.report_run")
+
+
+class RunRecord:
+    """How one run ended. ``options`` are known once the settings are read, ``reports`` once the ILS has been.
+
+    ``healthcheck_url`` is the command line's: it is called also where the settings are bad. What a ``scheduled`` run
+    leaves is for monitoring. A manual one has a status of its own, and calls nobody but whom the command line names;
+    where it ``is_recorded`` for later ones to compare with, a failure leaves a page as well.
+    """
+
+    def __init__(
+        self, environment: ReportEnvironment, healthcheck_url: str | None, *, scheduled: bool, is_recorded: bool
+    ) -> None:
+        self._environment = environment
+        self._healthcheck_url = healthcheck_url
+        self._scheduled = scheduled
+        self._is_recorded = is_recorded
+        self.options: ReportOptions | None = None
+        self.reports: Sequence[Report] = ()
+        self.started = datetime.now(UTC)
+        self.is_stored = False
+        """Whether mails, history and status have been written, so that no other run makes these reports again."""
+
+    def write(
+        self,
+        transactions: Transactions,
+        exit_code: int,
+        error: BaseException | None,
+        within: Connection,
+    ) -> None:
+        """Write the status that holds if the run goes no further.
+
+        ``within`` is the connection of a transaction that also writes other things.
+
+        Raises:
+            StateError: the database can't be written.
+        """
+        status = self._status(transactions, exit_code, error)
+        run_status.write(transactions, status, manual=not self._scheduled, within=within)
+
+    def publish(self, transactions: Transactions, exit_code: int, error: BaseException | None = None) -> int:
+        """Write the status and call the healthcheck; give the exit status, which a full disk makes a failure."""
+        status = self._status(transactions, exit_code, error)
+        problem = None
+        try:
+            run_status.write(transactions, status, manual=not self._scheduled)
+        except EvergreenGroupsError as refusal:
+            if self._is_recorded:
+                problem, exit_code = refusal, exit_code or exit_status.FAILED
+            log.info("the status of this run could not be stored: %s", type(refusal).__name__)
+        if status.outcome is RunOutcome.FAILED and self._is_recorded:
+            for job in self.options.jobs if self.options else ():
+                leave_page(job.target, status, error, Readers(self._environment.settings.language).of_all)
+        self.call_healthcheck(well=exit_code == exit_status.DONE)
+        if problem is not None:
+            self._environment.emit(not_stored(problem), error=True)
+        self._write_textfile(status, transactions)
+        return exit_code
+
+    def lost(self, error: EvergreenGroupsError) -> None:
+        """Tell monitoring of a run that could not even begin, because nobody knows where to record it."""
+        self.call_healthcheck(well=False)
+        self._write_textfile(self._status(None, exit_status.for_exception(error), error), None)
+
+    def _write_textfile(self, status: RunStatus, transactions: Transactions | None) -> None:
+        """Write the figures for monitoring where they are wanted; what goes wrong is only a warning."""
+        with suppress(ConfigurationError):  # settings that can't be read have ended the run, and say nothing of a file
+            if (path := self._environment.settings.metrics.textfile) is None:
+                return
+            try:
+                from evergreen_groups.metrics import write_textfile
+
+                write_textfile(path, status, transactions)
+            except ModuleNotFoundError:
+                log.warning("the metrics are not written: pip install 'evergreen-groups[metrics]'")
+            except EvergreenGroupsError as error:
+                log.warning("the metrics are not written: %s", error)
+
+    def call_healthcheck(self, *, well: bool) -> None:
+        """Tell the monitoring service, where there is one."""
+        url = self.options.healthcheck_url if self.options else self._healthcheck_url
+        if url and (self._scheduled or self._healthcheck_url):
+            from evergreen_groups.nightly import healthcheck
+
+            healthcheck.call(url, well=well)
+
+    def _status(self, transactions: Transactions | None, exit_code: int, error: BaseException | None) -> RunStatus:
+        """Of several reports each group counts once."""
+        finished = datetime.now(UTC)
+        if transactions is not None:
+            with suppress(EvergreenGroupsError):  # then the status can't be written either
+                finished = transactions.now()
+        failed = error is not None and not self.is_stored
+        groups = {group.number: group for report in self.reports for group in report.groups}
+        return RunStatus(
+            outcome=RunOutcome.FAILED if failed else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
+            started=self.started,
+            finished=finished,
+            exit_code=exit_code,
+            error=type(error).__name__ if error else None,
+            groups=len(groups) if self.reports else None,
+            members=sum(group.member_count for group in groups.values()) if self.reports else None,
+        )
+
+
+_GRACE = 30.0
+CUT_OFF = Message("the run did not end at its deadline, and was cut off")
+
+
+class _ExpiredError(BaseException):
+    """Raised by the signal, wherever the block is: like Ctrl-C, it isn't for those who catch errors there."""
+
+
+class Deadline:
+    """Ends a ``with`` block after ``seconds``, by a signal, so that no wait is left out; DeadlineError comes out of it.
+
+    The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
+    is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
+    together with the process, which writes the line ``message`` on standard error. Only for the main thread.
+    """
+
+    def __init__(self, seconds: float, *, grace: float = _GRACE, message: str = CUT_OFF) -> None:
+        self._seconds = seconds
+        self._message = message
+        # A thread beside it, for a signal's handler runs between two steps of Python, and a dead network disk takes
+        # none.
+        self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
+        self._last_resort.daemon = True
+
+    def __enter__(self) -> Self:
+        # A signal, for nothing else gets the main thread out of a system call that doesn't come back.
+        self._before = signal.signal(signal.SIGALRM, self._expired)
+        self._last_resort.start()
+        # Last, for the alarm has to find the block: one that came before it would be nobody's to catch.
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # First: with the handler given back, an alarm that still came would end the process.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        self._last_resort.cancel()
+        # A timer that has just begun to end the process must have done so, or not, before anything goes on.
+        self._last_resort.join()
+        if isinstance(error, _ExpiredError):
+            raise DeadlineError(
+                "the run was not done after {seconds:g} seconds and was ended",
+                advice="give it more with --deadline, or see with -v what it waits for",
+                setting="report.deadline",
+                values={"seconds": self._seconds},
+            ) from None
+
+    def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        raise _ExpiredError
+
+    def _end_the_process(self) -> NoReturn:
+        os.write(2, f"{self._message}\n".encode())  # whoever has standard error's lock may never let go of it
+        # Without Python's own end, which waits for threads: waiting is what brought us here.
+        os._exit(exit_status.DEADLINE)
+
 
 _UNUSABLE = (StateError, ConfigurationError)
 """What a database or a lock that can't be used, or that the settings name wrongly, is told by."""
-
-log = logging.getLogger("evergreen_groups.report_run")
 
 
 class ReportRun:
@@ -325,3 +565,39 @@ class ReportRun:
             self._environment.emit(AT_TERMINAL)
         if done := summary(self._made, self._delivery):
             self._environment.summarise(done)
+
+
+class ReportEnvironment(Protocol):
+    """The settings, the places, and the lines for people; the command line's invocation is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read when they are first needed."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody wants to know more than errors."""
+
+    def gateway(self) -> AbstractContextManager[Gateway]:
+        """A gateway that is logged out and closed at the end."""
+
+    def state(self) -> AbstractContextManager[State]:
+        """Where the history, the outbox and the status are."""
+
+    def progress(self, doing: str) -> AbstractContextManager[Progress]:
+        """Shows how far the run is; ``doing`` stands there until it reports more."""
+
+    def width(self) -> int:
+        """How many columns a table may take."""
+
+    def write(self, rendered: Rendered) -> None:
+        """Write a report to standard output."""
+
+    def emit(self, message: str, *, error: bool = False) -> None:
+        """Write a line for people on standard error."""
+
+    def summarise(self, message: str) -> None:
+        """Write a line about what was written and sent, for whoever sits at a terminal."""
+
+    def line(self, message: str, *, error: bool = False) -> str:
+        """The line that :meth:`emit` writes, without writing it."""

@@ -14,8 +14,7 @@ from rich.text import Text
 from evergreen_groups.doctor import PlacedFinding, Verdict
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.render.json_documents import write_json_document
-from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.text_columns import aligned
+from evergreen_groups.render.text import aligned, printable
 
 if TYPE_CHECKING:
     from pathlib import Path

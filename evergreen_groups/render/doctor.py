@@ -5,20 +5,21 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
-from evergreen_groups.language import gettext, npgettext
+from evergreen_groups.language import day, decimal, gettext, ngettext, npgettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import write_json_document
-from evergreen_groups.render.safe_text import printable
+from evergreen_groups.render.text import aligned, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Capabilities
+    from evergreen_groups.state import Examination
 
 SCHEMA = "evergreen-groups/diagnosis/1"
 
@@ -131,3 +132,49 @@ def _server(found: Capabilities) -> dict[str, object]:
         "bus": code(found.bus),
         "row_checks": code(found.row_checks),
     }
+
+
+_NAMES = {
+    "history": Message("runs of the report"),
+    "journal": Message("changes"),
+    "events": Message("events"),
+    "mails": Message("mails that wait"),
+}
+_ROWS_WIDTH = 9
+
+
+def examination_document(found: Examination | None) -> dict[str, Any]:
+    """The same for programs, version 1; ``found`` None where nothing is kept yet, and so nothing can be wrong."""
+    amounts = found.amounts if found else ()
+    return {
+        "version": 1,
+        "kind": "state",
+        "where": found.where if found else None,
+        "bytes": found.size if found else 0,
+        "open_steps": found.open_steps if found else 0,
+        "kept": {
+            amount.name: {"rows": amount.rows, "since": amount.since.isoformat() if amount.since else None}
+            for amount in amounts
+        },
+    }
+
+
+def write_examination(found: Examination, stream: TextIO) -> None:
+    """Write what is kept, since when, and how large the database is."""
+    print(
+        gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
+        file=stream,
+    )
+    names = {amount.name: gettext(_NAMES[amount.name]) for amount in found.amounts}
+    width = max(map(cell_len, names.values()), default=0)
+    for amount in found.amounts:
+        rows = aligned(number(amount.rows), _ROWS_WIDTH, right=True)
+        since = gettext("since {day}", day=day(amount.since)) if amount.since else ""
+        print(f"  {rows}  {aligned(names[amount.name], width)}  {since}".rstrip(), file=stream)
+    if found.open_steps:
+        text = ngettext(
+            "Open: {count} change of which it isn't known yet what became of it.",
+            "Open: {count} changes of which it isn't known yet what became of them.",
+            found.open_steps,
+        )
+        print(text, file=stream)

@@ -2,19 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import Group, Standing, StandingDifference
-from evergreen_groups.report.packed_blocks import PackedBlocks
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member
-    from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds, PenaltyRow
+    from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKind, PenaltyKinds, PenaltyRow
+
+
+class Places:
+    """The places of numbers, each of which occurs once; found by halving.
+
+    >>> Places([30, 10, 20]).of(20)
+    2
+    """
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._places = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
+        self._numbers = array("q", map(numbers.__getitem__, self._places))
+
+    def of(self, number: int) -> int | None:
+        """The place of a number, None where it isn't in the list."""
+        at = bisect_left(self._numbers, number)
+        return self._places[at] if at < len(self._numbers) and self._numbers[at] == number else None
+
+
+class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
+    """The penalties of patrons by their ids, each made anew when it is looked at; they take a quarter of the room."""
+
+    def __init__(self, penalties: Iterable[Penalty] = ()) -> None:
+        """``penalties`` come a patron after the other."""
+        from evergreen_groups.ils import Penalty  # with it comes the gateway, which --help needn't load
+
+        self._make = Penalty
+        self._patrons = array("q")
+        self._starts = array("q")  # where each one's penalties begin
+        self._ids = array("q")
+        self._kinds: list[PenaltyKind] = []
+        self._org_units: list[OrgUnit] = []
+        self._staff: list[int | None] = []
+        self._set_dates: list[datetime | None] = []
+        for penalty in penalties:
+            if not self._patrons or self._patrons[-1] != penalty.patron:
+                self._patrons.append(penalty.patron)
+                self._starts.append(len(self._ids))
+            self._ids.append(penalty.id)
+            self._kinds.append(penalty.kind)
+            self._org_units.append(penalty.org_unit)
+            self._staff.append(penalty.staff)
+            self._set_dates.append(penalty.set_date)
+        self._starts.append(len(self._ids))
+        self._places = Places(self._patrons)
+
+    def __len__(self) -> int:
+        return len(self._patrons)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._patrons)
+
+    def __contains__(self, patron: object) -> bool:
+        return isinstance(patron, int) and self._places.of(patron) is not None
+
+    def __getitem__(self, patron: int) -> tuple[Penalty, ...]:
+        place = self._places.of(patron)
+        if place is None:
+            raise KeyError(patron)
+        start, end = self._starts[place], self._starts[place + 1]
+        ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
+        return tuple(
+            [self._make(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
+        )
+
 
 _WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (True, False, None)}
 

@@ -8,21 +8,34 @@ No names and no barcodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
+from evergreen_groups.errors import DataError, GatewayError
+from evergreen_groups.groups import Group, GroupReader
+from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
 from evergreen_groups.money import NOTHING
-from evergreen_groups.report.comparison import Run, compare
-from evergreen_groups.report.group_nights import AT_ONCE, in_batches, record_nights
-from evergreen_groups.report.lineage import Lineage
-from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
-from evergreen_groups.report.packed_listings import Listing, PackedListings
+from evergreen_groups.policy import Limit
+from evergreen_groups.report.listings import Lineage, Listing, PackedListings, group_of_most, groups_of
+from evergreen_groups.report.models import (
+    ChangeKind,
+    Changes,
+    Criteria,
+    GroupChange,
+    Present,
+    Report,
+    RunTotals,
+)
+from evergreen_groups.report.nights import AT_ONCE, in_batches, record_nights
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -30,7 +43,161 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Row
 
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import Transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: when its data was read (aware), and the groups that met its criteria.
+
+    ``hidden_libraries`` are the short names of the libraries whose patrons the account couldn't see. The first
+    ``listed_count`` are in the report, ``top`` left out the others.
+    """
+
+    at: datetime
+    listings: PackedListings
+    hidden_libraries: frozenset[str] = frozenset()
+    listed_count: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, report: Report) -> Run:
+        """What is remembered of ``report``: groups that ``top`` left out met its criteria as well."""
+        listings = PackedListings(map(Listing.of, chain(report.groups, report.left_out)))
+        return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
+
+    @property
+    def totals(self) -> RunTotals:
+        """Sums over all groups."""
+        sums = _Sums()
+        for listing in self.listings:
+            sums.add(listing)
+        return sums.at(self.at)
+
+    def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
+        """Sums for each org unit by short name, over the groups with a member whose home library is there or below."""
+        above = shortnames_upwards(org_units)
+
+        @cache
+        def concerned(libraries: frozenset[str]) -> frozenset[str]:
+            return frozenset(name for library in libraries for name in above.get(library, (library,)))
+
+        found: defaultdict[str, _Sums] = defaultdict(_Sums)
+        for listing in self.listings:
+            for shortname in concerned(listing.libraries):
+                found[shortname].add(listing)
+        return {shortname: sums.at(self.at) for shortname, sums in found.items()}
+
+
+class _Sums:
+    """Sums over some groups."""
+
+    def __init__(self) -> None:
+        self._group_count = self._member_count = 0
+        self._combined_fines = NOTHING
+        self._certain = True
+
+    def add(self, listing: Listing) -> None:
+        """Count one more."""
+        self._group_count += 1
+        self._member_count += listing.member_count
+        self._combined_fines += listing.combined_fines
+        self._certain = self._certain and listing.certain
+
+    def at(self, moment: datetime) -> RunTotals:
+        """What they are, as the totals of a run."""
+        fines = self._combined_fines if self._certain else None
+        return RunTotals(moment, self._group_count, self._member_count, fines)
+
+
+def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) -> Changes:
+    """Say of each listed group what it was in ``previous``, and which groups of that run are cleared.
+
+    Groups are followed through their numbers (:class:`Lineage`; ``lineage`` is that of the two runs, where it is at
+    hand), so that no fines seem to come or go only because somebody changed membership. Neither a group that ``top``
+    leaves out is cleared, nor one at libraries that the account can't see any more.
+    """
+    if previous is None:
+        return Changes(None, {})
+    lineage = lineage or Lineage(previous.listings, present.listings)
+    gone = [
+        _gone(listing, present.hidden_libraries)
+        for listing in previous.listings
+        if lineage.number_now(listing.group) is None
+    ]
+    gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
+    newcomers = {
+        patron
+        for listing in islice(present.listings, present.listed_count)
+        if not lineage.formerly(listing.group)
+        for patron in listing.members
+    }
+    groups_before = groups_of(previous.listings, newcomers)
+    by_group = {}
+    for listing in islice(present.listings, present.listed_count):
+        before = lineage.before(listing.group)
+        by_group[listing.group] = (
+            _changed(listing, before) if before else _new(listing, groups_before, previous.hidden_libraries)
+        )
+    return Changes(
+        since=previous.at,
+        by_group=by_group,
+        cleared=tuple(change for change in gone if change.kind is ChangeKind.CLEARED),
+        hidden=tuple(change for change in gone if change.kind is ChangeKind.HIDDEN),
+    )
+
+
+def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
+    first, *others = before
+    fines = sum((one.combined_fines for one in others), first.combined_fines)  # mostly one amount, and not another
+    members = frozenset[int]().union(*(one.members for one in before))
+    numbers = sorted(one.group for one in before)
+    all_visible = listing.complete and all(one.complete for one in before)
+    if listing.combined_fines == fines:
+        kind = ChangeKind.UNCHANGED
+    else:
+        kind = ChangeKind.WORSE if listing.combined_fines > fines else ChangeKind.BETTER
+    return GroupChange(
+        group=listing.group,
+        kind=kind,
+        before=fines,
+        after=listing.combined_fines,
+        library=listing.library,
+        libraries=listing.libraries,
+        formerly=() if numbers == [listing.group] else tuple(numbers),
+        joined_count=len(listing.members - members) if all_visible else None,
+        left_count=len(members - listing.members) if all_visible else None,
+        certain=listing.certain and all(one.certain for one in before),
+    )
+
+
+def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:
+    origin = group_of_most(listing.members, groups_before)
+    return GroupChange(
+        group=listing.group,
+        kind=ChangeKind.NEW,
+        before=None,
+        after=listing.combined_fines,
+        library=listing.library,
+        libraries=listing.libraries,
+        formerly=() if origin in (None, listing.group) else (origin,),
+        certain=listing.certain and not listing.libraries <= hidden,
+    )
+
+
+def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
+    """A group that isn't listed any more; nothing is said of one that would be hidden if it were."""
+    return GroupChange(
+        group=listing.group,
+        kind=ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED,
+        before=listing.combined_fines,
+        after=None,
+        library=listing.library,
+        libraries=listing.libraries,
+        certain=listing.certain,
+        members=listing.members,
+    )
+
 
 TREND = 30
 """Over how many runs the trend goes, the present one included."""
@@ -293,4 +460,61 @@ def _settings(criteria: Criteria, name: str) -> str:
             **({"report": name} if name else {}),
             **criteria.choice.document(),  # nothing where nothing is chosen, as in all series before there were choices
         }
+    )
+
+
+logger = logging.getLogger(__name__)
+
+
+def look_up_cleared(gateway: Gateway, report: Report) -> Report:
+    """The report with the present state of its cleared groups, as far as the account sees their members.
+
+    That takes a handful of calls, however many groups there are, and none when there are none. A gateway that fails
+    now doesn't cost the report, which is whole without this.
+    """
+    changes = report.changes
+    if changes is None or not changes.cleared:
+        return report
+    try:
+        cleared = _looked_up(gateway, report, changes.cleared)
+    except (DataError, GatewayError) as error:
+        logger.warning("how the cleared groups stand now could not be looked up: %s", error)
+        return report
+    return replace(report, changes=replace(changes, cleared=cleared))
+
+
+def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
+    numbers = _present_numbers(gateway, cleared)
+    org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
+    access = Access.read(gateway, org_units, granted_at(gateway))
+    reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # no limit matters here
+    groups = reader.of_numbers(numbers.values()) if numbers else {}
+    return tuple(
+        replace(change, present=_present(groups[numbers[change.group]]))
+        if numbers.get(change.group) in groups
+        else change
+        for change in cleared
+    )
+
+
+def _present_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[int, int]:
+    """The group that most of a cleared group's former members are in now, by the number it had."""
+    patrons = sorted(set(chain.from_iterable(change.members for change in cleared)))
+    rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", patrons, where={"deleted": "f"})
+    groups = dict(chain.from_iterable(rows))
+    found = {}
+    for change in cleared:
+        counts = Counter(groups[patron] for patron in sorted(change.members) if patron in groups)
+        number, count = counts.most_common(1)[0] if counts else (0, 0)
+        if count * 2 > counts.total():
+            found[change.group] = number
+    return found
+
+
+def _present(group: Group) -> Present:
+    return Present(
+        group=group.number,
+        lead_name=group.lead.name,
+        member_count=group.member_count,
+        combined_fines=group.combined_fines,
     )

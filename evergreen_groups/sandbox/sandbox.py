@@ -21,8 +21,7 @@ from evergreen_groups.sandbox.data import Contents, fill
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk, StaffClients
 from evergreen_groups.sandbox.http import CUT_OFF, WORKER_REQUESTS, RustGateway, SandboxServer
-from evergreen_groups.sandbox.services import orgs_where, release_numbers, releases
-
+from evergreen_groups.sandbox.services import orgs_where, releases
 __all__ = ["Account", "Sandbox"]
 
 
@@ -79,14 +78,14 @@ class Sandbox:
         worker_requests: int = WORKER_REQUESTS,
     ) -> None:
         found = releases.differences(release, differences, bus)
-        self._release = release or release_numbers.CURRENT
+        self._release = release or releases.CURRENT
         contents = Contents(dataset, patrons, listed_groups)
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
         if prepared:
             contents.remove_former(prepared)
         try:
-            self._server = SandboxServer(self._store, host, port, found, release_numbers.ils_version(release))
+            self._server = SandboxServer(self._store, host, port, found, releases.ils_version(release))
         except OSError as error:
             self._store.close()
             raise ConfigurationError(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings.kind import NotAllowedError
+from evergreen_groups.settings.values import NotAllowedError
 
 if TYPE_CHECKING:
-    from evergreen_groups.settings.kind import Kind
+    from evergreen_groups.settings.values import Kind
 
 _SETTING, _HELP = "setting", "help"
 Value = TypeVar("Value")

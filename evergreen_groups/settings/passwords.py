@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import system_reason
 from evergreen_groups.settings.declaration import declared_sections
+from evergreen_groups.settings.reading import Origin
 from evergreen_groups.settings.sections import Settings
-from evergreen_groups.settings.toml_file import Origin
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting

@@ -2,24 +2,197 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.message import Message
-from evergreen_groups.settings import named_reports
+from evergreen_groups.formats import LOG_FORMAT_VARIABLE
+from evergreen_groups.message import Message, system_reason
+from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
-from evergreen_groups.settings.nearest import nearest
-from evergreen_groups.settings.toml_file import Origin, TomlFile
-from evergreen_groups.settings.variables import unknown_variable, unknown_variables
+from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.values import nearest
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
-    from evergreen_groups.settings.sections import Settings
+
+PREFIX = "EVERGREEN_GROUPS_"
+"""What they all begin with."""
+CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
+"""The one that names the configuration file."""
+
+
+def known_variables(settings: Iterable[Setting]) -> Iterator[str]:
+    """The variables that mean something."""
+    yield from (CONFIG_VARIABLE, LOG_FORMAT_VARIABLE)
+    for setting in settings:
+        yield setting.variable
+        if setting.secret is not None and setting.secret.variable is not None:
+            yield setting.secret.variable
+
+
+def unknown_variables(settings: Iterable[Setting], environ: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """The variables that look like ours and mean nothing, each with the one that may be meant.
+
+    One that is empty is as good as not set, as those are that mean something.
+    """
+    settings = tuple(settings)
+    known = {variable.removeprefix(PREFIX): variable for variable in known_variables(settings)}
+    for variable, value in sorted(environ.items()):
+        name = variable.upper().removeprefix(PREFIX)
+        if value and variable.upper().startswith(PREFIX) and variable not in known.values():
+            meant = _of_secrets(settings).get(name) or known.get(nearest(name, known) or "")
+            yield variable, meant
+
+
+def unknown_variable(variable: str, meant: str | None) -> ConfigurationError:
+    """The error about one of them; its value is in no message."""
+    if meant is None:
+        return ConfigurationError(
+            "${variable}: unknown variable",
+            advice="unset it; `evergreen-groups config example` has the settings that there are",
+            code="unknown-variable",
+            values={"variable": variable},
+        )
+    return ConfigurationError(
+        "${variable}: unknown variable",
+        advice="if ${meant} is meant, set that; otherwise unset this one",
+        code="unknown-variable",
+        values={"variable": variable, "meant": meant},
+    )
+
+
+def _of_secrets(settings: Iterable[Setting]) -> dict[str, str]:
+    """What people call the variables of secrets, with what those are called."""
+    return {
+        f"{setting.section}_{setting.secret.name}".upper(): setting.secret.variable or setting.variable
+        for setting in settings
+        if setting.secret is not None
+    }
+
+
+Keys = tuple[str | int, ...]
+"""The way to something in a document: names of tables and keys, and for an array of tables the number from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value stands: at a line of a file, in a variable of the environment, or nowhere (the default)."""
+
+    path: Path | None = None
+    line: int | None = None
+    variable: str | None = None
+
+    def __str__(self) -> str:
+        """As compilers and editors write it, ``config.toml:12``.
+
+        >>> str(Origin(Path("config.toml"), 12)), str(Origin(variable="LANG"))
+        ('config.toml:12', '$LANG')
+        """
+        if self.variable is not None:
+            return f"${self.variable}"
+        return f"{self.path}:{self.line}" if self.line is not None else str(self.path or "")
+
+
+@dataclass(frozen=True)
+class TomlFile:
+    """A file that was read; ``content`` has its amounts as ``Decimal``."""
+
+    path: Path
+    text: str
+    content: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> TomlFile:
+        """Read a file.
+
+        Raises:
+            ConfigurationError: it can't be read, or isn't TOML.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            return cls(path, text, tomllib.loads(text, parse_float=Decimal))
+        except OSError as error:
+            raise ConfigurationError(
+                "{path}: cannot be read: {reason}",
+                advice="let this user read it",
+                code="configuration-unreadable",
+                values={"path": path, "reason": system_reason(error)},
+            ) from error
+        # Of bad syntax, of a number of thousands of digits, of deep nesting.
+        except (ValueError, RecursionError) as error:
+            reason = error if isinstance(error, ValueError) else Message("nested too deeply")
+            raise ConfigurationError(
+                "{path}: not valid TOML: {reason}",
+                code="configuration-invalid",
+                values={"path": path, "reason": reason},
+            ) from error
+
+    def origin(self, *keys: str | int) -> Origin:
+        """Where something stands; where that isn't there, the table that it would be in."""
+        while keys and keys not in self._lines:
+            keys = keys[:-1]
+        return Origin(self.path, self._lines.get(keys))
+
+    @cached_property
+    def _lines(self) -> dict[Keys, int]:
+        return lines_of(self.text)
+
+
+def lines_of(text: str) -> dict[Keys, int]:
+    """The lines (from 1) on which the tables and keys of a document begin, each by the way to it.
+
+    >>> lines_of('a = 1\\n\\n[b]\\nc = [\\n 2]\\n[[d]]\\ne.f = 3\\n[[d]]')
+    {('a',): 1, ('b',): 3, ('b', 'c'): 4, ('d',): 6, ('d', 0): 6, ('d', 0, 'e'): 7, ('d', 0, 'e', 'f'): 7, ('d', 1): 8}
+    """
+    found: dict[Keys, int] = {}
+    table: Keys = ()
+    counts: dict[Keys, int] = {}
+    for line, statement, parsed in _statements(text):
+        if not statement.startswith("["):
+            for keys in _ways(parsed):
+                found.setdefault((*table, *keys), line)
+            continue
+        table = ()
+        for key in max(_ways(parsed), key=len):
+            found.setdefault(table := (*table, key), line)
+            if table in counts:  # a table within the last one of an array
+                table = (*table, counts[table])
+        if statement.startswith("[["):
+            array = table[:-1] if isinstance(table[-1], int) else table
+            counts[array] = counts.get(array, -1) + 1
+            found[table := (*array, counts[array])] = line
+    return found
+
+
+def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The statements of a document, each with its first line's number, and parsed by itself."""
+    first, statement = 0, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not statement:
+            first = number
+        statement += f"{line}\n"
+        try:
+            parsed = tomllib.loads(statement)
+        except (ValueError, RecursionError):  # it goes on in the next line
+            continue
+        if parsed:
+            yield first, statement.lstrip(), parsed
+        statement = ""
+
+
+def _ways(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key, value in parsed.items():
+        yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, *keys) for keys in _ways(value))
+
 
 _NOWHERE = Origin()
 
@@ -245,3 +418,49 @@ def _placed(error: ConfigurationError, place: Origin) -> ConfigurationError:
         code=error.code,
         values={**error.values, "path": str(place), "problem": Message(error.message, values=error.values)},
     )
+
+
+SYSTEM_FILE = Path("/etc/evergreen-groups/config.toml")
+"""Where the configuration of the whole machine is."""
+
+
+def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Say which configuration file counts: the one named, the environment's, the user's own, the system's.
+
+    Raises:
+        ConfigurationError: a file that was named explicitly isn't there.
+    """
+    named = explicit or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(
+                "no configuration file at {path}",
+                advice="make one with evergreen-groups init, or name one with --config",
+                code="no-configuration-file",
+                values={"path": named},
+            )
+        return named
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "/") / ".config")
+    candidates = (home / "evergreen-groups" / "config.toml", SYSTEM_FILE)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Settings:
+    """Read the settings from the file that counts and the environment.
+
+    Raises:
+        ConfigurationError: a file that can't be read, an unknown key or variable, or a value that isn't allowed.
+    """
+    return read(explicit, environ, schema).settings
+
+
+def read(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Reading:
+    """Read the same, and say of each value where it stands; all that is wrong is among its faults."""
+    faults: list[Fault] = []
+    path, file = explicit, None
+    try:
+        path = find_file(explicit, environ)
+        file = TomlFile.read(path) if path else None
+    except ConfigurationError as error:
+        faults.append(Fault(error, Origin(path)))
+    return Reading(path, file, environ, schema, faults)

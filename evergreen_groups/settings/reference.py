@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from evergreen_groups.settings import named_reports
+from evergreen_groups.settings import sections as named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help
 from evergreen_groups.settings.sections import Settings
 from evergreen_groups.settings.toml import as_toml, default_of

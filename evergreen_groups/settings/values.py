@@ -10,19 +10,63 @@ It is one module because whoever declares a setting looks for its kind, and find
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.language import catalogue_for, tag_of, timezone_of
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, LimitRule
-from evergreen_groups.settings.kind import Kind, NotAllowedError
+
+Value = TypeVar("Value")
+
+
+class NotAllowedError(ValueError):
+    """A value that a setting doesn't take; ``allowed`` says what is allowed, as a text of the catalogue."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Value]):
+    """A kind of value.
+
+    ``name`` stands for it in ``--help``; ``allowed`` says what it takes, after "it takes"; ``read`` gives the value in
+    its real type, or raises ValueError, or NotAllowedError to say more. ``choices`` are the words, where it is one of
+    some; ``several``: an option of it may be repeated; ``empty`` is how TOML writes that there is nothing in it.
+
+    >>> Kind("number", "a whole number", lambda value: int(str(value)))("60")
+    60
+    """
+
+    name: str
+    allowed: str
+    read: Callable[[object], Value]
+    choices: tuple[str, ...] = ()
+    several: bool = False
+    empty: str = "[]"
+
+    def __call__(self, value: object) -> Value:
+        """The value in its real type.
+
+        Raises:
+            NotAllowedError: it isn't allowed; the message says what is.
+        """
+        try:
+            return self.read(value)
+        except NotAllowedError:
+            raise
+        except (ValueError, ArithmeticError):
+            raise NotAllowedError(self.allowed) from None
+
 
 Network = IPv4Network | IPv6Network
 
@@ -384,3 +428,14 @@ RECIPIENTS = Kind(
     _recipients,
     empty="{}",
 )
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of these names that is the nearest to another; None where none is near.
+
+    >>> nearest("min_totl", ["min_total", "top"]), nearest("speed", ["url", "timeout"])
+    ('min_total', None)
+    """
+    from difflib import get_close_matches  # only who has made a mistake needs it
+
+    return next(iter(get_close_matches(name, list(names), 1, 0.7)), None)

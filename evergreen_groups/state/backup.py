@@ -5,31 +5,45 @@ A backup is taken while others read and write. It is also how everything moves f
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from tempfile import mkstemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text, union
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import system_reason
-from evergreen_groups.state import refusals
-from evergreen_groups.state.counters import set_counters
+from evergreen_groups.state import engine as refusals
+from evergreen_groups.state.database import make_tables, refuse_other_versions, version_of
 from evergreen_groups.state.engine import READS, sqlite_engine
-from evergreen_groups.state.own_files import directory_of, sync
-from evergreen_groups.state.schema import leases, metadata
-from evergreen_groups.state.unfinished import unfinished_directory
-from evergreen_groups.state.upgrade import make_tables, refuse_other_versions, version_of
+from evergreen_groups.state.files import directory_of, sync, unfinished_directory
+from evergreen_groups.state.retention import StoredAmount, stored_amounts
+from evergreen_groups.state.schema import (
+    changes,
+    events,
+    leases,
+    metadata,
+    plans,
+    runs,
+    series,
+    set_counters,
+    steps,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection, Engine
 
-    from evergreen_groups.state.database import Database
+    from evergreen_groups.state.database import Database, Transactions
 
 _AT_ONCE = 100  # mails may be large
 _WAIT = 10.0
@@ -214,3 +228,132 @@ def _refuse_what_is_there(connection: Connection, where: str) -> None:
             code="restore-not-empty",
             values={"where": where},
         )
+
+
+_USED_WITHIN = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found in a database that is whole.
+
+    ``size`` is in bytes. ``addresses`` are the gateways that it was used for in the last 30 days.
+    """
+
+    where: str
+    amounts: tuple[StoredAmount, ...]
+    open_steps: int
+    size: int
+    addresses: frozenset[str] = frozenset()
+
+    @property
+    def since(self) -> datetime | None:
+        """When the oldest of what is kept was written; None where nothing is."""
+        return min((amount.since for amount in self.amounts if amount.since is not None), default=None)
+
+
+def examine(database: Database, *, thoroughly: bool = False) -> Examination:
+    """Look a database through, ``thoroughly`` with every index; nothing is changed.
+
+    Raises:
+        StateError: it is damaged, something in it contradicts something else, or it can't be used.
+    """
+    with database.reading() as connection:
+        if connection.dialect.name == "sqlite":
+            _look_through_the_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
+        else:
+            _read_everything(connection)
+        open_steps = connection.execute(
+            select(func.count()).select_from(steps).where(steps.c.state == "sending")
+        ).scalar_one()
+        amounts = tuple(stored_amounts(connection))
+        return Examination(database.where, amounts, int(open_steps), _size(connection), _addresses(connection))
+
+
+def _addresses(connection: Connection) -> frozenset[str]:
+    since = datetime.now(UTC) - _USED_WITHIN
+    queries = [select(table.c.gateway).where(table.c.at >= since) for table in (changes, plans, events)]
+    queries.append(select(series.c.gateway).join(runs, runs.c.series == series.c.id).where(runs.c.at >= since))
+    return frozenset(connection.execute(union(*queries)).scalars())
+
+
+def _look_through_the_file(connection: Connection, where: str, check: str) -> None:
+    verdict = connection.execute(text(f"PRAGMA {check}(1)")).scalar_one()
+    if verdict != "ok":
+        raise _damaged(where)
+    if connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
+        raise _damaged(where)
+
+
+def _damaged(where: str) -> StateError:
+    return StateError(
+        "the database {where} is damaged",
+        advice=refusals.ANEW,
+        code="database-not-whole",
+        values={"where": where},
+    )
+
+
+def _read_everything(connection: Connection) -> None:
+    """Have the server read each row; a page that is damaged can't be."""
+    for table in metadata.sorted_tables:
+        for _row in connection.execution_options(yield_per=100).execute(table.select()):
+            pass
+
+
+def _size(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        return int(pages) * int(connection.execute(text("PRAGMA page_size")).scalar_one())
+    sizes = (
+        connection.execute(text("SELECT pg_total_relation_size(to_regclass(:name))"), {"name": table.name}).scalar_one()
+        for table in metadata.sorted_tables
+    )
+    return sum(int(size or 0) for size in sizes)
+
+
+VERSION = 1
+"""The version of the lines' form."""
+
+
+def export(transactions: Transactions, stream: TextIO) -> int:
+    """Write a line for each row, ``{"table": …, …}``, in one state of everything; says how many.
+
+    The first line is ``{"version": 1}``. Moments are ISO 8601 in UTC, amounts texts, mails in base64.
+
+    Raises:
+        StateError: the database can't be read.
+        OSError: the stream can't be written.
+    """
+    count = 0
+    print(json.dumps({"version": VERSION}), file=stream)
+    # What goes wrong with the stream goes wrong here, and isn't taken for the database's.
+    with closing(_rows(transactions)) as rows:
+        for row in rows:
+            print(json.dumps(row), file=stream)
+            count += 1
+    return count
+
+
+def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
+    """Each row with the name of its table."""
+    with transactions.reading() as connection:
+        for table in metadata.sorted_tables:
+            if table is leases:
+                continue
+            order = table.primary_key.columns
+            found = connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order))
+            for row in found.mappings():
+                yield {"table": table.name, **{name: _plain(value) for name, value in row.items()}}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Decimal():
+            return str(value)
+        case bytes() | memoryview():
+            return base64.b64encode(bytes(value)).decode("ascii")
+        case _:
+            return value

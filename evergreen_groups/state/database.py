@@ -2,35 +2,225 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from tempfile import mkstemp
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
-from evergreen_groups.state import refusals
-from evergreen_groups.state.directory import make_state_directory
+from evergreen_groups.state import engine as refusals
 from evergreen_groups.state.engine import (
+    BESIDE,
     HASTY,
     READS,
+    ServerClock,
     Silence,
+    allow_minutes,
     engine_of,
     postgresql_url,
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.new_file import make_whole
-from evergreen_groups.state.server_clock import ServerClock
-from evergreen_groups.state.upgrade import bring_up_to_date, refuse_a_later_schema, refuse_other_versions
+from evergreen_groups.state.files import hand_over, listed_directory, make_state_directory, names_in, sync
+from evergreen_groups.state.lock import lock_in_time
+from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
+_MINUTES = 10
+_LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
+
+
+def refuse_other_versions(engine: Engine, where: str) -> None:
+    """See that a database is of this release's schema; an empty one, or one of an earlier release, is upgraded.
+
+    Raises:
+        StateError: it is of a later release or a development version, or another program's, or can't be changed.
+    """
+    with engine.connect() as connection:
+        version = version_of(connection.execution_options(**{READS: True}))
+    if version != VERSION:
+        bring_up_to_date(engine, where)
+
+
+def refuse_a_later_schema(connection: Connection, where: str) -> None:
+    """Refuse to write if the database was upgraded while this program was running.
+
+    Raises:
+        StateError: it was.
+    """
+    found = str(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS.name}").scalar_one())  # noqa: S608 - fixed
+    if found != VERSION:
+        raise _written_by_a_later_release(where, found)
+
+
+def bring_up_to_date(engine: Engine, where: str) -> None:
+    """Run the migrations that a database lacks, all or none, while nobody else does."""
+    with refusals.errors_named(where), engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            # Another one's upgrade may take longer than writes do, but not for ever.
+            allow_minutes(connection, _MINUTES)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        found = version_of(connection)
+        if found is None:
+            _refuse_another_programs(connection, where)
+            make_tables(connection)
+        elif found != VERSION:
+            _migrate(connection, where, found)
+
+
+def version_of(connection: Connection) -> str | None:
+    """The version of the schema; None where there is none."""
+    if not inspect(connection).has_table(_VERSIONS.name):
+        return None
+    version = connection.execute(select(_VERSIONS)).scalar_one_or_none()
+    return None if version is None else str(version)
+
+
+def statements(dialect: str) -> str:
+    """The SQL that makes everything in an empty database, for administrators who want to read it first."""
+    from alembic import command
+
+    stream = io.StringIO()
+    config = _config(stream, dialect=dialect)
+    command.upgrade(config, "head", sql=True)
+    return stream.getvalue()
+
+
+def make_tables(connection: Connection) -> None:
+    """Make everything at once, as Alembic's documentation suggests; a test compares the result with the migrations'."""
+    _VERSIONS.create(connection)
+    connection.execute(_VERSIONS.insert().values(version_num=VERSION))
+    metadata.create_all(connection)
+
+
+def _migrate(connection: Connection, where: str, found: str) -> None:
+    from alembic import command
+
+    if found in _BEFORE_1_0:
+        raise StateError(
+            "the database {where} was written by a development version, in its schema {version}, and can't be upgraded",
+            advice="start with a new database: move the file away, or name an empty PostgreSQL database",
+            code="state-of-development-version",
+            values={"where": where, "version": found},
+        )
+    if found not in _known_versions():
+        raise _written_by_a_later_release(where, found)
+    command.upgrade(_config(io.StringIO(), connection=connection), "head")
+
+
+def _written_by_a_later_release(where: str, version: str) -> StateError:
+    return StateError(
+        "the database {where} was written by a later release, in its schema {version}",
+        advice="use that release, or restore a backup from before the upgrade (docs/upgrading.md)",
+        code="state-of-newer-release",
+        values={"where": where, "version": version},
+    )
+
+
+def _known_versions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+
+
+def _config(stream: io.StringIO, **attributes: Any) -> Config:
+    from alembic.config import Config
+
+    config = Config(output_buffer=stream, attributes=attributes)
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _refuse_another_programs(connection: Connection, where: str) -> None:
+    if inspect(connection).get_table_names():
+        raise StateError(
+            "the database {where} is another program's: it has tables, and none of ours",
+            advice="name one of its own for evergreen-groups",
+            code="database-of-another-program",
+            values={"where": where},
+        )
+
+
+def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
+    """Put a new SQLite file in place that ``fill`` has filled, unless somebody else is faster.
+
+    ``wait`` is how long (seconds) it waits for whoever is making it. A file that is there is never opened here: closing
+    it would give up the locks that SQLite holds on it in other threads.
+
+    Raises:
+        StateError: somebody else is still making it.
+        OSError: the directory can't be used.
+    """
+    with listed_directory(path.parent) as directory:
+        if not lock_in_time(directory, wait):
+            raise StateError(
+                "the database {where} is just being made by another process",
+                advice="run again when that has ended",
+                code="database-being-made",
+                values={"where": path},
+            )
+        if os.path.lexists(path):
+            return
+        prefix = f".{path.name}-"
+        with _nothing_left(directory, prefix):
+            handle, temporary = mkstemp(dir=path.parent, prefix=prefix)  # 0600 from the start
+            try:
+                hand_over(handle, directory)
+            finally:
+                os.close(handle)
+            _fill(Path(temporary), fill, wait)
+            # Not linked and unlinked: killed in between, that would leave a file with two names, which is refused.
+            Path(temporary).rename(path)
+            sync(directory)
+
+
+@contextmanager
+def _nothing_left(directory: int, prefix: str) -> Iterator[None]:
+    """Remove unfinished files before and after the block, whoever left them: they are only made under the lock."""
+    _remove(directory, prefix)
+    try:
+        yield
+    finally:
+        _remove(directory, prefix)
+
+
+def _remove(directory: int, prefix: str) -> None:
+    for name in names_in(directory):
+        if name.startswith(prefix):
+            with suppress(OSError):  # it costs room, and nothing else
+                os.unlink(name, dir_fd=directory)
+
+
+def _fill(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
+    engine = sqlite_engine(path, wait)
+    try:
+        fill(engine)
+        # When it is closed SQLite does this as well, but says nothing where the disk is full: half of it would stay
+        # in the file beside it, which keeps the unfinished name.
+        with engine.connect() as connection:
+            connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        engine.dispose()
+    for ending in BESIDE:
+        if os.path.lexists(f"{path}{ending}"):
+            raise OSError(f"{path.name}{ending} was left")
+
 
 FILE_NAME = "state.sqlite3"
 WAIT = 10.0

@@ -7,17 +7,33 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    InvalidatePoolError,
+    MultipleResultsFound,
+    NoResultFound,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import QueuePool
 
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.state.own_files import directory_of, refuse_beside, refuse_what_is_not_own
-from evergreen_groups.state.refusals import NoAnswerError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    EvergreenGroupsError,
+    StateError,
+    StateUnavailableError,
+)
+from evergreen_groups.message import Message, system_reason
+from evergreen_groups.state.files import NO_ROOM, directory_of, refuse_beside, refuse_what_is_not_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +44,145 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-    from evergreen_groups.state.server_clock import ServerClock
+ANEW = Message("move the database away to begin a new one, or put a backup in its place")
+_SQLITE_ADVICE = {
+    sqlite3.SQLITE_FULL: Message("make room on the disk"),
+    sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
+    sqlite3.SQLITE_BUSY: Message(
+        "another process holds the database: end that process (`fuser` names it), or run again later"
+    ),
+    sqlite3.SQLITE_LOCKED: Message(
+        "another process holds the database: end that process (`fuser` names it), or run again later"
+    ),
+    sqlite3.SQLITE_READONLY: Message("allow this user to write the database and in its directory"),
+    sqlite3.SQLITE_CANTOPEN: Message("allow this user to write the database and in its directory"),
+}
+_PRIMARY_CODE = 0xFF
+_POSTGRESQL_ADVICE = {
+    "08": Message("see whether PostgreSQL runs and can be reached from here"),
+    "28": Message("look at the user, the password and the address in [state], and at the server's pg_hba.conf"),
+    "3D": Message("make the database (createdb), or name another in [state]"),
+    "42501": Message("let this user write there, or run `evergreen-groups state upgrade` as the owner"),
+    "53": Message("make room, or allow more connections"),
+    "57": Message("run again when PostgreSQL is up"),
+    "57014": Message("run again; the server ends what takes longer than it allows"),
+    "25006": Message("name the server that can be written to: this one only reads"),
+    "40": Message("run again: others were writing the same"),
+    "55P03": Message(
+        "another session holds the database: end that session (`pg_stat_activity` names it), or run again later"
+    ),
+    "XX": Message("see PostgreSQL's log; where its data are damaged, put a backup in their place"),
+}
+_CODES_BY_TEXT = {
+    "too many clients": "53",
+    "connection slots": "53",
+    "starting up": "57",
+    "yet accepting connections": "57",
+    "not accepting connections": "57",
+    "shutting down": "57",
+    "recovery mode": "57",
+    'FATAL: database "': "3D",
+    "permission denied": "28",
+    "authentication": "28",
+    "pg_hba.conf": "28",
+    'FATAL: role "': "28",
+    "no password supplied": "28",
+    "SSL was required": "28",
+    "certificate": "28",
+    "is bad: invalid": "28",
+    "invalid connection option": "28",
+}
+"""What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors.
+
+Anything else may pass. Of a server that speaks another language, that is true of all but a few."""
+_PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Codes, or what they begin with, of what may be over when the same is tried again."""
+_LONGEST = 300
+_LOOK = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
+
+
+class NoAnswerError(OSError):
+    """A server was asked and gave no answer in time."""
+
+
+@contextmanager
+def errors_named(where: str) -> Iterator[None]:
+    """Turn what goes wrong in the block into a StateError about the database ``where``.
+
+    Only what asks the database belongs into it.
+
+    Raises:
+        StateError: the engine, or the disk under it, refused.
+    """
+    try:
+        yield
+    except EvergreenGroupsError:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:  # what a row became when it was read
+        raise broken(where) from error
+    except IntegrityError as error:
+        raise StateError(
+            "the database {where} refuses what contradicts something in it ({constraint})",
+            advice="see whether another program writes there; `evergreen-groups state check` looks it through",
+            code="database-contradiction",
+            values={"where": where, "constraint": _constraint(error)},
+        ) from error
+    except (NoResultFound, MultipleResultsFound) as error:
+        raise broken(where) from error
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise unusable(where, error) from error
+
+
+def unusable(where: str, error: BaseException) -> StateError:
+    """The error for a database that can't be used, now or at all."""
+    code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
+    values = {"where": where, "reason": reason}
+    if code in _PASSING or (isinstance(code, str) and code[:2] in _PASSING):
+        return StateUnavailableError(
+            "the database {where} can't be used ({reason})",
+            advice=advice,
+            code="database-unavailable",
+            values=values,
+        )
+    return StateError(
+        "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
+    )
+
+
+def broken(where: str) -> StateError:
+    """The error for a database in which something stands that was never written."""
+    return StateError(
+        "the database {where} holds something that was never written",
+        advice=ANEW,
+        code="database-broken",
+        values={"where": where},
+    )
+
+
+def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
+    if isinstance(error, NoAnswerError):
+        return "08", str(error), _POSTGRESQL_ADVICE["08"]
+    if isinstance(error, OSError):
+        code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
+        return code, system_reason(error), _SQLITE_ADVICE[code]
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        return code, str(error), _SQLITE_ADVICE.get(code, ANEW)
+    state = getattr(error, "sqlstate", None) or ""
+    # The server's other lines may quote a row; where it wasn't reached there are none.
+    reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
+    if not state:
+        state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
+    advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
+    return state, reason, next(advice, _LOOK)
+
+
+def _constraint(error: IntegrityError) -> str:
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return str(diagnosis.constraint_name)
+    return str(error.orig)  # SQLite names columns, and no values
+
 
 BESIDE = ("-wal", "-shm", "-journal")
 """What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
@@ -41,7 +195,6 @@ it is on disk no sooner, for both are in one log."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
 _ONE_WAIT = 0.5  # seconds
-_PRIMARY_CODE = 0xFF
 _SECONDS_TO_CONNECT = 6
 """Where the first of two name servers is down, looking up the host takes five."""
 _SECONDS_TO_PING = 2.0
@@ -328,3 +481,38 @@ def _not_an_address() -> ConfigurationError:
         setting="state.database",
         code="database-address-wrong",
     )
+
+
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that nobody sets; where there is one, it goes on while the machine is suspended."""
+_PRECISE = 0.5
+"""An answer that took longer (seconds) says too little about the time."""
+
+
+class ServerClock:
+    """A server's clock, as its distance from a local clock that nobody sets. Safe to share between threads.
+
+    Servers whose own clocks differ agree on the time if they share a database.
+    """
+
+    def __init__(self) -> None:
+        self._distance: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the server has been asked yet."""
+        return self._distance is not None
+
+    def compare(self, ask: Callable[[], float]) -> None:
+        """Ask the server for its time (seconds since 1970)."""
+        began = time.clock_gettime(_ELAPSED)
+        there = ask()
+        ended = time.clock_gettime(_ELAPSED)
+        if self._distance is None or ended - began <= _PRECISE:
+            self._distance = there - (began + ended) / 2
+
+    def now(self) -> datetime:
+        """Return the server's time. It must be known."""
+        if self._distance is None:
+            raise RuntimeError("the server hasn't been asked for its time")
+        return datetime.fromtimestamp(self._distance + time.clock_gettime(_ELAPSED), UTC)

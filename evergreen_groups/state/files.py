@@ -5,15 +5,175 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, BinaryIO, TextIO, cast
+from urllib.parse import urlsplit
 
 from evergreen_groups.errors import ConfigurationError, DiskError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.own_files import directory_of, is_own, names_in, open_own, sync
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where the disk, or a user's part of it, is full."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_REACHED = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH: it needn't be readable
+
+
+@contextmanager
+def directory_of(path: Path) -> Iterator[int]:
+    """A descriptor of the directory that ``path`` is in, whether or not it can be listed."""
+    descriptor = os.open(path.parent, _REACHED)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def listed_directory(path: Path) -> Iterator[int]:
+    """A descriptor of a directory that can be listed; links that lead to it are followed, as whoever named it wants."""
+    descriptor = os.open(path, _DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def names_in(directory: int) -> list[str]:
+    """The names in a directory.
+
+    Raises:
+        OSError: it can't be listed.
+    """
+    listed = os.open(".", _DIRECTORY, dir_fd=directory)
+    try:
+        return os.listdir(listed)  # noqa: PTH208 - a descriptor
+    finally:
+        os.close(listed)
+
+
+def sync(directory: int) -> None:
+    """Put a directory's entries on disk, where the system lets us."""
+    with suppress(OSError):
+        listed = os.open(".", _DIRECTORY, dir_fd=directory)
+        try:
+            os.fsync(listed)
+        finally:
+            os.close(listed)
+
+
+@contextmanager
+def own_directory(name: str, parent: int) -> Iterator[int]:
+    """A descriptor of the directory ``name`` in ``parent``; it is made, for its owner alone, where it isn't there.
+
+    Raises:
+        OSError: something else has that name, or others could write in it.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+    try:
+        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        raise _described(error) from error
+    try:
+        found = os.fstat(descriptor)
+        _refuse_strangers(found, parent)
+        if found.st_mode & stat.S_IWOTH:
+            raise _refusal(Message("everybody can write to it"))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> int:
+    """Open the file ``name`` in ``parent``; with ``O_CREAT`` it is made readable by its owner alone.
+
+    ``anybodys``: it may belong to another user (where it is read only, by root for one).
+
+    Raises:
+        OSError: it isn't a regular file of this user's with one name.
+    """
+    try:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    except OSError as error:
+        raise _described(error) from error
+    try:
+        refuse_what_is_not_own(os.fstat(descriptor), parent, anybodys=anybodys)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def hand_over(descriptor: int, parent: int) -> None:
+    """Give a file that was just made to the owner of its directory.
+
+    Root may work in somebody's directory, and what it leaves there is that somebody's: they couldn't use it otherwise.
+    """
+    owner = os.fstat(parent)
+    if not os.geteuid() and owner.st_uid:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def is_own(name: str, parent: int) -> bool:
+    """Whether the file ``name`` in ``parent`` is one that :func:`open_own` would open; nothing is opened."""
+    try:
+        refuse_what_is_not_own(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
+    except OSError:
+        return False
+    return True
+
+
+def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
+    """Raise an ``OSError`` that names the first of the files beside ``name`` that isn't such a file.
+
+    One that isn't there is well.
+    """
+    for ending in endings:
+        try:
+            refuse_what_is_not_own(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            values = {"file": name + ending, "reason": system_reason(error)}
+            raise _refusal(Message("beside it is {file}: {reason}", values=values)) from error
+
+
+def refuse_what_is_not_own(found: os.stat_result, parent: int, *, anybodys: bool = False) -> None:
+    """Raise an ``OSError`` unless it is a regular file of this user's with one name."""
+    if stat.S_ISLNK(found.st_mode):
+        raise _refusal(Message("it is a symbolic link"))
+    if not stat.S_ISREG(found.st_mode):
+        raise _refusal(Message("it is not a regular file"))
+    if anybodys:
+        return
+    _refuse_strangers(found, parent)
+    if found.st_nlink > 1:
+        raise _refusal(Message("it has another name as well"))
+
+
+def _refuse_strangers(found: os.stat_result, parent: int) -> None:
+    """Root may work in somebody's directory, with files of that somebody."""
+    user = os.geteuid()
+    if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
+        raise _refusal(Message("it belongs to another user"))
+
+
+def _refusal(reason: Message) -> OSError:
+    return PermissionError(errno.EPERM, reason)
+
+
+def _described(error: OSError) -> OSError:
+    """The refusal to follow a link, in words."""
+    return _refusal(Message("it is a symbolic link")) if error.errno == errno.ELOOP else error
+
 
 _MAY_NOT = (
     Message("allow this user to write in the directory or name another file"),
@@ -167,3 +327,125 @@ def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> Con
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
     return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)
+
+
+_OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BEGINNING = ".evergreen-groups."
+# Whatever the file's name was to be: each night's backup has another one.
+_OURS = re.compile(f"{re.escape(_BEGINNING)}[0-9a-f]{{12}}\\.part")
+
+
+@contextmanager
+def unfinished_directory(target: Path) -> Iterator[Path]:
+    """A new directory beside ``target``, for its owner alone, which is gone when the block ends.
+
+    Raises:
+        OSError: none can be made there.
+    """
+    with directory_of(target) as parent:
+        _remove_unfinished(parent)
+        name, lock = _made(parent)
+        try:
+            yield target.parent / name
+        finally:
+            shutil.rmtree(name, dir_fd=parent, ignore_errors=True)
+            os.close(lock)
+
+
+def _made(parent: int) -> tuple[str, int]:
+    while True:
+        name = f"{_BEGINNING}{secrets.token_hex(6)}.part"
+        os.mkdir(name, 0o700, dir_fd=parent)
+        lock = os.open(name, _OPENED, dir_fd=parent)
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return name, lock
+        os.close(lock)  # somebody took it for abandoned before it was locked
+
+
+def _remove_unfinished(parent: int) -> None:
+    """Remove what killed processes of this user left."""
+    with suppress(OSError):  # a directory that can't be listed can be written in all the same
+        for name in filter(_OURS.fullmatch, names_in(parent)):
+            with suppress(OSError):
+                lock = os.open(name, _OPENED, dir_fd=parent)
+                try:
+                    found = os.fstat(lock)
+                    if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(name, dir_fd=parent)
+                finally:
+                    os.close(lock)
+
+
+def temporary_directory() -> Path:
+    """Where SQLite makes its temporary files (https://sqlite.org/tempfiles.html), and we ours."""
+    return Path(os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108
+
+
+def private_file() -> BinaryIO:
+    """Open a new file that only this user can read and that has no name: it's gone when it is closed.
+
+    So it is with the process, however that ends.
+
+    Raises:
+        ConfigurationError: none can be made.
+    """
+    directory = temporary_directory()
+    with writing_in(directory):
+        return cast("BinaryIO", TemporaryFile(dir=directory))
+
+
+REPORT_LOCK = "report.lock"
+SYSTEM_DIRECTORY = Path("/var/lib/evergreen-groups")
+"""Where the units and the crontab have state kept."""
+
+
+def find_state_directory(environ: Mapping[str, str]) -> Path:
+    """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``.
+
+    For root it is that of the units where there is one: what root asks about a machine is about its nightly run.
+    """
+    if environ.get("STATE_DIRECTORY"):
+        # systemd puts all directories of a unit into one variable.
+        return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    if os.geteuid() == 0 and not environ.get("XDG_STATE_HOME") and SYSTEM_DIRECTORY.is_dir():
+        return SYSTEM_DIRECTORY
+    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "/") / ".local" / "state")
+    return Path(base) / "evergreen-groups"
+
+
+def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own; None without a home."""
+    if environ.get("CACHE_DIRECTORY"):
+        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
+    home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)
+    return Path(home) / "evergreen-groups" if home else None
+
+
+def make_state_directory(path: Path) -> Path:
+    """Make a state directory that only its owner can enter.
+
+    Raises:
+        ConfigurationError: it can't be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot make the state directory {path}: {reason}",
+            advice=Message("make room on the disk")
+            if error.errno in NO_ROOM
+            else Message("let this user make the directory"),
+            code="state-directory-not-made",
+            values={"path": path, "reason": system_reason(error)},
+        ) from error
+    return path
+
+
+def gateway_key(url: str) -> str:
+    """A short name for a gateway's address that can be part of a file's name."""
+    # The host is for people; the digest keeps two gateways on one host apart.
+    host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
+    return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"

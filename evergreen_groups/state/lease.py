@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message
-from evergreen_groups.state import refusals
-from evergreen_groups.state.directory import make_state_directory
+from evergreen_groups.state import engine as refusals
+from evergreen_groups.state.database import refuse_a_later_schema
+from evergreen_groups.state.files import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
 from evergreen_groups.state.schema import leases
-from evergreen_groups.state.upgrade import refuse_a_later_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.own_files import NO_ROOM, directory_of, hand_over, open_own
+from evergreen_groups.state.files import NO_ROOM, directory_of, hand_over, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")

@@ -6,28 +6,87 @@ stand here with their ids alone; only mails that wait have names in them.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    DateTime,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
     event,
+    func,
+    select,
     text,
 )
-
-from evergreen_groups.state.column_types import BIG, Amount, Moment
+from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.types import TypeEngine
+
+BIG = BigInteger().with_variant(Integer(), "sqlite")
+"""A whole number of 64 bits. SQLite counts up by itself only where the type has this very name."""
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware ``datetime``; in SQLite a text in UTC, of one width, so that texts sort as moments do."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """PostgreSQL has a type for it."""
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """What is stored."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without its time zone")
+        moment = value.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """What was stored, in UTC."""
+        if value is None:
+            return None
+        moment = datetime.fromisoformat(value) if dialect.name == "sqlite" else value
+        if moment.tzinfo is None:
+            raise ValueError("a moment without its time zone")
+        return moment.astimezone(UTC)
+
+
+class Amount(TypeDecorator[Decimal]):
+    """An amount of money with two digits behind the point; in SQLite a text, for its numbers are binary fractions."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """PostgreSQL has a type for it."""
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(14, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        """What is stored."""
+        return value if value is None or dialect.name != "sqlite" else f"{value:.2f}"
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
+        """What was stored."""
+        return None if value is None else Decimal(value)
+
 
 VERSION = "9"
 """The version of the schema that this release uses. Until 1.0, raise it with each change of a table: there are no
@@ -286,3 +345,16 @@ def complete(dialect: str) -> None:
 @event.listens_for(metadata, "before_create")
 def _before_create(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
     complete(connection.dialect.name)
+
+
+def set_counters(connection: Connection, *tables: Table) -> None:
+    """Let numbering go on behind the highest number. SQLite does so by itself; PostgreSQL counts only its own."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in tables:
+        column = table.autoincrement_column  # none where rows are named by whoever makes them
+        if column is not None:
+            highest = select(func.max(column)).scalar_subquery()
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            # Where the table is empty the next one is the first.
+            connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.message import Message
-from evergreen_groups.state.directory import REPORT_LOCK, gateway_key
+from evergreen_groups.state.files import REPORT_LOCK, gateway_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection

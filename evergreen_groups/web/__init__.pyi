@@ -7,10 +7,13 @@ from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .metrics_listener import MetricsListener as MetricsListener
 from .metrics_listener import metrics_unusable as metrics_unusable
-from .plan_bodies import Agreement as Agreement
-from .plan_bodies import Approval as Approval
-from .plan_bodies import is_plan_id as is_plan_id
 from .problems import ProblemError as ProblemError
+from .processes import Supervisor as Supervisor
+from .processes import Worker as Worker
+from .processes import share_of as share_of
+from .requests import Agreement as Agreement
+from .requests import Approval as Approval
+from .requests import is_plan_id as is_plan_id
 from .server import UNUSABLE as UNUSABLE
 from .server import Server as Server
 from .server import collect_garbage_seldom as collect_garbage_seldom
@@ -18,8 +21,5 @@ from .server import listening_socket as listening_socket
 from .server import port_unusable as port_unusable
 from .service import DeskRequest as DeskRequest
 from .service import Service as Service
-from .succession import Succession as Succession
-from .succession import succession_of as succession_of
-from .supervisor import Supervisor as Supervisor
-from .supervisor import share_of as share_of
-from .worker import Worker as Worker
+from .service import Succession as Succession
+from .service import succession_of as succession_of

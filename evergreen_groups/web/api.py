@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+import hashlib
+import hmac
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
 
-from evergreen_groups import hooks
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from evergreen_groups import __version__, hooks
+from evergreen_groups.language import texts_for_scripts
+from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.web import requests
+from evergreen_groups.web import service as succession
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.requests import language_of_reader
 from evergreen_groups.web.service import service
 
 blueprint = Blueprint("api", __name__)
@@ -57,3 +69,138 @@ def group_summary(group: str) -> Response:
 
 def _answer(value: hooks.Document) -> Response:
     return jsonify(hooks.as_json(value))
+
+
+SCHEMAS = {
+    "PatronSummary": "patron-summary",
+    "GroupSummary": "group-summary",
+    "Block": "block",
+    "EventOutcome": "event-outcome",
+    "GroupDetails": "group-details",
+    "GroupBills": "group-bills",
+    "Plan": "plan",
+    "Change": "change",
+    "Changes": "changes",
+}
+"""The schemas of the answers, by their names in the description: files of ``evergreen_groups/hooks/schemas``."""
+
+
+@cache
+def description() -> dict[str, Any]:
+    """The document: ``openapi.json`` beside this module, with the version and the schemas of the answers put in."""
+    document: dict[str, Any] = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
+    document["info"]["version"] = __version__
+    schemas = document["components"]["schemas"]
+    for name, file in SCHEMAS.items():
+        folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
+        schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_rehung)
+        schemas.update(schema.pop("$defs", {}))
+        del schema["$schema"]
+        schemas[name] = schema
+    return document
+
+
+def _rehung(found: dict[str, Any]) -> dict[str, Any]:
+    """The same, with a reference to a definition of its own file led to where that goes in the description."""
+    reference = found.get("$ref")
+    if isinstance(reference, str):
+        found["$ref"] = reference.replace("#/$defs/", "#/components/schemas/")
+    return found
+
+
+pages_blueprint = Blueprint("pages", __name__)
+
+
+@pages_blueprint.get("/panel.js", defaults={"name": "panel.js"})
+@pages_blueprint.get("/group.js", defaults={"name": "group.js"})
+@pages_blueprint.get("/tab.js", defaults={"name": "tab.js"})
+@pages_blueprint.get("/texts.js", defaults={"name": "texts.js"})
+def script(name: str) -> Response:
+    """The scripts that show the panel in the staff client, and the group's page in its tab."""
+    return _asked_for_each_time(Response(_script(name), content_type="text/javascript; charset=utf-8"))
+
+
+@pages_blueprint.get("/desk.json")
+def desk_settings() -> Response:
+    """What the scripts have to know: of ``[desk]``, and the reader's language with their texts.
+
+    Apache may hand out the first of them itself, without settings.
+    """
+    settings = service().settings
+    desk, language = settings.desk, language_of_reader(request, settings.language)
+    texts = json.loads(texts_for_scripts(language.tag))
+    spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
+    return _asked_for_each_time(
+        jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
+    )
+
+
+def _asked_for_each_time(response: Response) -> Response:
+    """Have browsers keep it, but ask for it each time (304): a new release is on every desk at once."""
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
+@cache
+def _script(name: str) -> bytes:
+    return resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
+
+
+@pages_blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The description of the service."""
+    return jsonify(description())
+
+
+monitoring_blueprint = Blueprint("monitoring", __name__)
+
+_ANSWERS, _DOES_NOT = "answers", "does not answer"
+
+
+@monitoring_blueprint.get("/healthz")
+def health() -> Response:
+    """That the service is up, whether the gateway answers, and if it doesn't, why: a code, with no name or address."""
+    return jsonify(status="up", **_gateway_state(), breaker=service().breaker.state.value)
+
+
+@monitoring_blueprint.get("/readyz")
+def readiness() -> Response:
+    """Whether requests can be answered: 503 while the gateway or the state's database can't be used."""
+    gateway = _gateway_state()
+    database = _ANSWERS if service().health.database_answers() else _DOES_NOT
+    response = jsonify(**gateway, database=database)
+    if _DOES_NOT in (gateway["gateway"], database):
+        response.status_code = 503
+    return response
+
+
+@monitoring_blueprint.get("/metrics")
+def metrics() -> Response:
+    """What was counted, for whoever knows the token."""
+    token = service().metrics_token
+    if token is None:
+        raise ProblemError(
+            404,
+            "No metrics are shown here: set token_file in [metrics], or listen for an address of their own.",
+            code="no-metrics",
+        )
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # In the same time however much of it is right; WSGI's headers are bytes in the disguise of Latin-1.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
+        raise ProblemError(
+            403, "The metrics take the token of [metrics] (Authorization: Bearer).", code="metrics-token-wrong"
+        )
+    counters = succession.succession_of(current_app).counters
+    return Response(counters.exposition(), content_type=METRICS_CONTENT_TYPE)
+
+
+def _gateway_state() -> dict[str, str]:
+    last = service().health.gateway_outcome()
+    if last is None:
+        return {"gateway": "not known yet"}
+    return {"gateway": _ANSWERS} if last.answered else {"gateway": _DOES_NOT, "cause": last.cause}
+
+
+BLUEPRINTS = (blueprint, pages_blueprint, monitoring_blueprint)

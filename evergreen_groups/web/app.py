@@ -17,18 +17,18 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE
-from evergreen_groups.web import api, changes, desk_pages, events, monitoring, pages, reports
+from evergreen_groups.web import api, changes, events, reports
+from evergreen_groups.web import desk as desk_pages
+from evergreen_groups.web.metrics_listener import ServiceCollector
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.reader import language_of_reader
-from evergreen_groups.web.service import Service, service
-from evergreen_groups.web.service_collector import ServiceCollector
-from evergreen_groups.web.succession import Succession, succession_of
+from evergreen_groups.web.requests import language_of_reader
+from evergreen_groups.web.service import Service, Succession, service, succession_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web.rate_limits import Counters
+    from evergreen_groups.web.admission import Counters
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -98,8 +98,9 @@ def create_app(
     succession = Succession(app, settings, environ, clock, counters := ServiceCounters(), asked)
     counters.add(ServiceCollector(lambda: succession.current))
     counters.add(StateCollector(lambda: succession.current.state.database))
-    for part in (api, changes, pages, reports, desk_pages, events, monitoring):
-        app.register_blueprint(part.blueprint, url_prefix=PREFIX)
+    parts = (changes, reports, desk_pages, events)
+    for blueprint in (*api.BLUEPRINTS, *(part.blueprint for part in parts)):
+        app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
     app.teardown_request(_end)

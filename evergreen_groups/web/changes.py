@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, jsonify, request, url_for
 
 from evergreen_groups import hooks
-from evergreen_groups.web import plan_bodies, requests
+from evergreen_groups.web import requests
+from evergreen_groups.web import requests as plan_bodies
 from evergreen_groups.web.change_runs import MOST_WAITED_FOR
 from evergreen_groups.web.service import DeskRequest, Service, service
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evergreen_groups.progress import Progress
-    from evergreen_groups.web.plan_bodies import Agreement
+    from evergreen_groups.web.requests import Agreement
 
 ASK_AGAIN_SECONDS = 1
 

@@ -1,7 +1,7 @@
 """What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
 
 :class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already. Whoever asks too often
-is refused by :mod:`evergreen_groups.web.rate_limits`.
+is refused by :mod:`evergreen_groups.web.admission`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.authorization import has_permission, may_view_everybody
+from evergreen_groups.web.admission import has_permission, may_view_everybody
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import DeskRequest, Service, service
 

@@ -10,6 +10,7 @@ what has to outlive it is in the state's database, such as plans, the journal, a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,19 +21,19 @@ from flask import Request, g
 
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.connect import configured_state
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.connect import configured_state, gateway_url
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.language import current_language, set_language
-from evergreen_groups.limits import ReferenceData
-from evergreen_groups.settings import Settings, passwords, values
-from evergreen_groups.web import gateways, problems
-from evergreen_groups.web.approvals import Approvals
-from evergreen_groups.web.authorization import Admission, Caller, has_permission
-from evergreen_groups.web.change_runs import ChangeRuns
-from evergreen_groups.web.health import Health
+from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
+from evergreen_groups.state import find_cache_directory
+from evergreen_groups.ttl_cache import TimeToLiveCache
+from evergreen_groups.web import problems
+from evergreen_groups.web.admission import Admission, Caller, Counters, has_permission
+from evergreen_groups.web.change_runs import Approvals, ChangeRuns
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,
@@ -45,10 +46,165 @@ from evergreen_groups.web.requests import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Call, CallOutcome, Gateway
+    from flask import Flask
+
+    from evergreen_groups.gateway import Call, CallObserver, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
-    from evergreen_groups.ttl_cache import TimeToLiveCache
+    from evergreen_groups.web.overload import RequestOutcome
+
+# Somebody stands at the desk: better no figures within a few seconds than figures after a minute. A nightly run has
+# more of all of these.
+_CONNECT_SECONDS = 3.0
+_GRACE_SECONDS = 1.0
+EVENTS_AT_ONCE = 3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
+# One repeat, for a connection that had just been closed or a service that was just reloaded.
+_RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
+
+
+def for_desks(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+    """The one that each request asks with a session of its own.
+
+    Raises:
+        ConfigurationError: no gateway is configured.
+    """
+    return _made(
+        settings, environ, on_call, timeout=settings.serve.timeout, concurrency=settings.serve.threads, credentials=None
+    )
+
+
+def for_events(settings: Settings, environ: Mapping[str, str], on_call: CallObserver) -> Gateway:
+    """The service account's, for events alone: nothing is read on somebody's behalf with it.
+
+    Raises:
+        ConfigurationError: no gateway is configured, no account, or its password can't be had.
+    """
+    account = settings.gateway
+    if account.username is None:
+        raise ConfigurationError(
+            "events are taken with a service account",
+            advice="set username in section [gateway]",
+            setting="gateway.username",
+            code="events-without-account",
+        )
+    password = passwords.password(account, environ)
+    credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
+    return _made(
+        settings,
+        environ,
+        on_call,
+        timeout=settings.events.deadline,
+        concurrency=EVENTS_AT_ONCE,
+        credentials=credentials,
+    )
+
+
+def _made(
+    settings: Settings,
+    environ: Mapping[str, str],
+    on_call: CallObserver,
+    *,
+    timeout: float,
+    concurrency: int,
+    credentials: Credentials | None,
+) -> Gateway:
+    chosen = settings.gateway
+    return Gateway(
+        gateway_url(settings),
+        credentials=credentials,
+        locale=chosen.locale,
+        timeout=timeout,
+        grace=_GRACE_SECONDS,
+        connect_timeout=min(_CONNECT_SECONDS, timeout),
+        concurrency=concurrency,
+        # Apache has a process for each connection, few to spare, and makes a new one each second. One that is kept
+        # occupies its process for 3 s: 1 s of keep-alive, then 2 s in which Apache waits for us to close. So the
+        # ninth of a page's first calls waited for 3.0 s, and the client's own calls behind it.
+        keep_alive=False,
+        ca_bundle=chosen.ca_bundle,
+        allow_plain_http=chosen.allow_plain_http,
+        retries=_RETRIES,
+        cache_directory=find_cache_directory(environ),
+        on_call=on_call,
+        only_supported=True,
+    )
+
+
+# Anybody may ask, monitoring does every minute or so: neither the ILS nor the database is asked for each.
+FRESH_SECONDS = 15.0
+"""How long a state of the gateway, or of the database, is taken to last."""
+
+# An echo touches no database; what takes longer isn't well.
+_ECHO_SECONDS = 2.0
+# Nor does a transaction that reads nothing; whoever asks waits no longer for it, however long it takes to fail.
+_DATABASE_SECONDS = 2.0
+_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
+
+
+class Health:
+    """Looks at both, seldom, and one request at a time: all threads would wait for a server that hangs.
+
+    ``breaker`` knows of the gateway what requests have seen. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float], gateway: Gateway, breaker: Breaker, state: State) -> None:
+        self._gateway = gateway
+        self._breaker = breaker
+        self._state = state
+        self._looking, self._looking_at_database = threading.Lock(), threading.Lock()
+        self._database_seen: TimeToLiveCache[bool] = TimeToLiveCache(clock, FRESH_SECONDS)
+        self._database_answers = True
+
+    def gateway_outcome(self) -> RequestOutcome | None:
+        """Whether the gateway answers, as last seen; it is asked where that was too long ago. None: not known yet."""
+        last = self._breaker.last_outcome()
+        if (last is None or last.seconds_ago > FRESH_SECONDS) and self._looking.acquire(blocking=False):
+            try:
+                self.look_at_gateway()
+            finally:
+                self._looking.release()
+            last = self._breaker.last_outcome()
+        return last
+
+    def look_at_gateway(self, seconds: float = _ECHO_SECONDS) -> EvergreenGroupsError | None:
+        """Ask each service that a desk needs for a sign of life; gives what went wrong, None where all is well.
+
+        They have so many ``seconds`` together. While the gateway is known to be dead it isn't asked.
+        """
+        try:
+            with self._breaker.watching():
+                gateway = self._gateway.within(seconds)
+                for name in _SERVICES:
+                    gateway.call(name, "opensrf.system.echo", "evergreen-groups")
+        except EvergreenGroupsError as error:
+            return error
+        return None
+
+    def database_answers(self) -> bool:
+        """Whether the state's database can be used, as seen in the last seconds."""
+        if self._looking_at_database.acquire(blocking=False):
+            looking = threading.Thread(target=self._look_at_database, name="state", daemon=True)
+            looking.start()
+            looking.join(_DATABASE_SECONDS)
+            if looking.is_alive():
+                self._database_answers = False
+        return self._database_answers
+
+    def _look_at_database(self) -> None:
+        try:
+            self._database_answers = self._database_seen.get("", self._database_can_be_read)
+        finally:
+            self._looking_at_database.release()
+
+    def _database_can_be_read(self) -> bool:
+        try:
+            if self._state.database.is_there:
+                with self._state.database.reading():
+                    pass
+        except EvergreenGroupsError:
+            return False
+        return True
+
 
 EXTENSION = "evergreen-groups"
 
@@ -90,7 +246,7 @@ class Service:
         self.counters = counters
         self.state = self._state(former)
         threads = settings.serve.threads
-        self.gateway = gateways.for_desks(settings, environ, self._count_call)
+        self.gateway = for_desks(settings, environ, self._count_call)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         self._asked = self._request_counters(asked, former)
         self._reference = ReferenceData(settings.policy, clock=clock)
@@ -105,12 +261,10 @@ class Service:
         self.metrics_token = passwords.metrics_token(settings.metrics, environ)
         self._events_gateway = None
         if self.events_secret is not None:
-            self._events_gateway = gateways.for_events(settings, environ, self._count_call)
+            self._events_gateway = for_events(settings, environ, self._count_call)
         self.state.load()  # here, in one thread, and not in those of the first requests
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
-        self.events_breaker = Breaker(
-            clock, failures=5, most_waiting=gateways.EVENTS_AT_ONCE, slow_after=0.0, pause=10.0
-        )
+        self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
     def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> Iterator[DeskRequest]:
@@ -264,3 +418,103 @@ class Service:
 def service() -> Service:
     """The service of the request at work: the same from its beginning to its end."""
     return cast(Service, g.service)
+
+
+SUCCESSION = "evergreen-groups-succession"
+"""Where the app has it."""
+
+AT_START = ("serve.host", "serve.port", "serve.threads", "serve.processes", "metrics.listen")
+"""The settings that count from the start of the process to its end."""
+
+
+class Succession:
+    """One :class:`Service` after the other, each with the settings that it was made with.
+
+    A request keeps the one that it began with (:meth:`enter`, :meth:`leave`). ``environ``, ``clock``, ``counters`` and
+    ``asked`` are the process's own. Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        environ: Mapping[str, str],
+        clock: Callable[[], float],
+        counters: ServiceCounters,
+        asked: Counters | None = None,
+    ) -> None:
+        self._extensions = app.extensions
+        self._environ = environ
+        self._clock = clock
+        self.counters = counters
+        self._changed = threading.Condition()
+        self._under_way: dict[Service, int] = {}
+        self._replacing = threading.Lock()
+        self._retiring: list[threading.Thread] = []
+        self._asked = asked
+        self._extensions[EXTENSION] = Service(settings, environ, clock, counters, asked)
+        self._extensions[SUCCESSION] = self
+
+    @property
+    def current(self) -> Service:
+        """The one that new requests get."""
+        service: Service = self._extensions[EXTENSION]
+        return service
+
+    def enter(self) -> Service:
+        """The one for a request that begins now; it stays as it is until the request leaves."""
+        with self._changed:
+            service = self.current
+            self._under_way[service] = self._under_way.get(service, 0) + 1
+            return service
+
+    def leave(self, service: Service) -> None:
+        """The request has ended."""
+        with self._changed:
+            self._under_way[service] -= 1
+            if not self._under_way[service]:
+                del self._under_way[service]
+                self._changed.notify_all()
+
+    def replace(self, settings: Settings) -> list[str]:
+        """Have new requests use these settings; gives the names of those that take a restart to change.
+
+        Requests under way, and changes that are being made, go on with the former ones. Where this raises, nothing
+        has changed.
+
+        Raises:
+            ConfigurationError: something is wrong with them, or with a secret that they name.
+        """
+        with self._replacing:
+            former = self.current
+            at_start = [one for one in declared(type(settings)) if one.key in AT_START]
+            at_work = {one.key: value_of(former.settings, one) for one in at_start}
+            new = Service(
+                with_values(settings, at_work), self._environ, self._clock, self.counters, self._asked, former=former
+            )
+            with self._changed:
+                self._extensions[EXTENSION] = new
+            thread = threading.Thread(target=self._retire, args=(former, new), name="retiring", daemon=True)
+            thread.start()
+            self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
+        return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
+
+    def close(self) -> None:
+        """Close the one at work. Those before it close themselves when nobody needs them any more."""
+        with self._changed:
+            self._under_way.clear()
+            self._changed.notify_all()
+        self.current.close()
+        for thread in self._retiring:
+            thread.join(1.0)
+
+    def _retire(self, former: Service, new: Service) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: former not in self._under_way)
+        former.change_runs.finish()
+        former.close(successor=new)
+
+
+def succession_of(app: Flask) -> Succession:
+    """What the requests of an app share, one after the other as settings are read anew."""
+    return cast(Succession, app.extensions[SUCCESSION])

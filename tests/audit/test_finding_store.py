@@ -12,7 +12,7 @@ import pytest
 from support.audit_samples import sample_audit
 
 from evergreen_groups.audit import FindingKind, GroupFinding, PatronFinding
-from evergreen_groups.audit.finding_store import FindingStore, StoredFindings
+from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
 

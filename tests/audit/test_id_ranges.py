@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.gateways import gateway_of
 
-from evergreen_groups.audit import Audit, AuditCriteria, PatronFinding, blocks, build_audit, id_ranges
+from evergreen_groups.audit import Audit, AuditCriteria, PatronFinding, blocks, build_audit
+from evergreen_groups.audit import queries as id_ranges
 from evergreen_groups.sandbox import Sandbox
 
 

@@ -16,15 +16,29 @@ from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import state_in
 
-from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, FindingKind, GroupFinding, build_audit
+from evergreen_groups.audit import (
+    Audit,
+    AuditCriteria,
+    Confidence,
+    Evidence,
+    FindingKind,
+    GroupFinding,
+    build_audit,
+)
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.finding_store import FindingStore
+from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.audit import HEADINGS, describe_confidence, describe_split, group_link, render_audit
+from evergreen_groups.render.audit import (
+    HEADINGS,
+    describe_confidence,
+    describe_split,
+    group_link,
+    render_audit,
+)
 from evergreen_groups.sandbox import Sandbox
 
 SCHOOL, LEADERLESS, TWO_LEADS = 1016, 1007, 1006

@@ -111,7 +111,7 @@ def write(report: Any, what: str) -> int:
         elif what == MAIL:
             return mails(report, client)
         else:
-            from evergreen_groups.nightly.publication import publish
+            from evergreen_groups.nightly.output import publish
 
             formats = FORMATS if what == BY_LIBRARY else (what.partition(" ")[0],)
             publish(report, directory, formats, client=client)

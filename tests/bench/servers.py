@@ -51,13 +51,13 @@ from programs import (
 )
 
 from evergreen_groups.gateway import Credentials, Gateway
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.web import create_app
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from evergreen_groups.web.rate_limits import Counters
+    from evergreen_groups.web.admission import Counters
 
 STATIC = "/evergreen-groups/panel.js"
 """Needs no ILS, so an honest client's time is the server's alone."""

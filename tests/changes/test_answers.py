@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
+from evergreen_groups.changes.landing import (
+    UnclearAnswer,
+    Written,
+    group_number,
+    is_no,
+    never_left,
+    written,
+)
 from evergreen_groups.errors import (
     CollisionError,
     EventError,

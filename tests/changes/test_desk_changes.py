@@ -22,7 +22,7 @@ from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanErr
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import Database, State, prune, schema
-from evergreen_groups.state.forgetting import forget
+from evergreen_groups.state.retention import forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 

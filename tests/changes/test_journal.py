@@ -17,9 +17,9 @@ from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, Seat, StepState
-from evergreen_groups.changes.journal_step import Sending
-from evergreen_groups.changes.journaled import NewStep
-from evergreen_groups.changes.step_reason import (
+from evergreen_groups.changes.apply import NewStep
+from evergreen_groups.changes.journal import Sending
+from evergreen_groups.changes.reasons import (
     CHANGED_BY_ANOTHER,
     NO_REASON,
     TAKEN_OVER,

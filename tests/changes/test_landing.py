@@ -13,21 +13,21 @@ from support.gateways import gateway_of
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, Operator, StepState
-from evergreen_groups.changes.journal_step import JournalStep, Sending
-from evergreen_groups.changes.journaled import NewStep
+from evergreen_groups.changes.apply import NewStep
+from evergreen_groups.changes.journal import JournalStep, Sending
 from evergreen_groups.changes.landing import (
     LANDS_WITHIN,
     Landing,
     SentChange,
+    digest_but,
     judge,
     judge_penalties,
     new_sending,
     sending_of,
 )
-from evergreen_groups.changes.patron_penalties import PatronPenalties
-from evergreen_groups.changes.patron_record import digest_but
+from evergreen_groups.changes.penalties import PatronPenalties
+from evergreen_groups.changes.reasons import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
-from evergreen_groups.changes.step_reason import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.errors import (
     DataError,
     EventError,

@@ -14,8 +14,8 @@ from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState
-from evergreen_groups.changes.journal_step import Sending
-from evergreen_groups.changes.journaled import NewStep
+from evergreen_groups.changes.apply import NewStep
+from evergreen_groups.changes.journal import Sending
 from evergreen_groups.changes.patron_change import TRIES, side_effects
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError

@@ -13,7 +13,7 @@ from support.states import state_in
 
 from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.limits import ReferenceData
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.changes import Action, PlanRequest
-from evergreen_groups.changes.plan_request import MOST_PATRONS
+from evergreen_groups.changes.plans import MOST_PATRONS
 from evergreen_groups.errors import PlanError
 
 REQUESTS = st.builds(

@@ -20,7 +20,7 @@ from support.write_log import WriteLog
 
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.changes import Action, DeskChanges, Draft, Plan, PlanRequest, StepState, recalculable
-from evergreen_groups.changes.step_reason import OLD_COPY
+from evergreen_groups.changes.reasons import OLD_COPY
 from evergreen_groups.client import Client
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.changes.step_reason import StepReason, refused
+from evergreen_groups.changes.reasons import StepReason, refused
 from evergreen_groups.errors import EventError
 from evergreen_groups.language import PSEUDO, Language, gettext, use_language
 from evergreen_groups.message import Message

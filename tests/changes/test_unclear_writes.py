@@ -14,7 +14,7 @@ from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
 from evergreen_groups.changes import JournalStep, StepState
-from evergreen_groups.changes.step_reason import TAKEN_OVER
+from evergreen_groups.changes.reasons import TAKEN_OVER
 from evergreen_groups.client import Client
 from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy

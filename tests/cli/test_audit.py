@@ -69,7 +69,7 @@ def test_every_format_has_every_finding_and_no_name_can_do_harm() -> None:
     assert [row["member_own_fines"] for row in rows] == ["-1.50", "-1.50"]
     assert [row["group_fines"] for row in rows] == ["12.00", ""]
     document = json.loads(rendered("json"))
-    assert document["people"][0]["blocks"][0]["by_hand"] is True
+    assert document["people"][0]["blocks"][0]["by_staff"] is True
     assert document["people"][0]["member"]["name"] == HOSTILE
     assert document["groups"][0]["hidden_member_count"] == 2
     assert document["groups"][0]["combined_fines"] is None

@@ -17,7 +17,7 @@ from support import waiting
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import COMMANDS, cli, run
-from evergreen_groups.cli.shell_completion import PLACES, completion_script, write_scripts
+from evergreen_groups.cli.manual import PLACES, completion_script, write_scripts
 
 SHELLS = sorted(PLACES)
 PROMPT = "here> "

@@ -7,7 +7,7 @@ import pytest
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.toml import example
 
 SECRET = "open-sesame"

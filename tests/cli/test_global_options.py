@@ -12,7 +12,7 @@ from support.command import Command
 
 from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.application import COMMANDS, cli, run
-from evergreen_groups.cli.global_options import global_options
+from evergreen_groups.cli.options import global_options
 
 
 def commands(command: click.Command, context: click.Context) -> dict[str, click.Command]:

@@ -32,9 +32,9 @@ from evergreen_groups.settings import (
     Settings,
     declared,
     first_file,
-    load,
     passwords,
 )
+from evergreen_groups.settings import reading as load
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 

@@ -10,8 +10,7 @@ import click
 import pytest
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli.command_tree import contexts
-from evergreen_groups.cli.manual import page, write_pages
+from evergreen_groups.cli.manual import contexts, page, write_pages
 
 DAY = 1_764_115_200  # 26 November 2025
 

@@ -18,7 +18,7 @@ from support.states import state_in
 
 from evergreen_groups import exit_status
 from evergreen_groups.changes import Journal, Operator
-from evergreen_groups.changes.journaled import NewStep
+from evergreen_groups.changes.apply import NewStep
 from evergreen_groups.cli import application
 from evergreen_groups.errors import StateError
 from evergreen_groups.sandbox import Sandbox

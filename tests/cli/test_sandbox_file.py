@@ -12,7 +12,7 @@ from support.command import Command, one_line
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli
-from evergreen_groups.cli.global_options import file_after_equals
+from evergreen_groups.cli.options import file_after_equals
 from evergreen_groups.state import hold
 
 MOVE = ("move", "20000000001014", "--to", "20000000001001", "--yes")
@@ -90,7 +90,7 @@ def test_two_commands_at_once_come_one_after_the_other(run: Command, file: Path)
 def test_who_waits_too_long_is_told_for_whom(
     run: Command, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evergreen_groups.cli import sandbox_place
+    from evergreen_groups.cli import invocation as sandbox_place
     from evergreen_groups.cli.application import run as run_here
 
     assert run(f"--sandbox={file}", "journal").returncode == exit_status.DONE

@@ -32,7 +32,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli.commands.serve import serve_command
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
+from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import Server
 from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS

@@ -20,7 +20,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
 from evergreen_groups.state.database import FILE_NAME
-from evergreen_groups.state.directory import REPORT_LOCK
+from evergreen_groups.state.files import REPORT_LOCK
 
 NOW = datetime.now(UTC)
 

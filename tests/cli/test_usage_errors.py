@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli, run
-from evergreen_groups.cli.usage_errors import described
+from evergreen_groups.cli.options import described
 from evergreen_groups.language import ENGLISH, PSEUDO, Language, use_language
 
 # What is written by hand, and so stands in Latin letters in every language.

@@ -23,9 +23,10 @@ from support.report_samples import sample_report
 from support.state_files import write_last_run
 
 from evergreen_groups import exit_status
-from evergreen_groups.doctor import Finding, Subject, Verdict, run, service
+from evergreen_groups.doctor import Finding, Subject, Verdict, run
+from evergreen_groups.doctor import network as service
 from evergreen_groups.doctor.finding import FindingMaker
-from evergreen_groups.doctor.requirements import NO_TOKEN
+from evergreen_groups.doctor.interface import NO_TOKEN
 from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox

@@ -19,8 +19,14 @@ from support.planted_faults import PLANTED
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.doctor.checks import CHECKS
 from evergreen_groups.doctor.finding import FindingMaker
-from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, METHODS, PERMISSIONS
-from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError, UnreachableError
+from evergreen_groups.doctor.interface import DESK_PERMISSIONS, METHODS, PERMISSIONS
+from evergreen_groups.errors import (
+    ConfigurationError,
+    DataError,
+    StateError,
+    TransportError,
+    UnreachableError,
+)
 from evergreen_groups.language import PSEUDO, Language, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json

@@ -20,7 +20,7 @@ from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.changes import recalculable
 from evergreen_groups.client import Client
-from evergreen_groups.doctor.requirements import FIELDS, METHODS
+from evergreen_groups.doctor.interface import FIELDS, METHODS
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.report import Criteria

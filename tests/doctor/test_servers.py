@@ -18,7 +18,7 @@ from support.redis_server import RedisServer
 
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.mail import Letter, build_message
-from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 

@@ -19,7 +19,7 @@ from support.web_caller import API, Clock, bearer, client_of, session, settings_
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close, create_app
 
-SERVICE_GATEWAYS = import_module("evergreen_groups.web.gateways")
+SERVICE_GATEWAYS = import_module("evergreen_groups.web.service")
 
 
 class CleanAnswer(Clean):

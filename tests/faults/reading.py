@@ -20,7 +20,8 @@ from support.states import state_in
 from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials, rows_by_values
+from evergreen_groups.gateway import Credentials
+from evergreen_groups.gateway import walks as rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}

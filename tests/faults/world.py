@@ -33,7 +33,7 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import idl_classes
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import Database
 
 QUICK = RetryPolicy(tries=4, first_delay=0.0005, longest_delay=0.001, total_seconds=20.0)

@@ -21,8 +21,8 @@ from evergreen_groups.gateway import (
     RowChecks,
     Version,
     capabilities,
-    idl_source,
 )
+from evergreen_groups.gateway import idl as idl_source
 from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"

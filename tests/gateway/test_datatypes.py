@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.datatypes import _decode_id, _decode_integer, _decode_money, whole_number
+from evergreen_groups.gateway.record import _decode_id, _decode_integer, _decode_money, whole_number
 
 
 @pytest.mark.parametrize(

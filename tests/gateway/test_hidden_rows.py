@@ -9,8 +9,8 @@ from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.paging import LARGEST_LIST
-from evergreen_groups.gateway.rows_by_values import AMPLE
+from evergreen_groups.gateway.rows import LARGEST_LIST
+from evergreen_groups.gateway.walks import AMPLE
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import NOTHING
 from evergreen_groups.sandbox import Sandbox

@@ -12,8 +12,7 @@ from support.waiting import wait_until
 
 from evergreen_groups.errors import DataError, TransportError
 from evergreen_groups.gateway import RetryPolicy
-from evergreen_groups.gateway.idl import Idl, Link
-from evergreen_groups.gateway.idl_source import IdlCache
+from evergreen_groups.gateway.idl import Idl, IdlCache, Link
 
 RECORDED = idl_bytes()
 BASE = "http://opensrf.org/spec/IDL/base/v1"

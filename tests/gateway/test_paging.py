@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.gateway.paging import Page, PageSize, encoded_length, portions, stretches
+from evergreen_groups.gateway.rows import Page, PageSize, encoded_length, portions, stretches
 
 
 @given(st.integers(-1000, 1000), st.integers(0, 1000), st.integers(1, 9))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.gateway_server import results, session_server
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.gateway.parallel import begin, ordered_map
+from evergreen_groups.gateway.gateway import begin, ordered_map
 
 
 def test_few_are_all_under_way_at_once() -> None:

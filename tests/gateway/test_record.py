@@ -13,8 +13,8 @@ from support.recorded import idl_bytes, idl_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Record
+from evergreen_groups.gateway.call import dumps, loads
 from evergreen_groups.gateway.record import class_ids, decode
-from evergreen_groups.gateway.wire import dumps, loads
 
 IDL = idl_of()
 

@@ -22,9 +22,9 @@ from support.recorded import (
 from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Record, RetryPolicy
+from evergreen_groups.gateway.call import dumps, loads
 from evergreen_groups.gateway.idl import IDL_LIMIT, Idl
 from evergreen_groups.gateway.record import decode, is_object
-from evergreen_groups.gateway.wire import dumps, loads
 
 IDL = idl_of()
 

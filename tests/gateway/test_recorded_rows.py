@@ -5,7 +5,7 @@ import json
 import pytest
 from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
-from evergreen_groups.gateway.wire import dumps
+from evergreen_groups.gateway.call import dumps
 
 SEARCH = "open-ils.pcrud.search."
 SEARCHES = sorted(

@@ -29,8 +29,8 @@ from evergreen_groups.certificates import forgive_form
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError, UnreachableError
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.gateway.connection import _context
-from evergreen_groups.gateway.redaction import Redactor
+from evergreen_groups.gateway.failures import Redactor
+from evergreen_groups.gateway.transport import _context
 
 PASSWORD = "tEst-Secret/1"
 NAME = "Ñandú-Quist"

@@ -14,7 +14,7 @@ from evergreen_groups.sandbox import Sandbox
 def test_more_rows_than_one_answer_has(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, class_id: str, most: int
 ) -> None:
-    monkeypatch.setattr("evergreen_groups.gateway.small_classes.MOST_ROWS", most)
+    monkeypatch.setattr("evergreen_groups.gateway.pcrud.MOST_ROWS", most)
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         found = [id for (id,) in gateway.pcrud.all_columns(class_id, ("id",))]
         assert len(list(OrgUnits.read(gateway))) == len(sandbox._store.rows("aou"))

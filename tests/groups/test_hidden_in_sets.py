@@ -17,8 +17,9 @@ from support.many_patrons import insert_patrons
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import HiddenMembers, find_hidden, hidden_in_sets
-from evergreen_groups.groups.numbers_in_order import MemberCount, MemberFines
+from evergreen_groups.groups import HiddenMembers, find_hidden
+from evergreen_groups.groups import hidden as hidden_in_sets
+from evergreen_groups.groups.hidden_numbers import MemberCount, MemberFines
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"

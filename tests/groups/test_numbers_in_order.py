@@ -11,7 +11,13 @@ from support.debts import owe
 from support.gateways import gateway_of
 from support.many_patrons import insert_patrons
 
-from evergreen_groups.groups.numbers_in_order import FEWEST_LABELS, GroupNumber, MemberCount, MemberFines, read_numbers
+from evergreen_groups.groups.hidden_numbers import (
+    FEWEST_LABELS,
+    GroupNumber,
+    MemberCount,
+    MemberFines,
+    read_numbers,
+)
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR, MILL = 11, 21

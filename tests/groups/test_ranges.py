@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import GroupRange, PatronRow
-from evergreen_groups.groups.portions import LARGEST_PORTION, Portion, cut_into_portions, elsewhere, in_two_groups
-from evergreen_groups.groups.queries import GroupList, Groups
-from evergreen_groups.groups.ranges import GroupRanges
+from evergreen_groups.groups.queries import GroupList, GroupRanges, Groups
+from evergreen_groups.groups.search import (
+    LARGEST_PORTION,
+    Portion,
+    cut_into_portions,
+    elsewhere,
+    in_two_groups,
+)
 
 HIGHEST = 1_000_000
 

@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 import pytest
 
-from evergreen_groups.groups import read_before
-from evergreen_groups.groups.read_before import ReadBefore
+from evergreen_groups.groups import reader as read_before
+from evergreen_groups.groups.reader import ReadBefore
 
 
 def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:

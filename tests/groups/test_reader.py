@@ -14,9 +14,8 @@ from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.groups.changed_patrons import ChangedPatrons
-from evergreen_groups.ils import Access, OrgUnits, granted_at
-from evergreen_groups.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.groups.search import ChangedPatrons
+from evergreen_groups.ils import Access, LimitFinder, Limits, OneLimit, OrgUnits, granted_at
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings

@@ -17,8 +17,8 @@ from evergreen_groups.groups import (
     read_surroundings,
     visible_in,
 )
-from evergreen_groups.groups.group_question import GroupQuestion
-from evergreen_groups.groups.member_check import members_conditions, part_by_group
+from evergreen_groups.groups.family import GroupQuestion
+from evergreen_groups.groups.hidden import members_conditions, part_by_group
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
 

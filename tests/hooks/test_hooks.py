@@ -25,8 +25,8 @@ from evergreen_groups.client import Client
 from evergreen_groups.desk import Checker
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.limits import ReferenceData
-from evergreen_groups.limits.reference_data import SECONDS
+from evergreen_groups.ils import ReferenceData
+from evergreen_groups.ils.reference_data import SECONDS
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -513,7 +513,7 @@ def test_a_session_that_has_ended_is_no_smaller_total(sandbox: Sandbox, tmp_path
 def test_a_group_too_large_for_one_answer_is_refused(
     sandbox: Sandbox, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evergreen_groups.groups.whole_group.MOST_MEMBERS", 5)
+    monkeypatch.setattr("evergreen_groups.groups.family.MOST_MEMBERS", 5)
     client = Client(admin, account="admin")
     with pytest.raises(DataError, match="more than 5 members"):
         hooks.patron_summary(client, 1001)

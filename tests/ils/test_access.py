@@ -8,7 +8,15 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, Record
-from evergreen_groups.ils import Access, OrgUnits, account_of_session, granted_at, held_at, library_of, missing_at
+from evergreen_groups.ils import (
+    Access,
+    OrgUnits,
+    account_of_session,
+    granted_at,
+    held_at,
+    library_of,
+    missing_at,
+)
 from evergreen_groups.sandbox import Sandbox
 
 ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from evergreen_groups.ils.fines import Scope, Transaction, within
+from evergreen_groups.ils.bills import Scope, Transaction, within
 
 HERE, THERE = 4, 5
 EVEN = [(HERE, Decimal("2.00")), (HERE, Decimal("-2.00"))]

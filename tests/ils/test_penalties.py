@@ -9,7 +9,15 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force, set_by_ils
+from evergreen_groups.ils import (
+    OrgUnits,
+    PenaltyKind,
+    PenaltyKinds,
+    PenaltyRow,
+    penalties,
+    rows_in_force,
+    set_by_ils,
+)
 from evergreen_groups.sandbox import Sandbox
 
 STOCK, OWN, NOTE, UNKNOWN = (

@@ -8,7 +8,7 @@ import pytest
 
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation import Machine, plan, plan_installation, plan_removal, run_command
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 
 
 @pytest.fixture

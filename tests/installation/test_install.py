@@ -9,7 +9,7 @@ from support.command import Command
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation import Machine
-from evergreen_groups.installation.installed_file import FileCondition, condition_of, marked, unmarked
+from evergreen_groups.installation.files import FileCondition, condition_of, marked, unmarked
 from evergreen_groups.installation.removal import plan_removal
 
 UNITS = Path("etc/systemd/system")

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.installation import Machine, machine, refuse_private_program, this_machine, uncarried_variables
+from evergreen_groups.installation import (
+    Machine,
+    machine,
+    refuse_private_program,
+    this_machine,
+    uncarried_variables,
+)
 from evergreen_groups.installation.machine import closed_to_others, own_program
-from evergreen_groups.state import SYSTEM_DIRECTORY, directory, find_state_directory
+from evergreen_groups.state import SYSTEM_DIRECTORY, find_state_directory
+from evergreen_groups.state import files as directory
 
 
 def program_in(path: Path) -> Path:

@@ -11,7 +11,7 @@ from support.repository import REPOSITORY
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation import SHOWN, Machine, data_text, shown
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 
 CONFIG = REPOSITORY / "config"
 SOURCES = {

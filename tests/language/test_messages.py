@@ -30,7 +30,7 @@ from evergreen_groups.language import (
     translations_for,
     use_language,
 )
-from evergreen_groups.language.pseudo import PseudoTranslations
+from evergreen_groups.language.catalogue import PseudoTranslations
 from evergreen_groups.message import Message, system_reason
 
 MOMENT = datetime(2026, 11, 25, 20, 14, tzinfo=UTC)

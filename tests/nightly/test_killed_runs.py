@@ -21,7 +21,7 @@ from support.state_files import count_runs, last_run, reporter
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
-from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, State
 from evergreen_groups.state.database import FILE_NAME

@@ -31,7 +31,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.groups import Group, Member
 from evergreen_groups.mail import Letter, build_message
-from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line

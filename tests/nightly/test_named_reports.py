@@ -15,12 +15,12 @@ from support.state_files import count_runs, last_run
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
-from evergreen_groups.nightly.reading import read_reports, widest
+from evergreen_groups.nightly.report import read_reports, widest
 from evergreen_groups.report import Choice, Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.settings.declaration import declared_in
-from evergreen_groups.settings.named_reports import shared_settings
+from evergreen_groups.settings.sections import shared_settings
 
 WANTED = (
     Criteria(),

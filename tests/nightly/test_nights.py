@@ -12,7 +12,15 @@ from support.gateways import gateway_of
 from support.town import LISTED_FROM, Town
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.report import ChangeKind, Changes, Criteria, History, Report, build_report, look_up_cleared
+from evergreen_groups.report import (
+    ChangeKind,
+    Changes,
+    Criteria,
+    History,
+    Report,
+    build_report,
+    look_up_cleared,
+)
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 

@@ -34,7 +34,7 @@ from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.nightly import library_file_names
-from evergreen_groups.nightly.publication import day_of, publish
+from evergreen_groups.nightly.output import day_of, publish
 from evergreen_groups.report import Criteria, Report, by_library
 from evergreen_groups.state import new_edition
 from evergreen_groups.state.lock import hold

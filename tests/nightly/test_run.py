@@ -33,7 +33,7 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
 from evergreen_groups.nightly import healthcheck
-from evergreen_groups.nightly.deadline import Deadline
+from evergreen_groups.nightly.run import Deadline
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import CONFIG_VARIABLE
 from evergreen_groups.state import RunOutcome
@@ -488,7 +488,7 @@ def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
 def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
     code = (
         "import threading\nfrom evergreen_groups.cli import logs\n"
-        "from evergreen_groups.nightly.deadline import CUT_OFF, Deadline\n"
+        "from evergreen_groups.nightly.run import CUT_OFF, Deadline\n"
         f"logs.configure(verbosity=0, quiet=False, log_format={log_format!r})\n"
         "with Deadline(0.3, grace=0.3, message=logs.format_line(CUT_OFF, error=True)):\n"
         "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"
@@ -565,7 +565,7 @@ def test_a_service_that_is_stopped_is_tried_again_and_lost_for_the_moment_only(
 ) -> None:
     """As sites on XMPP say it, where every service that isn't there is a transport error."""
     stopped = (404, "Internal Server Error : Transport Error")
-    monkeypatch.setattr("evergreen_groups.gateway.retry.RetryPolicy.delays", lambda _policy: iter([0.0, 0.0, 0.0]))
+    monkeypatch.setattr("evergreen_groups.gateway.call.RetryPolicy.delays", lambda _policy: iter([0.0, 0.0, 0.0]))
     with fault_proxy(sandbox.url) as proxy:
         monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
         proxy.refuse = lambda call: stopped if call.service == "open-ils.pcrud" else None

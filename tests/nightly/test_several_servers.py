@@ -19,7 +19,7 @@ from support.state_files import write_last_run
 from support.wrong_clocks import clock_ahead
 
 from evergreen_groups import exit_status
-from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 

@@ -15,8 +15,7 @@ import pytest
 from support.repository import REPOSITORY
 
 from evergreen_groups import __version__
-from evergreen_groups.cli.command_tree import contexts
-from evergreen_groups.cli.shell_completion import PLACES
+from evergreen_groups.cli.manual import PLACES, contexts
 
 pytestmark = pytest.mark.long
 

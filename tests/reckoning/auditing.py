@@ -28,7 +28,7 @@ def audit(library: Library) -> Document | None:
         for finding in _findings(library, patron)
     ]
     kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "block-not-recalculated", "blocked-for-family"]
-    kinds += ["blocked-by-hand", "borrowed-address"]
+    kinds += ["blocked-by-staff", "borrowed-address"]
     thresholds = _thresholds(library, [finding for finding in people if finding["kind"].startswith("threshold-")])
     people = [finding for finding in people if not finding["kind"].startswith("threshold-")]
     people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
@@ -69,11 +69,11 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     if stale := [row for row in for_fines if row.get("staff") is None]:
         kind, blocks = _blocked(library, patron, stale), [_block(library, row) for row in stale]
         yield {"kind": kind, **finding, "blocks": blocks}
-    if by_hand := [_block(library, row) for row in blocking if row.get("staff") is not None]:
+    if by_staff := [_block(library, row) for row in blocking if row.get("staff") is not None]:
         together = library.combined(library.groups()[patron["usrgroup"]])
         of_others = library.limit(patron).over(together) and together > library.owes(patron["id"])
-        kind = "blocked-for-family" if of_others else "blocked-by-hand"
-        yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_hand}
+        kind = "blocked-for-family" if of_others else "blocked-by-staff"
+        yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_staff}
 
 
 def _not_blocked(library: Library, patron: Row) -> str:
@@ -164,7 +164,7 @@ def _block(library: Library, row: Row) -> Document:
         "id": row["id"],
         "penalty": library.penalties[row["standing_penalty"]]["name"],
         "org_unit": library.shortname(row["org_unit"]),
-        "by_hand": row.get("staff") is not None,
+        "by_staff": row.get("staff") is not None,
     }
 
 

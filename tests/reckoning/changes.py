@@ -93,7 +93,7 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
     difference = None if None in differences else sum(map(Decimal, differences), NOTHING)
     return {
         "by_group": by_group,
-        "counts": {**counts, "cleared": len(cleared), "out_of_sight": len(gone) - len(cleared)},
+        "counts": {**counts, "cleared": len(cleared), "hidden": len(gone) - len(cleared)},
         "difference": None if difference is None else money(difference - sum((was.fines for was in cleared), NOTHING)),
         "cleared": [
             {

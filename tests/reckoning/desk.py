@@ -65,7 +65,7 @@ def _recorded(library: Library, patron: Row, row: Row) -> Document:
         "penalty": library.penalties[penalty]["name"],
         "library": library.shortname(row["org_unit"]),
         "for_fines": library.for_fines(penalty, patron["home_ou"]),
-        "by_hand": row.get("staff") is not None,
+        "by_staff": row.get("staff") is not None,
         "blocks": library.blocks(penalty),
     }
 

@@ -36,7 +36,7 @@ from evergreen_groups.render.desk import group_sums
 from evergreen_groups.render.report import LetterOptions, plain_letter, render, render_bytes
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State
 
 JOBS = ("comparison", "report", "writers", "audit", "explanation", "check", "summary", "group")
@@ -375,7 +375,7 @@ def _written(whole: Document) -> Document:
             "Members blocked in Evergreen": _cell(*sums["blocked_in_evergreen_count"]),
             "Over the limit, not yet blocked in Evergreen": _cell(*sums["not_yet_blocked_count"]),
             "Blocked in Evergreen, own fines within the limit": _cell(*sums["now_within_limit_count"]),
-            "Groups with no member over the limit": _cell(*sums["groups_nobody_over_limit"]),
+            "Groups with no member over the limit": _cell(*sums["groups_no_member_over_limit"]),
         },
         "table": row if groups else None,
         "page": [*page, *[""] * 2] if groups and detailed else page if groups else [],
@@ -384,7 +384,7 @@ def _written(whole: Document) -> Document:
             f"Combined fines {fines} ",
             f"Members over the limit {_text(*sums['over_limit_count'])} ",
             f"Members blocked in Evergreen {_text(*sums['blocked_in_evergreen_count'])}",
-            f"Groups, none over the limit {_text(*sums['groups_nobody_over_limit'])} ",
+            f"Groups, none over the limit {_text(*sums['groups_no_member_over_limit'])} ",
         ],
     }
 
@@ -392,7 +392,7 @@ def _written(whole: Document) -> Document:
 _COUNTS = (
     "owing_count",
     "over_limit_count",
-    "groups_nobody_over_limit",
+    "groups_no_member_over_limit",
     "blocked_in_evergreen_count",
     "not_yet_blocked_count",
     "now_within_limit_count",

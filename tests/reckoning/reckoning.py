@@ -125,9 +125,9 @@ def report(library: Library) -> Document | None:
             **_block_totals(library, [found[number] for number in listed]),
             "combined_fines": money(sum((Decimal(one["combined_fines"]) for one in documents), NOTHING)),
             **total(
-                "groups_nobody_over_limit",
-                sum(one["nobody_over_limit"] is True for one in documents),
-                exact=all(one["nobody_over_limit"] is not None for one in documents),
+                "groups_no_member_over_limit",
+                sum(one["no_member_over_limit"] is True for one in documents),
+                exact=all(one["no_member_over_limit"] is not None for one in documents),
             ),
             "incomplete_group_count": sum(not one["complete"] for one in documents),
         },
@@ -195,7 +195,7 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
         "combined_fines": money(combined),
         **total("highest_own_fines", money(max(library.owes(patron["id"]) for patron in visible)), exact=not hidden),
         **total("over_limit_count", len(over), exact=not hidden),
-        "nobody_over_limit": False
+        "no_member_over_limit": False
         if over
         else None
         if hidden

@@ -30,7 +30,7 @@ from reckoning.test_found import (
 from evergreen_groups.audit import BlockExplanation, PenaltyFate
 from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError
 from evergreen_groups.sandbox.services.actor import recalculate
-from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
+from evergreen_groups.sandbox.services.actor.penalties import active_penalties
 
 pytestmark = pytest.mark.long
 

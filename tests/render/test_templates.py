@@ -16,9 +16,9 @@ from support.report_samples import large_report
 from support.repository import REPOSITORY
 from support.sources import PACKAGE, package
 
+from evergreen_groups.render.pages import Form, environment
 from evergreen_groups.render.report import render
-from evergreen_groups.render.templates import Form, environment
-from evergreen_groups.sandbox.demo_desk import pages
+from evergreen_groups.sandbox.demo_desk import desk as pages
 
 ROOMS = {
     PACKAGE / "render": environment,
@@ -141,7 +141,7 @@ def test_only_files_of_the_package_are_taken_for_markup() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Markup"
     ]
-    assert takes == ["language/templates.py", "render/templates.py", "sandbox/demo_desk/pages.py"]
+    assert takes == ["language/templates.py", "render/pages.py", "sandbox/demo_desk/desk.py"]
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.css")), ids=lambda path: path.name)

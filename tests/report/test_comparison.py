@@ -12,8 +12,8 @@ from support.report_samples import GENERATED_AT, ORG_UNITS, member, report_of
 
 from evergreen_groups.groups import Group
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
-from evergreen_groups.report.comparison import Run, compare
-from evergreen_groups.report.packed_listings import PackedListings
+from evergreen_groups.report.history import Run, compare
+from evergreen_groups.report.listings import PackedListings
 
 Families = Mapping[int, Mapping[int, str]]
 """What the members owe, by their ids, by their group's number."""

@@ -16,7 +16,7 @@ from support.states import FILE_FIRST, state_on
 from evergreen_groups.groups import Group
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report import Criteria, GroupNights, History, Report
-from evergreen_groups.report.group_nights import NIGHTS
+from evergreen_groups.report.nights import NIGHTS
 from evergreen_groups.state import State, schema
 
 URL = "https://ils.example.org/osrf-gateway-v1"

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
-from evergreen_groups.report.packed_blocks import PackedBlocks
-from evergreen_groups.report.packed_listings import Listing, PackedListings
-from evergreen_groups.report.places import Places
+from evergreen_groups.report.blocks import PackedBlocks, Places
+from evergreen_groups.report.listings import Listing, PackedListings
 
 NUMBERS = st.integers(0, 2**40)
 NAMES = st.sampled_from(["BR1", "BR2", "BR3"])

@@ -15,7 +15,7 @@ from support.recorded import CURRENT, FAMILIES, ON_FAMILIES, RECORDED, exchanges
 
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway
-from evergreen_groups.gateway.wire import dumps
+from evergreen_groups.gateway.call import dumps
 from evergreen_groups.sandbox import Sandbox
 
 IDS = [exchange["id"] for topic in ON_FAMILIES for exchange in read(RECORDED / CURRENT / f"{topic}.jsonl")]

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from support.repository import REPOSITORY
 
 from evergreen_groups.cli import commands, given, setting_options, with_given
-from evergreen_groups.cli.commands.init_prompts import Interview
+from evergreen_groups.cli.commands.init import Interview
 from evergreen_groups.cli.reference import reference as command_reference
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.settings import (
@@ -26,11 +26,11 @@ from evergreen_groups.settings import (
     Settings,
     declared,
     first_file,
-    load,
     value_of,
     values,
     with_values,
 )
+from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.declaration import section, setting
 from evergreen_groups.settings.reference import reference
 from evergreen_groups.settings.sections import HistorySettings

@@ -8,10 +8,11 @@ import pytest
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.policy import Comparison, LimitRule
-from evergreen_groups.settings import GatewaySettings, Settings, declared, load, passwords
+from evergreen_groups.settings import GatewaySettings, Settings, declared, passwords
+from evergreen_groups.settings import reading as load
+from evergreen_groups.settings.reading import lines_of
 from evergreen_groups.settings.sections import EventsSettings
 from evergreen_groups.settings.toml import example
-from evergreen_groups.settings.toml_file import lines_of
 
 
 def written(directory: Path, text: str) -> Path:

@@ -20,9 +20,8 @@ from support.states import ENGINES, state_on
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
-from evergreen_groups.state.backup import back_up, restore
-from evergreen_groups.state.forgetting import Forgotten, forget
-from evergreen_groups.state.json_lines import export
+from evergreen_groups.state.backup import back_up, export, restore
+from evergreen_groups.state.retention import Forgotten, forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -186,7 +185,7 @@ def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
 WORKING = """
 import sys
 from pathlib import Path
-from evergreen_groups.state.unfinished import unfinished_directory
+from evergreen_groups.state.files import unfinished_directory
 with unfinished_directory(Path(sys.argv[1])) as directory:
     (directory / "half").write_text("half of it")
     print(directory.name, flush=True)

@@ -21,8 +21,7 @@ from support.postgresql import shared_cluster
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import back_up, restore
-from evergreen_groups.state.database import FILE_NAME, Database
-from evergreen_groups.state.upgrade import statements
+from evergreen_groups.state.database import FILE_NAME, Database, statements
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)

@@ -22,8 +22,9 @@ from support.watched_library import Target, WatchedLibrary, check_errors
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, lock, new_file
-from evergreen_groups.state.own_files import NO_ROOM
+from evergreen_groups.state import State, lock
+from evergreen_groups.state import database as new_file
+from evergreen_groups.state.files import NO_ROOM
 
 MOVE = ("move", "20000000001052", "20000000001053", "--to", "20000000001007", "--yes")
 MOVED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): 1002}

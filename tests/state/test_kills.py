@@ -22,9 +22,10 @@ from support.state_files import count_runs
 from support.watched_library import Target, WatchedLibrary
 
 from evergreen_groups import exit_status
-from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, upgrade
+from evergreen_groups.state import State
+from evergreen_groups.state import database as upgrade
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.schema import VERSION
 

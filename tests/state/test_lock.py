@@ -17,7 +17,7 @@ from support.states import state_in
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.state import Holder, State, schema
-from evergreen_groups.state.directory import REPORT_LOCK
+from evergreen_groups.state.files import REPORT_LOCK
 from evergreen_groups.state.lock import hold, holder_of
 
 HOLDING = (

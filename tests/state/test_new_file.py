@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from evergreen_groups.errors import StateError
-from evergreen_groups.state.database import FILE_NAME, Database
-from evergreen_groups.state.new_file import make_whole
+from evergreen_groups.state.database import FILE_NAME, Database, make_whole
 
 LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-ab12cd34-shm")
 

@@ -9,7 +9,7 @@ import pytest
 from support.postgresql import shared_cluster
 
 from evergreen_groups.state import State
-from evergreen_groups.state.server_clock import ServerClock
+from evergreen_groups.state.engine import ServerClock
 
 
 def hours_ahead(state: State) -> int:

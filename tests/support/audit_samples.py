@@ -16,7 +16,7 @@ from evergreen_groups.audit import (
     Reason,
     ThresholdFinding,
 )
-from evergreen_groups.audit.group_split import GroupSplit
+from evergreen_groups.audit.findings import GroupSplit
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.policy import Limit, decide

@@ -5,7 +5,7 @@ from __future__ import annotations
 from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import PatronReference
-from evergreen_groups.limits import ReferenceData
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.state import State
 

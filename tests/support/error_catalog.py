@@ -233,7 +233,7 @@ def page() -> str:
     """``docs/errors.md``."""
     from evergreen_groups.audit import WEIGHTS
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
-    from evergreen_groups.render.plan_warnings import WARNINGS
+    from evergreen_groups.render.plans import WARNINGS
 
     parts = [
         "# Codes",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from evergreen_groups.web.openapi import description
+from evergreen_groups.web.api import description
 
 HEAD = """# Routes and answers
 

@@ -128,7 +128,7 @@ def _asks_postgresql(frame: FrameType) -> bool:
 
 def _enter(world: World) -> None:
     """Make the process's own world as it is to be."""
-    from evergreen_groups.state import upgrade
+    from evergreen_groups.state import database as upgrade
     from evergreen_groups.state.database import Database
 
     if world.file_limit is not None:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does (pythonpath
 
 from support.report_samples import FAMILIES, report_of
 
-from evergreen_groups.nightly.publication import day_of, publish
+from evergreen_groups.nightly.output import day_of, publish
 from evergreen_groups.report import Report
 from evergreen_groups.state import LATEST
 

@@ -11,7 +11,15 @@ from support.detailed_reports import bill
 from support.report_samples import GENERATED_AT, large_report
 
 from evergreen_groups.groups import Group, Member, PatronState
-from evergreen_groups.ils import BillKind, OrgUnit, Penalty, PenaltyKind, PenaltyKinds, Profiles, UnreturnedItems
+from evergreen_groups.ils import (
+    BillKind,
+    OrgUnit,
+    Penalty,
+    PenaltyKind,
+    PenaltyKinds,
+    Profiles,
+    UnreturnedItems,
+)
 from evergreen_groups.report import (
     ChangeKind,
     Changes,

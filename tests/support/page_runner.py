@@ -22,7 +22,7 @@ from support.repository import REPOSITORY
 from support.web_caller import PASSWORD, served, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.web import close, create_app
 
 ADDRESS = "https://evergreen.example.org"

@@ -22,7 +22,7 @@ from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 from evergreen_groups.state.database import FILE_NAME
-from evergreen_groups.state.directory import REPORT_LOCK
+from evergreen_groups.state.files import REPORT_LOCK
 
 _OK, WARNING, FAILED, _SKIPPED = Verdict
 NO_METHOD = 404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor"

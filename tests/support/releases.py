@@ -8,7 +8,7 @@ from functools import cache
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases
-from evergreen_groups.sandbox.services.release_numbers import LATEST_PATCHES
+from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 
 RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]

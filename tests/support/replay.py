@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.services.release_numbers import CURRENT
+from evergreen_groups.sandbox.services.releases import CURRENT
 
 _SUM = re.compile(r"^(\d+) passed, (\d+) failed, \d+ skipped$", re.MULTILINE)
 

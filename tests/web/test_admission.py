@@ -11,15 +11,19 @@ import pytest
 from support.fault_proxy import FaultProxy
 from support.web_caller import Clock, end_session, session
 
-from evergreen_groups.errors import HTTPStatusError, NoSessionError, UnexpectedAnswerError, UnreachableError
+from evergreen_groups.errors import (
+    HTTPStatusError,
+    NoSessionError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.limits import ReferenceData
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.web.authorization import SECONDS, Admission, Caller, may_view_everybody
+from evergreen_groups.web.admission import SECONDS, Admission, Caller, Counters, may_view_everybody
 from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"

@@ -25,7 +25,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.state import Database
-from evergreen_groups.web.plan_bodies import LARGEST
+from evergreen_groups.web.requests import LARGEST
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -423,7 +423,7 @@ class TestRefusals:
     def test_somebody_else_is_at_it(
         self, desk: DeskCaller, app: Flask, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("evergreen_groups.changes.desk_changes.DeskChanges.apply.__kwdefaults__", {
+        monkeypatch.setattr("evergreen_groups.changes.changes.DeskChanges.apply.__kwdefaults__", {
             **desk_apply_defaults(), "timeout": 0.2})  # fmt: skip
         plan = desk.planned("move", 1052, target=1007)
         with app.extensions["evergreen-groups"].state.changing(proxy.url, [1052]):

@@ -49,7 +49,7 @@ def others_come(url: str) -> None:
 
 def test_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for module in ("cheroot.connections", "evergreen_groups.web.connection"):
+    for module in ("cheroot.connections", "evergreen_groups.web.server"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock, sleep=time.sleep))
     with served(application) as url, closing(connected(url)) as quicker, closing(connected(url)) as slower:  # type: ignore[arg-type]  # no Flask, as good
         others_come(url)

@@ -13,7 +13,7 @@ from support.web_caller import PASSWORD, SECRET, bearer, client_of
 
 from evergreen_groups.installation import shown, this_machine
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading as load
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 

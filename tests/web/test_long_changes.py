@@ -17,8 +17,8 @@ from support.web_caller import API, client_of, end_session, session, settings_of
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.journal import Journal
-from evergreen_groups.changes.step_reason import NO_TIME, UNREADABLE_IN_TIME
-from evergreen_groups.render.desk.reasons import explain, explain_uncertain
+from evergreen_groups.changes.reasons import NO_TIME, UNREADABLE_IN_TIME
+from evergreen_groups.render.desk.outcome import explain, explain_uncertain
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import close

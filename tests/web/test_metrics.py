@@ -17,7 +17,7 @@ from support.fault_proxy import Call, Fault, FaultProxy
 from support.report_samples import report_of, sample_report
 from support.web_caller import API, SECRET, bearer, client_of, metrics_settings, served, session, settings_of
 
-from evergreen_groups.doctor.requirements import METHODS
+from evergreen_groups.doctor.interface import METHODS
 from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox

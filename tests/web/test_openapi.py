@@ -13,7 +13,13 @@ from jsonschema import Draft202012Validator
 from support.change_ids import UNKNOWN
 from support.web_caller import SECRET, bearer, events_settings, session, settings_of
 
-from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    DataError,
+    ServerError,
+    TimedOutError,
+    UnreachableError,
+)
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX, close, create_app, problems
 from evergreen_groups.web.events import SECRET_HEADER

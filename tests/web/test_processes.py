@@ -29,8 +29,9 @@ from evergreen_groups import exit_status
 from evergreen_groups.metrics import counts_of, exposition_of, gathered
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
-from evergreen_groups.web import PREFIX, share_of, shared_storage
-from evergreen_groups.web.shared_storage import SharedStorage
+from evergreen_groups.web import PREFIX, share_of
+from evergreen_groups.web import processes as shared_storage
+from evergreen_groups.web.processes import SharedStorage
 
 PROCESSES = 3
 

@@ -8,7 +8,7 @@ from werkzeug.test import EnvironBuilder
 
 from evergreen_groups.language import PSEUDO
 from evergreen_groups.settings import LanguageSettings
-from evergreen_groups.web.reader import language_of_reader
+from evergreen_groups.web.requests import language_of_reader
 
 GROUP = "/evergreen-groups/patrons/7/group"
 SETTINGS = LanguageSettings(default="es", currency="CAD", timezone="America/Toronto")

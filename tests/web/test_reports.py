@@ -19,12 +19,13 @@ from support.web_caller import bearer, client_of, cookie, session, settings_of
 from evergreen_groups.client import Client
 from evergreen_groups.nightly import named_job
 from evergreen_groups.nightly.mailing import messages
-from evergreen_groups.nightly.publication import publish
+from evergreen_groups.nightly.output import publish
 from evergreen_groups.policy import Limit
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ClientSettings, NamedReport, ReportSettings, ServeSettings, Settings, load
+from evergreen_groups.settings import ClientSettings, NamedReport, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import reading as load
 from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
 from evergreen_groups.web import PREFIX
 

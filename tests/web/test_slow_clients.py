@@ -16,7 +16,7 @@ from support.web_caller import served
 
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
-from evergreen_groups.web.connection import Arrival, Connection
+from evergreen_groups.web.server import Arrival, Connection
 
 pytestmark = pytest.mark.long  # hundreds of connections for each
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -13,26 +13,63 @@ from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
     Invocation,
     confirmed,
+    explaining_unknown,
     format_given,
     logs,
     one_limit,
     output_options,
     setting_options,
+    terminal_width,
     usage_error,
     with_given,
 )
-from evergreen_groups.cli.commands.explanation import explain_blocks
 from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
 from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit
+    from evergreen_groups.audit import Audit, BlockExplanation
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.settings import PolicySettings
+
+_FORMATS = ("table", "json")
+
+
+def explain_blocks(
+    session: Invocation, policy: PolicySettings, barcode: str, output_format: str | None, output: Path | None
+) -> int:
+    """Write why the patron with this barcode is blocked or not, to ``output`` or standard output; the exit status."""
+    from evergreen_groups.audit import BlockExplainer
+
+    format_name = format_for(output, output_format, "table", _FORMATS)
+    if format_name not in _FORMATS:
+        raise usage_error(Message("--explain is written as table or json."))
+    with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
+        explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
+    if output is not None:
+        from evergreen_groups.state import write_atomically
+
+        with write_atomically(output) as stream, use_language(session.settings.language.language()):
+            _write_explanation(explanation, format_name, stream)
+        session.summarise(Message("written: {path}", values={"path": output}))
+    else:
+        with session.output(format_name) as stream:
+            _write_explanation(explanation, format_name, stream)
+    return exit_status.DONE if explanation.complete else exit_status.INCOMPLETE
+
+
+def _write_explanation(explanation: BlockExplanation, format_name: str, stream: TextIO) -> None:
+    from evergreen_groups.render.audit import write_block_explanation, write_block_explanation_json
+
+    if format_name == "json":
+        write_block_explanation_json(explanation, stream)
+    else:
+        write_block_explanation(explanation, stream, width=terminal_width())
+
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
 """A group's number, as far as the ILS has them."""

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
 
-
 _WAIT = 10.0
 """How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
 
@@ -269,3 +268,26 @@ def undo_command(session: Invocation, entry: str, *, manner: Manner) -> int:
     Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
     """
     return _change(session, lambda client: client.moves.plan_undo(entry), manner)
+
+
+@click.command("journal")
+@click.argument("entry", type=ENTRY_ID, required=False)
+@json_option
+@click.pass_obj
+def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
+    """List the changes made from here, the latest first, or show ENTRY with each of its steps."""
+    from evergreen_groups.changes import Journal
+    from evergreen_groups.cli import entries_document, entry_document
+    from evergreen_groups.render import write_entries, write_entry
+
+    with session.state() as state:
+        journal = Journal(state.database)
+        found = journal.entries() if entry is None else [journal.entry(entry)]
+        if as_json:
+            write_json(entries_document(state, found) if entry is None else entry_document(state, found[0]))
+            return
+    with session.output("table") as stream:
+        if entry is None:
+            write_entries(found, stream)
+        else:
+            write_entry(found[0], stream)

@@ -36,7 +36,8 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     copied into a configuration.
     """
     from evergreen_groups.render import write_values, write_values_json
-    from evergreen_groups.settings import known_values, load
+    from evergreen_groups.settings import known_values
+    from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
     _set_language(reading)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,19 +17,134 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_given
-from evergreen_groups.cli.commands.reloading import Reloading
 from evergreen_groups.cli.commands.sandbox import how_to_connect
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
+from evergreen_groups.settings import values
+from evergreen_groups.web import (
+    PREFIX,
+    UNUSABLE,
+    MetricsListener,
+    Server,
+    Supervisor,
+    Worker,
+    close,
+    collect_garbage_seldom,
+    create_app,
+    listening_socket,
+    metrics_unusable,
+    port_unusable,
+    share_of,
+    succession_of,
+)
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import Server
-
+    from evergreen_groups.web import Succession
 
 log = logging.getLogger("evergreen_groups.web")
+
+# Nobody waits for this look, and where the whole site has just been started all of it is slow.
+_SECONDS_TO_ANSWER = 20.0
+
+
+class Reloading:
+    """While it is entered, SIGHUP has ``read`` give the settings that count from then on for new requests.
+
+    Settings that are wrong are refused in one line of the log, and those before stay. It happens in a thread of its
+    own: requests go on meanwhile, and several signals at once are one.
+    """
+
+    def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
+        self._succession = succession
+        self._read = read
+        self._manager = manager
+        self._asked = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="reloading", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._former = signal.signal(signal.SIGHUP, self._ask)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGHUP, self._former)
+        self._ending = True
+        self._asked.set()
+
+    def look_at_gateway(self) -> None:
+        """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
+        threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._ending:
+                return
+            self._manager.reloading()
+            taken = self._reload()
+            self._succession.counters.reload(taken=taken)
+            self._manager.ready()
+            if taken:
+                self.look_at_gateway()
+
+    def _reload(self) -> bool:
+        settings = reread(self._read)
+        return settings is not None and take(self._succession, settings)
+
+    def _look(self) -> None:
+        look_at_gateway(self._succession)
+
+
+def reread(read: Callable[[], Settings]) -> Settings | None:
+    """The settings as they are now; None where they are wrong, which the log says."""
+    with _logged():
+        return read()
+    return None
+
+
+def take(succession: Succession, settings: Settings) -> bool:
+    """Have new requests use these settings, and log it; whether they do."""
+    with _logged():
+        not_taken = succession.replace(settings)
+        log.info("the settings were read anew from %s", settings.source or "the environment")
+        if not_taken:
+            log.warning("these settings were changed and take a restart: %s", ", ".join(not_taken))
+        return True
+    return False
+
+
+def look_at_gateway(succession: Succession) -> None:
+    """Find out whether the gateway answers; the log says it, or why not and what to do."""
+    problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
+    if problem is None:
+        log.info("the gateway answers")
+    else:
+        log.warning("the gateway can't be used: %s", problem)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log what goes wrong with settings: a service that runs isn't ended by it."""
+    try:
+        yield
+    except EvergreenGroupsError as error:
+        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
+    except Exception as error:  # whatever it is; it may speak of secrets
+        log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
+
 
 GRACE = 5.0
 """Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
@@ -128,8 +245,6 @@ def _serve(
 
     manager = ServiceManager(environ)
     if settings.serve.processes > 1:
-        from evergreen_groups.cli.commands.serving_processes import serve_in_processes
-
         return serve_in_processes(settings, read, environ, manager)
     app = create_app(settings, environ)
     try:
@@ -178,3 +293,78 @@ def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None
         yield
     finally:
         restore()
+
+
+def serve_in_processes(
+    settings: Settings, read: Callable[[], Settings], environ: Mapping[str, str], manager: ServiceManager
+) -> int:
+    """Serve until a signal comes; the exit status. Returns in each of the processes, when it has ended.
+
+    Raises:
+        ConfigurationError: an address can't be used.
+    """
+    listener, for_metrics = _listeners(settings)
+    supervisor = Supervisor(
+        settings,
+        manager,
+        reread=lambda: reread(read),
+        opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{PREFIX}/")),
+        grace=grace_of,
+        listeners=tuple(one for one in (listener, for_metrics) if one is not None),
+    )
+    collect_garbage_seldom()  # before they are started, so that they share what is there by now
+    worker = supervisor.run()
+    return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
+
+
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
+    """The sockets that all processes take requests from, those for metrics where there is an address for them."""
+    try:
+        listener = listening_socket(settings.serve.host, settings.serve.port)
+    except UNUSABLE as refusal:
+        raise port_unusable(settings.serve, refusal) from refusal
+    address = settings.metrics.listen
+    if address is None:
+        return listener, None
+    try:
+        return listener, listening_socket(*values.host_and_port(address))
+    except UNUSABLE as refusal:
+        listener.close()
+        raise metrics_unusable(address, refusal) from refusal
+
+
+def _work(
+    worker: Worker,
+    listener: socket.socket,
+    for_metrics: socket.socket | None,
+    read: Callable[[], Settings],
+    environ: Mapping[str, str],
+) -> int:
+    """Answer requests in one of the processes until it is told to stop; the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process that watches over this one reads the settings
+    settings = worker.settings
+    app = create_app(settings, environ, asked=worker.asked)
+    succession = succession_of(app)
+
+    def reload() -> bool:
+        settings = reread(read)
+        return settings is not None and take(succession, share_of(settings))
+
+    try:
+        server = Server(app, settings.serve, listener=listener)
+        with ExitStack() as stack:
+            # The service manager listens to that process alone.
+            stack.enter_context(stopped_by_signals(server, ServiceManager({})))
+            if for_metrics is not None and settings.metrics.listen is not None:
+                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=for_metrics)
+                stack.enter_context(metrics)
+                if worker.is_first:
+                    log.info("metrics are shown at %s", metrics.url)
+            worker.serve(server, succession, reload)
+            if worker.is_first:
+                threading.Thread(target=look_at_gateway, args=(succession,), daemon=True).start()
+            collect_garbage_seldom()
+            finished = server.run(grace=lambda: grace_of(succession.current.settings))
+    finally:
+        close(app)
+    return exit_status.DONE if finished else exit_status.TERMINATED

@@ -67,3 +67,53 @@ def show_command(
         else:
             write_details(details, stream, width=terminal_width())
     return exit_status.DONE if details.complete else exit_status.INCOMPLETE
+
+
+@click.command("check")
+@click.argument("barcode", required=False)
+@click.option(
+    "--user",
+    type=Checked(values.whole_number(1, 2**31 - 1)),
+    help="The patron by id instead of barcode.",
+)
+@click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), help="Output format (table).")
+@json_option
+@click.pass_obj
+def check_command(
+    session: Invocation,
+    /,
+    barcode: str | None,
+    user: int | None,
+    all_members: bool,
+    output_format: str | None,
+    as_json: bool,
+) -> int:
+    """Show whether the patron with BARCODE is over the limit with own fines, which limit that is, and the ILS's blocks.
+
+    What the group owes together is shown for information only; it blocks nobody. Exit status 0: not over
+    the limit; 10: over it, or with --all-members, somebody is.
+    """
+    if (barcode is None) == (user is None):
+        raise usage_error(Message("give a barcode or --user: one of them"))
+    chosen_format = format_given(as_json, output_format) or "table"
+    from evergreen_groups.cli import terminal_width
+    from evergreen_groups.render import write_check, write_check_json
+
+    with (
+        session.client() as client,
+        explaining_unknown(session, client.gateway, [barcode or ""]),
+        session.progress(),
+    ):
+        if barcode is not None:
+            check = client.checks.of_barcode(barcode, all_members=all_members)
+        else:
+            check = client.checks.of_user(user or 0, all_members=all_members)
+    with session.output(chosen_format) as stream:
+        if chosen_format == "json":
+            write_check_json(check, stream)
+        else:
+            write_check(check, stream, width=terminal_width())
+    if check.over_limit:
+        return exit_status.BLOCKED
+    return exit_status.DONE if check.complete else exit_status.INCOMPLETE

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless, penalty_cell
-from evergreen_groups.render.audit.links import group_link
-from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation
+from evergreen_groups.render.audit.wording import (
+    describe_evidence,
+    describe_reason,
+    explanation,
+    group_link,
+)
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding, ThresholdFinding
 from evergreen_groups.money import plain_amount_or_none
-from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     WHAT_TO_DO,
     describe_evidence,
     describe_reason,
     explanation,
+    group_link,
 )
-from evergreen_groups.render.report import limit_document, member_document, text
+from evergreen_groups.render.report import limit_document, line, member_document, text
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence
@@ -100,7 +100,7 @@ def _penalty(penalty: Penalty) -> dict[str, Any]:
         "id": penalty.id,
         "penalty": penalty.kind.name,
         "org_unit": penalty.org_unit.shortname,
-        "by_hand": penalty.by_staff,
+        "by_staff": penalty.by_staff,
         "set_date": penalty.set_date.isoformat() if penalty.set_date else None,
     }
 
@@ -134,3 +134,17 @@ def group_document(finding: GroupFinding, client: StaffClient | None) -> dict[st
         "page": None if client is None else group_link(finding, client),
         "members": [member_document(member) for member in group.members],
     }
+
+
+LINES_SCHEMA = "evergreen-groups/audit-lines/1"
+
+
+def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write the lines, each ended by a line feed, so that none of them is in memory longer than it takes to write.
+
+    Groups lead into the staff ``client`` where one is given.
+    """
+    stream.write(line({"schema": LINES_SCHEMA, **head_document(audit), "groups_to_keep": list(audit.to_keep)}))
+    stream.writelines(line(patron_document(finding)) for finding in audit.patrons)
+    stream.writelines(line(threshold_document(finding)) for finding in audit.thresholds)
+    stream.writelines(line(group_document(finding, client)) for finding in audit.groups)

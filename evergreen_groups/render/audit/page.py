@@ -5,16 +5,266 @@ Without scripts it is the same page, but for the buttons that sort, search and u
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
+from evergreen_groups.audit import FindingKind
 from evergreen_groups.language import gettext
-from evergreen_groups.render import write_template
-from evergreen_groups.render.audit.page_rows import sections_of
-from evergreen_groups.render.audit.wording import NOTHING_FOUND, TITLE, describe_groups_to_keep, looked_at
+from evergreen_groups.message import Message
+from evergreen_groups.render import describe_limit, describe_penalty, write_template
+from evergreen_groups.render.audit.wording import (
+    HEADINGS,
+    LEVELS,
+    MEANINGS,
+    NOTHING_FOUND,
+    TITLE,
+    WHAT_TO_DO,
+    Advice,
+    advice_for,
+    describe_evidence,
+    describe_groups_to_keep,
+    describe_reason,
+    describe_split,
+    describe_unlisted,
+    group_link,
+    kinds_found,
+    limit_that_counted,
+    looked_at,
+    short_reason,
+)
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit
+    from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
+
+_FIX = "evergreen-groups audit --fix"
+_KEEP = "evergreen-groups audit --keep {group}"
+_WHERE_TO_KEEP = {
+    FindingKind.ACCIDENTAL: Message("Where all belong together:"),
+    FindingKind.FOR_REVIEW: Message("Where it is as it should be:"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding. ``subject`` is the patron whom it is about, of a group its lead, or who stands for one.
+
+    ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
+    each reason, ``remarks`` what stands below them, ``evidence`` what speaks for and against it, each piece with its
+    weight, and ``advice`` what to do. ``members`` are those of a group.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. ``group_page`` is
+    where the group is looked at, None where nothing leads into the staff client.
+    """
+
+    subject: Member
+    group: int
+    own_fines: Decimal | None
+    group_fines: Decimal | None
+    why: tuple[str, ...]
+    remarks: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    members: tuple[Member, ...] = ()
+    member_count: int | None = None
+    without_lead: bool = False
+    confidence: Confidence | None = None
+    evidence: tuple[tuple[str, str], ...] = ()
+    group_page: str | None = None
+
+    @property
+    def confidence_level(self) -> str:
+        """The level of the confidence in a word."""
+        return "" if self.confidence is None else gettext(LEVELS[self.confidence.level])
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRow:
+    """A threshold: the amount at which Evergreen blocks (None: there is none), the limit, and whom it concerns."""
+
+    threshold: Decimal | None
+    limit: str
+    patron_count: int
+    why: str
+    advice: Advice
+
+
+_LABELS = {
+    "threshold": Message("Threshold"),
+    "limit": Message("Limit"),
+    "patrons": Message("Patrons"),
+    "lead": Message("Lead", context="a member who leads the group"),
+    "name": Message("Name"),
+    "library": Message("Library"),
+    "group": Message("Group"),
+    "members": Message("Members"),
+    "own_fines": Message("Own fines"),
+    "group_fines": Message("Combined fines"),
+    "confidence": Message("Confidence"),
+    "why": Message("Why"),
+    "to_do": Message("What to do"),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
+
+    ``command`` resolves many of them at once, empty where none does. ``rows`` are those listed, of ``count`` in all;
+    ``more`` is a sentence about the others, empty where there are none. ``thresholds`` are the rows of a kind that is
+    about thresholds.
+    """
+
+    id: str
+    heading: str
+    meaning: str
+    command: str
+    about_groups: bool
+    rows: tuple[FindingRow, ...]
+    count: int
+    more: str
+    thresholds: tuple[ThresholdRow, ...] = ()
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The headings of all columns, which stand before the cells on a narrow screen."""
+        return {name: gettext(label) for name, label in _LABELS.items()}
+
+    @cached_property
+    def columns(self) -> tuple[tuple[str, bool], ...]:
+        """The headings, and whether they are of numbers; a column that would be empty isn't there."""
+        if self.thresholds:
+            return (
+                (self.labels["threshold"], True),
+                (self.labels["limit"], False),
+                (self.labels["patrons"], True),
+                (self.labels["why"], False),
+                (self.labels["to_do"], False),
+            )
+        return (
+            (self.labels["lead" if self.about_groups else "name"], False),
+            (self.labels["library"], False),
+            (self.labels["group"], True),
+            *(((self.labels["members"], True),) if self.with_members else ()),
+            *(((self.labels["own_fines"], True),) if self.with_own_fines else ()),
+            *(((self.labels["group_fines"], True),) if self.with_group_fines else ()),
+            *(((self.labels["confidence"], True),) if self.with_confidence else ()),
+            (self.labels["why"], False),
+            (self.labels["to_do"], False),
+        )
+
+    @cached_property
+    def with_members(self) -> bool:
+        """Whether it says how many members groups have."""
+        return any(row.member_count is not None for row in self.rows)
+
+    @cached_property
+    def with_own_fines(self) -> bool:
+        """Whether anybody's own fines matter."""
+        return any(row.own_fines is not None for row in self.rows)
+
+    @cached_property
+    def with_group_fines(self) -> bool:
+        """Whether any group's fines matter."""
+        return any(row.group_fines is not None for row in self.rows)
+
+    @cached_property
+    def with_confidence(self) -> bool:
+        """Whether it is said how sure findings are."""
+        return any(row.confidence is not None for row in self.rows)
+
+
+def sections_of(audit: Audit, client: StaffClient | None = None) -> list[Section]:
+    """A section for each kind of which there is a finding, in the order of the kinds."""
+    return [_section(audit, kind, client) for kind in kinds_found(audit)]
+
+
+def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Section:
+    if kind.about_groups:
+        rows = tuple(_group_row(finding, client) for finding in audit.groups_of_kind(kind))
+    else:
+        rows = tuple(_patron_row(finding, client) for finding in audit.of_kind(kind))
+    thresholds = tuple(
+        ThresholdRow(
+            finding.threshold,
+            describe_limit(finding.limit),
+            finding.patron_count,
+            gettext(describe_reason(finding.reason)),
+            advice_for(kind, finding.reason, None),
+        )
+        for finding in audit.thresholds_of_kind(kind)
+    )
+    return Section(
+        id=kind.value,
+        heading=gettext(HEADINGS[kind]),
+        meaning=gettext(MEANINGS.get(kind, WHAT_TO_DO[kind])),
+        command=_FIX if kind.recalculable else "",
+        about_groups=kind.about_groups,
+        rows=rows,
+        count=audit.count(kind),
+        more=describe_unlisted(audit, kind),
+        thresholds=thresholds,
+    )
+
+
+def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRow:
+    member = finding.member
+    return FindingRow(
+        subject=member,
+        group=member.patron.group,
+        own_fines=member.own_fines,
+        group_fines=finding.group_fines,
+        why=(short_reason(finding.reason),),
+        remarks=tuple(_remarks(finding)),
+        advice=(advice_for(finding.kind, finding.reason, member.barcode),),
+        group_page=client.group_page(member.id) if client else None,
+    )
+
+
+def _remarks(finding: PatronFinding) -> Iterator[str]:
+    if finding.limits_differ:
+        yield gettext(limit_that_counted(finding.member))
+    yield from map(describe_penalty, finding.blocks)
+
+
+def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
+    group, confidence = finding.group, finding.confidence
+    return FindingRow(
+        subject=group.lead,
+        group=group.number,
+        own_fines=None,
+        group_fines=group.combined_fines,
+        why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
+        remarks=(),
+        evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),
+        advice=tuple(_group_advice(finding)),
+        members=group.members,
+        member_count=group.member_count,
+        without_lead=not group.lead.group_lead,
+        confidence=confidence,
+        group_page=group_link(finding, client) if client else None,
+    )
+
+
+def _weighed(piece: Evidence) -> tuple[str, str]:
+    return gettext(describe_evidence(piece)), f"{piece.weight:+}"
+
+
+def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
+    members = finding.group.members
+    found = [advice_for(finding.kind, reason, _barcode(reason, members)) for reason in finding.reasons]
+    yield from dict.fromkeys(found)
+    if finding.split:
+        yield Advice(describe_split(finding))
+    if finding.confidence:
+        yield Advice(gettext(_WHERE_TO_KEEP[finding.kind]), _KEEP.format(group=finding.group.number))
+
+
+def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:
+    """The barcode of the member whom a reason names."""
+    return next((member.barcode for member in members if member.name == reason.values.get("name")), None)
 
 
 def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:

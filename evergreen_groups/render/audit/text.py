@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
+from evergreen_groups.formats import AUDIT_FORMATS, output_format
 from evergreen_groups.language import gettext, moment_with_zone, ngettext
 from evergreen_groups.render import CONFIDENTIAL, printable
-from evergreen_groups.render.audit.links import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
@@ -20,6 +21,7 @@ from evergreen_groups.render.audit.wording import (
     describe_split,
     describe_threshold_finding,
     describe_unlisted,
+    group_link,
     kinds_found,
     looked_at,
 )
@@ -94,3 +96,14 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
         yield f"    {printable(split)}"
     if client is not None:
         yield f"    {group_link(finding, client)}"
+
+
+def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; what leads into the staff client leads
+    into ``client``.
+
+    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
+    """
+    if format not in AUDIT_FORMATS:
+        raise ValueError(f"unknown format {format!r}")
+    resolve_name(output_format(format).audit or "")(audit, stream, client=client)

@@ -14,7 +14,7 @@ from evergreen_groups.render import harmless
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty
-    from evergreen_groups.render.desk.members import ListedMember
+    from evergreen_groups.render.desk.group import ListedMember
 
 BYTE_ORDER_MARK = "\ufeff"
 MEMBER_COLUMNS = (

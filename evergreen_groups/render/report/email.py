@@ -24,7 +24,7 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.render import TITLE, listed, printable, template_text
-from evergreen_groups.render.report.change_wording import KINDS, compared, since
+from evergreen_groups.render.report.wording import KINDS, compared, since
 from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import orjson
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document, total_document
-from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
-from evergreen_groups.render.report.side_by_side import Part, write_alone, write_side_by_side
+from evergreen_groups.render.report.wording import group_details_document, member_details_document
+from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
 from evergreen_groups.report import (
     BlockTotals,
     ChangeKind,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Limit
 
 SCHEMA = "evergreen-groups/report/1"
-
-_COUNT_NAMES = {ChangeKind.HIDDEN: "out_of_sight"}  # other names than the kinds' own, kept within a version
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
@@ -150,7 +148,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
         **total_document("owing_count", totals.owing_count),
         **total_document("over_limit_count", totals.over_limit_count),
         "combined_fines": plain_amount_or_none(totals.combined_fines),
-        **total_document("groups_nobody_over_limit", totals.groups_without_member_over_limit),
+        **total_document("groups_no_member_over_limit", totals.groups_without_member_over_limit),
         "incomplete_group_count": totals.incomplete_group_count,
     }
 
@@ -158,7 +156,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
 def _changes(changes: Changes) -> dict[str, Any]:
     return {
         "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
-        "counts": {_COUNT_NAMES.get(kind, kind.value): changes.count(kind) for kind in ChangeKind},
+        "counts": {kind.value: changes.count(kind) for kind in ChangeKind},
         "difference": plain_amount_or_none(changes.difference),
         "cleared": [_cleared(change) for change in changes.cleared],
         "trend": [_run(totals) for totals in changes.trend],
@@ -223,7 +221,7 @@ def _group(group: Group, change: GroupChange | None) -> dict[str, Any]:
         "combined_fines": plain_amount_or_none(group.combined_fines),
         **total_document("highest_own_fines", group.highest_own_fines),
         **total_document("over_limit_count", group.over_limit_count),
-        "nobody_over_limit": group.no_member_over_limit,
+        "no_member_over_limit": group.no_member_over_limit,
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,
         "hidden_fines": plain_amount_or_none(group.hidden_fines),
@@ -255,3 +253,33 @@ def member_document(member: Member) -> dict[str, Any]:
         "group_lead": member.group_lead,
         **({} if decision is None else {"limit": limit_document(decision.limit)}),
     }
+
+
+LINES_SCHEMA = "evergreen-groups/report-lines/1"
+
+
+def write_lines(report: Report, stream: TextIO, *, details: bool = True) -> None:
+    """Write the lines, each ended by a line feed, so that none of them is in memory longer than it takes to write."""
+    write_alone(_LineWriter(report, details), report, stream)
+
+
+def write_line_parts(report: Report, parts: Sequence[Part], *, details: bool = True) -> None:
+    """Write parts of a report as :func:`write_lines` does."""
+    write_side_by_side(_LineWriter(report, details), report, parts)
+
+
+class _LineWriter:
+    between = ""
+
+    def __init__(self, report: Report, details: bool) -> None:
+        self._documents = GroupDocuments(report, details)
+
+    def head(self, part: Report) -> Iterator[str]:
+        document: dict[str, Any] = {"schema": LINES_SCHEMA, **head_document(part)}
+        yield line(document)
+
+    def group(self, group: Group) -> str:
+        return line(self._documents.of(group))
+
+    def tail(self, part: Report) -> Iterator[str]:  # noqa: ARG002  # nothing comes after the groups
+        return iter(())

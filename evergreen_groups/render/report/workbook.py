@@ -13,32 +13,341 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import day, gettext
+from evergreen_groups.language import (
+    day,
+    describe_total,
+    gettext,
+    local,
+    minute,
+    moment_with_zone,
+    pgettext,
+)
+from evergreen_groups.message import Message
 from evergreen_groups.render import (
     CONFIDENTIAL,
+    DIFFERENCES,
+    ColumnKind,
     FilledWorkbook,
     Formats,
     LongSheet,
+    Mark,
     RowWriter,
+    SpreadsheetColumn,
+    Value,
+    cell_text,
+    describe_limit,
+    describe_penalty,
     fill,
+    information_only,
+    listed,
+    set_direction,
     title_of,
+    write_cell,
 )
-from evergreen_groups.render.report.change_wording import CLEARED, compared
-from evergreen_groups.render.report.side_by_side import Part, places_of_groups
-from evergreen_groups.render.report.workbook_columns import cleared_columns, group_columns, member_columns
-from evergreen_groups.render.report.workbook_details import (
-    MemberRow,
+from evergreen_groups.render.report.wording import (
+    CLEARED,
+    KINDS,
+    NOT_KNOWN,
+    cleared_lead,
+    compared,
+    describe_kinds,
+    describe_state,
+    remarks,
 )
-from evergreen_groups.render.report.workbook_summary import write_summary
+from evergreen_groups.render.report.writers import Part, places_of_groups
+from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group
+    from datetime import date, datetime
+
+    from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import Report
+    from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
+    from evergreen_groups.total import Total
+
+
+class MemberRow(NamedTuple):
+    """A member with the group they belong to, and their standing where penalties were read."""
+
+    group: Group
+    member: Member
+    standing: Standing | None
+    details: MemberDetails | None = None
+
+
+def yes_or_no(truth: bool) -> str:
+    """A truth in a cell."""
+    return gettext("yes") if truth else gettext("no")
+
+
+def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
+    """A total in a cell: a number to reckon with only if it is exact."""
+    if total is None or isinstance(total, Decimal):
+        return describe_total(None) if total is None else total
+    return total.at_least if total.exact else describe_total(total)
+
+
+def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
+    """The columns of groups."""
+
+    def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
+        return lambda group: get(details.of_group(group))
+
+    return [
+        SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
+        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(_not_known)),
+        SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: known(one.overdue))),
+        SpreadsheetColumn(gettext("Items lost"), "number", of_group(lambda one: known(one.lost))),
+        SpreadsheetColumn(
+            gettext("Can still be returned"), "text", of_group(lambda one: yes_no_or_not_known(one.returnable))
+        ),
+    ]
+
+
+def _day(moment: datetime | None) -> date | None:
+    return None if moment is None else local(moment).date()
+
+
+def _not_known(details: SummedDetails) -> Value:
+    return known(details.not_known) or None
+
+
+def yes_no_or_not_known(truth: bool | None) -> str:
+    """A truth in a cell, which may be unknown."""
+    return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
+
+
+def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], Value]:
+    return lambda row: None if row.details is None else get(row.details)
+
+
+def _kinds(details: MemberDetails) -> str | None:
+    return gettext(NOT_KNOWN) if details.kinds is None else describe_kinds(details.kinds) or None
+
+
+def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
+    """The columns of members."""
+    return [
+        SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
+        SpreadsheetColumn(gettext("Owing since"), "day", _of_details(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn(gettext("Last payment"), "day", _of_details(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn(
+            gettext("Items overdue"),
+            "number",
+            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.overdue),
+        ),
+        SpreadsheetColumn(
+            gettext("Items lost"),
+            "number",
+            _of_details(lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.lost),
+        ),
+        SpreadsheetColumn(gettext("Record"), "text", _of_details(lambda one: describe_state(one) or None)),
+        SpreadsheetColumn(gettext("Profile"), "text", _of_details(lambda one: one.profile)),
+    ]
+
+
+_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
+
+
+def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
+    """The columns of groups."""
+    columns: list[SpreadsheetColumn[Group]] = [
+        SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
+        SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
+        SpreadsheetColumn(gettext("Barcode of the lead"), "text", lambda group: group.lead.barcode),
+        SpreadsheetColumn(gettext("Library"), "text", lambda group: group.library),
+        SpreadsheetColumn(gettext("Members"), "number", lambda group: group.member_count),
+        SpreadsheetColumn(pgettext("members", "Owing"), "number", lambda group: known(group.owing_count)),
+        SpreadsheetColumn(
+            gettext("Combined fines"),
+            "money",
+            lambda group: known(group.combined_fines),
+            lambda group: "notable" if group.hidden_fines is None else "",
+        ),
+        SpreadsheetColumn(gettext("Highest own fines"), "money", lambda group: known(group.highest_own_fines)),
+        SpreadsheetColumn(
+            gettext("Over the limit"),
+            "number",
+            lambda group: known(group.over_limit_count),
+        ),
+        SpreadsheetColumn(
+            gettext("No member over the limit"),
+            "text",
+            lambda group: yes_no_or_not_known(group.no_member_over_limit),
+            lambda group: "notable" if group.no_member_over_limit else "",
+        ),
+        SpreadsheetColumn(
+            gettext("Hidden members"),
+            "number",
+            lambda group: group.hidden_member_count or None,
+            lambda group: "" if group.complete else "notable",
+        ),
+        SpreadsheetColumn(gettext("Fines of hidden members"), "money", _hidden_fines),
+    ]
+    if report.details is not None:
+        columns += group_detail_columns(report.details)
+    if changes := compared(report):
+        columns += _change_columns(changes)
+    return columns
+
+
+def _hidden_fines(group: Group) -> Value:
+    return None if group.complete else known(group.hidden_fines)
+
+
+def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
+    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[Group], Value]:
+        return lambda group: get(changes.by_group[group.number]) if group.number in changes.by_group else None
+
+    def mark(group: Group) -> Mark:
+        change = changes.by_group.get(group.number)
+        return _KIND_MARKS.get(change.kind, "") if change else ""
+
+    return [
+        SpreadsheetColumn(gettext("Change"), "text", of_change(lambda change: gettext(KINDS[change.kind])), mark),
+        SpreadsheetColumn(gettext("Difference"), "change", of_change(lambda change: known(change.difference))),
+        SpreadsheetColumn(gettext("Fines before"), "money", of_change(_before)),
+        SpreadsheetColumn(gettext("Remarks"), "text", of_change(remarks)),
+    ]
+
+
+def _before(change: GroupChange) -> Value:
+    """What it was listed with; nothing for a new group."""
+    return None if change.before is None else known(change.known_before)
+
+
+def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
+    """The members' columns, with the limit of each where that isn't the same for everybody."""
+    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
+        gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
+    )
+    # The same for all of them: looked up once, not in each cell.
+    no_card, yes, no = gettext("no card"), yes_or_no(True), yes_or_no(False)
+    return [
+        SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
+        SpreadsheetColumn(gettext("Name"), "text", lambda row: row.member.name),
+        SpreadsheetColumn(
+            gettext("Barcode"),
+            "text",
+            lambda row: no_card if row.member.barcode is None else row.member.barcode,
+        ),
+        SpreadsheetColumn(gettext("Library"), "text", lambda row: row.member.library),
+        SpreadsheetColumn(gettext("Own fines"), "money", lambda row: row.member.own_fines, _over),
+        SpreadsheetColumn(gettext("Over the limit"), "text", lambda row: yes if row.member.over_limit else no, _over),
+        *([limit] if report.criteria.limit is None else []),
+        *(_block_columns() if report.blocks is not None else []),
+        *(member_detail_columns() if report.details is not None else []),
+        SpreadsheetColumn(gettext("Group lead"), "text", lambda row: yes if row.member.group_lead else no),
+    ]
+
+
+def _over(row: MemberRow) -> Mark:
+    return "notable" if row.member.over_limit else ""
+
+
+def _blocks(row: MemberRow) -> str | None:
+    return "; ".join(map(describe_penalty, row.standing.blocks_for_fines)) or None if row.standing else None
+
+
+def _difference(row: MemberRow) -> str | None:
+    difference = row.standing.difference if row.standing else None
+    return None if difference is None else gettext(DIFFERENCES[difference])
+
+
+def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
+    # Red is for a block of one's own.
+    return [
+        SpreadsheetColumn(
+            gettext("Blocked in Evergreen"),
+            "text",
+            _blocks,
+            lambda row: "blocked" if row.standing and row.standing.blocks_for_fines else "",
+        ),
+        SpreadsheetColumn(gettext("Difference"), "text", _difference),
+    ]
+
+
+def cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
+    """The columns of groups that are no longer listed."""
+    return [
+        SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
+        SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
+        SpreadsheetColumn(gettext("Library"), "text", lambda change: change.library),
+        SpreadsheetColumn(gettext("Fines before"), "money", _before),
+        SpreadsheetColumn(gettext("Group now"), "id", lambda change: change.present.group if change.present else None),
+        SpreadsheetColumn(
+            gettext("Fines now"),
+            "money",
+            lambda change: known(change.present.combined_fines if change.present else None),
+        ),
+    ]
+
+
+_GROUPS_OF_KIND = {
+    ChangeKind.NEW: Message("Groups new"),
+    ChangeKind.WORSE: Message("Groups worse"),
+    ChangeKind.BETTER: Message("Groups better"),
+    ChangeKind.UNCHANGED: Message("Groups unchanged"),
+    ChangeKind.CLEARED: Message("Groups no longer listed"),
+    ChangeKind.HIDDEN: Message("Groups hidden"),
+}
+
+
+def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
+    """Write what the report says before its first group: rule, facts, totals, changes and notes."""
+    sheet.set_column(0, 0, 44)
+    sheet.set_column(1, 1, 80)
+    sheet.hide_gridlines(2)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
+    sheet.write_string(1, 0, gettext("For information only"), formats.label)
+    sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
+    row = 3
+    for label, kind, value in _facts(report):
+        if label:
+            sheet.write_string(row, 0, label, formats.label)
+            write_cell(sheet, row, 1, value, formats.fact(kind))
+        row += 1
+    sheet.set_portrait()
+    sheet.fit_to_pages(1, 0)
+    set_direction(sheet)
+
+
+def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
+    """Label, kind and value of each line of the summary; without a label, an empty line."""
+    totals = report.totals
+    yield gettext("Listed"), "text", listed(report.criteria)
+    yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
+    yield gettext("Gateway"), "text", report.gateway
+    yield "", "text", None
+    yield gettext("Groups"), "number", totals.group_count
+    yield gettext("Members"), "number", totals.member_count
+    yield gettext("Members who owe"), "number", known(totals.owing_count)
+    yield pgettext("of all groups", "Combined fines"), "money", known(totals.combined_fines)
+    yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
+    if (blocks := report.block_totals) is not None:
+        yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
+        yield gettext("Over the limit, not yet blocked in Evergreen"), "number", known(blocks.not_yet_blocked)
+        yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
+    yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
+    yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
+    if (changes := compared(report)) and changes.since:
+        yield "", "text", None
+        yield gettext("Compared with data as of"), "text", minute(changes.since)
+        for kind in ChangeKind:
+            yield gettext(_GROUPS_OF_KIND[kind]), "number", changes.count(kind)
+        yield gettext("Difference"), "change", known(changes.difference)
+    yield "", "text", None
+    for note in report.notes:
+        yield gettext("Please note"), "text", gettext(note)
+    yield gettext("Confidential"), "text", gettext(CONFIDENTIAL)
+
 
 Row = TypeVar("Row")
 

@@ -1,2 +1,2 @@
-from .contents import Contents as Contents
+from .dataset import Contents as Contents
 from .dataset import fill as fill

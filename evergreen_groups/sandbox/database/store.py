@@ -9,24 +9,128 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.database import fresh_file
+from evergreen_groups.sandbox.database import schema as fresh_file
 from evergreen_groups.sandbox.database.classes import IdlClasses, idl_classes
-from evergreen_groups.sandbox.database.functions import register
-from evergreen_groups.sandbox.database.replica import Replica
-from evergreen_groups.sandbox.database.statements import stored_values, where_clause
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
-from evergreen_groups.sandbox.database.values import TO_WIRE, hash_of
+from evergreen_groups.sandbox.database.values import TO_WIRE, hash_of, register, to_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from evergreen_groups.sandbox.database.classes import StoredClass
+    from evergreen_groups.sandbox.database.schema import Filling, Steps
 
-    from evergreen_groups.sandbox.database.fresh_file import Filling, Steps
+
+def stored_values(known: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values as the database holds them.
+
+    Raises:
+        BadValueError: a value doesn't fit its field.
+    """
+    return {name: to_storage(known.by_name[name].kind, value) for name, value in values.items()}
+
+
+def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """A WHERE clause for fields that have the values given (a list: one of them; None: null), and its parameters.
+
+    Raises:
+        BadValueError: a value doesn't fit its field.
+    """
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for name, value in where.items():
+        kind = known.by_name[name].kind
+        if value is None:
+            conditions.append(f'"{name}" IS NULL')
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            conditions.append(f'"{name}" IN ({", ".join("?" * len(value))})')
+            parameters.extend(to_storage(kind, item) for item in value)
+        else:
+            conditions.append(f'"{name}" = ?')
+            parameters.append(to_storage(kind, value))
+    return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters
+
+
+def flesh(store: Store, class_id: str, row: Row, fields: Iterable[Any]) -> dict[str, Any]:
+    """The objects that the row's links lead to, for
+    :meth:`~evergreen_groups.sandbox.database.classes.IdlClasses.wire_object`.
+
+    Fields that are no links are passed over (``patrons-042``), and so are single links to classes that the sandbox
+    doesn't keep; lists of those are empty.
+    """
+    classes, found = store.classes, dict[str, Any]()
+    for name in fields:
+        link = classes[class_id].links.get(name) if isinstance(name, str) else None
+        if link is None:
+            continue
+        known = link.class_id in classes and not link.map
+        if link.reltype == "has_many":
+            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if known else []
+            found[name] = [classes.wire_object(link.class_id, linked) for linked in rows]
+            continue
+        value = row.get(name) if link.reltype == "has_a" else row[classes[class_id].primary]
+        rows = store.rows(link.class_id, {link.key: value}) if known and value is not None else []
+        if rows:
+            found[name] = classes.wire_object(link.class_id, rows[0])
+    return found
+
+
+class Replica:
+    """The state as it was ``delay`` seconds ago at the latest; infinity: until :meth:`catch_up`.
+
+    ``connect`` opens a database; ``original`` is the one to copy. One reader at a time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        delay: float,
+        connect: Callable[[Path], sqlite3.Connection],
+        original: Callable[[], sqlite3.Connection],
+    ) -> None:
+        path.touch(mode=0o600)
+        self._delay = delay
+        self._original = original
+        self._connection = connect(path)
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        self._behind_since: float | None = None
+        self.catch_up()
+
+    @property
+    def serves(self) -> sqlite3.Connection | None:
+        """The connection for this thread while it is being served; None otherwise."""
+        return self._connection if getattr(self._local, "served", False) else None
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let this thread read from here."""
+        with self._lock:
+            if self._behind_since is not None and time.monotonic() - self._behind_since >= self._delay:
+                self.catch_up()
+            self._local.served = True
+            try:
+                yield
+            finally:
+                self._local.served = False
+
+    def fall_behind(self) -> None:
+        """Something was written into the original."""
+        if self._behind_since is None:
+            self._behind_since = time.monotonic()
+
+    def catch_up(self) -> None:
+        """Take over everything that the original has."""
+        with self._lock:
+            self._behind_since = None
+            self._original().backup(self._connection)
+
 
 Row = dict[str, Any]
 POSITIONS = "positions"

@@ -5,4 +5,4 @@ from .frames import quoted as quoted
 from .search import Search as Search
 from .search import count as count
 from .search import run_search as run_search
-from .subqueries import subquery as subquery
+from .where import subquery as subquery

@@ -6,8 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evergreen_groups.sandbox.database import lower, now, timestamp_text, upper
-from evergreen_groups.sandbox.query.frames import NUMBERS, Expression, MalformedError, QueryError, Source
-from evergreen_groups.sandbox.query.literals import number_text, quoted_value, text_literal
+from evergreen_groups.sandbox.query.frames import (
+    NUMBERS,
+    Expression,
+    MalformedError,
+    QueryError,
+    Source,
+    number_text,
+    quoted_value,
+    text_literal,
+)
 
 _SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
 _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5", "lowercase", "uppercase"}

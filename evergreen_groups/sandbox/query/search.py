@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.query import ordering, where
+from evergreen_groups.sandbox.query import where
+from evergreen_groups.sandbox.query import where as ordering
 from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, UnjoinableError
-from evergreen_groups.sandbox.query.joins import joins
-from evergreen_groups.sandbox.query.subqueries import number
+from evergreen_groups.sandbox.query.where import joins, number
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import StoredClass, StoredField

@@ -8,20 +8,91 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.services import releases
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event
-from evergreen_groups.sandbox.services.library_settings import setting_value
-from evergreen_groups.sandbox.services.new_sessions import open_session
-from evergreen_groups.sandbox.services.permissions import allowed
-from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
+from evergreen_groups.sandbox.services.permissions import allowed, setting_value
+from evergreen_groups.sandbox.services.registry import (
+    CallContext,
+    EventAnswer,
+    Failure,
+    c_event,
+    method,
+    method_exception,
+    no_session,
+)
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import Row, Store
+    from evergreen_groups.sandbox.services.sessions import SandboxSession
+
+PERSIST_EXTENSION = 600
+_TIMEOUTS = {
+    # Seconds of idleness, unless a library sets its own (auth-009, auth-001).
+    "opac": (420, "auth.opac_timeout"),
+    "api": (3600, "auth.api_timeout"),
+    "staff": (7200, "auth.staff_timeout"),
+    "temp": (300, "auth.temp_timeout"),
+    "persist": (1_209_600, "auth.persistent_login_interval"),
+}
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_INTERVAL = re.compile(r"\s*(\d+)\s*(second|minute|hour|day|week)?s?\s*", re.IGNORECASE)
+
+
+def _authtime(store: Store, user: Row, kind: str, org_unit: int) -> int:
+    """The idle time in seconds of a session: the library's setting, else the server's default for the type."""
+    default, name = _TIMEOUTS.get(kind, (0, None))
+    value = setting_value(store, name, org_unit) or setting_value(store, name, user["home_ou"]) if name else None
+    match = _INTERVAL.fullmatch(str(value)) if value is not None else None
+    return int(match[1]) * _UNITS[(match[2] or "second").lower()] if match else default
+
+
+def open_session(context: CallContext, user: Row, *, kind: str, place: int, workstation: str | None) -> dict[str, Any]:
+    """Begin a session of a type for a user whose password was right; the event has its token.
+
+    ``place`` is the org unit that the login names, 0 for none; it counts for the idle time alone.
+
+    Raises:
+        Event: WORKSTATION_NOT_FOUND.
+    """
+    store = context.store
+    work_org, workstation_id = user["home_ou"], None
+    place = place if place > 0 else work_org
+    if workstation is not None:
+        found = next(iter(store.rows("aws", {"name": workstation})), None)
+        if found is None:
+            raise EventAnswer(c_event("WORKSTATION_NOT_FOUND"))
+        workstation_id, work_org = found["id"], found["owning_lib"]
+        place = work_org
+    authtime = _authtime(store, user, kind, place)
+    if _waits(context, user, kind):
+        # Nobody knows this token until the second factor has come.
+        return c_event("SUCCESS", payload={"authtoken": secrets.token_hex(16), "authtime": authtime, "provisional": 1})
+    extension = PERSIST_EXTENSION if kind == "persist" else None
+    token = context.sessions.open(user["id"], work_org, workstation_id, authtime, user=user, extension=extension)
+    payload = {"authtoken": token, "authtime": authtime}
+    if releases.NO_SECOND_FACTOR not in context.differences and not _may_wait(context, kind):
+        payload["provisional"] = 0
+    return c_event("SUCCESS", payload=payload)
+
+
+def _may_wait(context: CallContext, kind: str) -> bool:
+    """Whether a login of this type may have to wait for a second factor; those of staff alone may."""
+    here = releases.SECOND_FACTOR in context.differences and releases.NO_SECOND_FACTOR not in context.differences
+    return here and kind == "staff"
+
+
+def _waits(context: CallContext, user: Row, kind: str) -> bool:
+    """Whether the user owes a second factor, which it takes no more for than a profile that is allowed one."""
+    if not _may_wait(context, kind):
+        return False
+    profiles = context.store.rows("pgt", {"id": context.store.profiles.ancestors(user["profile"])})
+    return any(row["mfa_allowed"] == "t" for row in profiles)
+
 
 SERVICE = "open-ils.auth"
 SEED_SECONDS = 30
@@ -266,3 +337,49 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
     if not _attempt(context, identifier, verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)
+
+
+def _user(context: CallContext, session: SandboxSession) -> dict[str, Any]:
+    """The user as at the login, with workstation and its org unit as text, and an empty password."""
+    workstation = None if session.workstation is None else str(session.workstation)
+    return context.classes.wire_object(
+        "au", session.user, {"ws_ou": str(session.work_org), "wsid": workstation, "passwd": ""}
+    )
+
+
+def _is_set(value: Any) -> bool:
+    """Whether an option is given: a text or number other than 0; true doesn't count."""
+    text = scalar_text(value)
+    return text is not None and text != "0"
+
+
+@method(SERVICE, "open-ils.auth.session.retrieve")
+def retrieve(context: CallContext, token: Any = None, full: Any = None, unprolonged: Any = None) -> dict[str, Any]:
+    """The user of a session; with ``full`` in a hash beside the idle time; ``unprolonged`` doesn't begin that anew."""
+    session = context.sessions.find(scalar_text(token), prolong=not _is_set(unprolonged))
+    if session is None:
+        raise no_session()
+    user = _user(context, session)
+    return {"authtime": session.authtime, "userobj": user} if _is_set(full) else user
+
+
+@method(SERVICE, "open-ils.auth.session.delete")
+def delete(context: CallContext, token: Any = None) -> str | None:
+    """End a session and return its token, whether there was one or not (``auth-044``)."""
+    text = scalar_text(token)
+    context.sessions.close(text)
+    return text
+
+
+@method(SERVICE, "open-ils.auth.session.reset_timeout")
+def reset_timeout(context: CallContext, token: Any = None, reload_user: Any = None) -> dict[str, Any] | None:
+    """Begin a session's idle time anew, and read its user again if asked to; the payload is the time left."""
+    text = scalar_text(token)
+    if text is None:
+        return None
+    session = context.sessions.find(text)
+    if session is None:
+        raise no_session()
+    if isinstance(reload_user, int | float) and not isinstance(reload_user, bool) and reload_user:
+        session.user = context.requestor(session)
+    return c_event("SUCCESS", payload=context.sessions.remaining(session))

@@ -12,10 +12,16 @@ from typing import Any
 from evergreen_groups.sandbox.database import Store, timestamp_text
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.editor import Editor, argument_of, not_found
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
-from evergreen_groups.sandbox.services.perl import text
 from evergreen_groups.sandbox.services.permissions import allowed
-from evergreen_groups.sandbox.services.registry import CallContext, Die, method
+from evergreen_groups.sandbox.services.registry import (
+    CallContext,
+    Die,
+    EventAnswer,
+    method,
+    perl_event,
+    permission_failure,
+    text,
+)
 
 SERVICE = "open-ils.circ"
 

@@ -30,9 +30,16 @@ from evergreen_groups.sandbox.database import (
 )
 from evergreen_groups.sandbox.query import Frame, QueryError, Source, run_search
 from evergreen_groups.sandbox.services import permissions, releases
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
-from evergreen_groups.sandbox.services.perl import is_true, number, text
-from evergreen_groups.sandbox.services.registry import CallContext, Die
+from evergreen_groups.sandbox.services.registry import (
+    CallContext,
+    Die,
+    EventAnswer,
+    is_true,
+    number,
+    perl_event,
+    permission_failure,
+    text,
+)
 
 _LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
 

@@ -13,9 +13,8 @@ from typing import Any
 from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredLink, Visibility, to_wire
 from evergreen_groups.sandbox.query import Frame, QueryError, subquery
 from evergreen_groups.sandbox.services import releases
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.pcrud import Reader
-from evergreen_groups.sandbox.services.registry import CallContext, Die, Failure, method
+from evergreen_groups.sandbox.services.registry import CallContext, Die, EventAnswer, Failure, method, perl_event
 
 FLATTENER = "OpenILS/Application/Flattener.pm"
 

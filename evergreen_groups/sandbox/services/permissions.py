@@ -6,7 +6,8 @@ below the ancestor of that depth of the user's home library or of one of the wor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import Store
@@ -83,3 +84,21 @@ def highest_orgs(store: Store, user_id: int, permission: str) -> list[int]:
             below = store.orgs.descendants(work_org)
             found.extend(org for org in below if store.orgs.depth(org) == min(depths))
     return list(dict.fromkeys(found))
+
+
+def ancestor_setting(store: Store, name: str, org_unit: int | None) -> dict[str, Any] | None:
+    """The setting as seen from an org unit: ``{"org": where it is set, "value": ...}``, None where it isn't set.
+
+    Source: the SQL function ``actor.org_unit_ancestor_setting`` (``020.schema.functions.sql``); values are JSON.
+    """
+    set_at = {row["org_unit"]: row["value"] for row in store.rows("aous", {"name": name})}
+    for nearest in store.orgs.upwards(org_unit):
+        if nearest in set_at:
+            return {"org": nearest, "value": json.loads(set_at[nearest])}
+    return None
+
+
+def setting_value(store: Store, name: str, org_unit: int | None) -> Any:
+    """The value alone of :func:`ancestor_setting`, None where it isn't set."""
+    found = ancestor_setting(store, name, org_unit)
+    return found["value"] if found else None

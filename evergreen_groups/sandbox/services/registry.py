@@ -7,22 +7,101 @@ raises into payload items or a :class:`Failure`, as OpenSRF's C and Perl servers
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database import IdlClasses, Row, Store, now
 from evergreen_groups.sandbox.services import permissions, releases
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox.services.difference import Difference
+    from evergreen_groups.sandbox.services.releases import Difference
     from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
+
+_KNOWN = {
+    "SUCCESS": (0, "Success"),
+    "LOGIN_FAILED": (1000, "User login failed"),
+    "NO_SESSION": (1001, "User login session has either timed out or does not exist"),
+    "ACTOR_USER_NOT_FOUND": (1002, "Someone attempted to retrieve a user from the system and the user was not found"),
+    "USERNAME_EXISTS": (1200, "The given username already exists in the database"),
+    "PATRON_CARD_INACTIVE": (1216, "The patron's card is not active"),
+    "PATRON_INACTIVE": (1217, "This account is marked as inactive"),
+    "XACT_COLLISION": (1230, "The saved item has been edited by another user"),
+    "WORKSTATION_NOT_FOUND": (1520, " Requested workstation object does not exist "),
+    "ACTOR_USER_ADDRESS_NOT_FOUND": (1528, "Requested address was not found"),
+    "MONEY_BILLABLE_TRANSACTION_SUMMARY_NOT_FOUND": (
+        1532,
+        "The requested money_billable_transaction_summary was not found",
+    ),
+    "ACTOR_USER_STANDING_PENALTY_NOT_FOUND": (1569, "The requested actor_user_standing_penalty was not found"),
+    "ACTOR_ORG_UNIT_NOT_FOUND": (1586, "The requested actor_org_unit was not found"),
+    "ACTOR_CARD_NOT_FOUND": (1589, "The requested actor_card was not found"),
+    "MONEY_GROCERY_NOT_FOUND": (1599, "The requested money_grocery was not found"),
+    "MONEY_BILLABLE_TRANSACTION_NOT_FOUND": (1601, "The requested money_billable_transaction was not found"),
+    "PERMISSION_GRP_TREE_NOT_FOUND": (1613, "The requested permission_grp_tree was not found"),
+    "MONEY_BILLING_NOT_FOUND": (1628, "The requested money_billing was not found"),
+    "CANNOT_DELETE_PRIMARY_CARD": (1990, "Cannot delete the primary barcode"),
+    "CANNOT_DELETE_ACTIVE_CARD": (1991, "Cannot delete an active barcode"),
+    "BAD_PARAMS": (2000, "Invalid parameters were encountered in a method"),
+    "DATABASE_UPDATE_FAILED": (2001, "The attempt to write to the DB failed"),
+    "DATABASE_QUERY_FAILED": (2002, "The attempt to query to the DB failed"),
+    "INTERNAL_SERVER_ERROR": (2003, "There was an internal server error"),
+    "PERM_FAILURE": (5000, "Permission Denied"),
+}
+
+
+def c_event(textcode: str, **fields: Any) -> dict[str, Any]:
+    """An event of a service written in C (``open-ils.auth``); ``fields`` such as ``payload`` are added to it."""
+    number, description = _KNOWN[textcode]
+    return {
+        "ilsevent": number,
+        "textcode": textcode,
+        "desc": description,
+        "pid": os.getpid(),
+        "stacktrace": "oils_auth.c:1",
+        **fields,
+    }
+
+
+def perl_event(textcode: str, **fields: Any) -> dict[str, Any]:
+    """An event of a service written in Perl; ``fields`` such as ``payload`` or ``ilsperm`` are added to it."""
+    number, description = _KNOWN.get(textcode, ("", ""))
+    return {
+        "ilsevent": str(number),
+        "textcode": textcode,
+        "desc": description,
+        "pid": os.getpid(),
+        "servertime": now().strftime("%a %b %e %H:%M:%S %Y"),
+        "stacktrace": "OpenSRF/Application.pm:628",
+        **fields,
+    }
+
+
+class EventAnswer(Exception):  # noqa: N818 - an event need not be an error
+    """Raised by a method to answer with an event; ``hash`` is the event itself."""
+
+    def __init__(self, event: dict[str, Any]) -> None:
+        super().__init__(event["textcode"])
+        self.hash = event
+
+
+def no_session() -> EventAnswer:
+    """The event for a token that no session has; it comes from the C service even through a Perl one."""
+    return EventAnswer(c_event("NO_SESSION"))
+
+
+def permission_failure(permission: str, org_unit: Any) -> EventAnswer:
+    """The event for a permission that is missing at an org unit."""
+    return EventAnswer(perl_event("PERM_FAILURE", ilsperm=permission, ilspermloc=org_unit))
+
 
 PERL_PACKAGES = {
     "open-ils.actor": "OpenILS::Application::Actor",
@@ -278,17 +357,13 @@ _register_versions()
 
 MODULES = (
     "actor.circulation",
-    "actor.fines",
-    "actor.groups",
     "actor.org_units",
     "actor.patrons",
     "actor.penalties",
     "actor.permissions",
     "actor.search",
-    "actor.settings",
     "actor.update",
     "auth",
-    "auth_sessions",
     "billing",
     "fielder",
     "pcrud",
@@ -300,3 +375,63 @@ def register() -> None:
     """Register the methods of every service."""
     for name in MODULES:
         import_module(f"evergreen_groups.sandbox.services.{name}")
+
+
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
+
+
+def is_true(value: Any) -> bool:
+    """Perl's truth: null, false, nought, ``""`` and ``"0"`` are false, all else is true.
+
+    >>> [is_true(value) for value in ("f", "0", "0.0", [], None)]
+    [True, False, True, True, False]
+    """
+    if isinstance(value, list | dict):
+        return True
+    return bool(value) and value != "0"
+
+
+def is_true_flag(value: Any) -> bool:
+    """The truth of a database's boolean (``AppUtils::is_true``): as in Perl, but ``"f"`` is false."""
+    return is_true(value) and str(value).lower() != "f"
+
+
+def number(value: Any) -> Decimal:
+    """The number at the beginning of a value; 0 where there is none.
+
+    >>> number("12abc"), number("abc"), number(None)
+    (Decimal('12'), Decimal('0'), Decimal('0'))
+    """
+    match = _NUMBER.match(text(value))
+    return Decimal(match[1]) if match else Decimal(0)
+
+
+def text(value: Any) -> str:
+    """The text of a scalar: null is empty, true is 1, false is 0, numbers as short as they go."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, list | dict):
+        return f"{'ARRAY' if isinstance(value, list) else 'HASH'}(0x5581)"
+    return str(value)
+
+
+def as_compared(value: Any) -> Any:
+    """A value after ``eq`` or ``ne`` has looked at it: whole numbers have become text, all else is as before."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def items(value: Any) -> list[Any]:
+    """What a loop over a value meets: nothing for null, the items of a list.
+
+    Raises:
+        Die: it is neither, as under ``use strict``.
+    """
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    raise Die('Can\'t use that value as an ARRAY reference while "strict refs" in use.')

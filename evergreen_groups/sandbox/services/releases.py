@@ -7,14 +7,105 @@ read.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import ClassChange, IdlClasses, StoredLink, idl_classes
-from evergreen_groups.sandbox.services.difference import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+LATEST_PATCHES = {"3.11": 7, "3.12": 10, "3.13": 11, "3.14": 12, "3.15": 14, "3.16": 10, "3.17": 4}
+"""The releases that it can be, each with the latest patch there was: what a number without one means."""
+CURRENT = "3.17"
+_FORM = re.compile(r"(\d+\.\d+)(?:\.(\d+))?", re.ASCII)
+
+Numbers = tuple[int, ...]
+
+
+def release_numbers(release: str) -> Numbers:
+    """The three numbers of a release: of ``3.14.10`` its own, of ``3.14`` those of its latest patch.
+
+    >>> release_numbers("3.14.3"), release_numbers("3.14")
+    ((3, 14, 3), (3, 14, 12))
+
+    Raises:
+        ConfigurationError: it is none that the sandbox can be.
+    """
+    match = _FORM.fullmatch(release)
+    latest = LATEST_PATCHES.get(match[1]) if match else None
+    if match is None or latest is None or int(match[2] or 0) > latest:
+        raise ConfigurationError(
+            "the sandbox can't be Evergreen {release}",
+            advice="it can be {known}, and each of them with its patch, as in 3.14.10",
+            code="release-unknown",
+            values={"release": release, "known": ", ".join(LATEST_PATCHES)},
+        )
+    return (*_series(match[1]), int(match[2] or latest))
+
+
+def _series(text: str) -> Numbers:
+    return tuple(map(int, text.split(".")))
+
+
+def came_before(release: str, changed: tuple[str, ...]) -> bool:
+    """Whether a release came before a change, of which ``changed`` are the first releases with it; none: never.
+
+    The last of those is the first that had it from its beginning; older releases that were still cared for then may
+    have got it with a patch.
+
+    >>> came_before("3.13.8", ("3.13.9", "3.14.4", "3.15.0")), came_before("3.13.9", ("3.13.9", "3.14.4", "3.15.0"))
+    (True, False)
+    """
+    if not changed:
+        return False
+    numbers = release_numbers(release)
+    arrivals = [_series(text) for text in changed]
+    of_series = [arrival for arrival in arrivals if arrival[:2] == numbers[:2]]
+    return numbers < (of_series or arrivals[-1:])[0]
+
+
+def ils_version(release: str | None) -> str:
+    """What Evergreen says of its version; the latest was recorded from a build of its development.
+
+    >>> ils_version("3.12"), ils_version("3.17"), ils_version("3.17.2")
+    ('3-12-10', 'HEAD', '3-17-2')
+    """
+    if release in (None, CURRENT):
+        return "HEAD"
+    return "-".join(map(str, release_numbers(release)))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is otherwise in older releases, or at some sites.
+
+    ``evidence`` is the id of an exchange that shows it, or a file of Evergreen's source with the release to read it in.
+    ``until`` are the first releases without it: the last of them from its beginning, those before it by a patch; none
+    where it depends on the ``site`` and not on the release. ``since`` are the first releases with it, in the same way;
+    none where it has always been so. ``services`` and ``absent``, the beginnings of names of methods, aren't there;
+    ``only`` are names of methods that are there with it alone. ``classes`` is what is otherwise in the IDL.
+    """
+
+    name: str
+    evidence: str
+    until: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    classes: tuple[ClassChange, ...] = ()
+
+    @property
+    def site(self) -> bool:
+        """Whether it is the site's affair: its bus, its copies of the database."""
+        return not self.until
+
+    def holds_for(self, release: str) -> bool:
+        """Whether a release (``"3.12"``, ``"3.15.2"``) behaves so; never for what is the site's affair."""
+        return not self.site and came_before(release, self.until) and not came_before(release, self.since)
 
 
 HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "3.12/releases-045", until=("3.14.0",))

@@ -26,7 +26,7 @@ from evergreen_groups.audit import (
     PatronFinding,
     Reason,
 )
-from evergreen_groups.audit.block_explanation import LookedAt, PenaltyFate
+from evergreen_groups.audit.explanation import LookedAt, PenaltyFate
 from evergreen_groups.groups import Group, Standing
 from evergreen_groups.ils import Bill
 from evergreen_groups.ils.bills import BillKind
@@ -34,7 +34,11 @@ from evergreen_groups.language import PSEUDO, Language, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.audit import render_audit, write_block_explanation, write_block_explanation_json
+from evergreen_groups.render.audit import (
+    render_audit,
+    write_block_explanation,
+    write_block_explanation_json,
+)
 from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
 
 NOW = datetime(2026, 11, 25, 3, 15, tzinfo=UTC)

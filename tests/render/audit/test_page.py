@@ -22,7 +22,7 @@ from evergreen_groups.audit import (
     PatronFinding,
     Reason,
 )
-from evergreen_groups.audit.group_split import GroupSplit
+from evergreen_groups.audit.findings import GroupSplit
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.policy import Limit, decide
@@ -140,8 +140,7 @@ def test_what_to_do_names_the_card_that_it_is_about() -> None:
 
 
 def test_a_reason_without_advice_of_its_own_gets_that_of_its_kind() -> None:
-    from evergreen_groups.render.audit.advice import advice_for
-    from evergreen_groups.render.audit.wording import WHAT_TO_DO
+    from evergreen_groups.render.audit.wording import WHAT_TO_DO, advice_for
 
     for kind in FindingKind:
         advice = advice_for(kind, Reason("something-new"), "2999")

@@ -14,9 +14,13 @@ from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, 
 from evergreen_groups.ils import CirculationKind
 from evergreen_groups.language import PSEUDO, Language, use_language
 from evergreen_groups.render import describe_warning, isolated, sentence
-from evergreen_groups.render.desk import outcomes, past, problems, reasons, standing, statement
-from evergreen_groups.render.desk.bills import ItemLine
-from evergreen_groups.render.plan_warnings import WARNINGS
+from evergreen_groups.render.desk import outcome as outcomes
+from evergreen_groups.render.desk import outcome as past
+from evergreen_groups.render.desk import outcome as problems
+from evergreen_groups.render.desk import outcome as reasons
+from evergreen_groups.render.desk import standing, statement
+from evergreen_groups.render.desk.statement import ItemLine
+from evergreen_groups.render.plans import WARNINGS
 
 LEAD = "master_account"
 NAME = "Ó Néill, Zoë"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evergreen_groups.changes import JournalStep, Refusal, StepReason, StepState, step_reason
+from evergreen_groups.changes import JournalStep, Refusal, StepReason, StepState
+from evergreen_groups.changes import reasons as step_reason
 from evergreen_groups.errors import (
     CollisionError,
     DataError,
@@ -15,7 +16,7 @@ from evergreen_groups.errors import (
     NoSessionError,
     TimedOutError,
 )
-from evergreen_groups.render.desk.reasons import explain, explain_uncertain
+from evergreen_groups.render.desk.outcome import explain, explain_uncertain
 
 OPEN = ("not-certain", "not-certain-hidden")
 DONE = ("found-done", "not-begun")

@@ -26,7 +26,7 @@ from support.report_samples import (
 from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
-from evergreen_groups.render.report.csv_columns import (
+from evergreen_groups.render.report.csv import (
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
     DETAIL_TOTAL_COLUMNS,
@@ -78,7 +78,7 @@ def test_one_row_for_each_member() -> None:
     for row, (group, one) in zip(read, members, strict=True):
         assert row["group"] == str(group.number)
         assert row["combined_fines"] == ("" if group.combined_fines is None else str(group.combined_fines))
-        assert row["nobody_over_limit"] == str(group.no_member_over_limit).lower()
+        assert row["no_member_over_limit"] == str(group.no_member_over_limit).lower()
         assert row["lead_name"] == group.lead.name
         assert row["member_id"] == str(one.id)
         assert row["member_name"] == one.name

@@ -22,7 +22,12 @@ from support.schemas import strict
 
 from evergreen_groups.language import price
 from evergreen_groups.render import listed
-from evergreen_groups.render.report import describe_group_details, describe_member_details, render, render_bytes
+from evergreen_groups.render.report import (
+    describe_group_details,
+    describe_member_details,
+    render,
+    render_bytes,
+)
 from evergreen_groups.report import Choice, Criteria, Report
 
 SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))

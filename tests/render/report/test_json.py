@@ -121,7 +121,7 @@ def test_a_group() -> None:
         "highest_own_fines_at_least": "12.00",
         "over_limit_count": None,
         "over_limit_count_at_least": 2,
-        "nobody_over_limit": False,
+        "no_member_over_limit": False,
         "complete": False,
         "hidden_member_count": 2,
         "hidden_fines": "6.40",
@@ -168,8 +168,8 @@ def test_totals() -> None:
         "over_limit_count": None,
         "over_limit_count_at_least": 7,
         "combined_fines": None,
-        "groups_nobody_over_limit": 1,  # each incomplete group has a visible member over it
-        "groups_nobody_over_limit_at_least": 1,
+        "groups_no_member_over_limit": 1,  # each incomplete group has a visible member over it
+        "groups_no_member_over_limit_at_least": 1,
         "incomplete_group_count": 2,
         "blocked_in_evergreen_count": None,
         "blocked_in_evergreen_count_at_least": 0,
@@ -184,7 +184,7 @@ def test_changes() -> None:
     shown = document(changed_report())
     changes = shown["changes"]
     assert changes["since"] == "2026-08-13T03:15:07-05:00"
-    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "out_of_sight": 0}
+    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "hidden": 0}
     assert changes["difference"] is None
     assert changes["cleared"][0] == {
         "group": 611,

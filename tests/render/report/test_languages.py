@@ -21,8 +21,16 @@ from evergreen_groups import exit_status
 from evergreen_groups.language import ENGLISH, PSEUDO, Language, timezone_of, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render import failed_run_page, refusal_page
-from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, render, render_bytes, subject_line
-from evergreen_groups.render.report.page import IndexedLibrary, write_index
+from evergreen_groups.render.report import (
+    IndexedLibrary,
+    LetterOptions,
+    html_letter,
+    plain_letter,
+    render,
+    render_bytes,
+    subject_line,
+    write_index,
+)
 from evergreen_groups.report import Choice, Criteria, Report, by_library, libraries
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.state import RunOutcome, RunStatus

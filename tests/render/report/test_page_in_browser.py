@@ -23,7 +23,7 @@ from support.pseudo import latin_words
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
 
 from evergreen_groups.language import PSEUDO, Language, use_language
-from evergreen_groups.nightly.publication import publish
+from evergreen_groups.nightly.output import publish
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria

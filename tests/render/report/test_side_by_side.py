@@ -13,7 +13,7 @@ from support.report_samples import ORG_UNITS, changed_report
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_bytes, render_parts
-from evergreen_groups.render.report.side_by_side import places_of_groups
+from evergreen_groups.render.report.writers import places_of_groups
 from evergreen_groups.report import Criteria, Report, by_library
 
 CLIENT = StaffClient("eg2", "https://ils.example")

@@ -13,9 +13,10 @@ import pytest
 from evergreen_groups.errors import DiskError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import Contents
-from evergreen_groups.sandbox.data.contents import LARGE
-from evergreen_groups.sandbox.data.portions import FirstNumbers, portions
-from evergreen_groups.sandbox.database import Store, fresh_file
+from evergreen_groups.sandbox.data.dataset import LARGE
+from evergreen_groups.sandbox.data.population import FirstNumbers, portions
+from evergreen_groups.sandbox.database import Store
+from evergreen_groups.sandbox.database import schema as fresh_file
 
 PATRONS = 20_000
 LISTED = """

@@ -20,8 +20,9 @@ from evergreen_groups.gateway import RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import dataset
 from evergreen_groups.sandbox.database import IdlClasses, idl_classes
-from evergreen_groups.sandbox.http.idl_file import fm_idl
-from evergreen_groups.sandbox.services import Difference, release_numbers, releases
+from evergreen_groups.sandbox.http.server import fm_idl
+from evergreen_groups.sandbox.services import Difference, releases
+from evergreen_groups.sandbox.services import releases as release_numbers
 
 SOURCE = re.compile(r"[\w./-]+\.(?:xml|c|pm|sql|adoc) of (3\.\d+\.\d+)")
 TABLE = {difference.name: difference for difference in releases.TABLE}

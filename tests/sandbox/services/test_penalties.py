@@ -18,8 +18,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.database import Store, idl_classes
 from evergreen_groups.sandbox.services.actor import recalculate
-from evergreen_groups.sandbox.services.actor.loans import open_circulations
-from evergreen_groups.sandbox.services.actor.penalty_rules import calculate
+from evergreen_groups.sandbox.services.actor.penalties import calculate, open_circulations
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 ORGS = (1, 2, 3, 11, 12, 21, 22, 23)

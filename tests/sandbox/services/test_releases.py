@@ -10,7 +10,12 @@ from itertools import pairwise
 import pytest
 from support.gateways import gateway_of
 
-from evergreen_groups.errors import ConfigurationError, MethodNotFoundError, ServerError, ServiceNotFoundError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    MethodNotFoundError,
+    ServerError,
+    ServiceNotFoundError,
+)
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases

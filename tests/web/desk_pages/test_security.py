@@ -14,7 +14,7 @@ from support.web_caller import client_of, cookie, end_session, session
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web.desk_pages.forms import LARGEST_FORM
+from evergreen_groups.web.desk.forms import LARGEST_FORM
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 

@@ -1,1 +1,1 @@
-from .penalty_rules import recalculate as recalculate
+from .penalties import recalculate as recalculate

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from evergreen_groups.sandbox.database import TO_WIRE, Row, Store
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -12,12 +16,275 @@ from evergreen_groups.sandbox.services import (
     is_true,
     items,
     method,
+    number,
     permission_failure,
+    releases,
     setting_value,
     text,
 )
 from evergreen_groups.sandbox.services.actor.patrons import fleshed_user
-from evergreen_groups.sandbox.services.actor.search_query import find_patrons
+from evergreen_groups.sandbox.services.actor.penalties import active_penalties
+
+Test = Callable[[Row], bool]
+
+_BROKEN = "Call to open-ils.storage failed with exception."
+DIACRITICS_SETTING = "circ.patron_search.diacritic_insensitive"
+_NAMES = ("prefix", "first_given_name", "second_given_name", "family_name", "suffix")
+_KEYWORDS = (
+    *("first_given_name", "second_given_name", "family_name", "pref_first_given_name", "pref_second_given_name"),
+    *("pref_family_name", "prefix", "suffix", "pref_prefix", "pref_suffix", "name_keywords", "guardian"),
+)
+_PHONES = ("day_phone", "evening_phone", "other_phone")
+_PHONE_SETTINGS = ("opac.default_phone", "opac.default_sms_notify")
+_ASCII_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+# Whose regular expression is a beginning, and the same by the database's own LIKE.
+_PLAIN = re.compile(r"[A-Za-z0-9 '-]+")
+_META = re.compile(r"([_%|*+\[\]()])")
+_BIRTH_PARTS = {"dob_year": (0, 4), "dob_month": (5, 7), "dob_day": (8, 10)}
+
+
+def _pattern(value: Any, *, anchored: bool = True) -> Callable[[Any], bool]:
+    """A test of a field by a regular expression; most of its signs are taken literally.
+
+    Raises:
+        Die: it is none that the database could read.
+    """
+    cleaned = _META.sub(r"\\\1", text(value)).lower()
+    try:
+        expression = re.compile(("^" if anchored else "") + cleaned)
+    except re.error:
+        raise Die(_BROKEN) from None
+    return lambda field: field is not None and expression.search(str(field).lower()) is not None
+
+
+def _prefix(value: Any) -> Callable[[Any], bool]:
+    beginning = squash(text(value))
+    return lambda field: field is not None and squash(str(field)).startswith(beginning)
+
+
+def _value(search: Mapping[str, Any], name: str) -> str:
+    entry = search.get(name)
+    return text(entry.get("value")) if isinstance(entry, dict) else ""
+
+
+def _of_group(search: Mapping[str, Any], group: str) -> Iterator[tuple[str, Any]]:
+    for name, entry in search.items():
+        if isinstance(entry, dict) and text(entry.get("group")) == group:
+            yield name, entry.get("value")
+
+
+class PatronSearch:
+    """One search, by the settings of the org unit it is done from."""
+
+    def __init__(self, context: CallContext, search: Mapping[str, Any], work_org: int) -> None:
+        self._store = store = context.store
+        self._differences = context.differences
+        setting = setting_value(store, DIACRITICS_SETTING, work_org)
+        self._matcher = _prefix if setting is True or setting == 1 else _pattern
+        self.beginnings = dict(self._beginnings(search)) if self._matcher is _pattern else {}
+        self.tests: list[Test] = [
+            *self._user_tests(search),
+            *self._birth_tests(search),
+            *self._address_tests(search),
+            *self._named_tests(search),
+        ]
+
+    @staticmethod
+    def _beginnings(search: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Names with their beginnings, as far as the database can look for them before they are tested."""
+        for name, value in _of_group(search, "0"):
+            if name in _NAMES and _PLAIN.fullmatch(text(value)):
+                yield name, text(value)
+
+    def _user_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
+        for name, value in _of_group(search, "0"):
+            known = self._store.classes["au"].by_name.get(name)
+            if known is None and releases.SEARCH_UNCHECKED not in self._differences:
+                continue
+            if known is None or known.virtual:
+                raise Die(_BROKEN)
+            fields = (name, f"pref_{name}") if name in _NAMES else (name,)
+            yield _any_field(fields, self._matcher(value))
+
+    def _birth_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
+        for name, value in _of_group(search, "4"):
+            if name not in _BIRTH_PARTS and releases.SEARCH_UNCHECKED in self._differences:
+                raise Die(_BROKEN)
+            if name in _BIRTH_PARTS:
+                yield _birth_test(slice(*_BIRTH_PARTS[name]), _pattern(value, anchored=False))
+
+    def _address_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
+        known, given = self._store.classes["aua"].by_name, list(_of_group(search, "1"))
+        if releases.SEARCH_UNCHECKED in self._differences and any(name not in known for name, _ in given):
+            raise Die(_BROKEN)
+        wanted = [(name, _pattern(value)) for name, value in given if name in known]
+        if wanted:
+            found = {row["id"] for row in self._store.rows("aua") if all(fits(row[name]) for name, fits in wanted)}
+            yield lambda row: row["mailing_address"] in found or row["billing_address"] in found
+
+    def _named_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
+        profile = next((value for _, value in _of_group(search, "5")), None)
+        if is_true(profile):
+            profiles = set(self._store.profiles.descendants(int(number(profile))))
+            yield lambda row: row["profile"] in profiles
+        if card := _value(search, "card"):
+            yield self._card_test(card)
+        if ident := _value(search, "ident"):
+            yield _any_field(("ident_value", "ident_value2"), _pattern(ident))
+        if phone := _value(search, "phone"):
+            yield self._phone_test(phone)
+        if name := _value(search, "name"):
+            former = releases.GUARDIAN_NO_KEYWORD in self._differences
+            yield _keyword_test(name, [one for one in _KEYWORDS if not (former and one == "guardian")])
+
+    def _card_test(self, barcode: str) -> Test:
+        statement = "SELECT DISTINCT usr FROM ac WHERE substr(lower(barcode), 1, ?) = ?"
+        found = {usr for (usr,) in self._store.read().execute(statement, [len(barcode), barcode.lower()])}
+        return lambda row: row["id"] in found
+
+    def _phone_test(self, phone: str) -> Test:
+        digits_only = phone.isdecimal()
+        fits = _pattern(phone)
+        settings = [] if releases.PHONES_OF_PATRONS_ALONE in self._differences else list(_PHONE_SETTINGS)
+        with_setting = {
+            row["usr"]
+            for row in self._store.rows("aus", {"name": settings})
+            if fits(_digits(row["value"]) if digits_only else str(row["value"]).lstrip('"'))
+        }
+
+        def test(row: Row) -> bool:
+            numbers = [row[name] for name in _PHONES if row[name] is not None]
+            return row["id"] in with_setting or any(fits(_digits(one) if digits_only else one) for one in numbers)
+
+        return test
+
+
+def _digits(value: Any) -> str:
+    return re.sub(r"\D", "", str(value))
+
+
+def _any_field(names: tuple[str, ...], fits: Callable[[Any], bool]) -> Test:
+    return lambda row: any(fits(row[name]) for name in names)
+
+
+def _birth_test(part: slice, fits: Callable[[Any], bool]) -> Test:
+    return lambda row: row["dob"] is not None and fits(row["dob"][part])
+
+
+def _keyword_test(words: str, fields: Iterable[str]) -> Test:
+    """Every word is the beginning of a word of the name, as it is or squashed.
+
+    The database knows small letters of ASCII only, so that ``ñ`` doesn't find ``Ñ``; ``n`` finds both.
+    """
+    wanted = re.sub(r"[^\w\s.\-']", "", words).lower().split()
+
+    def test(row: Row) -> bool:
+        names = [str(row[name]) for name in fields if row[name]]
+        present = [*re.split(r"[\s\-]+", " ".join(names).translate(_ASCII_SMALL)), *map(squash, names)]
+        return all(any(word.startswith(one) for word in present) for one in wanted)
+
+    return test
+
+
+def _sorted_by(rows: list[Row], name: str, *, descending: bool) -> list[Row]:
+    return sorted(rows, key=lambda row: (row[name] is None, str(row[name]).lower()), reverse=descending)
+
+
+def _ordered(context: CallContext, rows: list[Row], sort: list[str]) -> list[Row]:
+    """The rows by several fields, each as small letters; nulls come last, and first where it is descending."""
+    store, known = context.store, context.classes["au"]
+    by_penalties = "penalties" in sort or releases.ALWAYS_BY_PENALTIES in context.differences
+    fields = [entry.split(" ") for entry in sort if entry != "penalties"]
+    sound = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
+    if releases.SEARCH_UNCHECKED in context.differences and not sound:
+        raise Die(_BROKEN)
+    for name, *direction in reversed([entry for entry in fields if entry and entry[0] in known.by_name]):
+        if known.by_name[name].virtual:
+            raise Die(_BROKEN)
+        descending = bool(direction) and direction[0].lower().startswith("d")
+        rows = _sorted_by(rows, name, descending=descending)
+    if by_penalties:
+        counts = {row["id"]: len(active_penalties(store, row["id"])) for row in rows}
+        rows = sorted(rows, key=lambda row: -counts[row["id"]])
+    return rows
+
+
+def _sort_fields(sort: Any) -> list[str]:
+    if isinstance(sort, dict):
+        raise Die("Not an ARRAY reference at OpenILS/Application/Storage/Publisher/actor.pm.")
+    wanted = sort if isinstance(sort, list) else [sort]
+    if not wanted or not is_true(wanted[0]):
+        wanted = ["family_name", "first_given_name"]
+    return [*(text(entry) for entry in wanted), "id"]
+
+
+def _patrons(store: Store, org_units: list[int], beginnings: Mapping[str, str], *, inactive: bool) -> Iterator[Row]:
+    """The patrons of these home libraries, one after the other: a large library system has too many to hold at once.
+
+    Their names, or those they prefer, begin with ``beginnings``, in capitals or small letters.
+    """
+    columns = [(item.name, TO_WIRE[item.kind]) for item in store.classes["au"].columns]
+    names = ", ".join(f'"{name}"' for name, _ in columns)
+    marks = ", ".join("?" * len(org_units)) or "NULL"
+    state = "" if inactive else " AND active"
+    named = "".join(f" AND ({name} LIKE ? OR pref_{name} LIKE ?)" for name in beginnings)
+    statement = (
+        f"SELECT {names} FROM au WHERE NOT deleted AND +home_ou IN ({marks}){state}{named} ORDER BY _position, id"
+    )
+    parameters = [f"{beginning}%" for beginning in beginnings.values() for _ in range(2)]
+    for values in store.read().execute(statement, [*org_units, *parameters]):
+        yield {
+            name: value if convert is None or value is None else convert(value)
+            for (name, convert), value in zip(columns, values, strict=True)
+        }
+
+
+def find_patrons(
+    context: CallContext,
+    search: Mapping[str, Any],
+    *,
+    work_org: int,
+    top_org: Any = None,
+    sort: Any = None,
+    inactive: bool = False,
+    limit: Any = None,
+    offset: Any = None,
+) -> list[int] | None:
+    """The ids of the patrons that fit, of an org unit and below; None where the search asks for nothing known.
+
+    Raises:
+        Die: the search is one that the database refuses.
+    """
+    store = context.store
+    wanted = PatronSearch(context, search, work_org)
+    tests = wanted.tests
+    if not tests:
+        return None
+    top = int(text(top_org)) if text(top_org).isdecimal() and is_true(top_org) else work_org
+    places = store.orgs.descendants(top)
+    rows = [
+        row for row in _patrons(store, places, wanted.beginnings, inactive=inactive) if all(test(row) for test in tests)
+    ]
+    begin = int(number(offset))
+    count = int(number(limit)) if is_true(limit) else 1000
+    if count < 0 or begin < 0:
+        raise Die(_BROKEN)
+    return [row["id"] for row in _ordered(context, rows, _sort_fields(sort))[begin : begin + count]]
+
+
+_UNLIKE = str.maketrans({"ł": "l", "đ": "d", "ð": "d", "ø": "o", "ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i"})
+_SQUASHED = re.compile(rf"[\s{re.escape(string.punctuation)}]")
+
+
+def squash(text: str) -> str:
+    """The text as PostgreSQL's function ``evergreen.unaccent_and_squash`` leaves it.
+
+    >>> squash("O'Brien-Ñandú Łukasz")
+    'obriennandulukasz'
+    """
+    lowered = _SQUASHED.sub("", text).lower().translate(_UNLIKE)
+    return "".join(sign for sign in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(sign))
+
 
 SERVICE = "open-ils.actor"
 _DEPTH_SETTING = "circ.patron_edit.duplicate_patron_check_depth"

@@ -29,7 +29,7 @@ from evergreen_groups.sandbox.services import (
     text,
 )
 from evergreen_groups.sandbox.services.actor.patrons import BY_BARCODE, fleshed_user
-from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
+from evergreen_groups.sandbox.services.actor.penalties import active_penalties
 
 INVALID_ADDRESS = 29
 

@@ -1,0 +1,371 @@
+"""Applying the steps of a plan, one after another, under the lease for those whom they concern."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from evergreen_groups.changes.journal import PENALTIES, StepState
+from evergreen_groups.changes.patron_change import PatronChange
+from evergreen_groups.changes.plans import GROUP, LEAD, PlannedStep, StepOutcome, StepT
+from evergreen_groups.changes.reasons import NO_REASON, STAYS_LAST, StepReason
+from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
+from evergreen_groups.errors import BusyError, PlanError
+from evergreen_groups.groups import read_members, read_patron, require_visible
+from evergreen_groups.message import Message
+from evergreen_groups.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from evergreen_groups.changes.journal import FieldChange, Journal, JournalStep, Operator, Refusal, Sending
+    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.plans import StoredPlan
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
+
+
+class StepApplier:
+    """Applies steps at one gateway, through the journal of ``changes``.
+
+    ``beside`` are the ids of those who are in the groups that are joined.
+    """
+
+    def __init__(self, gateway: Gateway, changes: JournaledChanges, beside: Collection[int] = ()) -> None:
+        self._gateway = gateway
+        self._changes = changes
+        self._beside = beside
+
+    def apply(
+        self,
+        action: str,
+        steps: Sequence[StepT],
+        *,
+        undoes: str | None = None,
+        before_first: Callable[[], None] | None = None,
+        also: Callable[[Connection, str], None] | None = None,
+        begun: Callable[[], None] | None = None,
+        timeout: float = 0.0,
+        progress: Progress = silent,
+    ) -> tuple[list[StepOutcome[StepT]], GatewayError | None]:
+        """Apply them; gives what became of each that was begun, and the error that ended it early.
+
+        ``before_first`` is called with the lease held and nothing written yet, and may refuse all by an error;
+        ``also`` writes something else together with the journal's entry; ``begun`` is called when that stands, before
+        the first step; ``timeout`` is how many seconds to wait for whoever is changing the same patrons or groups.
+
+        Raises:
+            BusyError: somebody still does.
+            TransportError: what an interrupted run left open can't be looked up; nothing has been sent.
+        """
+        course = _Course(self._gateway)
+
+        def apply_step(position: int, journaled: JournaledStep) -> StepOutcome[StepT]:
+            if position == 0 and begun is not None:
+                begun()
+            return course.apply(steps[position], journaled)
+
+        patrons = {step.patron_id for step in steps}
+        # Whoever was given a group of their own, without a clear answer, is known by being alone in it: what became of
+        # that is found out before others come there.
+        with self._changes.begin(patrons.union(self._beside), groups_of(steps), timeout) as journal:
+            if before_first is not None:
+                before_first()
+            open_ones = self._changes.open_changes(journal, patrons)
+            course.under_way = [change for change in open_ones if change.field != PENALTIES]
+            return self._changes.apply(journal, action, steps, apply_step, undoes=undoes, also=also, progress=progress)
+
+
+def groups_of(steps: Sequence[PlannedStep]) -> set[int]:
+    """The numbers of the groups that patrons leave or join by these steps; new ones have none yet."""
+    moves = [step for step in steps if step.field == GROUP]
+    return {step.before for step in moves} | {step.after for step in moves if step.after is not None}
+
+
+class _Course:
+    """The steps of a plan one after another: which of them wait for others.
+
+    ``under_way`` are the requests that may still come in.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.under_way: list[SentChange] = []
+        self._left_behind: set[tuple[int, int | None]] = set()
+
+    def apply(self, step: StepT, journaled: JournaledStep) -> StepOutcome[StepT]:
+        """Apply one step, unless it has to wait."""
+        way = (step.before, step.after)
+        if step.last and way in self._left_behind:
+            journaled.record(StepState.NOT_DONE, reason=STAYS_LAST)
+            return StepOutcome(step, StepState.NOT_DONE, reason=STAYS_LAST)
+        change = PatronChange(
+            self._gateway,
+            step,
+            journaled,
+            waits_for=self._waits_for(step, journaled.now()),
+            earlier=self._taken_over(step),
+        )
+        outcome = change.apply()
+        if outcome.sent is not None:
+            self.under_way.append(outcome.sent)
+        if step.field == GROUP and not outcome.state.is_as_planned:
+            self._left_behind.add(way)
+        return outcome
+
+    def _waits_for(self, step: PlannedStep, now: datetime) -> SentChange | None:
+        """The last of the earlier changes of the same patron that don't go together with this one.
+
+        One that the ILS takes at any time would overwrite this one. One of another field, where it has come in,
+        couldn't be told from somebody else's once this one has changed the record. The same change may be sent again.
+        """
+        waits = [
+            change
+            for change in self.under_way
+            if change.patron == step.patron_id
+            and (change.may_land(now) if change.field != step.field else not self._is_same(change, step))
+        ]
+        return max(waits, key=lambda change: change.sending.until, default=None)
+
+    def _taken_over(self, step: PlannedStep) -> SentChange | None:
+        """The request of an earlier run for the same change, whose outcome this step's will be."""
+        same = (it for it in self.under_way if it.patron == step.patron_id and self._is_same(it, step))
+        return next(same, None)
+
+    @staticmethod
+    def _is_same(change: SentChange, step: PlannedStep) -> bool:
+        return change.means(step.field, step.before, step.after)
+
+
+_CHANGING = Message("changing")
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step as it is written down before anything is sent: see :class:`JournalStep`."""
+
+    patron_id: int
+    field: str
+    before: int
+    after: int | None
+
+
+class StepResult(Protocol):
+    """What became of a step; ``error`` is what ended it, where something did."""
+
+    @property
+    def error(self) -> EvergreenGroupsError | None: ...
+
+
+Result = TypeVar("Result", bound=StepResult)
+
+
+class JournaledStep:
+    """A step that stands in the journal, for whoever applies it."""
+
+    def __init__(self, journal: Journal, id: int) -> None:
+        self._journal = journal
+        self._id = id
+
+    def now(self) -> datetime:
+        """As :meth:`Transactions.now`."""
+        return self._journal.now()
+
+    def record_sending(self, sending: Sending) -> None:
+        """Write down that a request goes out now."""
+        self._journal.record_sending(self._id, sending)
+
+    def record(
+        self,
+        state: StepState,
+        *,
+        value: int | None = None,
+        reason: StepReason = NO_REASON,
+        refusal: Refusal | None = None,
+    ) -> None:
+        """Write down how far it is; that is on disk when this returns."""
+        self._journal.record(self._id, state, value=value, reason=reason, refusal=refusal)
+
+
+class JournaledChanges:
+    """The changes that are sent to one gateway, with the journal in ``state``; ``operator`` is who has them made."""
+
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
+        self._gateway = gateway
+        self._state = state
+        self._operator = operator
+
+    def recover(self, patrons: Collection[int] | None = None) -> list[JournalStep]:
+        """Find out what became of steps that were being sent when an earlier run ended; gives those steps.
+
+        Of these patrons (ids), or of everybody. Those whom somebody is changing now are left to that run.
+        """
+        open_steps = _journal(self._state.database).open_steps(self._gateway.url, patrons)
+        ended: list[JournalStep] = []
+        for patron in sorted({step.patron for step in open_steps}):
+            with suppress(BusyError), self._opened([patron], (), 0.0) as journal:
+                ended += recover(self._gateway, journal, [patron])
+        return ended
+
+    def is_under_way(self, patrons: Collection[int]) -> bool:
+        """Whether somebody is changing one of these patrons (ids) now."""
+        return self._state.is_changing(self._gateway.url, patrons)
+
+    def wait(self, patrons: Collection[int], timeout: float) -> None:
+        """Wait until nobody is changing these patrons (ids) any more, ``timeout`` seconds at most."""
+        with suppress(BusyError), self._opened(patrons, (), timeout):
+            pass
+
+    def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
+        """The requests for these patrons that may still come in, or whose outcome nobody could look up yet."""
+        return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url, patrons)]
+
+    @contextmanager
+    def begin(self, patrons: Collection[int], groups: Collection[int] = (), timeout: float = 0.0) -> Iterator[Journal]:
+        """Hold the lease for these patrons and groups, ``timeout`` seconds at most waited for, with nothing that could
+        be looked up left open before.
+
+        Raises:
+            BusyError: another run is changing one of them.
+            TransportError: what an interrupted run left open can't be looked up.
+        """
+        with self._opened(patrons, groups, timeout) as journal:
+            recover(self._gateway, journal, set(patrons))
+            yield journal
+
+    def apply(
+        self,
+        journal: Journal,
+        action: str,
+        steps: Sequence[FieldChange],
+        apply_step: Callable[[int, JournaledStep], Result],
+        *,
+        undoes: str | None = None,
+        also: Callable[[Connection, str], None] | None = None,
+        doing: str = _CHANGING,
+        progress: Progress = silent,
+    ) -> tuple[list[Result], GatewayError | None]:
+        """Write the steps down, apply one after another, and give what became of them and the error that ended it.
+
+        ``apply_step`` gets a step's position among ``steps``, and records its outcome itself. What comes after the
+        error isn't begun, and isn't among the results. ``also`` is as for :meth:`Journal.begin`.
+        """
+        ids = journal.begin(self._gateway.url, self._operator, action, steps, undoes, also)
+        results: list[Result] = []
+        for position, step_id in enumerate(ids):
+            results.append(apply_step(position, JournaledStep(journal, step_id)))
+            progress(doing, len(results), len(ids))
+            error = results[-1].error
+            if isinstance(error, STOPPING):
+                return results, error
+        return results, None
+
+    @contextmanager
+    def _opened(self, patrons: Collection[int], groups: Collection[int], timeout: float) -> Iterator[Journal]:
+        with self._state.changing(self._gateway.url, patrons, groups, timeout) as lease:
+            yield _journal(lease)
+
+
+def _journal(transactions: Transactions) -> Journal:
+    from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+
+    return Journal(transactions)
+
+
+_State = tuple[int, bool, bool]
+"""The number of a patron's group, whether they lead it, and whether they have been deleted."""
+
+_MOST_NAMED = 10
+_LEAD_NOW = Message("patron {patron} is a group lead now")
+_NO_LEAD_NOW = Message("patron {patron} is no group lead now")
+
+
+def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
+    """Refuse a plan whose patrons are in other groups by now, or leads, or not any more, or whose groups have others.
+
+    One call for the patrons, or one for each where a plain read may be old, and one for each group. What anybody owes
+    isn't asked: amounts change all the time, and move nobody.
+
+    Raises:
+        PlanError: it no longer fits; it says what is different, by ids.
+        GatewayError: the ILS can't be asked.
+    """
+    if plan.is_recalculation:
+        return
+    differences = list(dict.fromkeys([*_of_patrons(gateway, plan), *_of_groups(gateway, plan)]))
+    if differences:
+        raise PlanError(
+            "the plan no longer fits: {differences}",
+            advice="make it again, and look at it",
+            code="plan-outdated",
+            values={"differences": tuple(differences[:_MOST_NAMED])},
+        )
+
+
+def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
+    """Refuse a plan whose patrons the session of a supervisor, who approves it, may not see.
+
+    One call, and another one for a patron who is hidden.
+
+    Raises:
+        PermissionDeniedError: it says which permission is missing, and where.
+    """
+    for patron in sorted(plan.patrons - _read(gateway, plan.patrons).keys()):
+        require_visible(gateway, patron)
+
+
+def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
+    now = _read_written(gateway, plan.patrons) if gateway.reads_copies else _read(gateway, plan.patrons)
+    for step in plan.steps:
+        if step.patron_id not in now:
+            yield Message("patron {patron} can't be seen any more", values={"patron": step.patron_id})
+            continue
+        group, lead, deleted = now[step.patron_id]
+        if step.field == GROUP and group != step.before:
+            yield Message("patron {patron} is in group {group} now", values={"patron": step.patron_id, "group": group})
+        if lead != step.lead:
+            yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values={"patron": step.patron_id})
+        if deleted:
+            yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
+
+
+def _read(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+    found = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
+    return {id: (group, bool(lead), bool(deleted)) for batch in found for id, group, lead, deleted in batch}
+
+
+def _read_written(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+    records = gateway.map(partial(read_patron, gateway), sorted(patrons))
+    found = (record for record in records if record is not None)
+    return {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in found}
+
+
+def _of_groups(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
+    now = read_members(gateway, [group.number for group in plan.groups])
+    for group in plan.groups:
+        if now[group.number] != frozenset(group.members):
+            yield Message("other patrons are in group {group} now", values={"group": group.number})
+
+
+def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
+    """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
+
+    Nothing is asked where nothing is open; of patrons whom somebody is changing now, that run looks itself.
+
+    Raises:
+        StateError: the journal can't be used.
+        GatewayError: the ILS can't be reached, or the session has ended.
+    """
+    from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+
+    if not state.database.is_there or not Journal(state.database).open_steps(gateway.url):
+        return []
+    from evergreen_groups.changes.journal import Operator
+
+    return JournaledChanges(gateway, state, Operator("")).recover()

@@ -1,0 +1,431 @@
+"""Checks of this machine: the configuration, the password, the state directory, and who can read them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups import connect
+from evergreen_groups.doctor.finding import Finding, FindingMaker
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.formats import (
+    OUTPUT_FORMATS,
+    TEXT_FORMATS,
+    OutputFormat,
+    format_of_file,
+    output_format,
+)
+from evergreen_groups.message import Message, system_reason
+from evergreen_groups.settings import passwords
+from evergreen_groups.state import examine
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor.finding import Subject
+    from evergreen_groups.settings import ReportSettings, Settings
+
+_OTHERS = stat.S_IRWXO
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_PORTION = 64 * 1024
+_STORED = {
+    "history": Message("runs of the report: {count:,}, since {day}"),
+    "journal": Message("changes: {count:,}, since {day}"),
+    "events": Message("events: {count:,}, since {day}"),
+    "mails": Message("mails that wait: {count:,}, since {day}"),
+}
+"""What there is of each kind in the database."""
+
+
+def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """It is there, can be read, holds nothing unknown, and names the gateway and the account."""
+    if subject.reading.faults:
+        yield from (line.of_error(fault.error) for fault in subject.reading.faults)
+        return
+    settings = subject.settings
+    if nothing := none_at_all(settings, line):
+        yield from nothing
+        return
+    if subject.serves_only:
+        connect.gateway_url(settings)
+        place = settings.source or Message("the environment")
+        yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
+        return
+    connect.named(settings)
+    if settings.source:
+        yield line.ok("{path}", values={"path": settings.source})
+    else:
+        yield line.ok("no file; the settings come from the environment")
+
+
+def none_at_all(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """The finding that there is no configuration, where there is none."""
+    if settings.gateway.url is not None or settings.source is not None:
+        return []
+    return [
+        line.failed(
+            "no configuration file in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in "
+            "$EVERGREEN_GROUPS_CONFIG",
+            "make one with evergreen-groups init, or name one with --config",
+            code="no-configuration",
+        )
+    ]
+
+
+def without_gateway(settings: Settings, line: FindingMaker) -> list[Finding]:
+    """The finding that no gateway is named, where none is."""
+    try:
+        connect.gateway_url(settings)
+    except ConfigurationError as error:
+        return [line.of_error(error)]
+    return []
+
+
+def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Nobody else may change where the password is sent."""
+    source = subject.settings.source
+    if source is None:
+        return
+    mode = source.stat().st_mode
+    owner = _stranger(source)
+    if owner is not None:
+        yield line.failed(
+            "{path} belongs to another user (uid {owner}), who could have the password sent elsewhere",
+            "{command}",
+            code="configuration-of-another-user",
+            values={"path": source, "owner": owner, "command": f"chown root {source}; chmod 600 {source}"},
+        )
+    elif mode & stat.S_IWOTH:
+        yield line.failed(
+            "{path} can be changed by everybody, who could have the password sent elsewhere",
+            "{command}",
+            code="configuration-open-to-everybody",
+            values={"path": source, "command": f"chmod 600 {source}"},
+        )
+    elif mode & stat.S_IWGRP:
+        yield line.warning(
+            "{path} can be changed by its group ({mode})",
+            "{command}",
+            code="configuration-open-to-group",
+            values={"path": source, "mode": _octal(mode), "command": f"chmod g-w {source}"},
+        )
+    else:
+        yield line.ok("{mode}, changed by its owner alone", values={"mode": _octal(mode)})
+
+
+def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """It can be had, and from a file that is for this account's eyes."""
+    text = passwords.password(subject.settings.gateway, subject.environ)
+    file = subject.settings.gateway.password_file
+    if subject.environ.get(passwords.PASSWORD_VARIABLE):
+        place = _from_variable(passwords.PASSWORD_VARIABLE, file)
+        file = None
+    else:
+        place = _from_file(file)
+    trouble = _shared(file) if file else None
+    if text != text.strip():
+        yield line.warning(
+            "{place}; it begins or ends with a blank",
+            "remove the blank if it isn't meant",
+            code="password-with-blank",
+            values={"place": place},
+        )
+    elif trouble:
+        yield line.warning(
+            "{place}; {trouble}",
+            "let this user alone have it, with chmod 600 {path}",
+            code="password-file-shared",
+            values={"place": place, "trouble": trouble, "path": file},
+            setting="gateway.password_file",
+        )
+    else:
+        yield line.ok("{place}", values={"place": place})
+
+
+def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """What the ILS sends along with events can be had, and from a file that is for this account's eyes."""
+    file = subject.settings.events.secret_file
+    if passwords.events_secret(subject.settings.events, subject.environ) is None:
+        yield line.ok("no secret set: the web service takes no events")
+        return
+    place = _from_file(file)
+    trouble = _shared(file) if file else None
+    if trouble:
+        yield line.warning(
+            "{place}; {trouble}",
+            "let this user alone have it, with chmod 600 {path}",
+            code="secret-file-shared",
+            values={"place": place, "trouble": trouble, "path": file},
+            setting="events.secret_file",
+        )
+    else:
+        yield line.ok("{place}", values={"place": place})
+
+
+def metrics(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Monitoring gets what the configuration says it gets."""
+    settings = subject.settings.metrics
+    token = passwords.metrics_token(settings, subject.environ)
+    if token is None and settings.listen is None and settings.textfile is None:
+        yield line.ok("none are shown: nothing is set in [metrics]")
+        return
+    if settings.textfile is not None and not os.access(settings.textfile.parent, os.W_OK | os.X_OK):
+        yield line.failed(
+            "{path} can't be written by this user",
+            "create the directory and let this user write there, or name another file",
+            code="textfile-not-writable",
+            values={"path": settings.textfile},
+            setting="metrics.textfile",
+        )
+        return
+    places: list[object] = [place for place in (settings.listen, settings.textfile) if place is not None]
+    if token is not None:
+        places.append(Message("for the token, at the service's own address"))
+    yield line.ok("shown here: {places}", values={"places": places})
+
+
+def _from_variable(name: str, file: Path | None) -> Message:
+    if file is None:
+        return Message("from ${variable}", values={"variable": name})
+    return Message("from ${variable}, which comes before {path}", values={"variable": name, "path": file})
+
+
+def _from_file(file: Path | None) -> Message:
+    return Message("from {path}", values={"path": file}) if file else Message("from the systemd credential")
+
+
+def _shared(path: Path) -> Message | None:
+    """Who else can change a file that not everybody can, None where nobody can."""
+    mode = path.stat().st_mode
+    owner = _stranger(path)
+    if owner is not None:
+        return Message("it belongs to another user (uid {owner})", values={"owner": owner})
+    return Message("its group can change it ({mode})", values={"mode": _octal(mode)}) if mode & stat.S_IWGRP else None
+
+
+def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """History and journal have a place that only this account can enter, with room left."""
+    path = subject.state_directory
+    if path.exists() and not path.is_dir():
+        yield line.failed(
+            "{path} is no directory",
+            "move {path} away, or set $STATE_DIRECTORY",
+            code="state-not-a-directory",
+            values={"path": path},
+        )
+        return
+    place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=place) as made:
+            Path(made, "trial").write_bytes(b"\0" * _PORTION)
+    except OSError as error:
+        yield line.failed(
+            "{place} can't be written to: {reason}",
+            "let this user have {path}, and make room",
+            code="state-not-writable",
+            values={"place": place, "reason": system_reason(error), "path": path},
+        )
+        return
+    if place != path:
+        yield line.ok("{path}: the first run makes it", values={"path": path})
+        return
+    mode = path.stat().st_mode
+    values = {"path": path, "mode": _octal(mode), "command": f"chmod 700 {path}"}
+    if mode & _GROUP_AND_OTHERS:
+        yield line.warning("{path} can be entered by others ({mode})", "{command}", code="state-open", values=values)
+    else:
+        yield line.ok("{path} ({mode}), writable", values=values)
+
+
+def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """What is kept is whole, for this account alone, and no older than it is to be."""
+    database = subject.state.database
+    if not database.is_there:
+        yield line.ok("no database yet: the first run makes the database")
+        return
+    path = database.path
+    if path is not None and (mode := path.lstat().st_mode) & _OTHERS:
+        yield line.failed(
+            "{path} can be read by everybody ({mode})",
+            "{command}",
+            code="database-open",
+            values={"path": path, "mode": _octal(mode), "command": f"chmod 600 {path}"},
+        )
+        return
+    found = examine(database)
+    stored = tuple(
+        _STORED[amount.name].with_values({"count": amount.rows, "day": amount.since.astimezone().date()})
+        for amount in found.amounts
+        if amount.since
+    )
+    yield line.ok(
+        "{where}: whole, {megabytes:.1f} MB, {stored}",
+        values={
+            "where": found.where,
+            "megabytes": found.size / 1_000_000,
+            "stored": stored or Message("nothing is kept yet"),
+        },
+    )
+    addresses = set(found.addresses)
+    with suppress(ConfigurationError):  # which the check of the address says
+        addresses.add(subject.address.base)
+    if len(addresses) > 1:
+        yield line.warning(
+            "{where} has been used for several addresses in the last 30 days: {addresses}. Changes through one address "
+            "aren't protected from changes through another",
+            "set the same url in [gateway] on every server, and give each Evergreen a database of its own",
+            code="database-of-several-addresses",
+            values={"where": found.where, "addresses": sorted(addresses)},
+            setting="gateway.url",
+        )
+
+
+def _stranger(path: Path) -> int | None:
+    """The owner (uid) of a file, where that is neither root nor whoever runs this; root may look for another user."""
+    owner, reader = path.stat().st_uid, os.geteuid()
+    return owner if reader and owner not in (0, reader) else None
+
+
+def _octal(mode: int) -> str:
+    return f"{stat.S_IMODE(mode):04o}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A report that is written: ``section`` of the configuration says how; ``attached`` is the format in its mails."""
+
+    report: ReportSettings
+    section: str
+    attached: str
+
+    @property
+    def setting(self) -> str:
+        """The setting that says where."""
+        return f"{self.section.strip('[]')}.output"
+
+    @property
+    def by_library(self) -> bool:
+        """Whether it has a file for each library."""
+        return self.report.split == "library"
+
+    @property
+    def formats(self) -> list[OutputFormat]:
+        """The formats that runs will write."""
+        by_file = format_of_file(self.report.output) or self.report.format
+        names = {*(self.report.formats if self.by_library else (by_file,)), self.attached}
+        return [format for format in OUTPUT_FORMATS if format.name in names]
+
+
+def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """Each report that the configuration asks for can be written where it asks for it."""
+    settings = subject.settings
+    yield _of(_Written(settings.report, "[report]", settings.mail.attach), line)
+    writers = {settings.report.output: "[report]"}
+    for named in settings.reports:
+        written = _Written(named.report, "[[reports]]", settings.mail.attach)
+        line = FindingMaker(f"output.{named.name}", Message("Report {name}", values={"name": named.name}))
+        path = named.report.output
+        if path is None:
+            yield line.ok("it is mailed, and written nowhere")
+        elif path in writers:
+            yield line.failed(
+                "{path} is written by {other} as well",
+                "set another output in [[reports]]",
+                code="output-shared",
+                values={"path": path, "other": writers[path]},
+                setting=written.setting,
+            )
+        else:
+            yield _of_unknown_ending(written, line, path) or _of(written, line)
+        writers[path] = named.name
+
+
+def _of(written: _Written, line: FindingMaker) -> Finding:
+    if lacking := [format for format in written.formats if not format.installed]:
+        return line.failed(
+            "{format} is asked for, and the package {package} isn't there",
+            "pip install 'evergreen-groups[{extra}]', or choose another format",
+            code="format-package-missing",
+            values={"format": lacking[0].phrase, "package": lacking[0].package, "extra": lacking[0].name},
+        )
+    path, by_library = written.report.output, written.by_library
+    if path is None:
+        return _without_a_file(written, line)
+    if path.exists() and path.is_dir() != by_library:
+        reason = Message("it is a directory, and one report is to be a file")
+        if by_library:
+            reason = Message("it is no directory, and a report for each library needs one")
+        return line.failed(
+            "{path} can't be the output: {reason}",
+            "set another output, or another split, in {section}",
+            code="output-of-another-kind",
+            values={"path": path, "reason": reason, "section": written.section},
+            setting=written.setting,
+        )
+    return _place(written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
+
+
+def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Finding | None:
+    """What is wrong where nobody has said what is to be in a file; no option can say it of a report of [[reports]]."""
+    if written.by_library or path.is_dir() or format_of_file(path) or written.report.format != TEXT_FORMATS[0]:
+        return None
+    return line.failed(
+        "{path} has none of the endings that stand for a format",
+        "let it end in {endings}, or set format in [[reports]]",
+        code="output-ending-unknown",
+        values={"path": path, "endings": [f".{format.ending}" for format in OUTPUT_FORMATS if format.ending]},
+        setting=written.setting,
+    )
+
+
+def _without_a_file(written: _Written, line: FindingMaker) -> Finding:
+    if written.by_library:
+        return line.warning(
+            "a report for each library needs a directory, and none is set",
+            "set output in [report], or name one with --output each time",
+            code="no-output-directory",
+            setting="report.output",
+        )
+    if (format := output_format(written.report.format)).binary:
+        return line.warning(
+            "{format} needs a file, and none is set",
+            "set output in [report], or name one with --output each time",
+            code="no-output-file",
+            values={"format": format.phrase},
+            setting="report.output",
+        )
+    return line.ok("standard output")
+
+
+def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]) -> Finding:
+    """Whether this user can write in all of ``places``, and nobody can replace what is there."""
+    if not places[0].is_dir():
+        return line.failed(
+            "{place} is not there",
+            "make it, or set another output in {section}",
+            code="output-directory-missing",
+            values={"place": places[0], "section": written.section},
+            setting=written.setting,
+        )
+    for place in filter(Path.is_dir, places):
+        mode = place.stat().st_mode
+        if not os.access(place, os.W_OK | os.X_OK):
+            return line.failed(
+                "{place} can't be written to by this user",
+                "give it to this user, or set another output",
+                code="output-not-writable",
+                values={"place": place},
+                setting=written.setting,
+            )
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return line.warning(
+                "everybody can replace files in {place}",
+                "{command}",
+                code="output-replaceable",
+                values={"place": place, "command": f"chmod o-w {place}"},
+            )
+    return line.ok("{path}", values={"path": path})

@@ -1,0 +1,197 @@
+"""The mail server of the configuration: connected to, encrypted, logged in to."""
+
+from __future__ import annotations
+
+import io
+import smtplib
+import socket
+import ssl
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from evergreen_groups.certificates import verifying_context
+from evergreen_groups.errors import ConfigurationError, MailServerError
+from evergreen_groups.message import Message, system_reason
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from evergreen_groups.settings import MailSettings
+
+_PIECE = 1 << 18
+
+
+class MailSession(smtplib.SMTP):
+    """One that begins unencrypted.
+
+    Its own class would have a mail four times in memory at once while it is sent, and one may have a dozen megabytes.
+    """
+
+    def data(self, msg: ReadableBuffer | str) -> tuple[int, bytes]:
+        """Send a mail whose lines end as SMTP wants it, and give the server's answer.
+
+        Raises:
+            SMTPDataError: the server doesn't want it.
+        """
+        self.putcmd("data")
+        code, reply = self.getreply()
+        if code != 354:
+            raise smtplib.SMTPDataError(code, reply)
+        mail = msg.encode("ascii") if isinstance(msg, str) else bytes(msg)
+        for piece in _pieces(mail):
+            self.send(piece)
+        self.send(b".\r\n" if mail.endswith(b"\r\n") else b"\r\n.\r\n")
+        return self.getreply()
+
+
+class EncryptedMailSession(MailSession, smtplib.SMTP_SSL):
+    """One that is encrypted from the start."""
+
+
+def _pieces(mail: bytes) -> Iterator[bytes]:
+    """A mail in pieces of whole lines, with a point more where a line begins with one (RFC 5321)."""
+    lines = io.BytesIO(mail)
+    for some in iter(partial(lines.readlines, _PIECE), []):
+        yield b"".join(b"." + line if line.startswith(b".") else line for line in some)
+
+
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+class MailServer:
+    """The server at ``host``, with the rest of the settings, and the password of the account there.
+
+    Raises:
+        ConfigurationError: the login can't be sent, or the certificates can't be read.
+    """
+
+    def __init__(self, host: str, settings: MailSettings, password: str | None) -> None:
+        if settings.username and not f"{settings.username}{password or ''}".isascii():
+            raise ConfigurationError(
+                "[mail] username: it and its password may hold ASCII characters alone, for a login by SMTP takes no "
+                "others",
+                advice="change them on the mail server",
+                setting="mail.username",
+                code="mail-login-not-ascii",
+            )
+        self._host = host
+        self._port = settings.port or _PORTS[settings.security]
+        self._settings = settings
+        self._password = password
+        try:
+            self._tls = verifying_context(settings.ca_bundle)
+        except OSError as error:
+            no_certificate = isinstance(error, ssl.SSLError)
+            why = Message("there is no certificate in it") if no_certificate else system_reason(error)
+            raise ConfigurationError(
+                "[mail] ca_bundle: {path} can't be used: {reason}",
+                setting="mail.ca_bundle",
+                code="mail-ca-bundle-unusable",
+                values={"path": settings.ca_bundle, "reason": why},
+            ) from None
+
+    def connection(self) -> smtplib.SMTP:
+        """Connect, encrypt and log in.
+
+        Raises:
+            MailServerError: it can't be reached, or says no.
+        """
+        try:
+            server = self._connect()
+        except ssl.SSLCertVerificationError as error:
+            raise MailServerError(
+                "the certificate of mail server {server} can't be trusted ({reason})",
+                advice="see ca_bundle in [mail]",
+                setting="mail.ca_bundle",
+                code="mail-certificate-not-accepted",
+                values={"server": self._at, "reason": error.verify_message},
+                final=True,
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            raise self.refused(Message("the connection"), error.smtp_code) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise self.lost(error) from None
+        try:
+            self._login(server)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _connect(self) -> smtplib.SMTP:
+        """Open the connection, encrypted if it's to be."""
+        security, seconds = self._settings.security, self._settings.timeout
+        name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
+        if security == "tls":
+            return EncryptedMailSession(self._host, self._port, name, timeout=seconds, context=self._tls)
+        server = MailSession(self._host, self._port, name, timeout=seconds)
+        if security == "none":
+            return server
+        try:
+            server.starttls(context=self._tls)
+        except smtplib.SMTPNotSupportedError:
+            server.close()
+            raise MailServerError(
+                "mail server {server} offers no STARTTLS",
+                advice="see security in [mail]",
+                setting="mail.security",
+                code="mail-without-starttls",
+                values={"server": self._at},
+                final=True,
+            ) from None
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _login(self, server: smtplib.SMTP) -> None:
+        if self._settings.username is None:
+            return
+        try:
+            server.login(self._settings.username, self._password or "")
+        except smtplib.SMTPNotSupportedError:
+            raise MailServerError(
+                "mail server {server} takes no login",
+                advice="leave out username",
+                setting="mail.username",
+                code="mail-without-login",
+                values={"server": self._at},
+                final=True,
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            raise self.refused(Message("the login"), error.smtp_code) from None
+        except smtplib.SMTPServerDisconnected as error:
+            raise self.lost(error) from None
+        except smtplib.SMTPException:
+            raise MailServerError(
+                "mail server {server} takes none of the ways to log in that are known here",
+                code="mail-login-unknown",
+                values={"server": self._at},
+                final=True,
+            ) from None
+        except OSError as error:
+            raise self.lost(error) from None
+
+    @property
+    def _at(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def refused(self, what: str, reply: int) -> MailServerError:
+        """The error for ``what`` the server refused. Its own words stay out of it: they may hold addresses."""
+        return MailServerError(
+            "mail server {server} refused this: {what} ({reply})",
+            code="mail-refused",
+            values={"server": self._at, "what": what, "reply": reply},
+            final=not 400 <= reply < 500,
+        )
+
+    def lost(self, error: Exception) -> MailServerError:
+        """The error for a connection that there never was, or that broke off."""
+        words = system_reason(error) if isinstance(error, OSError) else type(error).__name__
+        return MailServerError(
+            "mail server {server} can't be reached or hung up ({reason})",
+            code="mail-server-lost",
+            values={"server": self._at, "reason": words},
+            final=False,
+        )

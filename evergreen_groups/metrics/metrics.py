@@ -1,0 +1,477 @@
+"""Every metric, declared once: its name, what it is, and what tells its series apart.
+
+``docs/monitoring.md`` has this table, and what the service and the nightly run write is made by it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import func, select
+
+from evergreen_groups import __version__
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.report import history
+from evergreen_groups.state import RunOutcome, RunStatus, run_status, schema, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from prometheus_client.registry import Collector
+    from prometheus_client.samples import Sample
+
+    from evergreen_groups.report import RunTotals
+    from evergreen_groups.state import Transactions
+
+_PREFIX = "evergreen_groups_"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric, by the name that Prometheus gets it under; ``labels`` tell its series apart.
+
+    ``nightly``: it is also in the file that the nightly run writes.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    nightly: bool = False
+
+
+FAMILIES = (
+    Family(f"{_PREFIX}build_info", "gauge", "1, with the release that runs.", ("version",), nightly=True),
+    Family(
+        f"{_PREFIX}requests_total",
+        "counter",
+        "Requests that were answered, by HTTP status; the route is that of the description, without ids and barcodes.",
+        ("method", "route", "status"),
+    ),
+    Family(f"{_PREFIX}request_seconds", "histogram", "How long requests took, in seconds.", ("route",)),
+    Family(
+        f"{_PREFIX}refusals_total",
+        "counter",
+        "Requests that were turned away with 429, 503 or 504, by the code of the problem: too many at once, too many "
+        "in a minute, the ILS or the database can't be reached.",
+        ("code",),
+    ),
+    Family(
+        f"{_PREFIX}gateway_calls_total",
+        "counter",
+        "Requests to Evergreen's gateway, repeated ones as well: answered; refused by the ILS; failed, without a "
+        "usable answer.",
+        ("service", "method", "outcome"),
+    ),
+    Family(
+        f"{_PREFIX}gateway_seconds_total",
+        "counter",
+        "How long those took together, in seconds, waiting for a connection included.",
+        ("service", "method"),
+    ),
+    Family(f"{_PREFIX}gateway_retries_total", "counter", "How many of those were repeats of one that had failed."),
+    Family(
+        f"{_PREFIX}gateway_answers",
+        "gauge",
+        "1 where the last request to the gateway was answered, 0 where it wasn't; nothing where there was none yet.",
+    ),
+    Family(
+        f"{_PREFIX}breaker_closed",
+        "gauge",
+        "1 where requests that need the gateway are let through, 0 while they are refused because it is dead.",
+        ("breaker",),
+    ),
+    Family(f"{_PREFIX}cache_hits_total", "counter", "What was there, and not too old, when it was needed.", ("cache",)),
+    Family(f"{_PREFIX}cache_misses_total", "counter", "What had to be read from the ILS.", ("cache",)),
+    Family(
+        f"{_PREFIX}reloads_total",
+        "counter",
+        "How often the settings were read anew (SIGHUP): taken, or refused because something in them is wrong.",
+        ("outcome",),
+    ),
+    Family(
+        f"{_PREFIX}settings_timestamp_seconds",
+        "gauge",
+        "When the settings that count were read, in seconds since 1970.",
+    ),
+    Family(f"{_PREFIX}database_up", "gauge", "1 where the state's database can be used, else 0.", nightly=True),
+    Family(
+        f"{_PREFIX}journal_open_steps",
+        "gauge",
+        "Steps of changes that were sent, and of which it isn't known yet what became of them.",
+        nightly=True,
+    ),
+    Family(f"{_PREFIX}outbox_mails", "gauge", "Mails that wait for the mail server.", nightly=True),
+    Family(
+        f"{_PREFIX}last_run_timestamp_seconds",
+        "gauge",
+        "When the last nightly run ended, in seconds since 1970.",
+        nightly=True,
+    ),
+    Family(f"{_PREFIX}last_run_seconds", "gauge", "How long it took, in seconds.", nightly=True),
+    Family(
+        f"{_PREFIX}last_run_outcome",
+        "gauge",
+        "1 for how it ended, 0 for the others: done, partial (written, but something is missing or wasn't sent), "
+        "failed.",
+        ("outcome",),
+        nightly=True,
+    ),
+    Family(f"{_PREFIX}last_run_exit_status", "gauge", "Its exit status.", nightly=True),
+    Family(
+        f"{_PREFIX}last_report_timestamp_seconds",
+        "gauge",
+        "When a nightly run last wrote a report, in seconds since 1970; a run that fails leaves it as it is.",
+        nightly=True,
+    ),
+    Family(
+        f"{_PREFIX}report_timestamp_seconds",
+        "gauge",
+        "The moment of the data in the last report recorded; the report of [report] has no name.",
+        ("report",),
+        nightly=True,
+    ),
+    Family(
+        f"{_PREFIX}report_groups",
+        "gauge",
+        'Groups listed in it with a member at this library or below; the library "*" is all of them.',
+        ("report", "library"),
+        nightly=True,
+    ),
+    Family(f"{_PREFIX}report_members", "gauge", "Members of those groups.", ("report", "library"), nightly=True),
+    Family(
+        f"{_PREFIX}report_combined_fines",
+        "gauge",
+        "What those groups owe together, in the library's currency; no series if what hidden members owe is unknown. "
+        'Groups with members at several libraries count at each: don\'t add up, take "*".',
+        ("report", "library"),
+        nightly=True,
+    ),
+)
+"""All there are, in the order of the page; beside them Python's client adds ``process_…``, what the process uses."""
+
+_BY_NAME = {one.name.removeprefix(_PREFIX): one for one in FAMILIES}
+
+
+def family(name: str) -> Family:
+    """The one of that name, without what all names begin with.
+
+    Raises:
+        LookupError: there is none.
+    """
+    return _BY_NAME[name]
+
+
+def as_table() -> str:
+    """All of them as a table in Markdown."""
+    lines = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
+    for one in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in one.labels) or "–"
+        kind = f"{one.kind}, nightly" if one.nightly else one.kind
+        lines.append(f"| `{one.name}` | {kind} | {labels} | {one.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def samples_of(name: str, samples: Iterable[tuple[tuple[str, ...], float | Decimal]]) -> Metric:
+    """The metric of that name with these values, each behind the values of its labels.
+
+    An amount becomes the float that is nearest to it, here and nowhere before: sums are made of Decimal. Up to
+    10,000,000,000,000.00 that float is written as the very amount.
+    """
+    wanted = family(name)
+    kind = CounterMetricFamily if wanted.kind == "counter" else GaugeMetricFamily
+    metric = kind(wanted.name, wanted.help, labels=wanted.labels)
+    for labels, value in samples:
+        metric.add_metric(labels, float(value))
+    return metric
+
+
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds; a request may take ten
+
+
+class ServiceCounters:
+    """The counts of one process, for as long as it runs; a reload of the settings doesn't touch them.
+
+    Safe to share between threads. A count takes a few microseconds. :meth:`add` has others tell what they know
+    when somebody looks.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began doubles them all, and Prometheus makes no use of it
+        self._registry = registry = CollectorRegistry()
+        self._requests = _counter("requests_total", registry)
+        seconds = family("request_seconds")
+        self._seconds = Histogram(seconds.name, seconds.help, seconds.labels, registry=registry, buckets=_BUCKETS)
+        self._refusals = _counter("refusals_total", registry)
+        self._calls = _counter("gateway_calls_total", registry)
+        self._call_seconds = _counter("gateway_seconds_total", registry)
+        self._reloads = _counter("reloads_total", registry)
+        read = family("settings_timestamp_seconds")
+        self._settings_read = Gauge(read.name, read.help, registry=registry)
+        self._settings_read.set(time.time())
+        build = family("build_info")
+        Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
+        ProcessCollector(registry=registry)
+        self._gather: Callable[[], bytes] | None = None
+
+    def add(self, collector: Collector) -> None:
+        """Have this one tell as well what it knows, whenever somebody looks."""
+        self._registry.register(collector)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered; ``route`` has names in place of ids and barcodes."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def refusal(self, code: str) -> None:
+        """Count a request that was turned away."""
+        self._refusals.labels(code).inc()
+
+    def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
+        """Count a request to the gateway."""
+        self._calls.labels(service, method, outcome).inc()
+        self._call_seconds.labels(service, method).inc(seconds)
+
+    def reload(self, *, taken: bool) -> None:
+        """Count that the settings were read anew."""
+        self._reloads.labels("taken" if taken else "refused").inc()
+        if taken:
+            self._settings_read.set(time.time())
+
+    def gathered_by(self, gather: Callable[[], bytes]) -> None:
+        """Have :meth:`exposition` be what this gives: the figures of all processes that serve together."""
+        self._gather = gather
+
+    def figures(self) -> list[Metric]:
+        """What this process has counted, and what others tell it."""
+        return list(self._registry.collect())
+
+    def exposition(self) -> bytes:
+        """All of it as Prometheus reads it (text, version 0.0.4)."""
+        return generate_latest(self._registry) if self._gather is None else self._gather()
+
+
+def _counter(name: str, registry: CollectorRegistry) -> Counter:
+    wanted = family(name)
+    return Counter(wanted.name, wanted.help, wanted.labels, registry=registry)
+
+
+ALL_LIBRARIES = "*"
+"""What the sums of all libraries have in place of a library's short name."""
+
+FRESH_SECONDS = 5.0
+"""How long what was read is taken to be true: however often somebody looks, the database isn't asked more often."""
+PAUSE_SECONDS = 30.0
+"""How long a database that could not be used is left alone: it may take seconds to find out."""
+
+
+class StateCollector:
+    """Reads the database of ``transactions`` when somebody looks. Safe to share between threads.
+
+    ``transactions`` gives the one that counts at the time. What a database that can't be used is asked for is left
+    out, and ``database_up`` says so.
+    """
+
+    def __init__(self, transactions: Callable[[], Transactions]) -> None:
+        self._transactions = transactions
+        self._lock = threading.Lock()
+        self._read: tuple[Metric, ...] = ()
+        self._until = 0.0
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: whoever registers this mustn't read the database for it."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What it knows now."""
+        with self._lock:  # whoever looks at the same time gets the same
+            if time.monotonic() >= self._until:
+                seconds = FRESH_SECONDS
+                try:
+                    self._read = (*figures(self._transactions()), samples_of("database_up", [((), 1)]))
+                except EvergreenGroupsError:
+                    seconds, self._read = PAUSE_SECONDS, (samples_of("database_up", [((), 0)]),)
+                self._until = time.monotonic() + seconds
+            read = self._read
+        yield from read
+
+
+def figures(transactions: Transactions, status: RunStatus | None = None) -> list[Metric]:
+    """What the database knows; ``status`` is how the last run ended, looked up unless given.
+
+    Raises:
+        StateError: the database can't be used.
+    """
+    status = status or run_status.read(transactions)
+    totals = history.latest_totals(transactions)
+    found = list(of_the_run(status)) if status else []
+    if written := last_written(status, totals):
+        found.append(samples_of("last_report_timestamp_seconds", [((), written.timestamp())]))
+    found += _of_reports(totals)
+    if transactions.is_there:
+        with transactions.reading() as connection:
+            waiting = select(func.count()).select_from(schema.steps).where(schema.steps.c.state == "sending")
+            steps = connection.execute(waiting).scalar_one()
+            mails = connection.execute(select(func.count()).select_from(schema.mails)).scalar_one()
+        found += [samples_of("journal_open_steps", [((), steps)]), samples_of("outbox_mails", [((), mails)])]
+    return found
+
+
+def last_written(
+    status: RunStatus | None, totals: Mapping[str, Mapping[str, RunTotals]] | None = None
+) -> datetime | None:
+    """When a run last wrote a report, as far as is known; a failed one has left that of the run before it."""
+    if status is not None and status.outcome is not RunOutcome.FAILED:
+        return status.finished
+    return max((found[""].at for found in (totals or {}).values()), default=None)
+
+
+def of_the_run(status: RunStatus) -> Iterator[Metric]:
+    """How a run ended."""
+    yield samples_of("last_run_timestamp_seconds", [((), status.finished.timestamp())])
+    yield samples_of("last_run_seconds", [((), status.seconds)])
+    outcomes = [((outcome.value,), float(outcome is status.outcome)) for outcome in RunOutcome]
+    yield samples_of("last_run_outcome", outcomes)
+    yield samples_of("last_run_exit_status", [((), status.exit_code)])
+
+
+def _of_reports(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[Metric]:
+    yield samples_of(
+        "report_timestamp_seconds", [((name,), found[""].at.timestamp()) for name, found in totals.items()]
+    )
+    rows = [
+        ((name, library or ALL_LIBRARIES), sums) for name, found in totals.items() for library, sums in found.items()
+    ]
+    yield samples_of("report_groups", [(labels, sums.group_count) for labels, sums in rows])
+    yield samples_of("report_members", [(labels, sums.member_count) for labels, sums in rows])
+    fines = [(labels, sums.combined_fines) for labels, sums in rows if sums.combined_fines is not None]
+    yield samples_of("report_combined_fines", fines)
+
+
+_SUMS = ("counter", "histogram")
+_LEAST = ("breaker_closed", "database_up", "settings_timestamp_seconds", "process_start_time_seconds")
+_MOST = ("reloads",)
+"""What each process counts alike."""
+_SUMS_OF_GAUGES = ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
+
+
+def gathered(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
+    """One list of metrics from those of several processes: counts are added up.
+
+    Of gauges, those of the first part count that has them, so give those first that were seen last; whether all is
+    well is so only where it is in each, and settings are as old as the oldest.
+    """
+    found: dict[str, Metric] = {}
+    samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
+    for part in parts:
+        for metric in part:
+            if metric.name not in found:
+                found[metric.name] = Metric(metric.name, metric.documentation, metric.type)
+            known, together = samples.setdefault(metric.name, {}), _together(metric)
+            for sample in metric.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())))
+                before = known.get(key)
+                known[key] = sample if before is None else sample._replace(value=together(before.value, sample.value))
+    for name, metric in found.items():
+        metric.samples = list(samples[name].values())
+    return list(found.values())
+
+
+def counts_of(metrics: Iterable[Metric]) -> list[Metric]:
+    """What is left of a process that has ended: its counts."""
+    return [metric for metric in metrics if metric.type in _SUMS]
+
+
+def exposition_of(metrics: Iterable[Metric]) -> bytes:
+    """Metrics as Prometheus reads them (text, version 0.0.4)."""
+    registry = CollectorRegistry()
+    registry.register(_Given(metrics))
+    return generate_latest(registry)
+
+
+class _Given:
+    """Metrics that are there already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _together(metric: Metric) -> Callable[[float, float], float]:
+    """What two values of a metric are together."""
+    if metric.name.endswith(_MOST):
+        return max
+    if metric.type in _SUMS or metric.name in _SUMS_OF_GAUGES:
+        return lambda one, other: one + other
+    if metric.name.endswith(_LEAST):
+        return min
+    return lambda first, _other: first
+
+
+_MODE = 0o644
+_WRITTEN = "last_report_timestamp_seconds"
+
+
+def write_textfile(path: Path, status: RunStatus, transactions: Transactions | None) -> None:
+    """Write what a run found and how it ended, whole or not at all; everybody may read it, for nothing is a patron's.
+
+    A database that can't be used (or None, where it is none at all) leaves out what is in it. When a report was last
+    written then stays as the file had it before.
+
+    Raises:
+        ConfigurationError: the file can't be written.
+    """
+    found = _found(path, status, transactions)
+    text = exposition_of(found).decode()
+    with write_atomically(path) as stream:
+        os.fchmod(stream.fileno(), _MODE)
+        stream.write(text)
+
+
+def _found(path: Path, status: RunStatus, transactions: Transactions | None) -> list[Metric]:
+    found = [samples_of("build_info", [((__version__,), 1)])]
+    if transactions is not None:
+        with suppress(EvergreenGroupsError):
+            found += figures(transactions, status)
+            return [*found, samples_of("database_up", [((), 1)])]
+    found += [*of_the_run(status), samples_of("database_up", [((), 0)])]
+    written = last_written(status)
+    moment = _written_before(path) if written is None else written.timestamp()
+    return found if moment is None else [*found, samples_of(_WRITTEN, [((), moment)])]
+
+
+def _written_before(path: Path) -> float | None:
+    """When a report was last written, by the file as it is; None where it doesn't say."""
+    name = family(_WRITTEN).name
+    with suppress(OSError, ValueError):
+        for metric in text_string_to_metric_families(path.read_text("utf-8")):
+            for sample in metric.samples:
+                if sample.name == name:
+                    return float(sample.value)
+    return None

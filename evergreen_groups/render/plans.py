@@ -1,0 +1,411 @@
+"""Plans and what became of them, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from rich.cells import cell_len
+
+from evergreen_groups.changes import (
+    GROUP,
+    PENALTIES,
+    Action,
+    Draft,
+    JournalEntry,
+    JournalStep,
+    PlannedGroup,
+    PlanOutcome,
+    Recalculated,
+    Recalculations,
+    Seat,
+    Step,
+    StepOutcome,
+    StepState,
+)
+from evergreen_groups.language import (
+    describe_total,
+    enumeration,
+    filled,
+    gettext,
+    minute,
+    ngettext,
+    pgettext,
+)
+from evergreen_groups.message import Message
+from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
+from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn, aligned, isolated, printable
+from evergreen_groups.total import Total
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from evergreen_groups.audit import PatronFinding
+    from evergreen_groups.changes import PlanWarning, StepReason
+    from evergreen_groups.desk import FoundPatron, Lookup
+
+WARNINGS: Mapping[str, str] = {
+    "card-not-active": Message("the card given for {name} is not active"),
+    "account-barred": Message("the account of {name} is barred"),
+    "account-not-active": Message("the account of {name} is not active"),
+    "account-expired": Message("the account of {name} has expired"),
+    "stranger-to-group": Message(
+        "{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"
+    ),
+    "borrowed-address": Message(
+        "{name} uses an address that belongs to {owner}'s record: where one of the two changes it, it changes for both"
+    ),
+    "borrowed-address-of-another": Message(
+        "{name} uses an address that belongs to the record of somebody outside these groups: where one of the two "
+        "changes it, it changes for both"
+    ),
+    "lent-address": Message(
+        "{borrower} stays and uses an address that belongs to {name}'s record: where one of the two changes it, it "
+        "changes for both"
+    ),
+    "several-adults": "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
+    "group-left-empty": Message("group {group} will be empty"),
+    "last-member-leaves": Message("the last member leaves group {group}"),
+    "left-alone": Message("{name} is left alone in group {group}"),
+    "left-without-lead": "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
+    "several-leads": "group {group} will have {count} group leads: {names}",
+    "hidden-members": "group {group} has {count} members that the account can't see",
+}
+"""What to look at before agreeing to a plan, by the code of the warning; those with a count for many."""
+
+
+def describe_warning(warning: PlanWarning) -> str:
+    """Describe a plan's warning; several names are joined."""
+    values = {name: _written(value) for name, value in warning.values.items()}
+    count, at_least = values.pop("count", None), values.pop("at_least", None)
+    if isinstance(at_least, int):
+        return _counted_warning(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
+    if not isinstance(count, int):
+        return gettext(WARNINGS[warning.code], **values)
+    return _counted_warning(warning.code, count, values)
+
+
+def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str:
+    match code:
+        case "several-adults":
+            return ngettext(
+                "group {group} will have {count} adult, more than {most}: adults see each other's affairs there",
+                "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
+                count,
+                **values,
+            )
+        case "left-without-lead":
+            return ngettext(
+                "group {group} is left without a group lead; leaving: {names}; staying: {count} member",
+                "group {group} is left without a group lead; leaving: {names}; staying: {count} members",
+                count,
+                **values,
+            )
+        case "several-leads":
+            return ngettext(
+                "group {group} will have {count} group lead: {names}",
+                "group {group} will have {count} group leads: {names}",
+                count,
+                **values,
+            )
+        case "hidden-members":
+            return ngettext(
+                "group {group} has {count} member that the account can't see",
+                "group {group} has {count} members that the account can't see",
+                count,
+                **values,
+            )
+    return filled(WARNINGS[code], {"count": count, **values})
+
+
+def _written(value: object) -> object:
+    if isinstance(value, tuple):
+        return enumeration(isolated(name) for name in value)
+    return isolated(value) if isinstance(value, str) else value
+
+
+_HEADINGS = {
+    Action.MOVE: Message("Move into another group"),
+    Action.REMOVE: Message("Remove from the group"),
+    Action.MERGE: Message("Merge two groups"),
+    Action.LEAD: Message("Group lead"),
+    Action.BATCH: Message("Changes from a file"),
+    Action.UNDO: Message("Take back"),
+    Action.RECALCULATE: Message("Recalculate penalties"),
+}
+_STATES = {
+    StepState.PLANNED: Message("not begun"),
+    StepState.SENDING: Message("not known yet"),
+    StepState.UNCHANGED: Message("unchanged"),
+    StepState.NOT_DONE: Message("not done"),
+    StepState.FAILED: Message("failed"),
+}
+
+
+def write_draft(draft: Draft, stream: TextIO) -> None:
+    """Write what a plan will do, what it means for the groups, and what to look at before saying yes."""
+    _write_lines(stream, _draft_lines(draft))
+
+
+def describe_reason(reason: StepReason) -> str:
+    """Say why a step is as it is, in the words of the journal."""
+    return "; ".join(map(gettext, reason.messages))
+
+
+def _draft_lines(draft: Draft) -> Iterator[str]:
+    heading = gettext(_HEADINGS[draft.action])
+    yield ngettext("{heading}: {count} change", "{heading}: {count} changes", len(draft.steps), heading=heading)
+    for step in draft.steps:
+        member = step.member
+        yield "  " + gettext(
+            "{name} ({barcode}), own fines {fines}",
+            name=printable(member.name),
+            barcode=printable(member.barcode) if member.barcode else gettext("no card"),
+            fines=member.own_fines,
+        )
+        yield f"    {_change(step)}"
+    if draft.groups:
+        yield gettext("Groups before and after, their fines for information only:")
+        for group in draft.groups:
+            yield from _group_lines(group)
+    yield from _listed(gettext("Look at this before you agree:"), map(describe_warning, draft.warnings))
+    yield from _listed(gettext("Nothing to do for these:"), map(gettext, draft.unchanged))
+
+
+def _change(step: Step) -> str:
+    if step.field == PENALTIES:
+        return gettext("the ILS recalculates the penalties")
+    if step.field != GROUP:
+        return gettext("becomes a group lead") if step.after else gettext("is no group lead any more")
+    if step.after is None:
+        return gettext("from group {group} to a new group of their own", group=step.before)
+    return gettext("from group {group} to group {other}", group=step.before, other=step.after)
+
+
+def _group_lines(group: PlannedGroup) -> Iterator[str]:
+    members, hidden = group.members_before, group.hidden_member_count
+    values = {
+        "before": _owing(len(members) + hidden, group.total_before),
+        "after": _owing(len(group.after) + hidden, group.total_after),
+    }
+    if group.number is None:
+        yield "  " + gettext("a new group: {before}, then {after}", **values)
+    else:
+        yield "  " + gettext("group {group}: {before}, then {after}", group=group.number, **values)
+    staying = [printable(member.name) for member in members if member in group.after]
+    if staying and len(group.after) < len(members):
+        yield "    " + gettext("stay behind: {names}", names="; ".join(staying))
+    elif staying:
+        yield "    " + gettext("there now: {names}", names="; ".join(staying))
+
+
+def _owing(count: int, total: Decimal | None) -> str:
+    fines = describe_total(total)
+    return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=fines)
+
+
+def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
+    """Write what was done and, one by one, what wasn't and why."""
+    _write_lines(stream, _outcome_lines(outcome))
+
+
+def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
+    done = sum(step.state is StepState.DONE for step in outcome.steps)
+    yield gettext("Changes done: {done:,} of {all:,}.", done=done, all=len(outcome.steps))
+    for step in outcome.steps:
+        name = printable(step.step.member.name)
+        if text := _about_step(name, step):
+            yield f"  {text}"
+        for effect in step.side_effects:
+            yield "  " + gettext(
+                "{name}: {field} changed as well, from {before} to {after}",
+                name=name,
+                field=effect.field,
+                before=printable(str(effect.before)),
+                after=printable(str(effect.after)),
+            )
+
+
+def _about_step(name: str, step: StepOutcome[Step]) -> str:
+    """What there is to say of one step; nothing of one that was done as planned into a group that is known."""
+    reason = "" if step.side_effects else describe_reason(step.reason)
+    if step.state is not StepState.DONE:
+        return gettext("{name}: {state}", name=name, state=_why(step))
+    if step.step.after is None and step.step.field == GROUP:
+        if reason:
+            return gettext("{name} is in group {group} now ({reason})", name=name, group=step.value, reason=reason)
+        return gettext("{name} is in group {group} now", name=name, group=step.value)
+    return gettext("{name}: done: {reason}", name=name, reason=reason) if reason else ""
+
+
+def _why(step: StepOutcome[Step]) -> str:
+    state = gettext(_STATES[step.state])
+    if not step.reason or step.reason.code == "not-begun":
+        return state
+    return gettext("{state}: {reason}", state=state, reason=describe_reason(step.reason))
+
+
+def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
+    items = [f"  - {printable(text)}" for text in texts]
+    if items:
+        yield heading
+        yield from items
+
+
+def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
+    stream.writelines(f"{line}\n" for line in lines)
+
+
+def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
+    """Write whose penalties would be recalculated, and why."""
+    _write_lines(stream, _recalculation_plan_lines(findings))
+
+
+def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
+    if not findings:
+        yield gettext("Nobody's penalties need to be recalculated.")
+        return
+    yield ngettext(
+        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
+        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
+        len(findings),
+    )
+    for finding in findings:
+        yield f"  {person_heading(finding)}"
+        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
+        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
+
+
+def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
+    """Write what changed for whom, and what didn't and why."""
+    _write_lines(stream, _recalculation_lines(outcome))
+
+
+def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
+    resolved = sum(person.resolved for person in outcome.people)
+    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
+    for person in outcome.people:
+        yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
+
+
+def _what(person: Recalculated) -> str:
+    reason = describe_reason(person.reason)
+    match person.state:
+        case StepState.NOT_DONE:
+            return gettext("left out: {reason}", reason=reason)
+        case StepState.FAILED:
+            return gettext("failed: {reason}", reason=reason)
+        case StepState.SENDING:
+            return gettext("not known yet: {reason}", reason=reason)
+        case _:
+            return reason
+
+
+_ACTIONS = {
+    Action.MOVE.value: Message("move", context="action in the journal"),
+    Action.REMOVE.value: Message("remove", context="action in the journal"),
+    Action.MERGE.value: Message("merge", context="action in the journal"),
+    Action.LEAD.value: Message("lead", context="action in the journal"),
+    Action.BATCH.value: Message("batch", context="action in the journal"),
+    Action.UNDO.value: Message("undo", context="action in the journal"),
+    Action.RECALCULATE.value: Message("recalculate", context="action in the journal"),
+}
+_JOURNAL_STATES = {
+    StepState.PLANNED: Message("planned", context="step in the journal"),
+    StepState.SENDING: Message("sending", context="step in the journal"),
+    StepState.DONE: Message("done", context="step in the journal"),
+    StepState.UNCHANGED: Message("unchanged", context="step in the journal"),
+    StepState.NOT_DONE: Message("not done", context="step in the journal"),
+    StepState.FAILED: Message("failed", context="step in the journal"),
+}
+
+
+def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
+    """Write a line for each entry of the journal, or that there is none."""
+    found = list(entries)
+    if not found:
+        stream.write(gettext("No changes yet.") + "\n")
+    width = max((cell_len(minute(entry.at)) for entry in found), default=0)
+    stream.writelines(f"{_entry_line(entry, width)}\n" for entry in found)
+
+
+def _entry_line(entry: JournalEntry, width: int = 0) -> str:
+    done = sum(step.state is StepState.DONE for step in entry.steps)
+    parts = [gettext("changes done: {done:,} of {all:,}", done=done, all=len(entry.steps))]
+    if missing := entry.missing_step_count:
+        parts.append(ngettext("{count} change not kept any longer", "{count} changes not kept any longer", missing))
+    action: str = _ACTIONS.get(entry.action, entry.action)
+    if entry.undoes is not None:
+        action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
+    what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
+    if entry.operator.seat is not None:
+        parts.append(_at_a_command_line(entry.operator.seat))
+    return f"{entry.id:>12}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
+
+
+def _at_a_command_line(seat: Seat) -> str:
+    """Who sat where."""
+    person, host = printable(seat.user), printable(seat.host)
+    if seat.login_user is not None:
+        person = gettext("{person} as {user}", person=printable(seat.login_user), user=person)
+    if seat.terminal is None:
+        return gettext("by {person} on {host}", person=person, host=host)
+    return gettext("by {person} at {terminal} on {host}", person=person, terminal=printable(seat.terminal), host=host)
+
+
+def write_entry(entry: JournalEntry, stream: TextIO) -> None:
+    """Write one entry of the journal with its steps."""
+    stream.writelines(f"{line}\n" for line in [_entry_line(entry), *map(_journal_step, entry.steps)])
+
+
+def _journal_step(step: JournalStep) -> str:
+    values = {"patron": step.patron, "change": _journal_change(step), "state": gettext(_JOURNAL_STATES[step.state])}
+    if not step.reason:
+        return "       " + gettext("patron {patron}: {change}: {state}", **values)
+    reason = describe_reason(step.reason)
+    return "       " + gettext("patron {patron}: {change}: {state} ({reason})", reason=reason, **values)
+
+
+def _journal_change(step: JournalStep) -> str:
+    after = step.value if step.value is not None else step.after
+    if step.field == PENALTIES:
+        if after is None:
+            return gettext("penalties set by the ILS: {before}, then not known", before=step.before)
+        return gettext("penalties set by the ILS: {before}, then {after}", before=step.before, after=after)
+    if step.field == GROUP:
+        if after is None:
+            return gettext("group {before} to a new one", before=step.before)
+        return gettext("group {before} to {after}", before=step.before, after=after)
+    return gettext("group lead on") if after else gettext("group lead off")
+
+
+def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
+    """Write a row for each patron, numbered from 1, and whether there are more than these."""
+    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
+    columns = Columns(_columns(), rows, width)
+    stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
+    for row in rows:
+        stream.write("".join(segment.text for segment in columns.row(row)))
+    if found.more:
+        text = gettext("There are more than these {most}: type more of the name.", most=len(found.patrons))
+        stream.write(f"{text}\n")
+
+
+def _columns() -> tuple[TextColumn, ...]:
+    return (
+        TextColumn("", right=True),
+        TextColumn(gettext("Name"), least=14),
+        TextColumn(gettext("Barcode"), least=14),
+        TextColumn(gettext("Library")),
+        TextColumn(gettext("Profile"), least=10),
+        TextColumn("", least=10),
+    )
+
+
+def _row(number: int, one: FoundPatron) -> list[Cell]:
+    patron = one.patron
+    notes = [pgettext("remark about a member", "juvenile")] if one.juvenile else []
+    if one.note is not None:
+        notes.append(gettext(one.note))
+    texts = (patron.name, patron.barcode or "–", patron.home_library.shortname, one.profile, "; ".join(notes))
+    return [Cell(f"{number}"), *(Cell(printable(text)) for text in texts)]

@@ -1,0 +1,472 @@
+"""The report as one HTML file that needs nothing else: style, script and chart are in it.
+
+Without scripts it is the same page, but for what finds, sorts and unfolds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import lru_cache
+from heapq import nlargest
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+from markupsafe import escape
+
+from evergreen_groups.language import (
+    ENGLISH,
+    describe_total,
+    gettext,
+    local,
+    ngettext,
+    number,
+    pgettext,
+    price,
+)
+from evergreen_groups.message import Message
+from evergreen_groups.money import NOTHING
+from evergreen_groups.render import (
+    Form,
+    describe_limit,
+    describe_penalty,
+    environment,
+    printable,
+    template_text,
+    title_of,
+)
+from evergreen_groups.render.report.wording import (
+    CLEARED,
+    KINDS,
+    cleared_lead,
+    cleared_now,
+    cleared_remarks,
+    compared,
+    describe_group_details,
+    describe_member_details,
+    explain_cleared,
+    remarks,
+    since,
+)
+from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.report import ChangeKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import BillKind
+    from evergreen_groups.language import Language
+    from evergreen_groups.render import StaffClient
+    from evergreen_groups.report import GroupChange, Report, ReportedLibrary, RunTotals
+
+_REMEMBERED = 4096
+"""So many different values of a kind are remembered as they are written."""
+
+
+class GroupRows:
+    """Makes the rows of groups of a report, with their ``marks``; ``values`` are those that all its templates have."""
+
+    def __init__(
+        self, report: Report, marks: GroupMarks, client: StaffClient | None, details: bool, values: Mapping[str, object]
+    ) -> None:
+        changes = compared(report)
+        self._report = report
+        self._marks = marks
+        self._client = client
+        self._with_members = details
+        self._changes = changes.by_group if changes else None
+        given = {
+            **values,
+            "report": report,
+            "owed_for": marks.with_kinds,
+            "column_count": 8 + (2 if report.details else 0) + (1 if changes else 0),
+            "members_of_group": _members_of_group,
+        }
+        macros: Any = environment().get_template("report_groups.html").make_module(given)
+        self._group, self._member, self._about_member = map(
+            Form, (macros.group_form, macros.member_form, macros.about_form)
+        )
+        self._about, self._dated = macros.about, macros.dated
+        self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
+        self._no_card, self._no_change = str(macros.no_card()), str(macros.no_change())
+        self._price, self._number = _remembered(price), _remembered(number)
+        self._total = _remembered(describe_total)
+        self._library = _remembered(printable)
+        self._summary = _remembered(_count_of_members)
+        self._count_over_limit = _remembered(macros.count_over_limit)
+        self._over_limit = _remembered(macros.over_limit)
+        self._blocked = _remembered(macros.blocked_cell)
+        self._change = _remembered(macros.change_cell)
+
+    def of(self, group: Group) -> str:
+        """The rows of a group."""
+        lead, client = group.lead, self._client
+        change = self._changes.get(group.number) if self._changes is not None else None
+        marks, owed = self._marks.of(group)
+        about = self._about_group(group, lead, change)
+        incomplete = "" if group.complete else self._incomplete
+        return self._group.filled(
+            {
+                "marks": marks,
+                "owed": owed,
+                "link": escape(client.group_page(lead.id)) if client else "",
+                "number": group.number,
+                "lead_link": escape(client.patron_page(lead.id)) if client else "",
+                "lead": escape(printable(lead.name)),
+                "beside": incomplete if self._with_members else about,
+                "library": self._library(lead.library),
+                "member_count": self._number(group.member_count),
+                "owing_count": self._total(group.owing_count),
+                "combined_fines": self._total(group.combined_fines),
+                "highest": self._total(group.highest_own_fines),
+                "over_limit": self._count_over_limit(group.over_limit_count, group.no_member_over_limit),
+                "dated": self._dated(self._report.details.of_group(group)) if self._report.details else "",
+                "change": self._change_cell(change),
+                "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
+                "about": about,
+                "members": "".join(map(self._of_member, group.members)) if self._with_members else "",
+            }
+        )
+
+    def _about_group(self, group: Group, lead: Member, change: GroupChange | None) -> str:
+        remarkable = self._report.details or not group.complete or not lead.group_lead or remarks(change)
+        return str(self._about(group, change)) if remarkable else ""
+
+    def _change_cell(self, change: GroupChange | None) -> str:
+        if self._changes is None:
+            return ""
+        return self._change(change.kind, change.difference, change.certain) if change else self._no_change
+
+    def _of_member(self, member: Member) -> str:
+        patron, client = member.patron, self._client
+        limit = describe_limit(member.limit) if self._report.criteria.limit is None else ""
+        return self._member.filled(
+            {
+                "link": escape(client.patron_page(patron.id)) if client else "",
+                "name": escape(printable(patron.name)),
+                "lead": self._lead if patron.group_lead else "",
+                "barcode": self._no_card if patron.barcode is None else escape(printable(patron.barcode)),
+                "library": self._library(patron.home_library.shortname),
+                "own_fines": self._price(member.own_fines),
+                "over_limit": self._over_limit(member.over_limit, limit),
+                "blocked": self._blocked_cell(member),
+                "about": self._details_of(member),
+            }
+        )
+
+    def _blocked_cell(self, member: Member) -> str:
+        standing = self._report.standing(member)
+        if standing is None:
+            return ""
+        return self._blocked(tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference)
+
+    def _details_of(self, member: Member) -> str:
+        """What a member owes for and has out, with the profile; empty where it wasn't read."""
+        if self._report.details is None:
+            return ""
+        found = self._report.details.of(member)
+        text = "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
+        return self._about_member.filled({"text": escape(text)}) if text else ""
+
+
+def _remembered(write: Callable[..., str]) -> Callable[..., str]:
+    """What writes values as HTML, and remembers how; what is none is escaped."""
+    return lru_cache(maxsize=_REMEMBERED)(lambda *values: str(escape(write(*values))))
+
+
+def _count_of_members(visible: int, count: int) -> str:
+    """How many members a group has, and how many of them are visible where not all are."""
+    if visible == count:
+        return ngettext("{count} member", "{count} members", count)
+    return ngettext("{visible:,} of {count} member", "{visible:,} of {count} members", count, visible=visible)
+
+
+def _members_of_group(group: object) -> str:
+    return gettext("Members of group {group}", group=group)
+
+
+_FILTERS = {
+    "over": Message("with a member over the limit"),
+    "within": Message("with no member over the limit"),
+    "blocked": Message("with a member blocked in Evergreen"),
+    "items": Message("with items that can still be returned"),
+    "new": Message("new since the last run"),
+    "worse": Message("owing more than in the last run"),
+    "better": Message("owing less than in the last run"),
+    "unchanged": Message("owing the same as in the last run"),
+    "incomplete": Message("incomplete", context="groups"),
+}
+
+
+class GroupMarks:
+    """The marks of the groups of a report, and what they owe for: each kind has a short mark of its own."""
+
+    def __init__(self, report: Report) -> None:
+        self._with_details = report.details is not None
+        counts: Counter[BillKind] = Counter()
+        self._groups: dict[int, tuple[tuple[str, ...], frozenset[BillKind]]] = {}
+        alike: dict[object, tuple[tuple[str, ...], frozenset[BillKind]]] = {}  # of thousands of groups few differ
+        for group in report.groups:
+            kinds: frozenset[BillKind] = frozenset()
+            if report.details is not None:
+                kinds = report.details.of_group(group).owed_kinds
+                counts.update(kinds)
+            found = (_marks_of(group, report), kinds)
+            self._groups[group.number] = alike.setdefault(found, found)
+        self._marks = {kind: str(place) for place, kind in enumerate(_most_first(counts))}
+        self._written = {found: self._as_written(*found) for found in alike.values()}
+
+    def _as_written(self, marks: tuple[str, ...], kinds: frozenset[BillKind]) -> tuple[str, str]:
+        return " ".join(marks), " ".join(sorted((self._marks[kind] for kind in kinds), key=int))
+
+    @property
+    def with_kinds(self) -> bool:
+        """Whether the groups owe for several kinds of things, as far as it was read."""
+        return len(self._marks) > 1
+
+    def of(self, group: Group) -> tuple[str, str]:
+        """What a group is shown by: its marks, and those of the kinds that it owes for."""
+        return self._written[self._groups[group.number]]
+
+    def offered_kinds(self, part: Report) -> list[tuple[str, str]]:
+        """The marks of the kinds that groups of a part owe for, with words; those that most owe for come first."""
+        counts: Counter[BillKind] = Counter()
+        for (_marks, kinds), count in self._alike(part).items():
+            counts.update(dict.fromkeys(kinds, count))
+        return [(self._marks[kind], kind.describe()) for kind in _most_first(counts)]
+
+    def offered_filters(self, part: Report) -> list[tuple[str, str]]:
+        """The marks that some groups of a part have and others haven't, with the words for them."""
+        each = [set(marks) for marks, _kinds in self._alike(part)]
+        some = set().union(*each)
+        every = set.intersection(*each) if each else set()
+        return [(mark, gettext(words)) for mark, words in _FILTERS.items() if mark in some - every]
+
+    def _alike(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
+        return Counter(self._groups[group.number] for group in part.groups)
+
+
+def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
+    """What a group is shown by."""
+    over = group.over_limit_count
+    found = ["over"] if over.at_least else ["within"] if over.exact else []
+    if report.blocks is not None and any(report.blocks.standing(one).blocked_for_fines for one in group.members):
+        found.append("blocked")
+    if report.details is not None and report.details.of_group(group).returnable:
+        found.append("items")
+    if not group.complete:
+        found.append("incomplete")
+    changes = compared(report)
+    change = changes.by_group.get(group.number) if changes else None
+    if change is not None:
+        found.append(change.kind.value)
+    return tuple(found)
+
+
+def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
+    return sorted(counts, key=lambda kind: (-counts[kind], kind))
+
+
+BARS = 12
+"""The greatest number of groups in the chart."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrendChart:
+    """A bar for each run, the oldest first: heights in percent of the highest.
+
+    ``first`` and ``last`` are the first and the last value as people read them, ``extent`` says between which they are.
+    """
+
+    name: str
+    first: str
+    last: str
+    extent: str
+    bars: tuple[Decimal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBar:
+    """A group's bar: its length, and that of the part of the members over the limit, in percent of the longest."""
+
+    group: Group
+    whole: Decimal
+    over: Decimal
+
+
+def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
+    """A chart of the fines and one of the groups; none as long as there is only one run.
+
+    The fines have none if those of a run are unknown: the figures say which.
+    """
+    if len(trend) < 2:
+        return ()
+    fines = [run.combined_fines for run in trend if run.combined_fines is not None]
+    groups = _trend_chart(gettext("Groups"), [Decimal(run.group_count) for run in trend], _count)
+    if len(fines) < len(trend):
+        return (groups,)
+    return _trend_chart(pgettext("of all groups", "Combined fines"), fines, price), groups
+
+
+def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
+    """The bars go from nothing up: a sum of credits has none."""
+    highest = max(*values, NOTHING) or Decimal(1)
+    return TrendChart(
+        name=name,
+        first=written(values[0]),
+        last=written(values[-1]),
+        extent=gettext("between {lowest} and {highest}", lowest=written(min(values)), highest=written(max(values))),
+        bars=tuple(max(value / highest * 100, NOTHING) for value in values),
+    )
+
+
+def _count(value: Decimal) -> str:
+    return number(int(value))
+
+
+def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
+    """The ``BARS`` groups whose combined fines are highest; none when nobody owes anything."""
+    highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
+    return [_group_bar(group, highest[0].known_fines) for group in highest if group.known_fines > 0]
+
+
+def _group_bar(group: Group, scale: Decimal) -> GroupBar:
+    """Credits shorten the part of the members who aren't over the limit."""
+    whole = group.known_fines / scale * 100
+    fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)
+    return GroupBar(group, whole, min(fines_over / scale * 100, whole))
+
+
+def shared_values(report: Report) -> dict[str, object]:
+    """The report, what changed where there was a run before, and how the totals went over the last runs."""
+    trend = report.changes.trend if report.changes else ()
+    return {
+        "report": report,
+        "changes": compared(report),
+        "since": since,
+        "trend": trend,
+        "trend_charts": trend_charts(trend),
+    }
+
+
+_GROUPS = "\0"
+"""Stands where the groups are to be; no text of a page has it."""
+
+
+def write_page(
+    report: Report, stream: TextIO, *, details: bool = True, client: StaffClient | None = None, index: str = ""
+) -> None:
+    """Write the page; with ``details``, the members of each group are in it to be unfolded, and printed where they are.
+
+    Names lead into the staff ``client`` where one is given, and a library's page back to the ``index`` (an address).
+    """
+    write_alone(_PageWriter(report, details, client, index), report, stream)
+
+
+def write_parts(
+    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None, index: str = ""
+) -> None:
+    """Write parts of a report as :func:`write_page` does."""
+    write_side_by_side(_PageWriter(report, details, client, index), report, parts)
+
+
+class _PageWriter:
+    between = ""
+
+    def __init__(self, report: Report, details: bool, client: StaffClient | None, index: str) -> None:
+        self._marks = GroupMarks(report)
+        self._values = {
+            "kinds": KINDS,
+            "nothing": NOTHING,
+            "details": details,
+            "client": client,
+            "index": index,
+            "day_number": _day_number,
+            "remarks": remarks,
+            "describe_group_details": describe_group_details,
+        }
+        self._rows = GroupRows(report, self._marks, client, details, self._values)
+        self._tails: dict[tuple[tuple[str, ...], str], str] = {}
+
+    def head(self, part: Report) -> Iterator[str]:
+        head, _place, self._tails[part.criteria.orgs, part.name] = self._page(part).partition(_GROUPS)
+        yield head
+
+    def group(self, group: Group) -> str:
+        return self._rows.of(group)
+
+    def tail(self, part: Report) -> Iterator[str]:
+        yield self._tails.pop((part.criteria.orgs, part.name))
+
+    def _page(self, part: Report) -> str:
+        """The page with a mark in the place of its groups."""
+        return template_text(
+            "report.html",
+            **shared_values(part),
+            **self._values,
+            title=title_of(part.criteria, part.name),
+            bars=group_bars(part.groups),
+            filters=self._marks.offered_filters(part),
+            owed_for=self._marks.offered_kinds(part),
+            cleared=part.changes.cleared if part.changes else (),
+            cleared_heading=gettext(CLEARED),
+            cleared_explanation=explain_cleared(part),
+            cleared_lead=cleared_lead,
+            cleared_now=cleared_now,
+            cleared_remarks=cleared_remarks,
+            groups=_GROUPS,
+        )
+
+
+def _day_number(moment: datetime) -> int:
+    """The day of a moment as a number, by which the script sorts."""
+    return local(moment).date().toordinal()
+
+
+_KINDS = (
+    (ChangeKind.NEW, Message("New", context="groups")),
+    (ChangeKind.WORSE, Message("Worse", context="groups")),
+    (ChangeKind.BETTER, Message("Better", context="groups")),
+    (ChangeKind.CLEARED, Message("No longer listed", context="groups")),
+)
+"""The kinds of groups that have a column, and its heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedLibrary:
+    """A library, its part of the report, the names of its files by format, and the language that they are in."""
+
+    library: ReportedLibrary
+    part: Report
+    files: Mapping[str, str]
+    language: Language = ENGLISH
+
+    @property
+    def main_format(self) -> str:
+        """The format that the library's name leads to: the page, where there is one."""
+        return "html" if "html" in self.files else next(iter(self.files))
+
+    @property
+    def main_file(self) -> str:
+        """The file that the library's name leads to."""
+        return self.files[self.main_format]
+
+    @property
+    def other_files(self) -> dict[str, str]:
+        """The other files, by format."""
+        return {format: file for format, file in self.files.items() if format != self.main_format}
+
+
+def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: BinaryIO) -> None:
+    """Write the page as UTF-8. Its sums are those of ``report``, in which each group counts once."""
+    title = title_of(replace(report.criteria, orgs=()), report.name)
+    page = template_text(
+        "library_index.html",
+        **shared_values(report),
+        title=gettext("{title}, by library", title=title),
+        entries=entries,
+        kinds=_KINDS,
+    )
+    stream.write(page.encode())

@@ -1,0 +1,284 @@
+"""What is owed for, since when, and what is out, in words and in the keys of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.language import (
+    current_language,
+    day,
+    describe_total,
+    enumeration,
+    gettext,
+    minute,
+    ngettext,
+    npgettext,
+    pgettext,
+)
+from evergreen_groups.message import Message
+from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import printable, total_document
+from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import BillKind, UnreturnedItems
+    from evergreen_groups.report import KindSum, MemberDetails, SummedDetails
+
+
+def describe_kinds(kinds: Iterable[KindSum]) -> str:
+    """Say what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
+    return ", ".join(_kinds(kinds))
+
+
+def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
+    for one in kinds:
+        kind = _described_kind(one.kind, current_language().tag)
+        yield gettext("{kind}: {amount}", kind=kind, amount=one.balance)
+
+
+# There are a dozen kinds of bills, and a hundred thousand bills.
+@lru_cache(maxsize=1024)
+def _described_kind(kind: BillKind, _tag: str) -> str:
+    return printable(kind.describe())
+
+
+def describe_group_details(details: SummedDetails) -> str:
+    """Say in one sentence what a group owes for, since when, and whether it can return anything or only pay."""
+    return "; ".join(_of_group(details))
+
+
+def _of_group(details: SummedDetails) -> Iterator[str]:
+    parts = list(_kinds(details.kinds))
+    if details.not_known is None or details.not_known:
+        parts.append(gettext("not known for what: {amount}", amount=describe_total(details.not_known)))
+    yield ", ".join(parts)
+    if details.owing_since is not None:
+        since = day(details.owing_since)
+        at_least = gettext("owing since {day} or longer", day=since)
+        yield gettext("owing since {day}", day=since) if details.certain else at_least
+    if details.last_payment is not None:
+        yield gettext("last paid {day}", day=day(details.last_payment))
+    yield describe_returnable(details)
+
+
+def describe_returnable(details: SummedDetails) -> str:
+    """Say what of a group is overdue and lost, and whether anything can still be returned or only paid."""
+    items = describe_items(details.items)
+    if not details.items_certain and items:
+        items = gettext("at least {total}", total=items)
+    if details.returnable:
+        return gettext("{items}: can still be returned", items=items)
+    if details.returnable is None:
+        more = gettext("{items}, items overdue not known", items=items)
+        return more if items else gettext("items overdue not known")
+    nothing = gettext("nothing to return: can only be paid")
+    return gettext("{items}, nothing to return: can only be paid", items=items) if items else nothing
+
+
+def describe_items(items: UnreturnedItems) -> str:
+    """Say how many items are overdue and lost: ``2 items overdue, 1 lost``; empty where none is."""
+    overdue, lost = items.overdue, items.lost
+    if not overdue:
+        return ngettext("{count} item lost", "{count} items lost", lost) if lost else ""
+    words = ngettext("{count} item overdue", "{count} items overdue", overdue)
+    return f"{words}, {npgettext('items', '{count} lost', '{count} lost', lost)}" if lost else words
+
+
+def describe_member_details(details: MemberDetails) -> str:
+    """Say the same of a member, and what there is to their record; empty where there is nothing to say."""
+    return "; ".join(filter(None, _of_member(details)))
+
+
+def _of_member(details: MemberDetails) -> Iterator[str]:
+    if details.owed is None:
+        yield gettext("not known for what")
+    elif details.owed.kinds:
+        yield describe_kinds(details.kinds or ())
+        if details.owing_since is not None:
+            yield gettext("since {day}", day=day(details.owing_since))
+        if details.last_payment is not None:
+            yield gettext("last paid {day}", day=day(details.last_payment))
+    yield gettext("items overdue not known") if details.items is None else describe_items(details.items)
+    yield describe_state(details)
+
+
+def describe_state(details: MemberDetails) -> str:
+    """Say what there is to a member's record: ``juvenile, expired``; empty for an adult's that is in order."""
+    return ", ".join(_of_state(details))
+
+
+def _of_state(details: MemberDetails) -> Iterator[str]:
+    if details.state.juvenile:
+        yield pgettext("remark about a member", "juvenile")
+    if details.state.expired:
+        yield pgettext("remark about a member", "expired")
+    if details.state.barred:
+        yield pgettext("remark about a member", "barred")
+
+
+def group_details_document(details: SummedDetails) -> dict[str, Any]:
+    """A group's details as keys of a JSON object; ``kinds`` and ``kinds_not_known`` add up to the combined fines."""
+    return {
+        "kinds": _kinds_document(details.kinds),
+        "kinds_not_known": plain_amount_or_none(details.not_known),
+        "kinds_complete": details.certain,
+        "owing_since": _moment(details.owing_since),
+        "last_payment": _moment(details.last_payment),
+        **total_document("items_overdue", details.overdue),
+        **total_document("items_lost", details.lost),
+        "items_complete": details.items_certain,
+        "returnable": details.returnable,
+    }
+
+
+def member_details_document(details: MemberDetails) -> dict[str, Any]:
+    """A member's details as keys of a JSON object; null where something isn't known, and for no date."""
+    items = details.items
+    return {
+        "kinds": None if details.kinds is None else _kinds_document(details.kinds),
+        "owing_since": _moment(details.owing_since),
+        "last_payment": _moment(details.last_payment),
+        "items_overdue": None if items is None else items.overdue,
+        "items_lost": None if items is None else items.lost,
+        "juvenile": details.state.juvenile,
+        "expired": details.state.expired,
+        "barred": details.state.barred,
+        "profile": details.profile,
+    }
+
+
+def _kinds_document(kinds: Iterable[KindSum]) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": one.kind.text,
+            "transaction": one.kind.transaction,
+            "billing_type": one.kind.billing_type or None,
+            "balance": plain_amount(one.balance),
+            "bill_count": one.bill_count,
+        }
+        for one in kinds
+    ]
+
+
+def _moment(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat(timespec="seconds")
+
+
+UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")
+CLEARED = Message("No longer listed")
+NO_LEAD = Message("lead not known")
+"""Its members are in no group together any more, or they couldn't be looked up."""
+NOT_KNOWN = Message("not known")
+KINDS: Mapping[ChangeKind, Message] = {
+    ChangeKind.NEW: Message("new", context="group"),
+    ChangeKind.WORSE: Message("worse", context="group"),
+    ChangeKind.BETTER: Message("better", context="group"),
+    ChangeKind.UNCHANGED: Message("unchanged", context="group"),
+    ChangeKind.CLEARED: Message("no longer listed", context="group"),
+    ChangeKind.HIDDEN: Message("hidden", context="group"),
+}
+"""What became of a group, in a word."""
+
+
+def compared(report: Report) -> Changes | None:
+    """What changed, where there was a run before to compare with."""
+    return report.changes if report.changes is not None and report.changes.compared else None
+
+
+def counts(changes: Changes) -> str:
+    """Say how many groups are of each kind: ``2 new, 14 unchanged``."""
+    numbers = [(kind, changes.count(kind)) for kind in ChangeKind]
+    words = ", ".join(_count(kind, number) for kind, number in numbers if number)
+    return words or gettext("no group was listed then, and none is now")
+
+
+def _count(kind: ChangeKind, number: int) -> str:
+    match kind:
+        case ChangeKind.NEW:
+            return npgettext("groups", "{count} new", "{count} new", number)
+        case ChangeKind.WORSE:
+            return npgettext("groups", "{count} worse", "{count} worse", number)
+        case ChangeKind.BETTER:
+            return npgettext("groups", "{count} better", "{count} better", number)
+        case ChangeKind.UNCHANGED:
+            return npgettext("groups", "{count} unchanged", "{count} unchanged", number)
+        case ChangeKind.CLEARED:
+            return npgettext("groups", "{count} no longer listed", "{count} no longer listed", number)
+        case ChangeKind.HIDDEN:
+            return npgettext("groups", "{count} hidden", "{count} hidden", number)
+
+
+def since(changes: Changes) -> str:
+    """Say what changed since when, where there was a run before: ``since 13 Aug 2026, 03:15: 2 new``."""
+    if changes.since is None:
+        return ""
+    return gettext("since {moment}: {changes}", moment=minute(changes.since), changes=counts(changes))
+
+
+def change_sentence(change: GroupChange | None) -> str:
+    """Say what became of a group, and the remarks: ``worse by $12.50; 1 member joined``. Empty where nothing did."""
+    if change is None:
+        return ""
+    return "; ".join(filter(None, (_verdict(change), remarks(change))))
+
+
+def _verdict(change: GroupChange) -> str:
+    if change.kind is ChangeKind.UNCHANGED:
+        return ""
+    if change.kind is ChangeKind.NEW or change.difference is None:
+        return gettext(KINDS[change.kind])
+    if change.kind is ChangeKind.WORSE:
+        return gettext("worse by {amount}", amount=change.difference)
+    return gettext("better by {amount}", amount=-change.difference)
+
+
+def remarks(change: GroupChange | None) -> str:
+    """Say what else happened to a group, which may explain the difference; empty where nothing did."""
+    return "; ".join(_remarks(change)) if change else ""
+
+
+def _remarks(change: GroupChange) -> Iterator[str]:
+    if change.kind is ChangeKind.NEW and change.formerly:
+        yield gettext("split from group {group}", group=change.formerly[0])
+    elif len(change.formerly) == 1:
+        yield gettext("was group {group}", group=change.formerly[0])
+    elif change.formerly:
+        yield gettext("were groups {groups}", groups=enumeration(map(str, change.formerly)))
+    if change.joined_count:
+        yield ngettext("{count} member joined", "{count} members joined", change.joined_count)
+    if change.left_count:
+        yield ngettext("{count} member left", "{count} members left", change.left_count)
+    if not change.certain:
+        yield gettext(UNCERTAIN)
+
+
+def cleared_lead(change: GroupChange) -> str:
+    """The name of a cleared group's lead now; what there is instead where nobody can be named."""
+    return printable(change.present.lead_name) if change.present else gettext(NO_LEAD)
+
+
+def cleared_now(change: GroupChange) -> str:
+    """What a cleared group owes now."""
+    return describe_total(change.present.combined_fines if change.present else None)
+
+
+def cleared_remarks(change: GroupChange) -> str:
+    """Say where a cleared group is now, and how sure the amounts are."""
+    found = []
+    if change.present and change.present.group != change.group:
+        found.append(gettext("now group {group}", group=change.present.group))
+    if change.present:
+        found.append(ngettext("now {count} member", "now {count} members", change.present.member_count))
+    if not change.certain:
+        found.append(gettext(UNCERTAIN))
+    return "; ".join(found)
+
+
+def explain_cleared(report: Report) -> str:
+    """Say why groups are no longer listed; with a choice, others than those that paid may not fit any more."""
+    if report.criteria.choice.document():
+        return gettext("They were in the report before; they owe less now, or aren't what was asked for any more.")
+    return gettext("They were in the report before and don't fit it any more, mostly because enough was paid.")

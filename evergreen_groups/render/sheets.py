@@ -1,0 +1,492 @@
+"""A sheet of a spreadsheet: columns of real numbers and of texts, under a heading that stays visible and filters."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from itertools import islice
+from typing import Any, BinaryIO, Generic, Literal, TypeVar
+from xml.sax.saxutils import escape, quoteattr
+
+from rich.cells import cell_len
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import currency_sign, current_language, day, gettext
+from evergreen_groups.render.text import printable
+
+Row = TypeVar("Row")
+Value = str | int | Decimal | date | None
+ColumnKind = Literal["text", "money", "change", "number", "id", "day"]
+Mark = Literal["", "blocked", "notable"]
+
+MOST_ROWS = 1_048_576
+"""How many rows a sheet may have, by the file format."""
+MOST_LINKS = 65_000
+"""How many links a sheet may have is 65,530; beyond, names are there without."""
+_LONGEST_TEXT = 32_767
+_LONGEST_HEADER = 120
+"""How long a title may be on paper: the file format has 255 characters, of which an ampersand takes two."""
+_LEAST_WIDTH, _MOST_WIDTH = 9, 42
+_MOST_ON_ONE_PAGE = 200
+"""As wide as what can be read on one page beside another (characters); wider sheets take two, each with the names."""
+_SIGN_WIDTH = 2
+_UNWRITTEN = {0x200E: None, 0x200F: None}  # marks for the direction of text, which a program has by its cells
+_KINDS: dict[ColumnKind, dict[str, object]] = {
+    "text": {"align": "left", "indent": 1},
+    "number": {"num_format": "#,##0"},
+    "id": {"num_format": "0", "align": "left", "indent": 1},
+}
+_DAY_PARTS = {"y": "yyyy", "yy": "yy", "M": "m", "MM": "mm", "MMM": "mmm", "MMMM": "mmmm", "d": "d", "dd": "dd"}
+_MARKS: dict[Mark, dict[str, object]] = {
+    "": {},
+    "blocked": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
+    "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
+}
+MARKS: tuple[Mark, ...] = tuple(_MARKS)
+"""The ways in which a cell stands out, or doesn't."""
+_HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
+
+
+@dataclass(frozen=True)
+class SpreadsheetColumn(Generic[Row]):
+    """A column: its heading, what kind of values it has, and how to get the value of a row.
+
+    A "change" is money with its sign, an "id" a number that nobody counts with,
+    a "day" a date, by which programs sort. ``mark`` says how a cell stands out:
+    as a block, in red, as notable, or not at all; where it is None, none of the column does.
+    """
+
+    heading: str
+    kind: ColumnKind
+    value: Callable[[Row], Value]
+    mark: Callable[[Row], Mark] | None = None
+
+
+class Formats:
+    """The cell formats of a workbook, each made once; its ``paper_title`` stands on each sheet of paper."""
+
+    def __init__(self, workbook: Any, paper_title: str = "") -> None:
+        self._workbook = workbook
+        self.paper_title = paper_title
+        self._made: dict[tuple[str, str], Any] = {}
+        money = money_format()
+        self._kinds: dict[ColumnKind, dict[str, object]] = {
+            **_KINDS,
+            "money": {"num_format": f"{money};-{money}"},
+            "change": {"num_format": f"+{money};-{money};{money}"},
+            "day": {"num_format": day_format(), "align": "left", "indent": 1},
+        }
+        self.title = workbook.add_format({"bold": True, "font_size": 16})
+        self.label = workbook.add_format({"bold": True, "valign": "top"})
+
+    def of(self, kind: ColumnKind, mark: Mark = "") -> Any:
+        """The format for values of a kind, with a mark or without."""
+        return self._format(kind, mark, {**self._kinds[kind], **_MARKS[mark], "valign": "top"})
+
+    def heading(self, kind: ColumnKind) -> Any:
+        """The format for the heading of a column of that kind."""
+        side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
+        return self._format(kind, "heading", {**side, **_HEADING})
+
+    def fact(self, kind: ColumnKind) -> Any:
+        """The format for a value that stands beside its label, and not under others of its kind."""
+        wrap = {"text_wrap": True} if kind == "text" else {}
+        return self._format(kind, "fact", {**self._kinds[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
+
+    def _format(self, kind: str, use: str, properties: dict[str, object]) -> Any:
+        if (kind, use) not in self._made:
+            self._made[kind, use] = self._workbook.add_format(properties)
+        return self._made[kind, use]
+
+
+def money_format() -> str:
+    """The format of amounts: the currency's sign where the language has it, and separators as each reader's program.
+
+    >>> money_format()
+    '"$"#,##0.00'
+    """
+    # CLDR's own, such as "#,##0.00 ¤" in French; after a semicolon comes that of amounts below nought.
+    pattern = current_language().locale.currency_formats["standard"].pattern.partition(";")[0]
+    before, after = re.split("[#0][#0.,]*", pattern.translate(_UNWRITTEN), maxsplit=1)
+    return f"{_quoted(before)}#,##0.00{_quoted(after)}"
+
+
+def day_format() -> str:
+    """The format of days, with the parts in the language's own order; the program writes the month's name in its own.
+
+    >>> day_format()
+    'd\\\\ mmm\\\\ yyyy'
+    """
+    # CLDR's own, such as "d. M. y" in Czech, or "d בMMM y" in Hebrew.
+    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_UNWRITTEN)
+    parts = re.findall(r"y+|M+|d+|'[^']*'|.", pattern)
+    return "".join(_DAY_PARTS.get(part) or f"\\{part}" for part in parts if part != "'")
+
+
+def _quoted(text: str) -> str:
+    sign = currency_sign().replace('"', "")
+    return f'"{text.replace("¤", sign)}"' if text else ""
+
+
+def cell_text(text: str) -> str:
+    """A text as a cell can hold it: on one line, printable, and not too long."""
+    text = printable(text)[:_LONGEST_TEXT]
+    # The library takes such a text for markup of its own and writes it unescaped.
+    return f"{text[: _LONGEST_TEXT - 1]} " if text.startswith("<r>") and text.endswith("</r>") else text
+
+
+def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
+    """Write a value for what it is: a text stays a text, whatever it looks like, and days can be put in order."""
+    if value is None:
+        sheet.write_blank(row, column, None, form)
+    elif isinstance(value, str):
+        sheet.write_string(row, column, cell_text(value), form)
+    elif isinstance(value, date):
+        sheet.write_datetime(row, column, value, form)
+    else:
+        sheet.write_number(row, column, float(value) if isinstance(value, Decimal) else value, form)
+
+
+def fill(
+    sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Sequence[Row], formats: Formats, *, frozen: int
+) -> None:
+    """Write heading and rows; the heading and the first ``frozen`` columns stay visible."""
+    lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
+    for number, row in enumerate(rows, 1):
+        for place, column in enumerate(columns):
+            mark = column.mark(row) if column.mark else ""
+            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, mark))
+
+
+def lay_out(
+    sheet: Any,
+    columns: Sequence[SpreadsheetColumn[Row]],
+    widths: Sequence[int],
+    last: int,
+    formats: Formats,
+    *,
+    frozen: int,
+) -> None:
+    """Write the heading, and set out everything but the rows, of which ``last`` is the number of the last one."""
+    for place, column in enumerate(columns):
+        sheet.write_string(0, place, column.heading, formats.heading(column.kind))
+    for place, width in enumerate(widths):
+        sheet.set_column(place, place, width)
+    sheet.freeze_panes(1, frozen)
+    sheet.autofilter(0, 0, last, len(columns) - 1)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are texts on purpose
+    _for_print(sheet, formats.paper_title)
+    if sum(widths) > _MOST_ON_ONE_PAGE:
+        sheet.fit_to_pages(2, 0)
+        sheet.repeat_columns(0, frozen - 1)
+
+
+def widths_of(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row]) -> list[int]:
+    """How wide each column is (characters), by its heading and its values."""
+    every = list(rows)
+    return [width_of(column, map(column.value, every)) for column in columns]
+
+
+def width_of(column: SpreadsheetColumn[Any], values: Iterable[Value]) -> int:
+    """How wide a column is (characters), by its heading and these values; each value is looked at once."""
+    heading = max(cell_len(word) for word in column.heading.split())
+    widest = max((_width(value, column.kind) for value in set(values)), default=0)
+    # Room for the indent, and for the button of the filter, which lies over the heading.
+    return min(max(heading + 3, widest + 3, _LEAST_WIDTH), _MOST_WIDTH)
+
+
+def _width(value: Value, kind: ColumnKind) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        return cell_len(cell_text(value))
+    if isinstance(value, date):
+        return cell_len(day(value))
+    return len(f"+{value:,.2f}") + _SIGN_WIDTH if kind in ("money", "change") else len(f"{value:,}")
+
+
+def set_direction(sheet: Any) -> None:
+    """Have the first column stand where the language begins to be read."""
+    if current_language().direction == "rtl":
+        sheet.right_to_left()
+
+
+def _for_print(sheet: Any, title: str) -> None:
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)
+    sheet.repeat_rows(0)
+    if title:
+        sheet.set_header(f"&L{cell_text(title)[:_LONGEST_HEADER].replace('&', '&&')}")
+    # The names of a sheet and of its pages are put in by whoever prints.
+    sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
+    set_direction(sheet)
+
+
+_ROW = "\0"
+"""Stands for a row's number, which is another in each workbook; no text of a cell has it."""
+_MEASURED = 2_000
+"""So many rows say how wide columns of texts are; numbers are all looked at, for one that is too wide isn't shown."""
+_LEVEL = 3
+"""Of compression: the highest makes files smaller by a fifth, and takes four times as long."""
+_AT_ONCE = 200
+"""So many rows are put into a file at once."""
+_REMEMBERED = 4096
+"""So many cells of a column are remembered, for most columns have the same few again and again."""
+_EPOCH = date(1899, 12, 30)
+_SAMPLES = re.compile(r'<row r="2"[ >].*?</row>')
+_STYLE = re.compile(r' s="(\d+)"')
+_DIMENSION = re.compile(r'<dimension ref="[^"]*"/>')
+_ESCAPE = re.compile("(_x[0-9A-Fa-f]{4}_)")
+_LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/hyperlink"
+_RELATIONSHIPS = (
+    '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+    '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+)
+
+
+@dataclass(frozen=True)
+class LongSheet(Generic[Row]):
+    """A sheet of long lists: its name, its columns, of which ``frozen`` stay visible, and how wide they are.
+
+    ``linked`` is the place of the column whose texts lead somewhere (None: none does).
+    """
+
+    name: str
+    columns: Sequence[SpreadsheetColumn[Row]]
+    frozen: int
+    widths: Sequence[int]
+    linked: int | None = None
+
+    @classmethod
+    def measured(
+        cls,
+        name: str,
+        columns: Sequence[SpreadsheetColumn[Row]],
+        rows: Iterable[Row],
+        every: Callable[[], Iterable[Row]],
+        *,
+        frozen: int,
+        linked: int | None = None,
+    ) -> LongSheet[Row]:
+        """A sheet whose columns are as wide as texts in the first of the ``rows``, and as the numbers in ``every`` one.
+
+        The latter are looked through for each column of numbers, and need nothing else.
+        """
+        widths = widths_of(columns, islice(rows, _MEASURED))
+        for place, column in enumerate(columns):
+            if column.kind not in ("text", "day"):
+                widths[place] = max(widths[place], width_of(column, map(column.value, every())))
+        return cls(name, columns, frozen, widths, linked)
+
+    def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
+        """Add the sheet to a workbook, with room for ``count`` rows, and a cell for each format in the first of them.
+
+        Raises:
+            ConfigurationError: there are more rows than a sheet can have.
+        """
+        if count >= MOST_ROWS:
+            raise ConfigurationError(
+                "a spreadsheet holds {most:,} rows and the report has more",
+                advice="choose CSV, or list fewer groups",
+                code="spreadsheet-too-long",
+                values={"most": MOST_ROWS},
+            )
+        sheet = workbook.add_worksheet(self.name)
+        lay_out(sheet, self.columns, self.widths, count, formats, frozen=self.frozen)
+        used = [formats.of(column.kind, mark) for column in self.columns for mark in MARKS]
+        for place, form in enumerate(used):
+            sheet.write_blank(1, place, None, form)
+
+
+class RowWriter(Generic[Row]):
+    """Makes the rows of a sheet; ``styles`` are the numbers of the formats of its columns, each in every mark."""
+
+    def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
+        numbers = iter(styles)
+        self._cells = [
+            _cell_of(column, {mark: _Cells(place, next(numbers)) for mark in MARKS})
+            for place, column in enumerate(sheet.columns)
+        ]
+
+    def row(self, row: Row) -> bytes:
+        """The cells of a row, which has no number yet."""
+        return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
+
+
+class _Cells(dict[Value, str]):
+    """The cells of a column in one format, by their values."""
+
+    def __init__(self, place: int, style: int) -> None:
+        super().__init__()
+        self._opening = f'<c r="{_letters(place)}{_ROW}" s="{style}"'
+
+    def __missing__(self, value: Value) -> str:
+        if value is None:
+            cell = f"{self._opening}/>"
+        elif isinstance(value, str):
+            cell = f'{self._opening} t="inlineStr">{_inline(value)}</c>'
+        else:
+            cell = f"{self._opening}><v>{_number(value)}</v></c>"
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[value] = cell
+        return cell
+
+
+def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Callable[[Row], str]:
+    """What makes a column's cell of a row."""
+    value_of, mark_of = column.value, column.mark
+    if mark_of is None:
+        unmarked = cells[""]
+        return lambda row: unmarked[value_of(row)]
+    return lambda row: cells[mark_of(row)][value_of(row)]
+
+
+class FilledWorkbook:
+    """A workbook in a stream of bytes, into whose long sheets rows are put, one sheet after the other."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+        self._entry: Any = None
+        self._row = 1
+        self._waiting: list[bytes] = []
+        self._sheets: list[tuple[str, str, str]] = []
+        self._styles: list[list[int]] = []
+
+    def take(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
+        """Take a workbook to which long sheets were added behind its first one, and that is whole but for their rows.
+
+        Raises:
+            ValueError: it has no such sheets.
+        """
+        with zipfile.ZipFile(io.BytesIO(whole)) as made:
+            places = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
+            for name in made.namelist():
+                content = made.read(name)
+                if name in places:
+                    self._sheets.append((name, *self._taken_apart(content.decode())))
+                else:
+                    self._archive.writestr(_entry_of(name), content)
+
+    def _taken_apart(self, content: str) -> tuple[str, str]:
+        samples = _SAMPLES.search(content)
+        if samples is None:
+            raise ValueError("a long sheet has a row of samples")
+        self._styles.append([int(number) for number in _STYLE.findall(samples[0])])
+        head = _DIMENSION.sub("", content[: samples.start()])  # it's optional, and would be that of the samples
+        return head, content[samples.end() :]
+
+    def styles(self, place: int) -> list[int]:
+        """The numbers of the formats of a long sheet."""
+        return self._styles[place]
+
+    def begin(self, place: int) -> None:
+        """Begin with the rows of a long sheet."""
+        name, head, _tail = self._sheets[place]
+        self._entry = self._archive.open(_entry_of(name), "w")
+        self._entry.write(head.encode())
+        self._row = 1
+
+    def add(self, rows: Iterable[bytes]) -> None:
+        """Put rows below those that are there."""
+        for row in rows:
+            self._row += 1
+            self._waiting.append(row.replace(b"\0", b"%d" % self._row))
+        if len(self._waiting) >= _AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._entry.write(b"".join(self._waiting))
+        self._waiting.clear()
+
+    def end(self, place: int, links: Iterable[str], linked: int | None) -> None:
+        """End a long sheet, whose texts in the column ``linked`` lead to these addresses, row by row."""
+        self._flush()
+        name, _head, tail = self._sheets[place]
+        before, margins, after = tail.partition("<pageMargins")
+        self._entry.write(before.encode())
+        count = 0 if linked is None else min(self._row - 1, MOST_LINKS)
+        if linked is not None and count:
+            self._entry.write(b"<hyperlinks>")
+            for some in _in_batches(_references(linked, count)):
+                self._entry.write(some)
+            self._entry.write(b"</hyperlinks>")
+        self._entry.write(f"{margins}{after}".encode())
+        self._entry.close()
+        if count:
+            beside = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
+            with self._archive.open(_entry_of(beside), "w") as entry:
+                entry.write(_RELATIONSHIPS.encode())
+                for some in _in_batches(_relationships(islice(links, count))):
+                    entry.write(some)
+                entry.write(b"</Relationships>")
+
+    def close(self) -> None:
+        """Have it whole."""
+        self._archive.close()
+
+    def abandon(self) -> None:
+        """Leave it unfinished, without a word more into its stream."""
+        self._archive.fp = io.BytesIO()
+        with suppress(Exception):
+            if self._entry is not None:
+                self._entry.close()
+            self._archive.close()
+
+
+def _entry_of(name: str) -> zipfile.ZipInfo:
+    """With the oldest date there is: the same report gives the same file."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry._compresslevel = _LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
+    return entry
+
+
+def _in_batches(texts: Iterator[str]) -> Iterator[bytes]:
+    while some := list(islice(texts, _AT_ONCE)):
+        yield "".join(some).encode()
+
+
+def _references(column: int, count: int) -> Iterator[str]:
+    letters = _letters(column)
+    for number in range(1, count + 1):
+        yield f'<hyperlink ref="{letters}{number + 1}" r:id="rId{number}"/>'
+
+
+def _relationships(targets: Iterable[str]) -> Iterator[str]:
+    for number, target in enumerate(targets, 1):
+        yield f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
+
+
+def _letters(place: int) -> str:
+    """What a column is called.
+
+    >>> _letters(0), _letters(25), _letters(26)
+    ('A', 'Z', 'AA')
+    """
+    found = ""
+    place += 1
+    while place:
+        place, rest = divmod(place - 1, 26)
+        found = chr(ord("A") + rest) + found
+    return found
+
+
+def _inline(text: str) -> str:
+    text = escape(cell_text(text))
+    if "_x" in text:
+        text = _ESCAPE.sub(r"_x005F\1", text)  # programs take such a thing for a character
+    space = ' xml:space="preserve"' if text != text.strip() else ""
+    return f"<is><t{space}>{text}</t></is>"
+
+
+def _number(value: Value) -> str:
+    if isinstance(value, date):
+        return str((value - _EPOCH).days)
+    return str(value)

@@ -1,0 +1,2 @@
+from .answers import describe_problem as describe_problem
+from .routes import blueprint as blueprint

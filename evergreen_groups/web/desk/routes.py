@@ -1,0 +1,368 @@
+"""The addresses of the desk's pages: the list, plans, changes and what became of them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, g, request
+from werkzeug.datastructures import MultiDict
+
+from evergreen_groups.desk import Titles, make_statement
+from evergreen_groups.errors import StateError
+from evergreen_groups.language import (
+    catalogue_for,
+    current_language,
+    gettext,
+    languages,
+    number,
+    own_name,
+    pgettext,
+)
+from evergreen_groups.message import Message
+from evergreen_groups.render import desk as pages
+from evergreen_groups.web import DeskRequest, ProblemError, requests, service
+from evergreen_groups.web.desk import actions as changing
+from evergreen_groups.web.desk import answers as files
+from evergreen_groups.web.desk import forms
+from evergreen_groups.web.desk.answers import SENT_FORM, here, html, with_headers
+from evergreen_groups.web.desk.forms import form_token
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import ProposedPlan
+    from evergreen_groups.client import Client
+    from evergreen_groups.desk import GroupDetails
+
+log = logging.getLogger("evergreen_groups.web")
+
+blueprint = Blueprint("desk_pages", __name__)
+
+_NOBODY_NAMED = {
+    "join": Message("Scan a card first."),
+    "recalculate": Message("There is nobody here for whom a recalculation could set or lift a block."),
+}
+_SELECT_FIRST = Message("Select somebody in the list first.")
+_SHOWN_OF_ALL = Message("{shown} of {all} shown")
+_SEARCHED_FROM = 10
+"""Among fewer members nobody searches."""
+_GROUP = "/patrons/<patron>/group"
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """Whoever asks for a page, the patron whose group it is, and the form that was sent, where one was."""
+
+    desk: DeskRequest
+    patron: int
+    form_token: str
+    may_change: bool
+    fields: MultiDict[str, str]
+
+    @property
+    def client(self) -> Client:
+        """The jobs done in their name."""
+        return self.desk.client
+
+
+@contextmanager
+def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
+    """Admit whoever asks; ``writes``: it is a form by which something may be changed.
+
+    Raises:
+        ProblemError: they aren't let in, or what is done inside failed.
+    """
+    running = service.service()
+    if not running.settings.desk.page:
+        raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
+    # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
+    largest = forms.LARGEST_FORM if request.method == "POST" else 0
+    entering = (
+        running.changing_desk(request, largest=largest)
+        if writes
+        else running.desk(request, by_link=True, largest=largest)
+    )
+    with entering as desk:
+        running.write_times_of(desk.client.gateway)
+        token = requests.token_of(request.headers)
+        fields: MultiDict[str, str] = MultiDict()
+        if request.method == "POST":
+            fields = forms.read_fields(request, token, desk.caller.user)
+            setattr(g, SENT_FORM, fields)
+        form = form_token(token, desk.caller.user)
+        yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
+
+
+@blueprint.get("/desk/<name>")
+def page_file(name: str) -> Response:
+    """A style sheet or script of the pages."""
+    if name not in files.FILES:
+        raise ProblemError(404, "There is no such file.", code="no-such-file")
+    found = files.page_file(name)
+    response = Response(found.content, content_type=files.FILES[name])
+    response.set_etag(found.digest)
+    # Asked for each time (304): a new release is on every desk at once.
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get(_GROUP)
+def group(patron: str) -> Response:
+    """The members of a patron's group, and what became of a change where one is named.
+
+    ``select`` has the ids of members to begin with as selected: an audit's suggestion. Nothing is done by it.
+    """
+    with clerk(patron) as asked:
+        change = request.args.get("change")
+        selected = forms.read_selection(request.args.get("select", ""))
+        return list_page(asked, change=requests.change_id(change) if change else None, selected=selected)
+
+
+@blueprint.post(f"{_GROUP}/within")
+def within(patron: str) -> Response:
+    """The members who fit what somebody searches for. Names are sent in a body: addresses end in logs."""
+    with clerk(patron) as asked:
+        return list_page(asked, within=forms.read_text(asked.fields, "within"))
+
+
+def list_page(
+    asked: Clerk, *, within: str = "", message: str = "", change: str | None = None, selected: tuple[int, ...] = ()
+) -> Response:
+    """The list, of those who fit ``within`` where that is given."""
+    entry = None if change is None else changing.entry(asked.client, change)
+    beside = changing.patrons_of([entry] if entry else [])
+    details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
+    sort = _sort()
+    rows = pages.member_rows(details, sort)
+    outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
+    title = gettext("Group {group}: Group Member Details", group=details.group.number)
+    fitting = pages.found_within(rows, within) if within else rows
+    return html(
+        "group.html",
+        title=f"{outcome.title} - {title}" if outcome else title,
+        form_token=asked.form_token,
+        may_change=asked.may_change,
+        group=details.group,
+        rows=fitting,
+        heads=pages.HEADS,
+        sort=sort,
+        sums=pages.group_sums(details),
+        notes=list(pages.notes_about(details)),
+        within=within,
+        shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
+        shown_of_all=gettext(_SHOWN_OF_ALL),
+        searchable=len(rows) >= _SEARCHED_FROM,
+        message=message,
+        outcome=outcome,
+        selected=selected,
+        recalculable=any(prospect.may_change for prospect in details.prospects.values()),
+        sent=request.method == "POST",
+        trend=_trend(asked, details),
+        with_statement=service.service().settings.statement.page,
+    )
+
+
+def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
+    """What the group owed in the recorded nights, for whoever sees all its members: the sums count each of them."""
+    if not details.group.complete:
+        return None
+    try:
+        nights = asked.client.nights.of_group(details.group.number, [member.id for member in details.group.members])
+    except StateError as error:
+        log.warning("the recorded nights can't be read: %s", error)
+        return None
+    return pages.trend_view(nights)
+
+
+@blueprint.get(f"{_GROUP}.csv")
+def csv(patron: str) -> Response:
+    """The list as a file for a spreadsheet."""
+    with clerk(patron) as asked:
+        details = asked.client.groups.of_user(asked.patron, exact=False)
+        stream = io.StringIO(newline="")
+        pages.write_members(pages.member_rows(details, _sort()), stream)
+    response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")
+    response.headers["Content-Disposition"] = f'attachment; filename="{pages.csv_name(details.group.number)}"'
+    return response
+
+
+@blueprint.post(f"{_GROUP}/plan")
+def plan(patron: str) -> Response:
+    """What a change would mean; nothing is changed."""
+    with clerk(patron, writes=True) as asked:
+        return _next_step(asked)
+
+
+@blueprint.post(f"{_GROUP}/change")
+def change(patron: str) -> Response:
+    """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
+    with clerk(patron, writes=True) as asked:
+        if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
+            return _next_step(asked)
+        form = forms.read_change(asked.fields)
+        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
+        done, message = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
+        if done:
+            return _to_outcome(done)
+        # What was shown is no longer so: what it would mean now is shown instead, and why.
+        return _plan_page(asked, form, message=message, username=forms.read_username(asked.fields))
+
+
+@blueprint.post(f"{_GROUP}/undo")
+def undo(patron: str) -> Response:
+    """Take a change back."""
+    with clerk(patron, writes=True) as asked:
+        entry = requests.change_id(asked.fields.get("entry", ""))
+        done, message = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
+        return _to_outcome(done) if done else list_page(asked, message=message)
+
+
+def _next_step(asked: Clerk) -> Response:
+    """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
+    form = forms.read_change(asked.fields)
+    card = forms.read_text(asked.fields, "card")
+    if form.action == "merge":
+        form = forms.ChangeForm("merge", (asked.patron,), form.target)
+    elif form.action == "recalculate" and not asked.fields.getlist("patron"):
+        form = forms.ChangeForm("recalculate", changing.recalculable(asked.client, asked.patron))
+    if not card and not form.patrons:
+        return list_page(asked, message=gettext(_NOBODY_NAMED.get(form.action, _SELECT_FIRST)))
+    if card:
+        planned = changing.propose_with_card(asked.client, form, card, asked.patron)
+        if planned is not None:
+            return _shown_plan(asked, planned.form, planned.made)
+        lookup = changing.look_up(asked.client, card)
+        if lookup.taken is None:
+            return _card_page(asked, form, lookup)
+        form = changing.with_found(form, lookup.taken)
+    if form.needs_target:
+        return _card_page(asked, form, None)
+    return _plan_page(asked, form)
+
+
+def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup | None) -> Response:
+    joins = form.action == "join"
+    return html(
+        "card.html",
+        title=gettext("Move another patron to this group") if joins else gettext("To which group?"),
+        label=gettext("The patron's card") if joins else gettext("A card of anybody in the other group"),
+        form_token=asked.form_token,
+        form=form,
+        field="patron" if joins else "target_id",
+        message=lookup.message if lookup else "",
+        found=lookup.found if lookup else (),
+        more=lookup.more if lookup else False,
+        plain=lookup.plain if lookup else False,
+    )
+
+
+def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "", username: str = "") -> Response:
+    return _shown_plan(asked, form, changing.propose(asked.client, form, asked.patron), message, username)
+
+
+def _shown_plan(
+    asked: Clerk, form: forms.ChangeForm, made: ProposedPlan | str, message: str = "", username: str = ""
+) -> Response:
+    if isinstance(made, str):
+        return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
+    page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))
+    return html(
+        "plan.html",
+        title=page.title,
+        form_token=asked.form_token,
+        form=form,
+        plan=page,
+        stored=made.stored if made.draft.steps else None,
+        message=message,
+        username=username,
+    )
+
+
+def _to_outcome(entry: str) -> Response:
+    return with_headers(Response(status=303, headers={"Location": here().address(change=entry)}))
+
+
+def _sort() -> str:
+    sort = request.args.get("sort", "")
+    return sort if pages.may_sort_by(sort) else ""
+
+
+__all__ = ["blueprint"]
+
+
+@blueprint.get(f"{_GROUP}/members/<member>")
+def member(patron: str, member: str) -> Response:
+    """What a member owes for, and has out: a page of its own, of which the script takes a part into the list."""
+    with clerk(patron) as asked:
+        id = requests.record_id(member)
+        titles = Titles(service.service().settings.desk.titles)
+        found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
+        theirs = found.member(id)
+        counts = None if theirs.items.complete else asked.client.bills.items_counted(theirs)
+        affairs = pages.member_affairs(found, theirs, counts)
+        return html(
+            "member.html",
+            title=gettext("{name}: bills and items", name=affairs.name),
+            form_token=asked.form_token,
+            group=found.group,
+            member=affairs,
+        )
+
+
+@blueprint.get(f"{_GROUP}/statement")
+def statement(patron: str) -> Response:
+    """The sheet for whoever stands at the desk, to be printed."""
+    settings = service.service().settings.statement
+    with clerk(patron) as asked:
+        if not settings.page:
+            raise ProblemError(404, "Statements are not made here: see page in [statement].", code="no-statement")
+        found = asked.client.bills.of_user(asked.patron, titles=Titles(settings.titles))
+        return html(
+            "statement.html",
+            title=pgettext("a sheet", "Statement"),
+            form_token=asked.form_token,
+            sheet=pages.statement_page(make_statement(found, asked.patron, settings), settings),
+            # A parent may read another language than the clerk: the address can name it.
+            languages=[(tag, own_name(tag)) for tag in languages()],
+            shown_in=catalogue_for(current_language().tag),
+        )
+
+
+__all__ = ["blueprint"]
+
+
+@blueprint.get(f"{_GROUP}/recent")
+def recent(patron: str) -> Response:
+    """What whoever asks has changed in the last days."""
+    with clerk(patron) as asked:
+        return html(
+            "history.html",
+            title=gettext("Recent changes"),
+            explanation=gettext("What you have changed on this page in the last seven days."),
+            nothing=gettext("You have changed nothing here in the last days."),
+            form_token=asked.form_token,
+            entries=changing.recent(asked.client, may_change=asked.may_change),
+        )
+
+
+@blueprint.get(f"{_GROUP}/past")
+def past(patron: str) -> Response:
+    """What is known of who came into the group, left it, or led it."""
+    with clerk(patron) as asked:
+        group = changing.group_of(asked.client, asked.patron)
+        return html(
+            "history.html",
+            title=gettext("This group's past"),
+            explanation=gettext(
+                "Group {group}: what was changed on pages like this one or by evergreen-groups, the latest first. "
+                "What was changed in the staff client itself isn't known here.",
+                group=group,
+            ),
+            nothing=gettext("Nothing is known of changes to this group."),
+            form_token=asked.form_token,
+            entries=changing.past(asked.client, group, may_change=asked.may_change),
+        )

@@ -1,2 +1,0 @@
-from .answers import describe_problem as describe_problem
-from .history import blueprint as blueprint

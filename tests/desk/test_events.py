@@ -1,0 +1,253 @@
+"""Events of the ILS: decided once, written down, recalculated where asked for, and never lost without a word."""
+
+from __future__ import annotations
+
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.documents import document
+from support.fault_proxy import Fault, FaultProxy
+from support.gateways import client_of, gateway_of
+from support.recalculations import METHOD, QUICK, penalties
+from support.states import state_in
+
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.desk import Event, EventOutcome
+from evergreen_groups.desk.events import AuditTrail, TrailEntry
+from evergreen_groups.errors import (
+    BusyError,
+    DataError,
+    NotFoundError,
+    StateError,
+    TimedOutError,
+    TransportError,
+)
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
+from evergreen_groups.state.database import FILE_NAME
+
+HOOK = "penalty.PATRON_EXCEEDS_FINES"
+OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit without a block, a stale block, and room for one by staff
+
+
+@pytest.fixture
+def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over a network that can go bad."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+def trail(directory: Path, client: Client) -> list[TrailEntry]:
+    return AuditTrail(state_in(directory / "state").database, client.gateway.url).entries()
+
+
+def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    outcome = hooks.handle_event(client, Event(41, HOOK, OVER))
+    assert outcome == EventOutcome(41, OVER, over_limit=True, recalculated=False)
+    assert document(outcome) == {
+        "version": 2,
+        "kind": "event-outcome",
+        "event": 41,
+        "patron": OVER,
+        "over_limit": True,
+        "recalculated": False,
+        "replayed": False,
+    }
+    assert hooks.handle_event(client, Event(42, "au.updated", WITHIN)).over_limit is False
+    assert penalties(sandbox, OVER) == []
+    lines = trail(tmp_path, client)
+    assert [(line.event, line.hook, line.patron, line.done, line.blocked) for line in lines] == [
+        (42, "au.updated", WITHIN, True, False),
+        (41, HOOK, OVER, True, True),
+    ]
+    assert all(line.at.tzinfo for line in lines)
+
+
+def test_the_ils_recalculates_where_it_is_asked_to(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    for event, patron in ((1, OVER), (2, WITHIN), (3, OVER), (4, WITHIN)):
+        assert hooks.handle_event(client, Event(event, HOOK, patron), recalculate=True).recalculated
+    assert penalties(sandbox, OVER) == [(1, None)]
+    assert penalties(sandbox, WITHIN) == []
+    assert [line.reason for line in trail(tmp_path, client)] == [
+        "still not blocked",
+        "still blocked",
+        "not blocked for fines any more",
+        "blocked in the ILS now",
+    ]
+    assert [step.patron for entry in client.moves.entries() for step in entry.steps] == [WITHIN, OVER] * 2
+
+
+def test_a_block_by_staff_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox._store.insert("ausp", {"usr": BY_STAFF, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+    before = penalties(sandbox, BY_STAFF)
+    assert not hooks.handle_event(client, Event(1, HOOK, BY_STAFF), recalculate=True).recalculated
+    assert penalties(sandbox, BY_STAFF) == before
+    assert "set by staff" in trail(tmp_path, client)[0].reason
+
+
+def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    first = hooks.handle_event(client, Event(7, HOOK, OVER), recalculate=True)
+    (row,) = sandbox._store.rows("ausp", {"usr": OVER})
+    sandbox._store.delete("ausp", row["id"])
+    before = client.gateway.statistics.calls
+    again = hooks.handle_event(client, Event(7, HOOK, OVER), recalculate=True)
+    assert again == EventOutcome(7, OVER, first.over_limit, first.recalculated, replayed=True)
+    assert client.gateway.statistics.calls == before
+    assert penalties(sandbox, OVER) == []
+    assert len(trail(tmp_path, client)) == 1
+
+
+def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tmp_path: Path) -> None:
+    client.gateway.login()
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(lambda _: hooks.handle_event(client, Event(7, HOOK, OVER)), range(8)))
+    assert all(outcome.over_limit for outcome in outcomes)
+    assert [outcome.replayed for outcome in outcomes].count(False) == 1
+    assert len(trail(tmp_path, client)) == 1
+
+
+def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
+    """As it does after it was restored from a backup."""
+    for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
+        assert not hooks.handle_event(client, event).replayed
+        assert hooks.handle_event(client, event).replayed
+    assert [line.blocked for line in trail(tmp_path, client)] == [True, False, True]
+
+
+def test_another_gateways_events_are_others(client: Client, proxied: Client) -> None:
+    assert not hooks.handle_event(client, Event(7, HOOK, OVER)).replayed
+    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
+
+
+def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
+    proxied: Client, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxied.gateway.login()
+    proxy.decide = lambda call: Fault.DROP_REQUEST
+    with pytest.raises(TransportError):
+        hooks.handle_event(proxied, Event(7, HOOK, OVER))
+    proxy.decide = lambda call: Fault.NONE
+    assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed
+    assert [(line.done, line.blocked) for line in trail(tmp_path, proxied)] == [(True, True), (False, None)]
+    assert trail(tmp_path, proxied)[1].reason in ("CutOffError", "UnreachableError")
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
+def test_a_recalculation_whose_answer_is_lost(
+    proxied: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
+) -> None:
+    proxied.gateway.call("open-ils.actor", "opensrf.system.echo", 1)  # when that is answered, the release is known
+    proxy.seen.clear()
+    proxy.decide = lambda call: fault if call.method == METHOD else Fault.NONE
+    if fault is Fault.DROP_ANSWER:  # the penalties tell that it was carried out
+        assert hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True).recalculated
+    else:
+        with pytest.raises(DataError, match="nothing was changed"):
+            hooks.handle_event(proxied, Event(7, HOOK, OVER), recalculate=True)
+    assert proxy.seen.count(METHOD) == 1
+
+
+def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox._store.update("au", OVER, {"deleted": "t"})
+    assert document(hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True))["over_limit"] is None
+    with pytest.raises(NotFoundError):
+        hooks.handle_event(client, Event(2, "au.updated", 999_999))
+    assert [(line.done, line.reason) for line in trail(tmp_path, client)] == [
+        (False, "NotFoundError"),
+        (True, "the patron has been deleted"),
+    ]
+
+
+def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
+    client.gateway.login()
+    with ThreadPoolExecutor(1) as threads:
+        with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]):
+            waiting = threads.submit(hooks.handle_event, client, Event(1, HOOK, OVER), recalculate=True)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+        assert waiting.result(timeout=60).recalculated
+
+
+def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: Path) -> None:
+    client.gateway.login()
+    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER + 1, OVER + 2], [OVER]):
+        assert hooks.handle_event(client, Event(1, HOOK, OVER), recalculate=True).recalculated
+
+
+def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None:
+    client.gateway.login()
+
+    def hurry(seconds: float) -> None:
+        hooks.handle_event(client_of(client.gateway.within(seconds), tmp_path), Event(1, HOOK, OVER), recalculate=True)
+
+    def hurry_or_not_so_much() -> None:
+        try:
+            hurry(1.0)
+        except TimedOutError:  # a busy machine may need more before it comes to where it has to wait
+            hurry(20.0)
+
+    began = time.monotonic()
+    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]), pytest.raises(BusyError):
+        hurry_or_not_so_much()
+    assert time.monotonic() - began < 60
+    assert trail(tmp_path, client)[0].reason == "BusyError"
+
+
+def test_the_trail_is_private(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    hooks.handle_event(client, Event(1, HOOK, OVER))
+    directory = tmp_path / "state"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    (patron,) = sandbox._store.rows("au", {"id": OVER})
+    content = b"".join(path.read_bytes() for path in directory.iterdir()).decode("utf-8", "replace")
+    assert not any(word in content for word in (patron["family_name"], f"2000000000{OVER}", client.gateway.token))
+
+
+def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def begin(number: int) -> int:
+        for turn in range(5):
+            together.wait(60)
+            with State(tmp_path / str(turn)) as state:
+                trail = AuditTrail(state.database, "https://ils.example.org")
+                trail.write(event=number, hook=HOOK, patron=OVER, done=True)
+        return number
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(begin, range(8))) == list(range(8))
+    for turn in range(5):
+        with State(tmp_path / str(turn)) as state:
+            trail = AuditTrail(state.database, "https://ils.example.org")
+            assert {entry.event for entry in trail.entries()} == set(range(8))
+        assert {path.name for path in (tmp_path / str(turn)).iterdir()} == {FILE_NAME}
+
+
+def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE_NAME).write_text("something else entirely, and long enough to be looked at" * 20)
+    with pytest.raises(StateError, match=r"the database .* can't be used"):
+        hooks.handle_event(client, Event(1, HOOK, OVER))
+
+
+def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most = 0
+
+    def work(number: int) -> None:
+        nonlocal most
+        with state_in(tmp_path).changing("https://ils.example.org", [OVER], timeout=60):
+            inside.append(number)
+            most = max(most, len(inside))
+            threading.Event().wait(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(8)))
+    assert most == 1

@@ -1,0 +1,154 @@
+"""An event that comes to several servers, or to one several times at once, is worked on once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, FaultProxy
+from support.gateways import PASSWORD, gateway_of
+from support.recalculations import penalties, recalculates
+from support.web_caller import SECRET, client_of, events_settings, settings_of
+
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.desk import Event
+from evergreen_groups.desk import events as handler
+from evergreen_groups.desk.events import AuditTrail
+from evergreen_groups.errors import BusyError, StateError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings.sections import StateSettings
+from evergreen_groups.state import State
+from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.events import SECRET_HEADER
+
+pytestmark = pytest.mark.long  # with services of their own
+
+HOOK = "penalty.PATRON_EXCEEDS_FINES"
+OVER = 1030
+EVENT = Event(7, HOOK, OVER)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes last of nine waits for eight others, which takes a busy machine longer than an ILS has to wait."""
+    monkeypatch.setattr(handler, "TIMEOUT", 60.0)
+
+
+@contextmanager
+def server(state: State, proxy: FaultProxy) -> Iterator[Client]:
+    """What one server has: connections of its own to the ILS and to what is kept."""
+    with State(state.directory, state.database.url_text) as own, gateway_of(proxy.url, "consortium_staff") as gateway:
+        gateway.login()
+        yield Client(gateway, account="consortium_staff", state=own)
+
+
+@pytest.fixture
+def servers(state: State, proxy: FaultProxy) -> Iterator[list[Client]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(server(state, proxy)) for _ in range(3)]
+
+
+def test_it_is_worked_on_once(state: State, servers: list[Client], proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with ThreadPoolExecutor(9) as threads:
+        outcomes = list(threads.map(lambda one: hooks.handle_event(one, EVENT, recalculate=True), servers * 3))
+    assert [outcome.replayed for outcome in outcomes].count(False) == 1
+    assert all(outcome.over_limit and outcome.recalculated for outcome in outcomes)
+    assert len([call for call in proxy.calls if recalculates(call)]) == 1
+    assert penalties(sandbox, OVER) == [(1, None)]
+    (entry,) = AuditTrail(state.database, proxy.url).entries()
+    assert entry.done
+    assert len(servers[0].moves.entries()) == 1
+
+
+def test_the_second_waits_for_the_first_and_has_its_outcome(servers: list[Client], proxy: FaultProxy) -> None:
+    at_work, may_go_on = threading.Event(), threading.Event()
+
+    def hold(call: Call) -> None:
+        if recalculates(call):
+            at_work.set()
+            may_go_on.wait(50)
+
+    proxy.before_answer = hold
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
+        assert at_work.wait(60)
+        second = threads.submit(hooks.handle_event, servers[1], EVENT, recalculate=True)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)
+        may_go_on.set()
+        assert not first.result(60).replayed
+        assert second.result(60) == replace(first.result(), replayed=True)
+
+
+def test_other_events_do_not_wait(servers: list[Client], proxy: FaultProxy) -> None:
+    at_work, may_go_on = threading.Event(), threading.Event()
+
+    def hold(call: Call) -> None:
+        if recalculates(call):
+            at_work.set()
+            may_go_on.wait(50)
+
+    proxy.before_answer = hold
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
+        assert at_work.wait(60)
+        others = [hooks.handle_event(servers[1], Event(number, HOOK, OVER)) for number in range(8, 18)]
+        assert not any(outcome.replayed for outcome in others)
+        may_go_on.set()
+        assert not first.result(60).replayed
+
+
+def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultProxy) -> None:
+    with server(state, proxy) as busy, server(state, proxy) as other:
+        hurried = Client(other.gateway.within(0.5), account="consortium_staff", state=other._state)
+        with busy._state.working_on(f"{proxy.url} 7 {HOOK} {OVER}", 0.0):
+            began = time.monotonic()
+            with pytest.raises(BusyError, match="another run is still working on an event"):
+                hooks.handle_event(hurried, EVENT)
+            assert time.monotonic() - began < 30
+        assert [(line.done, line.reason) for line in AuditTrail(state.database, proxy.url).entries()] == [
+            (False, "BusyError")
+        ]
+        assert not hooks.handle_event(busy, EVENT).replayed  # it may come again
+
+
+def test_what_is_done_is_done_once(state: State) -> None:
+    """The database itself holds it, whoever writes there."""
+    trail = AuditTrail(state.database, "https://ils.example.org")
+    for done in (False, False, True, False):
+        trail.write(event=7, hook=HOOK, patron=OVER, done=done, blocked=True if done else None)
+    with pytest.raises(StateError, match="refuses what contradicts"):
+        trail.write(event=7, hook=HOOK, patron=OVER, done=True)
+    entry = trail.done(7, HOOK, OVER)
+    assert entry is not None
+    assert (entry.done, entry.blocked, entry.recalculated, entry.reason) == (True, True, False, "")
+    assert [line.done for line in trail.entries()] == [False, True, False, False]
+    assert trail.done(8, HOOK, OVER) is None
+    assert AuditTrail(state.database, "https://other.example.org").entries() == []
+
+
+def test_two_services_take_it_once(state: State, proxy: FaultProxy, tmp_path: Path) -> None:
+    environ = {"STATE_DIRECTORY": str(state.directory), "EVERGREEN_GROUPS_PASSWORD": PASSWORD}
+    settings = settings_of(proxy.url, events=events_settings(tmp_path, recalculate=True, deadline=120))
+    settings = replace(settings, state=StateSettings(database=state.database.url_text))
+    body = {"event": 41, "hook": HOOK, "patron": OVER}
+    with ExitStack() as stack, ThreadPoolExecutor(6) as threads:
+        apps = [create_app(settings, {**environ, "CACHE_DIRECTORY": str(tmp_path / "cache")}) for _ in range(2)]
+        for app in apps:
+            stack.callback(close, app)
+        answers = list(
+            threads.map(
+                lambda app: client_of(app).post(f"{PREFIX}/events", json=body, headers={SECRET_HEADER: SECRET}),
+                apps * 3,
+            )
+        )
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert [answer.get_json()["replayed"] for answer in answers].count(False) == 1
+    assert len([call for call in proxy.calls if recalculates(call)]) == 1
