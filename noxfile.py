@@ -231,7 +231,7 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, …)."""
+    """What things cost, and whether figures are right (-- table, service, servers, history, reckoning, paths, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "page": ["--groups", "747"],
@@ -243,6 +243,7 @@ def benches(session: nox.Session) -> None:
         "command_lines": ["--lines", "300", "--damaged", "200"],
         "desk": ["--clerks", "50", "--seconds", "20"],
         "clerks": ["--sequences", "100"],
+        "paths": [],
     }
     names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]
