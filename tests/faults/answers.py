@@ -100,6 +100,8 @@ def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank:
     place = chance.randrange(len(rows))
     if how in ("one that wasn't asked for", "one with the id of another") and not _is_asked_for(rows[place], call):
         return None
+    if how == "one that wasn't asked for" and _asks_for_any_one(call):
+        return None
     return ROWS[how](chance, deepcopy(rows), place, bank)
 
 
@@ -109,6 +111,16 @@ def _is_asked_for(row: Result, call: Call) -> bool:
     if isinstance(row, dict) and row.get("__c") in idl_classes():
         number = _value(row, _key(row["__c"]))
     return number is not None and re.search(rf"\b{number}\b", json.dumps(call.parameters[1:])) is not None
+
+
+def _asks_for_any_one(call: Call) -> bool:
+    """Whether the question asks, with its others, for any one patron of many: a further row passes for that one.
+
+    A group's members are read that way; the patron says that none of them is hidden (``groups/family.py``). No gateway
+    is known to add a row to an answer, so a second question to confirm the patron isn't worth its cost.
+    """
+    question = json.dumps(call.parameters[1:])
+    return '"union"' in question and '"limit": 1}' in question
 
 
 def _added(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
