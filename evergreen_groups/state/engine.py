@@ -334,7 +334,7 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
             clock.compare(lambda: _time(connection, f"SELECT {_TIME}"))
             connection.autocommit = False
         except engine.dialect.loaded_dbapi.Error as error:
-            if engine.dialect.is_disconnect(error, None, None):
+            if engine.dialect.is_disconnect(error, cast(Any, connection), None):
                 raise InvalidatePoolError from error
             raise
 

@@ -289,8 +289,19 @@ class Course:
             case "lead":
                 return moves.plan_lead(card[who], off=not more)
             case _:
-                entries = moves.entries()
-                return moves.plan_undo(entries[-who % len(entries)].id) if entries else None
+                return self._undo(who)
+
+    def _undo(self, which: int) -> Plan | None:
+        """The plan of an undo; None where there is nothing to undo, which a later change is the reason of."""
+        moves = self._client.moves
+        entries = moves.entries()
+        if not entries:
+            return None
+        try:
+            return moves.plan_undo(entries[-which % len(entries)].id)
+        except PlanError as error:
+            assert error.code in ("already-undone", "nothing-to-undo")
+            return None
 
     def _complete(self, kind: str, who: object, more: object, draft: Draft, now: dict[int, tuple[int, bool]]) -> None:
         """Nobody is left out who isn't so already."""

@@ -37,7 +37,9 @@ def add_events(state: State, *ages: float) -> None:
 def add_change(state: State, age: float, step_state: str) -> int:
     with state.database.writing() as connection:
         key = connection.execute(
-            schema.changes.insert().values(gateway="g", account="a", at=days_ago(age), action="move", step_count=1)
+            schema.changes.insert().values(
+                suffix="k7q4tz", gateway="g", account="a", at=days_ago(age), action="move", step_count=1
+            )
         ).inserted_primary_key
         assert key is not None
         connection.execute(

@@ -87,7 +87,7 @@ def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: Fau
     proxy.before_answer = lambda call: recalculated.append(call) if recalculates(call) else None
     with ThreadPoolExecutor(9) as pool:
         answers: list[Any] = [answer.json() for answer in pool.map(servers.event, [41, 42, 43] * 3)]
-    assert [answer.get("blocked") for answer in answers] == [True] * 9
+    assert [answer.get("over_limit") for answer in answers] == [True] * 9
     for number in (41, 42, 43):
         assert [answer["replayed"] for answer in answers if answer["event"] == number].count(False) == 1
         assert servers.event(number).json()["replayed"] is True
