@@ -22,7 +22,6 @@ from evergreen_groups import __version__, language
 from evergreen_groups.exit_status import MEANINGS
 from evergreen_groups.language import gettext
 from evergreen_groups.render import wording
-from evergreen_groups.render import wording as standing_wording
 from evergreen_groups.render.text import printable
 from evergreen_groups.settings import values
 
@@ -95,7 +94,6 @@ def environment() -> Environment:
         "clock_time": language.clock_time,
         "day": language.day,
         "long_day": language.long_day,
-        "long_minute": language.long_minute,
         "minute": language.minute,
         "moment_with_zone": language.moment_with_zone,
         "number": language.number,
@@ -109,7 +107,7 @@ def environment() -> Environment:
     made.globals |= {
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
-        "differences": standing_wording.DIFFERENCES,
+        "differences": wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),

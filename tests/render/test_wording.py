@@ -9,7 +9,8 @@ from hypothesis import given
 from support.report_samples import hostile_texts
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import listed, printable
+from evergreen_groups.render import printable
+from evergreen_groups.render.wording import listed
 from evergreen_groups.report import Criteria
 
 

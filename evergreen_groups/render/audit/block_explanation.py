@@ -20,17 +20,10 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING, plain_amount, plain_amount_or_none
-from evergreen_groups.render import (
-    CONFIDENTIAL,
-    PLAIN,
-    Cell,
-    Columns,
-    TextColumn,
-    describe_penalty,
-    penalty_document,
-    printable,
-)
+from evergreen_groups.render import penalty_document, printable
 from evergreen_groups.render.report import limit_document, text
+from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn
+from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import BillLooked, BlockExplanation

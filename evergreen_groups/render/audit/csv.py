@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import harmless, penalty_cell
 from evergreen_groups.render.audit.wording import (
     describe_evidence,
     describe_reason,
     explanation,
     group_link,
 )
+from evergreen_groups.render.text import harmless
+from evergreen_groups.render.wording import penalty_cell
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding

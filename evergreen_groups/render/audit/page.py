@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TextIO
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_limit, describe_penalty, write_template
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     LEVELS,
@@ -35,6 +34,8 @@ from evergreen_groups.render.audit.wording import (
     looked_at,
     short_reason,
 )
+from evergreen_groups.render.pages import write_template
+from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
 from evergreen_groups.language import gettext, moment_with_zone, ngettext
-from evergreen_groups.render import CONFIDENTIAL, printable
+from evergreen_groups.render import printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
@@ -25,6 +25,7 @@ from evergreen_groups.render.audit.wording import (
     kinds_found,
     looked_at,
 )
+from evergreen_groups.render.wording import CONFIDENTIAL
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding

@@ -18,7 +18,8 @@ from evergreen_groups.audit import (
 )
 from evergreen_groups.language import enumeration, gettext, ngettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_limit, describe_penalty, printable
+from evergreen_groups.render import printable
+from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import harmless
+from evergreen_groups.render.text import harmless
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty

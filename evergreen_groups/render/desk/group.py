@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import ANGULARJS, StaffClient, hidden_members
+from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
+from evergreen_groups.render.pages import ANGULARJS
+from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
     from decimal import Decimal

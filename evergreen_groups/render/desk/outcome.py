@@ -17,7 +17,8 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_reason, isolated, printable, sentence
+from evergreen_groups.render import isolated, printable, sentence
+from evergreen_groups.render.plans import describe_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason

@@ -20,9 +20,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render import harmless, penalty_cell
 from evergreen_groups.render.report.wording import compared
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.text import harmless
+from evergreen_groups.render.wording import penalty_cell
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -23,8 +23,9 @@ from evergreen_groups.language import (
     number,
     pgettext,
 )
-from evergreen_groups.render import TITLE, listed, printable, template_text
+from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.report.wording import KINDS, compared, since
+from evergreen_groups.render.wording import TITLE, listed
 from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document, total_document
+from evergreen_groups.render import penalty_document
+from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.render.report.wording import group_details_document, member_details_document
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
 from evergreen_groups.report import (

@@ -27,15 +27,8 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import (
-    Form,
-    describe_limit,
-    describe_penalty,
-    environment,
-    printable,
-    template_text,
-    title_of,
-)
+from evergreen_groups.render import printable, template_text
+from evergreen_groups.render.pages import Form, environment
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -50,6 +43,7 @@ from evergreen_groups.render.report.wording import (
     since,
 )
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.wording import describe_limit, describe_penalty, title_of
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:

@@ -33,22 +33,7 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import (
-    DIFFERENCES,
-    EMPTY,
-    NOTHING_FOUND,
-    PLUS,
-    TITLE,
-    Cell,
-    Columns,
-    TextColumn,
-    describe_incomplete,
-    explain_no_member_over_limit,
-    information_only,
-    listed,
-    printable,
-    wrapped,
-)
+from evergreen_groups.render import printable
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -62,6 +47,17 @@ from evergreen_groups.render.report.wording import (
     describe_member_details,
     explain_cleared,
     remarks,
+)
+from evergreen_groups.render.text import EMPTY, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.wording import (
+    DIFFERENCES,
+    NOTHING_FOUND,
+    PLUS,
+    TITLE,
+    describe_incomplete,
+    explain_no_member_over_limit,
+    information_only,
+    listed,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.total import Total

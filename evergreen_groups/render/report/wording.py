@@ -20,7 +20,8 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import printable, total_document
+from evergreen_groups.render import printable
+from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:

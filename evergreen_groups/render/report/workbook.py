@@ -28,27 +28,6 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import (
-    CONFIDENTIAL,
-    DIFFERENCES,
-    ColumnKind,
-    FilledWorkbook,
-    Formats,
-    LongSheet,
-    Mark,
-    RowWriter,
-    SpreadsheetColumn,
-    Value,
-    cell_text,
-    describe_limit,
-    describe_penalty,
-    fill,
-    information_only,
-    listed,
-    set_direction,
-    title_of,
-    write_cell,
-)
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -60,6 +39,29 @@ from evergreen_groups.render.report.wording import (
     remarks,
 )
 from evergreen_groups.render.report.writers import Part, places_of_groups
+from evergreen_groups.render.sheets import (
+    ColumnKind,
+    FilledWorkbook,
+    Formats,
+    LongSheet,
+    Mark,
+    RowWriter,
+    SpreadsheetColumn,
+    Value,
+    cell_text,
+    fill,
+    set_direction,
+    write_cell,
+)
+from evergreen_groups.render.wording import (
+    CONFIDENTIAL,
+    DIFFERENCES,
+    describe_limit,
+    describe_penalty,
+    information_only,
+    listed,
+    title_of,
+)
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:

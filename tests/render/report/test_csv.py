@@ -24,7 +24,6 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv import (
     BLOCK_COLUMNS,
@@ -37,6 +36,7 @@ from evergreen_groups.render.report.csv import (
     ONCE_COLUMNS,
     TOTAL_COLUMNS,
 )
+from evergreen_groups.render.text import harmless
 from evergreen_groups.report import Report
 
 AMOUNT_COLUMNS = {

@@ -21,13 +21,13 @@ from support.report_samples import changed_report, sample_report
 from support.schemas import strict
 
 from evergreen_groups.language import price
-from evergreen_groups.render import listed
 from evergreen_groups.render.report import (
     describe_group_details,
     describe_member_details,
     render,
     render_bytes,
 )
+from evergreen_groups.render.wording import listed
 from evergreen_groups.report import Choice, Criteria, Report
 
 SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))
