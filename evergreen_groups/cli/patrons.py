@@ -1,6 +1,7 @@
-"""Patrons by name: who it might be is listed, and somebody at a terminal chooses.
+"""Find patrons by name, and explain unknown barcodes.
 
-Nobody is taken for anybody: a script, or whoever pipes the output, gets the list and has to name a barcode.
+Names never select a patron automatically for a change: a user at a terminal chooses from a list. Scripts get the list
+and must use a barcode.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 _CODES = ("no-patron-with-barcode", "barcodes-unknown", "patron-deleted")
 _MOST_EXPLAINED = 3
-# Somebody waits, and has the error itself already.
+# The error has been shown, and the user is waiting, so don't look for suggestions any longer than this.
 _SECONDS = 10.0
 
 
 @contextmanager
 def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
-    """At a terminal, say more about those of the barcodes that nobody is found by; the error's exit status stays.
+    """At a terminal, add suggestions to errors about unknown barcodes. The exit status stays the same.
 
     Raises:
-        click.exceptions.Exit: that was done.
+        click.exceptions.Exit: error and suggestions were shown.
     """
     try:
         yield
@@ -51,7 +52,7 @@ def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable
 
 
 def at_a_terminal() -> bool:
-    """Whether somebody reads what is written to standard error, and not a log."""
+    """Whether standard error is read by a person rather than collected as a log."""
     return sys.stderr.isatty() and not logs.as_json()
 
 
@@ -63,7 +64,7 @@ def _lines(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     for barcode in dict.fromkeys(barcodes):
         try:
             unknown = explain_unknown(in_time, barcode)
-        except EvergreenGroupsError:  # the error stands there already; what it may be was an extra
+        except EvergreenGroupsError:  # the original error has been shown; suggestions are optional
             return
         if unknown is not None:
             explained += 1
@@ -100,14 +101,14 @@ def _about(unknown: UnknownBarcode) -> Iterator[str]:
 
 
 def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) -> int:
-    """The id of the patron whom somebody at the terminal chooses of those with this name: ``"Okonkwo, A"``.
+    """List the patrons with this name (``"Okonkwo, A"``), let the user choose one, and return the patron's id.
 
-    With ``take_the_only_one`` a single one isn't asked about, which is for what changes nothing.
+    With ``take_the_only_one``, a single match is used without asking. Don't set it for changes.
 
     Raises:
-        NotFoundError: no visible patron is called that.
-        click.UsageError: there is nobody to choose; they have been listed on standard output.
-        click.exceptions.Exit: nobody was chosen.
+        NotFoundError: no visible patron has the name.
+        click.UsageError: there is no terminal; the list was written to standard output.
+        click.exceptions.Exit: the user chose none.
     """
     found = client.patrons.named(name)
     if not found.patrons:
@@ -135,7 +136,7 @@ def _list(found: Lookup, *, error: bool) -> None:
 
 
 def _chosen(most: int) -> int:
-    """Ask for a number of the list, until it is one."""
+    """Ask until the answer is a number on the list."""
     question = gettext("Which one? Number, or Enter for none of them")
     while True:
         answer = click.prompt(question, default="", show_default=False, err=True).strip()

@@ -1,4 +1,4 @@
-"""``evergreen-groups move``, ``remove``, ``merge``, ``lead``, ``batch`` and ``undo``: shown, agreed to, applied."""
+"""The commands that change groups (``move``, ``remove``, ``merge``, ``lead``, ``batch``, ``undo``), and ``journal``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import PatronReference
 
 _WAIT = 10.0
-"""How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
+"""Seconds to wait for a desk that is changing the same patrons or groups, which takes it only a moment."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How a change is made: ``yes`` without asking, ``dry_run`` not at all, ``as_json`` told to a program."""
+    """The options common to all changes: apply without asking, only show the plan, write JSON."""
 
     yes: bool
     dry_run: bool
@@ -46,7 +46,7 @@ class Manner:
 
 
 def _agreement(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that every change has, given to the command as one :class:`Manner`."""
+    """Add the options of all changes, and pass them to the command as one :class:`Manner`."""
 
     @wraps(command)
     def with_manner(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
@@ -60,10 +60,10 @@ def _agreement(command: Callable[..., int]) -> Callable[..., int]:
 def _change(
     session: Invocation, make_plan: Callable[[Client], Plan], manner: Manner, *, barcodes: Sequence[str] = ()
 ) -> int:
-    """Show a plan, ask, apply it, and say what became of it; gives the exit status.
+    """Show a plan, ask for confirmation, apply it, report the outcome, and return the exit status.
 
-    As JSON standard output gets one document: the journal's entry of what was done, or the plan of which nothing was.
-    ``barcodes`` are those that were given, one by one: of an unknown one it is said what it may be.
+    With JSON, standard output gets one document: the journal entry if changes were made, the plan if not. ``barcodes``
+    are those given on the command line; for unknown ones, suggestions are shown.
     """
     from evergreen_groups.render import write_draft
 
@@ -107,7 +107,7 @@ def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None
 
 
 def _recover(client: Client) -> None:
-    """Find out what became of changes that earlier runs left open, and say how many there are."""
+    """Look up the outcome of changes that earlier runs left open, and report how many there are."""
     ended = client.moves.recover()
     if ended:
         text = Message(
@@ -128,7 +128,7 @@ def _recover(client: Client) -> None:
 
 
 def _status(outcome: PlanOutcome) -> int:
-    """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
+    """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
         logs.emit(text, error=True)
@@ -140,8 +140,8 @@ def _status(outcome: PlanOutcome) -> int:
 
 
 def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
-    """List what is wrong with a file of changes, line by line; gives the exit status."""
-    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # as batch-broken has them
+    """List the errors in a file of changes by line, and return the exit status."""
+    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # set for batch-broken
     if manner.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
         write_json({"version": 1, "kind": "batch-problems", "problems": listed})

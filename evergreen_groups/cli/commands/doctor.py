@@ -34,15 +34,15 @@ def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
 
 
 def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> int:
-    """Make all checks and write what they find to standard output; gives the exit status.
+    """Run all checks, write the findings to standard output, and return the exit status.
 
-    ``quiet`` leaves out what is right.
+    ``quiet`` shows only warnings and failures.
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, run
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
-    with suppress(ConfigurationError):  # which is found below
+    with suppress(ConfigurationError):  # reported as a finding below
         set_language(subject.settings.language.language(of_terminal(os.environ)))
     stream = standard_output("json" if as_json else "table")
     if as_json:
@@ -65,7 +65,7 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 
 @contextmanager
 def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
-    """What is looked at: the installation, or with ``--sandbox`` a sandbox with a state directory of its own."""
+    """Open what is to be checked: this installation, or with ``--sandbox`` a sandbox with its own state directory."""
     from evergreen_groups.doctor import Subject
     from evergreen_groups.settings import PASSWORD_VARIABLE, GatewaySettings
 

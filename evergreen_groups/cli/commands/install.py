@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.installation import InstallationPlan, Machine, PlannedFile, RemovalPlan
 
 INSTALLED = ("nightly", "serve", "apache", "cron")
-"""The parts; written down here as well, for ``--help`` loads nothing."""
+"""The names of the parts. Repeated here because ``--help`` must not import the installation room."""
 _SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _RUN_NOW = "systemctl start evergreen-groups-report"
@@ -54,7 +54,7 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
         ),
     ),
 }
-"""What to know and to run after a part was installed."""
+"""Notes and commands to show after installing a part."""
 _WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
@@ -122,10 +122,10 @@ def install_command(
 
 
 def may_change_system(machine: Machine) -> None:
-    """Refuse to change the system for somebody who isn't root.
+    """Require root for changes to the system.
 
     Raises:
-        ConfigurationError: it isn't root.
+        ConfigurationError: the user isn't root.
     """
     from evergreen_groups.errors import ConfigurationError
     from evergreen_groups.installation import is_root
@@ -140,7 +140,7 @@ def may_change_system(machine: Machine) -> None:
 
 
 def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int:
-    """Show what is to be done, ask, do it; the exit status."""
+    """Show the plan, ask, write the files, run the commands, and return the exit status."""
     _show_plan(plan)
     if plan.wanted:
         if asks and not confirmed(gettext("Write these files?")):
@@ -153,7 +153,7 @@ def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int
 
 
 def run_all(commands: Iterable[tuple[str, ...]]) -> None:
-    """Run commands, each announced; raises what the first that fails does."""
+    """Announce and run each command, stopping at the first failure."""
     from evergreen_groups.installation import run_command
 
     for command in commands:
@@ -162,7 +162,7 @@ def run_all(commands: Iterable[tuple[str, ...]]) -> None:
 
 
 def show_left(path: Path, advice: str) -> None:
-    """Name a file that was changed, and what to do about it."""
+    """Name a modified file that was left alone, with advice."""
     click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
     click.echo(f"    {advice}")
 
@@ -191,7 +191,7 @@ def _show_plan(plan: InstallationPlan) -> None:
 
 
 def _preview(file: PlannedFile) -> Iterator[str]:
-    """A new file without its comments; of one that is there, what differs."""
+    """Yield a new file without comments and blank lines, or the differences to the existing file."""
     from evergreen_groups.installation import unmarked
 
     if file.there is None:
@@ -203,7 +203,7 @@ def _preview(file: PlannedFile) -> Iterator[str]:
 
 
 def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
-    """What else is to know: what doesn't come along, who has to be able to write where, and what to do next."""
+    """Show what isn't carried over, permissions to set, and the next steps."""
     from evergreen_groups.installation import (
         directories_elsewhere,
         has_cron,
@@ -234,7 +234,7 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
 
 
 def _show_commands(text: str, commands: Iterable[str]) -> None:
-    """A sentence, and commands to copy, each in a line of its own."""
+    """Show a sentence and commands to copy, each on its own line."""
     click.echo(text)
     for command in commands:
         click.echo(f"    {command}")

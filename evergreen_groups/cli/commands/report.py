@@ -97,8 +97,8 @@ def report_command(
     """
     from evergreen_groups.nightly import ReportRun, RunPurpose
 
-    # A run makes hundreds of thousands of objects, keeps most to its end, and hardly any in circles: looking for those
-    # every 700 objects, as is usual, takes an eighth of its time.
+    # A run makes hundreds of thousands of objects, keeps most until the end, and has hardly any reference cycles. With
+    # the default threshold of 700 objects, garbage collection takes an eighth of the run's time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
         raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
@@ -124,7 +124,7 @@ def report_command(
 
 
 def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
-    """What the run is for: as it was said, else by whether somebody sits there."""
+    """Determine the purpose of the run from the options or, without them, from whether standard error is a terminal."""
     from evergreen_groups.nightly import RunPurpose
 
     if history is False:
@@ -134,9 +134,10 @@ def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
 
 
 def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
-    """What this run is to do. A run that only looks (``--no-history``) leaves configured targets alone.
+    """Return what this run is to do.
 
-    The reports of ``[[reports]]`` are those of the night: whoever looks, or sits at a terminal, asks for one.
+    With ``--no-history``, configured output is left alone. The reports in ``[[reports]]`` are only made by nightly
+    runs.
 
     Raises:
         ConfigurationError: the target doesn't fit the format.
@@ -174,12 +175,12 @@ def _target(context: click.Context, settings: Settings) -> Target:
     wanted = format_given(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
-    # today.html is meant as a file, and so is today.pdf, which is refused.
+    # A name like today.html means a single file. So does today.pdf, which is then rejected as a format.
     as_one_file = only_looks or format_of_file(given["output"]) or is_document(given["output"])
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["members"], given["bom"]
     if not split:
-        # The configured format is that of the configured file: another's ending says which it is to have.
+        # The configured format applies to the configured file. Another file's ending determines its own.
         otherwise = TEXT_FORMATS[0] if given["output"] and given["output"].suffix else configured.format
         name = format_for(path, wanted, otherwise)
         chosen_format = output_format(name)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _STORED_FROM = 100_000
 _WAIT = 10.0
-"""How long to wait, in seconds, for another command that is making a population."""
+"""Seconds to wait for another command that is making a population."""
 
 
 def how_to_connect(sandbox: Sandbox) -> str:
-    """What whoever starts a sandbox needs to know: address, logins, a few barcodes, and the configuration."""
+    """Describe how to use a sandbox: address, logins, some barcodes, and the configuration."""
     width = max(len(account.login) for account in sandbox.accounts.values())
     lines = [
         gettext("Sandbox at {address} (it keeps state until it ends)", address=sandbox.url),
@@ -134,7 +134,10 @@ def sandbox_command(  # noqa: PLR0913 - one for each option
 
 @contextmanager
 def _prepared(patrons: int, database: Path | None) -> Iterator[Path | None]:
-    """Where a population is kept that takes long to make; nobody else makes one there meanwhile. None: nowhere."""
+    """Hold the directory that caches large populations; None if this one isn't cached.
+
+    While held, no other command makes a population there.
+    """
     from evergreen_groups.state import find_cache_directory, hold, make_state_directory
 
     directory = find_cache_directory(os.environ)

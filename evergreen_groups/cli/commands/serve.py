@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-# Nobody waits for this look, and where the whole site has just been started all of it is slow.
+# This check runs in the background, and a site that has just been started may answer slowly.
 _SECONDS_TO_ANSWER = 20.0
 
 
 class Reloading:
-    """While it is entered, SIGHUP has ``read`` give the settings that count from then on for new requests.
+    """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
 
-    Settings that are wrong are refused in one line of the log, and those before stay. It happens in a thread of its
-    own: requests go on meanwhile, and several signals at once are one.
+    Invalid settings are logged on one line, and the previous ones stay in effect. Reloading takes place in a thread, so
+    requests continue. Several signals in a row cause a single reload.
     """
 
     def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
@@ -81,7 +81,7 @@ class Reloading:
         self._asked.set()
 
     def look_at_gateway(self) -> None:
-        """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
+        """Check in a thread whether the gateway answers, and log the result."""
         threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
@@ -109,14 +109,14 @@ class Reloading:
 
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
-    """The settings as they are now; None where they are wrong, which the log says."""
+    """Read the settings again. Invalid ones are logged, and None is returned."""
     with _logged():
         return read()
     return None
 
 
 def take(succession: Succession, settings: Settings) -> bool:
-    """Have new requests use these settings, and log it; whether they do."""
+    """Use these settings for new requests, log it, and return whether they were accepted."""
     with _logged():
         not_taken = succession.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
@@ -127,7 +127,7 @@ def take(succession: Succession, settings: Settings) -> bool:
 
 
 def look_at_gateway(succession: Succession) -> None:
-    """Find out whether the gateway answers; the log says it, or why not and what to do."""
+    """Check whether the gateway answers, and log the result with advice."""
     problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
@@ -137,17 +137,17 @@ def look_at_gateway(succession: Succession) -> None:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Log what goes wrong with settings: a service that runs isn't ended by it."""
+    """Log errors in settings instead of raising them, because a running service must not stop because of them."""
     try:
         yield
     except EvergreenGroupsError as error:
-        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
-    except Exception as error:  # whatever it is; it may speak of secrets
+        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - a traceback adds nothing
+    except Exception as error:  # log only its type, because its text may contain secrets
         log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
 
 
 GRACE = 5.0
-"""Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
+"""Seconds added to the longest request timeout when waiting for running requests at shutdown."""
 
 
 @click.command("serve")
@@ -172,7 +172,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
 
     def read() -> Settings:
-        return with_given(context, replace(session).settings)  # another reads the file anew
+        return with_given(context, replace(session).settings)  # a copy doesn't have the settings cached
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
@@ -182,7 +182,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         def read_for_sandbox() -> Settings:
             settings = read()
             gateway = replace(settings.gateway, url=sandbox.url, username=username)
-            # The sandbox is in this process, at work in threads of its own, so no other is forked from it.
+            # The sandbox runs in threads of this process, which rules out forking workers.
             return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
 
         return _serve(read_for_sandbox, environ, _announced(sandbox, release, demo_desk=demo_desk))
@@ -190,7 +190,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
 
 @contextmanager
 def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
-    """A sandbox, and an environment that leads to it; its state is where it is itself."""
+    """Open a sandbox, and return it with an environment that points to it and to its state."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
     with session.sandbox_place() as place, place.sandbox() as sandbox:
@@ -199,9 +199,9 @@ def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]
 
 
 def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
-    """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known.
+    """Return a function that prints the sandbox's addresses and opens its demo desk, given the service's address.
 
-    The desk is that of the ``release``'s staff clients; of the sandbox's own release where none is named.
+    The desk mimics the staff clients of ``release``; by default of the sandbox's own release.
     """
 
     def announce(service_url: str) -> None:
@@ -220,9 +220,9 @@ def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Cal
 def _serve(
     read: Callable[[], Settings], environ: Mapping[str, str], opened: Callable[[str], None] | None = None
 ) -> int:
-    """Serve until a signal comes; the exit status.
+    """Serve until a signal arrives, and return the exit status.
 
-    ``read`` reads the settings; ``opened`` is called with the root of the service's address.
+    ``read`` reads the settings; ``opened`` is called with the service's origin.
     """
     settings = read()
     try:
@@ -269,13 +269,13 @@ def _serve(
 
 
 def grace_of(settings: Settings) -> float:
-    """How many seconds running requests have to finish in at the end."""
+    """Return how many seconds to wait for running requests at shutdown."""
     return max(settings.serve.timeout, settings.events.deadline) + GRACE
 
 
 @contextmanager
 def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
-    """Let the first SIGTERM or Ctrl-C stop the server, and a second one do what it always does."""
+    """Let the first SIGTERM or Ctrl-C stop the server gracefully, and restore the default handling for a second one."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:
@@ -298,7 +298,9 @@ def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None
 def serve_in_processes(
     settings: Settings, read: Callable[[], Settings], environ: Mapping[str, str], manager: ServiceManager
 ) -> int:
-    """Serve until a signal comes; the exit status. Returns in each of the processes, when it has ended.
+    """Serve from several worker processes until a signal arrives, and return the exit status.
+
+    Returns in each worker process, too, when it ends.
 
     Raises:
         ConfigurationError: an address can't be used.
@@ -312,13 +314,13 @@ def serve_in_processes(
         grace=grace_of,
         listeners=tuple(one for one in (listener, for_metrics) if one is not None),
     )
-    collect_garbage_seldom()  # before they are started, so that they share what is there by now
+    collect_garbage_seldom()  # before forking, so that workers share the memory of existing objects
     worker = supervisor.run()
     return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
-    """The sockets that all processes take requests from, those for metrics where there is an address for them."""
+    """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
     try:
         listener = listening_socket(settings.serve.host, settings.serve.port)
     except UNUSABLE as refusal:
@@ -340,8 +342,8 @@ def _work(
     read: Callable[[], Settings],
     environ: Mapping[str, str],
 ) -> int:
-    """Answer requests in one of the processes until it is told to stop; the exit status."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process that watches over this one reads the settings
+    """Answer requests in a worker process until told to stop, and return the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor tells workers when to reload
     settings = worker.settings
     app = create_app(settings, environ, asked=worker.asked)
     succession = succession_of(app)
@@ -353,7 +355,7 @@ def _work(
     try:
         server = Server(app, settings.serve, listener=listener)
         with ExitStack() as stack:
-            # The service manager listens to that process alone.
+            # Only the supervisor reports to the service manager.
             stack.enter_context(stopped_by_signals(server, ServiceManager({})))
             if for_metrics is not None and settings.metrics.listen is not None:
                 metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=for_metrics)

@@ -1,4 +1,4 @@
-"""``evergreen-groups show``."""
+"""``evergreen-groups show`` and ``check``."""
 
 from __future__ import annotations
 

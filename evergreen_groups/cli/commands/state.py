@@ -1,4 +1,4 @@
-"""``evergreen-groups state``: what is kept between runs, for administrators."""
+"""``evergreen-groups state``: manage the database between runs."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 
 
 class StatusReading:
-    """What the state directory shows, and what to make of it: ``last`` is the scheduled run."""
+    """Evaluates what the database holds: ``last`` is the last scheduled run, ``holder`` a run under way or killed."""
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class StatusReading:
 
     @property
     def exit_status(self) -> int:
-        """The status for monitoring."""
+        """The exit status for monitoring."""
         if self._last is None or self._killed or self._too_old or self._in_future:
             return exit_status.STALE
         return self._last.exit_code
 
     def document(self) -> dict[str, object]:
-        """The values for JSON: the last run's, its age, and what monitoring asks for."""
+        """Return the JSON object: the last run, its age, and the verdict."""
         return {
             "exit_status": self.exit_status,
             "verdict": self._verdict,
@@ -104,7 +104,7 @@ class StatusReading:
         }
 
     def sentence(self) -> str:
-        """The same for people, in a line or two."""
+        """Return the same for people, in a few lines."""
         lines = [*self._about_last()]
         if self._killed and self._holder:
             holder = self._holder.message
@@ -127,7 +127,9 @@ class StatusReading:
         return "\n".join(lines)
 
     def _about_manual(self) -> Iterator[str]:
-        """The last manual run, where it is later than the scheduled one: it may be why somebody asks."""
+        """Yield the last manual run if it is later than the scheduled one, because it may be the run that the user
+        expects here.
+        """
         last = self._manual
         if last is None or (self._last and last.finished < self._last.finished):
             return
@@ -202,7 +204,7 @@ class StatusReading:
 
 
 def _ago(age: timedelta) -> str:
-    """How long ago, in words.
+    """Describe how long ago something happened.
 
     >>> _ago(timedelta(seconds=5)), _ago(timedelta(minutes=5)), _ago(timedelta(hours=30)), _ago(timedelta(days=4))
     ('just now', '5 minutes ago', '30 hours ago', '4 days ago')

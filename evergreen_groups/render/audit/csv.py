@@ -1,4 +1,4 @@
-"""The audit as CSV (RFC 4180): a row for each patron and each threshold, and for each visible member of each group."""
+"""The audit as CSV (RFC 4180): a row for each patron, each threshold, and each visible member of a group."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ COLUMNS = (
 
 
 def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the header and the rows, each ended by CR LF; no text in them can be calculated. Groups lead into the staff
-    ``client`` where one is given.
+    """Write the header and the rows, each ending in CR LF. Text that a spreadsheet would take for a formula is escaped.
+
+    With a staff ``client``, rows of groups link to the group's page.
     """
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -83,7 +84,7 @@ def _confidence(found: GroupFinding) -> list[str]:
 
 
 def _part(found: GroupFinding, member: Member) -> str:
-    """What the suggested split has for a member: ``stay``, or ``out`` with the number of the family they go with."""
+    """Return ``stay`` or ``out N`` for a member in the suggested split; N is the number of the family that leaves."""
     if found.split is None:
         return ""
     place = next((number for number, family in enumerate(found.split.leave, 1) if member.id in family), None)

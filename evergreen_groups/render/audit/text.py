@@ -1,4 +1,4 @@
-"""The audit as lines for a terminal."""
+"""The audit as text for a terminal."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write what was found, kind by kind, two lines for each finding.
+    """Write the findings by kind, two lines for each.
 
-    Groups lead into the staff ``client`` where one is given.
+    With a staff ``client``, the address of each group's page is shown.
     """
     stream.writelines(f"{line}\n" for line in _lines(audit, client))
 
@@ -67,7 +67,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
 
 
 def person_heading(finding: PatronFinding) -> str:
-    """Who it is: name, card, library and group."""
+    """Return the patron's name, card, library and group in one line."""
     member = finding.member
     return gettext(
         "{name} ({card}), {library}, group {group}",
@@ -100,10 +100,12 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; what leads into the staff client leads
-    into ``client``.
+    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; ``client`` is the staff client to link to.
 
-    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
+    Open a stream for CSV with ``newline=""``.
+
+    Raises:
+        ValueError: the format is unknown.
     """
     if format not in AUDIT_FORMATS:
         raise ValueError(f"unknown format {format!r}")

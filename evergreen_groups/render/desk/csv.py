@@ -1,7 +1,4 @@
-"""The list as CSV (RFC 4180), in the order in which it is shown.
-
-A spreadsheet takes some texts for formulas: those get an apostrophe in front, as in the report's CSV.
-"""
+"""The desk's list of members as CSV (RFC 4180), in the order shown on the page."""
 
 from __future__ import annotations
 
@@ -39,14 +36,14 @@ MEMBER_COLUMNS = (
     "active",
     "group_lead",
 )
-"""The columns; those that ``GET patrons/ID/group`` has as well are called as they are there."""
+"""Columns that ``GET patrons/ID/group`` also has are named as they are there."""
 
 
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
-    """Write the header and a row for each member, each ended by CR LF.
+    """Write the header and a row for each member, each ending in CR LF. Text like a formula is escaped.
 
-    It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty; without
-    ``items_complete`` there are at least so many items.
+    The file begins with a byte order mark, so that Excel recognizes UTF-8. Cells are empty where the account can't see
+    the value. If ``items_complete`` is false, the counts of items are lower bounds.
     """
     stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
@@ -55,7 +52,9 @@ def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
 
 
 def csv_name(group: int) -> str:
-    """The name of the file to save: of the group's number alone, for names of files get around."""
+    """Return the name of the file to save, by the group's number only: file names leak easily and must not name a
+    patron.
+    """
     return f"group-{group}.csv"
 
 

@@ -1,4 +1,4 @@
-"""What became of a change, patron by patron, in words for a clerk, with what to do."""
+"""The outcome of a change, patron by patron, in a clerk's words and with advice."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ _APPROVAL_ENDED = Message("the supervisor's approval had ended before this was r
 
 @dataclass(frozen=True, slots=True)
 class ClerkReason:
-    """Why a step isn't done, in words that go on after *not changed:*, and what to do; in a table, as texts of the
-    catalogue.
+    """Why a step wasn't done, phrased to follow *not changed:*, and what to do.
+
+    Constants hold untranslated messages; functions return instances with translated text.
     """
 
     text: str
@@ -93,10 +94,10 @@ _BY_CODE = {
 
 
 def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
-    """Say why a step wasn't done.
+    """Explain why a step wasn't done.
 
-    ``libraries`` are the short names of org units by id. ``approved`` says that a supervisor did it for the clerk, who
-    then is the one whose permission is missing, or whose session has ended.
+    ``libraries`` has the short names of org units by id. If the change was ``approved``, the missing permission or the
+    ended session is the supervisor's.
     """
     reason = step.reason
     if step.refusal is not None:
@@ -127,7 +128,7 @@ def _lacking(permission: str, place: str | None, *, approved: bool) -> str:
 
 
 def explain_uncertain(step: JournalStep) -> ClerkReason:
-    """Say in sentences what isn't known yet of a step that was sent."""
+    """Explain that the outcome of a sent step isn't known yet."""
     if step.reason.code == "not-certain-hidden":
         text = Message("sent; your login can't see this patron any more, so whether it arrived can't be told here.")
         return ClerkReason(gettext(text), gettext(_WAIT))
@@ -139,7 +140,7 @@ def explain_uncertain(step: JournalStep) -> ClerkReason:
 
 
 def remark_about_done(reason: StepReason) -> str:
-    """Say what there is to look at though a step was done; empty where there is nothing."""
+    """Return what to check even though the step was done; usually empty."""
     match reason.code:
         case "also-changed":
             text = Message("Evergreen has changed other fields of the record too ({fields}): look at it.")
@@ -151,7 +152,7 @@ def remark_about_done(reason: StepReason) -> str:
 
 
 def explain_recalculation(reason: StepReason) -> str:
-    """Say what a recalculation has changed: by Evergreen's thresholds, which may be others than the rule's limit."""
+    """Say what a recalculation changed. Evergreen applies its own thresholds, which may differ from the limit."""
     return gettext(_RECALCULATED.get(reason.code, _BY_THRESHOLDS))
 
 
@@ -212,7 +213,9 @@ _GOING_ON = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """What became of one step: whose, in words, and what to do. ``reads_on``: the words name them already."""
+    """The outcome of one step: the patron, the text and the advice. With ``reads_on``, the text names the patron
+    already.
+    """
 
     who: str
     text: str
@@ -223,7 +226,7 @@ class OutcomeLine:
 
 @dataclass(frozen=True, slots=True)
 class RefusedPart:
-    """What of a change was refused for a permission, as a form that a supervisor may approve."""
+    """The part of a change that was refused for lack of a permission, as a request that a supervisor may approve."""
 
     action: str
     patrons: tuple[int, ...]
@@ -233,10 +236,10 @@ class RefusedPart:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeView:
-    """What the box above the list shows. ``kind`` is how it looks: done, problem, warning, or note while under way.
+    """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
 
-    ``patrons`` and ``groups`` are the ids and numbers that are concerned, for the client's panel; ``key`` is for asking
-    for the outcome of an undo again.
+    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
+    request to undo, so that its outcome can be asked for again.
     """
 
     entry: str
@@ -254,22 +257,22 @@ class OutcomeView:
 
     @property
     def has_details(self) -> bool:
-        """Whether there is more to say than the heading does."""
+        """Whether the lines say more than the heading."""
         return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
 
     @property
     def undone_lines(self) -> tuple[OutcomeLine, ...]:
-        """What isn't done, and may want somebody's care."""
+        """The steps that weren't done and may need attention."""
         return tuple(line for line in self.lines if not line.done)
 
     @property
     def done_lines(self) -> tuple[OutcomeLine, ...]:
-        """What is done."""
+        """The steps that were done."""
         return tuple(line for line in self.lines if line.done)
 
     @property
     def title(self) -> str:
-        """The outcome in a word, without a name: titles of pages stay in the browser's history."""
+        """The outcome without a name, because page titles stay in the browser's history."""
         return gettext(_TITLES[self.kind])
 
 
@@ -283,9 +286,9 @@ def outcome_view(
     may_approve: bool,
     key: str,
 ) -> OutcomeView:
-    """Make what is shown of a change.
+    """Return the view of a change.
 
-    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
+    ``patrons`` has the names of visible patrons by id, and ``libraries`` the short names of org units by id.
     ``this_group`` is the number of the page's group.
     """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
@@ -315,10 +318,10 @@ def outcome_view(
 
 
 def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
-    """What a supervisor may approve of a change: its first refusal, and what was refused or left of the same kind.
+    """Return what a supervisor may approve: the first refused step, with all refused or unsent steps of the same kind.
 
-    Where others go to another group than the page's, somebody who has come there stands for it; else a card is asked
-    for.
+    For a move to a group other than the page's, a patron who arrived there identifies the target. If none did, the
+    supervisor is asked for a card.
     """
     first = next((step for step in entry.steps if _wants_approval(entry, step)), None)
     if first is None:
@@ -336,7 +339,7 @@ def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
-    """Whether a permission was missing, or the session of the supervisor who approved it had ended."""
+    """Whether a permission was missing, or the approving supervisor's session had ended."""
     ended = step.reason.code == "session-ended" and step.state is not StepState.DONE
     return step.refusal is not None or (ended and entry.operator.approved_by is not None)
 
@@ -394,7 +397,7 @@ def describe_step(
     under_way: bool = False,
     approved: bool = False,
 ) -> OutcomeLine:
-    """What became of a step; ``approved``: a supervisor had it done."""
+    """Describe the outcome of a step. ``approved``: a supervisor approved the change."""
     who = patrons.get(step.patron) or gettext("A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
@@ -461,7 +464,7 @@ _OTHER = Message("That didn't work")
 
 
 def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, object]:
-    """What the page about a problem says, by the names of its template."""
+    """Return the values for the template of an error page."""
     return {
         "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
         "text": gettext(_TEXTS[status]) if status in _TEXTS else sentence(describe_problem(error)),
@@ -479,7 +482,7 @@ _ACTIONS = {
     "undo": Message("taken back", context="what was done"),
     "recalculate": Message("penalties recalculated", context="what was done"),
 }
-# Those that aren't done.
+# DONE has no entry: the change alone is shown.
 _STATES = {
     StepState.PLANNED: Message("{change} (not begun)"),
     StepState.SENDING: Message("{change} (not certain yet)"),
@@ -491,7 +494,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class PastEntry:
-    """An entry as a page shows it; ``hidden`` is how many of its changes are about patrons who aren't visible."""
+    """A journal entry as shown on a page. ``hidden`` counts its changes to patrons who aren't visible."""
 
     id: str
     at: datetime
@@ -506,7 +509,9 @@ class PastEntry:
 def past_entry(
     entry: JournalEntry, patrons: Mapping[int, str], *, by: str, hidden: int = 0, may_undo: bool = False, key: str = ""
 ) -> PastEntry:
-    """Make what is shown of an entry: ``patrons`` are the names of the visible ones by id, ``hidden`` the others."""
+    """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
+    that were left out of ``entry``.
+    """
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,

@@ -1,16 +1,15 @@
-"""The report as CSV (RFC 4180) for a spreadsheet.
+"""The report as CSV (RFC 4180) for spreadsheets: one row for each member, or one for each group.
 
-One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
-JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
-there is the amount, and nothing for no limit. What is summed by group is repeated for each member: to add it up, take
-the rows whose last column, ``first_of_group``, is true. When and where the data came from, criteria, sums and notes
-have no place in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, with
-their lead's name now, where that was looked up, and without amounts of now.
+Rows of members repeat the columns of their group. Columns are named like the keys of the JSON document; those of the
+lead and the members begin with ``lead_`` and ``member_``. A member's limit is an amount, empty for no limit. To add up
+group totals, use only rows whose last column, ``first_of_group``, is true. Timestamp, gateway, criteria, sums and notes
+are only in JSON. Groups that were cleared since the last run have one row each at the end, without current amounts, but
+with the name of their current lead if it was looked up.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
-apostrophe in front, also with blanks or invisible characters before the sign; so do those that have apostrophes before
-such a character, so that taking one away always gives the text back. Amounts and counts are numbers that this module
-writes itself and stay as they are: ``-3.25``.
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, so text like that gets an
+apostrophe in front, even if blanks or invisible characters precede the sign. Text that already has apostrophes before
+such a sign gets one more: removing one always restores the original. Amounts and counts are written by this module and
+stay as they are: ``-3.25``.
 """
 
 from __future__ import annotations
@@ -62,11 +61,13 @@ MEMBER_COLUMNS = (
 )
 
 CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
-"""What became of the group since the run before; empty where there was none to compare with."""
+"""The change since the last run; empty without a last run to compare with."""
 
 BLOCK_COLUMNS = ("member_blocked_in_evergreen", "member_difference")
-"""The last columns, so that those before them stay where they were: the penalties that block the member for fines in
-Evergreen, and how that differs from ``member_over_limit``; empty where penalties weren't read."""
+"""The penalties that block a member for fines, and how they disagree with ``member_over_limit``.
+
+Empty if penalties weren't read. New columns go to the end, so that existing ones keep their position.
+"""
 
 
 GROUP_DETAIL_COLUMNS = (
@@ -91,17 +92,18 @@ MEMBER_DETAIL_COLUMNS = (
     "member_barred",
     "member_profile",
 )
-"""What is owed for, since when, and what is out, behind all others; empty where it wasn't read, or isn't known. Kinds
-stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
+"""What is owed for and checked out; empty if unknown. Kinds share one cell: ``lost materials 23.00; overdue materials
+0.50``.
+"""
 
 
 TOTAL_COLUMNS = ("owing_count_at_least", "highest_own_fines_at_least", "over_limit_count_at_least")
 DETAIL_TOTAL_COLUMNS = ("items_overdue_at_least", "items_lost_at_least")
-"""Lower bounds of the columns of that name, which are empty where hidden members may raise them."""
+"""Lower bounds of the columns without ``_at_least``, which are empty where hidden members may raise them."""
 
 
 ONCE_COLUMNS = ("first_of_group",)
-"""True in one row of each group that is listed: the rows whose group's columns add up to the report's sums."""
+"""True in exactly one row of each listed group; the group columns of these rows add up to the report's sums."""
 
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -112,9 +114,9 @@ _NO_MEMBER_DETAILS = [""] * len(MEMBER_DETAIL_COLUMNS)
 def write_rows(
     report: Report, stream: TextIO, *, details: bool = True, bom: bool = False, dialect: str = "plain"
 ) -> None:
-    """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
+    """Write the header and the rows, each ending in CR LF; open ``stream`` with ``newline=""``.
 
-    ``bom`` puts a byte order mark first, by which Excel knows UTF-8, and so does every ``dialect`` but "plain".
+    ``bom`` writes a byte order mark first, so that Excel recognizes UTF-8. So does every ``dialect`` except "plain".
     """
     write_alone(_RowWriter(report, details, bom, dialect), report, stream)
 
@@ -127,7 +129,7 @@ def write_parts(
 
 
 class _RowWriter:
-    """Writes the rows of each group. A group's own cells are made once for all of its members."""
+    """Writes the rows of each group. The group's own cells are made once for all its members."""
 
     between = ""
 
@@ -211,7 +213,7 @@ class _RowWriter:
         return amount.replace(".", ",") if self._comma else amount
 
     def _text(self, text: str | None) -> str:
-        """A text that is no formula, in quotes where it needs them."""
+        """Escape a text, and quote it if necessary."""
         if not text:
             return ""
         text = harmless(text)
@@ -221,7 +223,7 @@ class _RowWriter:
         return text
 
     def _common_text(self, text: str) -> str:
-        """The same of what many rows have."""
+        """Escape a text that many rows repeat; cached."""
         found = self._known.get(text)
         if found is None:
             found = self._known[text] = self._text(text)
@@ -322,7 +324,7 @@ class _RowWriter:
         ]
 
     def _cleared_cells(self, change: GroupChange) -> list[str]:
-        """The group's columns of a cleared group: its number, its library, and its lead where that was looked up."""
+        """Return the group columns of a cleared group: number, library and, if looked up, the lead."""
         known = {"group": str(change.group), "library": self._text(change.library)}
         if change.present is not None:
             known["lead_name"] = self._text(change.present.lead_name)

@@ -1,6 +1,6 @@
-"""The report as a letter, plain and as HTML: a summary, and by number the groups whose combined fines are highest.
+"""The report as a mail, in plain text and HTML: a summary, and the groups with the highest combined fines.
 
-There is no name of a patron in it unless that is asked for.
+Patrons' names are left out unless requested.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 _MOST = 10
 _WIDTH = 72
 _MOST_INDENT = 34
-"""How far a fact may stand from the left; where its label is longer, it stands in the lines below."""
+"""The widest label that has its value next to it. Values of wider labels go on the next line."""
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
-"""The columns of the groups that are set to the right: group, members and fines."""
+"""The columns aligned to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterOptions:
-    """How a letter is to be: with names of patrons or without, and where the whole report is to be found.
+    """What a mail contains: ``names`` of patrons or not, and links to the whole report.
 
-    ``places`` are the short names of the libraries that it's about (none: all); ``links`` are addresses, each with
-    the short name of its library (empty: all). Names lead into the staff ``client`` where one is given.
+    ``places`` are the short names of the libraries covered (empty: all). ``links`` are pairs of a library's short name
+    (empty: all libraries) and an address. Names link to the staff ``client`` if one is given.
     """
 
     names: bool = False
@@ -58,7 +58,7 @@ class LetterOptions:
 def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
     """Fill in the template of a subject: ``{date}``, ``{groups}``, ``{members}``, ``{total}`` and ``{libraries}``.
 
-    That of the settings, where none is configured, is a text of the catalogue.
+    The default template is translated; a configured one isn't in the catalogue and stays as it is.
     """
     subject = gettext(
         template,
@@ -68,25 +68,25 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
         total=describe_total(report.totals.combined_fines),
         libraries=_places(places),
     )
-    # A header in English letters stays as it is: where one encoded word follows, some programs show two blanks.
+    # No-break spaces would make an ASCII header an encoded one, in which some mail programs show two blanks.
     return subject.translate(_WITHOUT_NO_BREAK)
 
 
 def plain_letter(report: Report, options: LetterOptions) -> str:
-    """The letter as plain text of 72 columns."""
+    """Return the mail as plain text, 72 columns wide."""
     return template_text(
         "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, fact=_fact, label_of=_label
     )
 
 
 def html_letter(report: Report, options: LetterOptions) -> str:
-    """The same letter as HTML, with its first figures large; nothing in it has to be fetched."""
+    """Return the mail as HTML, with the main figures enlarged. It loads nothing from the network."""
     return template_text("mail.html", **_values(report, options))
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of the groups; ``width`` (characters) is that of its longest text."""
+    """A column of the table of groups; ``width`` (in characters) is that of its longest text."""
 
     heading: str
     is_number: bool
@@ -94,7 +94,7 @@ class _Column:
 
     @property
     def side(self) -> str:
-        """The side that its texts are set to."""
+        """The side that the texts are aligned to."""
         return "right" if self.is_number is (current_language().direction == "ltr") else "left"
 
 
@@ -130,18 +130,18 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
 
 
 def _by_news(fact: tuple[str, str]) -> bool:
-    """What changed comes first: it is what one opens a mail for every morning."""
+    """Sort key that puts the fact about changes first, which readers look for every morning."""
     return fact[0] != gettext("What changed")
 
 
 def _filled(text: str, before: str = "") -> str:
-    """A text in lines, those after the first indented by as much as what stands ``before``."""
+    """Wrap a text that begins after ``before``, and indent the following lines by the width of ``before``."""
     indent = " " * cell_len(before)
     return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
 
 
 def _fact(term: str, value: str, indent: int) -> str:
-    """A label with what stands beside it, or below."""
+    """Return a label with its value next to it, or below a label that is too wide."""
     if cell_len(term) + 2 <= indent:
         return _filled(value, set_cell_size(term, indent))
     return f"{_filled(term)}\n{_filled(value, ' ' * indent)}"
@@ -177,7 +177,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _blocked(blocks: BlockTotals) -> Iterator[str]:
-    """How many, and of how many that differs from the rule."""
+    """Yield how many members are blocked, and how many blocks disagree with the rule."""
     yield describe_total(blocks.blocked)
     if (count := blocks.now_within_limit).at_least:
         yield ngettext(
@@ -198,7 +198,7 @@ def _blocked(blocks: BlockTotals) -> Iterator[str]:
 def _highest(
     groups: Sequence[Group], report: Report, options: LetterOptions
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns' names, and a row for each of the groups."""
+    """Return the headings, and a row for each of the groups."""
     names = (pgettext("group", "Lead"),) if options.names else ()
     changes = compared(report)
     change = (gettext("Change"),) if changes is not None else ()

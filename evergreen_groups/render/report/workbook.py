@@ -1,9 +1,8 @@
-"""The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
+"""The report as a spreadsheet (XLSX): a summary, and sheets of groups, members and cleared groups.
 
-What is summed by group stands once, in the group's line, and a member has own figures alone: columns can be added up.
-
-Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
-formula or a link by itself, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+Group totals appear only in the group's row, and members' rows have only their own amounts, so columns can be added up.
+Amounts and counts are numbers. Names and barcodes are always text: a name can't become a formula or link, and a barcode
+keeps its leading zeros. Requires xlsxwriter, installed by the extra ``xlsx``.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ if TYPE_CHECKING:
 
 
 class MemberRow(NamedTuple):
-    """A member with the group they belong to, and their standing where penalties were read."""
+    """A member with their group, and standing and details if they were read."""
 
     group: Group
     member: Member
@@ -83,19 +82,18 @@ class MemberRow(NamedTuple):
 
 
 def yes_or_no(truth: bool) -> str:
-    """A truth in a cell."""
     return gettext("yes") if truth else gettext("no")
 
 
 def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
-    """A total in a cell: a number to reckon with only if it is exact."""
+    """Return a total for a cell: a number only if exact, so that sums of the column are right."""
     if total is None or isinstance(total, Decimal):
         return describe_total(None) if total is None else total
     return total.at_least if total.exact else describe_total(total)
 
 
 def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
-    """The columns of groups."""
+    """Return the columns for groups' details."""
 
     def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
         return lambda group: get(details.of_group(group))
@@ -122,7 +120,6 @@ def _not_known(details: SummedDetails) -> Value:
 
 
 def yes_no_or_not_known(truth: bool | None) -> str:
-    """A truth in a cell, which may be unknown."""
     return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
 
 
@@ -135,7 +132,7 @@ def _kinds(details: MemberDetails) -> str | None:
 
 
 def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    """The columns of members."""
+    """Return the columns for members' details."""
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
         SpreadsheetColumn(gettext("Owing since"), "day", _of_details(lambda one: _day(one.owing_since))),
@@ -159,7 +156,7 @@ _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WOR
 
 
 def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
-    """The columns of groups."""
+    """Return the columns of the sheet of groups."""
     columns: list[SpreadsheetColumn[Group]] = [
         SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
@@ -221,16 +218,16 @@ def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
 
 
 def _before(change: GroupChange) -> Value:
-    """What it was listed with; nothing for a new group."""
+    """Return what the group owed in the last run, None for a new group."""
     return None if change.before is None else known(change.known_before)
 
 
 def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
-    """The members' columns, with the limit of each where that isn't the same for everybody."""
+    """Return the columns of the sheet of members, with their limits unless one limit applies to everyone."""
     limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
         gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
     )
-    # The same for all of them: looked up once, not in each cell.
+    # Translated once instead of for each cell.
     no_card, yes, no = gettext("no card"), yes_or_no(True), yes_or_no(False)
     return [
         SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
@@ -264,7 +261,7 @@ def _difference(row: MemberRow) -> str | None:
 
 
 def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    # Red is for a block of one's own.
+    # Only this column has red cells: red is used for blocks only.
     return [
         SpreadsheetColumn(
             gettext("Blocked in Evergreen"),
@@ -277,7 +274,7 @@ def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
 
 
 def cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
-    """The columns of groups that are no longer listed."""
+    """Return the columns of the sheet of cleared groups."""
     return [
         SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
@@ -303,7 +300,7 @@ _GROUPS_OF_KIND = {
 
 
 def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
-    """Write what the report says before its first group: rule, facts, totals, changes and notes."""
+    """Write the sheet with the rule, criteria, totals, changes and notes."""
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
@@ -322,7 +319,7 @@ def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
 
 
 def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
-    """Label, kind and value of each line of the summary; without a label, an empty line."""
+    """Yield label, kind and value of each line of the summary; an empty label means an empty line."""
     totals = report.totals
     yield gettext("Listed"), "text", listed(report.criteria)
     yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
@@ -357,21 +354,22 @@ _LONGEST_SHEET_NAME = 31
 
 
 class _Held(io.BytesIO):
-    """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
+    """A buffer that ignores ``close``: if a run is aborted, xlsxwriter's archive may close itself after its buffer."""
 
     def close(self) -> None:
+        pass
         """Not closed, for who is thrown away together with it may come later."""
 
 
 def write_workbook(
     report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write the workbook; with ``details``, the sheet of members as well. Names lead into the staff ``client``.
+    """Write the workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
 
-    Nothing of it is put into temporary files.
+    No temporary files are used.
 
     Raises:
-        ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
+        ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
     write_parts(report, [(report, stream)], details=details, client=client)
 
@@ -379,7 +377,7 @@ def write_workbook(
 def write_parts(
     report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write parts of a report as :func:`write_workbook` does; columns are as wide in all of them."""
+    """Write parts of a report as :func:`write_workbook` does. Column widths are the same in all parts."""
     lists: list[_List[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
     sheets = [one.sheet for one in lists]
     places = places_of_groups([part for part, _stream in parts])
@@ -406,10 +404,10 @@ def _write_list(
     workbooks: Sequence[FilledWorkbook],
     places: Mapping[int, Sequence[int]],
 ) -> None:
-    """Write a long list into each of the workbooks."""
+    """Write one of the long lists into all workbooks, making each row only once."""
     for workbook in workbooks:
         workbook.begin(number)
-        # They are made in the same way of reports with the same columns.
+        # All parts have the same columns, so their formats should have the same numbers.
         if workbook.styles(number) != workbooks[0].styles(number):
             raise ValueError("parts of a report have other formats than the report")
     rows = RowWriter(one.sheet, workbooks[0].styles(number)) if workbooks else None
@@ -425,7 +423,7 @@ def _write_list(
 
 @dataclass(frozen=True)
 class _List(Generic[Row]):
-    """A long sheet, with the rows that each group has in it, how many that are, and where each of them leads."""
+    """A long sheet and, for each group, its rows, their number, and their links."""
 
     sheet: LongSheet[Row]
     rows: Callable[[Group], Sequence[Row]]
@@ -456,7 +454,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
         ]
 
     def with_numbers() -> Iterator[MemberRow]:
-        """Every row without the standing, which takes the longest to find."""
+        """Yield rows for measuring numbers, without standings, which are slow to determine."""
         for group in report.groups:
             for member in group.members:
                 yield MemberRow(group, member, None, None if details is None else details.of(member))
@@ -473,7 +471,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
 
 
 def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
-    """The workbook of a report without the rows of its long lists."""
+    """Return a workbook whose long lists have no rows yet."""
     held = _Held()
     workbook = _library().Workbook(
         held,
@@ -504,7 +502,7 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
 
 
 def _sheet_name(text: str) -> str:
-    """A name as the file format has them: 31 characters, some of which have a meaning in formulas."""
+    """Return a valid name: at most 31 characters, and none that have a meaning in formulas."""
     return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()
 
 
