@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VALUES_SCHEMA = "evergreen-groups/configuration/1"
 CHECK_SCHEMA = "evergreen-groups/configuration-check/1"
 
-_WIDEST = 48
+_COMMENT_COLUMN = 48
 """Comments start at this column at the latest."""
 _INDENT = "    "
 
@@ -41,7 +41,7 @@ def write_values(source: Path | None, values: Iterable[KnownValue], stream: Text
         found = list(some)
         _line(console)
         _line(console, (f"[{section}]" if table is None else f"[[{section}]]", ""))
-        width = min(max(cell_len(_assignment(value)) for value in found), _WIDEST)
+        width = min(max(cell_len(_assignment(value)) for value in found), _COMMENT_COLUMN)
         for value in found:
             style = "bold" if value.is_changed else "dim"
             comment = f"  # {printable(_comment(value, source))}"

@@ -19,7 +19,7 @@ from evergreen_groups.render.json_documents import (
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.text import EMPTY, PLAIN, Cell, Columns, TextColumn, printable, wrapped
 from evergreen_groups.render.wording import (
-    PLUS,
+    LOWER_BOUND_NOTE,
     describe_limit,
     explain_standing,
     hidden_members,
@@ -71,7 +71,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     if not group.complete:
         stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
     if not details.all_circulations.complete:
-        stream.writelines(f"{line}\n" for line in wrapped(gettext(PLUS), width))
+        stream.writelines(f"{line}\n" for line in wrapped(gettext(LOWER_BOUND_NOTE), width))
 
 
 def _rule(limit: Limit | None) -> str:

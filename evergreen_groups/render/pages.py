@@ -112,11 +112,11 @@ def environment() -> Environment:
         "information_only": wording.information_only,
         "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),
         "language": language.current_language,
-        "listed": wording.listed,
+        "describe_criteria": wording.describe_criteria,
         "nothing_found": wording.NOTHING_FOUND,
         "texts_for": lambda name: _texts_for(name, language.current_language().tag),
         "version": __version__,
-        "yet_together": wording.yet_together,
+        "describe_excess": wording.describe_excess,
     }
     return made
 

@@ -76,7 +76,7 @@ WARNINGS: Mapping[str, str] = {
 
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning in the reader's language, joining lists of names."""
-    values = {name: _written(value) for name, value in warning.values.items()}
+    values = {name: _isolated_value(value) for name, value in warning.values.items()}
     count, at_least = values.pop("count", None), values.pop("at_least", None)
     if isinstance(at_least, int):
         return _counted_warning(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
@@ -118,7 +118,7 @@ def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str
     return filled(WARNINGS[code], {"count": count, **values})
 
 
-def _written(value: object) -> object:
+def _isolated_value(value: object) -> object:
     if isinstance(value, tuple):
         return enumeration(isolated(name) for name in value)
     return isolated(value) if isinstance(value, str) else value
@@ -285,10 +285,12 @@ def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
     resolved = sum(person.resolved for person in outcome.people)
     yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
     for person in outcome.people:
-        yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
+        yield "  " + gettext(
+            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
+        )
 
 
-def _what(person: Recalculated) -> str:
+def _describe_recalculation(person: Recalculated) -> str:
     reason = describe_reason(person.reason)
     match person.state:
         case StepState.NOT_DONE:
@@ -339,11 +341,11 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
         action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
     what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
     if entry.operator.seat is not None:
-        parts.append(_at_a_command_line(entry.operator.seat))
+        parts.append(_describe_terminal_user(entry.operator.seat))
     return f"{entry.id:>12}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
 
 
-def _at_a_command_line(seat: Seat) -> str:
+def _describe_terminal_user(seat: Seat) -> str:
     person, host = printable(seat.user), printable(seat.host)
     if seat.login_user is not None:
         person = gettext("{person} as {user}", person=printable(seat.login_user), user=person)

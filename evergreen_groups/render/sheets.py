@@ -1,6 +1,6 @@
 """Sheets of a spreadsheet, and a fast writer for long ones.
 
-xlsxwriter makes a workbook whose long sheets hold only a sample cell for each format. :class:`FilledWorkbook` copies
+xlsxwriter makes a workbook whose long sheets hold only a sample cell for each format. :class:`StreamedWorkbook` copies
 that workbook and writes the rows itself, as XML, between the head and the tail of each long sheet.
 """
 
@@ -40,7 +40,7 @@ _LEAST_WIDTH, _MOST_WIDTH = 9, 42
 _MOST_ON_ONE_PAGE = 200
 """The number of characters that are legible across a printed page. Wider sheets use two, each with the names."""
 _SIGN_WIDTH = 2
-_UNWRITTEN = {0x200E: None, 0x200F: None}  # direction marks, which spreadsheets don't need
+_DIRECTION_MARKS = {0x200E: None, 0x200F: None}  # LRM and RLM, which spreadsheets don't need
 _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
@@ -116,7 +116,7 @@ def money_format() -> str:
     """
     # From CLDR, for example "#,##0.00 ¤" in French; a format for negative amounts may follow after a semicolon.
     pattern = current_language().locale.currency_formats["standard"].pattern.partition(";")[0]
-    before, after = re.split("[#0][#0.,]*", pattern.translate(_UNWRITTEN), maxsplit=1)
+    before, after = re.split("[#0][#0.,]*", pattern.translate(_DIRECTION_MARKS), maxsplit=1)
     return f"{_quoted(before)}#,##0.00{_quoted(after)}"
 
 
@@ -127,7 +127,7 @@ def day_format() -> str:
     'd\\\\ mmm\\\\ yyyy'
     """
     # From CLDR, for example "d. M. y" in Czech, or "d בMMM y" in Hebrew.
-    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_UNWRITTEN)
+    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_DIRECTION_MARKS)
     parts = re.findall(r"y+|M+|d+|'[^']*'|.", pattern)
     return "".join(_DAY_PARTS.get(part) or f"\\{part}" for part in parts if part != "'")
 
@@ -162,9 +162,9 @@ def fill(
     """Write heading and rows. The heading and the first ``frozen`` columns stay visible."""
     lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
     for number, row in enumerate(rows, 1):
-        for place, column in enumerate(columns):
+        for index, column in enumerate(columns):
             mark = column.mark(row) if column.mark else ""
-            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, mark))
+            write_cell(sheet, number, index, column.value(row), formats.of(column.kind, mark))
 
 
 def lay_out(
@@ -177,10 +177,10 @@ def lay_out(
     frozen: int,
 ) -> None:
     """Write the heading, and set up everything except the rows; ``last`` is the index of the last row."""
-    for place, column in enumerate(columns):
-        sheet.write_string(0, place, column.heading, formats.heading(column.kind))
-    for place, width in enumerate(widths):
-        sheet.set_column(place, place, width)
+    for index, column in enumerate(columns):
+        sheet.write_string(0, index, column.heading, formats.heading(column.kind))
+    for index, width in enumerate(widths):
+        sheet.set_column(index, index, width)
     sheet.freeze_panes(1, frozen)
     sheet.autofilter(0, 0, last, len(columns) - 1)
     sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are text on purpose
@@ -233,13 +233,13 @@ def _for_print(sheet: Any, title: str) -> None:
 
 _ROW = "\0"
 """Placeholder for the row number, which differs between workbooks. No cell contains this character."""
-_MEASURED = 2_000
+_MEASURED_ROWS = 2_000
 """Measure this many rows for text columns. Numbers are all measured, because one that is too wide isn't shown."""
-_LEVEL = 3
+_COMPRESSION_LEVEL = 3
 """Compression level. The highest saves another fifth, but takes four times as long."""
-_AT_ONCE = 200
+_BATCH_SIZE = 200
 """Write this many rows at once."""
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 """Cache this many cells of a column; most columns repeat few values."""
 _EPOCH = date(1899, 12, 30)
 _SAMPLES = re.compile(r'<row r="2"[ >].*?</row>')
@@ -267,7 +267,7 @@ class LongSheet(Generic[Row]):
     linked: int | None = None
 
     @classmethod
-    def measured(
+    def fitted(
         cls,
         name: str,
         columns: Sequence[SpreadsheetColumn[Row]],
@@ -281,10 +281,10 @@ class LongSheet(Generic[Row]):
 
         ``every`` is called once for each column of numbers. Its rows need values only in these columns.
         """
-        widths = widths_of(columns, islice(rows, _MEASURED))
-        for place, column in enumerate(columns):
+        widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
+        for index, column in enumerate(columns):
             if column.kind not in ("text", "day"):
-                widths[place] = max(widths[place], width_of(column, map(column.value, every())))
+                widths[index] = max(widths[index], width_of(column, map(column.value, every())))
         return cls(name, columns, frozen, widths, linked)
 
     def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
@@ -303,8 +303,8 @@ class LongSheet(Generic[Row]):
         sheet = workbook.add_worksheet(self.name)
         lay_out(sheet, self.columns, self.widths, count, formats, frozen=self.frozen)
         used = [formats.of(column.kind, mark) for column in self.columns for mark in MARKS]
-        for place, form in enumerate(used):
-            sheet.write_blank(1, place, None, form)
+        for index, form in enumerate(used):
+            sheet.write_blank(1, index, None, form)
 
 
 class RowWriter(Generic[Row]):
@@ -315,8 +315,8 @@ class RowWriter(Generic[Row]):
     def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
         numbers = iter(styles)
         self._cells = [
-            _cell_of(column, {mark: _Cells(place, next(numbers)) for mark in MARKS})
-            for place, column in enumerate(sheet.columns)
+            _cell_maker(column, {mark: _CellCache(index, next(numbers)) for mark in MARKS})
+            for index, column in enumerate(sheet.columns)
         ]
 
     def row(self, row: Row) -> bytes:
@@ -324,12 +324,12 @@ class RowWriter(Generic[Row]):
         return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
 
 
-class _Cells(dict[Value, str]):
+class _CellCache(dict[Value, str]):
     """Cache of a column's cells in one format, by value."""
 
-    def __init__(self, place: int, style: int) -> None:
+    def __init__(self, index: int, style: int) -> None:
         super().__init__()
-        self._opening = f'<c r="{_letters(place)}{_ROW}" s="{style}"'
+        self._opening = f'<c r="{_column_name(index)}{_ROW}" s="{style}"'
 
     def __missing__(self, value: Value) -> str:
         if value is None:
@@ -338,13 +338,13 @@ class _Cells(dict[Value, str]):
             cell = f'{self._opening} t="inlineStr">{_inline(value)}</c>'
         else:
             cell = f"{self._opening}><v>{_number(value)}</v></c>"
-        if len(self) >= _REMEMBERED:
+        if len(self) >= _CACHE_SIZE:
             self.clear()
         self[value] = cell
         return cell
 
 
-def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Callable[[Row], str]:
+def _cell_maker(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _CellCache]) -> Callable[[Row], str]:
     """Return a function that makes the column's cell of a row."""
     value_of, mark_of = column.value, column.mark
     if mark_of is None:
@@ -353,33 +353,33 @@ def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Ca
     return lambda row: cells[mark_of(row)][value_of(row)]
 
 
-class FilledWorkbook:
+class StreamedWorkbook:
     """A workbook written to a binary stream, with the rows of its long sheets added one sheet at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL)
         self._entry: Any = None
         self._row = 1
         self._waiting: list[bytes] = []
         self._sheets: list[tuple[str, str, str]] = []
         self._styles: list[list[int]] = []
 
-    def take(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
+    def copy_from(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
         """Copy a workbook whose second and following sheets are ``long``, without their rows.
 
         Raises:
             ValueError: a long sheet has no sample cells.
         """
         with zipfile.ZipFile(io.BytesIO(whole)) as made:
-            places = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
+            names = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
             for name in made.namelist():
                 content = made.read(name)
-                if name in places:
-                    self._sheets.append((name, *self._taken_apart(content.decode())))
+                if name in names:
+                    self._sheets.append((name, *self._split_at_samples(content.decode())))
                 else:
-                    self._archive.writestr(_entry_of(name), content)
+                    self._archive.writestr(_archive_entry(name), content)
 
-    def _taken_apart(self, content: str) -> tuple[str, str]:
+    def _split_at_samples(self, content: str) -> tuple[str, str]:
         samples = _SAMPLES.search(content)
         if samples is None:
             raise ValueError("a long sheet has a row of samples")
@@ -387,14 +387,14 @@ class FilledWorkbook:
         head = _DIMENSION.sub("", content[: samples.start()])  # optional, and covers only the samples
         return head, content[samples.end() :]
 
-    def styles(self, place: int) -> list[int]:
+    def styles(self, index: int) -> list[int]:
         """Return the format numbers of a long sheet's sample cells."""
-        return self._styles[place]
+        return self._styles[index]
 
-    def begin(self, place: int) -> None:
+    def begin(self, index: int) -> None:
         """Begin writing the rows of a long sheet."""
-        name, head, _tail = self._sheets[place]
-        self._entry = self._archive.open(_entry_of(name), "w")
+        name, head, _tail = self._sheets[index]
+        self._entry = self._archive.open(_archive_entry(name), "w")
         self._entry.write(head.encode())
         self._row = 1
 
@@ -403,17 +403,17 @@ class FilledWorkbook:
         for row in rows:
             self._row += 1
             self._waiting.append(row.replace(b"\0", b"%d" % self._row))
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
         self._entry.write(b"".join(self._waiting))
         self._waiting.clear()
 
-    def end(self, place: int, links: Iterable[str], linked: int | None) -> None:
+    def end(self, index: int, links: Iterable[str], linked: int | None) -> None:
         """Finish a long sheet. Texts in the column ``linked`` link to these addresses, row by row."""
         self._flush()
-        name, _head, tail = self._sheets[place]
+        name, _head, tail = self._sheets[index]
         before, margins, after = tail.partition("<pageMargins")
         self._entry.write(before.encode())
         count = 0 if linked is None else min(self._row - 1, MOST_LINKS)
@@ -425,8 +425,8 @@ class FilledWorkbook:
         self._entry.write(f"{margins}{after}".encode())
         self._entry.close()
         if count:
-            beside = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
-            with self._archive.open(_entry_of(beside), "w") as entry:
+            relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
+            with self._archive.open(_archive_entry(relationships), "w") as entry:
                 entry.write(_RELATIONSHIPS.encode())
                 for some in _in_batches(_relationships(islice(links, count))):
                     entry.write(some)
@@ -445,21 +445,21 @@ class FilledWorkbook:
             self._archive.close()
 
 
-def _entry_of(name: str) -> zipfile.ZipInfo:
+def _archive_entry(name: str) -> zipfile.ZipInfo:
     """Return an archive entry with a fixed date, so that the same report produces the same file."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
-    entry._compresslevel = _LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
+    entry._compresslevel = _COMPRESSION_LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
     return entry
 
 
 def _in_batches(texts: Iterator[str]) -> Iterator[bytes]:
-    while some := list(islice(texts, _AT_ONCE)):
+    while some := list(islice(texts, _BATCH_SIZE)):
         yield "".join(some).encode()
 
 
 def _references(column: int, count: int) -> Iterator[str]:
-    letters = _letters(column)
+    letters = _column_name(column)
     for number in range(1, count + 1):
         yield f'<hyperlink ref="{letters}{number + 1}" r:id="rId{number}"/>'
 
@@ -469,16 +469,16 @@ def _relationships(targets: Iterable[str]) -> Iterator[str]:
         yield f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
 
 
-def _letters(place: int) -> str:
+def _column_name(index: int) -> str:
     """Return the name of the column at an index.
 
-    >>> _letters(0), _letters(25), _letters(26)
+    >>> _column_name(0), _column_name(25), _column_name(26)
     ('A', 'Z', 'AA')
     """
     found = ""
-    place += 1
-    while place:
-        place, rest = divmod(place - 1, 26)
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
         found = chr(ord("A") + rest) + found
     return found
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PLAIN = Style()
 GAP = 2
-_PART_OF_HEADING = 7
+_HYPHENATED_BELOW = 7
 """Headings are hyphenated within words only in columns narrower than this, unless nothing else helps."""
 
 # Break after hyphens and ordinary spaces only, because amounts may contain no-break spaces.
@@ -122,7 +122,7 @@ class Columns:
                         barcodes[index] = max(barcodes[index], longest)
         self.widths = list(map(max, self.widths, headings))
         leasts = [column.least or 0 for column in columns]
-        parts = [min(one, _PART_OF_HEADING) for one in headings]
+        parts = [min(one, _HYPHENATED_BELOW) for one in headings]
         # Give up, one after the other until the line fits: spare room, long words of headings, words of names, short
         # words of headings, and finally barcodes, because a barcode in two pieces is hard to copy.
         for first, *others in ((words, headings), (words, parts), (barcodes, parts), (barcodes,)):
@@ -190,14 +190,14 @@ class Columns:
 _INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     if text.isascii() and text[:1].isalnum():  # true of nearly all cells, and fast
         return text
-    text = _HALF_A_PAIR.sub("\ufffd", text)
+    text = _LONE_SURROGATE.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 
@@ -219,7 +219,7 @@ def printable(text: str) -> str:
 
 
 # For each direction of a sentence, the Unicode bidirectional classes (UAX 9) of letters that run the other way.
-_LETTERS_AGAINST = {"ltr": ("R", "AL"), "rtl": ("L",)}
+_OPPOSITE_LETTERS = {"ltr": ("R", "AL"), "rtl": ("L",)}
 _ISOLATE, _END = "\u2068", "\u2069"
 
 
@@ -232,8 +232,8 @@ def isolated(text: str) -> str:
     direction = current_language().direction
     if direction == "ltr" and text.isascii():
         return text
-    against = _LETTERS_AGAINST[direction]
-    return f"{_ISOLATE}{text}{_END}" if any(bidirectional(letter) in against for letter in text) else text
+    opposite = _OPPOSITE_LETTERS[direction]
+    return f"{_ISOLATE}{text}{_END}" if any(bidirectional(letter) in opposite for letter in text) else text
 
 
 # In the catalogue, because not every script ends sentences with a period.
@@ -247,8 +247,8 @@ def sentence(text: str) -> str:
     'They are already in the same group, 7.'
     """
     if not text or text.endswith((".", "?", "!")):
-        return _begun(text)
-    return gettext(_SENTENCE, text=_begun(text))
+        return _capitalized(text)
+    return gettext(_SENTENCE, text=_capitalized(text))
 
 
 def error_sentences(error: EvergreenGroupsError) -> str:
@@ -256,5 +256,5 @@ def error_sentences(error: EvergreenGroupsError) -> str:
     return " ".join(sentence(part) for part in (describe_problem(error), describe_advice(error)) if part)
 
 
-def _begun(text: str) -> str:
+def _capitalized(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"

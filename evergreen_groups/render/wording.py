@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
-PLUS = Message("+ means at least: what the account can't see may add to it.")
+LOWER_BOUND_NOTE = Message("+ means at least: what the account can't see may add to it.")
 """Shown below a table whose totals are lower bounds."""
 NOTHING_FOUND = Message("No group owes that much. There is nothing to list.")
 
@@ -54,7 +54,7 @@ def hidden_members(group: Group) -> str:
     )
 
 
-def title_of(criteria: Criteria, name: str = "") -> str:
+def report_title(criteria: Criteria, name: str = "") -> str:
     """Return the title of a report, with its name and, if it covers a single library, the library."""
     title = gettext(TITLE)
     if name:
@@ -64,15 +64,15 @@ def title_of(criteria: Criteria, name: str = "") -> str:
     return title
 
 
-def listed(criteria: Criteria) -> str:
+def describe_criteria(criteria: Criteria) -> str:
     """Describe in one sentence which groups the report lists, and in which order."""
-    words = ", ".join(_asked(criteria))
+    words = ", ".join(_conditions(criteria))
     if criteria.top is not None:
         words += "; " + gettext("at most {count:,}", count=criteria.top)
     return f"{words}; {gettext(_SORT_ORDERS[criteria.sort])}"
 
 
-def _asked(criteria: Criteria) -> Iterator[str]:
+def _conditions(criteria: Criteria) -> Iterator[str]:
     """Yield the conditions, the first of which names the groups and the others qualify them."""
     yield ngettext(
         "Groups of {count} or more that together owe {fines} or more",
@@ -83,10 +83,10 @@ def _asked(criteria: Criteria) -> Iterator[str]:
     if criteria.orgs:
         libraries = _any_of(criteria.orgs)
         yield gettext("with a member whose home library is {libraries} or below", libraries=libraries)
-    yield from _chosen(criteria.choice)
+    yield from _filter_conditions(criteria.choice)
 
 
-def _chosen(choice: Choice) -> Iterator[str]:
+def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.owing_since is not None:
         yield ngettext("owing for {count} day or more", "owing for {count} days or more", choice.owing_since)
     if choice.kinds:
@@ -121,10 +121,10 @@ def describe_limit(limit: Limit) -> str:
 def information_only(limit: Limit | None) -> str:
     """Say that a group's total blocks no one, and which limit does. None: limits differ between patrons."""
     rule = gettext("The combined fines of a group block nobody.")
-    return f"{rule} {_what_does(limit)}"
+    return f"{rule} {_describe_rule(limit)}"
 
 
-def _what_does(limit: Limit | None) -> str:
+def _describe_rule(limit: Limit | None) -> str:
     if limit is None:
         return gettext(
             "Each member has a limit by profile and home library, and is over it only with own fines; "
@@ -155,7 +155,7 @@ def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
     )
 
 
-def yet_together(limit: Limit | None) -> str:
+def describe_excess(limit: Limit | None) -> str:
     """Return a short form of :func:`explain_no_member_over_limit`, which follows the number of groups."""
     if limit is None or limit.amount is None:
         return gettext("yet together they owe more than one of them may")

@@ -270,7 +270,7 @@ class Interview:
         return {setting.key: file}
 
     def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
-        """Reset a section to its defaults. Without questions, reject options for the section rather than ignore them."""
+        """Reset a section to its defaults. Without questions, reject options for the section."""
         options = [option for setting in section if (option := setting.option("init")) is not None]
         more = next((option for option in options if option.name in self._given), None)
         if more is not None and not self._interactive:

@@ -23,15 +23,15 @@ from evergreen_groups.render.audit.wording import (
     WHAT_TO_DO,
     Advice,
     advice_for,
+    applied_limit,
     describe_evidence,
     describe_groups_to_keep,
     describe_reason,
+    describe_scope,
     describe_split,
     describe_unlisted,
     group_link,
     kinds_found,
-    limit_that_counted,
-    looked_at,
     short_reason,
 )
 from evergreen_groups.render.pages import write_template
@@ -225,7 +225,7 @@ def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRo
 
 def _remarks(finding: PatronFinding) -> Iterator[str]:
     if finding.limits_differ:
-        yield gettext(limit_that_counted(finding.member))
+        yield gettext(applied_limit(finding.member))
     yield from map(describe_penalty, finding.blocks)
 
 
@@ -281,7 +281,7 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
         sections=sections,
         filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),
         audit_nothing_found=NOTHING_FOUND,
-        looked_at=looked_at,
+        describe_scope=describe_scope,
         groups_to_keep=describe_groups_to_keep(audit),
         client=client,
     )

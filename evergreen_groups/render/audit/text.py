@@ -18,12 +18,12 @@ from evergreen_groups.render.audit.wording import (
     describe_group_finding,
     describe_groups_to_keep,
     describe_patron_finding,
+    describe_scope,
     describe_split,
     describe_threshold_finding,
     describe_unlisted,
     group_link,
     kinds_found,
-    looked_at,
 )
 from evergreen_groups.render.wording import CONFIDENTIAL
 
@@ -43,7 +43,7 @@ def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = 
 def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     moment = moment_with_zone(audit.generated_at)
     yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
-    yield looked_at(audit.criteria)
+    yield describe_scope(audit.criteria)
     yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)
     if to_keep := describe_groups_to_keep(audit):
         yield to_keep

@@ -252,10 +252,10 @@ def describe_groups_to_keep(audit: Audit) -> str:
 def explanation(finding: PatronFinding) -> str:
     """Explain a finding in English, for programs, with the limit that was applied if patrons have different ones."""
     reason = str(describe_reason(finding.reason))
-    return f"{reason} {limit_that_counted(finding.member)}." if finding.limits_differ else reason
+    return f"{reason} {applied_limit(finding.member)}." if finding.limits_differ else reason
 
 
-def limit_that_counted(member: Member) -> Message:
+def applied_limit(member: Member) -> Message:
     """Return the limit applied to a member, its origin and, where they differ, the fines that count toward it."""
     decision = member.decided
     none = Message("none", context="limit")
@@ -269,7 +269,7 @@ def limit_that_counted(member: Member) -> Message:
     return Message("Limit {limit} ({origin}); it counts {counted}", values=values)
 
 
-def looked_at(criteria: AuditCriteria) -> str:
+def describe_scope(criteria: AuditCriteria) -> str:
     """Describe which patrons the audit covers, and which limit it applies."""
     limit = gettext("as configured for each patron") if criteria.limit is None else describe_limit(criteria.limit)
     if not criteria.orgs:
@@ -295,7 +295,7 @@ def _sentences(finding: PatronFinding) -> Iterator[str]:
         yield gettext("own fines {own}, the group's {together}.", own=own, together=together)
     yield printable(gettext(describe_reason(finding.reason)))
     if finding.limits_differ:
-        yield f"{printable(gettext(limit_that_counted(finding.member)))}."
+        yield f"{printable(gettext(applied_limit(finding.member)))}."
     yield from (f"{describe_penalty(block)}." for block in finding.blocks)
 
 

@@ -67,18 +67,18 @@ def _cells(row: ListedMember) -> list[str]:
         harmless(member.barcode or ""),
         plain_amount(member.own_fines),
         plain_amount_or_none(decision.limit.amount) or "" if decision else "",
-        _truth(decision.over_limit) if decision else "",
+        _boolean(decision.over_limit) if decision else "",
         _names(row.standing.blocks_for_fines),
         _names(row.standing.other_blocks),
-        *([str(counts.out), str(counts.overdue), str(counts.lost), _truth(counts.complete)] if counts else [""] * 4),
+        *([str(counts.out), str(counts.overdue), str(counts.lost), _boolean(counts.complete)] if counts else [""] * 4),
         harmless(member.library),
         harmless(row.profile),
-        _truth(account.juvenile),
+        _boolean(account.juvenile),
         account.expire_date.date().isoformat() if account.expire_date else "",
-        _truth(account.expired),
-        _truth(account.barred),
-        _truth(account.active),
-        _truth(member.group_lead),
+        _boolean(account.expired),
+        _boolean(account.barred),
+        _boolean(account.active),
+        _boolean(member.group_lead),
     ]
 
 
@@ -86,5 +86,5 @@ def _names(penalties: Iterable[Penalty]) -> str:
     return harmless(" ".join(penalty.kind.name for penalty in penalties))
 
 
-def _truth(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return "true" if value else "false"

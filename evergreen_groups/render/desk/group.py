@@ -172,7 +172,7 @@ def notes_about(details: GroupDetails) -> Iterator[str]:
 
 # The Angular client's addresses contain its language. Without one, it redirects to the browser's language.
 _CLIENT = re.compile(r"eg|eg2(/[a-z]{2,3}-[A-Z]{2})?")
-_CLIENTS_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff/")
+_CLIENT_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class DeskPlace:
     def address(self, part: str = "", **query: str) -> str:
         """Return the address of the page, or of a part of it such as ``/plan``. The client is passed along."""
         asked = f"{urlencode(query, safe='/')}&" if query else ""
-        return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_way_back(self.client, in_tab=self.in_tab)}"
+        return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_client_query(self.client, in_tab=self.in_tab)}"
 
     def of(self, patron: int) -> DeskPlace:
         """Return the same for another patron."""
@@ -218,7 +218,7 @@ class DeskPlace:
 
 
 @lru_cache(64)  # the dozens of addresses on a page share the same parameters
-def _way_back(client: str, *, in_tab: bool) -> str:
+def _client_query(client: str, *, in_tab: bool) -> str:
     """Return the query parameters that identify the client."""
     return urlencode({"client": client, **({"in": "tab"} if in_tab else {})}, safe="/")
 
@@ -231,14 +231,14 @@ def client_named(name: str | None, referrer: str | None) -> str:
     """
     if name and _CLIENT.fullmatch(name):
         return name
-    found = _CLIENTS_PAGE.match(referrer or "")
+    found = _CLIENT_PAGE.match(referrer or "")
     # The menus of a stock Evergreen lead to AngularJS.
     return found[1] if found else ANGULARJS
 
 
 WIDTH, HEIGHT = 160, 28
 _EDGE = 3
-_MEANINGFUL = 2
+_FEWEST_NIGHTS = 2
 """A trend needs at least this many nights."""
 
 
@@ -262,7 +262,7 @@ class TrendView:
 def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
     """Return the view of a group's nights, given the earliest first. None if there are too few to compare."""
     listed = [night for night in nights if _fines(night) is not None]
-    if len(listed) < _MEANINGFUL:
+    if len(listed) < _FEWEST_NIGHTS:
         return None
     points = _points(nights)
     lines: list[list[str]] = [[]]
@@ -290,8 +290,8 @@ def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
     return [
         None
         if fines is None
-        else (_EDGE + place * step, HEIGHT - _EDGE - float(fines - lowest) / span * (HEIGHT - 2 * _EDGE))
-        for place, fines in enumerate(found)
+        else (_EDGE + index * step, HEIGHT - _EDGE - float(fines - lowest) / span * (HEIGHT - 2 * _EDGE))
+        for index, fines in enumerate(found)
     ]
 
 

@@ -101,7 +101,9 @@ def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) 
     """
     reason = step.reason
     if step.refusal is not None:
-        text = _lacking(step.refusal.permission, libraries.get(step.refusal.org_unit or 0), approved=approved)
+        text = _missing_permission(
+            step.refusal.permission, libraries.get(step.refusal.org_unit or 0), approved=approved
+        )
         return ClerkReason(text, gettext("Somebody who has it can do it, or approve it here."))
     if reason.code == "session-ended" and approved:
         return ClerkReason(gettext(_APPROVAL_ENDED), gettext(_APPROVE_AGAIN))
@@ -115,16 +117,16 @@ def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) 
     return ClerkReason(describe_reason(reason).rstrip(".") or gettext("Evergreen refused"), gettext(_LOOK_FIRST))
 
 
-def _lacking(permission: str, place: str | None, *, approved: bool) -> str:
-    if place is None and approved:
+def _missing_permission(permission: str, library: str | None, *, approved: bool) -> str:
+    if library is None and approved:
         return gettext("the supervisor's login lacks the permission {permission}", permission=permission)
-    if place is None:
+    if library is None:
         return gettext("your login lacks the permission {permission}", permission=permission)
     if approved:
         text = Message("the supervisor's login lacks the permission {permission} at {library}")
-        return gettext(text, permission=permission, library=printable(place))
+        return gettext(text, permission=permission, library=printable(library))
     text = Message("your login lacks the permission {permission} at {library}")
-    return gettext(text, permission=permission, library=printable(place))
+    return gettext(text, permission=permission, library=printable(library))
 
 
 def explain_uncertain(step: JournalStep) -> ClerkReason:
@@ -205,7 +207,7 @@ _TITLES = {
     "warning": Message("Not all done", context="a change"),
     "note": Message("Under way", context="a change"),
 }
-_GOING_ON = {
+_UNDER_WAY = {
     StepState.SENDING: Message("being changed", context="a change"),
     StepState.PLANNED: Message("waits", context="a change"),
 }
@@ -213,19 +215,19 @@ _GOING_ON = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """The outcome of one step: the patron, the text and the advice. With ``reads_on``, the text names the patron
+    """The outcome of one step: the patron, the text and the advice. With ``names_patron``, the text names the patron
     already.
     """
 
     who: str
     text: str
     advice: str = ""
-    reads_on: bool = False
+    names_patron: bool = False
     done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedPart:
+class ApprovalRequest:
     """The part of a change that was refused for lack of a permission, as a request that a supervisor may approve."""
 
     action: str
@@ -253,7 +255,7 @@ class OutcomeView:
     key: str
     patrons: tuple[int, ...]
     groups: tuple[int, ...]
-    refused: RefusedPart | None
+    refused: ApprovalRequest | None
 
     @property
     def has_details(self) -> bool:
@@ -298,7 +300,7 @@ def outcome_view(
         for step in entry.steps
     )
     if hidden:
-        lines += (OutcomeLine("", _about_hidden(hidden), reads_on=True),)
+        lines += (OutcomeLine("", _describe_hidden(hidden), names_patron=True),)
     states = [step.state for step in entry.steps]
     done = states.count(StepState.DONE)
     return OutcomeView(
@@ -313,11 +315,11 @@ def outcome_view(
         key=key,
         patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
         groups=tuple(sorted(_groups(entry))),
-        refused=refused_part(entry, this_group) if may_approve and not under_way else None,
+        refused=approval_request(entry, this_group) if may_approve and not under_way else None,
     )
 
 
-def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
+def approval_request(entry: JournalEntry, this_group: int) -> ApprovalRequest | None:
     """Return what a supervisor may approve: the first refused step, with all refused or unsent steps of the same kind.
 
     For a move to a group other than the page's, a patron who arrived there identifies the target. If none did, the
@@ -330,12 +332,14 @@ def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
     patrons = tuple(step.patron for step in same if _wants_approval(entry, step) or step.state is StepState.PLANNED)
     there = next((step.patron for step in same if step.state is StepState.DONE), None)
     if first.field == PENALTIES:
-        return RefusedPart("recalculate", patrons, None)
+        return ApprovalRequest("recalculate", patrons, None)
     if first.field != GROUP:
-        return RefusedPart("lead" if first.after else "no-lead", patrons, None)
+        return ApprovalRequest("lead" if first.after else "no-lead", patrons, None)
     if first.after is None:
-        return RefusedPart("remove", patrons, None)
-    return RefusedPart("join", patrons, None) if first.after == this_group else RefusedPart("move", patrons, there)
+        return ApprovalRequest("remove", patrons, None)
+    return (
+        ApprovalRequest("join", patrons, None) if first.after == this_group else ApprovalRequest("move", patrons, there)
+    )
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
@@ -371,7 +375,7 @@ def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) ->
     if done == 1:
         text = (
             lines[0].text
-            if lines[0].reads_on
+            if lines[0].names_patron
             else gettext("{name}: {text}", name=isolated(lines[0].who), text=lines[0].text)
         )
         return gettext("Undone: {text}", text=text) if undone else gettext("Done: {text}", text=text)
@@ -380,7 +384,7 @@ def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) ->
     return ngettext("Done: {count} change", "Done: all {count} changes", done)
 
 
-def _about_hidden(count: int) -> str:
+def _describe_hidden(count: int) -> str:
     return ngettext(
         "{count} change: about patrons whom your login can't see",
         "{count} changes: about patrons whom your login can't see",
@@ -403,9 +407,9 @@ def describe_step(
         if step.field == PENALTIES:
             return OutcomeLine(who, explain_recalculation(step.reason), done=True)
         text = _done(step, isolated(who), this_group)
-        return OutcomeLine(who, text, remark_about_done(step.reason), reads_on=True, done=True)
-    if under_way and step.state in _GOING_ON:
-        return OutcomeLine(who, gettext(_GOING_ON[step.state]))
+        return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
+    if under_way and step.state in _UNDER_WAY:
+        return OutcomeLine(who, gettext(_UNDER_WAY[step.state]))
     if step.state is StepState.SENDING:
         unclear = explain_uncertain(step)
         return OutcomeLine(who, unclear.text, unclear.advice)
@@ -518,14 +522,14 @@ def past_entry(
         at=entry.at,
         what=gettext(_ACTIONS[entry.action]) if entry.action in _ACTIONS else entry.action,
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron], _what(step)) for step in seen),
+        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(step.state is StepState.DONE and step.field != PENALTIES for step in entry.steps),
         key=key,
     )
 
 
-def _what(step: JournalStep) -> str:
+def _past_change(step: JournalStep) -> str:
     state = _STATES.get(step.state)
     return gettext(state, change=_change(step)) if state else _change(step)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, Step
     from evergreen_groups.groups import Group, Member
 
-FOLDED_FROM = 12
+MOST_UNFOLDED = 12
 """A group with more members than this is shown folded."""
 
 
@@ -70,7 +70,7 @@ class GroupView:
     @property
     def folded(self) -> bool:
         """Whether the members are hidden until asked for, because there are many."""
-        return len(self.members) > FOLDED_FROM
+        return len(self.members) > MOST_UNFOLDED
 
 
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:

@@ -124,7 +124,7 @@ HOW_TO_PAY = Message("You can pay at the desk of the library.")
 
 
 @dataclass(frozen=True, slots=True)
-class OwedFor:
+class OwedAmount:
     """The amount owed for one kind of bill, and for one title where titles are shown."""
 
     text: str
@@ -146,7 +146,7 @@ class StatementMember:
 
     name: str
     owed: Decimal
-    owed_for: tuple[OwedFor, ...]
+    owed_for: tuple[OwedAmount, ...]
     due: tuple[DueItems, ...]
     all_items: bool
 
@@ -160,7 +160,7 @@ class StatementPage:
     at: datetime
     members: tuple[StatementMember, ...]
     owed: Decimal
-    kinds: tuple[OwedFor, ...]
+    kinds: tuple[OwedAmount, ...]
     with_bills: bool
     with_items: bool
     next_due: date | None
@@ -253,24 +253,26 @@ def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
     return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
 
 
-def _owed_for(member: MemberAffairs) -> tuple[OwedFor, ...]:
+def _owed_for(member: MemberAffairs) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
     if member.bills is None:
         unknown = gettext("for something that cannot be listed here")
-        return (OwedFor(unknown, "", member.own_fines),) if member.own_fines else ()
+        return (OwedAmount(unknown, "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:
         key = line.bill.kind.describe(), line.title or ""
         sums[key] = sums.get(key, NOTHING) + line.bill.balance
-    return tuple(OwedFor(text, title, amount) for (text, title), amount in sums.items())
+    return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 
 
-def _sums(lines: Iterable[OwedFor]) -> tuple[OwedFor, ...]:
+def _sums(lines: Iterable[OwedAmount]) -> tuple[OwedAmount, ...]:
     """Return what all members owe by kind, the highest amount first."""
     sums: dict[str, Decimal] = {}
     for line in lines:
         sums[line.text] = sums.get(line.text, NOTHING) + line.amount
-    return tuple(OwedFor(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair)))
+    return tuple(
+        OwedAmount(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair))
+    )
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render.report.wording import compared
+from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
 from evergreen_groups.render.text import harmless
 from evergreen_groups.render.wording import penalty_cell
@@ -140,7 +140,7 @@ class _RowWriter:
         self._comma = dialect == "semicolon"
         self._separator = ";" if self._comma else ","
         self._special = re.compile(f'["\r\n{self._separator}]')
-        changes = compared(report)
+        changes = compared_changes(report)
         self._changes = changes.by_group if changes else {}
         self._known: dict[str, str] = {}
 
@@ -170,9 +170,9 @@ class _RowWriter:
         )
         at_least = separator.join(self._least_cells(group))
         if not self._with_members:
-            return self._row([cells, change, summed, at_least, _truth(True)])
+            return self._row([cells, change, summed, at_least, _boolean(True)])
         rows = []
-        first = _truth(True)
+        first = _boolean(True)
         for member in group.members:
             theirs = [
                 cells,
@@ -185,11 +185,11 @@ class _RowWriter:
                 first,
             ]
             rows.append(self._row(theirs))
-            first = _truth(False)
+            first = _boolean(False)
         return "".join(rows)
 
     def tail(self, part: Report) -> Iterator[str]:
-        changes = compared(part)
+        changes = compared_changes(part)
         for cleared in changes.cleared if changes else ():
             columns = MEMBER_COLUMNS if self._with_members else ()
             more = (*BLOCK_COLUMNS, *MEMBER_DETAIL_COLUMNS) if self._with_members else ()
@@ -199,7 +199,7 @@ class _RowWriter:
                     *[""] * len(columns),
                     *self._change_cells(cleared),
                     *[""] * len((*more, *GROUP_DETAIL_COLUMNS, *TOTAL_COLUMNS, *DETAIL_TOTAL_COLUMNS)),
-                    _truth(False),
+                    _boolean(False),
                 ]
             )
 
@@ -236,15 +236,15 @@ class _RowWriter:
             str(lead.id),
             self._text(lead.name),
             self._text(lead.barcode),
-            _truth(lead.group_lead),
+            _boolean(lead.group_lead),
             self._common_text(lead.library),
             str(group.member_count),
             _number(group.owing_count),
             self._amount(group.combined_fines),
             self._amount(group.highest_own_fines.value),
             _number(group.over_limit_count),
-            "" if no_member_over is None else _truth(no_member_over),
-            _truth(group.complete),
+            "" if no_member_over is None else _boolean(no_member_over),
+            _boolean(group.complete),
             str(group.hidden_member_count),
             self._amount(group.hidden_fines),
         ]
@@ -257,8 +257,8 @@ class _RowWriter:
             self._text(patron.name),
             self._common_text(patron.home_library.shortname),
             self._amount(member.own_fines),
-            _truth(decision.over_limit),
-            _truth(patron.group_lead),
+            _boolean(decision.over_limit),
+            _boolean(patron.group_lead),
             self._amount(decision.limit.amount),
         ]
 
@@ -274,13 +274,13 @@ class _RowWriter:
         return [
             self._kinds(details.kinds),
             self._amount(details.not_known),
-            _truth(details.certain),
+            _boolean(details.certain),
             _moment(details.owing_since),
             _moment(details.last_payment),
             _number(details.overdue),
             _number(details.lost),
-            _truth(details.items_certain),
-            "" if returnable is None else _truth(returnable),
+            _boolean(details.items_certain),
+            "" if returnable is None else _boolean(returnable),
         ]
 
     def _least_cells(self, group: Group) -> list[str]:
@@ -302,9 +302,9 @@ class _RowWriter:
             _moment(details.last_payment),
             "" if items is None else str(items.overdue),
             "" if items is None else str(items.lost),
-            _truth(state.juvenile),
-            _truth(state.expired),
-            _truth(state.barred),
+            _boolean(state.juvenile),
+            _boolean(state.expired),
+            _boolean(state.barred),
             self._common_text(details.profile),
         ]
 
@@ -339,5 +339,5 @@ def _number(total: Total[int]) -> str:
     return str(total.at_least) if total.exact else ""
 
 
-def _truth(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return "true" if value else "false"

@@ -24,15 +24,15 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.render import printable, template_text
-from evergreen_groups.render.report.wording import KINDS, compared, since
-from evergreen_groups.render.wording import TITLE, listed
+from evergreen_groups.render.report.wording import KINDS, compared_changes, since
+from evergreen_groups.render.wording import TITLE, describe_criteria
 from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
 
-_MOST = 10
+_MOST_GROUPS = 10
 _WIDTH = 72
 _MOST_INDENT = 34
 """The widest label that has its value next to it. Values of wider labels go on the next line."""
@@ -75,7 +75,7 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
 def plain_letter(report: Report, options: LetterOptions) -> str:
     """Return the mail as plain text, 72 columns wide."""
     return template_text(
-        "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, fact=_fact, label_of=_label
+        "mail.txt", **_values(report, options), filled=_wrapped, aligned=_aligned, fact=_fact, label_of=_label
     )
 
 
@@ -101,12 +101,12 @@ class _Column:
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
     large = (gettext("Groups"), pgettext("of all groups", "Combined fines"), gettext("Members over the limit"))
-    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST]
+    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
     columns = [
-        _Column(heading, place in _NUMBERS, max(cell_len(row[place]) for row in (headings, *rows)))
-        for place, heading in enumerate(headings)
+        _Column(heading, index in _NUMBERS, max(cell_len(row[index]) for row in (headings, *rows)))
+        for index, heading in enumerate(headings)
     ]
     return {
         "title": gettext(TITLE),
@@ -118,7 +118,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "report": report,
         "facts": facts,
         "figures": [(term, value) for term, value in facts if term in large],
-        "other_facts": sorted((one for one in facts if one[0] not in large), key=_by_news),
+        "other_facts": sorted((one for one in facts if one[0] not in large), key=_changes_first),
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
@@ -129,12 +129,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     }
 
 
-def _by_news(fact: tuple[str, str]) -> bool:
+def _changes_first(fact: tuple[str, str]) -> bool:
     """Sort key that puts the fact about changes first, which readers look for every morning."""
     return fact[0] != gettext("What changed")
 
 
-def _filled(text: str, before: str = "") -> str:
+def _wrapped(text: str, before: str = "") -> str:
     """Wrap a text that begins after ``before``, and indent the following lines by the width of ``before``."""
     indent = " " * cell_len(before)
     return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
@@ -143,8 +143,8 @@ def _filled(text: str, before: str = "") -> str:
 def _fact(term: str, value: str, indent: int) -> str:
     """Return a label with its value next to it, or below a label that is too wide."""
     if cell_len(term) + 2 <= indent:
-        return _filled(value, set_cell_size(term, indent))
-    return f"{_filled(term)}\n{_filled(value, ' ' * indent)}"
+        return _wrapped(value, set_cell_size(term, indent))
+    return f"{_wrapped(term)}\n{_wrapped(value, ' ' * indent)}"
 
 
 def _label(word: str) -> str:
@@ -157,7 +157,7 @@ def _places(places: Sequence[str]) -> str:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
-    yield gettext("Listed"), listed(report.criteria)
+    yield gettext("Listed"), describe_criteria(report.criteria)
     yield gettext("Data as of"), moment_with_zone(report.generated_at)
     yield gettext("Groups"), number(totals.group_count)
     yield (
@@ -200,7 +200,7 @@ def _highest(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the headings, and a row for each of the groups."""
     names = (pgettext("group", "Lead"),) if options.names else ()
-    changes = compared(report)
+    changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
     heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Fines"), *change, *names)
     return heading, [_row(group, changes, names=options.names) for group in groups]

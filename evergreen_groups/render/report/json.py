@@ -38,7 +38,7 @@ SCHEMA = "evergreen-groups/report/1"
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
@@ -109,7 +109,7 @@ def text(value: dict[str, Any]) -> str:
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONEncodeError:  # a lone surrogate, which UTF-8 can't encode
-        return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
@@ -118,7 +118,7 @@ def line(value: dict[str, Any]) -> str:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
     except orjson.JSONEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return _HALF_A_PAIR.sub("\ufffd", written) + "\n"
+        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from evergreen_groups.render.report.wording import (
     cleared_lead,
     cleared_now,
     cleared_remarks,
-    compared,
+    compared_changes,
     describe_group_details,
     describe_member_details,
     explain_cleared,
@@ -43,7 +43,7 @@ from evergreen_groups.render.report.wording import (
     since,
 )
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
-from evergreen_groups.render.wording import describe_limit, describe_penalty, title_of
+from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import GroupChange, Report, ReportedLibrary, RunTotals
 
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
 
 
@@ -65,7 +65,7 @@ class GroupRows:
     def __init__(
         self, report: Report, marks: GroupMarks, client: StaffClient | None, details: bool, values: Mapping[str, object]
     ) -> None:
-        changes = compared(report)
+        changes = compared_changes(report)
         self._report = report
         self._marks = marks
         self._client = client
@@ -85,14 +85,14 @@ class GroupRows:
         self._about, self._dated = macros.about, macros.dated
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_card, self._no_change = str(macros.no_card()), str(macros.no_change())
-        self._price, self._number = _remembered(price), _remembered(number)
-        self._total = _remembered(describe_total)
-        self._library = _remembered(printable)
-        self._summary = _remembered(_count_of_members)
-        self._count_over_limit = _remembered(macros.count_over_limit)
-        self._over_limit = _remembered(macros.over_limit)
-        self._blocked = _remembered(macros.blocked_cell)
-        self._change = _remembered(macros.change_cell)
+        self._price, self._number = _cached(price), _cached(number)
+        self._total = _cached(describe_total)
+        self._library = _cached(printable)
+        self._summary = _cached(_count_of_members)
+        self._count_over_limit = _cached(macros.count_over_limit)
+        self._over_limit = _cached(macros.over_limit)
+        self._blocked = _cached(macros.blocked_cell)
+        self._change = _cached(macros.change_cell)
 
     def of(self, group: Group) -> str:
         """Return the rows of a group as HTML."""
@@ -165,9 +165,9 @@ class GroupRows:
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
-def _remembered(write: Callable[..., str]) -> Callable[..., str]:
+def _cached(write: Callable[..., str]) -> Callable[..., str]:
     """Return a cached version of ``write`` whose result is escaped HTML."""
-    return lru_cache(maxsize=_REMEMBERED)(lambda *values: str(escape(write(*values))))
+    return lru_cache(maxsize=_CACHE_SIZE)(lambda *values: str(escape(write(*values))))
 
 
 def _count_of_members(visible: int, count: int) -> str:
@@ -213,7 +213,7 @@ class GroupMarks:
                 counts.update(kinds)
             found = (_marks_of(group, report), kinds)
             self._groups[group.number] = alike.setdefault(found, found)
-        self._marks = {kind: str(place) for place, kind in enumerate(_most_first(counts))}
+        self._marks = {kind: str(index) for index, kind in enumerate(_most_first(counts))}
         self._written = {found: self._as_written(*found) for found in alike.values()}
 
     def _as_written(self, marks: tuple[str, ...], kinds: frozenset[BillKind]) -> tuple[str, str]:
@@ -231,18 +231,18 @@ class GroupMarks:
     def offered_kinds(self, part: Report) -> list[tuple[str, str]]:
         """Return mark and name of each kind that groups of a part owe for, the most frequent first."""
         counts: Counter[BillKind] = Counter()
-        for (_marks, kinds), count in self._alike(part).items():
+        for (_marks, kinds), count in self._count_combinations(part).items():
             counts.update(dict.fromkeys(kinds, count))
         return [(self._marks[kind], kind.describe()) for kind in _most_first(counts)]
 
     def offered_filters(self, part: Report) -> list[tuple[str, str]]:
         """Return mark and label of each filter that selects some groups of a part but not all."""
-        each = [set(marks) for marks, _kinds in self._alike(part)]
+        each = [set(marks) for marks, _kinds in self._count_combinations(part)]
         some = set().union(*each)
         every = set.intersection(*each) if each else set()
         return [(mark, gettext(words)) for mark, words in _FILTERS.items() if mark in some - every]
 
-    def _alike(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
+    def _count_combinations(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
         return Counter(self._groups[group.number] for group in part.groups)
 
 
@@ -256,7 +256,7 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
         found.append("items")
     if not group.complete:
         found.append("incomplete")
-    changes = compared(report)
+    changes = compared_changes(report)
     change = changes.by_group.get(group.number) if changes else None
     if change is not None:
         found.append(change.kind.value)
@@ -342,7 +342,7 @@ def shared_values(report: Report) -> dict[str, object]:
     trend = report.changes.trend if report.changes else ()
     return {
         "report": report,
-        "changes": compared(report),
+        "changes": compared_changes(report),
         "since": since,
         "trend": trend,
         "trend_charts": trend_charts(trend),
@@ -405,7 +405,7 @@ class _PageWriter:
             "report.html",
             **shared_values(part),
             **self._values,
-            title=title_of(part.criteria, part.name),
+            title=report_title(part.criteria, part.name),
             bars=group_bars(part.groups),
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
@@ -460,7 +460,7 @@ class IndexedLibrary:
 
 def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: BinaryIO) -> None:
     """Write the index of libraries as UTF-8. The sums are those of ``report``, which counts each group once."""
-    title = title_of(replace(report.criteria, orgs=()), report.name)
+    title = report_title(replace(report.criteria, orgs=()), report.name)
     page = template_text(
         "library_index.html",
         **shared_values(report),

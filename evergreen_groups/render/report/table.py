@@ -40,7 +40,7 @@ from evergreen_groups.render.report.wording import (
     cleared_lead,
     cleared_now,
     cleared_remarks,
-    compared,
+    compared_changes,
     counts,
     describe_group_details,
     describe_member_details,
@@ -50,13 +50,13 @@ from evergreen_groups.render.report.wording import (
 from evergreen_groups.render.text import EMPTY, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.wording import (
     DIFFERENCES,
+    LOWER_BOUND_NOTE,
     NOTHING_FOUND,
-    PLUS,
     TITLE,
+    describe_criteria,
     describe_incomplete,
     explain_no_member_over_limit,
     information_only,
-    listed,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.total import Total
@@ -70,7 +70,7 @@ WIDE = 116
 
 COMBINED_FINES = Message("Combined fines")
 
-STANDS_IN = "*"
+NO_LEAD_MARK = "*"
 """Follows the name of a lead who isn't marked as group lead, on a terminal too narrow for remarks."""
 
 BOLD = Style(bold=True)
@@ -186,7 +186,7 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
 def _narrow_group(group: Group) -> Row:
     name = _name(group.lead, BOLD)
     if not group.lead.group_lead:
-        name = name._replace(text=f"{name.text} {STANDS_IN}")
+        name = name._replace(text=f"{name.text} {NO_LEAD_MARK}")
     return [
         Cell(str(group.number), BOLD),
         name,
@@ -282,10 +282,10 @@ Item = TypeVar("Item")
 
 def with_changes(layout: Layout, changes: Changes) -> Layout:
     """Return the layout with a column for changes after the combined fines."""
-    place = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
+    index = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
 
     def widened(items: Sequence[Item], item: Item) -> list[Item]:
-        return [*items[:place], item, *items[place:]]
+        return [*items[:index], item, *items[index:]]
 
     return Layout(
         columns=tuple(widened(layout.columns, TextColumn(gettext("Change"), right=True))),
@@ -397,7 +397,7 @@ def _print_head(console: Console, report: Report) -> None:
         console.print(line, style=FAINT, soft_wrap=True)
     console.print()
     facts = {
-        gettext("Listed"): listed(report.criteria),
+        gettext("Listed"): describe_criteria(report.criteria),
         gettext("Data as of"): moment_with_zone(report.generated_at),
         gettext("Gateway"): printable(report.gateway),
     }
@@ -413,7 +413,7 @@ def _print_head(console: Console, report: Report) -> None:
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     """Yield the heading, the groups and the totals."""
     layout = layout_for(width, details)
-    changes = compared(report)
+    changes = compared_changes(report)
     describe_change = change_sentence
     if changes and width >= WIDE:
         layout, describe_change = with_changes(layout, changes), remarks
@@ -429,8 +429,8 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     line = [Segment(rule * columns.width, FAINT), Segment.line()]
     yield from columns.heading(BOLD)
     yield from line
-    for place, group in enumerate(report.groups):
-        if place and details:
+    for index, group in enumerate(report.groups):
+        if index and details:
             yield Segment.line()
         changed = describe_change(changes.by_group.get(group.number)) if changes else ""
         yield from _group(group, rows(group), changed, columns, report.details)
@@ -442,21 +442,21 @@ def _group(
     group: Group, rows: Iterable[Row], changed: str, columns: Columns, details: ReportDetails | None
 ) -> Iterator[Segment]:
     """Yield a group's rows, with changes and details below the first row, and a note on hidden members at the end."""
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         yield from columns.row(row)
-        if place == 0 and changed:
-            yield from _across(changed, columns, FAINT)
+        if index == 0 and changed:
+            yield from _spanning_row(changed, columns, FAINT)
         if details is None:
             continue
-        if place == 0:
-            yield from _across(describe_group_details(details.of_group(group)), columns, FAINT)
-        elif about := describe_member_details(details.of(group.members[place - 1])):
-            yield from _across(about, columns, FAINT, indent=MEMBER_INDENT)
+        if index == 0:
+            yield from _spanning_row(describe_group_details(details.of_group(group)), columns, FAINT)
+        elif about := describe_member_details(details.of(group.members[index - 1])):
+            yield from _spanning_row(about, columns, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
-        yield from _across(describe_incomplete(group), columns, REMARKABLE)
+        yield from _spanning_row(describe_incomplete(group), columns, REMARKABLE)
 
 
-def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
+def _spanning_row(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
     """Yield a text about the group or member above, across all columns."""
     indent += columns.start(1) + MEMBER_INDENT
     for text in wrapped(sentence, columns.width - indent):
@@ -466,7 +466,7 @@ def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> I
 
 
 def _print_changes(console: Console, report: Report) -> None:
-    changes = compared(report)
+    changes = compared_changes(report)
     if changes is None:
         return
     console.print()
@@ -503,13 +503,13 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):
         explanation = gettext("the oldest record of a group without a group lead stands for it.")
-        yield gettext("{word}: {explanation}", word=STANDS_IN, explanation=explanation)
+        yield gettext("{word}: {explanation}", word=NO_LEAD_MARK, explanation=explanation)
 
 
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
         yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
-        yield gettext(PLUS)
+        yield gettext(LOWER_BOUND_NOTE)
     for note in report.notes:
         yield gettext("Note: {note}", note=printable(gettext(note)))
 

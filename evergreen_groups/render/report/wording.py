@@ -186,7 +186,7 @@ KINDS: Mapping[ChangeKind, Message] = {
 """A word for each kind of change."""
 
 
-def compared(report: Report) -> Changes | None:
+def compared_changes(report: Report) -> Changes | None:
     """Return the changes since the last run, None if there was no last run to compare with."""
     return report.changes if report.changes is not None and report.changes.compared else None
 

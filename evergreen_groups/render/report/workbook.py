@@ -32,20 +32,20 @@ from evergreen_groups.render.report.wording import (
     KINDS,
     NOT_KNOWN,
     cleared_lead,
-    compared,
+    compared_changes,
     describe_kinds,
     describe_state,
     remarks,
 )
-from evergreen_groups.render.report.writers import Part, places_of_groups
+from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
-    FilledWorkbook,
     Formats,
     LongSheet,
     Mark,
     RowWriter,
     SpreadsheetColumn,
+    StreamedWorkbook,
     Value,
     cell_text,
     fill,
@@ -55,11 +55,11 @@ from evergreen_groups.render.sheets import (
 from evergreen_groups.render.wording import (
     CONFIDENTIAL,
     DIFFERENCES,
+    describe_criteria,
     describe_limit,
     describe_penalty,
     information_only,
-    listed,
-    title_of,
+    report_title,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
@@ -192,7 +192,7 @@ def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
     ]
     if report.details is not None:
         columns += group_detail_columns(report.details)
-    if changes := compared(report):
+    if changes := compared_changes(report):
         columns += _change_columns(changes)
     return columns
 
@@ -304,7 +304,7 @@ def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
+    sheet.write_string(0, 0, cell_text(report_title(report.criteria, report.name)), formats.title)
     sheet.write_string(1, 0, gettext("For information only"), formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3
@@ -321,7 +321,7 @@ def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
 def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     """Yield label, kind and value of each line of the summary; an empty label means an empty line."""
     totals = report.totals
-    yield gettext("Listed"), "text", listed(report.criteria)
+    yield gettext("Listed"), "text", describe_criteria(report.criteria)
     yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
     yield gettext("Gateway"), "text", report.gateway
     yield "", "text", None
@@ -336,7 +336,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
         yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
-    if (changes := compared(report)) and changes.since:
+    if (changes := compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with data as of"), "text", minute(changes.since)
         for kind in ChangeKind:
@@ -353,7 +353,7 @@ Row = TypeVar("Row")
 _LONGEST_SHEET_NAME = 31
 
 
-class _Held(io.BytesIO):
+class _UnclosedBuffer(io.BytesIO):
     """A buffer that ignores ``close``: if a run is aborted, xlsxwriter's archive may close itself after its buffer."""
 
     def close(self) -> None:
@@ -380,14 +380,14 @@ def write_parts(
     """Write parts of a report as :func:`write_workbook` does. Column widths are the same in all parts."""
     lists: list[_List[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
     sheets = [one.sheet for one in lists]
-    places = places_of_groups([part for part, _stream in parts])
-    workbooks: list[FilledWorkbook] = []
+    indexes = part_indexes([part for part, _stream in parts])
+    workbooks: list[StreamedWorkbook] = []
     try:
         for part, stream in parts:
-            workbooks.append(FilledWorkbook(stream))
-            workbooks[-1].take(_without_rows(part, lists), sheets)
+            workbooks.append(StreamedWorkbook(stream))
+            workbooks[-1].copy_from(_without_rows(part, lists), sheets)
         for number, one in enumerate(lists):
-            _write_list(one, number, report, parts, workbooks, places)
+            _write_list(one, number, report, parts, workbooks, indexes)
         for workbook in workbooks:
             workbook.close()
     except BaseException:
@@ -401,8 +401,8 @@ def _write_list(
     number: int,
     report: Report,
     parts: Sequence[Part],
-    workbooks: Sequence[FilledWorkbook],
-    places: Mapping[int, Sequence[int]],
+    workbooks: Sequence[StreamedWorkbook],
+    indexes: Mapping[int, Sequence[int]],
 ) -> None:
     """Write one of the long lists into all workbooks, making each row only once."""
     for workbook in workbooks:
@@ -412,10 +412,10 @@ def _write_list(
             raise ValueError("parts of a report have other formats than the report")
     rows = RowWriter(one.sheet, workbooks[0].styles(number)) if workbooks else None
     for group in report.groups:
-        if rows is not None and (wanted := places.get(group.number)):
+        if rows is not None and (wanted := indexes.get(group.number)):
             made = [rows.row(row) for row in one.rows(group)]
-            for place in wanted:
-                workbooks[place].add(made)
+            for index in wanted:
+                workbooks[index].add(made)
     for (part, _stream), workbook in zip(parts, workbooks, strict=True):
         links = chain.from_iterable(map(one.links, part.groups))
         workbook.end(number, links, one.sheet.linked)
@@ -435,7 +435,7 @@ def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
     columns = group_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(
+        LongSheet.fitted(
             _sheet_name(gettext("Groups")), columns, report.groups, lambda: report.groups, frozen=2, linked=linked
         ),
         lambda group: (group,),
@@ -463,7 +463,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
     columns = member_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
+        LongSheet.fitted(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
         rows,
         lambda group: len(group.members),
         lambda group: () if client is None else [client.patron_page(member.id) for member in group.members],
@@ -472,9 +472,9 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
 
 def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
     """Return a workbook whose long lists have no rows yet."""
-    held = _Held()
-    workbook = _library().Workbook(
-        held,
+    buffer = _UnclosedBuffer()
+    workbook = _xlsxwriter().Workbook(
+        buffer,
         {
             "in_memory": True,
             "strings_to_formulas": False,
@@ -483,13 +483,13 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    title = title_of(report.criteria, report.name)
+    title = report_title(report.criteria, report.name)
     workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
     formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
     for one in lists:
         one.sheet.add_to(workbook, formats, sum(map(one.count, report.groups)))
-    if (changes := compared(report)) and changes.cleared:
+    if (changes := compared_changes(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
             cleared_columns(),
@@ -498,7 +498,7 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
             frozen=1,
         )
     workbook.close()
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def _sheet_name(text: str) -> str:
@@ -506,7 +506,7 @@ def _sheet_name(text: str) -> str:
     return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()
 
 
-def _library() -> Any:
+def _xlsxwriter() -> Any:
     try:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:

@@ -138,35 +138,35 @@ def write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Part
     """
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.head(part)))
-    places = places_of_groups([part for part, _stream in parts])
+    indexes = part_indexes([part for part, _stream in parts])
     began = [False] * len(parts)
     streams = [stream for _part, stream in parts]
     between = writer.between.encode()
     for group in report.groups:
-        wanted = places.get(group.number, ())
+        wanted = indexes.get(group.number, ())
         if not wanted:
             continue
         piece = writer.group(group).encode()
         following = between + piece
-        for place in wanted:
-            streams[place].write(following if began[place] else piece)
-            began[place] = True
+        for index in wanted:
+            streams[index].write(following if began[index] else piece)
+            began[index] = True
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.tail(part)))
 
 
-def places_of_groups(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
+def part_indexes(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
     """Return the indexes of the parts that contain each group, by group number.
 
     Equal tuples are stored once, because most groups are in the same parts as many others.
     """
     found: dict[int, tuple[int, ...]] = {}
     longer: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         for group in part.groups:
             before = found.get(group.number, ())
-            after = longer.get((before, place))
+            after = longer.get((before, index))
             if after is None:
-                after = longer[before, place] = (*before, place)
+                after = longer[before, index] = (*before, index)
             found[group.number] = after
     return found
