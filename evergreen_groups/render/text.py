@@ -193,7 +193,7 @@ _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\u
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def harmless(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     if text.isascii() and text[:1].isalnum():  # true of nearly all cells, and fast
         return text

@@ -13,7 +13,7 @@ from evergreen_groups.render.audit.wording import (
     explanation,
     group_link,
 )
-from evergreen_groups.render.text import harmless
+from evergreen_groups.render.text import escape_formula
 from evergreen_groups.render.wording import penalty_cell
 
 if TYPE_CHECKING:
@@ -55,17 +55,20 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
         fines = plain_amount_or_none(finding.group_fines) or ""
-        blocks = harmless("; ".join(map(penalty_cell, finding.blocks)))
-        reason = harmless(explanation(finding))
+        blocks = escape_formula("; ".join(map(penalty_cell, finding.blocks)))
+        reason = escape_formula(explanation(finding))
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, *[""] * 6]
     for of_threshold in audit.thresholds:
-        reason, amount = harmless(describe_reason(of_threshold.reason)), plain_amount_or_none(of_threshold.threshold)
+        reason, amount = (
+            escape_formula(describe_reason(of_threshold.reason)),
+            plain_amount_or_none(of_threshold.threshold),
+        )
         yield [of_threshold.kind.value, *[""] * 8, reason, *[""] * 4, amount or "", str(of_threshold.patron_count)]
     for found in audit.groups:
         group = found.group
         fines = plain_amount_or_none(group.combined_fines) or ""
         for member in group.members:
-            reasons = harmless(" ".join(map(describe_reason, found.reasons)))
+            reasons = escape_formula(" ".join(map(describe_reason, found.reasons)))
             yield [
                 *(found.kind.value, str(group.number), *_member(member), fines, "", reasons),
                 *_confidence(found),
@@ -79,7 +82,7 @@ def _confidence(found: GroupFinding) -> list[str]:
     if found.confidence is None:
         return ["", ""]
     pieces = (f"{describe_evidence(piece)} {piece.weight:+}" for piece in found.confidence.evidence)
-    evidence = harmless("; ".join(pieces))
+    evidence = escape_formula("; ".join(pieces))
     return [f"{found.confidence.level} ({found.confidence.points})", evidence]
 
 
@@ -93,4 +96,4 @@ def _part(found: GroupFinding, member: Member) -> str:
 
 def _member(member: Member) -> list[str]:
     texts = (member.barcode or "", member.name, member.library)
-    return [str(member.id), *map(harmless, texts), plain_amount(member.own_fines)]
+    return [str(member.id), *map(escape_formula, texts), plain_amount(member.own_fines)]

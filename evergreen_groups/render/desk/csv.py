@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render.text import harmless
+from evergreen_groups.render.text import escape_formula
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty
@@ -63,16 +63,16 @@ def _cells(row: ListedMember) -> list[str]:
     decision = member.decision
     return [
         str(member.id),
-        harmless(member.name),
-        harmless(member.barcode or ""),
+        escape_formula(member.name),
+        escape_formula(member.barcode or ""),
         plain_amount(member.own_fines),
         plain_amount_or_none(decision.limit.amount) or "" if decision else "",
         _boolean(decision.over_limit) if decision else "",
         _names(row.standing.blocks_for_fines),
         _names(row.standing.other_blocks),
         *([str(counts.out), str(counts.overdue), str(counts.lost), _boolean(counts.complete)] if counts else [""] * 4),
-        harmless(member.library),
-        harmless(row.profile),
+        escape_formula(member.library),
+        escape_formula(row.profile),
         _boolean(account.juvenile),
         account.expire_date.date().isoformat() if account.expire_date else "",
         _boolean(account.expired),
@@ -83,7 +83,7 @@ def _cells(row: ListedMember) -> list[str]:
 
 
 def _names(penalties: Iterable[Penalty]) -> str:
-    return harmless(" ".join(penalty.kind.name for penalty in penalties))
+    return escape_formula(" ".join(penalty.kind.name for penalty in penalties))
 
 
 def _boolean(value: bool) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
-from evergreen_groups.render.text import harmless
+from evergreen_groups.render.text import escape_formula
 from evergreen_groups.render.wording import penalty_cell
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class _RowWriter:
         """Escape a text, and quote it if necessary."""
         if not text:
             return ""
-        text = harmless(text)
+        text = escape_formula(text)
         if self._special.search(text):
             text = text.replace('"', '""')
             return f'"{text}"'
