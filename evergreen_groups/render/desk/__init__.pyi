@@ -1,7 +1,7 @@
 from .csv import csv_name as csv_name
 from .csv import write_members as write_members
 from .group import HEADS as HEADS
-from .group import DeskPlace as DeskPlace
+from .group import DeskLinks as DeskLinks
 from .group import GroupSums as GroupSums
 from .group import ListedMember as ListedMember
 from .group import TrendView as TrendView

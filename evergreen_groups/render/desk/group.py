@@ -176,7 +176,7 @@ _CLIENT_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff
 
 
 @dataclass(frozen=True, slots=True)
-class DeskPlace:
+class DeskLinks:
     """The addresses around the group page of ``patron``, as opened from a staff client.
 
     ``root`` is the service's path (``/evergreen-groups``), ``client`` the path of the staff client, without a leading
@@ -193,11 +193,11 @@ class DeskPlace:
         asked = f"{urlencode(query, safe='/')}&" if query else ""
         return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_client_query(self.client, in_tab=self.in_tab)}"
 
-    def of(self, patron: int) -> DeskPlace:
+    def of(self, patron: int) -> DeskLinks:
         """Return the same for another patron."""
         return replace(self, patron=patron)
 
-    def alone(self) -> DeskPlace:
+    def outside_tab(self) -> DeskLinks:
         """Return the same outside the client's tab."""
         return replace(self, in_tab=False)
 
@@ -214,7 +214,9 @@ class DeskPlace:
     def login(self) -> str:
         """The client's login page, which leads back to this page, or in Angular to the client's own group tab."""
         own_tab = f"/staff/circ/patron/{self.patron}/group"
-        return StaffClient(self.client).login_page(self.alone().address() if self.client == ANGULARJS else own_tab)
+        return StaffClient(self.client).login_page(
+            self.outside_tab().address() if self.client == ANGULARJS else own_tab
+        )
 
 
 @lru_cache(64)  # the dozens of addresses on a page share the same parameters
