@@ -19,7 +19,7 @@ from .outcome import outcome_view as outcome_view
 from .outcome import past_entry as past_entry
 from .plan import PlanPage as PlanPage
 from .plan import plan_page as plan_page
-from .statement import MemberAffairs as MemberAffairs
+from .statement import MemberOverview as MemberOverview
 from .statement import StatementPage as StatementPage
-from .statement import member_affairs as member_affairs
+from .statement import member_overview as member_overview
 from .statement import statement_page as statement_page

@@ -55,7 +55,7 @@ class ItemLine:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberAffairs:
+class MemberOverview:
     """A member's bills and checked-out items. ``bills`` is None if unknown; ``with_titles``: titles are shown.
 
     If some items aren't visible, ``counts`` has the counts of all items, or None if unknown.
@@ -77,9 +77,9 @@ class MemberAffairs:
         return balance_of(line.bill for line in self.bills or ())
 
 
-def member_affairs(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberAffairs:
+def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:
     """Return the view of a member. Pass ``counts`` of all items if some aren't visible."""
-    return MemberAffairs(
+    return MemberOverview(
         id=member.patron.id,
         name=member.patron.name,
         own_fines=member.own_fines,
@@ -193,7 +193,7 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
 
 
 def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> StatementMember:
-    affairs = member_affairs(statement.group, member)
+    affairs = member_overview(statement.group, member)
     items = item_lines(statement.group, member, member.items.out) if settings.items else ()
     return StatementMember(
         name=member.patron.name,
@@ -253,7 +253,7 @@ def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
     return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
 
 
-def _owed_for(member: MemberAffairs) -> tuple[OwedAmount, ...]:
+def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
     if member.bills is None:
         unknown = gettext("for something that cannot be listed here")

@@ -303,7 +303,7 @@ def member(patron: str, member: str) -> Response:
         found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
         theirs = found.member(id)
         counts = None if theirs.items.complete else asked.client.bills.items_counted(theirs)
-        affairs = pages.member_affairs(found, theirs, counts)
+        affairs = pages.member_overview(found, theirs, counts)
         return html(
             "member.html",
             title=gettext("{name}: bills and items", name=affairs.name),
