@@ -103,7 +103,7 @@ COLUMNS = (
     DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
     DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
 )
-HEADS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
+HEADER_CELLS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
 """The columns of the table as shown: to save width, a column may hold two sortable values, one below the other."""
 _BY_KEY = {column.key: column for column in COLUMNS}
 
@@ -123,7 +123,7 @@ def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
     return rows
 
 
-def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
+def search_rows(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
     """Return the rows that contain every word of a text."""
     words = text.casefold().split()
     return [row for row in rows if all(word in row.words for word in words)]
