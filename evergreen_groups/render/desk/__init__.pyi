@@ -5,7 +5,7 @@ from .group import DeskLinks as DeskLinks
 from .group import GroupSums as GroupSums
 from .group import ListedMember as ListedMember
 from .group import TrendView as TrendView
-from .group import client_named as client_named
+from .group import client_from as client_from
 from .group import group_sums as group_sums
 from .group import may_sort_by as may_sort_by
 from .group import member_rows as member_rows

@@ -225,10 +225,10 @@ def _client_query(client: str, *, in_tab: bool) -> str:
     return urlencode({"client": client, **({"in": "tab"} if in_tab else {})}, safe="/")
 
 
-def client_named(name: str | None, referrer: str | None) -> str:
+def client_from(name: str | None, referrer: str | None) -> str:
     """Return the client that the user comes from: named in the address, or else taken from the referrer.
 
-    >>> client_named(None, "https://ils.example.org/eg2/fr-CA/staff/circ/patron/7/checkout")
+    >>> client_from(None, "https://ils.example.org/eg2/fr-CA/staff/circ/patron/7/checkout")
     'eg2/fr-CA'
     """
     if name and _CLIENT.fullmatch(name):

@@ -70,7 +70,7 @@ def here() -> pages.DeskLinks:
     return pages.DeskLinks(
         root,
         int(patron) if patron.isascii() and patron.isdigit() and len(patron) < 11 else 0,
-        pages.client_named(request.args.get("client"), request.headers.get("Referer")),
+        pages.client_from(request.args.get("client"), request.headers.get("Referer")),
         request.args.get("in") == "tab",
     )
 
