@@ -54,7 +54,7 @@ class DiagnosisWriter:
             highlight=False,
         )
 
-    def finding(self, finding: Finding) -> None:
+    def write_finding(self, finding: Finding) -> None:
         """Write a finding and, below it, the advice."""
         indent = self._verdict_width + _TITLE_WIDTH
         title = printable(gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
@@ -70,7 +70,7 @@ class DiagnosisWriter:
             for line in self._wrapped(f"→ {gettext(finding.advice)}", indent, hanging="  "):
                 self._line((" " * indent + line, "bold"))
 
-    def end(self, diagnosis: Diagnosis) -> None:
+    def write_counts(self, diagnosis: Diagnosis) -> None:
         """Write the number of findings for each verdict."""
         self._line()
         self._line((", ".join(_counts(diagnosis)) + ".", ""))

@@ -47,7 +47,7 @@ def lines(*found: Finding) -> list[str]:
     with use_language(MIRRORED):
         writer = DiagnosisWriter(stream, width=2000, color=False)
         for finding in found:
-            writer.finding(finding)
+            writer.write_finding(finding)
     return stream.getvalue().splitlines()
 
 

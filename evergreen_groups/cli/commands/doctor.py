@@ -54,11 +54,11 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 
         def on_finding(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):
-                writer.finding(finding)
+                writer.write_finding(finding)
 
         diagnosis = run(subject, on_finding)
         if not quiet:
-            writer.end(diagnosis)
+            writer.write_counts(diagnosis)
     stream.flush()
     return exit_status.DONE if diagnosis.healthy else exit_status.UNWELL
 
