@@ -48,7 +48,7 @@ class Asset:
     digest: str
 
 
-class Form:
+class RowTemplate:
     """A template macro rendered once with placeholders, for rows that are filled in thousands of times."""
 
     def __init__(self, macro: Any) -> None:

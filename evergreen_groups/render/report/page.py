@@ -28,7 +28,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
 from evergreen_groups.render import printable, template_text
-from evergreen_groups.render.pages import Form, environment
+from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -80,7 +80,7 @@ class GroupRows:
         }
         macros: Any = environment().get_template("report_groups.html").make_module(given)
         self._group, self._member, self._about_member = map(
-            Form, (macros.group_form, macros.member_form, macros.about_form)
+            RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
         self._about, self._dated = macros.about, macros.dated
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
