@@ -93,7 +93,7 @@ _BY_CODE = {
 }
 
 
-def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
+def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
     """Explain why a step wasn't done.
 
     ``libraries`` has the short names of org units by id. If the change was ``approved``, the missing permission or the
@@ -129,7 +129,7 @@ def _missing_permission(permission: str, library: str | None, *, approved: bool)
     return gettext(text, permission=permission, library=printable(library))
 
 
-def explain_uncertain(step: JournalStep) -> ClerkReason:
+def explain_open_step(step: JournalStep) -> ClerkReason:
     """Explain that the outcome of a sent step isn't known yet."""
     if step.reason.code == "not-certain-hidden":
         text = Message("sent; your login can't see this patron any more, so whether it arrived can't be told here.")
@@ -411,11 +411,11 @@ def describe_step(
     if under_way and step.state in _UNDER_WAY:
         return OutcomeLine(who, gettext(_UNDER_WAY[step.state]))
     if step.state is StepState.SENDING:
-        unclear = explain_uncertain(step)
+        unclear = explain_open_step(step)
         return OutcomeLine(who, unclear.text, unclear.advice)
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, gettext("not begun."), gettext("Look at the list, then do what is left once more."))
-    why = explain(step, libraries, approved=approved)
+    why = explain_step(step, libraries, approved=approved)
     text = gettext("not changed: {reason}.", reason=why.text)
     return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
 
