@@ -23,7 +23,7 @@ def report() -> Report:
     return replace(full_report(25), org_units=ORG_UNITS)
 
 
-def outside_tab(part: Report, format: str) -> bytes:
+def alone(part: Report, format: str) -> bytes:
     stream = io.BytesIO()
     render_bytes(part, format, stream, client=CLIENT)
     return stream.getvalue()
