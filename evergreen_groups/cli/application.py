@@ -16,9 +16,16 @@ from typing import Any, NoReturn
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli.options import accept_after, file_after_equals, global_options
+from evergreen_groups.cli import logs
+from evergreen_groups.cli.options import (
+    accept_after,
+    file_after_equals,
+    global_options,
+    show_usage_error,
+    usage_error,
+)
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, describe_error, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
 
@@ -119,8 +126,6 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            from evergreen_groups.cli import logs
-
             if logs.as_json():
                 raise click.Abort from None
             raise
@@ -150,8 +155,6 @@ def _refuse_broken_completion() -> None:
     place = os.environ.get("COMP_CWORD", "")
     is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
     if asked == "complete" and not is_whole:
-        from evergreen_groups.cli.options import usage_error
-
         raise usage_error(
             Message(
                 "{variable} is for completion scripts, which also set COMP_WORDS and COMP_CWORD: unset it",
@@ -201,55 +204,25 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        _show(problem)
+        if logs.as_json():
+            logs.emit(str(problem.format_message()), error=True)
+        else:
+            show_usage_error(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _emit_error(Message("interrupted"))
+        logs.emit(Message("interrupted"), error=True)
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _emit_error(_in_a_line(error), error.code)
+        logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
         give_up_standard_output()  # the reader has exited (`| head`)
         status = exit_status.FAILED
     except OSError as error:
         give_up_standard_output()  # the rest of the buffer would fail again at exit
-        _emit_error(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}))
+        logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
         status = exit_status.FAILED
     except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
-        _report(error)
+        logs.report_unforeseen(error)
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
-
-
-def _in_a_line(error: EvergreenGroupsError) -> str:
-    """Describe an error: in the reader's language for people, in English for programs."""
-    from evergreen_groups.cli import logs
-    from evergreen_groups.language import describe_error
-
-    return str(error) if logs.as_json() else describe_error(error)
-
-
-def _emit_error(message: str, code: str = "") -> None:
-    """Write an error on one line. Programs get its ``code``, too."""
-    from evergreen_groups.cli import logs
-
-    logs.emit(message, error=True, code=code)
-
-
-def _report(error: Exception) -> None:
-    from evergreen_groups.cli import logs
-
-    logs.report_unforeseen(error)
-
-
-def _show(problem: click.ClickException) -> None:
-    """Show a usage error: in the reader's language for people, as an event for programs."""
-    from evergreen_groups.cli import logs
-
-    if logs.as_json():
-        logs.emit(str(problem.format_message()), error=True)
-        return
-    from evergreen_groups.cli.options import show_usage_error
-
-    show_usage_error(problem)

@@ -35,7 +35,7 @@ _WAIT = 10.0
 """Seconds to wait for another command that uses the same sandbox."""
 _PORTS = range(20_000, 30_000)
 """Below the ephemeral ports that systems assign, so that the port is probably still free the next time."""
-_TRIALS = 50
+_MOST_ATTEMPTS = 50
 _PORT = "port"
 _STATE = "state.sqlite3*"
 
@@ -64,11 +64,11 @@ class SandboxPlace:
 
         if self.database is None:
             return Sandbox()
-        noted = self.directory / _PORT
-        if noted.exists():
-            return Sandbox(database=self.database, port=_number(noted))
+        port_file = self.directory / _PORT
+        if port_file.exists():
+            return Sandbox(database=self.database, port=_stored_port(port_file))
         sandbox = _on_a_free_port(self.database)
-        with write_atomically(noted) as stream:
+        with write_atomically(port_file) as stream:
             stream.write(sandbox.url.rpartition(":")[2])
         return sandbox
 
@@ -87,11 +87,11 @@ def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
     doing = Message("another command is using the sandbox {file}", values={"file": file})
     with hold(directory / "sandbox.lock", doing, _WAIT):
         if not file.exists():
-            _forget_former(file, directory)
+            _remove_leftovers(file, directory)
         yield SandboxPlace(directory, file)
 
 
-def _forget_former(file: Path, directory: Path) -> None:
+def _remove_leftovers(file: Path, directory: Path) -> None:
     """Remove the files left behind by a sandbox whose database was deleted, such as its journal."""
     if (directory / _PORT).exists():
         for left in (file.with_name(f"{file.name}.fresh"), directory / _PORT, *directory.glob(_STATE)):
@@ -101,18 +101,18 @@ def _forget_former(file: Path, directory: Path) -> None:
 def _on_a_free_port(file: Path) -> Sandbox:
     from evergreen_groups.sandbox import Sandbox
 
-    for trial in range(_TRIALS):
+    for attempt in range(_MOST_ATTEMPTS):
         try:
             return Sandbox(database=file, port=random.choice(_PORTS))  # noqa: S311 - no secret
         except ConfigurationError as error:
-            if error.code != "port-unusable" or trial == _TRIALS - 1:
+            if error.code != "port-unusable" or attempt == _MOST_ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
-def _number(noted: Path) -> int:
+def _stored_port(port_file: Path) -> int:
     try:
-        return int(noted.read_text(encoding="ascii"))
+        return int(port_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
 
@@ -153,7 +153,7 @@ class Invocation:
         """
         settings = load.load(self.config_file, os.environ)
         set_language(settings.language.language(of_terminal(os.environ)))
-        return _for_the_sandbox(settings) if self.use_sandbox else settings
+        return _without_installation(settings) if self.use_sandbox else settings
 
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
@@ -255,7 +255,7 @@ class Invocation:
                 yield gateway, username
 
 
-def _for_the_sandbox(settings: Settings) -> Settings:
+def _without_installation(settings: Settings) -> Settings:
     """Reset settings that name libraries, profiles, files and people, so that sample data never replaces real data.
 
     This also keeps the sandbox from sending mail, and from showing the real report to users with a sandbox password.

@@ -33,7 +33,7 @@ class _OneLine(logging.Formatter):
     """Formats an event as text. Of an exception only type and place are shown, because its text may be confidential."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{record.levelname} {record.name}: {_shown(record.getMessage())}"
+        line = f"{record.levelname} {record.name}: {_on_one_line(record.getMessage())}"
         origin = _origin(record)
         return f"{line} ({origin})" if origin else line
 
@@ -49,7 +49,7 @@ class _JsonLine(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _shown(record.getMessage()),
+            "message": _on_one_line(record.getMessage()),
         }
         more = {"code": getattr(record, _CODE, ""), "exception": _origin(record)}
         event |= {name: value for name, value in more.items() if value}
@@ -89,7 +89,7 @@ def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     """Return what :func:`emit` writes."""
     if isinstance(message, Message) and not as_json():
         message = gettext(message)
-    line = _shown(message)
+    line = _on_one_line(message)
     if not as_json():
         return f"evergreen-groups: {line}"
     level = logging.ERROR if error else logging.WARNING
@@ -112,10 +112,10 @@ def report_unforeseen(error: Exception) -> None:
     )
     emit(text, error=True, code="unforeseen")
     level = logging.ERROR if as_json() else logging.INFO
-    logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _way_to(error))
+    logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _exception_path(error))
 
 
-def _way_to(error: BaseException) -> str:
+def _exception_path(error: BaseException) -> str:
     """Return the types of an exception and its causes, each with the lines that led there, without their texts."""
     path, seen = [], set()
     cause: BaseException | None = error
@@ -129,7 +129,7 @@ def _way_to(error: BaseException) -> str:
     return "; from ".join(path)
 
 
-def _shown(message: str) -> str:
+def _on_one_line(message: str) -> str:
     """Return a message on one line, safe for terminals. It may quote a server."""
     from evergreen_groups.render import printable
 

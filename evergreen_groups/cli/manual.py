@@ -41,9 +41,9 @@ def _contexts(command: click.Command, parent: click.Context | None, width: int |
                 yield from _contexts(found, context, width)
 
 
-_AS_IT_STANDS = "\b"
+_VERBATIM = "\b"
 """Click's marker for a paragraph that must not be rewrapped."""
-_SIGNS = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "`": r"\(ga", '"': r"\(dq", "'": r"\(aq"}
+_ESCAPES = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "`": r"\(ga", '"': r"\(dq", "'": r"\(aq"}
 """Characters that roff would interpret, or print as a typographic variant that can't be copied and pasted."""
 _FILES = {
     "/etc/evergreen-groups/config.toml": "The configuration, where the user has none of their own.",
@@ -74,7 +74,9 @@ def write_pages(directory: Path) -> list[Path]:
 
 def page(context: click.Context) -> str:
     """Return the manual page of a command."""
-    return "\n".join([*_heading(context), *_synopsis(context), *_description(context), *_rest(context)]) + "\n"
+    return (
+        "\n".join([*_heading(context), *_synopsis(context), *_description(context), *_closing_sections(context)]) + "\n"
+    )
 
 
 def _name(context: click.Context) -> str:
@@ -133,7 +135,7 @@ def _options(context: click.Context) -> Iterator[tuple[str, str]]:
             yield names, text
 
 
-def _rest(context: click.Context) -> Iterator[str]:
+def _closing_sections(context: click.Context) -> Iterator[str]:
     if context.parent is None:
         yield ".SH EXIT STATUS"
         yield from _list({str(status): f"{meaning}." for status, meaning in exit_status.MEANINGS.items()})
@@ -159,7 +161,7 @@ def _list(entries: dict[str, str]) -> Iterator[str]:
 def _option(names: str) -> str:
     """Return the names in bold, and their values in roman: ``-v, --verbose``, ``--sort [total|age]``."""
     parts = re.split(r"(?<![\w-])(--?[a-z][\w-]*)", names)
-    bold = (f"\\fB{_escaped(part)}\\fR" if place % 2 else _escaped(part) for place, part in enumerate(parts))
+    bold = (f"\\fB{_escaped(part)}\\fR" if index % 2 else _escaped(part) for index, part in enumerate(parts))
     return "".join(bold).replace("|", "|\\:")  # allow line breaks in long lists of choices
 
 
@@ -169,11 +171,11 @@ def _paragraphs(text: str | None) -> list[str]:
 
 
 def _text(paragraphs: list[str]) -> Iterator[str]:
-    for place, paragraph in enumerate(paragraphs):
-        if place:
+    for index, paragraph in enumerate(paragraphs):
+        if index:
             yield ".sp"
-        if paragraph.startswith(_AS_IT_STANDS):
-            yield from (".nf", *map(_line, paragraph.removeprefix(_AS_IT_STANDS).strip("\n").splitlines()), ".fi")
+        if paragraph.startswith(_VERBATIM):
+            yield from (".nf", *map(_line, paragraph.removeprefix(_VERBATIM).strip("\n").splitlines()), ".fi")
         else:
             yield _line(" ".join(paragraph.split()))
 
@@ -185,7 +187,7 @@ def _line(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_SIGNS.get(sign, sign) for sign in text)
+    return "".join(_ESCAPES.get(sign, sign) for sign in text)
 
 
 PROGRAM = "evergreen-groups"

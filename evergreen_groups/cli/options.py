@@ -102,22 +102,22 @@ def file_after_equals(arguments: Sequence[str]) -> list[str]:
     """Replace ``--sandbox=FILE`` by its internal form, except after ``--``."""
     found = list(arguments)
     end = found.index("--") if "--" in found else len(found)
-    for place, word in enumerate(found[:end]):
+    for index, word in enumerate(found[:end]):
         if word.startswith("--sandbox="):
-            found[place] = f"{_FILE_OPTION}{word.removeprefix('--sandbox')}"
+            found[index] = f"{_FILE_OPTION}{word.removeprefix('--sandbox')}"
     return found
 
 
 def accept_after(command: click.Command) -> None:
     """Let a command and its subcommands accept the global options, except those with a name they use themselves."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    command.params.extend(_hidden(taken))
+    command.params.extend(_hidden_copies(taken))
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             accept_after(inner)
 
 
-def _hidden(taken: set[str]) -> Iterator[click.Option]:
+def _hidden_copies(taken: set[str]) -> Iterator[click.Option]:
     for option in global_options():
         names = [name for name in option.opts if name not in taken]
         if not names:
@@ -126,13 +126,13 @@ def _hidden(taken: set[str]) -> Iterator[click.Option]:
         option.hidden = True
         option.envvar = None
         if option.callback is None:
-            option.callback = _take
+            option.callback = _override
         option.expose_value = False
         option.name = f"global_{option.name}"  # a command may have a parameter of the same name
         yield option
 
 
-def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
+def _override(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Let an option given after the command override the same option given before."""
     if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
         invocation: Invocation = context.obj
@@ -145,7 +145,7 @@ def _show_version(context: click.Context, _option: click.Parameter, value: bool)
         context.exit()
 
 
-_SENTENCES = (
+_CLICK_MESSAGES = (
     Message("Invalid value for {parameter}: {message}"),
     Message("Invalid value: {message}"),
     Message("No such option {name}."),
@@ -174,7 +174,7 @@ _SENTENCES = (
 )
 
 
-_HELP_ALONE = getattr(click.exceptions, "NoArgsIsHelpError", ())
+_HELP_ONLY = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """Raised by Click 8.2 and later for a command without arguments. Click 8.1 shows the help without raising."""
 
 
@@ -185,17 +185,17 @@ def usage_error(message: Message) -> click.UsageError:
 
 def show_usage_error(problem: click.ClickException) -> None:
     """Write an error to standard error; for errors about the command line, also the usage."""
-    if isinstance(problem, _HELP_ALONE):
+    if isinstance(problem, _HELP_ONLY):
         problem.show()
         return
-    logs.emit(described(problem), error=True)
+    logs.emit(describe_usage_error(problem), error=True)
     context = getattr(problem, "ctx", None)
     if context is not None:
         click.echo(context.get_usage(), err=True)
         click.echo(gettext("Try '{command}' for help.", command=f"{context.command_path} --help"), err=True)
 
 
-def described(problem: click.ClickException) -> str:
+def describe_usage_error(problem: click.ClickException) -> str:
     """Return the error in the reader's language."""
     own = gettext(problem.message) if isinstance(problem.message, Message) else ""
     return _translated(problem.format_message(), str(problem.message) if own else "", own)
@@ -207,7 +207,7 @@ def _translated(text: str, inner: str, translation: str) -> str:
     """
     if inner and text == inner:
         return translation
-    for sentence in _SENTENCES:
+    for sentence in _CLICK_MESSAGES:
         found = re.fullmatch(_pattern(sentence), text, re.DOTALL)
         if found:
             values = found.groupdict()

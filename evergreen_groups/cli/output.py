@@ -45,7 +45,7 @@ def write_json(document: Mapping[str, object]) -> None:
     stream.flush()
 
 
-_LESS = {"LESS": "FRX", "LV": "-c"}
+_PAGER_DEFAULTS = {"LESS": "FRX", "LV": "-c"}
 """Defaults for pagers unless the user has set their own: keep colors, and leave the text on the screen."""
 
 
@@ -64,7 +64,7 @@ def output_in_pages(output_format: str, *, wanted: bool) -> Iterator[TextIO]:
     written = StringIO()
     yield written
     text = written.getvalue()
-    if text.count("\n") < shutil.get_terminal_size().lines or not _shown_in_pages(command, text, stream):
+    if text.count("\n") < shutil.get_terminal_size().lines or not _run_pager(command, text, stream):
         stream.write(text)
         stream.flush()
 
@@ -81,14 +81,14 @@ def _pager(environ: Mapping[str, str]) -> list[str]:
     return words if found else []
 
 
-def _shown_in_pages(command: list[str], text: str, stream: TextIO) -> bool:
+def _run_pager(command: list[str], text: str, stream: TextIO) -> bool:
     """Run the pager until the user quits. Return False if it can't be run."""
     stream.flush()
     try:
         pager = subprocess.Popen(  # noqa: S603 - the command is the user's own
             command,
             stdin=subprocess.PIPE,
-            env={**_LESS, **os.environ},
+            env={**_PAGER_DEFAULTS, **os.environ},
             encoding=stream.encoding,
             errors="replace",
         )
@@ -133,19 +133,19 @@ def confirmed(question: str) -> bool:
         click.Abort: the user aborts.
         UnansweredError: there is neither a terminal nor input.
     """
-    yes = set(map(_plain, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
-    no = set(map(_plain, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
+    yes = set(map(_normalized, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
+    no = set(map(_normalized, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
     text = gettext(
         "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
     )
     while True:
-        answer = _plain(_answer(text))
+        answer = _normalized(_read_answer(text))
         if answer in yes or answer in no:
             return answer in yes
         logs.emit(Message("answer with y or n"))
 
 
-def _answer(question: str) -> str:
+def _read_answer(question: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(question, default="", show_default=False, err=True))
     line = sys.stdin.readline()  # read first, so that the question isn't shown without an answer
@@ -155,10 +155,10 @@ def _answer(question: str) -> str:
     return line
 
 
-def _plain(answer: str) -> str:
+def _normalized(answer: str) -> str:
     """Return an answer in lower case, without accents and surrounding spaces, as people type it.
 
-    >>> _plain(" SÍ ")
+    >>> _normalized(" SÍ ")
     'si'
     """
     letters = unicodedata.normalize("NFD", answer.strip().casefold())
@@ -191,7 +191,7 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
         TimeRemainingColumn(compact=True),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(_shown(doing), total=None, count="")
+        task = display.add_task(_translated(doing), total=None, count="")
         doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:
@@ -200,10 +200,10 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
                 doing_now = doing
                 display.reset(task)
             count = gettext("{done:,} of {total:,}", done=min(done, total), total=total) if total else number(done)
-            display.update(task, description=_shown(doing), completed=done, total=total, count=count)
+            display.update(task, description=_translated(doing), completed=done, total=total, count=count)
 
         yield show
 
 
-def _shown(doing: str) -> str:
+def _translated(doing: str) -> str:
     return gettext(doing) if isinstance(doing, Message) else doing

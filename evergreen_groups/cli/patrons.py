@@ -46,7 +46,7 @@ def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable
         if error.code not in _CODES or session.quiet or not at_a_terminal():
             raise
         logs.emit(describe_error(error), error=True, code=error.code)
-        for line in _lines(gateway, barcodes):
+        for line in _suggestions(gateway, barcodes):
             click.echo(line, err=True)
         raise click.exceptions.Exit(exit_status.for_error(error)) from None
 
@@ -56,7 +56,7 @@ def at_a_terminal() -> bool:
     return sys.stderr.isatty() and not logs.as_json()
 
 
-def _lines(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
+def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     from evergreen_groups.desk import explain_unknown
 
     in_time = gateway.within(_SECONDS)
@@ -68,12 +68,12 @@ def _lines(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
             return
         if unknown is not None:
             explained += 1
-            yield from _about(unknown)
+            yield from _describe_unknown(unknown)
         if explained == _MOST_EXPLAINED:
             return
 
 
-def _about(unknown: UnknownBarcode) -> Iterator[str]:
+def _describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
     from evergreen_groups.render import printable
 
     if not unknown.barcode:
@@ -124,7 +124,7 @@ def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) 
         _list(found, error=False)
         raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
     _list(found, error=True)
-    return found.patrons[_chosen(len(found.patrons)) - 1].patron.id
+    return found.patrons[_ask_for_number(len(found.patrons)) - 1].patron.id
 
 
 def _list(found: Lookup, *, error: bool) -> None:
@@ -135,7 +135,7 @@ def _list(found: Lookup, *, error: bool) -> None:
     stream.flush()
 
 
-def _chosen(most: int) -> int:
+def _ask_for_number(most: int) -> int:
     """Ask until the answer is a number on the list."""
     question = gettext("Which one? Number, or Enter for none of them")
     while True:

@@ -143,7 +143,7 @@ class TestAddingASettingTakesOneEdit:
         """The settings that come of an interview at which nothing is tried."""
         answers = {"url": "https://evergreen.example.org", "username": "groups", "password_file": directory, **more}
         interview = Interview(answers, {}, directory, interactive=interactive, schema=MoreSettings)
-        interview._trials.clear()
+        interview._checks.clear()
         return interview.settings()
 
 

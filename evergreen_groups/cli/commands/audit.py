@@ -174,7 +174,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     if keep or list_again:
         if fix or output is not None or output_format is not None or top is not None:
             raise usage_error(Message("--keep and --list-again go with nothing else."))
-        return _remember(session, keep, list_again)
+        return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = with_given(context, session.settings)
     top = (_TOP.get(format_name) if top is None else top) or None
@@ -217,7 +217,7 @@ def _language_of(session: Invocation, output_format: str, output: Path | None) -
     return session.settings.language.language()
 
 
-def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
+def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
     """Mark groups to be kept as they are, or remove that mark."""
     with session.client() as client:
         client.keep_groups(keep)

@@ -37,7 +37,7 @@ _WAIT = 10.0
 
 
 @dataclass(frozen=True)
-class Manner:
+class ChangeOptions:
     """The options common to all changes: apply without asking, only show the plan, write JSON."""
 
     yes: bool
@@ -45,20 +45,24 @@ class Manner:
     as_json: bool
 
 
-def _agreement(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of all changes, and pass them to the command as one :class:`Manner`."""
+def _with_change_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of all changes, and pass them to the command as one :class:`ChangeOptions`."""
 
     @wraps(command)
-    def with_manner(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
-        return command(*arguments, manner=Manner(yes, dry_run, as_json), **options)
+    def with_options(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
+        return command(*arguments, change_options=ChangeOptions(yes, dry_run, as_json), **options)
 
     yes = click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")
     dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
-    return yes(dry_run(json_option(with_manner)))
+    return yes(dry_run(json_option(with_options)))
 
 
 def _change(
-    session: Invocation, make_plan: Callable[[Client], Plan], manner: Manner, *, barcodes: Sequence[str] = ()
+    session: Invocation,
+    make_plan: Callable[[Client], Plan],
+    change_options: ChangeOptions,
+    *,
+    barcodes: Sequence[str] = (),
 ) -> int:
     """Show a plan, ask for confirmation, apply it, report the outcome, and return the exit status.
 
@@ -68,24 +72,24 @@ def _change(
     from evergreen_groups.render import write_draft
 
     with session.client() as client:
-        if not manner.dry_run:
+        if not change_options.dry_run:
             _recover(client)
         with explaining_unknown(session, client.gateway, barcodes):
             plan = make_plan(client)
-        shown_only = manner.dry_run or not plan.draft.steps
-        if not manner.as_json or not (shown_only or manner.yes):
-            stream = sys.stderr if manner.as_json else sys.stdout
+        shown_only = change_options.dry_run or not plan.draft.steps
+        if not change_options.as_json or not (shown_only or change_options.yes):
+            stream = sys.stderr if change_options.as_json else sys.stdout
             write_draft(plan.draft, stream)
             stream.flush()
-        if shown_only or not (manner.yes or confirmed(gettext("Do it?"))):
+        if shown_only or not (change_options.yes or confirmed(gettext("Do it?"))):
             if not shown_only:
-                click.echo(gettext("Nothing was changed."), err=manner.as_json)
-            if manner.as_json:
+                click.echo(gettext("Nothing was changed."), err=change_options.as_json)
+            if change_options.as_json:
                 _write_plan(plan)
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
-        _write_outcome(client, outcome, manner)
+        _write_outcome(client, outcome, change_options)
     return _status(outcome)
 
 
@@ -95,10 +99,10 @@ def _write_plan(plan: Plan) -> None:
     write_json(draft_document(plan.draft))
 
 
-def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None:
+def _write_outcome(client: Client, outcome: PlanOutcome, change_options: ChangeOptions) -> None:
     from evergreen_groups.render import write_outcome
 
-    if manner.as_json and outcome.entry is not None:
+    if change_options.as_json and outcome.entry is not None:
         from evergreen_groups.cli import entry_document
 
         write_json(entry_document(client.state, client.moves.entry(outcome.entry)))
@@ -139,10 +143,10 @@ def _status(outcome: PlanOutcome) -> int:
     return exit_status.PERMISSION if exit_status.PERMISSION in statuses else exit_status.FAILED
 
 
-def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
+def _list_problems(file: Path, error: EvergreenGroupsError, change_options: ChangeOptions) -> int:
     """List the errors in a file of changes by line, and return the exit status."""
     problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # set for batch-broken
-    if manner.as_json:
+    if change_options.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
         write_json({"version": 1, "kind": "batch-problems", "problems": listed})
     if logs.as_json():
@@ -153,7 +157,7 @@ def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
         values={"count": len({problem.values["line"] for problem in problems}), "file": file},
     )
     logs.emit(summary, error=True)
-    if not manner.as_json:
+    if not change_options.as_json:
         for problem in problems:
             click.echo(f"  {gettext(problem)}", err=True)
     return exit_status.for_error(error)
@@ -166,7 +170,7 @@ def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
 )
 @click.option("--to", metavar="BARCODE", help="A patron who is in the group to move to.")
 @click.option("--to-name", metavar="NAME", help="The same by name.")
-@_agreement
+@_with_change_options
 @click.pass_obj
 def move_command(
     session: Invocation,
@@ -175,7 +179,7 @@ def move_command(
     names: tuple[str, ...],
     to: str | None,
     to_name: str | None,
-    manner: Manner,
+    change_options: ChangeOptions,
 ) -> int:
     """Move the patrons with these barcodes into the group of another.
 
@@ -191,47 +195,51 @@ def move_command(
         target = patron_named(client, to_name) if to_name is not None else to or ""
         return client.moves.plan(client.moves.planner.move(moving, target))
 
-    return _change(session, plan, manner, barcodes=[*barcodes, *filter(None, [to])])
+    return _change(session, plan, change_options, barcodes=[*barcodes, *filter(None, [to])])
 
 
 @click.command("remove")
 @click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
 @click.option("--lead", is_flag=True, help="Make them leads of their new groups.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, manner: Manner) -> int:
+def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions) -> int:
     """Move each of the patrons with these barcodes into a new group of their own.
 
     They aren't made group leads unless --lead says so.
     """
-    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), manner, barcodes=barcodes)
+    return _change(
+        session, lambda client: client.moves.plan_remove(barcodes, lead=lead), change_options, barcodes=barcodes
+    )
 
 
 @click.command("merge")
 @click.option("--from", "source", required=True, metavar="BARCODE", help="A patron of the group that moves.")
 @click.option("--to", required=True, metavar="BARCODE", help="A patron of the group to move to.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def merge_command(session: Invocation, source: str, to: str, *, manner: Manner) -> int:
+def merge_command(session: Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
     """Move everyone of one group into another."""
-    return _change(session, lambda client: client.moves.plan_merge(source, to=to), manner, barcodes=[source, to])
+    return _change(
+        session, lambda client: client.moves.plan_merge(source, to=to), change_options, barcodes=[source, to]
+    )
 
 
 @click.command("lead")
 @click.argument("barcode")
 @click.option("--off", is_flag=True, help="No longer a group lead.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def lead_command(session: Invocation, barcode: str, off: bool, *, manner: Manner) -> int:
+def lead_command(session: Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
     """Mark the patron with BARCODE as group lead, or with --off no longer."""
-    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), manner, barcodes=[barcode])
+    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), change_options, barcodes=[barcode])
 
 
 @click.command("batch")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_agreement
+@_with_change_options
 @click.pass_obj
-def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
+def batch_command(session: Invocation, file: Path, *, change_options: ChangeOptions) -> int:
     """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
@@ -251,23 +259,23 @@ def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
 
     try:
         batch = read_batch(file)
-        return _change(session, make_plan, manner)
+        return _change(session, make_plan, change_options)
     except PlanError as error:
         if error.code != "batch-broken":
             raise
-        return _problems(file, error, manner)
+        return _list_problems(file, error, change_options)
 
 
 @click.command("undo")
 @click.argument("entry", type=ENTRY_ID)
-@_agreement
+@_with_change_options
 @click.pass_obj
-def undo_command(session: Invocation, entry: str, *, manner: Manner) -> int:
+def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptions) -> int:
     """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named.
 
     Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
     """
-    return _change(session, lambda client: client.moves.plan_undo(entry), manner)
+    return _change(session, lambda client: client.moves.plan_undo(entry), change_options)
 
 
 @click.command("journal")

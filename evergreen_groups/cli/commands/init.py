@@ -57,30 +57,26 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     """
     from evergreen_groups.settings import first_file
 
-    target = (session.config_file or _default()).absolute()  # password files are named by absolute paths
+    target = (session.config_file or _default_file()).absolute()  # password files are named by absolute paths
     if not force:
-        _may_be_overwritten(target, interactive=not yes)
+        _confirm_overwriting(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
     former = load.read(target, {}) if target.is_file() and not yes else None
     existing = former.as_far_as_right if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
-    settings = _answered(interview)
+    try:
+        settings = interview.settings()
+    except click.Abort:
+        # Click also aborts at the end of input. Without a terminal, that means that an answer is missing.
+        if sys.stdin.isatty():
+            raise
+        raise UnansweredError from None
     text = first_file(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
 
 
-def _answered(interview: Interview) -> Settings:
-    """Return the settings that the interview results in. Without a terminal, end of input means a missing answer."""
-    try:
-        return interview.settings()
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise UnansweredError from None
-
-
-def _default() -> Path:
+def _default_file() -> Path:
     """Return the default path of the configuration: $EVERGREEN_GROUPS_CONFIG, root's system file, or the user's own."""
     if os.environ.get(CONFIG_VARIABLE):
         return Path(os.environ[CONFIG_VARIABLE])
@@ -89,7 +85,7 @@ def _default() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
 
 
-def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
+def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
     """Ask before overwriting an existing file.
 
     Raises:
@@ -118,7 +114,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not force:
         for file in secrets:
-            _may_be_overwritten(file, interactive=interactive)
+            _confirm_overwriting(file, interactive=interactive)
     if target.is_file():
         former = target.with_name(f"{target.name}.former")
         with write_atomically(former) as stream:  # keep the old text, whose comments aren't carried over
@@ -138,8 +134,8 @@ def _examine(session: Invocation, target: Path) -> int:
         return examine(subject, quiet=session.quiet)
 
 
-_REACHED = ("configuration", "address", "certificate", "gateway", "services")
-_LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
+_GATEWAY_CHECKS = ("configuration", "address", "certificate", "gateway", "services")
+_ACCOUNT_CHECKS = ("login", "idl", "account", "permission.VIEW_USER")
 _UNTRIED = "untried"
 _FIRST_SECTIONS = ("gateway", "report")
 """The sections to ask about first. The report's contents come before the rule; other sections keep their order."""
@@ -175,16 +171,16 @@ class Interview:
         self._existing = existing or schema()
         self._settings = replace(self._existing, source=None)
         self._answers: dict[str, Any] = {}
-        self._right: dict[str, Any] = {}
+        self._accepted: dict[str, Any] = {}
         self._passwords: dict[str, str | None] = {}
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
         self._org_units: OrgUnits | None = None
-        self._trials: dict[str, Callable[[Settings], Settings]] = {
-            "gateway.url": self._reach,
-            "gateway.username": self._log_in,
-            "report.orgs": self._find_libraries,
-            "policy.limit": self._hold_against_thresholds,
-            "mail": self._log_in_to_mail,
+        self._checks: dict[str, Callable[[Settings], Settings]] = {
+            "gateway.url": self._check_gateway,
+            "gateway.username": self._check_account,
+            "report.orgs": self._check_libraries,
+            "policy.limit": self._compare_with_thresholds,
+            "mail": self._check_mail,
         }
         """Checks to run after a setting (or after all settings of a section) has been answered."""
 
@@ -194,14 +190,14 @@ class Interview:
         Raises:
             RefusedError: not interactive, and a given value failed.
         """
-        self._take_what_is_not_asked()
+        self._apply_unasked_options()
         sections = declared_sections(self._schema)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
             opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
             # Ask about an optional section as a whole, so that the user can still skip it after a mistake.
             for batch in (asked,) if opened else ((setting,) for setting in asked):
-                self._until_it_does(partial(self._ask_for, sections[name], batch), batch)
+                self._repeat_until_valid(partial(self._ask_for, sections[name], batch), batch)
         return self._settings
 
     @property
@@ -213,7 +209,7 @@ class Interview:
             if setting.secret is not None and (password := self._passwords.get(setting.section)) is not None
         }
 
-    def _take_what_is_not_asked(self) -> None:
+    def _apply_unasked_options(self) -> None:
         """Apply the options of settings that have no question."""
         options = {setting.key: option for setting in declared(self._schema) if (option := self._plain_option(setting))}
         values = {key: self._given[option.name] for key, option in options.items()}
@@ -230,32 +226,32 @@ class Interview:
         """Ask for some settings of a section, and run their checks."""
         values: dict[str, object] = {}
         for setting in batch:
-            is_right = setting.key in self._right
-            answer = values[setting.key] = self._right.pop(setting.key) if is_right else self._answer(setting)
+            is_accepted = setting.key in self._accepted
+            answer = values[setting.key] = self._accepted.pop(setting.key) if is_accepted else self._answer(setting)
             self._answers[setting.key] = answer
             if setting.question is not None and setting.question.opens_section and answer is None:
                 self._leave_out(section, setting)
                 return
-            values |= self._secret_of_account(section, setting, answer, is_right=is_right)
+            values |= self._password_setting(section, setting, answer, is_accepted=is_accepted)
         settings = with_values(self._settings, values)
         for key in (batch[-1].key, batch[-1].section):
-            if key in self._trials:
-                settings = self._trials[key](settings)
+            if key in self._checks:
+                settings = self._checks[key](settings)
         self._settings = settings
 
-    def _secret_of_account(
-        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_right: bool
+    def _password_setting(
+        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_accepted: bool
     ) -> dict[str, object]:
         """Return the setting for an account's password file, asking for the password unless a file exists.
 
-        If the account ``is_right`` and only another answer was wrong, its password is kept.
+        If the account ``is_accepted`` and only another answer was wrong, its password is kept.
         """
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
         option, secret = setting.option("init"), secret_of(setting)
         file = self._directory / secret.credential.replace("_", "-")
-        if is_right and setting.section in self._passwords:
+        if is_accepted and setting.section in self._passwords:
             return {setting.key: file}
         self._passwords.pop(setting.section, None)
         if answer is None:
@@ -263,8 +259,8 @@ class Interview:
         if option is not None and option.name in self._given:
             return {setting.key: self._given.pop(option.name)}
         former = value_of(self._existing, setting)
-        if former is not None and answer == value_of(self._existing, account) and setting.key not in self._taken:
-            self._taken.add(setting.key)  # offer it once: after a failed login, ask for another
+        if former is not None and answer == value_of(self._existing, account) and setting.key not in self._used:
+            self._used.add(setting.key)  # offer it once: after a failed login, ask for another
             return {setting.key: former}
         self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
         return {setting.key: file}
@@ -282,32 +278,32 @@ class Interview:
             )
         self._settings = with_values(self._settings, {setting.key: setting.default for setting in section})
 
-    def _reach(self, settings: Settings) -> Settings:
+    def _check_gateway(self, settings: Settings) -> Settings:
         """Check that the gateway can be reached, with a placeholder for the account."""
         untried = with_values(settings, {"gateway.username": _UNTRIED})
-        self._look(untried, _REACHED, {"gateway": _UNTRIED})
+        self._run_checks(untried, _GATEWAY_CHECKS, {"gateway": _UNTRIED})
         return settings
 
-    def _log_in(self, settings: Settings) -> Settings:
+    def _check_account(self, settings: Settings) -> Settings:
         """Check that the account can log in, and read the org units."""
-        self._look(settings, _LOGGED_IN)
+        self._run_checks(settings, _ACCOUNT_CHECKS)
         with self._subject(settings, self._passwords) as subject:
             self._org_units = subject.org_units
         return settings
 
-    def _hold_against_thresholds(self, settings: Settings) -> Settings:
+    def _compare_with_thresholds(self, settings: Settings) -> Settings:
         """Show where Evergreen's thresholds disagree with the limit. Either may be right, so this never fails."""
-        self._look(settings, ("thresholds",))
+        self._run_checks(settings, ("thresholds",))
         return settings
 
-    def _find_libraries(self, settings: Settings) -> Settings:
+    def _check_libraries(self, settings: Settings) -> Settings:
         """Look up the libraries, and use Evergreen's spelling of their names."""
         if self._org_units is None:
             return settings
         found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
         return with_values(settings, {"report.orgs": found})
 
-    def _log_in_to_mail(self, settings: Settings) -> Settings:
+    def _check_mail(self, settings: Settings) -> Settings:
         """Look up the recipients' libraries, and log in to the mail server."""
         if self._org_units is not None:
             try:
@@ -315,10 +311,12 @@ class Interview:
             except ConfigurationError as error:
                 error.setting = "mail.recipients"
                 raise
-        self._look(settings, ("mail",))
+        self._run_checks(settings, ("mail",))
         return settings
 
-    def _look(self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None) -> None:
+    def _run_checks(
+        self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None
+    ) -> None:
         """Run some of doctor's checks on these settings. Raises what :meth:`_report` raises."""
         with self._subject(settings, passwords or self._passwords) as subject:
             self._report(run(subject, only=checks))
@@ -364,11 +362,11 @@ class Interview:
             return setting.default
         while True:
             try:
-                return self._asked(setting, setting.question)
+                return self._ask_once(setting, setting.question)
             except NotAllowedError as problem:
                 click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
 
-    def _asked(self, setting: Setting, question: Question) -> Any:
+    def _ask_once(self, setting: Setting, question: Question) -> Any:
         """Ask once, offering the previous answer or the configured value."""
         current = self._answers.get(setting.key, value_of(self._existing, setting))
         is_empty = current in (None, ()) and setting.default in (None, ())
@@ -385,8 +383,8 @@ class Interview:
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
-        if self._environ.get(variable) and not (self._interactive and variable in self._taken):
-            self._taken.add(variable)  # use it once: after a failed login, ask for another
+        if self._environ.get(variable) and not (self._interactive and variable in self._used):
+            self._used.add(variable)  # use it once: after a failed login, ask for another
             return self._environ[variable]
         if not self._interactive:
             raise RefusedError(
@@ -398,7 +396,7 @@ class Interview:
             )
         return str(click.prompt(question, hide_input=True, err=True))
 
-    def _until_it_does(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
+    def _repeat_until_valid(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
         """Ask until the answers pass their checks; without questions, try once. After a failure, ask only for what was
         wrong.
         """
@@ -413,7 +411,7 @@ class Interview:
                 # Ask for everything again if it's unclear which answer was wrong, or if it was the section's first
                 # question, which offers to skip the section.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
-                self._right = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
+                self._accepted = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
             except NotAllowedError as problem:
                 click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             else:

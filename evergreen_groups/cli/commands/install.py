@@ -19,12 +19,12 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.installation import InstallationPlan, Machine, PlannedFile, RemovalPlan
 
-INSTALLED = ("nightly", "serve", "apache", "cron")
+PARTS = ("nightly", "serve", "apache", "cron")
 """The names of the parts. Repeated here because ``--help`` must not import the installation room."""
-_SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
+_SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _RUN_NOW = "systemctl start evergreen-groups-report"
-_NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
+_NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
             "The report is made every night, at a quarter past three or up to half an hour later. To make one now, and "
@@ -55,7 +55,7 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
     ),
 }
 """Notes and commands to show after installing a part."""
-_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
+_NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
             "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one "
@@ -74,7 +74,7 @@ _WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 
 
 @click.command("install")
-@click.argument("parts", nargs=-1, type=click.Choice(INSTALLED), metavar="[nightly|serve|apache|cron]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
 @click.option(
     "--show", "show", type=click.Choice(_SHOWN), help="Only show the files of a part, filled in, on standard output."
 )
@@ -112,7 +112,7 @@ def install_command(
     if show:
         click.echo(shown(show, machine), nl=False)
         return exit_status.DONE
-    may_change_system(machine)
+    require_root(machine)
     if root is None and program is None:
         refuse_private_program(machine)
     if "serve" in parts and root is None:
@@ -121,7 +121,7 @@ def install_command(
     return _install(plan, parts, asks=not yes)
 
 
-def may_change_system(machine: Machine) -> None:
+def require_root(machine: Machine) -> None:
     """Require root for changes to the system.
 
     Raises:
@@ -147,12 +147,12 @@ def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int
             raise click.Abort
         for path in plan.write():
             logs.emit(Message("written: {file}", values={"file": path}))
-        run_all(plan.commands)
+        run_commands(plan.commands)
         _show_notes(plan, parts)
     return exit_status.FAILED if plan.left else exit_status.DONE
 
 
-def run_all(commands: Iterable[tuple[str, ...]]) -> None:
+def run_commands(commands: Iterable[tuple[str, ...]]) -> None:
     """Announce and run each command, stopping at the first failure."""
     from evergreen_groups.installation import run_command
 
@@ -161,7 +161,7 @@ def run_all(commands: Iterable[tuple[str, ...]]) -> None:
         run_command(command)
 
 
-def show_left(path: Path, advice: str) -> None:
+def show_modified_file(path: Path, advice: str) -> None:
     """Name a modified file that was left alone, with advice."""
     click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
     click.echo(f"    {advice}")
@@ -177,7 +177,7 @@ def _show_plan(plan: InstallationPlan) -> None:
                 "edit, or the configuration.",
                 file=file.path,
             )
-            show_left(file.path, advice)
+            show_modified_file(file.path, advice)
         elif file.there is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
@@ -227,7 +227,7 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         "state": str(machine.state_directory),
         "program": str(machine.program),
     }
-    notes = _NEXT if runs_systemd(machine) else {**_NEXT, **_WITHOUT_SYSTEMD}
+    notes = _NEXT_STEPS if runs_systemd(machine) else {**_NEXT_STEPS, **_NEXT_STEPS_WITHOUT_SYSTEMD}
     for part in dict.fromkeys(parts):
         message, commands = notes[part]
         _show_commands(gettext(message), [command.format_map(known) for command in commands])
@@ -256,7 +256,7 @@ def _refuse_without_server() -> None:
 
 
 @click.command("uninstall")
-@click.argument("parts", nargs=-1, type=click.Choice(INSTALLED), metavar="[nightly|serve|apache|cron]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.option(
     "--purge",
@@ -280,24 +280,24 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     if purge and parts:
         raise click.UsageError("--purge is about everything: name no part with it")
     machine = Machine(root=(root or Path("/")).absolute())
-    may_change_system(machine)
-    plan = plan_removal(machine, dict.fromkeys(parts or INSTALLED), purges=purge)
+    require_root(machine)
+    plan = plan_removal(machine, dict.fromkeys(parts or PARTS), purges=purge)
     _show_removal(plan)
     if plan.is_empty:
         click.echo(gettext("There is nothing to remove."))
         return exit_status.DONE
     if not yes and not confirmed(gettext("Remove these files?")):
         raise click.Abort
-    run_all(plan.before)
+    run_commands(plan.before)
     for path in plan.remove():
         logs.emit(Message("removed: {file}", values={"file": path}))
-    run_all(plan.after)
+    run_commands(plan.after)
     return exit_status.DONE
 
 
 def _show_removal(plan: RemovalPlan) -> None:
     for path in plan.left:
-        show_left(path, gettext("If nobody needs it any more: rm {file}", file=path))
+        show_modified_file(path, gettext("If nobody needs it any more: rm {file}", file=path))
     for path in (*plan.files, *plan.purged):
         click.echo(gettext("to be removed: {file}", file=plan.machine.below_root(path)))
     if plan.before:

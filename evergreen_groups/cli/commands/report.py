@@ -114,7 +114,7 @@ def report_command(
     purpose = _purpose(history, scheduled)
     run = ReportRun(
         session,
-        lambda: chosen(context, session.settings, purpose),
+        lambda: report_options(context, session.settings, purpose),
         purpose=purpose,
         scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal(),
         healthcheck_url=healthcheck_url,
@@ -133,7 +133,7 @@ def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
     return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
 
 
-def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
+def report_options(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
     """Return what this run is to do.
 
     With ``--no-history``, configured output is left alone. The reports in ``[[reports]]`` are only made by nightly

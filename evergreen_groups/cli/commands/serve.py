@@ -53,10 +53,10 @@ log = logging.getLogger("evergreen_groups.web")
 _SECONDS_TO_ANSWER = 20.0
 
 
-class Reloading:
+class SettingsReloader:
     """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
 
-    Invalid settings are logged on one line, and the previous ones stay in effect. Reloading takes place in a thread, so
+    Invalid settings are logged on one line, and the previous ones stay in effect. A reload runs in a thread, so
     requests continue. Several signals in a row cause a single reload.
     """
 
@@ -102,7 +102,7 @@ class Reloading:
 
     def _reload(self) -> bool:
         settings = reread(self._read)
-        return settings is not None and take(self._succession, settings)
+        return settings is not None and apply_settings(self._succession, settings)
 
     def _look(self) -> None:
         look_at_gateway(self._succession)
@@ -110,14 +110,14 @@ class Reloading:
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
     """Read the settings again. Invalid ones are logged, and None is returned."""
-    with _logged():
+    with _log_setting_errors():
         return read()
     return None
 
 
-def take(succession: Succession, settings: Settings) -> bool:
+def apply_settings(succession: Succession, settings: Settings) -> bool:
     """Use these settings for new requests, log it, and return whether they were accepted."""
-    with _logged():
+    with _log_setting_errors():
         not_taken = succession.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
         if not_taken:
@@ -136,7 +136,7 @@ def look_at_gateway(succession: Succession) -> None:
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
+def _log_setting_errors() -> Iterator[None]:
     """Log errors in settings instead of raising them, because a running service must not stop because of them."""
     try:
         yield
@@ -185,7 +185,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
             # The sandbox runs in threads of this process, which rules out forking workers.
             return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
 
-        return _serve(read_for_sandbox, environ, _announced(sandbox, release, demo_desk=demo_desk))
+        return _serve(read_for_sandbox, environ, _announcer(sandbox, release, demo_desk=demo_desk))
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]
         yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
 
 
-def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
+def _announcer(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
     """Return a function that prints the sandbox's addresses and opens its demo desk, given the service's address.
 
     The desk mimics the staff clients of ``release``; by default of the sandbox's own release.
@@ -252,8 +252,8 @@ def _serve(
         with ExitStack() as stack:
             listen = settings.metrics.listen
             metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
-            stack.enter_context(stopped_by_signals(server, manager))
-            reloading = stack.enter_context(Reloading(succession_of(app), read, manager))
+            stack.enter_context(stop_on_signals(server, manager))
+            reloading = stack.enter_context(SettingsReloader(succession_of(app), read, manager))
             if opened is not None:
                 opened(server.url)
             if metrics is not None:
@@ -274,7 +274,7 @@ def grace_of(settings: Settings) -> float:
 
 
 @contextmanager
-def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
+def stop_on_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
     """Let the first SIGTERM or Ctrl-C stop the server gracefully, and restore the default handling for a second one."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -305,18 +305,18 @@ def serve_in_processes(
     Raises:
         ConfigurationError: an address can't be used.
     """
-    listener, for_metrics = _listeners(settings)
+    listener, metrics_listener = _listeners(settings)
     supervisor = Supervisor(
         settings,
         manager,
         reread=lambda: reread(read),
         opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{PREFIX}/")),
         grace=grace_of,
-        listeners=tuple(one for one in (listener, for_metrics) if one is not None),
+        listeners=tuple(one for one in (listener, metrics_listener) if one is not None),
     )
     collect_garbage_seldom()  # before forking, so that workers share the memory of existing objects
     worker = supervisor.run()
-    return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
+    return supervisor.status if worker is None else _run_worker(worker, listener, metrics_listener, read, environ)
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
@@ -335,10 +335,10 @@ def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]
         raise metrics_unusable(address, refusal) from refusal
 
 
-def _work(
+def _run_worker(
     worker: Worker,
     listener: socket.socket,
-    for_metrics: socket.socket | None,
+    metrics_listener: socket.socket | None,
     read: Callable[[], Settings],
     environ: Mapping[str, str],
 ) -> int:
@@ -350,15 +350,15 @@ def _work(
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and take(succession, share_of(settings))
+        return settings is not None and apply_settings(succession, share_of(settings))
 
     try:
         server = Server(app, settings.serve, listener=listener)
         with ExitStack() as stack:
             # Only the supervisor reports to the service manager.
-            stack.enter_context(stopped_by_signals(server, ServiceManager({})))
-            if for_metrics is not None and settings.metrics.listen is not None:
-                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=for_metrics)
+            stack.enter_context(stop_on_signals(server, ServiceManager({})))
+            if metrics_listener is not None and settings.metrics.listen is not None:
+                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=metrics_listener)
                 stack.enter_context(metrics)
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)

@@ -99,8 +99,8 @@ class StatusReading:
             "age_seconds": round(self._age.total_seconds()) if self._last else None,
             "last_run": self._last.document() if self._last else None,
             "last_manual_run": self._manual.document() if self._manual else None,
-            "under_way": self._begun(self._holder) if self._holder and self._holder.alive else None,
-            "killed": self._begun(self._holder) if self._holder and self._killed else None,
+            "under_way": self._holder_document(self._holder) if self._holder and self._holder.alive else None,
+            "killed": self._holder_document(self._holder) if self._holder and self._killed else None,
         }
 
     def sentence(self) -> str:
@@ -199,7 +199,7 @@ class StatusReading:
                 yield gettext("Exit status {status}: {meaning}.", **known)
 
     @staticmethod
-    def _begun(holder: Holder | RemoteHolder) -> dict[str, object]:
+    def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
         return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
 
 
