@@ -29,7 +29,7 @@ from evergreen_groups.language import ENGLISH, Language, describe_error, of_term
 from evergreen_groups.message import Message, system_reason
 
 
-def prepare_standard_streams() -> None:
+def repair_standard_streams() -> None:
     """Open closed standard streams (``>&-``), and keep unencodable characters from failing.
 
     The first file opened would get the descriptor of a closed stream, and then receive what is written to that stream.
@@ -50,7 +50,7 @@ def prepare_standard_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def give_up_standard_output() -> None:
+def discard_standard_output() -> None:
     """Discard what is still buffered for standard output, so that flushing at exit doesn't fail again."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -184,7 +184,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its status (:mod:`evergreen_groups.exit_status`)."""
-    prepare_standard_streams()
+    repair_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
 
@@ -216,10 +216,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
-        give_up_standard_output()  # the reader has exited (`| head`)
+        discard_standard_output()  # the reader has exited (`| head`)
         status = exit_status.FAILED
     except OSError as error:
-        give_up_standard_output()  # the rest of the buffer would fail again at exit
+        discard_standard_output()  # the rest of the buffer would fail again at exit
         logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
         status = exit_status.FAILED
     except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
