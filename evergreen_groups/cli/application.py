@@ -18,9 +18,9 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.options import (
-    accept_after,
-    file_after_equals,
+    accept_global_options,
     global_options,
+    rewrite_sandbox_option,
     show_usage_error,
     usage_error,
 )
@@ -98,7 +98,7 @@ class _Commands(click.Group):
             return None
         commands = import_module("evergreen_groups.cli.commands")
         command: click.Command = getattr(commands, f"{cmd_name}_command")
-        accept_after(command)
+        accept_global_options(command)
         return command
 
     def resolve_command(
@@ -115,7 +115,7 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the global options. Without arguments, show the help."""
-        return super().parse_args(ctx, file_after_equals(args) or ["--help"])
+        return super().parse_args(ctx, rewrite_sandbox_option(args) or ["--help"])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

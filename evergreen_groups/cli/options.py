@@ -98,7 +98,7 @@ def global_options() -> list[click.Option]:
     ]
 
 
-def file_after_equals(arguments: Sequence[str]) -> list[str]:
+def rewrite_sandbox_option(arguments: Sequence[str]) -> list[str]:
     """Replace ``--sandbox=FILE`` by its internal form, except after ``--``."""
     found = list(arguments)
     end = found.index("--") if "--" in found else len(found)
@@ -108,13 +108,13 @@ def file_after_equals(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def accept_after(command: click.Command) -> None:
+def accept_global_options(command: click.Command) -> None:
     """Let a command and its subcommands accept the global options, except those with a name they use themselves."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     command.params.extend(_hidden_copies(taken))
     if isinstance(command, click.Group):
         for inner in command.commands.values():
-            accept_after(inner)
+            accept_global_options(inner)
 
 
 def _hidden_copies(taken: set[str]) -> Iterator[click.Option]:

@@ -12,7 +12,7 @@ from support.command import Command, one_line
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli
-from evergreen_groups.cli.options import file_after_equals
+from evergreen_groups.cli.options import rewrite_sandbox_option
 from evergreen_groups.state import hold
 
 MOVE = ("move", "20000000001014", "--to", "20000000001001", "--yes")
@@ -118,7 +118,7 @@ def test_a_command_is_never_taken_for_the_file() -> None:
 
 
 def test_what_comes_after_two_hyphens_is_no_option() -> None:
-    assert file_after_equals(["--sandbox=a", "show", "--", "--sandbox=b"]) == [
+    assert rewrite_sandbox_option(["--sandbox=a", "show", "--", "--sandbox=b"]) == [
         "--sandbox-file=a", "show", "--", "--sandbox=b",
     ]  # fmt: skip
 
