@@ -10,13 +10,13 @@ from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID
 from .options import Checked as Checked
 from .options import format_given as format_given
-from .options import given as given
+from .options import given_settings as given_settings
 from .options import json_option as json_option
 from .options import one_limit as one_limit
 from .options import output_options as output_options
 from .options import setting_options as setting_options
 from .options import usage_error as usage_error
-from .options import with_given as with_given
+from .options import with_command_line as with_command_line
 from .output import UnansweredError as UnansweredError
 from .output import at_terminal as at_terminal
 from .output import confirmed as confirmed

@@ -290,7 +290,7 @@ def setting_options(
     return decorate
 
 
-def given(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
+def given_settings(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
     """Return the settings given on the command line, by key (``report.min_total``)."""
     found = {}
     for setting in declared(schema):
@@ -300,12 +300,12 @@ def given(context: click.Context, schema: type[Settings] = Settings) -> dict[str
     return found
 
 
-def with_given(context: click.Context, settings: Settings) -> Settings:
+def with_command_line(context: click.Context, settings: Settings) -> Settings:
     """Return the settings overridden by the command line.
 
     A limit given as an option applies to everyone, so configured limits for some patrons are dropped.
     """
-    changes = given(context, type(settings))
+    changes = given_settings(context, type(settings))
     if "policy.limit" in changes:
         changes["policy.limits"] = ()
     return with_values(settings, changes)

@@ -21,7 +21,7 @@ from evergreen_groups.cli import (
     setting_options,
     terminal_width,
     usage_error,
-    with_given,
+    with_command_line,
 )
 from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
 from evergreen_groups.language import current_language, gettext, use_language
@@ -165,7 +165,7 @@ def audit_command(  # noqa: PLR0913 - an option each
             raise usage_error(
                 Message("--explain is about one patron, and changes nothing: leave out the other options.")
             )
-        settings = with_given(context, session.settings)
+        settings = with_command_line(context, session.settings)
         return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise usage_error(Message("--yes and --dry-run go with --fix."))
@@ -176,7 +176,7 @@ def audit_command(  # noqa: PLR0913 - an option each
             raise usage_error(Message("--keep and --list-again go with nothing else."))
         return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
-    settings = with_given(context, session.settings)
+    settings = with_command_line(context, session.settings)
     top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,

@@ -17,7 +17,7 @@ from evergreen_groups.cli import (
     one_limit,
     setting_options,
     usage_error,
-    with_given,
+    with_command_line,
 )
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import (
@@ -142,7 +142,7 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
     Raises:
         ConfigurationError: the target doesn't fit the format.
     """
-    wanted = with_given(context, settings)
+    wanted = with_command_line(context, settings)
     mails = context.params["mail"]
     main = ReportJob(
         criteria=replace(

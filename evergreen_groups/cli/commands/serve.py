@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_given
+from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_command_line
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
@@ -172,7 +172,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
 
     def read() -> Settings:
-        return with_given(context, replace(session).settings)  # a copy doesn't have the settings cached
+        return with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
