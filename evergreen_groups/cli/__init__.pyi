@@ -12,9 +12,9 @@ from .options import Checked as Checked
 from .options import format_given as format_given
 from .options import given_settings as given_settings
 from .options import json_option as json_option
-from .options import one_limit as one_limit
 from .options import output_options as output_options
 from .options import setting_options as setting_options
+from .options import shared_limit as shared_limit
 from .options import usage_error as usage_error
 from .options import with_command_line as with_command_line
 from .output import UnansweredError as UnansweredError

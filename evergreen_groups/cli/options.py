@@ -311,7 +311,7 @@ def with_command_line(context: click.Context, settings: Settings) -> Settings:
     return with_values(settings, changes)
 
 
-def one_limit(settings: Settings) -> Limit | None:
+def shared_limit(settings: Settings) -> Limit | None:
     """Return the limit that applies to everyone, None if limits differ."""
     return settings.policy.as_limit() if settings.policy.uniform else None
 

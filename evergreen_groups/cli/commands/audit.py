@@ -16,9 +16,9 @@ from evergreen_groups.cli import (
     explaining_unknown,
     format_given,
     logs,
-    one_limit,
     output_options,
     setting_options,
+    shared_limit,
     terminal_width,
     usage_error,
     with_command_line,
@@ -180,7 +180,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,
-        limit=one_limit(settings),
+        limit=shared_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
         top=None if fix else top,  # recalculate all penalties, not just those of the patrons listed

@@ -14,8 +14,8 @@ from evergreen_groups.cli import (
     at_terminal,
     format_given,
     json_option,
-    one_limit,
     setting_options,
+    shared_limit,
     usage_error,
     with_command_line,
 )
@@ -146,7 +146,7 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
     mails = context.params["mail"]
     main = ReportJob(
         criteria=replace(
-            criteria_of(wanted.report, one_limit(wanted)),
+            criteria_of(wanted.report, shared_limit(wanted)),
             choice=_choice(context, wanted.report),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),
@@ -154,7 +154,7 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
         mail=settings.mail if mails else None,
     )
     named = [
-        named_job(report, settings, limit=one_limit(settings), mails=mails)
+        named_job(report, settings, limit=shared_limit(settings), mails=mails)
         for report in (settings.reports if purpose is RunPurpose.NIGHTLY else ())
     ]
     return ReportOptions(
