@@ -8,7 +8,7 @@ from .logs import ServiceManager as ServiceManager
 from .manual import SHELLS as SHELLS
 from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID
-from .options import Checked as Checked
+from .options import CheckedType as CheckedType
 from .options import format_given as format_given
 from .options import given_settings as given_settings
 from .options import json_option as json_option

@@ -229,7 +229,7 @@ else:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Checked(Converted):
+class CheckedType(Converted):
     """A parameter type that validates like a setting; ``name`` replaces the kind's name in ``--help``."""
 
     def __init__(self, kind: Kind[Any], name: str = "") -> None:
@@ -264,7 +264,7 @@ def _read_entry_id(value: object) -> str:
     return str(value)
 
 
-ENTRY_ID = Checked(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
+ENTRY_ID = CheckedType(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
 """The id of a journal entry."""
 
 
@@ -357,5 +357,5 @@ def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callabl
         return click.option(option.flag, option.name, multiple=True, metavar=kind.name.upper(), help=text)
     if not checked and setting.question is not None:
         return click.option(option.flag, option.name, metavar=kind.name.upper(), help=text)
-    kind_of_parameter = click.Choice(kind.choices) if kind.choices else Checked(kind)
+    kind_of_parameter = click.Choice(kind.choices) if kind.choices else CheckedType(kind)
     return click.option(option.flag, option.name, type=kind_of_parameter, help=text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.cli import CheckedType, Invocation
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -48,7 +48,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.command("sandbox")
 @click.option(
     "--port",
-    type=Checked(values.whole_number(0, 65535), "port"),
+    type=CheckedType(values.whole_number(0, 65535), "port"),
     default=8210,
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
@@ -60,7 +60,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--patrons",
-    type=Checked(values.whole_number(0, 5_000_000)),
+    type=CheckedType(values.whole_number(0, 5_000_000)),
     default=0,
     help="Make a large population of this many patrons, the same one each time. From 100,000 on it is kept in the "
     "cache directory for the next sandbox, and where making it is interrupted, it goes on the next time.",
@@ -73,7 +73,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--replica",
-    type=Checked(values.whole_number(0, 86_400), "seconds"),
+    type=CheckedType(values.whole_number(0, 86_400), "seconds"),
     help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
 )
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import (
-    Checked,
+    CheckedType,
     Invocation,
     explaining_unknown,
     format_given,
@@ -17,7 +17,7 @@ from evergreen_groups.cli import (
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
-_NUMBER = Checked(values.whole_number(1, 2**31 - 1))
+_NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
 
 
 @click.command("show")
@@ -73,7 +73,7 @@ def show_command(
 @click.argument("barcode", required=False)
 @click.option(
     "--user",
-    type=Checked(values.whole_number(1, 2**31 - 1)),
+    type=CheckedType(values.whole_number(1, 2**31 - 1)),
     help="The patron by id instead of barcode.",
 )
 @click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, json_option
+from evergreen_groups.cli import CheckedType, json_option
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -35,7 +35,7 @@ _UNKNOWN = Message("an exit status of another release")
 @click.option(
     "--max-age",
     "max_hours",
-    type=Checked(values.whole_number(1, 100_000), "hours"),
+    type=CheckedType(values.whole_number(1, 100_000), "hours"),
     default=26,
     show_default=True,
     help="A last run that ended longer ago than this is too old.",
