@@ -9,10 +9,10 @@ from .manual import SHELLS as SHELLS
 from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID
 from .options import CheckedType as CheckedType
-from .options import format_given as format_given
 from .options import given_settings as given_settings
 from .options import json_option as json_option
 from .options import output_options as output_options
+from .options import requested_format as requested_format
 from .options import setting_options as setting_options
 from .options import shared_limit as shared_limit
 from .options import usage_error as usage_error

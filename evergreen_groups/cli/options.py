@@ -321,7 +321,7 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")(command)
 
 
-def format_given(as_json: bool, output_format: str | None) -> str | None:
+def requested_format(as_json: bool, output_format: str | None) -> str | None:
     """Return the format requested by ``--json`` or ``--format``, None without either.
 
     Raises:

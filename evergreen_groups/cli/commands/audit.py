@@ -14,9 +14,9 @@ from evergreen_groups.cli import (
     Invocation,
     confirmed,
     explaining_unknown,
-    format_given,
     logs,
     output_options,
+    requested_format,
     setting_options,
     shared_limit,
     terminal_width,
@@ -159,7 +159,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     from evergreen_groups.client import adult_rule
 
     session: Invocation = context.obj
-    output_format = format_given(as_json, output_format)
+    output_format = requested_format(as_json, output_format)
     if explain is not None:
         if fix or orgs or keep or list_again or top is not None:
             raise usage_error(

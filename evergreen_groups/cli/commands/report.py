@@ -12,8 +12,8 @@ import click
 from evergreen_groups.cli import (
     Invocation,
     at_terminal,
-    format_given,
     json_option,
+    requested_format,
     setting_options,
     shared_limit,
     usage_error,
@@ -104,7 +104,7 @@ def report_command(
         raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
     if history is False and scheduled:
         raise usage_error(Message("--no-history only looks: it doesn't go with --scheduled."))
-    format_given(context.params["as_json"], context.params["format"])
+    requested_format(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
     if session.use_sandbox and (mail or scheduled):
         refused = "--mail" if mail else "--scheduled"
@@ -172,7 +172,7 @@ def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
-    wanted = format_given(given["as_json"], given["format"])
+    wanted = requested_format(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
     # A name like today.html means a single file. So does today.pdf, which is then rejected as a format.

@@ -9,9 +9,9 @@ from evergreen_groups.cli import (
     CheckedType,
     Invocation,
     explaining_unknown,
-    format_given,
     json_option,
     patron_named,
+    requested_format,
     usage_error,
 )
 from evergreen_groups.message import Message
@@ -47,7 +47,7 @@ def show_command(
     """
     if sum(given is not None for given in (barcode, user, group, name)) != 1:
         raise usage_error(Message("give a barcode, --name, --user or --group: one of them"))
-    chosen_format = format_given(as_json, output_format) or "table"
+    chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 
@@ -96,7 +96,7 @@ def check_command(
     """
     if (barcode is None) == (user is None):
         raise usage_error(Message("give a barcode or --user: one of them"))
-    chosen_format = format_given(as_json, output_format) or "table"
+    chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json
 
