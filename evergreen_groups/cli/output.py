@@ -109,7 +109,7 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
-def at_terminal() -> bool:
+def any_terminal() -> bool:
     """Whether a person seems to be present: any of the standard streams is a terminal.
 
     Timers and crontabs start commands without one. Users who redirect all three streams chose that.

@@ -11,7 +11,7 @@ import click
 
 from evergreen_groups.cli import (
     Invocation,
-    at_terminal,
+    any_terminal,
     json_option,
     requested_format,
     setting_options,
@@ -116,7 +116,7 @@ def report_command(
         session,
         lambda: report_options(context, session.settings, purpose),
         purpose=purpose,
-        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal(),
+        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not any_terminal(),
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )
