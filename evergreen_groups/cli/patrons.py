@@ -43,7 +43,7 @@ def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable
     try:
         yield
     except (NotFoundError, PlanError) as error:
-        if error.code not in _CODES or session.quiet or not at_a_terminal():
+        if error.code not in _CODES or session.quiet or not person_reads_errors():
             raise
         logs.emit(describe_error(error), error=True, code=error.code)
         for line in _suggestions(gateway, barcodes):
@@ -51,7 +51,7 @@ def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable
         raise click.exceptions.Exit(exit_status.for_error(error)) from None
 
 
-def at_a_terminal() -> bool:
+def person_reads_errors() -> bool:
     """Whether standard error is read by a person rather than collected as a log."""
     return sys.stderr.isatty() and not logs.as_json()
 
@@ -120,7 +120,7 @@ def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) 
         )
     if take_the_only_one and len(found.patrons) == 1:
         return found.patrons[0].patron.id
-    if not (at_a_terminal() and sys.stdin.isatty()):
+    if not (person_reads_errors() and sys.stdin.isatty()):
         _list(found, error=False)
         raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
     _list(found, error=True)
