@@ -24,5 +24,5 @@ from .output import standard_output as standard_output
 from .output import terminal_progress as terminal_progress
 from .output import terminal_width as terminal_width
 from .output import write_json as write_json
+from .patrons import choose_patron as choose_patron
 from .patrons import explaining_unknown as explaining_unknown
-from .patrons import patron_named as patron_named

@@ -100,10 +100,10 @@ def _describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
         yield "    " + (text if card.active else gettext("{barcode}  {name} (an old card)", **named))
 
 
-def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) -> int:
+def choose_patron(client: Client, name: str, *, accept_single_match: bool = False) -> int:
     """List the patrons with this name (``"Okonkwo, A"``), let the user choose one, and return the patron's id.
 
-    With ``take_the_only_one``, a single match is used without asking. Don't set it for changes.
+    With ``accept_single_match``, a single match is used without asking. Don't set it for changes.
 
     Raises:
         NotFoundError: no visible patron has the name.
@@ -118,7 +118,7 @@ def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) 
             "at the home library",
             code="no-patron-with-name",
         )
-    if take_the_only_one and len(found.patrons) == 1:
+    if accept_single_match and len(found.patrons) == 1:
         return found.patrons[0].patron.id
     if not (person_reads_errors() and sys.stdin.isatty()):
         _list(found, error=False)

@@ -15,11 +15,11 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli import (
     ENTRY_ID,
     Invocation,
+    choose_patron,
     confirmed,
     explaining_unknown,
     json_option,
     logs,
-    patron_named,
     usage_error,
     write_json,
 )
@@ -191,8 +191,8 @@ def move_command(
         raise usage_error(Message("say where to: give --to or --to-name, one of them"))
 
     def plan(client: Client) -> Plan:
-        moving: list[PatronReference] = [*barcodes, *(patron_named(client, name) for name in names)]
-        target = patron_named(client, to_name) if to_name is not None else to or ""
+        moving: list[PatronReference] = [*barcodes, *(choose_patron(client, name) for name in names)]
+        target = choose_patron(client, to_name) if to_name is not None else to or ""
         return client.moves.plan(client.moves.planner.move(moving, target))
 
     return _change(session, plan, change_options, barcodes=[*barcodes, *filter(None, [to])])

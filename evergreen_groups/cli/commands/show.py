@@ -8,9 +8,9 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli import (
     CheckedType,
     Invocation,
+    choose_patron,
     explaining_unknown,
     json_option,
-    patron_named,
     requested_format,
     usage_error,
 )
@@ -53,7 +53,7 @@ def show_command(
 
     with session.client() as client, explaining_unknown(session, client.gateway, [barcode or ""]):
         if name is not None:
-            user = patron_named(client, name, take_the_only_one=True)
+            user = choose_patron(client, name, accept_single_match=True)
         with session.progress():
             if barcode is not None:
                 details = client.groups.of_barcode(barcode)
