@@ -25,4 +25,4 @@ from .output import terminal_progress as terminal_progress
 from .output import terminal_width as terminal_width
 from .output import write_json as write_json
 from .patrons import choose_patron as choose_patron
-from .patrons import explaining_unknown as explaining_unknown
+from .patrons import explain_unknown_barcodes as explain_unknown_barcodes

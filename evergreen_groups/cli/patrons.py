@@ -34,7 +34,7 @@ _SECONDS = 10.0
 
 
 @contextmanager
-def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
+def explain_unknown_barcodes(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
     """At a terminal, add suggestions to errors about unknown barcodes. The exit status stays the same.
 
     Raises:

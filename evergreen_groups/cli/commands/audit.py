@@ -13,7 +13,7 @@ from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
     Invocation,
     confirmed,
-    explaining_unknown,
+    explain_unknown_barcodes,
     logs,
     output_options,
     requested_format,
@@ -51,7 +51,7 @@ def explain_blocks(
     format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
         raise usage_error(Message("--explain is written as table or json."))
-    with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
+    with session.gateway() as gateway, explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:
         from evergreen_groups.state import write_atomically

@@ -17,7 +17,7 @@ from evergreen_groups.cli import (
     Invocation,
     choose_patron,
     confirmed,
-    explaining_unknown,
+    explain_unknown_barcodes,
     json_option,
     logs,
     usage_error,
@@ -74,7 +74,7 @@ def _change(
     with session.client() as client:
         if not change_options.dry_run:
             _recover(client)
-        with explaining_unknown(session, client.gateway, barcodes):
+        with explain_unknown_barcodes(session, client.gateway, barcodes):
             plan = make_plan(client)
         shown_only = change_options.dry_run or not plan.draft.steps
         if not change_options.as_json or not (shown_only or change_options.yes):

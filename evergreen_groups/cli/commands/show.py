@@ -9,7 +9,7 @@ from evergreen_groups.cli import (
     CheckedType,
     Invocation,
     choose_patron,
-    explaining_unknown,
+    explain_unknown_barcodes,
     json_option,
     requested_format,
     usage_error,
@@ -51,7 +51,7 @@ def show_command(
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 
-    with session.client() as client, explaining_unknown(session, client.gateway, [barcode or ""]):
+    with session.client() as client, explain_unknown_barcodes(session, client.gateway, [barcode or ""]):
         if name is not None:
             user = choose_patron(client, name, accept_single_match=True)
         with session.progress():
@@ -102,7 +102,7 @@ def check_command(
 
     with (
         session.client() as client,
-        explaining_unknown(session, client.gateway, [barcode or ""]),
+        explain_unknown_barcodes(session, client.gateway, [barcode or ""]),
         session.progress(),
     ):
         if barcode is not None:
