@@ -41,7 +41,7 @@ _STATE = "state.sqlite3*"
 
 
 @dataclass(frozen=True)
-class SandboxPlace:
+class SandboxFiles:
     """The files of a sandbox: its ``database`` (None: in memory) and a state directory for commands that use it."""
 
     directory: Path
@@ -74,7 +74,7 @@ class SandboxPlace:
 
 
 @contextmanager
-def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
+def hold_sandbox_files(file: Path) -> Iterator[SandboxFiles]:
     """Hold the files of a stored sandbox, so that no other command uses them.
 
     Raises:
@@ -88,7 +88,7 @@ def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
     with hold(directory / "sandbox.lock", doing, _WAIT):
         if not file.exists():
             _remove_leftovers(file, directory)
-        yield SandboxPlace(directory, file)
+        yield SandboxFiles(directory, file)
 
 
 def _remove_leftovers(file: Path, directory: Path) -> None:
@@ -186,23 +186,23 @@ class Invocation:
             with configured_state(self.settings, os.environ) as state:
                 yield state
             return
-        with self.sandbox_place() as place, State(place.directory) as state:
+        with self.sandbox_files() as files, State(files.directory) as state:
             yield state
 
     @contextmanager
-    def sandbox_place(self) -> Iterator[SandboxPlace]:
+    def sandbox_files(self) -> Iterator[SandboxFiles]:
         """Open the files of the sandbox. A stored sandbox is held until the command ends."""
         if self._stored_sandbox is not None:
             yield self._stored_sandbox
             return
         with TemporaryDirectory(prefix="evergreen-groups-") as directory:
-            yield SandboxPlace(Path(directory))
+            yield SandboxFiles(Path(directory))
 
     @cached_property
-    def _stored_sandbox(self) -> SandboxPlace | None:
+    def _stored_sandbox(self) -> SandboxFiles | None:
         if self.sandbox_file is None:
             return None
-        return click.get_current_context().with_resource(hold_sandbox(self.sandbox_file))
+        return click.get_current_context().with_resource(hold_sandbox_files(self.sandbox_file))
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Show progress on a terminal; ``doing`` is shown until the first report."""
@@ -248,7 +248,7 @@ class Invocation:
         """Open a gateway to an embedded sandbox; yield it with the account's name."""
         from evergreen_groups.gateway import Credentials, Gateway
 
-        with self.sandbox_place() as place, place.sandbox() as sandbox:
+        with self.sandbox_files() as files, files.sandbox() as sandbox:
             username, password = sandbox.report_account
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:

@@ -90,11 +90,11 @@ def test_two_commands_at_once_come_one_after_the_other(run: Command, file: Path)
 def test_who_waits_too_long_is_told_for_whom(
     run: Command, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evergreen_groups.cli import invocation as sandbox_place
+    from evergreen_groups.cli import invocation as sandbox_files
     from evergreen_groups.cli.application import run as run_here
 
     assert run(f"--sandbox={file}", "journal").returncode == exit_status.DONE
-    monkeypatch.setattr(sandbox_place, "_WAIT", 0.0)
+    monkeypatch.setattr(sandbox_files, "_WAIT", 0.0)
     monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
     with hold(file.with_name("try.sandbox.state") / "sandbox.lock", "testing"):
         assert run_here([f"--sandbox={file}", "journal"]) == exit_status.BUSY

@@ -73,9 +73,9 @@ def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
         with Subject(session.config_file, os.environ, changes=changes) as subject:
             yield subject
         return
-    with session.sandbox_place() as place, place.sandbox() as sandbox:
+    with session.sandbox_files() as files, files.sandbox() as sandbox:
         username, password = sandbox.report_account
-        environ = {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
+        environ = {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
         settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
         with Subject(None, environ, settings=settings, changes=changes) as subject:
             yield subject

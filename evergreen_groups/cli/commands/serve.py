@@ -193,9 +193,9 @@ def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]
     """Open a sandbox, and return it with an environment that points to it and to its state."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
-    with session.sandbox_place() as place, place.sandbox() as sandbox:
+    with session.sandbox_files() as files, files.sandbox() as sandbox:
         _username, password = sandbox.report_account
-        yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
+        yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
 
 
 def _announcer(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
