@@ -223,6 +223,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
         status = exit_status.FAILED
     except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
-        logs.report_unforeseen(error)
+        logs.report_bug(error)
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE

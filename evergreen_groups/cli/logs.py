@@ -98,7 +98,7 @@ def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     return _JsonLine().format(record)
 
 
-def report_unforeseen(error: Exception) -> None:
+def report_bug(error: Exception) -> None:
     """Report a bug in one line, with a number that identifies its traceback in the log.
 
     The exception's text isn't written anywhere, because it may be about patrons. The log gets its type and the lines

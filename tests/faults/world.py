@@ -144,7 +144,7 @@ class World:
         self._stack.enter_context(_quiet())
         self.gateway = _impatient(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
-        self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
+        self._stack.enter_context(patch.object(logs, "report_bug", self._unforeseen))
         self._stack.enter_context(patch.object(Database, "now", lambda _: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
         self._made = 0
