@@ -221,7 +221,8 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
         stream.write("".join(segment.text for segment in columns.row(row)))
     stream.write("\n")
     for member in check.checked:
-        stream.writelines(f"{line}\n" for line in _reasons(check, member))
+        differences = (f"  {printable(gettext(difference))}" for difference in check.differences(member))
+        stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
     group = check.group
     text = gettext(
         "Combined fines of group {group}: {fines}, for information only.",
@@ -261,12 +262,6 @@ def _check_row(member: Member) -> list[Cell]:
         gettext(_OVER_THE_LIMIT[member.over_limit_if_known]),
     )
     return [Cell(text) for text in texts]
-
-
-def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
-    yield from _decision(member)
-    for difference in check.differences(member):
-        yield f"  {printable(gettext(difference))}"
 
 
 def _decision(member: Member) -> Iterator[str]:

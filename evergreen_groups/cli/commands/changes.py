@@ -69,6 +69,7 @@ def _change(
     With JSON, standard output gets one document: the journal entry if changes were made, the plan if not. ``barcodes``
     are those given on the command line; for unknown ones, suggestions are shown.
     """
+    from evergreen_groups.cli import draft_document
     from evergreen_groups.render import write_draft
 
     with session.client() as client:
@@ -85,18 +86,12 @@ def _change(
             if not shown_only:
                 click.echo(gettext("Nothing was changed."), err=change_options.as_json)
             if change_options.as_json:
-                _write_plan(plan)
+                write_json(draft_document(plan.draft))
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
         _write_outcome(client, outcome, change_options)
     return _status(outcome)
-
-
-def _write_plan(plan: Plan) -> None:
-    from evergreen_groups.cli import draft_document
-
-    write_json(draft_document(plan.draft))
 
 
 def _write_outcome(client: Client, outcome: PlanOutcome, change_options: ChangeOptions) -> None:

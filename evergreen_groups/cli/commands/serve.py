@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,8 @@ class SettingsReloader:
 
     def look_at_gateway(self) -> None:
         """Check in a thread whether the gateway answers, and log the result."""
-        threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
+        target, name = partial(look_at_gateway, self._succession), "look at the gateway"
+        threading.Thread(target=target, name=name, daemon=True).start()
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked.set()
@@ -94,18 +96,12 @@ class SettingsReloader:
             if self._ending:
                 return
             self._manager.reloading()
-            taken = self._reload()
+            settings = reread(self._read)
+            taken = settings is not None and apply_settings(self._succession, settings)
             self._succession.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
                 self.look_at_gateway()
-
-    def _reload(self) -> bool:
-        settings = reread(self._read)
-        return settings is not None and apply_settings(self._succession, settings)
-
-    def _look(self) -> None:
-        look_at_gateway(self._succession)
 
 
 def reread(read: Callable[[], Settings]) -> Settings | None:

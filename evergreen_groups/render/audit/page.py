@@ -38,7 +38,7 @@ from evergreen_groups.render.pages import write_template
 from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
@@ -238,7 +238,10 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         group_fines=group.combined_fines,
         why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
         remarks=(),
-        evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),
+        evidence=tuple(
+            (gettext(describe_evidence(piece)), f"{piece.weight:+}")
+            for piece in (confidence.evidence if confidence else ())
+        ),
         advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
@@ -246,10 +249,6 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         confidence=confidence,
         group_page=group_link(finding, client) if client else None,
     )
-
-
-def _weighed(piece: Evidence) -> tuple[str, str]:
-    return gettext(describe_evidence(piece)), f"{piece.weight:+}"
 
 
 def _group_advice(finding: GroupFinding) -> Iterator[Advice]:

@@ -59,7 +59,8 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)
         for person in audit.of_kind(kind):
-            yield from _person(person)
+            yield f"  {person_heading(person)}"
+            yield f"    {describe_patron_finding(person)}"
         if more := describe_unlisted(audit, kind):
             yield f"  {more}"
     yield ""
@@ -76,11 +77,6 @@ def person_heading(finding: PatronFinding) -> str:
         library=printable(member.library),
         group=member.patron.group,
     )
-
-
-def _person(finding: PatronFinding) -> Iterator[str]:
-    yield f"  {person_heading(finding)}"
-    yield f"    {describe_patron_finding(finding)}"
 
 
 def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:

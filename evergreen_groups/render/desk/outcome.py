@@ -311,7 +311,7 @@ def outcome_view(
         under_way=under_way,
         count=len(states),
         ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
-        may_undo=may_undo and not under_way and any(_can_be_undone(step) for step in entry.steps),
+        may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
         key=key,
         patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
         groups=tuple(sorted(_groups(entry))),
@@ -433,6 +433,7 @@ def _done(step: JournalStep, name: str, this_group: int) -> str:
 
 
 def _can_be_undone(step: JournalStep) -> bool:
+    # Penalties follow from fines and thresholds, so a recalculation has no state to go back to.
     return step.state is StepState.DONE and step.field != PENALTIES
 
 
@@ -524,7 +525,7 @@ def past_entry(
         by=by,
         lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
-        may_undo=may_undo and any(step.state is StepState.DONE and step.field != PENALTIES for step in entry.steps),
+        may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
         key=key,
     )
 

@@ -84,7 +84,9 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         title=gettext(_TITLES[action]),  # without names, because page titles stay in the browser's history
         heading=_heading(draft, action),
         confirm=gettext(_CONFIRM_IN_SPITE[action] if warnings else _CONFIRM[action]),
-        steps=tuple(_step(step, known, this_group) for step in draft.steps),
+        steps=tuple(
+            StepView(step.member, _change(step, known, this_group), tuple(_remarks(step))) for step in draft.steps
+        ),
         # A new group holds only the patron named in the step, so there is nothing more to show.
         groups=tuple(_group(group, this_group) for group in draft.groups if group.before is not None),
         warnings=warnings,
@@ -184,10 +186,6 @@ def _within(number: int, known: Group | None, this_group: int | None) -> str:
     if not known.members:
         return gettext("group {group}", group=number)
     return gettext("the group of {name} ({group})", name=isolated(known.lead.name), group=number)
-
-
-def _step(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> StepView:
-    return StepView(step.member, _change(step, known, this_group), tuple(_remarks(step)))
 
 
 def _change(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> str:

@@ -83,7 +83,9 @@ def member_overview(group: GroupBills, member: MemberBills, counts: CirculationC
         id=member.patron.id,
         name=member.patron.name,
         own_fines=member.own_fines,
-        bills=None if member.bills is None else tuple(_bill(group, member, bill) for bill in member.bills),
+        bills=None
+        if member.bills is None
+        else tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills),
         items=item_lines(group, member, member.items.out),
         all_items=member.items.complete,
         counts=counts,
@@ -106,10 +108,6 @@ def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut])
         )
         for item in items
     )
-
-
-def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> BillLine:
-    return BillLine(bill, group.library(bill.library), _title(member, bill))
 
 
 def _title(member: MemberBills, bill: Bill) -> str | None:

@@ -100,7 +100,7 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
 
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(_not_known)),
+        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: known(one.not_known) or None)),
         SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
         SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
         SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: known(one.overdue))),
@@ -113,10 +113,6 @@ def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group
 
 def _day(moment: datetime | None) -> date | None:
     return None if moment is None else local(moment).date()
-
-
-def _not_known(details: SummedDetails) -> Value:
-    return known(details.not_known) or None
 
 
 def yes_no_or_not_known(truth: bool | None) -> str:
@@ -188,17 +184,17 @@ def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
             lambda group: group.hidden_member_count or None,
             lambda group: "" if group.complete else "notable",
         ),
-        SpreadsheetColumn(gettext("Fines of hidden members"), "money", _hidden_fines),
+        SpreadsheetColumn(
+            gettext("Fines of hidden members"),
+            "money",
+            lambda group: None if group.complete else known(group.hidden_fines),
+        ),
     ]
     if report.details is not None:
         columns += group_detail_columns(report.details)
     if changes := compared_changes(report):
         columns += _change_columns(changes)
     return columns
-
-
-def _hidden_fines(group: Group) -> Value:
-    return None if group.complete else known(group.hidden_fines)
 
 
 def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
