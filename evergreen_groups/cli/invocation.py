@@ -42,7 +42,7 @@ _STATE = "state.sqlite3*"
 
 @dataclass(frozen=True)
 class SandboxFiles:
-    """The files of a sandbox: its ``database`` (None: in memory) and a state directory for commands that use it."""
+    """The files of a sandbox: its ``database`` (None: temporary) and a state directory for commands that use it."""
 
     directory: Path
     database: Path | None = None

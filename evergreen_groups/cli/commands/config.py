@@ -1,4 +1,4 @@
-"""``evergreen-groups config``: what is configured, whether it is right, and an example."""
+"""``evergreen-groups config``: show or check the configuration, or print an example."""
 
 from __future__ import annotations
 
