@@ -1,4 +1,4 @@
-"""The command ``evergreen-groups``: options in, text out. No rule lives here."""
+"""The command ``evergreen-groups``: parses options and writes output. Rules belong in the rooms below."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The top of the command: global options, the list of commands, and errors turned into one line."""
+"""The top-level command: global options, the list of commands, and error handling."""
 
 from __future__ import annotations
 
@@ -16,25 +16,32 @@ from typing import Any, NoReturn
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli.options import accept_after, file_after_equals, global_options
+from evergreen_groups.cli import logs
+from evergreen_groups.cli.options import (
+    accept_global_options,
+    global_options,
+    rewrite_sandbox_option,
+    show_usage_error,
+    usage_error,
+)
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, describe_error, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
 
-def prepare_standard_streams() -> None:
-    """Make something of streams that are closed (``>&-``), and let none fail for a letter that it doesn't know.
+def repair_standard_streams() -> None:
+    """Open closed standard streams (``>&-``), and keep unencodable characters from failing.
 
-    The first file that is opened would get the number of a closed stream, and what is written to the stream would get
-    into it. A closed standard input is empty; what is written to a closed standard output is an error; nothing is
-    written to a closed standard error.
+    The first file opened would get the descriptor of a closed stream, and then receive what is written to that stream.
+    A closed standard input becomes empty; writing to a closed standard output fails; output to a closed standard error
+    is discarded.
     """
-    modes = (os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)  # one that can only be read makes an error of what is written
+    modes = (os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)  # writing to a read-only standard output is an error
     for number, mode in enumerate(modes):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, mode)  # the lowest number that is free: this one
+            opened = os.open(os.devnull, mode)  # gets the lowest free number, which is this one
             os.set_inheritable(opened, True)
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -43,8 +50,8 @@ def prepare_standard_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def give_up_standard_output() -> None:
-    """Let what is still to be written to standard output get lost, at exit as well."""
+def discard_standard_output() -> None:
+    """Discard what is still buffered for standard output, so that flushing at exit doesn't fail again."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -52,7 +59,7 @@ def give_up_standard_output() -> None:
 
 
 COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
-"""What Click's ``main`` looks for to know that a shell asks."""
+"""Set by completion scripts, and read by Click's ``main``."""
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
     "status": "How the last run of the report ended, for monitoring.",
@@ -77,11 +84,11 @@ COMMANDS = {
     "serve": "Serve group fines to the staff client and to other systems.",
     "sandbox": "Serve an embedded stand-in for an Evergreen gateway.",
 }
-"""The commands, each with what it does in a line, for ``--help``."""
+"""The commands with their summaries for ``--help``."""
 
 
 class _Commands(click.Group):
-    """The commands, each imported when it is asked for, so that ``--help`` and a short command start fast."""
+    """Imports each command on first use, so that ``--help`` and short commands start fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -91,13 +98,13 @@ class _Commands(click.Group):
             return None
         commands = import_module("evergreen_groups.cli.commands")
         command: click.Command = getattr(commands, f"{cmd_name}_command")
-        accept_after(command)
+        accept_global_options(command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names; where none does, the one that may be meant is named."""
+        """Find the command named by the first argument, or suggest a similar one."""
         if args[0] not in COMMANDS:
             from evergreen_groups.settings import nearest
 
@@ -107,20 +114,18 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the global options; nothing at all is a question for help."""
-        return super().parse_args(ctx, file_after_equals(args) or ["--help"])
+        """Parse the global options. Without arguments, show the help."""
+        return super().parse_args(ctx, rewrite_sandbox_option(args) or ["--help"])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C is an event like others where events are JSON, without click's empty line."""
+        """Run the command. With JSON events, turn Ctrl-C into an event, without Click's empty line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            from evergreen_groups.cli import logs
-
             if logs.as_json():
                 raise click.Abort from None
             raise
@@ -145,13 +150,11 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 
 def _refuse_broken_completion() -> None:
-    """Refuse a shell's question at Tab that lacks what is to be completed, over which Click would fail."""
+    """Refuse a completion request that lacks variables, which would crash Click."""
     shell, _, asked = os.environ.get(COMPLETION_VARIABLE, "").partition("_")
     place = os.environ.get("COMP_CWORD", "")
     is_whole = "COMP_WORDS" in os.environ and "COMP_CWORD" in os.environ and (shell == "fish" or place.isdecimal())
     if asked == "complete" and not is_whole:
-        from evergreen_groups.cli.options import usage_error
-
         raise usage_error(
             Message(
                 "{variable} is for completion scripts, which also set COMP_WORDS and COMP_CWORD: unset it",
@@ -161,35 +164,35 @@ def _refuse_broken_completion() -> None:
 
 
 def _replace_broken_timezone() -> None:
-    """Take a TZ that names a file without a time zone for UTC, as the C library does: Babel can't be imported then."""
+    """Treat a TZ that names an invalid file as UTC, like the C library. With such a TZ, Babel fails to import."""
     name = os.environ.get("TZ", "").removeprefix(":")
-    if not name or not os.path.lexists(name):  # mostly it isn't set, or names a time zone
+    if not name or not os.path.lexists(name):  # usually unset, or the name of a time zone
         return
     from zoneinfo import ZoneInfo
 
     try:
         with Path(name).open("rb") as file:
             ZoneInfo.from_file(file)
-    except Exception:  # broken in whatever way
+    except Exception:  # not a time zone file, or unreadable
         os.environ["TZ"] = "UTC"
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Leave through the same doors as Ctrl-C: log out, remove the temporary file."""
+    """Exit like Ctrl-C does, so that the session is logged out and temporary files are removed."""
     raise SystemExit(exit_status.TERMINATED)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and leave with its exit status (``exit_status``)."""
-    prepare_standard_streams()
+    """Run the command and exit with its status (:mod:`evergreen_groups.exit_status`)."""
+    repair_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give back its exit status."""
+    """Run the command and return its exit status."""
     _replace_broken_timezone()
-    # The terminal's language, until the settings say which it is where the terminal asks for none.
+    # Use the terminal's language at first. If the terminal has none, reading the settings sets the configured one.
     with use_language(Language(of_terminal(os.environ) or ENGLISH.tag)):
         return _run(arguments)
 
@@ -201,56 +204,25 @@ def _run(arguments: Sequence[str] | None) -> int:
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        _show(problem)
+        if logs.as_json():
+            logs.emit(str(problem.format_message()), error=True)
+        else:
+            show_usage_error(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _emit_error(Message("interrupted"))
+        logs.emit(Message("interrupted"), error=True)
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _emit_error(_in_a_line(error), error.code)
+        logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
-        give_up_standard_output()  # whoever read the output has gone (`| head`)
+        discard_standard_output()  # the reader has exited (`| head`)
         status = exit_status.FAILED
     except OSError as error:
-        give_up_standard_output()  # what is left of it would fail again at exit
-        _emit_error(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}))
+        discard_standard_output()  # the rest of the buffer would fail again at exit
+        logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
         status = exit_status.FAILED
-    except Exception as error:  # a mistake of ours; nobody is to see a traceback, and what it says may be of patrons
-        _report(error)
+    except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
+        logs.report_bug(error)
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
-
-
-def _in_a_line(error: EvergreenGroupsError) -> str:
-    """An error as the reader of standard error has it: a person in their language, a program in English."""
-    from evergreen_groups.cli import logs
-    from evergreen_groups.language import describe_error
-
-    return str(error) if logs.as_json() else describe_error(error)
-
-
-def _emit_error(message: str, code: str = "") -> None:
-    """Write one line about an error; ``code`` is for programs."""
-    from evergreen_groups.cli import logs
-
-    logs.emit(message, error=True, code=code)
-
-
-def _report(error: Exception) -> None:
-    """Write one line about something unforeseen, and its kind and place, but not its words, into the log."""
-    from evergreen_groups.cli import logs
-
-    logs.report_unforeseen(error)
-
-
-def _show(problem: click.ClickException) -> None:
-    """Show what was wrong with the command line: to people in their language, or as an event where events are JSON."""
-    from evergreen_groups.cli import logs
-
-    if logs.as_json():
-        logs.emit(str(problem.format_message()), error=True)
-        return
-    from evergreen_groups.cli.options import show_usage_error
-
-    show_usage_error(problem)

@@ -1,4 +1,4 @@
-"""The JSON of plans and of the journal on the command line: the documents of the hooks, with what only it knows."""
+"""The JSON documents of plans and the journal: those of the hooks, with fields only the command line has."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _UNDECIDED = (StepState.PLANNED, StepState.SENDING)
 
 
 def draft_document(draft: Draft) -> dict[str, Any]:
-    """A plan that was not applied."""
+    """Return a plan that wasn't applied."""
     with use_language(ENGLISH):
         return hooks.as_json(draft)
 
 
 def entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
-    """An entry of the journal."""
+    """Return a journal entry with its account, terminal and gateway."""
     with use_language(ENGLISH):
         document = hooks.as_json(_change(state, entry))
     return {
@@ -36,7 +36,7 @@ def entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
 
 
 def _seat(entry: JournalEntry) -> dict[str, str | None] | None:
-    """Who sat at which terminal; None for changes of a desk, and for those of former releases."""
+    """Return the terminal user, None for changes made at a desk or by earlier releases."""
     seat = entry.operator.seat
     if seat is None:
         return None
@@ -44,12 +44,12 @@ def _seat(entry: JournalEntry) -> dict[str, str | None] | None:
 
 
 def entries_document(state: State, entries: Iterable[JournalEntry]) -> dict[str, Any]:
-    """Several, in the order given."""
+    """Return journal entries in the given order."""
     return {**hooks.as_json([]), "changes": [entry_document(state, entry) for entry in entries]}
 
 
 def _change(state: State, entry: JournalEntry) -> Change:
-    """An entry as the caller's own: those of a command line have no staff user's id, and nothing is hidden here."""
+    """Return an entry as a change of the caller's own: changes without a staff user's id come from the command line."""
     undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
     return Change(
         entry,

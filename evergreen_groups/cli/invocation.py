@@ -1,4 +1,4 @@
-"""What every command shares: the settings, and a gateway made from them or from the sandbox."""
+"""What commands share: settings, gateway, state and output, for an installation or for a sandbox."""
 
 from __future__ import annotations
 
@@ -32,52 +32,54 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
 
 _WAIT = 10.0
-"""How long to wait, in seconds, for another command that uses the same sandbox."""
+"""Seconds to wait for another command that uses the same sandbox."""
 _PORTS = range(20_000, 30_000)
-"""Below those that systems give to whoever asks for any, so that nobody else is likely to have it the next time."""
-_TRIALS = 50
+"""Below the ephemeral ports that systems assign, so that the port is probably still free the next time."""
+_MOST_ATTEMPTS = 50
 _PORT = "port"
 _STATE = "state.sqlite3*"
 
 
 @dataclass(frozen=True)
-class SandboxPlace:
-    """Where a sandbox's data are (``database``; None: nowhere for long), with its users' state directory."""
+class SandboxFiles:
+    """The files of a sandbox: its ``database`` (None: temporary) and a state directory for commands that use it."""
 
     directory: Path
     database: Path | None = None
 
     def environ(self) -> dict[str, str]:
-        """What names the directories of those who use it in the environment, so that nothing is left in the user's."""
+        """Return environment variables that keep commands from writing to the user's own directories."""
         return dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), str(self.directory))
 
     def sandbox(self) -> Sandbox:
-        """The sandbox, not serving yet. One that is kept has the same address each time, by which the journal knows it.
+        """Return the sandbox, which isn't serving yet.
+
+        A stored sandbox keeps its port, because journal entries refer to the gateway by its address.
 
         Raises:
-            ConfigurationError: the file is no sandbox's, or can't be used, or its port is taken.
+            ConfigurationError: the file isn't a sandbox or can't be used, or the port is taken.
         """
         from evergreen_groups.sandbox import Sandbox
         from evergreen_groups.state import write_atomically
 
         if self.database is None:
             return Sandbox()
-        noted = self.directory / _PORT
-        if noted.exists():
-            return Sandbox(database=self.database, port=_number(noted))
+        port_file = self.directory / _PORT
+        if port_file.exists():
+            return Sandbox(database=self.database, port=_stored_port(port_file))
         sandbox = _on_a_free_port(self.database)
-        with write_atomically(noted) as stream:
+        with write_atomically(port_file) as stream:
             stream.write(sandbox.url.rpartition(":")[2])
         return sandbox
 
 
 @contextmanager
-def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
-    """The place of a sandbox that is kept in a file; nobody else has it meanwhile.
+def hold_sandbox_files(file: Path) -> Iterator[SandboxFiles]:
+    """Hold the files of a stored sandbox, so that no other command uses them.
 
     Raises:
-        BusyError: another command has it.
-        ConfigurationError: nothing can be kept beside the file.
+        BusyError: another command holds them.
+        ConfigurationError: the state directory can't be created.
     """
     from evergreen_groups.state import hold, make_state_directory
 
@@ -85,12 +87,12 @@ def hold_sandbox(file: Path) -> Iterator[SandboxPlace]:
     doing = Message("another command is using the sandbox {file}", values={"file": file})
     with hold(directory / "sandbox.lock", doing, _WAIT):
         if not file.exists():
-            _forget_former(file, directory)
-        yield SandboxPlace(directory, file)
+            _remove_leftovers(file, directory)
+        yield SandboxFiles(directory, file)
 
 
-def _forget_former(file: Path, directory: Path) -> None:
-    """Remove what is left of a sandbox whose file was deleted: its journal is nobody's any more."""
+def _remove_leftovers(file: Path, directory: Path) -> None:
+    """Remove the files left behind by a sandbox whose database was deleted, such as its journal."""
     if (directory / _PORT).exists():
         for left in (file.with_name(f"{file.name}.fresh"), directory / _PORT, *directory.glob(_STATE)):
             left.unlink(missing_ok=True)
@@ -99,25 +101,25 @@ def _forget_former(file: Path, directory: Path) -> None:
 def _on_a_free_port(file: Path) -> Sandbox:
     from evergreen_groups.sandbox import Sandbox
 
-    for trial in range(_TRIALS):
+    for attempt in range(_MOST_ATTEMPTS):
         try:
             return Sandbox(database=file, port=random.choice(_PORTS))  # noqa: S311 - no secret
         except ConfigurationError as error:
-            if error.code != "port-unusable" or trial == _TRIALS - 1:
+            if error.code != "port-unusable" or attempt == _MOST_ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
-def _number(noted: Path) -> int:
+def _stored_port(port_file: Path) -> int:
     try:
-        return int(noted.read_text(encoding="ascii"))
+        return int(port_file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One run of the command, with the global options it was given."""
+    """One run of the command, with its global options."""
 
     config_file: Path | None
     use_sandbox: bool
@@ -129,39 +131,39 @@ class Invocation:
 
     @classmethod
     def of(cls, *, sandbox_file: Path | None, use_sandbox: bool, **options: Any) -> Invocation:
-        """One with these options, from which on its lines on standard error are as they say."""
+        """Create an invocation, and configure logging accordingly."""
         invocation = cls(use_sandbox=use_sandbox or sandbox_file is not None, sandbox_file=sandbox_file, **options)
         invocation.configure_logs()
         return invocation
 
     def with_option(self, name: str, value: Any) -> Invocation:
-        """The same with another option; that ``verbosity`` is said comes on top of what was said before."""
+        """Return the same with one option changed. ``verbosity`` is added to the previous value."""
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         return Invocation.of(**{**options, name: self.verbosity + value if name == "verbosity" else value})
 
     def configure_logs(self) -> None:
-        """Write lines on standard error as the options say."""
+        """Configure standard error according to the options."""
         logs.configure(verbosity=self.verbosity, quiet=self.quiet, log_format=self.log_format)
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, read when they are first needed; in the sandbox, without what belongs to an installation.
+        """The settings, read on first use. With a sandbox, those that belong to an installation are reset.
 
-        From then on the command writes in the terminal's language, and where it asks for none, in the configured one.
+        Reading them sets the language: the terminal's or, if it has none, the configured one.
         """
         settings = load.load(self.config_file, os.environ)
         set_language(settings.language.language(of_terminal(os.environ)))
-        return _for_the_sandbox(settings) if self.use_sandbox else settings
+        return _without_installation(settings) if self.use_sandbox else settings
 
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
-        """A gateway that is logged out and closed at the end."""
+        """Open a gateway; at the end, log out and close it."""
         with self._sandbox() if self.use_sandbox else self._configured() as (gateway, _account):
             yield gateway
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
+        """Open a client for the gateway, with the configured limits. A temporary sandbox has a temporary journal."""
         from evergreen_groups.changes import Operator, current_seat
         from evergreen_groups.client import Client, adult_rule
 
@@ -177,37 +179,37 @@ class Invocation:
 
     @contextmanager
     def state(self) -> Iterator[State]:
-        """Where the journal, the history and the status are kept; the sandbox has one that ends with it."""
+        """Open the journal, history and status. A temporary sandbox has temporary ones."""
         if not self.use_sandbox:
             from evergreen_groups.connect import configured_state
 
             with configured_state(self.settings, os.environ) as state:
                 yield state
             return
-        with self.sandbox_place() as place, State(place.directory) as state:
+        with self.sandbox_files() as files, State(files.directory) as state:
             yield state
 
     @contextmanager
-    def sandbox_place(self) -> Iterator[SandboxPlace]:
-        """Where the sandbox of ``--sandbox`` is kept: in its file, held until the command ends, or nowhere."""
+    def sandbox_files(self) -> Iterator[SandboxFiles]:
+        """Open the files of the sandbox. A stored sandbox is held until the command ends."""
         if self._stored_sandbox is not None:
             yield self._stored_sandbox
             return
         with TemporaryDirectory(prefix="evergreen-groups-") as directory:
-            yield SandboxPlace(Path(directory))
+            yield SandboxFiles(Path(directory))
 
     @cached_property
-    def _stored_sandbox(self) -> SandboxPlace | None:
+    def _stored_sandbox(self) -> SandboxFiles | None:
         if self.sandbox_file is None:
             return None
-        return click.get_current_context().with_resource(hold_sandbox(self.sandbox_file))
+        return click.get_current_context().with_resource(hold_sandbox_files(self.sandbox_file))
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
-        """Shows how far a command is, on a terminal; ``doing`` stands there until it reports more."""
+        """Show progress on a terminal; ``doing`` is shown until the first report."""
         return terminal_progress(quiet=self.quiet, doing=doing)
 
     def width(self) -> int:
-        """How many columns a table may take."""
+        """Return the number of columns available for a table."""
         return terminal_width()
 
     def write(self, rendered: Rendered) -> None:
@@ -216,7 +218,7 @@ class Invocation:
             stream.write(rendered.text)
 
     def output(self, output_format: str) -> AbstractContextManager[TextIO]:
-        """Standard output; a table that is longer than the terminal is shown page by page there."""
+        """Open standard output. A table longer than the terminal goes through a pager."""
         return output_in_pages(output_format, wanted=not self.no_pager)
 
     def emit(self, message: str, *, error: bool = False) -> None:
@@ -224,17 +226,17 @@ class Invocation:
         logs.emit(message, error=error)
 
     def summarise(self, message: str) -> None:
-        """Write a line about what was written and sent; where nobody sits at a terminal, the log has that."""
+        """Say what was written or sent. Without a terminal this is left out, because the log has it."""
         if not self.quiet and sys.stderr.isatty():
             logs.emit(message)
 
     def line(self, message: str, *, error: bool = False) -> str:
-        """The line that :meth:`emit` writes, without writing it."""
+        """Return the line that :meth:`emit` would write."""
         return logs.format_line(message, error=error)
 
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:
-        """The gateway of the configuration, and the account's name."""
+        """Open the configured gateway; yield it with the account's name."""
         from evergreen_groups.connect import connect, named
 
         _url, account = named(self.settings)
@@ -243,20 +245,20 @@ class Invocation:
 
     @contextmanager
     def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
-        """A gateway of an embedded sandbox, and the account's name."""
+        """Open a gateway to an embedded sandbox; yield it with the account's name."""
         from evergreen_groups.gateway import Credentials, Gateway
 
-        with self.sandbox_place() as place, place.sandbox() as sandbox:
+        with self.sandbox_files() as files, files.sandbox() as sandbox:
             username, password = sandbox.report_account
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
 
 
-def _for_the_sandbox(settings: Settings) -> Settings:
-    """Leave out what names libraries, profiles, files and people: sample data must not take the place of others.
+def _without_installation(settings: Settings) -> Settings:
+    """Reset settings that name libraries, profiles, files and people, so that sample data never replaces real data.
 
-    Nobody gets a message that the nightly report was made, and who knows the sandbox's passwords doesn't get to see it.
+    This also keeps the sandbox from sending mail, and from showing the real report to users with a sandbox password.
     """
     return replace(
         settings,

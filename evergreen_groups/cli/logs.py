@@ -1,6 +1,6 @@
-"""What is written on standard error: one line an event, as text for people or as JSON for programs that collect logs.
+"""Logging to standard error: one line for each event, as text for people or JSON for log collectors.
 
-Nothing that is logged holds a name, barcode, token or password: whoever logs sees to that.
+Names, barcodes, tokens and passwords must never be logged. Callers are responsible for that.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _MOST_FRAMES = 30
 
 
 class _OneLine(logging.Formatter):
-    """Text, one line an event; of an exception only its kind and the place, for its message may hold too much."""
+    """Formats an event as text. Of an exception only type and place are shown, because its text may be confidential."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{record.levelname} {record.name}: {_shown(record.getMessage())}"
+        line = f"{record.levelname} {record.name}: {_on_one_line(record.getMessage())}"
         origin = _origin(record)
         return f"{line} ({origin})" if origin else line
 
 
 class _JsonLine(logging.Formatter):
-    """One JSON object an event: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``.
+    """Formats an event as a JSON object: ``time`` (ISO 8601, UTC), ``level``, ``logger`` and ``message``.
 
-    For an error of ours ``code`` as well, and ``exception`` where there is one.
+    ``code`` is added for errors of this package, and ``exception`` for exceptions.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -49,7 +49,7 @@ class _JsonLine(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _shown(record.getMessage()),
+            "message": _on_one_line(record.getMessage()),
         }
         more = {"code": getattr(record, _CODE, ""), "exception": _origin(record)}
         event |= {name: value for name, value in more.items() if value}
@@ -57,7 +57,7 @@ class _JsonLine(logging.Formatter):
 
 
 class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # the class takes no argument at run time
-    """Writes to whatever standard error is at the time."""
+    """Writes to the current ``sys.stderr``, which tests and Click replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -65,7 +65,7 @@ class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # the cl
 
 
 def configure(*, verbosity: int, quiet: bool, log_format: str) -> None:
-    """Set up logging: warnings, with ``verbosity`` 1 what is being done, with 2 every call; ``quiet``: errors only."""
+    """Set up logging: warnings by default, with ``verbosity`` 1 progress, with 2 every call; ``quiet``: only errors."""
     handler = _StandardError()
     handler.setFormatter(_JsonLine() if log_format == "json" else _OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -78,19 +78,18 @@ def as_json() -> bool:
 
 
 def emit(message: str, *, error: bool = False, code: str = "") -> None:
-    """Write a line on standard error: an error, or what must be known of a result.
+    """Write a line on standard error, for an error or an important note.
 
-    A text of the catalogue (``Message``) is in the reader's language for people, and in English as an event for
-    programs. ``code`` is that of an error, for programs.
+    A ``Message`` is translated for people; programs get it in English, with the error's ``code``.
     """
     click.echo(format_line(message, error=error, code=code), err=True)
 
 
 def format_line(message: str, *, error: bool = False, code: str = "") -> str:
-    """What :func:`emit` writes."""
+    """Return what :func:`emit` writes."""
     if isinstance(message, Message) and not as_json():
         message = gettext(message)
-    line = _shown(message)
+    line = _on_one_line(message)
     if not as_json():
         return f"evergreen-groups: {line}"
     level = logging.ERROR if error else logging.WARNING
@@ -99,11 +98,11 @@ def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     return _JsonLine().format(record)
 
 
-def report_unforeseen(error: Exception) -> None:
-    """Report a mistake of ours in one line with a number, by which the place is found in the log.
+def report_bug(error: Exception) -> None:
+    """Report a bug in one line, with a number that identifies its traceback in the log.
 
-    What the exception says is written nowhere: it may be about patrons. The log has its kind and the lines that led
-    there, as an event where events are JSON, else with ``-v``.
+    The exception's text isn't written anywhere, because it may be about patrons. The log gets its type and the lines
+    that led there: always with JSON events, with ``-v`` for text.
     """
     number = os.urandom(4).hex()
     text = Message(
@@ -113,11 +112,11 @@ def report_unforeseen(error: Exception) -> None:
     )
     emit(text, error=True, code="unforeseen")
     level = logging.ERROR if as_json() else logging.INFO
-    logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _way_to(error))
+    logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _exception_path(error))
 
 
-def _way_to(error: BaseException) -> str:
-    """The kind of an exception and of what it came from, each with the lines that led there; nothing that they say."""
+def _exception_path(error: BaseException) -> str:
+    """Return the types of an exception and its causes, each with the lines that led there, without their texts."""
     path, seen = [], set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -130,18 +129,15 @@ def _way_to(error: BaseException) -> str:
     return "; from ".join(path)
 
 
-def _shown(message: str) -> str:
-    """A message in one line, without characters that a terminal obeys or that reorder what follows them.
-
-    It may quote what a server has said.
-    """
+def _on_one_line(message: str) -> str:
+    """Return a message on one line, safe for terminals. It may quote a server."""
     from evergreen_groups.render import printable
 
     return printable(" ".join(message.split()))
 
 
 def _origin(record: logging.LogRecord) -> str:
-    """The kind of an exception and the line that raised it."""
+    """Return the type of an exception and the line that raised it."""
     if not record.exc_info or record.exc_info[0] is None:
         return ""
     kind, _, trace = record.exc_info
@@ -155,22 +151,22 @@ log = logging.getLogger("evergreen_groups.service_manager")
 
 
 class ServiceManager:
-    """The service manager that started this process; nothing is sent where ``environ`` names none."""
+    """Reports to the service manager that started this process (sd_notify), if ``environ`` names one."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
 
     def ready(self, status: str = "") -> None:
-        """The service answers requests, or does again; ``status`` is what people are shown."""
+        """Report that requests are served, possibly after a reload; ``status`` is shown to people."""
         self._send("READY=1", *([f"STATUS={status}"] if status else []))
 
     def reloading(self) -> None:
-        """The settings are being read anew; :meth:`ready` is to follow."""
-        # systemd compares this with when it asked (Type=notify-reload).
+        """Report that settings are being reloaded. A call to :meth:`ready` must follow."""
+        # With Type=notify-reload, systemd checks that this is later than its request.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """No more requests are taken; those under way are finished."""
+        """Report that the service is shutting down and only finishes running requests."""
         self._send("STOPPING=1")
 
     def _send(self, *lines: str) -> None:

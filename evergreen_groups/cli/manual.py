@@ -1,7 +1,6 @@
-"""Writes the manual pages, ``man evergreen-groups`` and one for each command, from the declarations of ``--help``.
+"""Generate the manual pages and shell completion scripts from the commands' declarations.
 
-``python -m evergreen_groups.cli.manual DIRECTORY`` writes them there, as ``hatch_build.py`` does for each build.
-The macros are those of man(7), which groff and mandoc both read.
+``hatch_build.py`` does so for each build. The macros are those of man(7), which both groff and mandoc support.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ from evergreen_groups.cli.application import COMMANDS, COMPLETION_VARIABLE, cli
 
 
 def contexts(width: int | None = None) -> Iterator[click.Context]:
-    """The context of each command, in the order of ``--help``; ``width`` is how many columns a text may take."""
+    """Yield the context of each command, in the order of ``--help``; ``width`` is the number of columns for text."""
     yield from _contexts(cli, None, width)
 
 
@@ -43,10 +41,10 @@ def _contexts(command: click.Command, parent: click.Context | None, width: int |
                 yield from _contexts(found, context, width)
 
 
-_AS_IT_STANDS = "\b"
-"""Click's mark of a paragraph whose lines stay as they are."""
-_SIGNS = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "`": r"\(ga", '"': r"\(dq", "'": r"\(aq"}
-"""What roff would take for something else, or print as another sign than one can type."""
+_VERBATIM = "\b"
+"""Click's marker for a paragraph that must not be rewrapped."""
+_ESCAPES = {"\\": r"\e", "-": r"\-", "~": r"\(ti", "^": r"\(ha", "`": r"\(ga", '"': r"\(dq", "'": r"\(aq"}
+"""Characters that roff would interpret, or print as a typographic variant that can't be copied and pasted."""
 _FILES = {
     "/etc/evergreen-groups/config.toml": "The configuration, where the user has none of their own.",
     "~/.config/evergreen-groups/config.toml": "The configuration of one user.",
@@ -64,7 +62,7 @@ _ENVIRONMENT = {
 
 
 def write_pages(directory: Path) -> list[Path]:
-    """Write every page into a directory; gives back the files."""
+    """Write all pages into a directory and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for context in contexts():
@@ -75,8 +73,10 @@ def write_pages(directory: Path) -> list[Path]:
 
 
 def page(context: click.Context) -> str:
-    """The page of one command."""
-    return "\n".join([*_heading(context), *_synopsis(context), *_description(context), *_rest(context)]) + "\n"
+    """Return the manual page of a command."""
+    return (
+        "\n".join([*_heading(context), *_synopsis(context), *_description(context), *_closing_sections(context)]) + "\n"
+    )
 
 
 def _name(context: click.Context) -> str:
@@ -86,19 +86,19 @@ def _name(context: click.Context) -> str:
 def _heading(context: click.Context) -> Iterator[str]:
     name = _name(context)
     yield f'.TH {_escaped(name.upper())} 1 "{_day()}" "evergreen\\-groups {__version__}" "User Commands"'
-    yield ".nh"  # so that a name or an address stays in one piece, and can be copied
+    yield ".nh"  # no hyphenation, so that names and addresses can be copied
     yield ".SH NAME"
     yield f"{_escaped(name)} \\- {_escaped(_summary(context))}"
 
 
 def _day() -> str:
-    """The day that a build is said to be of; else none, so that the same build is made on another day."""
+    """Return the date of SOURCE_DATE_EPOCH. Without one there is no date, so that builds are reproducible."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     return f"{datetime.fromtimestamp(int(epoch), UTC):%Y-%m-%d}" if epoch else ""
 
 
 def _summary(context: click.Context) -> str:
-    """What the command does, in a line without a full stop."""
+    """Return a command's summary on one line, without a period."""
     in_the_list = COMMANDS.get(str(context.command.name)) if context.parent and not context.parent.parent else None
     return (in_the_list or _paragraphs(context.command.help)[0]).rstrip(".")
 
@@ -128,14 +128,14 @@ def _description(context: click.Context) -> Iterator[str]:
 
 
 def _options(context: click.Context) -> Iterator[tuple[str, str]]:
-    """Each option's names and text; an argument has none, the description says what it is."""
+    """Yield names and text of each option. Arguments have no text; the description explains them."""
     for parameter in context.command.get_params(context):
         names, text = parameter.get_help_record(context) or ("", "")
         if text:
             yield names, text
 
 
-def _rest(context: click.Context) -> Iterator[str]:
+def _closing_sections(context: click.Context) -> Iterator[str]:
     if context.parent is None:
         yield ".SH EXIT STATUS"
         yield from _list({str(status): f"{meaning}." for status, meaning in exit_status.MEANINGS.items()})
@@ -159,40 +159,35 @@ def _list(entries: dict[str, str]) -> Iterator[str]:
 
 
 def _option(names: str) -> str:
-    """The names in bold, and what they take as it is: ``-v, --verbose``, ``--sort [total|age]``."""
+    """Return the names in bold, and their values in roman: ``-v, --verbose``, ``--sort [total|age]``."""
     parts = re.split(r"(?<![\w-])(--?[a-z][\w-]*)", names)
-    bold = (f"\\fB{_escaped(part)}\\fR" if place % 2 else _escaped(part) for place, part in enumerate(parts))
-    return "".join(bold).replace("|", "|\\:")  # where a long list of choices may be broken
+    bold = (f"\\fB{_escaped(part)}\\fR" if index % 2 else _escaped(part) for index, part in enumerate(parts))
+    return "".join(bold).replace("|", "|\\:")  # allow line breaks in long lists of choices
 
 
 def _paragraphs(text: str | None) -> list[str]:
-    """The paragraphs of a help text; one whose lines are to stay begins with Click's mark."""
+    """Return the paragraphs of a help text. Click's marker, if any, stays in front."""
     return [paragraph.strip("\n") for paragraph in re.split(r"\n{2,}", inspect.cleandoc(text or ""))]
 
 
 def _text(paragraphs: list[str]) -> Iterator[str]:
-    for place, paragraph in enumerate(paragraphs):
-        if place:
+    for index, paragraph in enumerate(paragraphs):
+        if index:
             yield ".sp"
-        if paragraph.startswith(_AS_IT_STANDS):
-            yield from (".nf", *map(_line, paragraph.removeprefix(_AS_IT_STANDS).strip("\n").splitlines()), ".fi")
+        if paragraph.startswith(_VERBATIM):
+            yield from (".nf", *map(_line, paragraph.removeprefix(_VERBATIM).strip("\n").splitlines()), ".fi")
         else:
             yield _line(" ".join(paragraph.split()))
 
 
 def _line(text: str) -> str:
-    """A line that no macro is taken from."""
+    """Return a line that roff can't mistake for a macro."""
     escaped = _escaped(text)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 
 
 def _escaped(text: str) -> str:
-    return "".join(_SIGNS.get(sign, sign) for sign in text)
-
-
-if __name__ == "__main__":
-    for _path in write_pages(Path(sys.argv[1])):
-        click.echo(_path)
+    return "".join(_ESCAPES.get(sign, sign) for sign in text)
 
 
 PROGRAM = "evergreen-groups"
@@ -201,21 +196,21 @@ PLACES = {
     "fish": f"share/fish/vendor_completions.d/{PROGRAM}.fish",
     "zsh": f"share/zsh/site-functions/_{PROGRAM}",
 }
-"""Where each shell finds the script by itself."""
+"""Where each shell looks for completion scripts."""
 SHELLS = tuple(sorted(PLACES))
 
 
 def completion_script(shell: str) -> str:
-    """The script for a shell, one of ``PLACES``."""
+    """Return the completion script for a shell, one of ``PLACES``."""
     found = get_completion_class(shell)
     if found is None:
         raise ValueError(f"Click knows no shell {shell}")
-    # Click's own source() for bash starts one to see how old it is, and there may be none where packages are built.
+    # Click's source() for bash runs bash to check its version, but a build machine may not have bash.
     return ShellComplete.source(found(cli, {}, PROGRAM, COMPLETION_VARIABLE)).strip() + "\n"
 
 
 def write_scripts(directory: Path) -> list[Path]:
-    """Write every script below a directory; gives back the files."""
+    """Write the scripts of all shells below a directory and return their paths."""
     written = []
     for shell, place in PLACES.items():
         path = directory / place
@@ -223,8 +218,3 @@ def write_scripts(directory: Path) -> list[Path]:
         path.write_text(completion_script(shell), encoding="utf-8")
         written.append(path)
     return written
-
-
-if __name__ == "__main__":
-    for _path in write_scripts(Path(sys.argv[1])):
-        click.echo(_path)

@@ -1,4 +1,4 @@
-"""Options, made from the declarations of the settings that they stand for, and checked by the same kinds of values."""
+"""Global options, options declared by settings, and error messages for the command line."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Limit
 
 _FILE_OPTION = "--sandbox-file"
-"""What ``--sandbox=FILE`` is to Click, which couldn't tell whether ``report`` in ``--sandbox report`` were the file."""
+"""The internal form of ``--sandbox=FILE``. With an optional value, Click would take ``report`` in ``--sandbox report``
+for the file.
+"""
 
 
 class _SandboxOption(click.Option):
-    """``--sandbox``, which may have a file after an equals sign."""
+    """``--sandbox``, whose help mentions the optional file."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(ctx)
@@ -46,14 +48,14 @@ class _SandboxOption(click.Option):
 
 
 class _SandboxFileOption(click.Option):
-    """The file of ``--sandbox=FILE``, called so in messages."""
+    """The file of ``--sandbox=FILE``, named like that in error messages."""
 
     def get_error_hint(self, _ctx: click.Context | None) -> str:
         return "'--sandbox=FILE'"
 
 
 def global_options() -> list[click.Option]:
-    """The options anew, in the order of ``--help``; their names are those of :class:`Invocation`'s fields."""
+    """Build fresh option objects, in ``--help`` order. Parameters are named like the fields of :class:`Invocation`."""
     return [
         click.Option(
             ["--config", "config_file"],
@@ -96,26 +98,26 @@ def global_options() -> list[click.Option]:
     ]
 
 
-def file_after_equals(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--sandbox=FILE`` as Click knows it; what comes after ``--`` is no option."""
+def rewrite_sandbox_option(arguments: Sequence[str]) -> list[str]:
+    """Replace ``--sandbox=FILE`` by its internal form, except after ``--``."""
     found = list(arguments)
     end = found.index("--") if "--" in found else len(found)
-    for place, word in enumerate(found[:end]):
+    for index, word in enumerate(found[:end]):
         if word.startswith("--sandbox="):
-            found[place] = f"{_FILE_OPTION}{word.removeprefix('--sandbox')}"
+            found[index] = f"{_FILE_OPTION}{word.removeprefix('--sandbox')}"
     return found
 
 
-def accept_after(command: click.Command) -> None:
-    """Let a command, and those within it, take the global options as well, but for those that it has itself."""
+def accept_global_options(command: click.Command) -> None:
+    """Let a command and its subcommands accept the global options, except those with a name they use themselves."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    command.params.extend(_hidden(taken))
+    command.params.extend(_hidden_copies(taken))
     if isinstance(command, click.Group):
         for inner in command.commands.values():
-            accept_after(inner)
+            accept_global_options(inner)
 
 
-def _hidden(taken: set[str]) -> Iterator[click.Option]:
+def _hidden_copies(taken: set[str]) -> Iterator[click.Option]:
     for option in global_options():
         names = [name for name in option.opts if name not in taken]
         if not names:
@@ -124,14 +126,14 @@ def _hidden(taken: set[str]) -> Iterator[click.Option]:
         option.hidden = True
         option.envvar = None
         if option.callback is None:
-            option.callback = _take
+            option.callback = _override
         option.expose_value = False
         option.name = f"global_{option.name}"  # a command may have a parameter of the same name
         yield option
 
 
-def _take(context: click.Context, option: click.Parameter, value: Any) -> None:
-    """Put what is said after the command in the place of what was said before it."""
+def _override(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """Let an option given after the command override the same option given before."""
     if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
         invocation: Invocation = context.obj
         context.obj = invocation.with_option(str(option.name).removeprefix("global_"), value)
@@ -143,7 +145,7 @@ def _show_version(context: click.Context, _option: click.Parameter, value: bool)
         context.exit()
 
 
-_SENTENCES = (
+_CLICK_MESSAGES = (
     Message("Invalid value for {parameter}: {message}"),
     Message("Invalid value: {message}"),
     Message("No such option {name}."),
@@ -172,38 +174,40 @@ _SENTENCES = (
 )
 
 
-_HELP_ALONE = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What a command raises that shows its help because it was given nothing; Click 8.1 shows it, and raises nothing."""
+_HELP_ONLY = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""Raised by Click 8.2 and later for a command without arguments. Click 8.1 shows the help without raising."""
 
 
 def usage_error(message: Message) -> click.UsageError:
-    """What is wrong with the command line of the command that runs."""
+    """Return an error about the command line of the running command."""
     return click.UsageError(message, click.get_current_context(silent=True))
 
 
 def show_usage_error(problem: click.ClickException) -> None:
-    """Write what is wrong on standard error, and where it is about the command line, how to get help."""
-    if isinstance(problem, _HELP_ALONE):
+    """Write an error to standard error; for errors about the command line, also the usage."""
+    if isinstance(problem, _HELP_ONLY):
         problem.show()
         return
-    logs.emit(described(problem), error=True)
+    logs.emit(describe_usage_error(problem), error=True)
     context = getattr(problem, "ctx", None)
     if context is not None:
         click.echo(context.get_usage(), err=True)
         click.echo(gettext("Try '{command}' for help.", command=f"{context.command_path} --help"), err=True)
 
 
-def described(problem: click.ClickException) -> str:
-    """What is wrong, in a sentence of the reader's language."""
+def describe_usage_error(problem: click.ClickException) -> str:
+    """Return the error in the reader's language."""
     own = gettext(problem.message) if isinstance(problem.message, Message) else ""
     return _translated(problem.format_message(), str(problem.message) if own else "", own)
 
 
 def _translated(text: str, inner: str, translation: str) -> str:
-    """A sentence of Click's; the ``inner`` one is what this package says in it."""
+    """Translate one of Click's messages. ``inner`` is this package's message within, and ``translation`` its
+    translation.
+    """
     if inner and text == inner:
         return translation
-    for sentence in _SENTENCES:
+    for sentence in _CLICK_MESSAGES:
         found = re.fullmatch(_pattern(sentence), text, re.DOTALL)
         if found:
             values = found.groupdict()
@@ -220,20 +224,20 @@ def _pattern(sentence: str) -> str:
 if TYPE_CHECKING:
     Converted = click.ParamType[object]
 else:
-    Converted = click.ParamType  # click 8.1 and 8.2, which Debian has, can't say of what it is one
+    Converted = click.ParamType  # not generic at run time in Click 8.1 and 8.2, which Debian has
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Checked(Converted):
-    """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""
+class CheckedType(Converted):
+    """A parameter type that validates like a setting; ``name`` replaces the kind's name in ``--help``."""
 
     def __init__(self, kind: Kind[Any], name: str = "") -> None:
         self.name = name or kind.name
         self._kind = kind
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        """Check and convert, or say what is allowed."""
+        """Validate and convert a value, or fail with the allowed values."""
         try:
             return self._kind(value)
         except NotAllowedError as problem:
@@ -246,7 +250,7 @@ class Checked(Converted):
         param: click.Parameter,  # noqa: ARG002 - as click calls it
         incomplete: str,
     ) -> list[CompletionItem]:
-        """What a shell offers at Tab: files, where it takes one."""
+        """Offer files for paths, and nothing for other kinds."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")] if self._kind in (values.PATH, values.EXISTING_FILE) else []
@@ -260,17 +264,17 @@ def _read_entry_id(value: object) -> str:
     return str(value)
 
 
-ENTRY_ID = Checked(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
-"""The id of an entry of the journal."""
+ENTRY_ID = CheckedType(Kind("id", Message("an entry's id such as 2-k7q4tz (`journal` lists them)"), _read_entry_id))
+"""The id of a journal entry."""
 
 
 def setting_options(
     command: str, schema: type[Settings] = Settings, *, checked: bool = True
 ) -> Callable[[Command], Command]:
-    """The options of a command that stand for settings, in the order of the settings.
+    """Add the options that a command has for settings, in the order of the settings.
 
-    Each gives None (or an empty tuple) where it isn't used, so that the configuration counts. ``checked`` False
-    leaves the values of settings that are asked for as they were typed: whoever asks checks them like other answers.
+    An unused option is None or an empty tuple, so that the configuration applies. With ``checked`` False, settings that
+    have a question are passed unvalidated: the interview validates them like other answers.
     """
     options = {
         option.flag: _click_option(setting, option, checked=checked)
@@ -286,8 +290,8 @@ def setting_options(
     return decorate
 
 
-def given(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
-    """What the command line says about settings, by their keys (``report.min_total``)."""
+def given_settings(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
+    """Return the settings given on the command line, by key (``report.min_total``)."""
     found = {}
     for setting in declared(schema):
         option = setting.option(str(context.command.name))
@@ -296,29 +300,29 @@ def given(context: click.Context, schema: type[Settings] = Settings) -> dict[str
     return found
 
 
-def with_given(context: click.Context, settings: Settings) -> Settings:
-    """The settings with what the command line says in their place.
+def with_command_line(context: click.Context, settings: Settings) -> Settings:
+    """Return the settings overridden by the command line.
 
-    An amount for the limit is for everybody: it takes the place of the limits for some patrons as well.
+    A limit given as an option applies to everyone, so configured limits for some patrons are dropped.
     """
-    changes = given(context, type(settings))
+    changes = given_settings(context, type(settings))
     if "policy.limit" in changes:
         changes["policy.limits"] = ()
     return with_values(settings, changes)
 
 
-def one_limit(settings: Settings) -> Limit | None:
-    """The one limit for everybody; None where there are several."""
+def shared_limit(settings: Settings) -> Limit | None:
+    """Return the limit that applies to everyone, None if limits differ."""
     return settings.policy.as_limit() if settings.policy.uniform else None
 
 
 def json_option(command: Command) -> Command:
-    """``--json``, which every command has that shows something."""
+    """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")(command)
 
 
-def format_given(as_json: bool, output_format: str | None) -> str | None:
-    """The format that was asked for with ``--json`` or ``--format``, None where neither was.
+def requested_format(as_json: bool, output_format: str | None) -> str | None:
+    """Return the format requested by ``--json`` or ``--format``, None without either.
 
     Raises:
         click.UsageError: they contradict each other.
@@ -329,7 +333,7 @@ def format_given(as_json: bool, output_format: str | None) -> str | None:
 
 
 def output_options(command: Command) -> Command:
-    """The options of a command that writes an audit: ``--format``, ``--json`` and ``--output``."""
+    """Add ``--format``, ``--json`` and ``--output`` to a command that writes an audit."""
     output_format = click.option(
         "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format (table)."
     )
@@ -353,5 +357,5 @@ def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callabl
         return click.option(option.flag, option.name, multiple=True, metavar=kind.name.upper(), help=text)
     if not checked and setting.question is not None:
         return click.option(option.flag, option.name, metavar=kind.name.upper(), help=text)
-    kind_of_parameter = click.Choice(kind.choices) if kind.choices else Checked(kind)
+    kind_of_parameter = click.Choice(kind.choices) if kind.choices else CheckedType(kind)
     return click.option(option.flag, option.name, type=kind_of_parameter, help=text)

@@ -1,4 +1,4 @@
-"""Standard output, for people and for programs."""
+"""Standard output with a pager, questions and progress on standard error."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from evergreen_groups.progress import Progress, silent
 
 
 def standard_output(output_format: str) -> TextIO:
-    """Standard output: in the terminal's own encoding for people, UTF-8 with untouched line ends for programs."""
+    """Return standard output: in the terminal's encoding for tables, as UTF-8 with unchanged line ends for programs."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         if output_format == "table":
             sys.stdout.reconfigure(errors="replace")
         else:
-            # A path that isn't UTF-8 has half surrogate pairs, of which this makes the escapes that JSON has for them.
+            # A path that isn't UTF-8 contains lone surrogates, and backslashreplace writes them as JSON escapes do.
             errors = "backslashreplace" if output_format in ("json", "jsonl") else "strict"
             sys.stdout.reconfigure(encoding="utf-8", errors=errors, newline="")
     return sys.stdout
 
 
 def write_json(document: Mapping[str, object]) -> None:
-    """Write one JSON object to standard output, indented, for programs and for people who look into it."""
+    """Write one JSON object to standard output, indented for human readers."""
     stream = standard_output("json")
     json.dump(document, stream, indent=2, ensure_ascii=False)
     stream.write("\n")
     stream.flush()
 
 
-_LESS = {"LESS": "FRX", "LV": "-c"}
-"""What pagers are told where the user tells them nothing: keep colours, and leave on the screen what was read."""
+_PAGER_DEFAULTS = {"LESS": "FRX", "LV": "-c"}
+"""Defaults for pagers unless the user has set their own: keep colors, and leave the text on the screen."""
 
 
 @contextmanager
 def output_in_pages(output_format: str, *, wanted: bool) -> Iterator[TextIO]:
-    """Standard output; a table that doesn't fit on the terminal goes through ``$PAGER`` where that is ``wanted``.
+    """Open standard output. If ``wanted``, a table longer than the terminal goes through ``$PAGER``.
 
-    A pager that ends early has shown what was wanted: nothing is wrong then.
+    If the user quits the pager early, that isn't an error.
     """
     stream = standard_output(output_format)
     command = _pager(os.environ) if wanted and output_format == "table" and stream.isatty() else []
@@ -64,37 +64,37 @@ def output_in_pages(output_format: str, *, wanted: bool) -> Iterator[TextIO]:
     written = StringIO()
     yield written
     text = written.getvalue()
-    if text.count("\n") < shutil.get_terminal_size().lines or not _shown_in_pages(command, text, stream):
+    if text.count("\n") < shutil.get_terminal_size().lines or not _run_pager(command, text, stream):
         stream.write(text)
         stream.flush()
 
 
 def _pager(environ: Mapping[str, str]) -> list[str]:
-    """The pager's command; nothing where there is to be none, or there is none."""
+    """Return the pager's command; empty if none is wanted or available."""
     if environ.get("NO_PAGER") or environ.get("TERM") == "dumb":
         return []
     try:
         words = shlex.split(environ.get("PAGER", "less" if shutil.which("less") else "more"))
-    except ValueError:  # a quotation mark is missing
+    except ValueError:  # unbalanced quotes
         return []
     found = bool(words) and words[0] != "cat" and shutil.which(words[0]) is not None
     return words if found else []
 
 
-def _shown_in_pages(command: list[str], text: str, stream: TextIO) -> bool:
-    """Run the pager until whoever reads leaves it; False where it can't be run."""
+def _run_pager(command: list[str], text: str, stream: TextIO) -> bool:
+    """Run the pager until the user quits. Return False if it can't be run."""
     stream.flush()
     try:
         pager = subprocess.Popen(  # noqa: S603 - the command is the user's own
             command,
             stdin=subprocess.PIPE,
-            env={**_LESS, **os.environ},
+            env={**_PAGER_DEFAULTS, **os.environ},
             encoding=stream.encoding,
             errors="replace",
         )
     except OSError:
         return False
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as the pager runs, Ctrl-C is a key of its own
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pager handles Ctrl-C itself
     try:
         pager.communicate(text)
     except BaseException:
@@ -109,16 +109,16 @@ _UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
 
 
-def at_terminal() -> bool:
-    """Whether somebody seems to sit there: one of the standard streams is a terminal.
+def any_terminal() -> bool:
+    """Whether a person seems to be present: any of the standard streams is a terminal.
 
-    What a timer or a crontab starts has none, and who redirects all three has said so.
+    Timers and crontabs start commands without one. Users who redirect all three streams chose that.
     """
     return any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
 class UnansweredError(click.ClickException):
-    """A question where nobody is to answer it: nothing is done."""
+    """A question without a terminal or input to answer it. Nothing is done."""
 
     exit_code = exit_status.USAGE
 
@@ -127,38 +127,38 @@ class UnansweredError(click.ClickException):
 
 
 def confirmed(question: str) -> bool:
-    """Ask on standard error, and take an answer in the reader's language, or in English; nothing is a no.
+    """Ask a yes-or-no question on standard error; the default is no. English answers are accepted in any language.
 
     Raises:
-        click.Abort: whoever sits there breaks off.
-        UnansweredError: nobody sits there, and no answer comes from elsewhere.
+        click.Abort: the user aborts.
+        UnansweredError: there is neither a terminal nor input.
     """
-    yes = set(map(_plain, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
-    no = set(map(_plain, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
+    yes = set(map(_normalized, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
+    no = set(map(_normalized, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
     text = gettext(
         "{question} {answers}", question=question, answers=pgettext("answers, no is taken for none", "[y/N]")
     )
     while True:
-        answer = _plain(_answer(text))
+        answer = _normalized(_read_answer(text))
         if answer in yes or answer in no:
             return answer in yes
         logs.emit(Message("answer with y or n"))
 
 
-def _answer(question: str) -> str:
+def _read_answer(question: str) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(question, default="", show_default=False, err=True))
-    line = sys.stdin.readline()  # before the question, which would stand there alone where nobody answers
+    line = sys.stdin.readline()  # read first, so that the question isn't shown without an answer
     if not line:
         raise UnansweredError
     click.echo(f"{question}: ", err=True)
     return line
 
 
-def _plain(answer: str) -> str:
-    """An answer without what people leave out when they type: capitals, accents, spaces around it.
+def _normalized(answer: str) -> str:
+    """Return an answer in lower case, without accents and surrounding spaces, as people type it.
 
-    >>> _plain(" SÍ ")
+    >>> _normalized(" SÍ ")
     'si'
     """
     letters = unicodedata.normalize("NFD", answer.strip().casefold())
@@ -166,15 +166,15 @@ def _plain(answer: str) -> str:
 
 
 def terminal_width() -> int:
-    """How many columns the terminal has; $COLUMNS or 100 where there is none."""
+    """Return the terminal's number of columns; $COLUMNS or 100 without a terminal."""
     return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns
 
 
 @contextmanager
 def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]:
-    """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it.
+    """Show one line with current activity, progress and remaining time, on terminals only.
 
-    ``doing`` stands there until more is reported.
+    ``doing`` is shown until the first report.
     """
     if quiet or not sys.stderr.isatty():
         yield silent
@@ -191,7 +191,7 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
         TimeRemainingColumn(compact=True),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(_shown(doing), total=None, count="")
+        task = display.add_task(_translated(doing), total=None, count="")
         doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:
@@ -200,10 +200,10 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
                 doing_now = doing
                 display.reset(task)
             count = gettext("{done:,} of {total:,}", done=min(done, total), total=total) if total else number(done)
-            display.update(task, description=_shown(doing), completed=done, total=total, count=count)
+            display.update(task, description=_translated(doing), completed=done, total=total, count=count)
 
         yield show
 
 
-def _shown(doing: str) -> str:
+def _translated(doing: str) -> str:
     return gettext(doing) if isinstance(doing, Message) else doing

@@ -1,6 +1,7 @@
-"""Patrons by name: who it might be is listed, and somebody at a terminal chooses.
+"""Find patrons by name, and explain unknown barcodes.
 
-Nobody is taken for anybody: a script, or whoever pipes the output, gets the list and has to name a barcode.
+Names never select a patron automatically for a change: a user at a terminal chooses from a list. Scripts get the list
+and must use a barcode.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ if TYPE_CHECKING:
 
 _CODES = ("no-patron-with-barcode", "barcodes-unknown", "patron-deleted")
 _MOST_EXPLAINED = 3
-# Somebody waits, and has the error itself already.
+# The error has been shown, and the user is waiting, so don't look for suggestions any longer than this.
 _SECONDS = 10.0
 
 
 @contextmanager
-def explaining_unknown(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
-    """At a terminal, say more about those of the barcodes that nobody is found by; the error's exit status stays.
+def explain_unknown_barcodes(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
+    """At a terminal, add suggestions to errors about unknown barcodes. The exit status stays the same.
 
     Raises:
-        click.exceptions.Exit: that was done.
+        click.exceptions.Exit: error and suggestions were shown.
     """
     try:
         yield
     except (NotFoundError, PlanError) as error:
-        if error.code not in _CODES or session.quiet or not at_a_terminal():
+        if error.code not in _CODES or session.quiet or not person_reads_errors():
             raise
         logs.emit(describe_error(error), error=True, code=error.code)
-        for line in _lines(gateway, barcodes):
+        for line in _suggestions(gateway, barcodes):
             click.echo(line, err=True)
         raise click.exceptions.Exit(exit_status.for_error(error)) from None
 
 
-def at_a_terminal() -> bool:
-    """Whether somebody reads what is written to standard error, and not a log."""
+def person_reads_errors() -> bool:
+    """Whether standard error is read by a person rather than collected as a log."""
     return sys.stderr.isatty() and not logs.as_json()
 
 
-def _lines(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
+def _suggestions(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     from evergreen_groups.desk import explain_unknown
 
     in_time = gateway.within(_SECONDS)
@@ -63,16 +64,16 @@ def _lines(gateway: Gateway, barcodes: Iterable[str]) -> Iterator[str]:
     for barcode in dict.fromkeys(barcodes):
         try:
             unknown = explain_unknown(in_time, barcode)
-        except EvergreenGroupsError:  # the error stands there already; what it may be was an extra
+        except EvergreenGroupsError:  # the original error has been shown; suggestions are optional
             return
         if unknown is not None:
             explained += 1
-            yield from _about(unknown)
+            yield from _describe_unknown(unknown)
         if explained == _MOST_EXPLAINED:
             return
 
 
-def _about(unknown: UnknownBarcode) -> Iterator[str]:
+def _describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
     from evergreen_groups.render import printable
 
     if not unknown.barcode:
@@ -99,15 +100,15 @@ def _about(unknown: UnknownBarcode) -> Iterator[str]:
         yield "    " + (text if card.active else gettext("{barcode}  {name} (an old card)", **named))
 
 
-def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) -> int:
-    """The id of the patron whom somebody at the terminal chooses of those with this name: ``"Okonkwo, A"``.
+def choose_patron(client: Client, name: str, *, accept_single_match: bool = False) -> int:
+    """List the patrons with this name (``"Okonkwo, A"``), let the user choose one, and return the patron's id.
 
-    With ``take_the_only_one`` a single one isn't asked about, which is for what changes nothing.
+    With ``accept_single_match``, a single match is used without asking. Don't set it for changes.
 
     Raises:
-        NotFoundError: no visible patron is called that.
-        click.UsageError: there is nobody to choose; they have been listed on standard output.
-        click.exceptions.Exit: nobody was chosen.
+        NotFoundError: no visible patron has the name.
+        click.UsageError: there is no terminal; the list was written to standard output.
+        click.exceptions.Exit: the user chose none.
     """
     found = client.patrons.named(name)
     if not found.patrons:
@@ -117,13 +118,13 @@ def patron_named(client: Client, name: str, *, take_the_only_one: bool = False) 
             "at the home library",
             code="no-patron-with-name",
         )
-    if take_the_only_one and len(found.patrons) == 1:
+    if accept_single_match and len(found.patrons) == 1:
         return found.patrons[0].patron.id
-    if not (at_a_terminal() and sys.stdin.isatty()):
+    if not (person_reads_errors() and sys.stdin.isatty()):
         _list(found, error=False)
         raise usage_error(Message("without a terminal nobody can choose: use the barcode of whom you mean"))
     _list(found, error=True)
-    return found.patrons[_chosen(len(found.patrons)) - 1].patron.id
+    return found.patrons[_ask_for_number(len(found.patrons)) - 1].patron.id
 
 
 def _list(found: Lookup, *, error: bool) -> None:
@@ -134,8 +135,8 @@ def _list(found: Lookup, *, error: bool) -> None:
     stream.flush()
 
 
-def _chosen(most: int) -> int:
-    """Ask for a number of the list, until it is one."""
+def _ask_for_number(most: int) -> int:
+    """Ask until the answer is a number on the list."""
     question = gettext("Which one? Number, or Enter for none of them")
     while True:
         answer = click.prompt(question, default="", show_default=False, err=True).strip()

@@ -1,6 +1,6 @@
-"""Writes the command's reference, ``docs/cli.md``, from its own ``--help``.
+"""Generate the command reference, ``docs/cli.md``, from the commands' ``--help``.
 
-``python -m evergreen_groups.cli.reference > docs/cli.md`` brings it up to date.
+To update it, run ``python -m evergreen_groups.cli.reference > docs/cli.md``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _WIDTH = 88
 
 
 def reference() -> str:
-    """The whole reference in Markdown: every command's help, in the order of ``--help``."""
+    """Return the reference in Markdown: the help of all commands, in the order of ``--help``."""
     heading = "# Command reference\n\nWritten from `--help` by `python -m evergreen_groups.cli.reference`.\n"
     return heading + "".join(
         f"\n## `{context.command_path}`\n\n```text\n{context.command.get_help(context).rstrip()}\n```\n"

@@ -1,5 +1,3 @@
-from .catalogue import DIRECTORY as DIRECTORY
-from .catalogue import DOMAIN as DOMAIN
 from .catalogue import accepted as accepted
 from .catalogue import catalogue_for as catalogue_for
 from .catalogue import first_known as first_known
@@ -8,10 +6,7 @@ from .catalogue import of_terminal as of_terminal
 from .catalogue import tag_of as tag_of
 from .catalogue import texts_for_scripts as texts_for_scripts
 from .catalogue import timezone_of as timezone_of
-from .catalogue import translations_for as translations_for
 from .language import ENGLISH as ENGLISH
-from .language import PSEUDO as PSEUDO
-from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
 from .language import own_name as own_name
@@ -35,11 +30,8 @@ from .numbers import decimal as decimal
 from .numbers import enumeration as enumeration
 from .numbers import local as local
 from .numbers import long_day as long_day
-from .numbers import long_minute as long_minute
 from .numbers import minute as minute
 from .numbers import moment_with_zone as moment_with_zone
 from .numbers import number as number
-from .numbers import percent as percent
 from .numbers import price as price
-from .numbers import signed_price as signed_price
 from .templates import install_texts as install_texts

@@ -1,4 +1,4 @@
-"""Text, CSV, JSON, HTML and XLSX: a writer for each subject and format."""
+"""Writers of text, CSV, JSON, HTML and XLSX, one for each subject and format."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The configuration: its values as TOML with where each comes from, and its faults; both as JSON for programs."""
+"""Write the configuration and its faults, as text for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 VALUES_SCHEMA = "evergreen-groups/configuration/1"
 CHECK_SCHEMA = "evergreen-groups/configuration-check/1"
 
-_WIDEST = 48
-"""Where the comments stand at the most, in columns."""
+_COMMENT_COLUMN = 48
+"""Comments start at this column at the latest."""
 _INDENT = "    "
 
 
 def write_values(source: Path | None, values: Iterable[KnownValue], stream: TextIO, *, color: bool) -> None:
-    """Write values as TOML, each with where it comes from as a comment; in colour, what isn't the default stands out.
+    """Write values as TOML, with the origin of each as a comment. With ``color``, changed values stand out.
 
-    A default is a comment as a whole where there is no value.
+    Settings without a value, and secrets, are commented out. ``source`` is the configuration file, None without one.
     """
     console = _console(stream, color=color)
     text = gettext("no configuration file") if source is None else str(source)
@@ -41,7 +41,7 @@ def write_values(source: Path | None, values: Iterable[KnownValue], stream: Text
         found = list(some)
         _line(console)
         _line(console, (f"[{section}]" if table is None else f"[[{section}]]", ""))
-        width = min(max(cell_len(_assignment(value)) for value in found), _WIDEST)
+        width = min(max(cell_len(_assignment(value)) for value in found), _COMMENT_COLUMN)
         for value in found:
             style = "bold" if value.is_changed else "dim"
             comment = f"  # {printable(_comment(value, source))}"
@@ -49,7 +49,7 @@ def write_values(source: Path | None, values: Iterable[KnownValue], stream: Text
 
 
 def _assignment(value: KnownValue) -> str:
-    """The value as TOML; what isn't set, and what is secret, is a comment."""
+    """Return the value as a line of TOML, commented out if unset or secret."""
     if value.is_secret or not value.toml:
         return f"# {value.name} = {value.toml}".rstrip()
     return f"{value.name} = {value.toml}"
@@ -69,7 +69,7 @@ def _comment(value: KnownValue, source: Path | None) -> str:
 
 
 def write_values_json(source: Path | None, values: Iterable[KnownValue], stream: TextIO) -> None:
-    """Write the same as one JSON object."""
+    """Write the values as one JSON object. Secrets are left out."""
     document = {
         "schema": VALUES_SCHEMA,
         "file": None if source is None else str(source),
@@ -90,7 +90,7 @@ def write_values_json(source: Path | None, values: Iterable[KnownValue], stream:
 
 
 def write_faults(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO, *, width: int) -> None:
-    """Write what is wrong with a configuration, each with its place in front and what to do under it."""
+    """Write each fault with its place and, indented below, what to do; then the number of faults and warnings."""
     for one in found:
         stream.writelines(f"{line}\n" for line in _fault(one, width))
     counts = _counts(found)
@@ -114,7 +114,7 @@ def _fault(one: PlacedFinding, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
-    """Lines of a text; a path or an address stays whole, so that it can be clicked on."""
+    """Wrap a text without breaking paths and addresses, which stay clickable."""
     return textwrap.wrap(
         printable(text),
         width,
@@ -136,7 +136,7 @@ def _counts(found: Sequence[PlacedFinding]) -> list[str]:
 
 
 def write_faults_json(source: Path | None, found: Sequence[PlacedFinding], stream: TextIO) -> None:
-    """Write the same as one JSON object."""
+    """Write the faults as one JSON object."""
     document = {
         "schema": CHECK_SCHEMA,
         "file": None if source is None else str(source),

@@ -1,4 +1,4 @@
-"""A diagnosis as lines for a terminal, written as they come, and as JSON for programs."""
+"""Write what doctor and ``state check`` found, as text or JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _LEAST_WIDTH = 60
 
 
 class DiagnosisWriter:
-    """Writes findings, each with its verdict in front, ``width`` columns wide; long texts go on in their column."""
+    """Writes findings as they arrive, each after its verdict. Long texts are wrapped within their column.
+
+    ``width`` is in columns; at least 60 are used.
+    """
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
         self._width = max(width, _LEAST_WIDTH)
@@ -51,8 +54,8 @@ class DiagnosisWriter:
             highlight=False,
         )
 
-    def finding(self, finding: Finding) -> None:
-        """Write one finding, and under it what to do."""
+    def write_finding(self, finding: Finding) -> None:
+        """Write a finding and, below it, the advice."""
         indent = self._verdict_width + _TITLE_WIDTH
         title = printable(gettext(finding.title) if isinstance(finding.title, Message) else finding.title)
         lines = self._wrapped(gettext(finding.found), indent)
@@ -67,8 +70,8 @@ class DiagnosisWriter:
             for line in self._wrapped(f"→ {gettext(finding.advice)}", indent, hanging="  "):
                 self._line((" " * indent + line, "bold"))
 
-    def end(self, diagnosis: Diagnosis) -> None:
-        """Write how many findings there are of each kind."""
+    def write_counts(self, diagnosis: Diagnosis) -> None:
+        """Write the number of findings for each verdict."""
         self._line()
         self._line((", ".join(_counts(diagnosis)) + ".", ""))
 
@@ -115,7 +118,7 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
 
 
 def _server(found: Capabilities) -> dict[str, object]:
-    """What was found out about the server, as values for programs; null for what it doesn't tell."""
+    """Return what is known about the server; values that it doesn't report are null."""
 
     def name(value: object) -> str | None:
         return None if value is None else str(value)
@@ -144,7 +147,7 @@ _ROWS_WIDTH = 9
 
 
 def examination_document(found: Examination | None) -> dict[str, Any]:
-    """The same for programs, version 1; ``found`` None where nothing is kept yet, and so nothing can be wrong."""
+    """Return the state of the database as a JSON object, version 1. ``found`` is None if there is no database yet."""
     amounts = found.amounts if found else ()
     return {
         "version": 1,
@@ -160,7 +163,7 @@ def examination_document(found: Examination | None) -> dict[str, Any]:
 
 
 def write_examination(found: Examination, stream: TextIO) -> None:
-    """Write what is kept, since when, and how large the database is."""
+    """Write the size of the database, what it holds, and since when."""
     print(
         gettext("The database {where} is whole: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),
         file=stream,

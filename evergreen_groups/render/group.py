@@ -1,4 +1,4 @@
-"""Group Member Details as a table for a terminal, and as JSON for programs."""
+"""Group Member Details and checks of patrons, as tables for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evergreen_groups.render.json_documents import (
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.text import EMPTY, PLAIN, Cell, Columns, TextColumn, printable, wrapped
 from evergreen_groups.render.wording import (
-    PLUS,
+    LOWER_BOUND_NOTE,
     describe_limit,
     explain_standing,
     hidden_members,
@@ -51,7 +51,9 @@ def _columns() -> tuple[TextColumn, ...]:
 
 
 def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
-    """Write the table: a row for each member, the sums under it, and the group fines, for information only."""
+    """Write a table with a row for each member and a row of totals, followed by notes. Group fines are for information
+    only.
+    """
     group = details.group
     rows = [_row(details, member) for member in group.members]
     sums = _sums(details)
@@ -69,7 +71,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     if not group.complete:
         stream.writelines(f"{line}\n" for line in wrapped(hidden_members(group), width))
     if not details.all_circulations.complete:
-        stream.writelines(f"{line}\n" for line in wrapped(gettext(PLUS), width))
+        stream.writelines(f"{line}\n" for line in wrapped(gettext(LOWER_BOUND_NOTE), width))
 
 
 def _rule(limit: Limit | None) -> str:
@@ -119,7 +121,7 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
 
 
 def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
-    """Where the limit and Evergreen's blocks differ, what else blocks a member, and whose limit isn't known."""
+    """Yield where limit and blocks disagree, other blocks, and how many members' limits aren't visible."""
     for member in details.group.members:
         prospect = details.prospects.get(member.id)
         why = None if prospect is None else prospect.explain(member)
@@ -163,7 +165,7 @@ def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterat
 
 
 def write_json(details: GroupDetails, stream: TextIO) -> None:
-    """Write the group as one JSON object; amounts are strings with two places."""
+    """Write the group as one JSON object; amounts are strings with two decimal places."""
     group = details.group
     document = {
         "schema": SCHEMA,
@@ -179,7 +181,7 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    # A number that is at least so many isn't one.
+    # Here a lower bound would be taken for the exact count.
     return (
         None
         if counts is None or not counts.complete
@@ -210,7 +212,7 @@ CHECK_SCHEMA = "evergreen-groups/check/1"
 
 
 def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
-    """Write a row for each patron, under it the reasons, and the group's total, for information only."""
+    """Write a row for each patron, the reasons below, and the group's total for information only."""
     rows = [_check_row(member) for member in check.checked]
     columns = Columns(_check_columns(), rows, width)
     stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
@@ -219,7 +221,8 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
         stream.write("".join(segment.text for segment in columns.row(row)))
     stream.write("\n")
     for member in check.checked:
-        stream.writelines(f"{line}\n" for line in _reasons(check, member))
+        differences = (f"  {printable(gettext(difference))}" for difference in check.differences(member))
+        stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
     group = check.group
     text = gettext(
         "Combined fines of group {group}: {fines}, for information only.",
@@ -261,12 +264,6 @@ def _check_row(member: Member) -> list[Cell]:
     return [Cell(text) for text in texts]
 
 
-def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
-    yield from _decision(member)
-    for difference in check.differences(member):
-        yield f"  {printable(gettext(difference))}"
-
-
 def _decision(member: Member) -> Iterator[str]:
     name, decision = printable(member.name), member.decision
     if decision is None:
@@ -283,7 +280,7 @@ def _decision(member: Member) -> Iterator[str]:
 
 
 def write_check_json(check: GroupCheck, stream: TextIO) -> None:
-    """Write the check as one JSON object; amounts are strings with two places."""
+    """Write the check as one JSON object; amounts are strings with two decimal places."""
     group = check.group
     document = {
         "schema": CHECK_SCHEMA,

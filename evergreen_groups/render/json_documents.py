@@ -1,4 +1,4 @@
-"""What the JSON documents of a group share: its fines, for information only, its patrons, and how one is written."""
+"""Parts shared by JSON documents: groups, patrons and totals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def group_document(group: Group) -> dict[str, Any]:
-    """The number of a group, its fines and its hidden members; amounts are strings with two places."""
+    """Return a group's number, fines and hidden members; amounts are strings with two decimal places."""
     return {
         "group": group.number,
         "group_fines": plain_amount_or_none(group.combined_fines),
@@ -28,14 +28,14 @@ def group_document(group: Group) -> dict[str, Any]:
 
 
 def total_document(name: str, total: Total[int] | Total[Decimal]) -> dict[str, Any]:
-    """A total under its name, null unless it is exact, and what it is at least under ``NAME_at_least``."""
+    """Return a total under ``name``, null unless exact, and its lower bound under ``NAME_at_least``."""
     at_least = total.at_least
     written = plain_amount(at_least) if isinstance(at_least, Decimal) else at_least
     return {name: written if total.exact else None, f"{name}_at_least": written}
 
 
 def standing_totals_document(totals: StandingTotals) -> dict[str, Any]:
-    """How many members are over the limit or blocked."""
+    """Return how many members are over the limit, blocked for fines, and blocked for any reason."""
     return {
         **total_document("over_limit_count", totals.over_limit),
         **total_document("blocked_in_evergreen_count", totals.blocked_for_fines),
@@ -44,17 +44,17 @@ def standing_totals_document(totals: StandingTotals) -> dict[str, Any]:
 
 
 def item_totals_document(name: str, counts: CirculationCounts) -> dict[str, Any]:
-    """What all members have out under a name, null unless it is exact, and what it is at least."""
+    """Return the checked-out items of all members under ``name``, null unless exact, and lower bounds."""
     written = {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
     return {name: written if counts.complete else None, f"{name}_at_least": written}
 
 
 def patron_document(patron: Patron) -> dict[str, Any]:
-    """Who a patron is, and the home library."""
+    """Return a patron's id, name, barcode and home library."""
     return {"id": patron.id, "name": patron.name, "barcode": patron.barcode, "library": patron.home_library.shortname}
 
 
 def write_json_document(document: Mapping[str, Any], stream: TextIO) -> None:
-    """Write one JSON object, indented, for programs and for people who look into it."""
+    """Write one JSON object, indented for human readers."""
     json.dump(document, stream, indent=2, ensure_ascii=False)
     stream.write("\n")

@@ -1,7 +1,7 @@
-"""The templates of every page and mail, and how they are filled in.
+"""The templates of all pages and mails, and the links into the staff client.
 
-All HTML stands in ``templates/``. Whatever a template shows is escaped unless the template is plain text, and a name
-that it doesn't have is an error. Jinja2 is imported when the first page is rendered: a command without one starts fast.
+All HTML is in ``templates/``. Values are escaped except in plain text templates, and an undefined name is an error.
+Jinja2 is imported when the first page is rendered, so that other commands start fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from evergreen_groups import __version__, language
 from evergreen_groups.exit_status import MEANINGS
 from evergreen_groups.language import gettext
 from evergreen_groups.render import wording
-from evergreen_groups.render import wording as standing_wording
 from evergreen_groups.render.text import printable
 from evergreen_groups.settings import values
 
@@ -36,46 +35,46 @@ if TYPE_CHECKING:
     from evergreen_groups.state import RunStatus
 
 _OPEN = "\0"
-"""Stands around the name of a value that is left open; no text of a page has it."""
+"""Delimits the names of placeholders. No page contains this character."""
 _PIECES = 500
-"""So many pieces of a page are written at once: a write for each cell would cost more than making it."""
+"""Write this many pieces of a page at once. A write for each would cost more than rendering."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A style sheet or script that stands in the page itself, and the source by which the page's policy allows it."""
+    """A style sheet or script embedded in a page, and its hash for the page's content security policy."""
 
     content: Markup
     digest: str
 
 
-class Form:
-    """A macro of a template, rendered once with its values left open, which is then filled in very often."""
+class RowTemplate:
+    """A template macro rendered once with placeholders, for rows that are filled in thousands of times."""
 
     def __init__(self, macro: Any) -> None:
         rendered = macro(**{name: _markup(f"{_OPEN}{name}{_OPEN}") for name in macro.arguments})
         self._text = re.sub(f"{_OPEN}(.*?){_OPEN}", r"%(\1)s", str(rendered).replace("%", "%%"))
 
     def filled(self, values: Mapping[str, object]) -> str:
-        """The text with its values, which are put in as they are: they have been escaped before."""
+        """Return the text with these values, which must be escaped already."""
         return self._text % values
 
 
 def write_template(name: str, stream: TextIO, **values: object) -> None:
-    """Write a template filled in with ``values``, piece by piece: a long page is never in memory as a whole."""
+    """Write a template piece by piece, so that a long page is never in memory as a whole."""
     pieces = environment().get_template(name).generate(values)
     while some := list(islice(pieces, _PIECES)):
         stream.write("".join(some))
 
 
 def template_text(name: str, **values: object) -> str:
-    """A template filled in with ``values``, for what is short."""
+    """Return a filled-in template, for short texts."""
     return environment().get_template(name).render(values)
 
 
 @cache
 def environment() -> Environment:
-    """The environment of the templates, with what they have in common."""
+    """Return the Jinja2 environment with the shared filters and globals."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     from evergreen_groups.language import install_texts
@@ -95,7 +94,6 @@ def environment() -> Environment:
         "clock_time": language.clock_time,
         "day": language.day,
         "long_day": language.long_day,
-        "long_minute": language.long_minute,
         "minute": language.minute,
         "moment_with_zone": language.moment_with_zone,
         "number": language.number,
@@ -109,29 +107,32 @@ def environment() -> Environment:
     made.globals |= {
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
-        "differences": standing_wording.DIFFERENCES,
+        "differences": wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "labels_style": lambda title: _labels_style(language.current_language().tag, str(title)),
         "language": language.current_language,
-        "listed": wording.listed,
+        "describe_criteria": wording.describe_criteria,
         "nothing_found": wording.NOTHING_FOUND,
         "texts_for": lambda name: _texts_for(name, language.current_language().tag),
         "version": __version__,
-        "yet_together": wording.yet_together,
+        "describe_excess": wording.describe_excess,
     }
     return made
 
 
 @cache
 def _asset(name: str) -> Asset:
-    """A file beside the templates, as it stands: inside these elements HTML knows no escapes."""
+    """Return a file from the template folder unescaped, as required inside ``style`` and ``script``."""
     return _asset_of(_text_of(name))
 
 
 @lru_cache(maxsize=8)
 def _labels_style(_tag: str, title: str) -> Asset:
-    """The style sheet of what a page says by it, with its title, in the language that is written now (its tag)."""
+    """Return the style sheet with the texts that CSS shows, such as the title in the page margin.
+
+    ``_tag`` makes the cache keep one style sheet for each language.
+    """
     return _asset_of(template_text("labels.txt", title=printable(title)))
 
 
@@ -152,18 +153,18 @@ def _text_of(name: str) -> str:
 
 @cache
 def _texts_for(script: str, tag: str) -> Markup | None:
-    """The texts of a page's script, for a block of JSON beside it; None where the script's own are the right ones."""
+    """Return the translations that a script needs, as JSON. None if the script's own English texts are right."""
     document = json.loads(language.texts_for_scripts(tag))
     if not document["texts"]:
         return None
     source = _text_of(script)
     document["texts"] = {key: text for key, text in document["texts"].items() if key.split("\x04")[-1] in source}
-    # Inside such an element only its end tag, and a comment, mean anything.
+    # In a script element, HTML recognizes only the end tag and comments, and both begin with "<".
     return _markup(json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _css_string(text: str) -> str:
-    """A text as a string of a style sheet that stands in a page."""
+    """Return a text as a CSS string that is safe inside a ``style`` element."""
     escaped = re.sub(r'["\\\n<]', lambda found: f"\\{ord(found[0]):x} ", text)
     return f'"{escaped}"'
 
@@ -174,16 +175,16 @@ def _percent(value: Decimal) -> str:
 
 ANGULAR, ANGULARJS = "eg2", "eg"
 SERVICE = "/evergreen-groups"
-"""Where the service is, below the ILS's own host."""
+"""The service's path on Evergreen's host."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaffClient:
-    """One of the two staff clients.
+    """Links into one of Evergreen's two staff clients.
 
-    ``path`` is its path without the slash before it (:data:`ANGULARJS`, :data:`ANGULAR`, or that with a language).
-    ``url`` is where it is, without a slash at the end: empty on pages of the same host. ``groups_in_tab``: a group is
-    shown in the client's own tab *Group Member Details*, not on the service's page.
+    ``path`` is :data:`ANGULARJS` or :data:`ANGULAR`, the latter optionally with a language, without a leading slash.
+    ``url`` is the origin of the links, without a trailing slash; empty for pages on the same host. With
+    ``groups_in_tab``, groups open in the client's own tab *Group Member Details* instead of the service's page.
     """
 
     path: str = ANGULARJS
@@ -192,7 +193,7 @@ class StaffClient:
 
     @classmethod
     def of(cls, settings: Settings, gateway: str) -> StaffClient:
-        """The configured one; ``gateway`` is the address of the gateway, on whose host it is where nothing is said."""
+        """Return the configured client. Unless configured, its host is that of ``gateway`` (an address)."""
         client = settings.client
         return cls(
             path=ANGULAR if client.kind == "angular" else ANGULARJS,
@@ -201,13 +202,13 @@ class StaffClient:
         )
 
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
-        """The address of a patron (an id)."""
+        """Return the address of a patron (by id)."""
         return f"{self.url}/{self.path}/staff/circ/patron/{patron}/{tab}"
 
     def group_page(self, patron: int, select: Sequence[int] = ()) -> str:
-        """The address of the page of a patron's group, from which the way back leads into this client.
+        """Return the address of the group page of a patron (by id), which links back to this client.
 
-        The members with the ids ``select`` are selected there; the client's own tab knows no such thing.
+        Members with the ids ``select`` are preselected, except in the client's own tab, which doesn't support that.
         """
         if self.groups_in_tab:
             return self.patron_page(patron, "group")
@@ -215,13 +216,13 @@ class StaffClient:
         return f"{self.url}{SERVICE}/patrons/{patron}/group?client={self.path}{selected}"
 
     def cloning_page(self, patron: int) -> str:
-        """Where a new patron is registered with this one's address."""
+        """Return the page that registers a new patron with this one's address."""
         return f"{self.url}/{self.path}/staff/circ/patron/register/clone/{patron}"
 
     def login_page(self, back: str = "") -> str:
-        """The login page, which leads ``back`` to an address of the same host.
+        """Return the login page, which leads ``back`` to an address on the same host.
 
-        Angular's router takes addresses of its own only, from ``/staff`` on (``login.component.ts``); AngularJS takes
+        Angular's router accepts only its own addresses, from ``/staff`` on (``login.component.ts``); AngularJS accepts
         any.
         """
         route = "route_to" if self.path == ANGULARJS else "routeTo"
@@ -230,12 +231,16 @@ class StaffClient:
 
 
 def refusal_page(title: str, text: str, *, advice: str, again: str, login: str = "") -> str:
-    """Say why the report isn't shown; ``again`` is its address, ``login`` that of the login where that would help."""
+    """Return a page that says why the report isn't shown; ``again`` is its address, ``login`` the login page if that
+    helps.
+    """
     return template_text("report_problem.html", title=title, text=text, advice=advice, again=again, login=login)
 
 
 def failed_run_page(status: RunStatus, *, last: str, reason: str = "", advice: str = "") -> str:
-    """Say that a run ended without a report, and why; ``last`` is the address of the last one, where there is one."""
+    """Return a page that says why a run produced no report; ``last`` is the address of the last report, if there is
+    one.
+    """
     meaning = gettext(MEANINGS.get(status.exit_code, ""))
     return template_text(
         "run_failed.html",

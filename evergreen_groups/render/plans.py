@@ -1,4 +1,4 @@
-"""Plans and what became of them, as text for a terminal."""
+"""Plans, their outcomes, the journal and lists of patrons as text for a terminal."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ WARNINGS: Mapping[str, str] = {
     "several-leads": "group {group} will have {count} group leads: {names}",
     "hidden-members": "group {group} has {count} members that the account can't see",
 }
-"""What to look at before agreeing to a plan, by the code of the warning; those with a count for many."""
+"""What to check before confirming a plan, by the code of the warning. Texts with a count are in the plural."""
 
 
 def describe_warning(warning: PlanWarning) -> str:
-    """Describe a plan's warning; several names are joined."""
-    values = {name: _written(value) for name, value in warning.values.items()}
+    """Describe a plan's warning in the reader's language, joining lists of names."""
+    values = {name: _isolated_value(value) for name, value in warning.values.items()}
     count, at_least = values.pop("count", None), values.pop("at_least", None)
     if isinstance(at_least, int):
         return _counted_warning(warning.code, at_least, {**values, "count": Total(at_least, exact=False)})
@@ -118,7 +118,7 @@ def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str
     return filled(WARNINGS[code], {"count": count, **values})
 
 
-def _written(value: object) -> object:
+def _isolated_value(value: object) -> object:
     if isinstance(value, tuple):
         return enumeration(isolated(name) for name in value)
     return isolated(value) if isinstance(value, str) else value
@@ -143,12 +143,12 @@ _STATES = {
 
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
-    """Write what a plan will do, what it means for the groups, and what to look at before saying yes."""
+    """Write what a plan will do, how the groups change, and the warnings."""
     _write_lines(stream, _draft_lines(draft))
 
 
 def describe_reason(reason: StepReason) -> str:
-    """Say why a step is as it is, in the words of the journal."""
+    """Describe why a step has its state, in the journal's words."""
     return "; ".join(map(gettext, reason.messages))
 
 
@@ -205,7 +205,7 @@ def _owing(count: int, total: Decimal | None) -> str:
 
 
 def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
-    """Write what was done and, one by one, what wasn't and why."""
+    """Write how many steps were done, and the reason for each that wasn't."""
     _write_lines(stream, _outcome_lines(outcome))
 
 
@@ -227,7 +227,7 @@ def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
 
 
 def _about_step(name: str, step: StepOutcome[Step]) -> str:
-    """What there is to say of one step; nothing of one that was done as planned into a group that is known."""
+    """Describe a step's outcome; empty for a step that was done as planned into a known group."""
     reason = "" if step.side_effects else describe_reason(step.reason)
     if step.state is not StepState.DONE:
         return gettext("{name}: {state}", name=name, state=_why(step))
@@ -277,7 +277,7 @@ def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str
 
 
 def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
-    """Write what changed for whom, and what didn't and why."""
+    """Write what changed for each patron, or why nothing did."""
     _write_lines(stream, _recalculation_lines(outcome))
 
 
@@ -285,10 +285,12 @@ def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
     resolved = sum(person.resolved for person in outcome.people)
     yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(outcome.people))
     for person in outcome.people:
-        yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
+        yield "  " + gettext(
+            "{person}: {what}", person=person_heading(person.finding), what=_describe_recalculation(person)
+        )
 
 
-def _what(person: Recalculated) -> str:
+def _describe_recalculation(person: Recalculated) -> str:
     reason = describe_reason(person.reason)
     match person.state:
         case StepState.NOT_DONE:
@@ -321,7 +323,7 @@ _JOURNAL_STATES = {
 
 
 def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
-    """Write a line for each entry of the journal, or that there is none."""
+    """Write a line for each journal entry, or that there are none."""
     found = list(entries)
     if not found:
         stream.write(gettext("No changes yet.") + "\n")
@@ -339,12 +341,11 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
         action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
     what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
     if entry.operator.seat is not None:
-        parts.append(_at_a_command_line(entry.operator.seat))
+        parts.append(_describe_terminal_user(entry.operator.seat))
     return f"{entry.id:>12}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
 
 
-def _at_a_command_line(seat: Seat) -> str:
-    """Who sat where."""
+def _describe_terminal_user(seat: Seat) -> str:
     person, host = printable(seat.user), printable(seat.host)
     if seat.login_user is not None:
         person = gettext("{person} as {user}", person=printable(seat.login_user), user=person)
@@ -354,7 +355,7 @@ def _at_a_command_line(seat: Seat) -> str:
 
 
 def write_entry(entry: JournalEntry, stream: TextIO) -> None:
-    """Write one entry of the journal with its steps."""
+    """Write a journal entry with its steps."""
     stream.writelines(f"{line}\n" for line in [_entry_line(entry), *map(_journal_step, entry.steps)])
 
 
@@ -380,7 +381,7 @@ def _journal_change(step: JournalStep) -> str:
 
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
-    """Write a row for each patron, numbered from 1, and whether there are more than these."""
+    """Write a row for each patron, numbered from 1, and say if there are more."""
     rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
     columns = Columns(_columns(), rows, width)
     stream.write("".join(segment.text for segment in columns.heading(PLAIN)))

@@ -1,4 +1,8 @@
-"""A sheet of a spreadsheet: columns of real numbers and of texts, under a heading that stays visible and filters."""
+"""Sheets of a spreadsheet, and a fast writer for long ones.
+
+xlsxwriter makes a workbook whose long sheets hold only a sample cell for each format. :class:`StreamedWorkbook` copies
+that workbook and writes the rows itself, as XML, between the head and the tail of each long sheet.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,17 @@ ColumnKind = Literal["text", "money", "change", "number", "id", "day"]
 Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
-"""How many rows a sheet may have, by the file format."""
+"""The file format's limit of rows on a sheet."""
 MOST_LINKS = 65_000
-"""How many links a sheet may have is 65,530; beyond, names are there without."""
+"""The file format allows 65,530 links on a sheet. Later rows get none."""
 _LONGEST_TEXT = 32_767
 _LONGEST_HEADER = 120
-"""How long a title may be on paper: the file format has 255 characters, of which an ampersand takes two."""
+"""The file format allows 255 characters, and an escaped ampersand takes two."""
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
 _MOST_ON_ONE_PAGE = 200
-"""As wide as what can be read on one page beside another (characters); wider sheets take two, each with the names."""
+"""The number of characters that are legible across a printed page. Wider sheets use two, each with the names."""
 _SIGN_WIDTH = 2
-_UNWRITTEN = {0x200E: None, 0x200F: None}  # marks for the direction of text, which a program has by its cells
+_DIRECTION_MARKS = {0x200E: None, 0x200F: None}  # LRM and RLM, which spreadsheets don't need
 _KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "number": {"num_format": "#,##0"},
@@ -49,17 +53,16 @@ _MARKS: dict[Mark, dict[str, object]] = {
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
 }
 MARKS: tuple[Mark, ...] = tuple(_MARKS)
-"""The ways in which a cell stands out, or doesn't."""
+"""The ways to highlight a cell; empty for none."""
 _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
 
 
 @dataclass(frozen=True)
 class SpreadsheetColumn(Generic[Row]):
-    """A column: its heading, what kind of values it has, and how to get the value of a row.
+    """A column: heading, kind of values, and functions that return a row's value and highlighting.
 
-    A "change" is money with its sign, an "id" a number that nobody counts with,
-    a "day" a date, by which programs sort. ``mark`` says how a cell stands out:
-    as a block, in red, as notable, or not at all; where it is None, none of the column does.
+    A "change" is money with a sign, an "id" a number that isn't calculated with, and a "day" a real date. ``mark``
+    returns "blocked" (red), "notable" or ""; None means that no cell is highlighted.
     """
 
     heading: str
@@ -69,7 +72,7 @@ class SpreadsheetColumn(Generic[Row]):
 
 
 class Formats:
-    """The cell formats of a workbook, each made once; its ``paper_title`` stands on each sheet of paper."""
+    """The cell formats of a workbook, each created once. ``paper_title`` is printed on top of each page."""
 
     def __init__(self, workbook: Any, paper_title: str = "") -> None:
         self._workbook = workbook
@@ -86,16 +89,16 @@ class Formats:
         self.label = workbook.add_format({"bold": True, "valign": "top"})
 
     def of(self, kind: ColumnKind, mark: Mark = "") -> Any:
-        """The format for values of a kind, with a mark or without."""
+        """Return the format for values of a kind, with or without highlighting."""
         return self._format(kind, mark, {**self._kinds[kind], **_MARKS[mark], "valign": "top"})
 
     def heading(self, kind: ColumnKind) -> Any:
-        """The format for the heading of a column of that kind."""
+        """Return the format for the heading of a column of this kind."""
         side = {"align": "left", "indent": 1} if kind in ("text", "id", "day") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
     def fact(self, kind: ColumnKind) -> Any:
-        """The format for a value that stands beside its label, and not under others of its kind."""
+        """Return the format for a single value next to its label."""
         wrap = {"text_wrap": True} if kind == "text" else {}
         return self._format(kind, "fact", {**self._kinds[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
 
@@ -106,25 +109,25 @@ class Formats:
 
 
 def money_format() -> str:
-    """The format of amounts: the currency's sign where the language has it, and separators as each reader's program.
+    """Return the number format for money: the currency sign where the language puts it, separators by the program.
 
     >>> money_format()
     '"$"#,##0.00'
     """
-    # CLDR's own, such as "#,##0.00 ¤" in French; after a semicolon comes that of amounts below nought.
+    # From CLDR, for example "#,##0.00 ¤" in French; a format for negative amounts may follow after a semicolon.
     pattern = current_language().locale.currency_formats["standard"].pattern.partition(";")[0]
-    before, after = re.split("[#0][#0.,]*", pattern.translate(_UNWRITTEN), maxsplit=1)
+    before, after = re.split("[#0][#0.,]*", pattern.translate(_DIRECTION_MARKS), maxsplit=1)
     return f"{_quoted(before)}#,##0.00{_quoted(after)}"
 
 
 def day_format() -> str:
-    """The format of days, with the parts in the language's own order; the program writes the month's name in its own.
+    """Return the number format for dates, in the language's order. The program's language names the months.
 
     >>> day_format()
     'd\\\\ mmm\\\\ yyyy'
     """
-    # CLDR's own, such as "d. M. y" in Czech, or "d בMMM y" in Hebrew.
-    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_UNWRITTEN)
+    # From CLDR, for example "d. M. y" in Czech, or "d בMMM y" in Hebrew.
+    pattern = current_language().date_locale.date_formats["medium"].pattern.translate(_DIRECTION_MARKS)
     parts = re.findall(r"y+|M+|d+|'[^']*'|.", pattern)
     return "".join(_DAY_PARTS.get(part) or f"\\{part}" for part in parts if part != "'")
 
@@ -135,14 +138,14 @@ def _quoted(text: str) -> str:
 
 
 def cell_text(text: str) -> str:
-    """A text as a cell can hold it: on one line, printable, and not too long."""
+    """Return a text that a cell can hold: printable, on one line, and not too long."""
     text = printable(text)[:_LONGEST_TEXT]
-    # The library takes such a text for markup of its own and writes it unescaped.
+    # xlsxwriter takes this for rich text of its own and writes it unescaped.
     return f"{text[: _LONGEST_TEXT - 1]} " if text.startswith("<r>") and text.endswith("</r>") else text
 
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
-    """Write a value for what it is: a text stays a text, whatever it looks like, and days can be put in order."""
+    """Write a value by its type: text always stays text, and days are real dates that sort correctly."""
     if value is None:
         sheet.write_blank(row, column, None, form)
     elif isinstance(value, str):
@@ -156,12 +159,12 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
 def fill(
     sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Sequence[Row], formats: Formats, *, frozen: int
 ) -> None:
-    """Write heading and rows; the heading and the first ``frozen`` columns stay visible."""
+    """Write heading and rows. The heading and the first ``frozen`` columns stay visible."""
     lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
     for number, row in enumerate(rows, 1):
-        for place, column in enumerate(columns):
+        for index, column in enumerate(columns):
             mark = column.mark(row) if column.mark else ""
-            write_cell(sheet, number, place, column.value(row), formats.of(column.kind, mark))
+            write_cell(sheet, number, index, column.value(row), formats.of(column.kind, mark))
 
 
 def lay_out(
@@ -173,14 +176,14 @@ def lay_out(
     *,
     frozen: int,
 ) -> None:
-    """Write the heading, and set out everything but the rows, of which ``last`` is the number of the last one."""
-    for place, column in enumerate(columns):
-        sheet.write_string(0, place, column.heading, formats.heading(column.kind))
-    for place, width in enumerate(widths):
-        sheet.set_column(place, place, width)
+    """Write the heading, and set up everything except the rows; ``last`` is the index of the last row."""
+    for index, column in enumerate(columns):
+        sheet.write_string(0, index, column.heading, formats.heading(column.kind))
+    for index, width in enumerate(widths):
+        sheet.set_column(index, index, width)
     sheet.freeze_panes(1, frozen)
     sheet.autofilter(0, 0, last, len(columns) - 1)
-    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are texts on purpose
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are text on purpose
     _for_print(sheet, formats.paper_title)
     if sum(widths) > _MOST_ON_ONE_PAGE:
         sheet.fit_to_pages(2, 0)
@@ -188,16 +191,16 @@ def lay_out(
 
 
 def widths_of(columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row]) -> list[int]:
-    """How wide each column is (characters), by its heading and its values."""
+    """Return the width of each column in characters, from its heading and its values."""
     every = list(rows)
     return [width_of(column, map(column.value, every)) for column in columns]
 
 
 def width_of(column: SpreadsheetColumn[Any], values: Iterable[Value]) -> int:
-    """How wide a column is (characters), by its heading and these values; each value is looked at once."""
+    """Return a column's width in characters, from its heading and these values. Equal values are measured once."""
     heading = max(cell_len(word) for word in column.heading.split())
     widest = max((_width(value, column.kind) for value in set(values)), default=0)
-    # Room for the indent, and for the button of the filter, which lies over the heading.
+    # Leave room for the indent, and for the filter button on top of the heading.
     return min(max(heading + 3, widest + 3, _LEAST_WIDTH), _MOST_WIDTH)
 
 
@@ -212,7 +215,7 @@ def _width(value: Value, kind: ColumnKind) -> int:
 
 
 def set_direction(sheet: Any) -> None:
-    """Have the first column stand where the language begins to be read."""
+    """Put the first column on the side where reading begins."""
     if current_language().direction == "rtl":
         sheet.right_to_left()
 
@@ -223,21 +226,21 @@ def _for_print(sheet: Any, title: str) -> None:
     sheet.repeat_rows(0)
     if title:
         sheet.set_header(f"&L{cell_text(title)[:_LONGEST_HEADER].replace('&', '&&')}")
-    # The names of a sheet and of its pages are put in by whoever prints.
+    # The printing program replaces &A by the sheet's name, &P and &N by the page numbers.
     sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
     set_direction(sheet)
 
 
 _ROW = "\0"
-"""Stands for a row's number, which is another in each workbook; no text of a cell has it."""
-_MEASURED = 2_000
-"""So many rows say how wide columns of texts are; numbers are all looked at, for one that is too wide isn't shown."""
-_LEVEL = 3
-"""Of compression: the highest makes files smaller by a fifth, and takes four times as long."""
-_AT_ONCE = 200
-"""So many rows are put into a file at once."""
-_REMEMBERED = 4096
-"""So many cells of a column are remembered, for most columns have the same few again and again."""
+"""Placeholder for the row number, which differs between workbooks. No cell contains this character."""
+_MEASURED_ROWS = 2_000
+"""Measure this many rows for text columns. Numbers are all measured, because one that is too wide isn't shown."""
+_COMPRESSION_LEVEL = 3
+"""Compression level. The highest saves another fifth, but takes four times as long."""
+_BATCH_SIZE = 200
+"""Write this many rows at once."""
+_CACHE_SIZE = 4096
+"""Cache this many cells of a column; most columns repeat few values."""
 _EPOCH = date(1899, 12, 30)
 _SAMPLES = re.compile(r'<row r="2"[ >].*?</row>')
 _STYLE = re.compile(r' s="(\d+)"')
@@ -252,9 +255,9 @@ _RELATIONSHIPS = (
 
 @dataclass(frozen=True)
 class LongSheet(Generic[Row]):
-    """A sheet of long lists: its name, its columns, of which ``frozen`` stay visible, and how wide they are.
+    """A sheet for a long list; ``widths`` are in characters, and the first ``frozen`` columns stay visible.
 
-    ``linked`` is the place of the column whose texts lead somewhere (None: none does).
+    ``linked`` is the index of the column whose texts are links, None for no links.
     """
 
     name: str
@@ -264,7 +267,7 @@ class LongSheet(Generic[Row]):
     linked: int | None = None
 
     @classmethod
-    def measured(
+    def fitted(
         cls,
         name: str,
         columns: Sequence[SpreadsheetColumn[Row]],
@@ -274,21 +277,21 @@ class LongSheet(Generic[Row]):
         frozen: int,
         linked: int | None = None,
     ) -> LongSheet[Row]:
-        """A sheet whose columns are as wide as texts in the first of the ``rows``, and as the numbers in ``every`` one.
+        """Return a sheet with fitted columns: to the first of ``rows`` for text and days, to ``every`` row for numbers.
 
-        The latter are looked through for each column of numbers, and need nothing else.
+        ``every`` is called once for each column of numbers. Its rows need values only in these columns.
         """
-        widths = widths_of(columns, islice(rows, _MEASURED))
-        for place, column in enumerate(columns):
+        widths = widths_of(columns, islice(rows, _MEASURED_ROWS))
+        for index, column in enumerate(columns):
             if column.kind not in ("text", "day"):
-                widths[place] = max(widths[place], width_of(column, map(column.value, every())))
+                widths[index] = max(widths[index], width_of(column, map(column.value, every())))
         return cls(name, columns, frozen, widths, linked)
 
     def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
-        """Add the sheet to a workbook, with room for ``count`` rows, and a cell for each format in the first of them.
+        """Add the sheet with room for ``count`` rows, and sample cells of all formats in the first of them.
 
         Raises:
-            ConfigurationError: there are more rows than a sheet can have.
+            ConfigurationError: there are more rows than fit on a sheet.
         """
         if count >= MOST_ROWS:
             raise ConfigurationError(
@@ -300,31 +303,33 @@ class LongSheet(Generic[Row]):
         sheet = workbook.add_worksheet(self.name)
         lay_out(sheet, self.columns, self.widths, count, formats, frozen=self.frozen)
         used = [formats.of(column.kind, mark) for column in self.columns for mark in MARKS]
-        for place, form in enumerate(used):
-            sheet.write_blank(1, place, None, form)
+        for index, form in enumerate(used):
+            sheet.write_blank(1, index, None, form)
 
 
 class RowWriter(Generic[Row]):
-    """Makes the rows of a sheet; ``styles`` are the numbers of the formats of its columns, each in every mark."""
+    """Makes the rows of a sheet as XML; ``styles`` are the format numbers of all marks of its columns, column by
+    column.
+    """
 
     def __init__(self, sheet: LongSheet[Row], styles: Sequence[int]) -> None:
         numbers = iter(styles)
         self._cells = [
-            _cell_of(column, {mark: _Cells(place, next(numbers)) for mark in MARKS})
-            for place, column in enumerate(sheet.columns)
+            _cell_maker(column, {mark: _CellCache(index, next(numbers)) for mark in MARKS})
+            for index, column in enumerate(sheet.columns)
         ]
 
     def row(self, row: Row) -> bytes:
-        """The cells of a row, which has no number yet."""
+        """Return a row as XML, with a placeholder for its number."""
         return f'<row r="{_ROW}">{"".join([cell(row) for cell in self._cells])}</row>'.encode()
 
 
-class _Cells(dict[Value, str]):
-    """The cells of a column in one format, by their values."""
+class _CellCache(dict[Value, str]):
+    """Cache of a column's cells in one format, by value."""
 
-    def __init__(self, place: int, style: int) -> None:
+    def __init__(self, index: int, style: int) -> None:
         super().__init__()
-        self._opening = f'<c r="{_letters(place)}{_ROW}" s="{style}"'
+        self._opening = f'<c r="{_column_name(index)}{_ROW}" s="{style}"'
 
     def __missing__(self, value: Value) -> str:
         if value is None:
@@ -333,14 +338,14 @@ class _Cells(dict[Value, str]):
             cell = f'{self._opening} t="inlineStr">{_inline(value)}</c>'
         else:
             cell = f"{self._opening}><v>{_number(value)}</v></c>"
-        if len(self) >= _REMEMBERED:
+        if len(self) >= _CACHE_SIZE:
             self.clear()
         self[value] = cell
         return cell
 
 
-def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Callable[[Row], str]:
-    """What makes a column's cell of a row."""
+def _cell_maker(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _CellCache]) -> Callable[[Row], str]:
+    """Return a function that makes the column's cell of a row."""
     value_of, mark_of = column.value, column.mark
     if mark_of is None:
         unmarked = cells[""]
@@ -348,67 +353,67 @@ def _cell_of(column: SpreadsheetColumn[Row], cells: Mapping[Mark, _Cells]) -> Ca
     return lambda row: cells[mark_of(row)][value_of(row)]
 
 
-class FilledWorkbook:
-    """A workbook in a stream of bytes, into whose long sheets rows are put, one sheet after the other."""
+class StreamedWorkbook:
+    """A workbook written to a binary stream, with the rows of its long sheets added one sheet at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
+        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL)
         self._entry: Any = None
         self._row = 1
         self._waiting: list[bytes] = []
         self._sheets: list[tuple[str, str, str]] = []
         self._styles: list[list[int]] = []
 
-    def take(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
-        """Take a workbook to which long sheets were added behind its first one, and that is whole but for their rows.
+    def copy_from(self, whole: bytes, long: Sequence[LongSheet[Any]]) -> None:
+        """Copy a workbook whose second and following sheets are ``long``, without their rows.
 
         Raises:
-            ValueError: it has no such sheets.
+            ValueError: a long sheet has no sample cells.
         """
         with zipfile.ZipFile(io.BytesIO(whole)) as made:
-            places = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
+            names = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
             for name in made.namelist():
                 content = made.read(name)
-                if name in places:
-                    self._sheets.append((name, *self._taken_apart(content.decode())))
+                if name in names:
+                    self._sheets.append((name, *self._split_at_samples(content.decode())))
                 else:
-                    self._archive.writestr(_entry_of(name), content)
+                    self._archive.writestr(_archive_entry(name), content)
 
-    def _taken_apart(self, content: str) -> tuple[str, str]:
+    def _split_at_samples(self, content: str) -> tuple[str, str]:
         samples = _SAMPLES.search(content)
         if samples is None:
             raise ValueError("a long sheet has a row of samples")
         self._styles.append([int(number) for number in _STYLE.findall(samples[0])])
-        head = _DIMENSION.sub("", content[: samples.start()])  # it's optional, and would be that of the samples
+        head = _DIMENSION.sub("", content[: samples.start()])  # optional, and covers only the samples
         return head, content[samples.end() :]
 
-    def styles(self, place: int) -> list[int]:
-        """The numbers of the formats of a long sheet."""
-        return self._styles[place]
+    def styles(self, index: int) -> list[int]:
+        """Return the format numbers of a long sheet's sample cells."""
+        return self._styles[index]
 
-    def begin(self, place: int) -> None:
-        """Begin with the rows of a long sheet."""
-        name, head, _tail = self._sheets[place]
-        self._entry = self._archive.open(_entry_of(name), "w")
+    def begin(self, index: int) -> None:
+        """Begin writing the rows of a long sheet."""
+        name, head, _tail = self._sheets[index]
+        self._entry = self._archive.open(_archive_entry(name), "w")
         self._entry.write(head.encode())
         self._row = 1
 
     def add(self, rows: Iterable[bytes]) -> None:
-        """Put rows below those that are there."""
+        """Append rows to the current sheet."""
         for row in rows:
             self._row += 1
             self._waiting.append(row.replace(b"\0", b"%d" % self._row))
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
         self._entry.write(b"".join(self._waiting))
         self._waiting.clear()
 
-    def end(self, place: int, links: Iterable[str], linked: int | None) -> None:
-        """End a long sheet, whose texts in the column ``linked`` lead to these addresses, row by row."""
+    def end(self, index: int, links: Iterable[str], linked: int | None) -> None:
+        """Finish a long sheet. Texts in the column ``linked`` link to these addresses, row by row."""
         self._flush()
-        name, _head, tail = self._sheets[place]
+        name, _head, tail = self._sheets[index]
         before, margins, after = tail.partition("<pageMargins")
         self._entry.write(before.encode())
         count = 0 if linked is None else min(self._row - 1, MOST_LINKS)
@@ -420,41 +425,41 @@ class FilledWorkbook:
         self._entry.write(f"{margins}{after}".encode())
         self._entry.close()
         if count:
-            beside = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
-            with self._archive.open(_entry_of(beside), "w") as entry:
+            relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
+            with self._archive.open(_archive_entry(relationships), "w") as entry:
                 entry.write(_RELATIONSHIPS.encode())
                 for some in _in_batches(_relationships(islice(links, count))):
                     entry.write(some)
                 entry.write(b"</Relationships>")
 
     def close(self) -> None:
-        """Have it whole."""
+        """Complete the workbook."""
         self._archive.close()
 
     def abandon(self) -> None:
-        """Leave it unfinished, without a word more into its stream."""
-        self._archive.fp = io.BytesIO()
+        """Leave the workbook unfinished, and write nothing more to the stream."""
+        self._archive.fp = io.BytesIO()  # closing writes the directory, which now ends up here
         with suppress(Exception):
             if self._entry is not None:
                 self._entry.close()
             self._archive.close()
 
 
-def _entry_of(name: str) -> zipfile.ZipInfo:
-    """With the oldest date there is: the same report gives the same file."""
+def _archive_entry(name: str) -> zipfile.ZipInfo:
+    """Return an archive entry with a fixed date, so that the same report produces the same file."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
-    entry._compresslevel = _LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
+    entry._compresslevel = _COMPRESSION_LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
     return entry
 
 
 def _in_batches(texts: Iterator[str]) -> Iterator[bytes]:
-    while some := list(islice(texts, _AT_ONCE)):
+    while some := list(islice(texts, _BATCH_SIZE)):
         yield "".join(some).encode()
 
 
 def _references(column: int, count: int) -> Iterator[str]:
-    letters = _letters(column)
+    letters = _column_name(column)
     for number in range(1, count + 1):
         yield f'<hyperlink ref="{letters}{number + 1}" r:id="rId{number}"/>'
 
@@ -464,16 +469,16 @@ def _relationships(targets: Iterable[str]) -> Iterator[str]:
         yield f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'
 
 
-def _letters(place: int) -> str:
-    """What a column is called.
+def _column_name(index: int) -> str:
+    """Return the name of the column at an index.
 
-    >>> _letters(0), _letters(25), _letters(26)
+    >>> _column_name(0), _column_name(25), _column_name(26)
     ('A', 'Z', 'AA')
     """
     found = ""
-    place += 1
-    while place:
-        place, rest = divmod(place - 1, 26)
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
         found = chr(ord("A") + rest) + found
     return found
 
@@ -481,7 +486,7 @@ def _letters(place: int) -> str:
 def _inline(text: str) -> str:
     text = escape(cell_text(text))
     if "_x" in text:
-        text = _ESCAPE.sub(r"_x005F\1", text)  # programs take such a thing for a character
+        text = _ESCAPE.sub(r"_x005F\1", text)  # programs would decode _xHHHH_ as one character
     space = ' xml:space="preserve"' if text != text.strip() else ""
     return f"<is><t{space}>{text}</t></is>"
 

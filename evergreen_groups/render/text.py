@@ -1,7 +1,7 @@
-"""Text in columns for a terminal: widths fitted to the screen, long texts wrapped in their column.
+"""Text for terminals and spreadsheets: aligned columns, wrapping, and characters that need escaping.
 
-Rich's own table needs about ten seconds for the 15,000 rows of a large consortium's report; this does what the report
-needs of it in a tenth of that. Widths are in terminal cells, of which a wide East Asian character takes two.
+Rich's own table takes about ten seconds for the 15,000 rows of a large consortium's report; :class:`Columns` takes a
+tenth of that. Widths are in terminal cells; a wide East Asian character takes two.
 """
 
 from __future__ import annotations
@@ -25,20 +25,16 @@ if TYPE_CHECKING:
 
 PLAIN = Style()
 GAP = 2
-_PART_OF_HEADING = 7
-"""Down to this width, a column's heading isn't parted within its words; then it is where nothing else helps."""
+_HYPHENATED_BELOW = 7
+"""Headings are hyphenated within words only in columns narrower than this, unless nothing else helps."""
 
-# Only blanks part words: in an amount of money there may be spaces that don't.
+# Break after hyphens and ordinary spaces only, because amounts may contain no-break spaces.
 _PIECES = re.compile(r"[^ -]*-+ *|[^ -]+ *| +")
 
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """A column: its heading, and whether it is set to the right.
-
-    ``least`` is the width down to which it may be narrowed, its texts being wrapped; None: its texts are never
-    wrapped, as with amounts.
-    """
+    """A column of text. ``least`` is the width down to which its texts may be wrapped; None: never, as for amounts."""
 
     heading: str
     right: bool = False
@@ -57,7 +53,7 @@ EMPTY = Cell("")
 
 
 def aligned(text: str, width: int, *, right: bool = False) -> str:
-    """``text`` with blanks up to ``width`` terminal cells, behind it or before it.
+    """Pad ``text`` to ``width`` terminal cells.
 
     >>> aligned("Müller", 8), aligned("山田", 6, right=True)
     ('Müller  ', '  山田')
@@ -67,7 +63,7 @@ def aligned(text: str, width: int, *, right: bool = False) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` terminal cells, after blanks and hyphens where it can be."""
+    """Break ``text`` into lines of at most ``width`` terminal cells, after spaces and hyphens if possible."""
     lines = [""]
     for word in _PIECES.findall(text):
         if lines[-1] and cell_len(lines[-1] + word.rstrip()) > width:
@@ -79,18 +75,18 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _longest_word(cell: Cell, needed: int) -> tuple[int, bool]:
-    """How wide a column has to be for a text's longest word, and whether it is the only one.
+    """Return the width of the column that fits a text's longest word, and whether the text is a single word.
 
-    ``needed`` is what the text takes in one line.
+    ``needed`` is the width of the text on one line.
     """
     if " " not in cell.text and "-" not in cell.text:
         return needed, True
-    # The lines that follow the first begin one cell later.
+    # Continuation lines are indented by one cell.
     return cell.indent + 1 + max(cell_len(piece.rstrip()) for piece in _PIECES.findall(cell.text)), False
 
 
 def _heading_lines(text: str, width: int) -> list[str]:
-    """A heading in lines; a word that is too long for one is parted by a hyphen."""
+    """Break a heading into lines, hyphenating words that are too long."""
     words = [
         word if cell_len(word) <= width else "- ".join(_in_equal_parts(word, width - 1)) for word in text.split(" ")
     ]
@@ -103,9 +99,9 @@ def _in_equal_parts(word: str, width: int) -> list[str]:
 
 
 class Columns:
-    """Columns that have been fitted to rows and a screen ``width``.
+    """Columns fitted to their rows and to a terminal of ``width`` cells.
 
-    Only where all columns are at their least width and the screen is narrower still are lines longer than it.
+    Lines are longer than that only if all columns are already at their minimum width.
     """
 
     def __init__(self, columns: Sequence[TextColumn], rows: Iterable[Sequence[Cell]], width: int) -> None:
@@ -126,24 +122,24 @@ class Columns:
                         barcodes[index] = max(barcodes[index], longest)
         self.widths = list(map(max, self.widths, headings))
         leasts = [column.least or 0 for column in columns]
-        parts = [min(one, _PART_OF_HEADING) for one in headings]
-        # What gives way, one after the other, until the line fits: blanks; long words of headings; words of names, but
-        # no barcode, which nobody could copy in two parts; short words of headings; and barcodes as well.
+        parts = [min(one, _HYPHENATED_BELOW) for one in headings]
+        # Give up, one after the other until the line fits: spare room, long words of headings, words of names, short
+        # words of headings, and finally barcodes, because a barcode in two pieces is hard to copy.
         for first, *others in ((words, headings), (words, parts), (barcodes, parts), (barcodes,)):
             self._narrow(width, list(map(max, first, leasts, *others)))
         self._narrow(width, [barcodes[index] if one.least is None else one.least for index, one in enumerate(columns)])
 
     @property
     def width(self) -> int:
-        """The width of a whole line."""
+        """The width of a line."""
         return sum(self.widths) + GAP * (len(self.widths) - 1)
 
     def start(self, index: int) -> int:
-        """Where the column at ``index`` begins."""
+        """Return the position of the first cell of the column at ``index``."""
         return sum(self.widths[:index]) + GAP * index
 
     def heading(self, style: Style) -> Iterator[Segment]:
-        """The headings, over as many lines as they need, all of them ending on one line."""
+        """Yield the headings, on as many lines as necessary, aligned at the bottom."""
         blocks = [_heading_lines(column.heading, width) for column, width in self._paired()]
         height = max(map(len, blocks))
         for number in range(height):
@@ -151,7 +147,7 @@ class Columns:
             yield from self._line([Cell(word, style) for word in words])
 
     def row(self, cells: Sequence[Cell]) -> Iterator[Segment]:
-        """A row, over as many lines as its longest text needs."""
+        """Yield a row, on as many lines as its longest text needs."""
         blocks = []
         for cell, width in zip(cells, self.widths, strict=True):
             if cell_len(cell.text) + cell.indent <= width:
@@ -167,7 +163,7 @@ class Columns:
         return zip(self._columns, self.widths, strict=True)
 
     def _narrow(self, width: int, lowest: Sequence[int]) -> None:
-        """Take from the widest column that is wider than its ``lowest``, one cell at a time, until the line fits."""
+        """Narrow the widest column that exceeds its ``lowest`` width, one cell at a time, until the line fits."""
         while self.width > width:
             candidates = [index for index, current in enumerate(self.widths) if current > lowest[index]]
             if not candidates:
@@ -175,7 +171,7 @@ class Columns:
             self.widths[max(candidates, key=lambda index: self.widths[index])] -= 1
 
     def _line(self, cells: Iterable[Cell]) -> Iterator[Segment]:
-        owed = 0  # blanks not written yet, so that no line ends in them
+        owed = 0  # spaces held back, so that no line ends in spaces
         for cell, (column, width) in zip(cells, self._paired(), strict=True):
             blanks = width - cell_len(cell.text) - cell.indent
             before, after = (cell.indent + blanks, 0) if column.right else (cell.indent, blanks)
@@ -189,77 +185,76 @@ class Columns:
         yield Segment.line()
 
 
-# The last four are the wide forms that East Asian keyboards give. LibreOffice takes a cell with blanks before the sign
-# for text, but other programs trim cells, and a reader doesn't see what stands there.
+# The last four are the full-width signs of East Asian keyboards. LibreOffice takes a cell with a space before the sign
+# for text, but other programs trim cells, and readers can't see invisible characters.
 _INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def harmless(text: str) -> str:
-    """Put an apostrophe before a text that a spreadsheet would calculate."""
-    if text.isascii() and text[:1].isalnum():  # as nearly all of thousands of cells
+def escape_formula(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
+    if text.isascii() and text[:1].isalnum():  # true of nearly all cells, and fast
         return text
-    text = _HALF_A_PAIR.sub("\ufffd", text)
+    text = _LONE_SURROGATE.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-# Invisible characters that reorder the text around them: embeddings, overrides and isolates, and the marks, which make
-# signs and numbers beside them read from the other side.
+# Invisible characters that reorder the text around them: embeddings, overrides, isolates and direction marks.
 _DIRECTION_CONTROLS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
 
-# Terminals obey the control characters; half a surrogate pair can't be encoded, and HTML has neither.
+# Terminals interpret control characters, lone surrogates can't be encoded, and HTML allows neither.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(text: str) -> str:
-    """Make ``text`` safe to show on one line: no line breaks, control characters or reordering of what follows."""
+    """Make ``text`` safe to show on one line: without line breaks, control characters or direction controls."""
     if text.isascii() and text.isprintable():
         return text
     text = _BREAKS.sub(" ", _DIRECTION_CONTROLS.sub("", text))
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-# The classes of letters that are written from the right (UAX 9), and of those from the left.
-_LETTERS_AGAINST = {"ltr": ("R", "AL"), "rtl": ("L",)}
+# For each direction of a sentence, the Unicode bidirectional classes (UAX 9) of letters that run the other way.
+_OPPOSITE_LETTERS = {"ltr": ("R", "AL"), "rtl": ("L",)}
 _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def isolated(text: str) -> str:
-    """A name, say, for the middle of a sentence: printable, and its direction of writing is its own.
+    """Make a name printable and keep it from reordering the sentence around it.
 
-    Where all of its letters are written as the sentence is, that needs no marks.
+    Isolation marks are added only if the name has letters that run against the sentence.
     """
     text = printable(text)
     direction = current_language().direction
     if direction == "ltr" and text.isascii():
         return text
-    against = _LETTERS_AGAINST[direction]
-    return f"{_ISOLATE}{text}{_END}" if any(bidirectional(letter) in against for letter in text) else text
+    opposite = _OPPOSITE_LETTERS[direction]
+    return f"{_ISOLATE}{text}{_END}" if any(bidirectional(letter) in opposite for letter in text) else text
 
 
-# Its own text of the catalogue, since not every script ends a sentence with a dot.
+# In the catalogue, because not every script ends sentences with a period.
 _SENTENCE = Message("{text}.")
 
 
 def sentence(text: str) -> str:
-    """A sentence with its first letter and its dot, of one that has neither.
+    """Capitalize a phrase and end it with a period, unless it already ends in punctuation.
 
     >>> sentence("they are already in the same group, 7")
     'They are already in the same group, 7.'
     """
     if not text or text.endswith((".", "?", "!")):
-        return _begun(text)
-    return gettext(_SENTENCE, text=_begun(text))
+        return _capitalized(text)
+    return gettext(_SENTENCE, text=_capitalized(text))
 
 
 def error_sentences(error: EvergreenGroupsError) -> str:
-    """What went wrong, and what there is to do about it."""
+    """Return an error and its advice as sentences."""
     return " ".join(sentence(part) for part in (describe_problem(error), describe_advice(error)) if part)
 
 
-def _begun(text: str) -> str:
+def _capitalized(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"

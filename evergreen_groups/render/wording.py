@@ -1,4 +1,4 @@
-"""Sentences of the table and the page, and values as people read them."""
+"""Texts that several formats share: criteria, limits, penalties and standings."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TITLE = Message("Groups with high combined fines")
 CONFIDENTIAL = Message("Holds names and barcodes of patrons: keep it confidential.")
-PLUS = Message("+ means at least: what the account can't see may add to it.")
-"""Below a table with totals that aren't exact."""
+LOWER_BOUND_NOTE = Message("+ means at least: what the account can't see may add to it.")
+"""Shown below a table whose totals are lower bounds."""
 NOTHING_FOUND = Message("No group owes that much. There is nothing to list.")
 
 _SORT_ORDERS = {
@@ -39,7 +39,7 @@ _SORT_ORDERS = {
 
 
 def hidden_members(group: Group) -> str:
-    """Say how many members are hidden, and whether what they owe is counted."""
+    """Say how many members are hidden, and whether their fines are counted."""
     if group.hidden_fines is None:
         return ngettext(
             "{count} member is hidden from this account; what they owe is unknown.",
@@ -54,8 +54,8 @@ def hidden_members(group: Group) -> str:
     )
 
 
-def title_of(criteria: Criteria, name: str = "") -> str:
-    """The title of a report, with its name where it has one, and the library where it is about one alone."""
+def report_title(criteria: Criteria, name: str = "") -> str:
+    """Return the title of a report, with its name and, if it covers a single library, the library."""
     title = gettext(TITLE)
     if name:
         title = gettext("{title} ({name})", title=title, name=printable(name))
@@ -64,16 +64,16 @@ def title_of(criteria: Criteria, name: str = "") -> str:
     return title
 
 
-def listed(criteria: Criteria) -> str:
-    """Say in a sentence which groups the report lists, and in which order."""
-    words = ", ".join(_asked(criteria))
+def describe_criteria(criteria: Criteria) -> str:
+    """Describe in one sentence which groups the report lists, and in which order."""
+    words = ", ".join(_conditions(criteria))
     if criteria.top is not None:
         words += "; " + gettext("at most {count:,}", count=criteria.top)
     return f"{words}; {gettext(_SORT_ORDERS[criteria.sort])}"
 
 
-def _asked(criteria: Criteria) -> Iterator[str]:
-    """Say what is asked of a group: the first part names the groups, each other one says something of them."""
+def _conditions(criteria: Criteria) -> Iterator[str]:
+    """Yield the conditions, the first of which names the groups and the others qualify them."""
     yield ngettext(
         "Groups of {count} or more that together owe {fines} or more",
         "Groups of {count} or more that together owe {fines} or more",
@@ -83,11 +83,10 @@ def _asked(criteria: Criteria) -> Iterator[str]:
     if criteria.orgs:
         libraries = _any_of(criteria.orgs)
         yield gettext("with a member whose home library is {libraries} or below", libraries=libraries)
-    yield from _chosen(criteria.choice)
+    yield from _filter_conditions(criteria.choice)
 
 
-def _chosen(choice: Choice) -> Iterator[str]:
-    """Say what else is asked of a group."""
+def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.owing_since is not None:
         yield ngettext("owing for {count} day or more", "owing for {count} days or more", choice.owing_since)
     if choice.kinds:
@@ -120,12 +119,12 @@ def describe_limit(limit: Limit) -> str:
 
 
 def information_only(limit: Limit | None) -> str:
-    """Say that the group's total blocks nobody, and what does; None: each member has a limit of their own."""
+    """Say that a group's total blocks no one, and which limit does. None: limits differ between patrons."""
     rule = gettext("The combined fines of a group block nobody.")
-    return f"{rule} {_what_does(limit)}"
+    return f"{rule} {_describe_rule(limit)}"
 
 
-def _what_does(limit: Limit | None) -> str:
+def _describe_rule(limit: Limit | None) -> str:
     if limit is None:
         return gettext(
             "Each member has a limit by profile and home library, and is over it only with own fines; "
@@ -139,7 +138,7 @@ def _what_does(limit: Limit | None) -> str:
 
 
 def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
-    """Explain the mark of groups that owe more than one person may, while none of their members does."""
+    """Explain the mark of groups whose total exceeds the limit although no member does."""
     if limit is None or limit.amount is None:
         return ngettext(
             "in {count} group the members together owe more than one of them may, but none of them is over the limit.",
@@ -156,15 +155,15 @@ def explain_no_member_over_limit(limit: Limit | None, count: Total[int]) -> str:
     )
 
 
-def yet_together(limit: Limit | None) -> str:
-    """The same beside the number of such groups."""
+def describe_excess(limit: Limit | None) -> str:
+    """Return a short form of :func:`explain_no_member_over_limit`, which follows the number of groups."""
     if limit is None or limit.amount is None:
         return gettext("yet together they owe more than one of them may")
     return gettext("yet together they owe more than {amount}", amount=limit.amount)
 
 
 def describe_incomplete(group: Group) -> str:
-    """Say what is missing of an incomplete group, and whether its total counts it."""
+    """Say how many members are hidden from an incomplete group, and whether its total includes their fines."""
     if group.hidden_fines is None:
         return ngettext(
             "incomplete: {count} of {all:,} members can't be seen by this account; what they owe is unknown",
@@ -185,8 +184,8 @@ DIFFERENCES: Mapping[StandingDifference, Message] = {
     StandingDifference.NOT_YET_BLOCKED: Message("over the limit, not yet blocked in Evergreen"),
     StandingDifference.NOW_WITHIN_LIMIT: Message("blocked in Evergreen, own fines within the limit"),
 }
-"""What is said where the two differ."""
-# By whether staff have set it, and whether it is known when.
+"""How the rule and Evergreen's blocks disagree."""
+# Keyed by: set by staff, the date is known.
 _PENALTIES = {
     (False, False): Message("{penalty} at {library}"),
     (False, True): Message("{penalty} at {library}, since {day}"),
@@ -197,11 +196,11 @@ _PENALTIES = {
 
 def describe_penalty(penalty: Penalty) -> str:
     """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2 Nov 2026``."""
-    since = penalty.set_date.date() if penalty.set_date else None  # in the ILS's own time zone
+    since = penalty.set_date.date() if penalty.set_date else None  # in Evergreen's time zone
     return _described(current_language().tag, penalty.kind.name, penalty.org_unit.shortname, penalty.by_staff, since)
 
 
-# A report has them by the ten thousand, and most are of a few kinds, libraries and days.
+# A report has tens of thousands of penalties, but few combinations of kind, library and day. The tag is a cache key.
 @lru_cache(maxsize=4096)
 def _described(_tag: str, kind: str, library: str, by_staff: bool, since: date | None) -> str:
     return gettext(
@@ -213,17 +212,14 @@ def _described(_tag: str, kind: str, library: str, by_staff: bool, since: date |
 
 
 def penalty_cell(penalty: Penalty) -> str:
-    """A penalty as programs read it in a column, in English: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
+    """Describe a penalty for a CSV cell, in English: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
     by_staff = ", by staff" if penalty.by_staff else ""
     since = f", since {penalty.set_date:%Y-%m-%d}" if penalty.set_date else ""
     return printable(f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}{since}")
 
 
 def describe_standing(standing: Standing) -> str:
-    """Say in a few words what a member's standing is, nothing where there is nothing to say.
-
-    That is *over the limit*, *blocked in Evergreen*, both, or how the two differ.
-    """
+    """Describe a member's standing briefly: over the limit, blocked, both, or how they disagree. Empty for neither."""
     if standing.difference is not None:
         return gettext(DIFFERENCES[standing.difference])
     if not standing.blocked_for_fines:
@@ -232,9 +228,9 @@ def describe_standing(standing: Standing) -> str:
 
 
 def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[str]:
-    """Say where the two truths differ and what else blocks a member, a sentence without its dot for each.
+    """Yield where the rule and Evergreen's penalties disagree, and other blocks; each text lacks its final period.
 
-    ``not_yet`` says of a member who isn't blocked that Evergreen blocks them once it recalculates.
+    ``not_yet``: say of an unblocked member over the limit that a recalculation would block them.
     """
     blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
@@ -249,7 +245,7 @@ def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[st
 
 
 def penalty_document(penalty: Penalty) -> dict[str, Any]:
-    """A penalty as a JSON object."""
+    """Return a penalty as a JSON object."""
     return {
         "name": penalty.kind.name,
         "org_unit": penalty.org_unit.shortname,
@@ -259,7 +255,7 @@ def penalty_document(penalty: Penalty) -> dict[str, Any]:
 
 
 def standing_document(standing: Standing) -> dict[str, Any]:
-    """A member's standing as the keys of a JSON object; ``over_limit`` is null where the limit isn't visible."""
+    """Return a member's standing as keys of a JSON object; ``over_limit`` is null if the limit isn't visible."""
     return {
         "over_limit": standing.over_limit,
         "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
@@ -269,7 +265,7 @@ def standing_document(standing: Standing) -> dict[str, Any]:
 
 
 def prospect_document(prospect: RecalculationProspect | None) -> dict[str, Any]:
-    """What a recalculation could change for a member as the keys of a JSON object; null where nothing differs."""
+    """Return what a recalculation could change for a member, as keys of a JSON object; null if nothing disagrees."""
     limit = None if prospect is None else prospect.limit
     return {
         "recalculation": None if prospect is None else prospect.code,

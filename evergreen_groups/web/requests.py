@@ -19,7 +19,7 @@ from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
 from evergreen_groups.groups import without_blanks
 from evergreen_groups.language import Language, accepted, first_known
-from evergreen_groups.render.desk import client_named
+from evergreen_groups.render.desk import client_from
 from evergreen_groups.web.problems import ProblemError, no_session
 
 if TYPE_CHECKING:
@@ -415,6 +415,6 @@ def _wanted(request: Request) -> Iterator[str]:
     """What they want, the surest first: asked for, that of the staff client they come from, that of their browser."""
     yield request.args.get("language", "")
     # The Angular client has its language in its address, AngularJS in the cookie alone.
-    yield client_named(request.args.get("client"), request.referrer).partition("/")[2]
+    yield client_from(request.args.get("client"), request.referrer).partition("/")[2]
     yield request.cookies.get(LOCALE_COOKIE, "")
     yield from accepted(request.headers.get("Accept-Language", ""))

@@ -21,7 +21,8 @@ from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database, State, prune, schema
+from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state.database import Database
 from evergreen_groups.state.retention import forget
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for

@@ -29,11 +29,14 @@ from evergreen_groups.changes.reasons import (
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.language import Language, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_reason, write_entries
+from evergreen_groups.render import write_entries
+from evergreen_groups.render.plans import describe_reason
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database, State, schema
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.database import Database
 
 HERE, ELSEWHERE = "https://ils.example.org", "https://other.example.org"
 NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)

@@ -40,7 +40,7 @@ from evergreen_groups.gateway import Gateway, Record, RetryPolicy
 from evergreen_groups.groups import read_patron
 from evergreen_groups.ils import PenaltyRow
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 
 NOW = datetime(2026, 10, 5, 12, tzinfo=UTC)
 UNTIL = NOW + timedelta(minutes=16)

@@ -21,7 +21,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 
 pytestmark = pytest.mark.long
 

@@ -38,7 +38,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"

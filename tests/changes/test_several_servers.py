@@ -21,7 +21,8 @@ from support.writes import RecordOfWrites, done_steps, of_patron
 
 from evergreen_groups.client import Client
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database, State
+from evergreen_groups.state import State
+from evergreen_groups.state.database import Database
 
 WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
 MINUTES = 30  # after so many nothing comes in any more

@@ -19,7 +19,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 

@@ -12,7 +12,7 @@ from support.command import Command, one_line
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli
-from evergreen_groups.cli.options import file_after_equals
+from evergreen_groups.cli.options import rewrite_sandbox_option
 from evergreen_groups.state import hold
 
 MOVE = ("move", "20000000001014", "--to", "20000000001001", "--yes")
@@ -90,11 +90,11 @@ def test_two_commands_at_once_come_one_after_the_other(run: Command, file: Path)
 def test_who_waits_too_long_is_told_for_whom(
     run: Command, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evergreen_groups.cli import invocation as sandbox_place
+    from evergreen_groups.cli import invocation as sandbox_files
     from evergreen_groups.cli.application import run as run_here
 
     assert run(f"--sandbox={file}", "journal").returncode == exit_status.DONE
-    monkeypatch.setattr(sandbox_place, "_WAIT", 0.0)
+    monkeypatch.setattr(sandbox_files, "_WAIT", 0.0)
     monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(run.config))
     with hold(file.with_name("try.sandbox.state") / "sandbox.lock", "testing"):
         assert run_here([f"--sandbox={file}", "journal"]) == exit_status.BUSY
@@ -118,7 +118,7 @@ def test_a_command_is_never_taken_for_the_file() -> None:
 
 
 def test_what_comes_after_two_hyphens_is_no_option() -> None:
-    assert file_after_equals(["--sandbox=a", "show", "--", "--sandbox=b"]) == [
+    assert rewrite_sandbox_option(["--sandbox=a", "show", "--", "--sandbox=b"]) == [
         "--sandbox-file=a", "show", "--", "--sandbox=b",
     ]  # fmt: skip
 

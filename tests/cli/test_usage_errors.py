@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import cli, run
-from evergreen_groups.cli.options import described
-from evergreen_groups.language import ENGLISH, PSEUDO, Language, use_language
+from evergreen_groups.cli.options import describe_usage_error
+from evergreen_groups.language import ENGLISH, Language, use_language
+from evergreen_groups.language.language import PSEUDO
 
 # What is written by hand, and so stands in Latin letters in every language.
 WRITTEN = re.compile(r"'[^']*'|\([a-z]\)|evergreen-groups")
@@ -43,7 +44,7 @@ def what_is_wrong(arguments: tuple[str, ...]) -> click.ClickException:
 @pytest.mark.parametrize("arguments", WRONG)
 def test_every_word_is_in_the_catalogue(arguments: tuple[str, ...]) -> None:
     with use_language(Language(PSEUDO)):
-        said = described(what_is_wrong(arguments))
+        said = describe_usage_error(what_is_wrong(arguments))
     assert not re.search("[A-Za-z]{2}", WRITTEN.sub("", said))
 
 
@@ -51,7 +52,7 @@ def test_every_word_is_in_the_catalogue(arguments: tuple[str, ...]) -> None:
 def test_in_english_it_is_what_click_says(arguments: tuple[str, ...]) -> None:
     problem = what_is_wrong(arguments)
     with use_language(ENGLISH):
-        assert described(problem) == problem.format_message()
+        assert describe_usage_error(problem) == problem.format_message()
 
 
 def test_the_hint_is_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +81,8 @@ def test_a_command_without_one_of_its_own_shows_its_help() -> None:
 
 @pytest.mark.parametrize("arguments", [("rpeort",), ("help", "rpeort")])
 def test_with_a_mistyped_command_comes_the_nearest(arguments: tuple[str, ...]) -> None:
-    assert described(what_is_wrong(arguments)) == "No such command 'rpeort'. Did you mean 'report'?"
+    assert describe_usage_error(what_is_wrong(arguments)) == "No such command 'rpeort'. Did you mean 'report'?"
 
 
 def test_where_no_command_is_near_none_is_named() -> None:
-    assert described(what_is_wrong(("xyzzy",))) == "No such command 'xyzzy'."
+    assert describe_usage_error(what_is_wrong(("xyzzy",))) == "No such command 'xyzzy'."

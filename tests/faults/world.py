@@ -34,7 +34,7 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import idl_classes
 from evergreen_groups.settings import reading as load
-from evergreen_groups.state import Database
+from evergreen_groups.state.database import Database
 
 QUICK = RetryPolicy(tries=4, first_delay=0.0005, longest_delay=0.001, total_seconds=20.0)
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
@@ -144,7 +144,7 @@ class World:
         self._stack.enter_context(_quiet())
         self.gateway = _impatient(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
-        self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
+        self._stack.enter_context(patch.object(logs, "report_bug", self._unforeseen))
         self._stack.enter_context(patch.object(Database, "now", lambda _: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
         self._made = 0

@@ -12,15 +12,14 @@ from evergreen_groups.groups import (
     GroupViewer,
     MembershipReader,
     PatronState,
-    read_balances,
-    read_member_ids,
     read_surroundings,
     visible_in,
 )
 from evergreen_groups.groups.family import GroupQuestion
-from evergreen_groups.groups.hidden import members_conditions, part_by_group
+from evergreen_groups.groups.hidden import members_conditions, part_by_group, read_balances, read_member_ids
 from evergreen_groups.groups.queries import GroupRange, HighFines
-from evergreen_groups.ils import CirculationReader, CirculationTally
+from evergreen_groups.ils import CirculationReader
+from evergreen_groups.ils.circulations import CirculationTally
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import (
     Bill,
-    Billed,
     BillKind,
     add_up,
     balance_of,
@@ -29,6 +28,7 @@ from evergreen_groups.ils import (
     read_bills_that_add_up,
     read_own_fines,
 )
+from evergreen_groups.ils.bills import Billed
 from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()

@@ -19,9 +19,9 @@ from evergreen_groups.ils import (
     Profiles,
     RuleDifference,
     Threshold,
-    Thresholds,
     find_rule_differences,
 )
+from evergreen_groups.ils.thresholds import Thresholds
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import PolicySettings
 

@@ -31,7 +31,8 @@ from evergreen_groups.nightly.run import Deadline
 from evergreen_groups.settings import MailSettings, NotAllowedError
 from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
 from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811
-from evergreen_groups.state import Database, State, prune
+from evergreen_groups.state import State, prune
+from evergreen_groups.state.database import Database
 
 SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)

@@ -16,7 +16,7 @@ from support.report_samples import large_report
 from support.repository import REPOSITORY
 from support.sources import PACKAGE, package
 
-from evergreen_groups.render.pages import Form, environment
+from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import render
 from evergreen_groups.sandbox.demo_desk import desk as pages
 
@@ -189,4 +189,4 @@ def test_a_form_is_filled_in_as_the_macro_writes_it() -> None:
     macro: Any = environment().from_string(source).module
     for name, more in (("%(more)s", "%"), (r"\1", "<i>%s</i>"), ("", "\0name\0")):
         values = {"name": Markup(name), "more": Markup(more)}
-        assert Form(macro.form).filled(values) == str(macro.form(**values))
+        assert RowTemplate(macro.form).filled(values) == str(macro.form(**values))

@@ -9,7 +9,8 @@ from hypothesis import given
 from support.report_samples import hostile_texts
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import listed, printable
+from evergreen_groups.render import printable
+from evergreen_groups.render.wording import describe_criteria
 from evergreen_groups.report import Criteria
 
 
@@ -64,4 +65,4 @@ def test_printable_once_is_enough(text: str) -> None:
     ],
 )
 def test_criteria_in_a_sentence(criteria: Criteria, words: str) -> None:
-    assert listed(criteria) == words
+    assert describe_criteria(criteria) == words

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from support.repository import REPOSITORY
 
-from evergreen_groups.cli import commands, given, setting_options, with_given
+from evergreen_groups.cli import commands, given_settings, setting_options, with_command_line
 from evergreen_groups.cli.commands.init import Interview
 from evergreen_groups.cli.reference import reference as command_reference
 from evergreen_groups.errors import ConfigurationError
@@ -87,7 +87,7 @@ class TestAddingASettingTakesOneEdit:
         @setting_options("report", MoreSettings)
         @click.pass_context
         def report(context: click.Context, /, **_options: object) -> None:
-            found.update(given(context, MoreSettings), whole=with_given(context, MoreSettings()))
+            found.update(given_settings(context, MoreSettings), whole=with_command_line(context, MoreSettings()))
 
         run = CliRunner().invoke(report, ["--years", "9"])
         assert run.exit_code == 0, run.output
@@ -143,7 +143,7 @@ class TestAddingASettingTakesOneEdit:
         """The settings that come of an interview at which nothing is tried."""
         answers = {"url": "https://evergreen.example.org", "username": "groups", "password_file": directory, **more}
         interview = Interview(answers, {}, directory, interactive=interactive, schema=MoreSettings)
-        interview._trials.clear()
+        interview._checks.clear()
         return interview.settings()
 
 

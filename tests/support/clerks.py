@@ -37,7 +37,8 @@ from evergreen_groups.changes import (
 from evergreen_groups.errors import BusyError, DataError, GatewayError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import Database, State, schema
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.database import Database
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 OF_UPDATES = (

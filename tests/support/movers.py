@@ -94,7 +94,8 @@ def _move_for_ever(order: dict[str, Any]) -> None:
 
     from evergreen_groups.client import Client
     from evergreen_groups.errors import BusyError, DataError, NotFoundError, PlanError
-    from evergreen_groups.state import Database, State
+    from evergreen_groups.state import State
+    from evergreen_groups.state.database import Database
 
     Database.now = lambda _: datetime.now(UTC) + timedelta(seconds=order["later"])  # type: ignore[method-assign]
     chance = random.Random(order["seed"])

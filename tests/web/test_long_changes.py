@@ -18,7 +18,7 @@ from support.web_caller import API, client_of, end_session, session, settings_of
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.changes.journal import Journal
 from evergreen_groups.changes.reasons import NO_TIME, UNREADABLE_IN_TIME
-from evergreen_groups.render.desk.outcome import explain, explain_uncertain
+from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import close
@@ -249,7 +249,7 @@ class TestTheTimeForARequest:
         assert answer.body["steps"][0]["reason"] == str(NO_TIME)
         step = self.journaled(app)
         assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, NO_TIME, "no-time")
-        why = explain(step, {}, approved=False)
+        why = explain_step(step, {}, approved=False)
         assert "longer than the time that this service gives it; nothing was changed" in why.text
         assert "Try once more" in why.advice
         assert UPDATE not in proxy.seen
@@ -264,7 +264,7 @@ class TestTheTimeForARequest:
         assert answer.body["steps"][0]["reason"] == str(UNREADABLE_IN_TIME)
         step = self.journaled(app)
         assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, UNREADABLE_IN_TIME, "not-certain")
-        assert explain_uncertain(step).advice == "It will be looked at again by itself. Don't repeat it."
+        assert explain_open_step(step).advice == "It will be looked at again by itself. Don't repeat it."
         assert group_of(sandbox, 1052) == 1002, "the ILS has done it"
         proxy.decide = lambda call: Fault.NONE
         looked_at = desk.change(answer.body["id"])

@@ -1,4 +1,4 @@
-"""The commands of ``evergreen-groups``, one to a module."""
+"""The commands, one module for each or for a few that belong together."""
 
 import lazy_loader
 

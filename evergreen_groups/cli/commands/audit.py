@@ -13,15 +13,15 @@ from evergreen_groups.audit import FindingKind
 from evergreen_groups.cli import (
     Invocation,
     confirmed,
-    explaining_unknown,
-    format_given,
+    explain_unknown_barcodes,
     logs,
-    one_limit,
     output_options,
+    requested_format,
     setting_options,
+    shared_limit,
     terminal_width,
     usage_error,
-    with_given,
+    with_command_line,
 )
 from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
 from evergreen_groups.language import current_language, gettext, use_language
@@ -42,13 +42,16 @@ _FORMATS = ("table", "json")
 def explain_blocks(
     session: Invocation, policy: PolicySettings, barcode: str, output_format: str | None, output: Path | None
 ) -> int:
-    """Write why the patron with this barcode is blocked or not, to ``output`` or standard output; the exit status."""
+    """Explain why the patron with this barcode is or isn't blocked.
+
+    Write the explanation to ``output`` or standard output, and return the exit status.
+    """
     from evergreen_groups.audit import BlockExplainer
 
     format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
         raise usage_error(Message("--explain is written as table or json."))
-    with session.gateway() as gateway, explaining_unknown(session, gateway, [barcode]), session.progress():
+    with session.gateway() as gateway, explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:
         from evergreen_groups.state import write_atomically
@@ -72,13 +75,13 @@ def _write_explanation(explanation: BlockExplanation, format_name: str, stream: 
 
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
-"""A group's number, as far as the ILS has them."""
+"""A group's number, which is a 32-bit integer in Evergreen."""
 _TOP = {"table": 200, PAGE: 500}
-"""How many findings of each kind are listed, by format, where nobody has said: nobody reads a list of thousands."""
+"""The default number of findings to list for each kind, by format. A list of thousands isn't useful to people."""
 
 
 def _help() -> str:
-    """What the command does, with the kinds of findings and which of them ``--fix`` is about."""
+    """Return the command's help, which lists the kinds of findings and those that ``--fix`` resolves."""
     kinds = dict(enumerate(FindingKind, start=1))
     listed = "\n".join(f"{number}. {HEADINGS[kind]}" for number, kind in kinds.items())
     fixed = " and ".join(str(number) for number, kind in kinds.items() if kind.recalculable)
@@ -151,18 +154,18 @@ def audit_command(  # noqa: PLR0913 - an option each
     dry_run: bool,
     **_limit_option: object,
 ) -> int:
-    """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
+    """Run the audit, write it, and with ``fix`` have Evergreen recalculate penalties."""
     from evergreen_groups.audit import AuditCriteria
     from evergreen_groups.client import adult_rule
 
     session: Invocation = context.obj
-    output_format = format_given(as_json, output_format)
+    output_format = requested_format(as_json, output_format)
     if explain is not None:
         if fix or orgs or keep or list_again or top is not None:
             raise usage_error(
                 Message("--explain is about one patron, and changes nothing: leave out the other options.")
             )
-        settings = with_given(context, session.settings)
+        settings = with_command_line(context, session.settings)
         return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise usage_error(Message("--yes and --dry-run go with --fix."))
@@ -171,16 +174,16 @@ def audit_command(  # noqa: PLR0913 - an option each
     if keep or list_again:
         if fix or output is not None or output_format is not None or top is not None:
             raise usage_error(Message("--keep and --list-again go with nothing else."))
-        return _remember(session, keep, list_again)
+        return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
-    settings = with_given(context, session.settings)
+    settings = with_command_line(context, session.settings)
     top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,
-        limit=one_limit(settings),
+        limit=shared_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
-        top=None if fix else top,  # everybody's penalties are recalculated, whoever is listed
+        top=None if fix else top,  # recalculate all penalties, not just those of the patrons listed
     )
     with session.client() as client:
         with session.progress() as progress:
@@ -201,21 +204,21 @@ def _count(audit: Audit) -> Message:
 
 
 def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
-    """Where names and groups lead; the sandbox has no staff client."""
+    """Return the staff client that names and groups link to. The sandbox has none."""
     from evergreen_groups.render import StaffClient
 
     return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
 
 
 def _language_of(session: Invocation, output_format: str, output: Path | None) -> Language:
-    """The language of whoever reads the audit: a file or a page is for everybody, the terminal for who sits there."""
+    """Return the audit's language: the configured one for files and pages, the terminal's for text."""
     if output is None and output_format != PAGE:
         return current_language()
     return session.settings.language.language()
 
 
-def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
-    """Remember which groups are to be kept as they are, and which aren't any more."""
+def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
+    """Mark groups to be kept as they are, or remove that mark."""
     with session.client() as client:
         client.keep_groups(keep)
         count = client.list_groups_again(list_again)
@@ -253,7 +256,7 @@ def _write(session: Invocation, audit: Audit, output_format: str, output: Path |
 
 
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
-    """Show whose penalties would be recalculated, ask, have it done, and say what changed."""
+    """Show whose penalties would be recalculated, ask, recalculate, and report the changes."""
     from evergreen_groups.changes import recalculable
     from evergreen_groups.render import write_recalculation_plan, write_recalculations
 
@@ -271,7 +274,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
 
 
 def _status(outcome: Recalculations) -> int:
-    """The status of what ended it; or of a refusal; or failed, where somebody's recalculation was; done otherwise."""
+    """Return the exit status: of the error that stopped the run, else of a patron's error, else failed or done."""
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:

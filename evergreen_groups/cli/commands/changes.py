@@ -1,4 +1,4 @@
-"""``evergreen-groups move``, ``remove``, ``merge``, ``lead``, ``batch`` and ``undo``: shown, agreed to, applied."""
+"""The commands that change groups (``move``, ``remove``, ``merge``, ``lead``, ``batch``, ``undo``), and ``journal``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli import (
     ENTRY_ID,
     Invocation,
+    choose_patron,
     confirmed,
-    explaining_unknown,
+    explain_unknown_barcodes,
     json_option,
     logs,
-    patron_named,
     usage_error,
     write_json,
 )
@@ -33,72 +33,71 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import PatronReference
 
 _WAIT = 10.0
-"""How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
+"""Seconds to wait for a desk that is changing the same patrons or groups, which takes it only a moment."""
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a change is made: ``yes`` without asking, ``dry_run`` not at all, ``as_json`` told to a program."""
+class ChangeOptions:
+    """The options common to all changes: apply without asking, only show the plan, write JSON."""
 
     yes: bool
     dry_run: bool
     as_json: bool
 
 
-def _agreement(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that every change has, given to the command as one :class:`Manner`."""
+def _with_change_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of all changes, and pass them to the command as one :class:`ChangeOptions`."""
 
     @wraps(command)
-    def with_manner(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
-        return command(*arguments, manner=Manner(yes, dry_run, as_json), **options)
+    def with_options(*arguments: Any, yes: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
+        return command(*arguments, change_options=ChangeOptions(yes, dry_run, as_json), **options)
 
     yes = click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")
     dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
-    return yes(dry_run(json_option(with_manner)))
+    return yes(dry_run(json_option(with_options)))
 
 
 def _change(
-    session: Invocation, make_plan: Callable[[Client], Plan], manner: Manner, *, barcodes: Sequence[str] = ()
+    session: Invocation,
+    make_plan: Callable[[Client], Plan],
+    change_options: ChangeOptions,
+    *,
+    barcodes: Sequence[str] = (),
 ) -> int:
-    """Show a plan, ask, apply it, and say what became of it; gives the exit status.
+    """Show a plan, ask for confirmation, apply it, report the outcome, and return the exit status.
 
-    As JSON standard output gets one document: the journal's entry of what was done, or the plan of which nothing was.
-    ``barcodes`` are those that were given, one by one: of an unknown one it is said what it may be.
+    With JSON, standard output gets one document: the journal entry if changes were made, the plan if not. ``barcodes``
+    are those given on the command line; for unknown ones, suggestions are shown.
     """
+    from evergreen_groups.cli import draft_document
     from evergreen_groups.render import write_draft
 
     with session.client() as client:
-        if not manner.dry_run:
+        if not change_options.dry_run:
             _recover(client)
-        with explaining_unknown(session, client.gateway, barcodes):
+        with explain_unknown_barcodes(session, client.gateway, barcodes):
             plan = make_plan(client)
-        shown_only = manner.dry_run or not plan.draft.steps
-        if not manner.as_json or not (shown_only or manner.yes):
-            stream = sys.stderr if manner.as_json else sys.stdout
+        shown_only = change_options.dry_run or not plan.draft.steps
+        if not change_options.as_json or not (shown_only or change_options.yes):
+            stream = sys.stderr if change_options.as_json else sys.stdout
             write_draft(plan.draft, stream)
             stream.flush()
-        if shown_only or not (manner.yes or confirmed(gettext("Do it?"))):
+        if shown_only or not (change_options.yes or confirmed(gettext("Do it?"))):
             if not shown_only:
-                click.echo(gettext("Nothing was changed."), err=manner.as_json)
-            if manner.as_json:
-                _write_plan(plan)
+                click.echo(gettext("Nothing was changed."), err=change_options.as_json)
+            if change_options.as_json:
+                write_json(draft_document(plan.draft))
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
-        _write_outcome(client, outcome, manner)
+        _write_outcome(client, outcome, change_options)
     return _status(outcome)
 
 
-def _write_plan(plan: Plan) -> None:
-    from evergreen_groups.cli import draft_document
-
-    write_json(draft_document(plan.draft))
-
-
-def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None:
+def _write_outcome(client: Client, outcome: PlanOutcome, change_options: ChangeOptions) -> None:
     from evergreen_groups.render import write_outcome
 
-    if manner.as_json and outcome.entry is not None:
+    if change_options.as_json and outcome.entry is not None:
         from evergreen_groups.cli import entry_document
 
         write_json(entry_document(client.state, client.moves.entry(outcome.entry)))
@@ -107,7 +106,7 @@ def _write_outcome(client: Client, outcome: PlanOutcome, manner: Manner) -> None
 
 
 def _recover(client: Client) -> None:
-    """Find out what became of changes that earlier runs left open, and say how many there are."""
+    """Look up the outcome of changes that earlier runs left open, and report how many there are."""
     ended = client.moves.recover()
     if ended:
         text = Message(
@@ -128,7 +127,7 @@ def _recover(client: Client) -> None:
 
 
 def _status(outcome: PlanOutcome) -> int:
-    """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
+    """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
         text = Message("{problem}; the same command carries on where it stopped", values={"problem": outcome.stopped})
         logs.emit(text, error=True)
@@ -139,10 +138,10 @@ def _status(outcome: PlanOutcome) -> int:
     return exit_status.PERMISSION if exit_status.PERMISSION in statuses else exit_status.FAILED
 
 
-def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
-    """List what is wrong with a file of changes, line by line; gives the exit status."""
-    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # as batch-broken has them
-    if manner.as_json:
+def _list_problems(file: Path, error: EvergreenGroupsError, change_options: ChangeOptions) -> int:
+    """List the errors in a file of changes by line, and return the exit status."""
+    problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # set for batch-broken
+    if change_options.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
         write_json({"version": 1, "kind": "batch-problems", "problems": listed})
     if logs.as_json():
@@ -153,7 +152,7 @@ def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
         values={"count": len({problem.values["line"] for problem in problems}), "file": file},
     )
     logs.emit(summary, error=True)
-    if not manner.as_json:
+    if not change_options.as_json:
         for problem in problems:
             click.echo(f"  {gettext(problem)}", err=True)
     return exit_status.for_error(error)
@@ -166,7 +165,7 @@ def _problems(file: Path, error: EvergreenGroupsError, manner: Manner) -> int:
 )
 @click.option("--to", metavar="BARCODE", help="A patron who is in the group to move to.")
 @click.option("--to-name", metavar="NAME", help="The same by name.")
-@_agreement
+@_with_change_options
 @click.pass_obj
 def move_command(
     session: Invocation,
@@ -175,7 +174,7 @@ def move_command(
     names: tuple[str, ...],
     to: str | None,
     to_name: str | None,
-    manner: Manner,
+    change_options: ChangeOptions,
 ) -> int:
     """Move the patrons with these barcodes into the group of another.
 
@@ -187,51 +186,55 @@ def move_command(
         raise usage_error(Message("say where to: give --to or --to-name, one of them"))
 
     def plan(client: Client) -> Plan:
-        moving: list[PatronReference] = [*barcodes, *(patron_named(client, name) for name in names)]
-        target = patron_named(client, to_name) if to_name is not None else to or ""
+        moving: list[PatronReference] = [*barcodes, *(choose_patron(client, name) for name in names)]
+        target = choose_patron(client, to_name) if to_name is not None else to or ""
         return client.moves.plan(client.moves.planner.move(moving, target))
 
-    return _change(session, plan, manner, barcodes=[*barcodes, *filter(None, [to])])
+    return _change(session, plan, change_options, barcodes=[*barcodes, *filter(None, [to])])
 
 
 @click.command("remove")
 @click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
 @click.option("--lead", is_flag=True, help="Make them leads of their new groups.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, manner: Manner) -> int:
+def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions) -> int:
     """Move each of the patrons with these barcodes into a new group of their own.
 
     They aren't made group leads unless --lead says so.
     """
-    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), manner, barcodes=barcodes)
+    return _change(
+        session, lambda client: client.moves.plan_remove(barcodes, lead=lead), change_options, barcodes=barcodes
+    )
 
 
 @click.command("merge")
 @click.option("--from", "source", required=True, metavar="BARCODE", help="A patron of the group that moves.")
 @click.option("--to", required=True, metavar="BARCODE", help="A patron of the group to move to.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def merge_command(session: Invocation, source: str, to: str, *, manner: Manner) -> int:
+def merge_command(session: Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
     """Move everyone of one group into another."""
-    return _change(session, lambda client: client.moves.plan_merge(source, to=to), manner, barcodes=[source, to])
+    return _change(
+        session, lambda client: client.moves.plan_merge(source, to=to), change_options, barcodes=[source, to]
+    )
 
 
 @click.command("lead")
 @click.argument("barcode")
 @click.option("--off", is_flag=True, help="No longer a group lead.")
-@_agreement
+@_with_change_options
 @click.pass_obj
-def lead_command(session: Invocation, barcode: str, off: bool, *, manner: Manner) -> int:
+def lead_command(session: Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
     """Mark the patron with BARCODE as group lead, or with --off no longer."""
-    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), manner, barcodes=[barcode])
+    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), change_options, barcodes=[barcode])
 
 
 @click.command("batch")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_agreement
+@_with_change_options
 @click.pass_obj
-def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
+def batch_command(session: Invocation, file: Path, *, change_options: ChangeOptions) -> int:
     """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
@@ -251,23 +254,23 @@ def batch_command(session: Invocation, file: Path, *, manner: Manner) -> int:
 
     try:
         batch = read_batch(file)
-        return _change(session, make_plan, manner)
+        return _change(session, make_plan, change_options)
     except PlanError as error:
         if error.code != "batch-broken":
             raise
-        return _problems(file, error, manner)
+        return _list_problems(file, error, change_options)
 
 
 @click.command("undo")
 @click.argument("entry", type=ENTRY_ID)
-@_agreement
+@_with_change_options
 @click.pass_obj
-def undo_command(session: Invocation, entry: str, *, manner: Manner) -> int:
+def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptions) -> int:
     """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named.
 
     Exit status 1 if nothing is left to undo, for example because ENTRY is already undone.
     """
-    return _change(session, lambda client: client.moves.plan_undo(entry), manner)
+    return _change(session, lambda client: client.moves.plan_undo(entry), change_options)
 
 
 @click.command("journal")

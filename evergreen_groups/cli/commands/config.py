@@ -1,4 +1,4 @@
-"""``evergreen-groups config``: what is configured, whether it is right, and an example."""
+"""``evergreen-groups config``: show or check the configuration, or print an example."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _set_language(reading: Reading) -> None:
 
 
 def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> None:
-    """Refuse what is no setting, with the nearest that is one."""
+    """Reject unknown setting names, suggesting the closest match."""
     from evergreen_groups.settings import nearest
 
     known = {value.section for value in values} | {value.key for value in values}
@@ -113,7 +113,7 @@ def _refuse_unknown(names: Collection[str], values: Sequence[KnownValue]) -> Non
 
 
 def _status(reading: Reading) -> int:
-    """What is wrong costs nobody the sight of what is right."""
+    """Report faults only after the values were shown: a fault in one setting shouldn't hide the others."""
     if not reading.faults:
         return exit_status.DONE
     text = Message(

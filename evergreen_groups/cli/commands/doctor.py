@@ -34,15 +34,15 @@ def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
 
 
 def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> int:
-    """Make all checks and write what they find to standard output; gives the exit status.
+    """Run all checks, write the findings to standard output, and return the exit status.
 
-    ``quiet`` leaves out what is right.
+    ``quiet`` shows only warnings and failures.
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, run
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
-    with suppress(ConfigurationError):  # which is found below
+    with suppress(ConfigurationError):  # reported as a finding below
         set_language(subject.settings.language.language(of_terminal(os.environ)))
     stream = standard_output("json" if as_json else "table")
     if as_json:
@@ -54,18 +54,18 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 
         def on_finding(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):
-                writer.finding(finding)
+                writer.write_finding(finding)
 
         diagnosis = run(subject, on_finding)
         if not quiet:
-            writer.end(diagnosis)
+            writer.write_counts(diagnosis)
     stream.flush()
     return exit_status.DONE if diagnosis.healthy else exit_status.UNWELL
 
 
 @contextmanager
 def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
-    """What is looked at: the installation, or with ``--sandbox`` a sandbox with a state directory of its own."""
+    """Open what is to be checked: this installation, or with ``--sandbox`` a sandbox with its own state directory."""
     from evergreen_groups.doctor import Subject
     from evergreen_groups.settings import PASSWORD_VARIABLE, GatewaySettings
 
@@ -73,9 +73,9 @@ def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
         with Subject(session.config_file, os.environ, changes=changes) as subject:
             yield subject
         return
-    with session.sandbox_place() as place, place.sandbox() as sandbox:
+    with session.sandbox_files() as files, files.sandbox() as sandbox:
         username, password = sandbox.report_account
-        environ = {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
+        environ = {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
         settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
         with Subject(None, environ, settings=settings, changes=changes) as subject:
             yield subject

@@ -57,31 +57,27 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
     """
     from evergreen_groups.settings import first_file
 
-    target = (session.config_file or _default()).absolute()  # it names the files beside it, wherever runs are started
+    target = (session.config_file or _default_file()).absolute()  # password files are named by absolute paths
     if not force:
-        _may_be_overwritten(target, interactive=not yes)
+        _confirm_overwriting(target, interactive=not yes)
     answers = {name: value for name, value in given.items() if value not in (None, ())}
     former = load.read(target, {}) if target.is_file() and not yes else None
     existing = former.as_far_as_right if former else None
     interview = Interview(answers, os.environ, target.parent, interactive=not yes, existing=existing)
-    settings = _answered(interview)
+    try:
+        settings = interview.settings()
+    except click.Abort:
+        # Click also aborts at the end of input. Without a terminal, that means that an answer is missing.
+        if sys.stdin.isatty():
+            raise
+        raise UnansweredError from None
     text = first_file(settings, [table for table, _origin in former.tables] if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     return _examine(session, target)
 
 
-def _answered(interview: Interview) -> Settings:
-    """The settings that come of it; without a terminal, nobody broke off: nobody was there."""
-    try:
-        return interview.settings()
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise UnansweredError from None
-
-
-def _default() -> Path:
-    """Where the configuration goes: the environment's file, the system's place for root, otherwise the user's own."""
+def _default_file() -> Path:
+    """Return the default path of the configuration: $EVERGREEN_GROUPS_CONFIG, root's system file, or the user's own."""
     if os.environ.get(CONFIG_VARIABLE):
         return Path(os.environ[CONFIG_VARIABLE])
     if os.geteuid() == 0:
@@ -89,11 +85,11 @@ def _default() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
 
 
-def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
-    """Ask before a file that is there is overwritten.
+def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
+    """Ask before overwriting an existing file.
 
     Raises:
-        ConfigurationError: nobody can be asked.
+        ConfigurationError: asking isn't possible.
     """
     from evergreen_groups.errors import ConfigurationError
 
@@ -111,17 +107,17 @@ def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
 
 
 def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool, interactive: bool) -> None:
-    """Write the secrets, each to its file, and then the configuration, each whole or not at all."""
+    """Write the secrets to their files, and then the configuration. Each file is replaced atomically."""
     from evergreen_groups.state import write_atomically, writing_in
 
     with writing_in(target.parent):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not force:
         for file in secrets:
-            _may_be_overwritten(file, interactive=interactive)
+            _confirm_overwriting(file, interactive=interactive)
     if target.is_file():
         former = target.with_name(f"{target.name}.former")
-        with write_atomically(former) as stream:  # it may have comments
+        with write_atomically(former) as stream:  # keep the old text, whose comments aren't carried over
             stream.write(target.read_text(encoding="utf-8", errors="replace"))
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
@@ -130,7 +126,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
 
 
 def _examine(session: Invocation, target: Path) -> int:
-    """What doctor says of the new configuration."""
+    """Run doctor on the new configuration."""
     from evergreen_groups.cli.commands.doctor import examine
     from evergreen_groups.doctor import Subject
 
@@ -138,23 +134,23 @@ def _examine(session: Invocation, target: Path) -> int:
         return examine(subject, quiet=session.quiet)
 
 
-_REACHED = ("configuration", "address", "certificate", "gateway", "services")
-_LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
+_GATEWAY_CHECKS = ("configuration", "address", "certificate", "gateway", "services")
+_ACCOUNT_CHECKS = ("login", "idl", "account", "permission.VIEW_USER")
 _UNTRIED = "untried"
 _FIRST_SECTIONS = ("gateway", "report")
-"""The sections that are asked for first: what is listed comes before the rule, and the rest in its own order."""
+"""The sections to ask about first. The report's contents come before the rule; other sections keep their order."""
 
 
 class RefusedError(ConfigurationError):
-    """An answer was tried and doesn't do."""
+    """An answer that was tried and failed."""
 
 
 class Interview:
-    """Asks for what ``given`` doesn't say: values from the command line by the names of its parameters.
+    """Asks for settings that ``given`` lacks; its keys are the names of command line parameters.
 
-    Secrets that are asked for belong into files in ``directory``. ``interactive`` False asks nothing: what isn't given
-    has its default, and a bad answer is an error. ``existing`` are settings to go on from: each is offered as the
-    answer, and what isn't asked for stays as it is.
+    New secrets will be written to files in ``directory``. Without ``interactive``, missing settings take their
+    defaults, and an invalid one is an error. ``existing`` settings are offered as answers, and kept if there is no
+    question.
     """
 
     def __init__(
@@ -175,87 +171,87 @@ class Interview:
         self._existing = existing or schema()
         self._settings = replace(self._existing, source=None)
         self._answers: dict[str, Any] = {}
-        self._right: dict[str, Any] = {}
+        self._accepted: dict[str, Any] = {}
         self._passwords: dict[str, str | None] = {}
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
         self._org_units: OrgUnits | None = None
-        self._trials: dict[str, Callable[[Settings], Settings]] = {
-            "gateway.url": self._reach,
-            "gateway.username": self._log_in,
-            "report.orgs": self._find_libraries,
-            "policy.limit": self._hold_against_thresholds,
-            "mail": self._log_in_to_mail,
+        self._checks: dict[str, Callable[[Settings], Settings]] = {
+            "gateway.url": self._check_gateway,
+            "gateway.username": self._check_account,
+            "report.orgs": self._check_libraries,
+            "policy.limit": self._compare_with_thresholds,
+            "mail": self._check_mail,
         }
-        """What is tried after the answer for a setting, or after all answers for a section."""
+        """Checks to run after a setting (or after all settings of a section) has been answered."""
 
     def settings(self) -> Settings:
-        """Ask for all settings that are asked for, and give what comes of it.
+        """Ask all questions and return the resulting settings.
 
         Raises:
-            RefusedError: without questions, something given doesn't do.
+            RefusedError: not interactive, and a given value failed.
         """
-        self._take_what_is_not_asked()
+        self._apply_unasked_options()
         sections = declared_sections(self._schema)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
             opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
-            # A section that can be left out is asked for as a whole: after a mistake there, it can still be left out.
+            # Ask about an optional section as a whole, so that the user can still skip it after a mistake.
             for batch in (asked,) if opened else ((setting,) for setting in asked):
-                self._until_it_does(partial(self._ask_for, sections[name], batch), batch)
+                self._repeat_until_valid(partial(self._ask_for, sections[name], batch), batch)
         return self._settings
 
     @property
     def secrets(self) -> Mapping[Path, str]:
-        """The secrets that were given, with the files that they are still to be written to."""
+        """The secrets entered, by the file that each will be written to."""
         return {
             value_of(self._settings, setting): password
             for setting in declared(self._schema)
             if setting.secret is not None and (password := self._passwords.get(setting.section)) is not None
         }
 
-    def _take_what_is_not_asked(self) -> None:
-        """Set what has an option and no question."""
+    def _apply_unasked_options(self) -> None:
+        """Apply the options of settings that have no question."""
         options = {setting.key: option for setting in declared(self._schema) if (option := self._plain_option(setting))}
         values = {key: self._given[option.name] for key, option in options.items()}
         for option in options.values():
-            self._given.pop(option.name, None)  # some stand for the same setting of several sections
+            self._given.pop(option.name, None)  # an option may set the same key in several sections
         self._settings = with_values(self._settings, values)
 
     def _plain_option(self, setting: Setting) -> Option | None:
-        """The option that was given for a setting for which nothing is asked."""
+        """Return the given option of a setting that has no question, None if there isn't one."""
         option = None if setting.question or setting.secret else setting.option("init")
         return option if option is not None and option.name in self._given else None
 
     def _ask_for(self, section: tuple[Setting, ...], batch: tuple[Setting, ...]) -> None:
-        """Ask for some settings of a section, and try them."""
+        """Ask for some settings of a section, and run their checks."""
         values: dict[str, object] = {}
         for setting in batch:
-            is_right = setting.key in self._right
-            answer = values[setting.key] = self._right.pop(setting.key) if is_right else self._answer(setting)
+            is_accepted = setting.key in self._accepted
+            answer = values[setting.key] = self._accepted.pop(setting.key) if is_accepted else self._answer(setting)
             self._answers[setting.key] = answer
             if setting.question is not None and setting.question.opens_section and answer is None:
                 self._leave_out(section, setting)
                 return
-            values |= self._secret_of_account(section, setting, answer, is_right=is_right)
+            values |= self._password_setting(section, setting, answer, is_accepted=is_accepted)
         settings = with_values(self._settings, values)
         for key in (batch[-1].key, batch[-1].section):
-            if key in self._trials:
-                settings = self._trials[key](settings)
+            if key in self._checks:
+                settings = self._checks[key](settings)
         self._settings = settings
 
-    def _secret_of_account(
-        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_right: bool
+    def _password_setting(
+        self, section: tuple[Setting, ...], account: Setting, answer: object, *, is_accepted: bool
     ) -> dict[str, object]:
-        """Where the password of an account is that was just named, asked for unless a file has it.
+        """Return the setting for an account's password file, asking for the password unless a file exists.
 
-        That of an account that ``is_right``, because another answer was wrong, stays as well.
+        If the account ``is_accepted`` and only another answer was wrong, its password is kept.
         """
         setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
         if setting is None:
             return {}
         option, secret = setting.option("init"), secret_of(setting)
         file = self._directory / secret.credential.replace("_", "-")
-        if is_right and setting.section in self._passwords:
+        if is_accepted and setting.section in self._passwords:
             return {setting.key: file}
         self._passwords.pop(setting.section, None)
         if answer is None:
@@ -263,14 +259,14 @@ class Interview:
         if option is not None and option.name in self._given:
             return {setting.key: self._given.pop(option.name)}
         former = value_of(self._existing, setting)
-        if former is not None and answer == value_of(self._existing, account) and setting.key not in self._taken:
-            self._taken.add(setting.key)  # one that was tried and doesn't do is asked for
+        if former is not None and answer == value_of(self._existing, account) and setting.key not in self._used:
+            self._used.add(setting.key)  # offer it once: after a failed login, ask for another
             return {setting.key: former}
         self._passwords[setting.section] = self._password(setting, gettext("Password of {account}", account=answer))
         return {setting.key: file}
 
     def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
-        """Leave a section as it is by default; without questions, nothing that is given for it is passed over."""
+        """Reset a section to its defaults. Without questions, reject options for the section."""
         options = [option for setting in section if (option := setting.option("init")) is not None]
         more = next((option for option in options if option.name in self._given), None)
         if more is not None and not self._interactive:
@@ -282,49 +278,53 @@ class Interview:
             )
         self._settings = with_values(self._settings, {setting.key: setting.default for setting in section})
 
-    def _reach(self, settings: Settings) -> Settings:
-        """Go to the gateway."""
+    def _check_gateway(self, settings: Settings) -> Settings:
+        """Check that the gateway can be reached, with a placeholder for the account."""
         untried = with_values(settings, {"gateway.username": _UNTRIED})
-        self._look(untried, _REACHED, {"gateway": _UNTRIED})
+        self._run_checks(untried, _GATEWAY_CHECKS, {"gateway": _UNTRIED})
         return settings
 
-    def _log_in(self, settings: Settings) -> Settings:
-        """Log in at the gateway."""
-        self._look(settings, _LOGGED_IN)
+    def _check_account(self, settings: Settings) -> Settings:
+        """Check that the account can log in, and read the org units."""
+        self._run_checks(settings, _ACCOUNT_CHECKS)
         with self._subject(settings, self._passwords) as subject:
             self._org_units = subject.org_units
         return settings
 
-    def _hold_against_thresholds(self, settings: Settings) -> Settings:
-        """Say where the ILS blocks otherwise than this limit; either may be right."""
-        self._look(settings, ("thresholds",))
+    def _compare_with_thresholds(self, settings: Settings) -> Settings:
+        """Show where Evergreen's thresholds disagree with the limit. Either may be right, so this never fails."""
+        self._run_checks(settings, ("thresholds",))
         return settings
 
-    def _find_libraries(self, settings: Settings) -> Settings:
-        """Look the libraries up, and call them as the ILS does."""
+    def _check_libraries(self, settings: Settings) -> Settings:
+        """Look up the libraries, and use Evergreen's spelling of their names."""
         if self._org_units is None:
             return settings
         found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
         return with_values(settings, {"report.orgs": found})
 
-    def _log_in_to_mail(self, settings: Settings) -> Settings:
-        """Look the libraries of the recipients up, and log in to the mail server."""
+    def _check_mail(self, settings: Settings) -> Settings:
+        """Look up the recipients' libraries, and log in to the mail server."""
         if self._org_units is not None:
             try:
                 self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
             except ConfigurationError as error:
                 error.setting = "mail.recipients"
                 raise
-        self._look(settings, ("mail",))
+        self._run_checks(settings, ("mail",))
         return settings
 
-    def _look(self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None) -> None:
-        """Make some of doctor's checks of these settings; raises what :meth:`_report` does."""
+    def _run_checks(
+        self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None
+    ) -> None:
+        """Run some of doctor's checks on these settings. Raises what :meth:`_report` raises."""
         with self._subject(settings, passwords or self._passwords) as subject:
             self._report(run(subject, only=checks))
 
     def _answer(self, setting: Setting) -> Any:
-        """What was given for a setting, or the answer to its question; a given value is used once."""
+        """Return the value given for a setting, or ask. A given value is used only once, so that a wrong one is asked
+        for.
+        """
         option, question = setting.option("init"), setting.question
         if option is not None and option.name in self._given:
             value = self._given.pop(option.name)
@@ -357,17 +357,17 @@ class Interview:
         return self._prompt(setting)
 
     def _prompt(self, setting: Setting) -> Any:
-        """Ask until the answer is one that the setting takes."""
+        """Ask until the setting accepts the answer."""
         if setting.question is None:
             return setting.default
         while True:
             try:
-                return self._asked(setting, setting.question)
+                return self._ask_once(setting, setting.question)
             except NotAllowedError as problem:
                 click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
 
-    def _asked(self, setting: Setting, question: Question) -> Any:
-        """Ask once; what was answered before, or is configured, is offered."""
+    def _ask_once(self, setting: Setting, question: Question) -> Any:
+        """Ask once, offering the previous answer or the configured value."""
         current = self._answers.get(setting.key, value_of(self._existing, setting))
         is_empty = current in (None, ()) and setting.default in (None, ())
         shown = None if is_empty else _as_typed(current)
@@ -383,8 +383,8 @@ class Interview:
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = secret_of(setting).variable or ""
-        if self._environ.get(variable) and not (self._interactive and variable in self._taken):
-            self._taken.add(variable)  # one that was tried and doesn't do is asked for
+        if self._environ.get(variable) and not (self._interactive and variable in self._used):
+            self._used.add(variable)  # use it once: after a failed login, ask for another
             return self._environ[variable]
         if not self._interactive:
             raise RefusedError(
@@ -396,8 +396,10 @@ class Interview:
             )
         return str(click.prompt(question, hide_input=True, err=True))
 
-    def _until_it_does(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
-        """Ask until the answers do; without questions, once. After a mistake only what was wrong is asked again."""
+    def _repeat_until_valid(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
+        """Ask until the answers pass their checks; without questions, try once. After a failure, ask only for what was
+        wrong.
+        """
         while True:
             try:
                 ask()
@@ -406,9 +408,10 @@ class Interview:
                     raise
                 click.echo(gettext("That doesn't do: {problem}", problem=error), err=True)
                 keys = [setting.key for setting in batch]
-                # Where nobody knows which was wrong, or the first is, by which a section can still be left out, all.
+                # Ask for everything again if it's unclear which answer was wrong, or if it was the section's first
+                # question, which offers to skip the section.
                 wrong = {error.setting} if error.setting in keys[1:] else {*keys}
-                self._right = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
+                self._accepted = {key: self._answers[key] for key in keys if key in self._answers and key not in wrong}
             except NotAllowedError as problem:
                 click.echo(gettext("That doesn't do: this takes {allowed}", allowed=problem.allowed), err=True)
             else:
@@ -427,10 +430,10 @@ class Interview:
             yield subject
 
     def _report(self, diagnosis: Diagnosis) -> None:
-        """Say how a trial went; warnings are shown, and doctor shows them again.
+        """Show the result of a check. Warnings are shown here, and doctor repeats them.
 
         Raises:
-            RefusedError: something failed.
+            RefusedError: the check failed.
         """
         for finding in diagnosis.findings:
             if finding.verdict in (Verdict.FAILED, Verdict.WARNING):
@@ -447,7 +450,7 @@ class Interview:
         click.echo("  " + gettext("ok: {found}", found=diagnosis.findings[-1].found), err=True)
 
     def _advice(self, finding: Finding) -> Message:
-        """What a finding advises, with the option: there is no configuration yet where the setting could be set."""
+        """Return a finding's advice. It names the command line option if the user won't be asked again."""
         advice = finding.advice
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
         is_asked_again = setting is not None and setting.question is not None and self._interactive
@@ -460,7 +463,7 @@ class Interview:
 
 
 def _as_typed(value: Any) -> str:
-    """A value as somebody would type it.
+    """Return a value as a user would type it.
 
     >>> _as_typed(("BR1", "BR2")), _as_typed((("*", ("a@b.example", "c@d.example")),))
     ('BR1, BR2', '*=a@b.example,c@d.example')
@@ -473,6 +476,6 @@ def _as_typed(value: Any) -> str:
 
 
 def _flag(setting: Setting) -> str:
-    """How a setting is called on the command line of ``init``."""
+    """Return the option that sets a setting on the command line of ``init``."""
     option = setting.option("init")
     return option.flag if option is not None else setting.key

@@ -19,12 +19,12 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from evergreen_groups.installation import InstallationPlan, Machine, PlannedFile, RemovalPlan
 
-INSTALLED = ("nightly", "serve", "apache", "cron")
-"""The parts; written down here as well, for ``--help`` loads nothing."""
-_SHOWN = (*INSTALLED, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
+PARTS = ("nightly", "serve", "apache", "cron")
+"""The names of the parts. Repeated here because ``--help`` must not import the installation room."""
+_SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "dashboard", "all")
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _RUN_NOW = "systemctl start evergreen-groups-report"
-_NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
+_NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
             "The report is made every night, at a quarter past three or up to half an hour later. To make one now, and "
@@ -54,8 +54,8 @@ _NEXT: dict[str, tuple[Message, tuple[str, ...]]] = {
         ),
     ),
 }
-"""What to know and to run after a part was installed."""
-_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
+"""Notes and commands to show after installing a part."""
+_NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
     "nightly": (
         Message(
             "Nothing was started, because systemd isn't running here. Commands for a machine where it is, and for one "
@@ -74,7 +74,7 @@ _WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 
 
 @click.command("install")
-@click.argument("parts", nargs=-1, type=click.Choice(INSTALLED), metavar="[nightly|serve|apache|cron]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
 @click.option(
     "--show", "show", type=click.Choice(_SHOWN), help="Only show the files of a part, filled in, on standard output."
 )
@@ -112,7 +112,7 @@ def install_command(
     if show:
         click.echo(shown(show, machine), nl=False)
         return exit_status.DONE
-    may_change_system(machine)
+    require_root(machine)
     if root is None and program is None:
         refuse_private_program(machine)
     if "serve" in parts and root is None:
@@ -121,11 +121,11 @@ def install_command(
     return _install(plan, parts, asks=not yes)
 
 
-def may_change_system(machine: Machine) -> None:
-    """Refuse to change the system for somebody who isn't root.
+def require_root(machine: Machine) -> None:
+    """Require root for changes to the system.
 
     Raises:
-        ConfigurationError: it isn't root.
+        ConfigurationError: the user isn't root.
     """
     from evergreen_groups.errors import ConfigurationError
     from evergreen_groups.installation import is_root
@@ -140,20 +140,20 @@ def may_change_system(machine: Machine) -> None:
 
 
 def _install(plan: InstallationPlan, parts: Iterable[str], *, asks: bool) -> int:
-    """Show what is to be done, ask, do it; the exit status."""
+    """Show the plan, ask, write the files, run the commands, and return the exit status."""
     _show_plan(plan)
     if plan.wanted:
         if asks and not confirmed(gettext("Write these files?")):
             raise click.Abort
         for path in plan.write():
             logs.emit(Message("written: {file}", values={"file": path}))
-        run_all(plan.commands)
+        run_commands(plan.commands)
         _show_notes(plan, parts)
     return exit_status.FAILED if plan.left else exit_status.DONE
 
 
-def run_all(commands: Iterable[tuple[str, ...]]) -> None:
-    """Run commands, each announced; raises what the first that fails does."""
+def run_commands(commands: Iterable[tuple[str, ...]]) -> None:
+    """Announce and run each command, stopping at the first failure."""
     from evergreen_groups.installation import run_command
 
     for command in commands:
@@ -161,8 +161,8 @@ def run_all(commands: Iterable[tuple[str, ...]]) -> None:
         run_command(command)
 
 
-def show_left(path: Path, advice: str) -> None:
-    """Name a file that was changed, and what to do about it."""
+def show_modified_file(path: Path, advice: str) -> None:
+    """Name a modified file that was left alone, with advice."""
     click.echo(gettext("left as it is, because somebody has changed it: {file}", file=path))
     click.echo(f"    {advice}")
 
@@ -177,7 +177,7 @@ def _show_plan(plan: InstallationPlan) -> None:
                 "edit, or the configuration.",
                 file=file.path,
             )
-            show_left(file.path, advice)
+            show_modified_file(file.path, advice)
         elif file.there is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
@@ -191,7 +191,7 @@ def _show_plan(plan: InstallationPlan) -> None:
 
 
 def _preview(file: PlannedFile) -> Iterator[str]:
-    """A new file without its comments; of one that is there, what differs."""
+    """Yield a new file without comments and blank lines, or the differences to the existing file."""
     from evergreen_groups.installation import unmarked
 
     if file.there is None:
@@ -203,7 +203,7 @@ def _preview(file: PlannedFile) -> Iterator[str]:
 
 
 def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
-    """What else is to know: what doesn't come along, who has to be able to write where, and what to do next."""
+    """Show what isn't carried over, permissions to set, and the next steps."""
     from evergreen_groups.installation import (
         directories_elsewhere,
         has_cron,
@@ -227,14 +227,14 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         "state": str(machine.state_directory),
         "program": str(machine.program),
     }
-    notes = _NEXT if runs_systemd(machine) else {**_NEXT, **_WITHOUT_SYSTEMD}
+    notes = _NEXT_STEPS if runs_systemd(machine) else {**_NEXT_STEPS, **_NEXT_STEPS_WITHOUT_SYSTEMD}
     for part in dict.fromkeys(parts):
         message, commands = notes[part]
         _show_commands(gettext(message), [command.format_map(known) for command in commands])
 
 
 def _show_commands(text: str, commands: Iterable[str]) -> None:
-    """A sentence, and commands to copy, each in a line of its own."""
+    """Show a sentence and commands to copy, each on its own line."""
     click.echo(text)
     for command in commands:
         click.echo(f"    {command}")
@@ -256,7 +256,7 @@ def _refuse_without_server() -> None:
 
 
 @click.command("uninstall")
-@click.argument("parts", nargs=-1, type=click.Choice(INSTALLED), metavar="[nightly|serve|apache|cron]...")
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[nightly|serve|apache|cron]...")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.option(
     "--purge",
@@ -280,24 +280,24 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     if purge and parts:
         raise click.UsageError("--purge is about everything: name no part with it")
     machine = Machine(root=(root or Path("/")).absolute())
-    may_change_system(machine)
-    plan = plan_removal(machine, dict.fromkeys(parts or INSTALLED), purges=purge)
+    require_root(machine)
+    plan = plan_removal(machine, dict.fromkeys(parts or PARTS), purges=purge)
     _show_removal(plan)
     if plan.is_empty:
         click.echo(gettext("There is nothing to remove."))
         return exit_status.DONE
     if not yes and not confirmed(gettext("Remove these files?")):
         raise click.Abort
-    run_all(plan.before)
+    run_commands(plan.before)
     for path in plan.remove():
         logs.emit(Message("removed: {file}", values={"file": path}))
-    run_all(plan.after)
+    run_commands(plan.after)
     return exit_status.DONE
 
 
 def _show_removal(plan: RemovalPlan) -> None:
     for path in plan.left:
-        show_left(path, gettext("If nobody needs it any more: rm {file}", file=path))
+        show_modified_file(path, gettext("If nobody needs it any more: rm {file}", file=path))
     for path in (*plan.files, *plan.purged):
         click.echo(gettext("to be removed: {file}", file=plan.machine.below_root(path)))
     if plan.before:

@@ -11,13 +11,13 @@ import click
 
 from evergreen_groups.cli import (
     Invocation,
-    at_terminal,
-    format_given,
+    any_terminal,
     json_option,
-    one_limit,
+    requested_format,
     setting_options,
+    shared_limit,
     usage_error,
-    with_given,
+    with_command_line,
 )
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import (
@@ -97,14 +97,14 @@ def report_command(
     """
     from evergreen_groups.nightly import ReportRun, RunPurpose
 
-    # A run makes hundreds of thousands of objects, keeps most to its end, and hardly any in circles: looking for those
-    # every 700 objects, as is usual, takes an eighth of its time.
+    # A run makes hundreds of thousands of objects, keeps most until the end, and has hardly any reference cycles. With
+    # the default threshold of 700 objects, garbage collection takes an eighth of the run's time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
         raise usage_error(Message("--no-history only looks: it goes with neither --mail nor --split library."))
     if history is False and scheduled:
         raise usage_error(Message("--no-history only looks: it doesn't go with --scheduled."))
-    format_given(context.params["as_json"], context.params["format"])
+    requested_format(context.params["as_json"], context.params["format"])
     session: Invocation = context.obj
     if session.use_sandbox and (mail or scheduled):
         refused = "--mail" if mail else "--scheduled"
@@ -114,9 +114,9 @@ def report_command(
     purpose = _purpose(history, scheduled)
     run = ReportRun(
         session,
-        lambda: chosen(context, session.settings, purpose),
+        lambda: report_options(context, session.settings, purpose),
         purpose=purpose,
-        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not at_terminal(),
+        scheduled=scheduled if scheduled is not None else purpose is RunPurpose.NIGHTLY and not any_terminal(),
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )
@@ -124,7 +124,7 @@ def report_command(
 
 
 def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
-    """What the run is for: as it was said, else by whether somebody sits there."""
+    """Determine the purpose of the run from the options or, without them, from whether standard error is a terminal."""
     from evergreen_groups.nightly import RunPurpose
 
     if history is False:
@@ -133,19 +133,20 @@ def _purpose(history: bool | None, scheduled: bool | None) -> RunPurpose:
     return RunPurpose.AT_TERMINAL if history is None and manual else RunPurpose.NIGHTLY
 
 
-def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
-    """What this run is to do. A run that only looks (``--no-history``) leaves configured targets alone.
+def report_options(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
+    """Return what this run is to do.
 
-    The reports of ``[[reports]]`` are those of the night: whoever looks, or sits at a terminal, asks for one.
+    With ``--no-history``, configured output is left alone. The reports in ``[[reports]]`` are only made by nightly
+    runs.
 
     Raises:
         ConfigurationError: the target doesn't fit the format.
     """
-    wanted = with_given(context, settings)
+    wanted = with_command_line(context, settings)
     mails = context.params["mail"]
     main = ReportJob(
         criteria=replace(
-            criteria_of(wanted.report, one_limit(wanted)),
+            criteria_of(wanted.report, shared_limit(wanted)),
             choice=_choice(context, wanted.report),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),
@@ -153,7 +154,7 @@ def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> R
         mail=settings.mail if mails else None,
     )
     named = [
-        named_job(report, settings, limit=one_limit(settings), mails=mails)
+        named_job(report, settings, limit=shared_limit(settings), mails=mails)
         for report in (settings.reports if purpose is RunPurpose.NIGHTLY else ())
     ]
     return ReportOptions(
@@ -171,15 +172,15 @@ def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
-    wanted = format_given(given["as_json"], given["format"])
+    wanted = requested_format(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
-    # today.html is meant as a file, and so is today.pdf, which is refused.
+    # A name like today.html means a single file. So does today.pdf, which is then rejected as a format.
     as_one_file = only_looks or format_of_file(given["output"]) or is_document(given["output"])
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["members"], given["bom"]
     if not split:
-        # The configured format is that of the configured file: another's ending says which it is to have.
+        # The configured format applies to the configured file. Another file's ending determines its own.
         otherwise = TEXT_FORMATS[0] if given["output"] and given["output"].suffix else configured.format
         name = format_for(path, wanted, otherwise)
         chosen_format = output_format(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.cli import CheckedType, Invocation
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _STORED_FROM = 100_000
 _WAIT = 10.0
-"""How long to wait, in seconds, for another command that is making a population."""
+"""Seconds to wait for another command that is making a population."""
 
 
 def how_to_connect(sandbox: Sandbox) -> str:
-    """What whoever starts a sandbox needs to know: address, logins, a few barcodes, and the configuration."""
+    """Describe how to use a sandbox: address, logins, some barcodes, and the configuration."""
     width = max(len(account.login) for account in sandbox.accounts.values())
     lines = [
         gettext("Sandbox at {address} (it keeps state until it ends)", address=sandbox.url),
@@ -48,7 +48,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.command("sandbox")
 @click.option(
     "--port",
-    type=Checked(values.whole_number(0, 65535), "port"),
+    type=CheckedType(values.whole_number(0, 65535), "port"),
     default=8210,
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
@@ -60,7 +60,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--patrons",
-    type=Checked(values.whole_number(0, 5_000_000)),
+    type=CheckedType(values.whole_number(0, 5_000_000)),
     default=0,
     help="Make a large population of this many patrons, the same one each time. From 100,000 on it is kept in the "
     "cache directory for the next sandbox, and where making it is interrupted, it goes on the next time.",
@@ -73,7 +73,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--replica",
-    type=Checked(values.whole_number(0, 86_400), "seconds"),
+    type=CheckedType(values.whole_number(0, 86_400), "seconds"),
     help="Answer plain reads from a copy of the database that is this many seconds behind, as some sites do.",
 )
 @click.option(
@@ -134,7 +134,10 @@ def sandbox_command(  # noqa: PLR0913 - one for each option
 
 @contextmanager
 def _prepared(patrons: int, database: Path | None) -> Iterator[Path | None]:
-    """Where a population is kept that takes long to make; nobody else makes one there meanwhile. None: nowhere."""
+    """Hold the directory that caches large populations; None if this one isn't cached.
+
+    While held, no other command makes a population there.
+    """
     from evergreen_groups.state import find_cache_directory, hold, make_state_directory
 
     directory = find_cache_directory(os.environ)

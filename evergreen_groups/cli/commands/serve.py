@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_given
+from evergreen_groups.cli import Invocation, ServiceManager, setting_options, usage_error, with_command_line
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
@@ -49,15 +50,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-# Nobody waits for this look, and where the whole site has just been started all of it is slow.
+# This check runs in the background, and a site that has just been started may answer slowly.
 _SECONDS_TO_ANSWER = 20.0
 
 
-class Reloading:
-    """While it is entered, SIGHUP has ``read`` give the settings that count from then on for new requests.
+class SettingsReloader:
+    """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
 
-    Settings that are wrong are refused in one line of the log, and those before stay. It happens in a thread of its
-    own: requests go on meanwhile, and several signals at once are one.
+    Invalid settings are logged on one line, and the previous ones stay in effect. A reload runs in a thread, so
+    requests continue. Several signals in a row cause a single reload.
     """
 
     def __init__(self, succession: Succession, read: Callable[[], Settings], manager: ServiceManager) -> None:
@@ -81,8 +82,9 @@ class Reloading:
         self._asked.set()
 
     def look_at_gateway(self) -> None:
-        """Find out, in a thread of its own, whether the gateway answers; the log says it, or why not and what to do."""
-        threading.Thread(target=self._look, name="look at the gateway", daemon=True).start()
+        """Check in a thread whether the gateway answers, and log the result."""
+        target, name = partial(look_at_gateway, self._succession), "look at the gateway"
+        threading.Thread(target=target, name=name, daemon=True).start()
 
     def _ask(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked.set()
@@ -94,30 +96,24 @@ class Reloading:
             if self._ending:
                 return
             self._manager.reloading()
-            taken = self._reload()
+            settings = reread(self._read)
+            taken = settings is not None and apply_settings(self._succession, settings)
             self._succession.counters.reload(taken=taken)
             self._manager.ready()
             if taken:
                 self.look_at_gateway()
 
-    def _reload(self) -> bool:
-        settings = reread(self._read)
-        return settings is not None and take(self._succession, settings)
-
-    def _look(self) -> None:
-        look_at_gateway(self._succession)
-
 
 def reread(read: Callable[[], Settings]) -> Settings | None:
-    """The settings as they are now; None where they are wrong, which the log says."""
-    with _logged():
+    """Read the settings again. Invalid ones are logged, and None is returned."""
+    with _log_setting_errors():
         return read()
     return None
 
 
-def take(succession: Succession, settings: Settings) -> bool:
-    """Have new requests use these settings, and log it; whether they do."""
-    with _logged():
+def apply_settings(succession: Succession, settings: Settings) -> bool:
+    """Use these settings for new requests, log it, and return whether they were accepted."""
+    with _log_setting_errors():
         not_taken = succession.replace(settings)
         log.info("the settings were read anew from %s", settings.source or "the environment")
         if not_taken:
@@ -127,7 +123,7 @@ def take(succession: Succession, settings: Settings) -> bool:
 
 
 def look_at_gateway(succession: Succession) -> None:
-    """Find out whether the gateway answers; the log says it, or why not and what to do."""
+    """Check whether the gateway answers, and log the result with advice."""
     problem = succession.current.health.look_at_gateway(_SECONDS_TO_ANSWER)
     if problem is None:
         log.info("the gateway answers")
@@ -136,18 +132,18 @@ def look_at_gateway(succession: Succession) -> None:
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
-    """Log what goes wrong with settings: a service that runs isn't ended by it."""
+def _log_setting_errors() -> Iterator[None]:
+    """Log errors in settings instead of raising them, because a running service must not stop because of them."""
     try:
         yield
     except EvergreenGroupsError as error:
-        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - it has no more to say
-    except Exception as error:  # whatever it is; it may speak of secrets
+        log.error("the settings are wrong, and those before stay: %s", error)  # noqa: TRY400 - a traceback adds nothing
+    except Exception as error:  # log only its type, because its text may contain secrets
         log.error("the settings can't be read, and those before stay: %s", type(error).__name__)  # noqa: TRY400
 
 
 GRACE = 5.0
-"""Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
+"""Seconds added to the longest request timeout when waiting for running requests at shutdown."""
 
 
 @click.command("serve")
@@ -172,7 +168,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         raise usage_error(Message("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk"))
 
     def read() -> Settings:
-        return with_given(context, replace(session).settings)  # another reads the file anew
+        return with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
@@ -182,26 +178,26 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
         def read_for_sandbox() -> Settings:
             settings = read()
             gateway = replace(settings.gateway, url=sandbox.url, username=username)
-            # The sandbox is in this process, at work in threads of its own, so no other is forked from it.
+            # The sandbox runs in threads of this process, which rules out forking workers.
             return replace(settings, gateway=gateway, serve=replace(settings.serve, processes=1))
 
-        return _serve(read_for_sandbox, environ, _announced(sandbox, release, demo_desk=demo_desk))
+        return _serve(read_for_sandbox, environ, _announcer(sandbox, release, demo_desk=demo_desk))
 
 
 @contextmanager
 def _sandbox(session: Invocation) -> Iterator[tuple[Sandbox, Mapping[str, str]]]:
-    """A sandbox, and an environment that leads to it; its state is where it is itself."""
+    """Open a sandbox, and return it with an environment that points to it and to its state."""
     from evergreen_groups.settings import PASSWORD_VARIABLE
 
-    with session.sandbox_place() as place, place.sandbox() as sandbox:
+    with session.sandbox_files() as files, files.sandbox() as sandbox:
         _username, password = sandbox.report_account
-        yield sandbox, {**os.environ, **place.environ(), PASSWORD_VARIABLE: password}
+        yield sandbox, {**os.environ, **files.environ(), PASSWORD_VARIABLE: password}
 
 
-def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
-    """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known.
+def _announcer(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Callable[[str], None]:
+    """Return a function that prints the sandbox's addresses and opens its demo desk, given the service's address.
 
-    The desk is that of the ``release``'s staff clients; of the sandbox's own release where none is named.
+    The desk mimics the staff clients of ``release``; by default of the sandbox's own release.
     """
 
     def announce(service_url: str) -> None:
@@ -220,9 +216,9 @@ def _announced(sandbox: Sandbox, release: str | None, *, demo_desk: bool) -> Cal
 def _serve(
     read: Callable[[], Settings], environ: Mapping[str, str], opened: Callable[[str], None] | None = None
 ) -> int:
-    """Serve until a signal comes; the exit status.
+    """Serve until a signal arrives, and return the exit status.
 
-    ``read`` reads the settings; ``opened`` is called with the root of the service's address.
+    ``read`` reads the settings; ``opened`` is called with the service's origin.
     """
     settings = read()
     try:
@@ -252,8 +248,8 @@ def _serve(
         with ExitStack() as stack:
             listen = settings.metrics.listen
             metrics = stack.enter_context(MetricsListener(listen, succession_of(app).counters)) if listen else None
-            stack.enter_context(stopped_by_signals(server, manager))
-            reloading = stack.enter_context(Reloading(succession_of(app), read, manager))
+            stack.enter_context(stop_on_signals(server, manager))
+            reloading = stack.enter_context(SettingsReloader(succession_of(app), read, manager))
             if opened is not None:
                 opened(server.url)
             if metrics is not None:
@@ -269,13 +265,13 @@ def _serve(
 
 
 def grace_of(settings: Settings) -> float:
-    """How many seconds running requests have to finish in at the end."""
+    """Return how many seconds to wait for running requests at shutdown."""
     return max(settings.serve.timeout, settings.events.deadline) + GRACE
 
 
 @contextmanager
-def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
-    """Let the first SIGTERM or Ctrl-C stop the server, and a second one do what it always does."""
+def stop_on_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
+    """Let the first SIGTERM or Ctrl-C stop the server gracefully, and restore the default handling for a second one."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:
@@ -298,27 +294,29 @@ def stopped_by_signals(server: Server, manager: ServiceManager) -> Iterator[None
 def serve_in_processes(
     settings: Settings, read: Callable[[], Settings], environ: Mapping[str, str], manager: ServiceManager
 ) -> int:
-    """Serve until a signal comes; the exit status. Returns in each of the processes, when it has ended.
+    """Serve from several worker processes until a signal arrives, and return the exit status.
+
+    Returns in each worker process, too, when it ends.
 
     Raises:
         ConfigurationError: an address can't be used.
     """
-    listener, for_metrics = _listeners(settings)
+    listener, metrics_listener = _listeners(settings)
     supervisor = Supervisor(
         settings,
         manager,
         reread=lambda: reread(read),
         opened=lambda url: click.echo(gettext("Serving at {address}", address=f"{url}{PREFIX}/")),
         grace=grace_of,
-        listeners=tuple(one for one in (listener, for_metrics) if one is not None),
+        listeners=tuple(one for one in (listener, metrics_listener) if one is not None),
     )
-    collect_garbage_seldom()  # before they are started, so that they share what is there by now
+    collect_garbage_seldom()  # before forking, so that workers share the memory of existing objects
     worker = supervisor.run()
-    return supervisor.status if worker is None else _work(worker, listener, for_metrics, read, environ)
+    return supervisor.status if worker is None else _run_worker(worker, listener, metrics_listener, read, environ)
 
 
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
-    """The sockets that all processes take requests from, those for metrics where there is an address for them."""
+    """Open the sockets shared by all processes, for requests and, if configured, for metrics."""
     try:
         listener = listening_socket(settings.serve.host, settings.serve.port)
     except UNUSABLE as refusal:
@@ -333,30 +331,30 @@ def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]
         raise metrics_unusable(address, refusal) from refusal
 
 
-def _work(
+def _run_worker(
     worker: Worker,
     listener: socket.socket,
-    for_metrics: socket.socket | None,
+    metrics_listener: socket.socket | None,
     read: Callable[[], Settings],
     environ: Mapping[str, str],
 ) -> int:
-    """Answer requests in one of the processes until it is told to stop; the exit status."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the process that watches over this one reads the settings
+    """Answer requests in a worker process until told to stop, and return the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor tells workers when to reload
     settings = worker.settings
     app = create_app(settings, environ, asked=worker.asked)
     succession = succession_of(app)
 
     def reload() -> bool:
         settings = reread(read)
-        return settings is not None and take(succession, share_of(settings))
+        return settings is not None and apply_settings(succession, share_of(settings))
 
     try:
         server = Server(app, settings.serve, listener=listener)
         with ExitStack() as stack:
-            # The service manager listens to that process alone.
-            stack.enter_context(stopped_by_signals(server, ServiceManager({})))
-            if for_metrics is not None and settings.metrics.listen is not None:
-                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=for_metrics)
+            # Only the supervisor reports to the service manager.
+            stack.enter_context(stop_on_signals(server, ServiceManager({})))
+            if metrics_listener is not None and settings.metrics.listen is not None:
+                metrics = MetricsListener(settings.metrics.listen, succession.counters, listener=metrics_listener)
                 stack.enter_context(metrics)
                 if worker.is_first:
                     log.info("metrics are shown at %s", metrics.url)

@@ -1,4 +1,4 @@
-"""``evergreen-groups show``."""
+"""``evergreen-groups show`` and ``check``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import (
-    Checked,
+    CheckedType,
     Invocation,
-    explaining_unknown,
-    format_given,
+    choose_patron,
+    explain_unknown_barcodes,
     json_option,
-    patron_named,
+    requested_format,
     usage_error,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
-_NUMBER = Checked(values.whole_number(1, 2**31 - 1))
+_NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
 
 
 @click.command("show")
@@ -47,13 +47,13 @@ def show_command(
     """
     if sum(given is not None for given in (barcode, user, group, name)) != 1:
         raise usage_error(Message("give a barcode, --name, --user or --group: one of them"))
-    chosen_format = format_given(as_json, output_format) or "table"
+    chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 
-    with session.client() as client, explaining_unknown(session, client.gateway, [barcode or ""]):
+    with session.client() as client, explain_unknown_barcodes(session, client.gateway, [barcode or ""]):
         if name is not None:
-            user = patron_named(client, name, take_the_only_one=True)
+            user = choose_patron(client, name, accept_single_match=True)
         with session.progress():
             if barcode is not None:
                 details = client.groups.of_barcode(barcode)
@@ -73,7 +73,7 @@ def show_command(
 @click.argument("barcode", required=False)
 @click.option(
     "--user",
-    type=Checked(values.whole_number(1, 2**31 - 1)),
+    type=CheckedType(values.whole_number(1, 2**31 - 1)),
     help="The patron by id instead of barcode.",
 )
 @click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
@@ -96,13 +96,13 @@ def check_command(
     """
     if (barcode is None) == (user is None):
         raise usage_error(Message("give a barcode or --user: one of them"))
-    chosen_format = format_given(as_json, output_format) or "table"
+    chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json
 
     with (
         session.client() as client,
-        explaining_unknown(session, client.gateway, [barcode or ""]),
+        explain_unknown_barcodes(session, client.gateway, [barcode or ""]),
         session.progress(),
     ):
         if barcode is not None:

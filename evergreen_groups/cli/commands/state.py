@@ -1,4 +1,4 @@
-"""``evergreen-groups state``: what is kept between runs, for administrators."""
+"""``evergreen-groups state``: manage the database between runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked, json_option, usage_error, write_json
+from evergreen_groups.cli import CheckedType, json_option, usage_error, write_json
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -122,7 +122,7 @@ def export_command(invocation: Invocation) -> None:
 
 
 @state_command.command("forget")
-@click.argument("patron", type=Checked(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
+@click.argument("patron", type=CheckedType(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
 @json_option
 @click.pass_obj
 def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, json_option
+from evergreen_groups.cli import CheckedType, json_option
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -35,7 +35,7 @@ _UNKNOWN = Message("an exit status of another release")
 @click.option(
     "--max-age",
     "max_hours",
-    type=Checked(values.whole_number(1, 100_000), "hours"),
+    type=CheckedType(values.whole_number(1, 100_000), "hours"),
     default=26,
     show_default=True,
     help="A last run that ended longer ago than this is too old.",
@@ -68,7 +68,7 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 
 
 class StatusReading:
-    """What the state directory shows, and what to make of it: ``last`` is the scheduled run."""
+    """Evaluates what the database holds: ``last`` is the last scheduled run, ``holder`` a run under way or killed."""
 
     def __init__(
         self,
@@ -86,25 +86,25 @@ class StatusReading:
 
     @property
     def exit_status(self) -> int:
-        """The status for monitoring."""
+        """The exit status for monitoring."""
         if self._last is None or self._killed or self._too_old or self._in_future:
             return exit_status.STALE
         return self._last.exit_code
 
     def document(self) -> dict[str, object]:
-        """The values for JSON: the last run's, its age, and what monitoring asks for."""
+        """Return the JSON object: the last run, its age, and the verdict."""
         return {
             "exit_status": self.exit_status,
             "verdict": self._verdict,
             "age_seconds": round(self._age.total_seconds()) if self._last else None,
             "last_run": self._last.document() if self._last else None,
             "last_manual_run": self._manual.document() if self._manual else None,
-            "under_way": self._begun(self._holder) if self._holder and self._holder.alive else None,
-            "killed": self._begun(self._holder) if self._holder and self._killed else None,
+            "under_way": self._holder_document(self._holder) if self._holder and self._holder.alive else None,
+            "killed": self._holder_document(self._holder) if self._holder and self._killed else None,
         }
 
     def sentence(self) -> str:
-        """The same for people, in a line or two."""
+        """Return the same for people, in a few lines."""
         lines = [*self._about_last()]
         if self._killed and self._holder:
             holder = self._holder.message
@@ -127,7 +127,9 @@ class StatusReading:
         return "\n".join(lines)
 
     def _about_manual(self) -> Iterator[str]:
-        """The last manual run, where it is later than the scheduled one: it may be why somebody asks."""
+        """Yield the last manual run if it is later than the scheduled one, because it may be the run that the user
+        expects here.
+        """
         last = self._manual
         if last is None or (self._last and last.finished < self._last.finished):
             return
@@ -197,12 +199,12 @@ class StatusReading:
                 yield gettext("Exit status {status}: {meaning}.", **known)
 
     @staticmethod
-    def _begun(holder: Holder | RemoteHolder) -> dict[str, object]:
+    def _holder_document(holder: Holder | RemoteHolder) -> dict[str, object]:
         return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
 
 
 def _ago(age: timedelta) -> str:
-    """How long ago, in words.
+    """Describe how long ago something happened.
 
     >>> _ago(timedelta(seconds=5)), _ago(timedelta(minutes=5)), _ago(timedelta(hours=30)), _ago(timedelta(days=4))
     ('just now', '5 minutes ago', '30 hours ago', '4 days ago')

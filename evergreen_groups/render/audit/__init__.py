@@ -1,4 +1,4 @@
-"""The audit as text, CSV, JSON or an HTML page."""
+"""The audit of blocks and groups in each format."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Why a patron is blocked for fines or not, in six steps for a terminal."""
+"""Explain in six steps, as text or JSON, why a patron is or isn't blocked for fines."""
 
 from __future__ import annotations
 
@@ -20,17 +20,10 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING, plain_amount, plain_amount_or_none
-from evergreen_groups.render import (
-    CONFIDENTIAL,
-    PLAIN,
-    Cell,
-    Columns,
-    TextColumn,
-    describe_penalty,
-    penalty_document,
-    printable,
-)
+from evergreen_groups.render import penalty_document, printable
 from evergreen_groups.render.report import limit_document, text
+from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn
+from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import BillLooked, BlockExplanation
@@ -43,11 +36,12 @@ _FATES = {
     ),
 }
 _NO_THRESHOLD = Message("{penalty}: there is no threshold, so recalculating leaves it.")
+"""Takes the place of the ``UNTOUCHED`` text where no threshold exists at all."""
 _MOST_PLACES = 12
 
 
 def write_block_explanation(explanation: BlockExplanation, stream: TextIO, *, width: int) -> None:
-    """Write the steps, ``width`` columns wide where tables allow it."""
+    """Write the six steps as text. Tables are kept within ``width`` columns where possible."""
     stream.writelines(f"{line}\n" for line in _lines(explanation, width))
 
 
@@ -237,7 +231,7 @@ def _rule(explanation: BlockExplanation) -> Iterator[str]:
 
 
 def _agreement(explanation: BlockExplanation, then: bool, *, over_limit: bool) -> str:
-    """Whether Evergreen blocks as the rule says, now and after recalculating (``then``)."""
+    """Say whether Evergreen's blocks match the rule, now and after a recalculation (``then``: it would block)."""
     agrees_now, agrees_then = explanation.standing.blocked_for_fines == over_limit, then == over_limit
     sentence = gettext(_AGREEMENT[agrees_now, agrees_then, then])
     if agrees_then:
@@ -259,14 +253,16 @@ _AGREEMENT = {
     (False, False, True): Message("Evergreen differs: blocked, and not over the limit."),
     (False, False, False): Message("Evergreen differs: not blocked, and over the limit."),
 }
-"""Whether Evergreen blocks as the rule says."""
+"""Keyed by: agrees now, agrees after a recalculation, blocks after a recalculation."""
 
 
 SCHEMA = "evergreen-groups/block-explanation/1"
 
 
 def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) -> None:
-    """Write one JSON object; amounts are strings with two places, and null says that something isn't visible."""
+    """Write one JSON object. Amounts are strings with two decimal places; null means that the account can't see the
+    value.
+    """
     stream.write(text(_document(explanation)) + "\n")
 
 

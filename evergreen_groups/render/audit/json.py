@@ -1,4 +1,4 @@
-"""The audit as JSON, for programs. ``schema`` names the shape; within a version keys may be added, never changed."""
+"""The audit as JSON. ``schema`` names the format; within a version, keys are added but never changed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SCHEMA = "evergreen-groups/audit/1"
 
 
 def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the document, indented by two, finding by finding so that it is never in memory as a whole.
+    """Write the document, indented by two spaces, one finding at a time to limit memory use.
 
-    Amounts are strings with two places. Groups lead into the staff ``client`` where one is given.
+    Amounts are strings with two decimal places. With a staff ``client``, groups link to their pages.
     """
     head = text({"schema": SCHEMA, **head_document(audit)})
     stream.write(head.removesuffix("\n}") + ",\n")
@@ -39,7 +39,7 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
 
 
 def head_document(audit: Audit) -> dict[str, Any]:
-    """What the audit went over, and how many findings of each kind there are."""
+    """Return the criteria, the notes and the number of findings of each kind."""
     return {
         "generated_at": audit.generated_at.isoformat(timespec="seconds"),
         "gateway": audit.gateway,
@@ -58,7 +58,7 @@ def head_document(audit: Audit) -> dict[str, Any]:
 
 
 def _write_list(stream: TextIO, name: str, documents: Iterable[dict[str, Any]]) -> None:
-    """Write a list of documents under a name, with all that stands around it in the whole document."""
+    """Write a list of documents with the key, indentation and commas of the enclosing document."""
     stream.write(f'  "{name}": [')
     separator = "\n    "
     for document in documents:
@@ -68,7 +68,7 @@ def _write_list(stream: TextIO, name: str, documents: Iterable[dict[str, Any]]) 
 
 
 def patron_document(finding: PatronFinding) -> dict[str, Any]:
-    """The object of a finding about a patron."""
+    """Return the object of a finding about a patron."""
     return {
         "kind": finding.kind.value,
         "group": finding.member.patron.group,
@@ -81,7 +81,7 @@ def patron_document(finding: PatronFinding) -> dict[str, Any]:
 
 
 def threshold_document(finding: ThresholdFinding) -> dict[str, Any]:
-    """The object of a finding about a threshold; all about the threshold is null where there is none."""
+    """Return the object of a finding about a threshold. Without a threshold, the keys that describe one are null."""
     return {
         "kind": finding.kind.value,
         "reason": describe_reason(finding.reason),
@@ -117,7 +117,7 @@ def _confidence(confidence: Confidence) -> dict[str, Any]:
 
 
 def group_document(finding: GroupFinding, client: StaffClient | None) -> dict[str, Any]:
-    """The object of a finding about a group, which leads into the staff ``client`` where one is given."""
+    """Return the object of a finding about a group, with a link to the group's page if ``client`` is given."""
     group = finding.group
     return {
         "kind": finding.kind.value,
@@ -140,9 +140,9 @@ LINES_SCHEMA = "evergreen-groups/audit-lines/1"
 
 
 def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the lines, each ended by a line feed, so that none of them is in memory longer than it takes to write.
+    """Write JSON lines: the head, then one line for each finding, to limit memory use.
 
-    Groups lead into the staff ``client`` where one is given.
+    With a staff ``client``, groups link to their pages.
     """
     stream.write(line({"schema": LINES_SCHEMA, **head_document(audit), "groups_to_keep": list(audit.to_keep)}))
     stream.writelines(line(patron_document(finding)) for finding in audit.patrons)

@@ -1,6 +1,6 @@
-"""The audit as one HTML file that needs nothing else: style and script are in it.
+"""The audit as one self-contained HTML file, with its style and script embedded.
 
-Without scripts it is the same page, but for the buttons that sort, search and unfold.
+Without JavaScript the page still shows everything; only sorting, searching and folding are missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TextIO
 from evergreen_groups.audit import FindingKind
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_limit, describe_penalty, write_template
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     LEVELS,
@@ -24,20 +23,22 @@ from evergreen_groups.render.audit.wording import (
     WHAT_TO_DO,
     Advice,
     advice_for,
+    applied_limit,
     describe_evidence,
     describe_groups_to_keep,
     describe_reason,
+    describe_scope,
     describe_split,
     describe_unlisted,
     group_link,
     kinds_found,
-    limit_that_counted,
-    looked_at,
     short_reason,
 )
+from evergreen_groups.render.pages import write_template
+from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
@@ -51,13 +52,12 @@ _WHERE_TO_KEEP = {
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """One finding. ``subject`` is the patron whom it is about, of a group its lead, or who stands for one.
+    """A finding about a patron or a group, as a row of the page's table.
 
-    ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
-    each reason, ``remarks`` what stands below them, ``evidence`` what speaks for and against it, each piece with its
-    weight, and ``advice`` what to do. ``members`` are those of a group.
-    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. ``group_page`` is
-    where the group is looked at, None where nothing leads into the staff client.
+    ``subject`` is the patron, or the group's lead or the member shown in place of a lead. ``own_fines`` and
+    ``group_fines`` are None if irrelevant or unknown. ``why`` has a short text for each reason, and ``remarks`` are
+    shown below. ``evidence`` lists what speaks for and against the finding, each with its weight. ``confidence`` is
+    None for kinds of findings that aren't guesses. ``group_page`` is None without a staff client to link to.
     """
 
     subject: Member
@@ -76,13 +76,13 @@ class FindingRow:
 
     @property
     def confidence_level(self) -> str:
-        """The level of the confidence in a word."""
+        """The confidence level in the reader's language; empty without a confidence."""
         return "" if self.confidence is None else gettext(LEVELS[self.confidence.level])
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRow:
-    """A threshold: the amount at which Evergreen blocks (None: there is none), the limit, and whom it concerns."""
+    """A threshold (None: Evergreen has none), the limit that it differs from, and how many patrons are affected."""
 
     threshold: Decimal | None
     limit: str
@@ -110,10 +110,10 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Section:
-    """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
+    """All findings of one kind, identified by the kind's code (``id``); ``meaning`` says what they mean.
 
-    ``command`` resolves many of them at once, empty where none does. ``rows`` are those listed, of ``count`` in all;
-    ``more`` is a sentence about the others, empty where there are none. ``thresholds`` are the rows of a kind that is
+    ``command`` resolves many of the findings at once, and is empty if no command does. ``rows`` are the listed
+    findings, out of ``count`` in all; ``more`` says where to find the others. ``thresholds`` has the rows of kinds
     about thresholds.
     """
 
@@ -129,12 +129,12 @@ class Section:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """The headings of all columns, which stand before the cells on a narrow screen."""
+        """The headings of all columns. On a narrow screen they stand in front of the cells."""
         return {name: gettext(label) for name, label in _LABELS.items()}
 
     @cached_property
     def columns(self) -> tuple[tuple[str, bool], ...]:
-        """The headings, and whether they are of numbers; a column that would be empty isn't there."""
+        """The heading of each column and whether it holds numbers. Columns without values are left out."""
         if self.thresholds:
             return (
                 (self.labels["threshold"], True),
@@ -157,27 +157,27 @@ class Section:
 
     @cached_property
     def with_members(self) -> bool:
-        """Whether it says how many members groups have."""
+        """Whether any row shows a number of members."""
         return any(row.member_count is not None for row in self.rows)
 
     @cached_property
     def with_own_fines(self) -> bool:
-        """Whether anybody's own fines matter."""
+        """Whether any row shows a patron's own fines."""
         return any(row.own_fines is not None for row in self.rows)
 
     @cached_property
     def with_group_fines(self) -> bool:
-        """Whether any group's fines matter."""
+        """Whether any row shows a group's fines."""
         return any(row.group_fines is not None for row in self.rows)
 
     @cached_property
     def with_confidence(self) -> bool:
-        """Whether it is said how sure findings are."""
+        """Whether any row shows a confidence."""
         return any(row.confidence is not None for row in self.rows)
 
 
 def sections_of(audit: Audit, client: StaffClient | None = None) -> list[Section]:
-    """A section for each kind of which there is a finding, in the order of the kinds."""
+    """Return a section for each kind with findings, in the order of the kinds."""
     return [_section(audit, kind, client) for kind in kinds_found(audit)]
 
 
@@ -225,7 +225,7 @@ def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRo
 
 def _remarks(finding: PatronFinding) -> Iterator[str]:
     if finding.limits_differ:
-        yield gettext(limit_that_counted(finding.member))
+        yield gettext(applied_limit(finding.member))
     yield from map(describe_penalty, finding.blocks)
 
 
@@ -238,7 +238,10 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         group_fines=group.combined_fines,
         why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
         remarks=(),
-        evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),
+        evidence=tuple(
+            (gettext(describe_evidence(piece)), f"{piece.weight:+}")
+            for piece in (confidence.evidence if confidence else ())
+        ),
         advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
@@ -246,10 +249,6 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         confidence=confidence,
         group_page=group_link(finding, client) if client else None,
     )
-
-
-def _weighed(piece: Evidence) -> tuple[str, str]:
-    return gettext(describe_evidence(piece)), f"{piece.weight:+}"
 
 
 def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
@@ -263,14 +262,14 @@ def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
 
 
 def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:
-    """The barcode of the member whom a reason names."""
+    """Return the barcode of the member named in a reason, None if there is no such member or card."""
     return next((member.barcode for member in members if member.name == reason.values.get("name")), None)
 
 
 def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
     """Write the page: a section with a table for each kind of finding.
 
-    Names lead into the staff ``client`` where one is given, and groups to their pages.
+    With a staff ``client``, names link to patrons and groups to their pages.
     """
     sections = sections_of(audit, client)
     write_template(
@@ -281,7 +280,7 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
         sections=sections,
         filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),
         audit_nothing_found=NOTHING_FOUND,
-        looked_at=looked_at,
+        describe_scope=describe_scope,
         groups_to_keep=describe_groups_to_keep(audit),
         client=client,
     )

@@ -1,4 +1,4 @@
-"""The audit as lines for a terminal."""
+"""The audit as text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.formats import AUDIT_FORMATS, output_format
 from evergreen_groups.language import gettext, moment_with_zone, ngettext
-from evergreen_groups.render import CONFIDENTIAL, printable
+from evergreen_groups.render import printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
@@ -18,13 +18,14 @@ from evergreen_groups.render.audit.wording import (
     describe_group_finding,
     describe_groups_to_keep,
     describe_patron_finding,
+    describe_scope,
     describe_split,
     describe_threshold_finding,
     describe_unlisted,
     group_link,
     kinds_found,
-    looked_at,
 )
+from evergreen_groups.render.wording import CONFIDENTIAL
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write what was found, kind by kind, two lines for each finding.
+    """Write the findings by kind, two lines for each.
 
-    Groups lead into the staff ``client`` where one is given.
+    With a staff ``client``, the address of each group's page is shown.
     """
     stream.writelines(f"{line}\n" for line in _lines(audit, client))
 
@@ -42,7 +43,7 @@ def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = 
 def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     moment = moment_with_zone(audit.generated_at)
     yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
-    yield looked_at(audit.criteria)
+    yield describe_scope(audit.criteria)
     yield from (gettext("Note: {note}", note=printable(gettext(note))) for note in audit.notes)
     if to_keep := describe_groups_to_keep(audit):
         yield to_keep
@@ -58,7 +59,8 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)
         for person in audit.of_kind(kind):
-            yield from _person(person)
+            yield f"  {person_heading(person)}"
+            yield f"    {describe_patron_finding(person)}"
         if more := describe_unlisted(audit, kind):
             yield f"  {more}"
     yield ""
@@ -66,7 +68,7 @@ def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
 
 
 def person_heading(finding: PatronFinding) -> str:
-    """Who it is: name, card, library and group."""
+    """Return the patron's name, card, library and group in one line."""
     member = finding.member
     return gettext(
         "{name} ({card}), {library}, group {group}",
@@ -75,11 +77,6 @@ def person_heading(finding: PatronFinding) -> str:
         library=printable(member.library),
         group=member.patron.group,
     )
-
-
-def _person(finding: PatronFinding) -> Iterator[str]:
-    yield f"  {person_heading(finding)}"
-    yield f"    {describe_patron_finding(finding)}"
 
 
 def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
@@ -99,10 +96,12 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; what leads into the staff client leads
-    into ``client``.
+    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``; ``client`` is the staff client to link to.
 
-    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
+    Open a stream for CSV with ``newline=""``.
+
+    Raises:
+        ValueError: the format is unknown.
     """
     if format not in AUDIT_FORMATS:
         raise ValueError(f"unknown format {format!r}")

@@ -1,6 +1,6 @@
-"""The audit's sentences: a heading for each kind of finding, and what to do about it.
+"""The audit's texts: headings, explanations and advice for each kind of finding.
 
-What is a :class:`Message` here is English for programs, and shown to people by ``gettext``.
+A :class:`Message` serves programs in English as it is, and people through ``gettext``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from evergreen_groups.audit import (
 )
 from evergreen_groups.language import enumeration, gettext, ngettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_limit, describe_penalty, printable
+from evergreen_groups.render import printable
+from evergreen_groups.render.wording import describe_limit, describe_penalty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ MEANINGS = {
     FindingKind.SEVERAL_ADULTS: Message("Adults in a group see each other's affairs."),
     FindingKind.BORROWED_ADDRESS: Message("A change of the address in one of the two records changes it in the other."),
 }
-"""What it means that there are findings of a kind, where that isn't in what to do about it."""
+"""What a kind of finding means; kinds without an entry use their text in ``WHAT_TO_DO``."""
 
 REASONS = {
     "over-limit": Message("Own fines are over the limit by {over_by}, and the ILS has no block for fines."),
@@ -141,7 +142,7 @@ REASONS_AT_LEAST = {
     "several-leads": Message("It has at least {at_least:,} leads."),
     "several-adults": Message("It has at least {at_least:,} adults, more than {most}."),
 }
-"""The same where hidden members may raise the count."""
+"""Used in place of ``REASONS`` where hidden members may raise the count."""
 EVIDENCE = {
     "no-lead": Message("no lead"),
     "lead-deleted": Message("its lead is deleted"),
@@ -156,7 +157,7 @@ EVIDENCE = {
     "address-shared": Message("each member shares an address with another"),
     "phone-or-email-shared": Message("each member shares a phone or an e-mail with another"),
 }
-"""Each piece of evidence of a confidence, by its code."""
+"""Evidence of a confidence, by its code."""
 EVIDENCE_AT_LEAST = {
     "several-leads": Message("at least {at_least:,} leads"),
     "cloned": Message(
@@ -174,39 +175,38 @@ _SHORT_REASONS = {
     "group-within-limit": Message("own fines and the group's within the limit"),
     "group-not-known": Message("own fines within the limit; not all of the group's combined fines known"),
 }
-"""Reasons where the heading above them says the rest."""
+"""Shorter reasons for tables whose heading already names the kind."""
 LEVELS = {
     "high": Message("high", context="confidence"),
     "medium": Message("medium", context="confidence"),
     "low": Message("low", context="confidence"),
 }
-"""Each level of a confidence."""
 
 
 def short_reason(reason: Reason) -> str:
-    """A reason in a few words, below a heading of its kind."""
+    """Describe a reason briefly, for a table under its kind's heading."""
     return gettext(_SHORT_REASONS.get(reason.code, REASONS[reason.code]), **reason.values)
 
 
 def describe_reason(reason: Reason) -> Message:
-    """Put a reason into a sentence."""
+    """Return a reason as a sentence."""
     words = REASONS_AT_LEAST if "at_least" in reason.values else REASONS
     return words[reason.code].with_values(reason.values)
 
 
 def describe_evidence(piece: Evidence) -> Message:
-    """Put a piece of evidence into words; its weight stands beside it."""
+    """Describe a piece of evidence, without its weight."""
     words = EVIDENCE_AT_LEAST if "at_least" in piece.values else EVIDENCE
     return words[piece.code].with_values(piece.values)
 
 
 def with_weight(piece: Evidence) -> str:
-    """A piece of evidence with its weight."""
+    """Describe a piece of evidence with its weight."""
     return f"{gettext(describe_evidence(piece))} {piece.weight:+}"
 
 
 def describe_confidence(confidence: Confidence) -> str:
-    """How sure it is that a group is accidental, and by which evidence."""
+    """Describe how certain it is that a group is accidental, with the evidence."""
     return gettext(
         "Confidence {level}, {points} of 100: {evidence}.",
         level=LEVELS[confidence.level],
@@ -216,7 +216,7 @@ def describe_confidence(confidence: Confidence) -> str:
 
 
 def describe_split(finding: GroupFinding) -> str:
-    """Who would stay together and who would be taken out, family by family; empty where no split is suggested."""
+    """Name who would stay and who would leave, by family. Empty without a suggested split."""
     if finding.split is None:
         return ""
     names = {member.id: member.name for member in finding.group.members}
@@ -235,7 +235,7 @@ def describe_split(finding: GroupFinding) -> str:
 
 
 def describe_groups_to_keep(audit: Audit) -> str:
-    """Which groups aren't listed because somebody decided so; empty where there are none."""
+    """Name the groups that staff have marked to be kept, which aren't listed. Empty if there are none."""
     if not audit.to_keep:
         return ""
     numbers = [str(number) for number in audit.to_keep[:_MOST_NUMBERS]]
@@ -250,13 +250,13 @@ def describe_groups_to_keep(audit: Audit) -> str:
 
 
 def explanation(finding: PatronFinding) -> str:
-    """Why somebody was found, and which limit counted where there are several: in English, for programs."""
+    """Explain a finding in English, for programs, with the limit that was applied if patrons have different ones."""
     reason = str(describe_reason(finding.reason))
-    return f"{reason} {limit_that_counted(finding.member)}." if finding.limits_differ else reason
+    return f"{reason} {applied_limit(finding.member)}." if finding.limits_differ else reason
 
 
-def limit_that_counted(member: Member) -> Message:
-    """The limit that counted for a member, where it comes from, and what of their fines it counts."""
+def applied_limit(member: Member) -> Message:
+    """Return the limit applied to a member, its origin and, where they differ, the fines that count toward it."""
     decision = member.decided
     none = Message("none", context="limit")
     values = {
@@ -269,8 +269,8 @@ def limit_that_counted(member: Member) -> Message:
     return Message("Limit {limit} ({origin}); it counts {counted}", values=values)
 
 
-def looked_at(criteria: AuditCriteria) -> str:
-    """Say whom the audit went over, and against which limit."""
+def describe_scope(criteria: AuditCriteria) -> str:
+    """Describe which patrons the audit covers, and which limit it applies."""
     limit = gettext("as configured for each patron") if criteria.limit is None else describe_limit(criteria.limit)
     if not criteria.orgs:
         return gettext("Everyone who owes something or has a penalty; the limit of own fines: {limit}", limit=limit)
@@ -283,7 +283,7 @@ def looked_at(criteria: AuditCriteria) -> str:
 
 
 def describe_patron_finding(finding: PatronFinding) -> str:
-    """The finding's own amounts, reason and blocks, in a line."""
+    """Describe a patron's finding in one line: amounts, reason and blocks."""
     return " ".join(_sentences(finding))
 
 
@@ -295,18 +295,18 @@ def _sentences(finding: PatronFinding) -> Iterator[str]:
         yield gettext("own fines {own}, the group's {together}.", own=own, together=together)
     yield printable(gettext(describe_reason(finding.reason)))
     if finding.limits_differ:
-        yield f"{printable(gettext(limit_that_counted(finding.member)))}."
+        yield f"{printable(gettext(applied_limit(finding.member)))}."
     yield from (f"{describe_penalty(block)}." for block in finding.blocks)
 
 
 def describe_group_finding(finding: GroupFinding) -> str:
-    """How many members a group has and why it is listed, in a line."""
+    """Describe a group's finding in one line: the number of members and the reasons."""
     reasons = " ".join(gettext(describe_reason(reason)) for reason in finding.reasons)
     return f"{ngettext('{count} member.', '{count} members.', finding.group.member_count)} {printable(reasons)}"
 
 
 def describe_threshold_finding(finding: ThresholdFinding) -> str:
-    """How many patrons a threshold concerns, what Evergreen does, and the limit, in a line."""
+    """Describe a threshold's finding in one line: patrons affected, what Evergreen does, and the limit."""
     return ngettext(
         "{count} patron: {reason} The limit: {limit}.",
         "{count} patrons: {reason} The limit: {limit}.",
@@ -317,7 +317,7 @@ def describe_threshold_finding(finding: ThresholdFinding) -> str:
 
 
 def describe_unlisted(audit: Audit, kind: FindingKind) -> str:
-    """How many findings of a kind are counted and not listed, and where they are; empty where all are listed."""
+    """Say how many findings of a kind aren't listed, and where to find them. Empty if all are listed."""
     count = audit.count(kind) - audit.listed(kind)
     if not count:
         return ""
@@ -329,7 +329,7 @@ def describe_unlisted(audit: Audit, kind: FindingKind) -> str:
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:
-    """The kinds of which there is a finding."""
+    """Return the kinds that have findings."""
     return [kind for kind in FindingKind if audit.count(kind)]
 
 
@@ -340,14 +340,14 @@ _DOCTOR = "evergreen-groups doctor"
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do: a sentence, and the command for it, empty where the staff client is the place."""
+    """A recommendation, and the command to run, which is empty for work in the staff client."""
 
     text: str
     command: str = ""
 
 
 class _Advised(NamedTuple):
-    """A sentence, the command for it, and the sentence where the patron has no card that the command could name."""
+    """A recommendation with its command, and the text to use for a patron without a card to name in the command."""
 
     text: Message
     command: str = ""
@@ -393,13 +393,13 @@ _ADVICE = {
     "borrowed-address": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
     "borrowed-address-of-hidden": _Advised(Message("Give the borrower an address of their own, in the staff client.")),
 }
-"""What to do, by the reason's code; the sentences take the reason's values, and the commands a barcode."""
+"""Advice by the reason's code. Texts take the reason's values, commands a barcode."""
 
 
 def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice:
-    """What to do about a finding of a kind with this reason; ``barcode`` is that of the patron whom it is about.
+    """Return the advice for a finding of ``kind`` with this reason; ``barcode`` is the patron's.
 
-    Of a reason without advice of its own, what is advised for its kind.
+    A reason that has no entry gets the general advice for its kind.
     """
     advised = _ADVICE.get(reason.code) or _Advised(WHAT_TO_DO[kind])
     if barcode is None and advised.without_card:
@@ -408,16 +408,13 @@ def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice
 
 
 MOST_SELECTED = 100
-"""So many members are selected by the link to a group's page at the most."""
+"""The highest number of members that the link to a group's page preselects."""
 
 
 def group_link(finding: GroupFinding, client: StaffClient) -> str:
-    """The address of a group's page, with those selected who would be taken out.
-
-    There they can be removed or moved, with the plan shown before.
-    """
+    """Return the address of a group's page, with the members preselected who would leave in the suggested split."""
     split = finding.split
     patron = split.stay[0] if split else finding.group.lead.id
-    # As many as fit an address; of more than that nobody selects by a link.
+    # An address has limited room. Beyond the maximum, staff select the members on the page.
     chosen = split.leaving if split and len(split.leaving) <= MOST_SELECTED else ()
     return client.group_page(patron, select=chosen)

@@ -1,4 +1,4 @@
-"""The pages of the desk: what stands in them, in sentences and columns; the HTML is in ``templates/desk``."""
+"""The desk's pages: their texts, rows and links, as the templates need them."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""The list as CSV (RFC 4180), in the order in which it is shown.
-
-A spreadsheet takes some texts for formulas: those get an apostrophe in front, as in the report's CSV.
-"""
+"""The desk's list of members as CSV (RFC 4180), in the order shown on the page."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import harmless
+from evergreen_groups.render.text import escape_formula
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty
@@ -39,14 +36,14 @@ MEMBER_COLUMNS = (
     "active",
     "group_lead",
 )
-"""The columns; those that ``GET patrons/ID/group`` has as well are called as they are there."""
+"""Columns that ``GET patrons/ID/group`` also has are named as they are there."""
 
 
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
-    """Write the header and a row for each member, each ended by CR LF.
+    """Write the header and a row for each member, each ending in CR LF. Text like a formula is escaped.
 
-    It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty; without
-    ``items_complete`` there are at least so many items.
+    The file begins with a byte order mark, so that Excel recognizes UTF-8. Cells are empty where the account can't see
+    the value. If ``items_complete`` is false, the counts of items are lower bounds.
     """
     stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
@@ -55,7 +52,9 @@ def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
 
 
 def csv_name(group: int) -> str:
-    """The name of the file to save: of the group's number alone, for names of files get around."""
+    """Return the name of the file to save, by the group's number only: file names leak easily and must not name a
+    patron.
+    """
     return f"group-{group}.csv"
 
 
@@ -64,28 +63,28 @@ def _cells(row: ListedMember) -> list[str]:
     decision = member.decision
     return [
         str(member.id),
-        harmless(member.name),
-        harmless(member.barcode or ""),
+        escape_formula(member.name),
+        escape_formula(member.barcode or ""),
         plain_amount(member.own_fines),
         plain_amount_or_none(decision.limit.amount) or "" if decision else "",
-        _truth(decision.over_limit) if decision else "",
+        _boolean(decision.over_limit) if decision else "",
         _names(row.standing.blocks_for_fines),
         _names(row.standing.other_blocks),
-        *([str(counts.out), str(counts.overdue), str(counts.lost), _truth(counts.complete)] if counts else [""] * 4),
-        harmless(member.library),
-        harmless(row.profile),
-        _truth(account.juvenile),
+        *([str(counts.out), str(counts.overdue), str(counts.lost), _boolean(counts.complete)] if counts else [""] * 4),
+        escape_formula(member.library),
+        escape_formula(row.profile),
+        _boolean(account.juvenile),
         account.expire_date.date().isoformat() if account.expire_date else "",
-        _truth(account.expired),
-        _truth(account.barred),
-        _truth(account.active),
-        _truth(member.group_lead),
+        _boolean(account.expired),
+        _boolean(account.barred),
+        _boolean(account.active),
+        _boolean(member.group_lead),
     ]
 
 
 def _names(penalties: Iterable[Penalty]) -> str:
-    return harmless(" ".join(penalty.kind.name for penalty in penalties))
+    return escape_formula(" ".join(penalty.kind.name for penalty in penalties))
 
 
-def _truth(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return "true" if value else "false"

@@ -1,4 +1,4 @@
-"""The members of a group as rows of the page, and the orders in which they may stand."""
+"""The members of a group as rows of the desk page, and the columns to sort them by."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import ANGULARJS, StaffClient, hidden_members
+from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
+from evergreen_groups.render.pages import ANGULARJS
+from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -29,7 +31,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ListedMember:
-    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say; they may be incomplete."""
+    """A member with everything that a row shows. ``counts`` is None if unknown, and may be incomplete."""
 
     member: Member
     account: PatronAccount
@@ -40,12 +42,12 @@ class ListedMember:
 
     @property
     def blocked(self) -> bool:
-        """Whether something blocks this member in the ILS."""
+        """Whether a block is among the remarks."""
         return any(remark.weight is Weight.BLOCK for remark in self.remarks)
 
     @property
     def words(self) -> str:
-        """What a search within the list looks through."""
+        """The text that a search within the list looks at."""
         member = self.member
         texts = (member.name, member.barcode or "", member.library, self.profile, *(one.text for one in self.remarks))
         return " ".join(texts).casefold()
@@ -53,7 +55,7 @@ class ListedMember:
 
 @dataclass(frozen=True, slots=True)
 class DeskColumn:
-    """A column of the list that it can be sorted by; ``heading`` is a text of the catalogue."""
+    """A sortable column. Columns with ``number`` sort in descending order first; ``right`` aligns them to the right."""
 
     key: str
     heading: Message
@@ -62,12 +64,12 @@ class DeskColumn:
     right: bool = False
 
     def next_sort(self, current: str) -> str:
-        """The order that a click on the heading asks for."""
+        """Return the sort key that a click on the heading asks for."""
         first, second = (f"-{self.key}", self.key) if self.number else (self.key, f"-{self.key}")
         return second if current == first else first
 
     def direction(self, current: str) -> str:
-        """How the list is sorted by it, in ARIA's words; empty where it isn't."""
+        """Return the column's ``aria-sort`` value; empty if the list isn't sorted by this column."""
         return {self.key: "ascending", f"-{self.key}": "descending"}.get(current, "")
 
 
@@ -101,19 +103,18 @@ COLUMNS = (
     DeskColumn("expires", Message("Expires"), lambda row: row.account.expire_date or _NEVER),
     DeskColumn("standing", Message("Standing"), lambda row: tuple(one.text for one in row.remarks), number=True),
 )
-"""What the list can be sorted by. ``number`` ones begin with the highest, ``right`` ones stand at the right."""
-HEADS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
-"""The columns as they stand: what fits below something else has no column of its own, so that there is room."""
+HEADER_CELLS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
+"""The columns of the table as shown: to save width, a column may hold two sortable values, one below the other."""
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 
 def may_sort_by(text: str) -> bool:
-    """Whether a list can be sorted that way: a column's key, with ``-`` before it the other way round."""
+    """Whether ``text`` is a column's key, optionally preceded by ``-`` for descending order."""
     return text.removeprefix("-") in _BY_KEY
 
 
 def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
-    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
+    """Return the visible members of a group, sorted by ``sort``; by default in the group's order, the lead first."""
     staff = {**details.names, details.user: YOU}
     rows = [_row(details, member, staff) for member in details.group.members]
     if sort:
@@ -122,8 +123,8 @@ def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
     return rows
 
 
-def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
-    """Those of the rows that have each word of a text."""
+def search_rows(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
+    """Return the rows that contain every word of a text."""
     words = text.casefold().split()
     return [row for row in rows if all(word in row.words for word in words)]
 
@@ -142,10 +143,7 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """Counts of a group's members, as text, and ``items`` with their labels.
-
-    ``items_explained`` says what there is to know about the latter.
-    """
+    """A group's totals as text; ``items`` are pairs of label and total, ``items_explained`` is a note about them."""
 
     over_limit: str
     blocked: str
@@ -154,7 +152,7 @@ class GroupSums:
 
 
 def group_sums(details: GroupDetails) -> GroupSums:
-    """Write the totals. Each is a lower bound, or unknown, if it depends on something the account can't see."""
+    """Describe the totals. A total that depends on something the account can't see is a lower bound or unknown."""
     counts, standings = details.all_circulations, details.standing_totals
     labels = gettext("Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")
     return GroupSums(
@@ -166,24 +164,23 @@ def group_sums(details: GroupDetails) -> GroupSums:
 
 
 def notes_about(details: GroupDetails) -> Iterator[str]:
-    """What is to be known about the list: who isn't in it."""
+    """Yield notes about the list, such as how many members are hidden."""
     group = details.group
     if not group.complete:
         yield hidden_members(group)
 
 
-# The Angular client has its language in its addresses; without one it is redirected to that of the browser.
+# The Angular client's addresses contain its language. Without one, it redirects to the browser's language.
 _CLIENT = re.compile(r"eg|eg2(/[a-z]{2,3}-[A-Z]{2})?")
-_CLIENTS_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff/")
+_CLIENT_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff/")
 
 
 @dataclass(frozen=True, slots=True)
-class DeskPlace:
-    """The group of ``patron``, as it is reached from a client.
+class DeskLinks:
+    """The addresses around the group page of ``patron``, as opened from a staff client.
 
-    ``root`` is where the service is (``/evergreen-groups``), ``client`` the path of the staff client that somebody
-    came from, without the slash before it, and ``in_tab`` says that the page stands in a frame in that client's own
-    tab.
+    ``root`` is the service's path (``/evergreen-groups``), ``client`` the path of the staff client, without a leading
+    slash, and ``in_tab`` says that the page is shown in a frame within the client's own tab.
     """
 
     root: str
@@ -192,63 +189,68 @@ class DeskPlace:
     in_tab: bool = False
 
     def address(self, part: str = "", **query: str) -> str:
-        """The address of the page, or of a part of it such as ``/plan``; it leads back to the same client."""
+        """Return the address of the page, or of a part of it such as ``/plan``. The client is passed along."""
         asked = f"{urlencode(query, safe='/')}&" if query else ""
-        return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_way_back(self.client, in_tab=self.in_tab)}"
+        return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_client_query(self.client, in_tab=self.in_tab)}"
 
-    def of(self, patron: int) -> DeskPlace:
-        """The same for another patron."""
+    def of(self, patron: int) -> DeskLinks:
+        """Return the same for another patron."""
         return replace(self, patron=patron)
 
-    def alone(self) -> DeskPlace:
-        """The same outside of the client's tab."""
+    def outside_tab(self) -> DeskLinks:
+        """Return the same outside the client's tab."""
         return replace(self, in_tab=False)
 
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
-        """The address of a patron in the client."""
+        """Return the address of a patron in the client."""
         return StaffClient(self.client).patron_page(patron, tab)
 
     @property
     def cloning(self) -> str:
-        """Where the client registers a new patron with this one's address."""
+        """The client's page that registers a new patron with this one's address."""
         return StaffClient(self.client).cloning_page(self.patron)
 
     @property
     def login(self) -> str:
-        """The client's login page, which leads back: to this page, or in Angular to the client's own tab."""
+        """The client's login page, which leads back to this page, or in Angular to the client's own group tab."""
         own_tab = f"/staff/circ/patron/{self.patron}/group"
-        return StaffClient(self.client).login_page(self.alone().address() if self.client == ANGULARJS else own_tab)
+        return StaffClient(self.client).login_page(
+            self.outside_tab().address() if self.client == ANGULARJS else own_tab
+        )
 
 
-@lru_cache(64)  # a page has dozens of addresses, all with the same
-def _way_back(client: str, *, in_tab: bool) -> str:
-    """What leads back to the same client."""
+@lru_cache(64)  # the dozens of addresses on a page share the same parameters
+def _client_query(client: str, *, in_tab: bool) -> str:
+    """Return the query parameters that identify the client."""
     return urlencode({"client": client, **({"in": "tab"} if in_tab else {})}, safe="/")
 
 
-def client_named(name: str | None, referrer: str | None) -> str:
-    """The client that somebody comes from: as the address names it, or else by the page that they left.
+def client_from(name: str | None, referrer: str | None) -> str:
+    """Return the client that the user comes from: named in the address, or else taken from the referrer.
 
-    >>> client_named(None, "https://ils.example.org/eg2/fr-CA/staff/circ/patron/7/checkout")
+    >>> client_from(None, "https://ils.example.org/eg2/fr-CA/staff/circ/patron/7/checkout")
     'eg2/fr-CA'
     """
     if name and _CLIENT.fullmatch(name):
         return name
-    found = _CLIENTS_PAGE.match(referrer or "")
-    # Where the menus of a stock Evergreen lead.
+    found = _CLIENT_PAGE.match(referrer or "")
+    # The menus of a stock Evergreen lead to AngularJS.
     return found[1] if found else ANGULARJS
 
 
 WIDTH, HEIGHT = 160, 28
 _EDGE = 3
-_MEANINGFUL = 2
-"""Of fewer nights there is nothing to compare."""
+_FEWEST_NIGHTS = 2
+"""A trend needs at least this many nights."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrendView:
-    """The ``nights``, the latest first; ``lines`` are points of an SVG picture, one for each run of nights without a
-    gap, and ``last`` is where the latest stands, None where it wasn't listed then."""
+    """A group's ``nights``, the latest first, and their line chart.
+
+    Each of ``lines`` is a list of SVG points; a night without a known amount starts a new line. ``last`` is the point
+    of the latest night, None if its amount isn't known.
+    """
 
     nights: tuple[GroupNight, ...]
     first: GroupNight
@@ -260,9 +262,9 @@ class TrendView:
 
 
 def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
-    """The view of a group's nights, the earliest first; None where there are too few to be one."""
+    """Return the view of a group's nights, given the earliest first. None if there are too few to compare."""
     listed = [night for night in nights if _fines(night) is not None]
-    if len(listed) < _MEANINGFUL:
+    if len(listed) < _FEWEST_NIGHTS:
         return None
     points = _points(nights)
     lines: list[list[str]] = [[]]
@@ -281,7 +283,7 @@ def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
 
 
 def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
-    """Where each night stands in the picture: by its number of the way across, and by its amount from nothing up."""
+    """Return each night's point in the chart, None without a known amount. The vertical axis always includes zero."""
     found = [_fines(night) for night in nights]
     amounts = [fines for fines in found if fines is not None]
     lowest, highest = min(*amounts, NOTHING), max(*amounts, NOTHING)
@@ -290,11 +292,11 @@ def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
     return [
         None
         if fines is None
-        else (_EDGE + place * step, HEIGHT - _EDGE - float(fines - lowest) / span * (HEIGHT - 2 * _EDGE))
-        for place, fines in enumerate(found)
+        else (_EDGE + index * step, HEIGHT - _EDGE - float(fines - lowest) / span * (HEIGHT - 2 * _EDGE))
+        for index, fines in enumerate(found)
     ]
 
 
 def _fines(night: GroupNight) -> Decimal | None:
-    """What the group owed, None if that is unknown or the report didn't list it."""
+    """Return what the group owed, None if unknown or not listed that night."""
     return night.combined_fines if night.certain else None

@@ -1,4 +1,4 @@
-"""What became of a change, patron by patron, in words for a clerk, with what to do."""
+"""The outcome of a change, patron by patron, in a clerk's words and with advice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_reason, isolated, printable, sentence
+from evergreen_groups.render import isolated, printable, sentence
+from evergreen_groups.render.plans import describe_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason
@@ -37,8 +38,9 @@ _APPROVAL_ENDED = Message("the supervisor's approval had ended before this was r
 
 @dataclass(frozen=True, slots=True)
 class ClerkReason:
-    """Why a step isn't done, in words that go on after *not changed:*, and what to do; in a table, as texts of the
-    catalogue.
+    """Why a step wasn't done, phrased to follow *not changed:*, and what to do.
+
+    Constants hold untranslated messages; functions return instances with translated text.
     """
 
     text: str
@@ -91,15 +93,17 @@ _BY_CODE = {
 }
 
 
-def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
-    """Say why a step wasn't done.
+def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
+    """Explain why a step wasn't done.
 
-    ``libraries`` are the short names of org units by id. ``approved`` says that a supervisor did it for the clerk, who
-    then is the one whose permission is missing, or whose session has ended.
+    ``libraries`` has the short names of org units by id. If the change was ``approved``, the missing permission or the
+    ended session is the supervisor's.
     """
     reason = step.reason
     if step.refusal is not None:
-        text = _lacking(step.refusal.permission, libraries.get(step.refusal.org_unit or 0), approved=approved)
+        text = _missing_permission(
+            step.refusal.permission, libraries.get(step.refusal.org_unit or 0), approved=approved
+        )
         return ClerkReason(text, gettext("Somebody who has it can do it, or approve it here."))
     if reason.code == "session-ended" and approved:
         return ClerkReason(gettext(_APPROVAL_ENDED), gettext(_APPROVE_AGAIN))
@@ -113,20 +117,20 @@ def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) 
     return ClerkReason(describe_reason(reason).rstrip(".") or gettext("Evergreen refused"), gettext(_LOOK_FIRST))
 
 
-def _lacking(permission: str, place: str | None, *, approved: bool) -> str:
-    if place is None and approved:
+def _missing_permission(permission: str, library: str | None, *, approved: bool) -> str:
+    if library is None and approved:
         return gettext("the supervisor's login lacks the permission {permission}", permission=permission)
-    if place is None:
+    if library is None:
         return gettext("your login lacks the permission {permission}", permission=permission)
     if approved:
         text = Message("the supervisor's login lacks the permission {permission} at {library}")
-        return gettext(text, permission=permission, library=printable(place))
+        return gettext(text, permission=permission, library=printable(library))
     text = Message("your login lacks the permission {permission} at {library}")
-    return gettext(text, permission=permission, library=printable(place))
+    return gettext(text, permission=permission, library=printable(library))
 
 
-def explain_uncertain(step: JournalStep) -> ClerkReason:
-    """Say in sentences what isn't known yet of a step that was sent."""
+def explain_open_step(step: JournalStep) -> ClerkReason:
+    """Explain that the outcome of a sent step isn't known yet."""
     if step.reason.code == "not-certain-hidden":
         text = Message("sent; your login can't see this patron any more, so whether it arrived can't be told here.")
         return ClerkReason(gettext(text), gettext(_WAIT))
@@ -138,7 +142,7 @@ def explain_uncertain(step: JournalStep) -> ClerkReason:
 
 
 def remark_about_done(reason: StepReason) -> str:
-    """Say what there is to look at though a step was done; empty where there is nothing."""
+    """Return what to check even though the step was done; usually empty."""
     match reason.code:
         case "also-changed":
             text = Message("Evergreen has changed other fields of the record too ({fields}): look at it.")
@@ -150,7 +154,7 @@ def remark_about_done(reason: StepReason) -> str:
 
 
 def explain_recalculation(reason: StepReason) -> str:
-    """Say what a recalculation has changed: by Evergreen's thresholds, which may be others than the rule's limit."""
+    """Say what a recalculation changed. Evergreen applies its own thresholds, which may differ from the limit."""
     return gettext(_RECALCULATED.get(reason.code, _BY_THRESHOLDS))
 
 
@@ -203,7 +207,7 @@ _TITLES = {
     "warning": Message("Not all done", context="a change"),
     "note": Message("Under way", context="a change"),
 }
-_GOING_ON = {
+_UNDER_WAY = {
     StepState.SENDING: Message("being changed", context="a change"),
     StepState.PLANNED: Message("waits", context="a change"),
 }
@@ -211,18 +215,20 @@ _GOING_ON = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """What became of one step: whose, in words, and what to do. ``reads_on``: the words name them already."""
+    """The outcome of one step: the patron, the text and the advice. With ``names_patron``, the text names the patron
+    already.
+    """
 
     who: str
     text: str
     advice: str = ""
-    reads_on: bool = False
+    names_patron: bool = False
     done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedPart:
-    """What of a change was refused for a permission, as a form that a supervisor may approve."""
+class ApprovalRequest:
+    """The part of a change that was refused for lack of a permission, as a request that a supervisor may approve."""
 
     action: str
     patrons: tuple[int, ...]
@@ -232,10 +238,10 @@ class RefusedPart:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeView:
-    """What the box above the list shows. ``kind`` is how it looks: done, problem, warning, or note while under way.
+    """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
 
-    ``patrons`` and ``groups`` are the ids and numbers that are concerned, for the client's panel; ``key`` is for asking
-    for the outcome of an undo again.
+    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
+    request to undo, so that its outcome can be asked for again.
     """
 
     entry: str
@@ -249,26 +255,26 @@ class OutcomeView:
     key: str
     patrons: tuple[int, ...]
     groups: tuple[int, ...]
-    refused: RefusedPart | None
+    refused: ApprovalRequest | None
 
     @property
     def has_details(self) -> bool:
-        """Whether there is more to say than the heading does."""
+        """Whether the lines say more than the heading."""
         return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
 
     @property
     def undone_lines(self) -> tuple[OutcomeLine, ...]:
-        """What isn't done, and may want somebody's care."""
+        """The steps that weren't done and may need attention."""
         return tuple(line for line in self.lines if not line.done)
 
     @property
     def done_lines(self) -> tuple[OutcomeLine, ...]:
-        """What is done."""
+        """The steps that were done."""
         return tuple(line for line in self.lines if line.done)
 
     @property
     def title(self) -> str:
-        """The outcome in a word, without a name: titles of pages stay in the browser's history."""
+        """The outcome without a name, because page titles stay in the browser's history."""
         return gettext(_TITLES[self.kind])
 
 
@@ -282,9 +288,9 @@ def outcome_view(
     may_approve: bool,
     key: str,
 ) -> OutcomeView:
-    """Make what is shown of a change.
+    """Return the view of a change.
 
-    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
+    ``patrons`` has the names of visible patrons by id, and ``libraries`` the short names of org units by id.
     ``this_group`` is the number of the page's group.
     """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
@@ -294,7 +300,7 @@ def outcome_view(
         for step in entry.steps
     )
     if hidden:
-        lines += (OutcomeLine("", _about_hidden(hidden), reads_on=True),)
+        lines += (OutcomeLine("", _describe_hidden(hidden), names_patron=True),)
     states = [step.state for step in entry.steps]
     done = states.count(StepState.DONE)
     return OutcomeView(
@@ -305,19 +311,19 @@ def outcome_view(
         under_way=under_way,
         count=len(states),
         ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
-        may_undo=may_undo and not under_way and any(_can_be_undone(step) for step in entry.steps),
+        may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
         key=key,
         patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
         groups=tuple(sorted(_groups(entry))),
-        refused=refused_part(entry, this_group) if may_approve and not under_way else None,
+        refused=approval_request(entry, this_group) if may_approve and not under_way else None,
     )
 
 
-def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
-    """What a supervisor may approve of a change: its first refusal, and what was refused or left of the same kind.
+def approval_request(entry: JournalEntry, this_group: int) -> ApprovalRequest | None:
+    """Return what a supervisor may approve: the first refused step, with all refused or unsent steps of the same kind.
 
-    Where others go to another group than the page's, somebody who has come there stands for it; else a card is asked
-    for.
+    For a move to a group other than the page's, a patron who arrived there identifies the target. If none did, the
+    supervisor is asked for a card.
     """
     first = next((step for step in entry.steps if _wants_approval(entry, step)), None)
     if first is None:
@@ -326,16 +332,18 @@ def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
     patrons = tuple(step.patron for step in same if _wants_approval(entry, step) or step.state is StepState.PLANNED)
     there = next((step.patron for step in same if step.state is StepState.DONE), None)
     if first.field == PENALTIES:
-        return RefusedPart("recalculate", patrons, None)
+        return ApprovalRequest("recalculate", patrons, None)
     if first.field != GROUP:
-        return RefusedPart("lead" if first.after else "no-lead", patrons, None)
+        return ApprovalRequest("lead" if first.after else "no-lead", patrons, None)
     if first.after is None:
-        return RefusedPart("remove", patrons, None)
-    return RefusedPart("join", patrons, None) if first.after == this_group else RefusedPart("move", patrons, there)
+        return ApprovalRequest("remove", patrons, None)
+    return (
+        ApprovalRequest("join", patrons, None) if first.after == this_group else ApprovalRequest("move", patrons, there)
+    )
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
-    """Whether a permission was missing, or the session of the supervisor who approved it had ended."""
+    """Whether a permission was missing, or the approving supervisor's session had ended."""
     ended = step.reason.code == "session-ended" and step.state is not StepState.DONE
     return step.refusal is not None or (ended and entry.operator.approved_by is not None)
 
@@ -367,7 +375,7 @@ def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) ->
     if done == 1:
         text = (
             lines[0].text
-            if lines[0].reads_on
+            if lines[0].names_patron
             else gettext("{name}: {text}", name=isolated(lines[0].who), text=lines[0].text)
         )
         return gettext("Undone: {text}", text=text) if undone else gettext("Done: {text}", text=text)
@@ -376,7 +384,7 @@ def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int) ->
     return ngettext("Done: {count} change", "Done: all {count} changes", done)
 
 
-def _about_hidden(count: int) -> str:
+def _describe_hidden(count: int) -> str:
     return ngettext(
         "{count} change: about patrons whom your login can't see",
         "{count} changes: about patrons whom your login can't see",
@@ -393,21 +401,21 @@ def describe_step(
     under_way: bool = False,
     approved: bool = False,
 ) -> OutcomeLine:
-    """What became of a step; ``approved``: a supervisor had it done."""
+    """Describe the outcome of a step. ``approved``: a supervisor approved the change."""
     who = patrons.get(step.patron) or gettext("A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
             return OutcomeLine(who, explain_recalculation(step.reason), done=True)
         text = _done(step, isolated(who), this_group)
-        return OutcomeLine(who, text, remark_about_done(step.reason), reads_on=True, done=True)
-    if under_way and step.state in _GOING_ON:
-        return OutcomeLine(who, gettext(_GOING_ON[step.state]))
+        return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
+    if under_way and step.state in _UNDER_WAY:
+        return OutcomeLine(who, gettext(_UNDER_WAY[step.state]))
     if step.state is StepState.SENDING:
-        unclear = explain_uncertain(step)
+        unclear = explain_open_step(step)
         return OutcomeLine(who, unclear.text, unclear.advice)
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, gettext("not begun."), gettext("Look at the list, then do what is left once more."))
-    why = explain(step, libraries, approved=approved)
+    why = explain_step(step, libraries, approved=approved)
     text = gettext("not changed: {reason}.", reason=why.text)
     return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
 
@@ -425,6 +433,7 @@ def _done(step: JournalStep, name: str, this_group: int) -> str:
 
 
 def _can_be_undone(step: JournalStep) -> bool:
+    # Penalties follow from fines and thresholds, so a recalculation has no state to go back to.
     return step.state is StepState.DONE and step.field != PENALTIES
 
 
@@ -460,7 +469,7 @@ _OTHER = Message("That didn't work")
 
 
 def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, object]:
-    """What the page about a problem says, by the names of its template."""
+    """Return the values for the template of an error page."""
     return {
         "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
         "text": gettext(_TEXTS[status]) if status in _TEXTS else sentence(describe_problem(error)),
@@ -478,7 +487,7 @@ _ACTIONS = {
     "undo": Message("taken back", context="what was done"),
     "recalculate": Message("penalties recalculated", context="what was done"),
 }
-# Those that aren't done.
+# DONE has no entry: the change alone is shown.
 _STATES = {
     StepState.PLANNED: Message("{change} (not begun)"),
     StepState.SENDING: Message("{change} (not certain yet)"),
@@ -490,7 +499,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class PastEntry:
-    """An entry as a page shows it; ``hidden`` is how many of its changes are about patrons who aren't visible."""
+    """A journal entry as shown on a page. ``hidden`` counts its changes to patrons who aren't visible."""
 
     id: str
     at: datetime
@@ -505,21 +514,23 @@ class PastEntry:
 def past_entry(
     entry: JournalEntry, patrons: Mapping[int, str], *, by: str, hidden: int = 0, may_undo: bool = False, key: str = ""
 ) -> PastEntry:
-    """Make what is shown of an entry: ``patrons`` are the names of the visible ones by id, ``hidden`` the others."""
+    """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
+    that were left out of ``entry``.
+    """
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,
         at=entry.at,
         what=gettext(_ACTIONS[entry.action]) if entry.action in _ACTIONS else entry.action,
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron], _what(step)) for step in seen),
+        lines=tuple(OutcomeLine(patrons[step.patron], _past_change(step)) for step in seen),
         hidden=hidden + len(entry.steps) - len(seen),
-        may_undo=may_undo and any(step.state is StepState.DONE and step.field != PENALTIES for step in entry.steps),
+        may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
         key=key,
     )
 
 
-def _what(step: JournalStep) -> str:
+def _past_change(step: JournalStep) -> str:
     state = _STATES.get(step.state)
     return gettext(state, change=_change(step)) if state else _change(step)
 

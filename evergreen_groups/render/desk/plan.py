@@ -1,4 +1,4 @@
-"""A plan as the desk shows it before anything happens: who goes where, who stays behind, and what to look at."""
+"""A plan as the desk shows it for confirmation: who moves where, who stays behind, and what to check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import GROUP, PENALTIES
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_warning, hidden_members, isolated, printable, sentence
+from evergreen_groups.render import describe_warning, isolated, printable, sentence
+from evergreen_groups.render.wording import hidden_members
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, Step
     from evergreen_groups.groups import Group, Member
 
-FOLDED_FROM = 12
-"""A group of more members than this is shown folded."""
+MOST_UNFOLDED = 12
+"""A group with more members than this is shown folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPage:
-    """What the page of a plan shows; ``steps`` and ``groups`` are as the template needs them."""
+    """The values for the template of a plan."""
 
     title: str
     heading: str
@@ -36,7 +37,7 @@ class PlanPage:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One change: whose it is, in words, and what there is to know about the patron."""
+    """One change of a plan, with remarks about the patron's account."""
 
     member: Member
     text: str
@@ -45,7 +46,9 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class MemberMark:
-    """A member of a group that changes: ``mark`` says what becomes of them there, empty where they stay."""
+    """A member of an affected group. ``mark`` says whether they join, leave or stay behind; empty if the group doesn't
+    shrink.
+    """
 
     member: Member
     mark: str
@@ -66,21 +69,25 @@ class GroupView:
 
     @property
     def folded(self) -> bool:
-        """Whether there are so many members that they are shown on demand alone."""
-        return len(self.members) > FOLDED_FROM
+        """Whether the members are hidden until asked for, because there are many."""
+        return len(self.members) > MOST_UNFOLDED
 
 
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
-    """Make what the page of a plan shows: ``action`` is a form's word for it, ``this_group`` the page's own number."""
+    """Return the values for the page of a plan. ``action`` is the form's name for the change, ``this_group`` the page's
+    group.
+    """
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     warnings = tuple(sentence(describe_warning(one)) for one in draft.warnings if one.code not in expected)
     known = {group.number: group.before for group in draft.groups if group.before}
     return PlanPage(
-        title=gettext(_TITLES[action]),  # without names: titles of pages stay in the browser's history
+        title=gettext(_TITLES[action]),  # without names, because page titles stay in the browser's history
         heading=_heading(draft, action),
         confirm=gettext(_CONFIRM_IN_SPITE[action] if warnings else _CONFIRM[action]),
-        steps=tuple(_step(step, known, this_group) for step in draft.steps),
-        # A new group has nobody in it but whom the step names.
+        steps=tuple(
+            StepView(step.member, _change(step, known, this_group), tuple(_remarks(step))) for step in draft.steps
+        ),
+        # A new group holds only the patron named in the step, so there is nothing more to show.
         groups=tuple(_group(group, this_group) for group in draft.groups if group.before is not None),
         warnings=warnings,
         unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged),
@@ -125,8 +132,7 @@ _HEADINGS = {
 }
 
 
-# What happens to a group that nobody is left in is no warning where it is what was asked for: who was alone comes into
-# a family, a family into another.
+# Emptying a group is no reason to warn where that is the point: a single patron joins a family, or two families merge.
 _EXPECTED_ANYWHERE = frozenset({"last-member-leaves"})
 _EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
 
@@ -163,7 +169,7 @@ def _heading_for(count: int, action: str) -> str:
 
 
 def _title(group: Group, this_group: int | None) -> str:
-    """What a group is called where it stands alone."""
+    """Return a group's name for a heading."""
     if group.number == this_group:
         return gettext("This group ({group})", group=group.number)
     if not group.members:
@@ -172,7 +178,7 @@ def _title(group: Group, this_group: int | None) -> str:
 
 
 def _within(number: int, known: Group | None, this_group: int | None) -> str:
-    """What a group is called after a colon."""
+    """Return a group's name for use within a sentence."""
     if known is None:
         return gettext("this group") if number == this_group else gettext("group {group}", group=number)
     if number == this_group:
@@ -182,10 +188,6 @@ def _within(number: int, known: Group | None, this_group: int | None) -> str:
     return gettext("the group of {name} ({group})", name=isolated(known.lead.name), group=number)
 
 
-def _step(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> StepView:
-    return StepView(step.member, _change(step, known, this_group), tuple(_remarks(step)))
-
-
 def _change(step: Step, known: Mapping[int | None, Group], this_group: int | None) -> str:
     if step.field == PENALTIES:
         return gettext("Evergreen recalculates the penalties, as it does after a payment")
@@ -193,7 +195,7 @@ def _change(step: Step, known: Mapping[int | None, Group], this_group: int | Non
         return gettext("becomes group lead") if step.after else gettext("is no longer group lead")
     before = step.member.patron.group
     group = _within(before, known.get(before), this_group)
-    # Only the group is written: the flag of a lead goes along, to where there may be a lead already.
+    # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
     stays_lead = step.member.group_lead
     if step.after is None and stays_lead:
         text = Message("group before: {group}; after: a new group of their own, still marked as group lead")

@@ -1,7 +1,7 @@
-"""How a member stands: over the limit by the rule, blocked in Evergreen by a penalty, and what else there is to know.
+"""A member's standing: over the limit by the rule, blocked in Evergreen by a penalty, and other remarks.
 
-The two are never mixed: the rule goes by own fines, a penalty stands in the ILS or doesn't, and where they differ that
-is said.
+The rule and the penalties are shown separately. The rule considers own fines only; a penalty is on the record or not.
+Where the two disagree, a remark says so.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Limit
 
 YOU = "you"
-"""Stands for whoever looks at the page, among the names of staff."""
+"""Marks the current user among the names of staff. Compared by identity, because a name could be the same word."""
 
 
 class Weight(Enum):
-    """How a remark is shown: red is for a block of one's own alone."""
+    """How a remark is shown. Only a block is red."""
 
     BLOCK = "block"
     WARNING = "warning"
@@ -37,7 +37,7 @@ class Weight(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing about a member: in a few words, and what more there is to say."""
+    """A short remark about a member, with an optional explanation."""
 
     weight: Weight
     text: str
@@ -51,16 +51,16 @@ def remarks_about(
     staff: Mapping[int, str],
     prospect: RecalculationProspect | None = None,
 ) -> Iterator[Remark]:
-    """What there is to know about a member, the weightiest first; ``staff`` are names of accounts by id.
+    """Yield the remarks about a member, the most important first; ``staff`` has the names of staff accounts by id.
 
-    ``prospect`` is what a recalculation could do where the rule and the ILS differ.
+    ``prospect`` says what a recalculation could change, where the rule and Evergreen disagree.
     """
     explanation = None if prospect is None else prospect.explain(member)
     why = "" if explanation is None else gettext(explanation)
     for penalty in standing.blocks_for_fines:
         detail = _where_from(penalty, staff, named=True)
         if standing.over_limit is False:
-            # Where the threshold is reached, nothing was paid: the block is right by Evergreen's own rule.
+            # Evergreen's threshold is reached, so its block is correct. "Within the limit" would confuse here.
             reached = prospect is not None and prospect.obstacle is Obstacle.REACHES_THRESHOLD
             detail = _joined(detail, "" if reached else gettext("Own fines are within the limit."), why)
         yield Remark(Weight.BLOCK, gettext("Blocked in Evergreen"), detail)
@@ -95,7 +95,7 @@ def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
         yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
 
 
-# By whether the penalty is named, and whether it is known when it was set; who has set it is a sentence of its own.
+# Keyed by: the penalty is named, the date is known. Who set the penalty follows in a separate sentence.
 _WHERE_FROM = {
     (True, True): Message("{penalty} at {library} since {day}."),
     (True, False): Message("{penalty} at {library}."),
@@ -125,7 +125,7 @@ def _set_by(penalty: Penalty, staff: Mapping[int, str]) -> str:
 
 
 def describe_own_limit(limit: Limit) -> str:
-    """Say which limit counts for a member."""
+    """Describe the limit that applies to a member."""
     if limit.amount is None:
         return gettext("No limit.")
     if limit.comparison is Comparison.REACHES:

@@ -1,4 +1,4 @@
-"""The family statement as it is printed: sums, what they are for, and when what is due."""
+"""The printed statement of a family: totals, what they are for, and due dates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CIRCULATION = "circulation"
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """A bill; ``title`` is empty where there is none to show, None where it isn't visible."""
+    """A bill. ``title`` is empty if the bill has no title to show, None if the item isn't visible."""
 
     bill: Bill
     library: str
@@ -40,7 +40,7 @@ class BillLine:
 
 @dataclass(frozen=True, slots=True)
 class ItemLine:
-    """An item that is out; ``title`` is empty where there is none to show."""
+    """A checked-out item. ``title`` is empty if none is shown."""
 
     due: date | None
     kind: CirculationKind | None
@@ -50,15 +50,15 @@ class ItemLine:
 
     @property
     def state(self) -> str:
-        """What is said of it in a word."""
+        """The kind of circulation in the reader's language."""
         return gettext(_STATES[self.kind]) if self.kind else ""
 
 
 @dataclass(frozen=True, slots=True)
-class MemberAffairs:
-    """What a member owes for and has out. ``bills`` None: it isn't known; ``with_titles``: they are shown.
+class MemberOverview:
+    """A member's bills and checked-out items. ``bills`` is None if unknown; ``with_titles``: titles are shown.
 
-    ``counts`` are those of all items where not all are visible, None where they aren't known.
+    If some items aren't visible, ``counts`` has the counts of all items, or None if unknown.
     """
 
     id: int
@@ -73,17 +73,19 @@ class MemberAffairs:
 
     @property
     def owed(self) -> Decimal:
-        """What is owed on the bills together."""
+        """The sum of the bills."""
         return balance_of(line.bill for line in self.bills or ())
 
 
-def member_affairs(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberAffairs:
-    """Make what is shown of a member; ``counts`` are those of all items where not all are visible."""
-    return MemberAffairs(
+def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:
+    """Return the view of a member. Pass ``counts`` of all items if some aren't visible."""
+    return MemberOverview(
         id=member.patron.id,
         name=member.patron.name,
         own_fines=member.own_fines,
-        bills=None if member.bills is None else tuple(_bill(group, member, bill) for bill in member.bills),
+        bills=None
+        if member.bills is None
+        else tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills),
         items=item_lines(group, member, member.items.out),
         all_items=member.items.complete,
         counts=counts,
@@ -93,11 +95,11 @@ def member_affairs(group: GroupBills, member: MemberBills, counts: CirculationCo
 
 
 def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut]) -> tuple[ItemLine, ...]:
-    """Items as lines, with the titles that are shown."""
+    """Return items as lines, with titles where they are shown."""
     titles = member.titles or {}
     return tuple(
         ItemLine(
-            # By the ILS's own calendar: what is due at the end of a day there is due on that day.
+            # In Evergreen's time zone: due times are usually 23:59:59, which is another day elsewhere.
             due=item.due.date() if item.due else None,
             kind=item.kind,
             days_overdue=item.days_overdue(group.at),
@@ -108,10 +110,6 @@ def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut])
     )
 
 
-def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> BillLine:
-    return BillLine(bill, group.library(bill.library), _title(member, bill))
-
-
 def _title(member: MemberBills, bill: Bill) -> str | None:
     if member.titles is None or bill.kind.transaction != _CIRCULATION:
         return ""
@@ -120,12 +118,12 @@ def _title(member: MemberBills, bill: Bill) -> str | None:
 
 
 HOW_TO_PAY = Message("You can pay at the desk of the library.")
-"""What is said, in the reader's language, where the library says nothing of its own: the setting's default."""
+"""The setting's default, which is shown in the reader's language unless the library has its own text."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwedFor:
-    """What is owed for one kind of thing; ``title`` is empty where none is shown."""
+class OwedAmount:
+    """The amount owed for one kind of bill, and for one title where titles are shown."""
 
     text: str
     title: str
@@ -134,10 +132,7 @@ class OwedFor:
 
 @dataclass(frozen=True, slots=True)
 class DueItems:
-    """What is said of items that are due, or were, on the same day.
-
-    Where titles are shown, ``sentence`` is what goes on after the ``title`` that they have.
-    """
+    """A sentence about items with the same due date and kind; with a ``title``, the sentence follows it."""
 
     title: str
     sentence: str
@@ -145,25 +140,25 @@ class DueItems:
 
 @dataclass(frozen=True, slots=True)
 class StatementMember:
-    """A member on the sheet; ``owed_for`` and ``due`` are empty where the library leaves that out."""
+    """A member on the statement. ``owed_for`` and ``due`` are empty if the settings leave them out."""
 
     name: str
     owed: Decimal
-    owed_for: tuple[OwedFor, ...]
+    owed_for: tuple[OwedAmount, ...]
     due: tuple[DueItems, ...]
     all_items: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StatementPage:
-    """The sheet. ``paragraphs`` are the library's own text, ``how_to_pay`` as well."""
+    """The printed statement. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
 
     library: str
     name: str
     at: datetime
     members: tuple[StatementMember, ...]
     owed: Decimal
-    kinds: tuple[OwedFor, ...]
+    kinds: tuple[OwedAmount, ...]
     with_bills: bool
     with_items: bool
     next_due: date | None
@@ -173,7 +168,7 @@ class StatementPage:
 
 
 def statement_page(statement: Statement, settings: StatementSettings) -> StatementPage:
-    """Make the sheet of a statement."""
+    """Return the statement as the template shows it."""
     members = tuple(_member(statement, member, settings) for member in statement.members)
     out = [item for member in statement.members for item in member.items.out] if settings.items else []
     today = statement.group.at.date()
@@ -196,7 +191,7 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
 
 
 def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> StatementMember:
-    affairs = member_affairs(statement.group, member)
+    affairs = member_overview(statement.group, member)
     items = item_lines(statement.group, member, member.items.out) if settings.items else ()
     return StatementMember(
         name=member.patron.name,
@@ -208,7 +203,7 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
-    """A line about items without titles, or what goes on after one and a colon."""
+    """Return a sentence about ``count`` equal items, without the title."""
     describe = _describe_copies if item.title else _describe_items
     return describe(item, count, long_day(item.due) if item.due else None)
 
@@ -219,7 +214,7 @@ def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
     if day is None:
         return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
     match item.kind:
-        case CirculationKind.LOST:  # it may be lost before it is due
+        case CirculationKind.LOST:  # possibly before the due date, so not "was due"
             return ngettext(
                 "{count} item, due on {day}, counts as lost.",
                 "{count} items, due on {day}, count as lost.",
@@ -256,24 +251,26 @@ def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
     return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
 
 
-def _owed_for(member: MemberAffairs) -> tuple[OwedFor, ...]:
-    """What a member owes by kinds, and by titles where they are shown; together it is what they owe."""
+def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
+    """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
     if member.bills is None:
         unknown = gettext("for something that cannot be listed here")
-        return (OwedFor(unknown, "", member.own_fines),) if member.own_fines else ()
+        return (OwedAmount(unknown, "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:
         key = line.bill.kind.describe(), line.title or ""
         sums[key] = sums.get(key, NOTHING) + line.bill.balance
-    return tuple(OwedFor(text, title, amount) for (text, title), amount in sums.items())
+    return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 
 
-def _sums(lines: Iterable[OwedFor]) -> tuple[OwedFor, ...]:
-    """The same of all members together, the most first."""
+def _sums(lines: Iterable[OwedAmount]) -> tuple[OwedAmount, ...]:
+    """Return what all members owe by kind, the highest amount first."""
     sums: dict[str, Decimal] = {}
     for line in lines:
         sums[line.text] = sums.get(line.text, NOTHING) + line.amount
-    return tuple(OwedFor(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair)))
+    return tuple(
+        OwedAmount(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair))
+    )
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from .wording import KINDS as KINDS
 from .wording import cleared_lead as cleared_lead
 from .wording import cleared_now as cleared_now
 from .wording import cleared_remarks as cleared_remarks
-from .wording import compared as compared
 from .wording import describe_group_details as describe_group_details
 from .wording import describe_member_details as describe_member_details
 from .wording import explain_cleared as explain_cleared

@@ -1,16 +1,15 @@
-"""The report as CSV (RFC 4180) for a spreadsheet.
+"""The report as CSV (RFC 4180) for spreadsheets: one row for each member, or one for each group.
 
-One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
-JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
-there is the amount, and nothing for no limit. What is summed by group is repeated for each member: to add it up, take
-the rows whose last column, ``first_of_group``, is true. When and where the data came from, criteria, sums and notes
-have no place in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, with
-their lead's name now, where that was looked up, and without amounts of now.
+Rows of members repeat the columns of their group. Columns are named like the keys of the JSON document; those of the
+lead and the members begin with ``lead_`` and ``member_``. A member's limit is an amount, empty for no limit. To add up
+group totals, use only rows whose last column, ``first_of_group``, is true. Timestamp, gateway, criteria, sums and notes
+are only in JSON. Groups that were cleared since the last run have one row each at the end, without current amounts, but
+with the name of their current lead if it was looked up.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
-apostrophe in front, also with blanks or invisible characters before the sign; so do those that have apostrophes before
-such a character, so that taking one away always gives the text back. Amounts and counts are numbers that this module
-writes itself and stay as they are: ``-3.25``.
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, so text like that gets an
+apostrophe in front, even if blanks or invisible characters precede the sign. Text that already has apostrophes before
+such a sign gets one more: removing one always restores the original. Amounts and counts are written by this module and
+stay as they are: ``-3.25``.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render import harmless, penalty_cell
-from evergreen_groups.render.report.wording import compared
+from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.text import escape_formula
+from evergreen_groups.render.wording import penalty_cell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,11 +61,13 @@ MEMBER_COLUMNS = (
 )
 
 CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
-"""What became of the group since the run before; empty where there was none to compare with."""
+"""The change since the last run; empty without a last run to compare with."""
 
 BLOCK_COLUMNS = ("member_blocked_in_evergreen", "member_difference")
-"""The last columns, so that those before them stay where they were: the penalties that block the member for fines in
-Evergreen, and how that differs from ``member_over_limit``; empty where penalties weren't read."""
+"""The penalties that block a member for fines, and how they disagree with ``member_over_limit``.
+
+Empty if penalties weren't read. New columns go to the end, so that existing ones keep their position.
+"""
 
 
 GROUP_DETAIL_COLUMNS = (
@@ -90,17 +92,18 @@ MEMBER_DETAIL_COLUMNS = (
     "member_barred",
     "member_profile",
 )
-"""What is owed for, since when, and what is out, behind all others; empty where it wasn't read, or isn't known. Kinds
-stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
+"""What is owed for and checked out; empty if unknown. Kinds share one cell: ``lost materials 23.00; overdue materials
+0.50``.
+"""
 
 
 TOTAL_COLUMNS = ("owing_count_at_least", "highest_own_fines_at_least", "over_limit_count_at_least")
 DETAIL_TOTAL_COLUMNS = ("items_overdue_at_least", "items_lost_at_least")
-"""Lower bounds of the columns of that name, which are empty where hidden members may raise them."""
+"""Lower bounds of the columns without ``_at_least``, which are empty where hidden members may raise them."""
 
 
 ONCE_COLUMNS = ("first_of_group",)
-"""True in one row of each group that is listed: the rows whose group's columns add up to the report's sums."""
+"""True in exactly one row of each listed group; the group columns of these rows add up to the report's sums."""
 
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -111,9 +114,9 @@ _NO_MEMBER_DETAILS = [""] * len(MEMBER_DETAIL_COLUMNS)
 def write_rows(
     report: Report, stream: TextIO, *, details: bool = True, bom: bool = False, dialect: str = "plain"
 ) -> None:
-    """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
+    """Write the header and the rows, each ending in CR LF; open ``stream`` with ``newline=""``.
 
-    ``bom`` puts a byte order mark first, by which Excel knows UTF-8, and so does every ``dialect`` but "plain".
+    ``bom`` writes a byte order mark first, so that Excel recognizes UTF-8. So does every ``dialect`` except "plain".
     """
     write_alone(_RowWriter(report, details, bom, dialect), report, stream)
 
@@ -126,7 +129,7 @@ def write_parts(
 
 
 class _RowWriter:
-    """Writes the rows of each group. A group's own cells are made once for all of its members."""
+    """Writes the rows of each group. The group's own cells are made once for all its members."""
 
     between = ""
 
@@ -137,7 +140,7 @@ class _RowWriter:
         self._comma = dialect == "semicolon"
         self._separator = ";" if self._comma else ","
         self._special = re.compile(f'["\r\n{self._separator}]')
-        changes = compared(report)
+        changes = compared_changes(report)
         self._changes = changes.by_group if changes else {}
         self._known: dict[str, str] = {}
 
@@ -167,9 +170,9 @@ class _RowWriter:
         )
         at_least = separator.join(self._least_cells(group))
         if not self._with_members:
-            return self._row([cells, change, summed, at_least, _truth(True)])
+            return self._row([cells, change, summed, at_least, _boolean(True)])
         rows = []
-        first = _truth(True)
+        first = _boolean(True)
         for member in group.members:
             theirs = [
                 cells,
@@ -182,11 +185,11 @@ class _RowWriter:
                 first,
             ]
             rows.append(self._row(theirs))
-            first = _truth(False)
+            first = _boolean(False)
         return "".join(rows)
 
     def tail(self, part: Report) -> Iterator[str]:
-        changes = compared(part)
+        changes = compared_changes(part)
         for cleared in changes.cleared if changes else ():
             columns = MEMBER_COLUMNS if self._with_members else ()
             more = (*BLOCK_COLUMNS, *MEMBER_DETAIL_COLUMNS) if self._with_members else ()
@@ -196,7 +199,7 @@ class _RowWriter:
                     *[""] * len(columns),
                     *self._change_cells(cleared),
                     *[""] * len((*more, *GROUP_DETAIL_COLUMNS, *TOTAL_COLUMNS, *DETAIL_TOTAL_COLUMNS)),
-                    _truth(False),
+                    _boolean(False),
                 ]
             )
 
@@ -210,17 +213,17 @@ class _RowWriter:
         return amount.replace(".", ",") if self._comma else amount
 
     def _text(self, text: str | None) -> str:
-        """A text that is no formula, in quotes where it needs them."""
+        """Escape a text, and quote it if necessary."""
         if not text:
             return ""
-        text = harmless(text)
+        text = escape_formula(text)
         if self._special.search(text):
             text = text.replace('"', '""')
             return f'"{text}"'
         return text
 
     def _common_text(self, text: str) -> str:
-        """The same of what many rows have."""
+        """Escape a text that many rows repeat; cached."""
         found = self._known.get(text)
         if found is None:
             found = self._known[text] = self._text(text)
@@ -233,15 +236,15 @@ class _RowWriter:
             str(lead.id),
             self._text(lead.name),
             self._text(lead.barcode),
-            _truth(lead.group_lead),
+            _boolean(lead.group_lead),
             self._common_text(lead.library),
             str(group.member_count),
             _number(group.owing_count),
             self._amount(group.combined_fines),
             self._amount(group.highest_own_fines.value),
             _number(group.over_limit_count),
-            "" if no_member_over is None else _truth(no_member_over),
-            _truth(group.complete),
+            "" if no_member_over is None else _boolean(no_member_over),
+            _boolean(group.complete),
             str(group.hidden_member_count),
             self._amount(group.hidden_fines),
         ]
@@ -254,8 +257,8 @@ class _RowWriter:
             self._text(patron.name),
             self._common_text(patron.home_library.shortname),
             self._amount(member.own_fines),
-            _truth(decision.over_limit),
-            _truth(patron.group_lead),
+            _boolean(decision.over_limit),
+            _boolean(patron.group_lead),
             self._amount(decision.limit.amount),
         ]
 
@@ -271,13 +274,13 @@ class _RowWriter:
         return [
             self._kinds(details.kinds),
             self._amount(details.not_known),
-            _truth(details.certain),
+            _boolean(details.certain),
             _moment(details.owing_since),
             _moment(details.last_payment),
             _number(details.overdue),
             _number(details.lost),
-            _truth(details.items_certain),
-            "" if returnable is None else _truth(returnable),
+            _boolean(details.items_certain),
+            "" if returnable is None else _boolean(returnable),
         ]
 
     def _least_cells(self, group: Group) -> list[str]:
@@ -299,9 +302,9 @@ class _RowWriter:
             _moment(details.last_payment),
             "" if items is None else str(items.overdue),
             "" if items is None else str(items.lost),
-            _truth(state.juvenile),
-            _truth(state.expired),
-            _truth(state.barred),
+            _boolean(state.juvenile),
+            _boolean(state.expired),
+            _boolean(state.barred),
             self._common_text(details.profile),
         ]
 
@@ -321,7 +324,7 @@ class _RowWriter:
         ]
 
     def _cleared_cells(self, change: GroupChange) -> list[str]:
-        """The group's columns of a cleared group: its number, its library, and its lead where that was looked up."""
+        """Return the group columns of a cleared group: number, library and, if looked up, the lead."""
         known = {"group": str(change.group), "library": self._text(change.library)}
         if change.present is not None:
             known["lead_name"] = self._text(change.present.lead_name)
@@ -336,5 +339,5 @@ def _number(total: Total[int]) -> str:
     return str(total.at_least) if total.exact else ""
 
 
-def _truth(value: bool) -> str:
+def _boolean(value: bool) -> str:
     return "true" if value else "false"

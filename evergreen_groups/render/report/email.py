@@ -1,6 +1,6 @@
-"""The report as a letter, plain and as HTML: a summary, and by number the groups whose combined fines are highest.
+"""The report as a mail, in plain text and HTML: a summary, and the groups with the highest combined fines.
 
-There is no name of a patron in it unless that is asked for.
+Patrons' names are left out unless requested.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from evergreen_groups.language import (
     number,
     pgettext,
 )
-from evergreen_groups.render import TITLE, listed, printable, template_text
-from evergreen_groups.render.report.wording import KINDS, compared, since
+from evergreen_groups.render import printable, template_text
+from evergreen_groups.render.report.wording import KINDS, compared_changes, since
+from evergreen_groups.render.wording import TITLE, describe_criteria
 from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
 
-_MOST = 10
+_MOST_GROUPS = 10
 _WIDTH = 72
 _MOST_INDENT = 34
-"""How far a fact may stand from the left; where its label is longer, it stands in the lines below."""
+"""The widest label that has its value next to it. Values of wider labels go on the next line."""
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 _NUMBERS = (0, 2, 3)
-"""The columns of the groups that are set to the right: group, members and fines."""
+"""The columns aligned to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterOptions:
-    """How a letter is to be: with names of patrons or without, and where the whole report is to be found.
+    """What a mail contains: ``names`` of patrons or not, and links to the whole report.
 
-    ``places`` are the short names of the libraries that it's about (none: all); ``links`` are addresses, each with
-    the short name of its library (empty: all). Names lead into the staff ``client`` where one is given.
+    ``places`` are the short names of the libraries covered (empty: all). ``links`` are pairs of a library's short name
+    (empty: all libraries) and an address. Names link to the staff ``client`` if one is given.
     """
 
     names: bool = False
@@ -57,7 +58,7 @@ class LetterOptions:
 def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
     """Fill in the template of a subject: ``{date}``, ``{groups}``, ``{members}``, ``{total}`` and ``{libraries}``.
 
-    That of the settings, where none is configured, is a text of the catalogue.
+    The default template is translated; a configured one isn't in the catalogue and stays as it is.
     """
     subject = gettext(
         template,
@@ -67,25 +68,25 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
         total=describe_total(report.totals.combined_fines),
         libraries=_places(places),
     )
-    # A header in English letters stays as it is: where one encoded word follows, some programs show two blanks.
+    # No-break spaces would make an ASCII header an encoded one, in which some mail programs show two blanks.
     return subject.translate(_WITHOUT_NO_BREAK)
 
 
 def plain_letter(report: Report, options: LetterOptions) -> str:
-    """The letter as plain text of 72 columns."""
+    """Return the mail as plain text, 72 columns wide."""
     return template_text(
-        "mail.txt", **_values(report, options), filled=_filled, aligned=_aligned, fact=_fact, label_of=_label
+        "mail.txt", **_values(report, options), filled=_wrapped, aligned=_aligned, fact=_fact, label_of=_label
     )
 
 
 def html_letter(report: Report, options: LetterOptions) -> str:
-    """The same letter as HTML, with its first figures large; nothing in it has to be fetched."""
+    """Return the mail as HTML, with the main figures enlarged. It loads nothing from the network."""
     return template_text("mail.html", **_values(report, options))
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of the groups; ``width`` (characters) is that of its longest text."""
+    """A column of the table of groups; ``width`` (in characters) is that of its longest text."""
 
     heading: str
     is_number: bool
@@ -93,19 +94,19 @@ class _Column:
 
     @property
     def side(self) -> str:
-        """The side that its texts are set to."""
+        """The side that the texts are aligned to."""
         return "right" if self.is_number is (current_language().direction == "ltr") else "left"
 
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
     large = (gettext("Groups"), pgettext("of all groups", "Combined fines"), gettext("Members over the limit"))
-    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST]
+    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
     headings, rows = _highest(groups, report, options)
     client = options.client if options.names else None
     columns = [
-        _Column(heading, place in _NUMBERS, max(cell_len(row[place]) for row in (headings, *rows)))
-        for place, heading in enumerate(headings)
+        _Column(heading, index in _NUMBERS, max(cell_len(row[index]) for row in (headings, *rows)))
+        for index, heading in enumerate(headings)
     ]
     return {
         "title": gettext(TITLE),
@@ -117,7 +118,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "report": report,
         "facts": facts,
         "figures": [(term, value) for term, value in facts if term in large],
-        "other_facts": sorted((one for one in facts if one[0] not in large), key=_by_news),
+        "other_facts": sorted((one for one in facts if one[0] not in large), key=_changes_first),
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "columns": columns,
         "rows": rows,
@@ -128,22 +129,22 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     }
 
 
-def _by_news(fact: tuple[str, str]) -> bool:
-    """What changed comes first: it is what one opens a mail for every morning."""
+def _changes_first(fact: tuple[str, str]) -> bool:
+    """Sort key that puts the fact about changes first, which readers look for every morning."""
     return fact[0] != gettext("What changed")
 
 
-def _filled(text: str, before: str = "") -> str:
-    """A text in lines, those after the first indented by as much as what stands ``before``."""
+def _wrapped(text: str, before: str = "") -> str:
+    """Wrap a text that begins after ``before``, and indent the following lines by the width of ``before``."""
     indent = " " * cell_len(before)
     return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
 
 
 def _fact(term: str, value: str, indent: int) -> str:
-    """A label with what stands beside it, or below."""
+    """Return a label with its value next to it, or below a label that is too wide."""
     if cell_len(term) + 2 <= indent:
-        return _filled(value, set_cell_size(term, indent))
-    return f"{_filled(term)}\n{_filled(value, ' ' * indent)}"
+        return _wrapped(value, set_cell_size(term, indent))
+    return f"{_wrapped(term)}\n{_wrapped(value, ' ' * indent)}"
 
 
 def _label(word: str) -> str:
@@ -156,7 +157,7 @@ def _places(places: Sequence[str]) -> str:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
-    yield gettext("Listed"), listed(report.criteria)
+    yield gettext("Listed"), describe_criteria(report.criteria)
     yield gettext("Data as of"), moment_with_zone(report.generated_at)
     yield gettext("Groups"), number(totals.group_count)
     yield (
@@ -176,7 +177,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _blocked(blocks: BlockTotals) -> Iterator[str]:
-    """How many, and of how many that differs from the rule."""
+    """Yield how many members are blocked, and how many blocks disagree with the rule."""
     yield describe_total(blocks.blocked)
     if (count := blocks.now_within_limit).at_least:
         yield ngettext(
@@ -197,9 +198,9 @@ def _blocked(blocks: BlockTotals) -> Iterator[str]:
 def _highest(
     groups: Sequence[Group], report: Report, options: LetterOptions
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns' names, and a row for each of the groups."""
+    """Return the headings, and a row for each of the groups."""
     names = (pgettext("group", "Lead"),) if options.names else ()
-    changes = compared(report)
+    changes = compared_changes(report)
     change = (gettext("Change"),) if changes is not None else ()
     heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Fines"), *change, *names)
     return heading, [_row(group, changes, names=options.names) for group in groups]

@@ -1,7 +1,7 @@
-"""The report as JSON, for programs; ``report.schema.json`` beside this module describes it.
+"""The report as JSON, described by ``report.schema.json`` in this folder.
 
-``schema`` names the shape and its version. Within a version keys may be added, never changed or removed, so readers
-pass over keys they don't know.
+``schema`` names the format and its version. Within a version, keys may be added but never changed or removed, so
+readers should ignore unknown keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import penalty_document, total_document
+from evergreen_groups.render import penalty_document
+from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.render.report.wording import group_details_document, member_details_document
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
 from evergreen_groups.report import (
@@ -37,13 +38,13 @@ SCHEMA = "evergreen-groups/report/1"
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
-    """Write the document, indented by two, group by group so that it is never in memory as a whole.
+    """Write the document, indented by two spaces, one group at a time to limit memory use.
 
-    Amounts are strings with two places, and other scripts than Latin are written as they are.
+    Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
     write_alone(_DocumentWriter(report, details), report, stream)
 
@@ -64,7 +65,7 @@ class _DocumentWriter:
         yield ',\n  "groups": [' + ("\n    " if part.groups else "")
 
     def group(self, group: Group) -> str:
-        # Line breaks inside strings are escaped, so each one here is the layout's own.
+        # Line breaks inside strings are escaped, so replacing only affects indentation.
         return text(self._documents.of(group)).replace("\n", "\n    ")
 
     def tail(self, part: Report) -> Iterator[str]:
@@ -72,7 +73,7 @@ class _DocumentWriter:
 
 
 def head_document(report: Report) -> dict[str, Any]:
-    """What a report is about, without its groups."""
+    """Return everything about a report except its groups."""
     return {
         "generated_at": report.generated_at.isoformat(timespec="seconds"),
         "gateway": report.gateway,
@@ -85,7 +86,7 @@ def head_document(report: Report) -> dict[str, Any]:
 
 
 class GroupDocuments:
-    """Makes the objects of a report's groups, with ``details`` those of their members."""
+    """Makes the JSON objects of a report's groups, with their members if ``details``."""
 
     def __init__(self, report: Report, details: bool) -> None:
         self._report = report
@@ -93,7 +94,7 @@ class GroupDocuments:
         self._changes = report.changes.by_group if report.changes else {}
 
     def of(self, group: Group) -> dict[str, Any]:
-        """That of a group."""
+        """Return the object of a group."""
         report = self._report
         document = _group(group, self._changes.get(group.number))
         if report.details is not None:
@@ -104,20 +105,20 @@ class GroupDocuments:
 
 
 def text(value: dict[str, Any]) -> str:
-    """The value as JSON, indented by two, as Python's own encoder lays it out: byte for byte, and ten times as fast."""
+    """Return JSON indented by two spaces: the same bytes as Python's own encoder, ten times as fast."""
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONEncodeError:  # half of a pair somewhere, which no encoding has
-        return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+    except orjson.JSONEncodeError:  # a lone surrogate, which UTF-8 can't encode
+        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
-    """The value as JSON on one line, which ends with it."""
+    """Return JSON on one line, including the line feed."""
     try:
         return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
     except orjson.JSONEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return _HALF_A_PAIR.sub("\ufffd", written) + "\n"
+        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
 
 
 def limit_document(limit: Limit) -> dict[str, Any]:
-    """The individual limit; an amount of None is no limit."""
+    """Return a limit for own fines; an amount of null means no limit."""
     return {
         "amount": plain_amount_or_none(limit.amount),
         "comparison": limit.comparison.value,
@@ -233,7 +234,7 @@ def _member(report: Report, member: Member) -> dict[str, Any]:
     standing = report.standing(member)
     return {
         **member_document(member),
-        # Null isn't none: nobody has asked.
+        # Null means that penalties weren't read; an empty list means none.
         "blocked_in_evergreen": None if standing is None else [*map(penalty_document, standing.blocks_for_fines)],
         "difference": None if standing is None or standing.difference is None else standing.difference.value,
         **({} if report.details is None else member_details_document(report.details.of(member))),
@@ -241,7 +242,7 @@ def _member(report: Report, member: Member) -> dict[str, Any]:
 
 
 def member_document(member: Member) -> dict[str, Any]:
-    """One member of a group; ``over_limit`` and ``limit`` only where something was decided about them."""
+    """Return a member of a group, with ``over_limit`` and ``limit`` only if a decision was made."""
     decision = member.decision
     return {
         "id": member.id,
@@ -259,7 +260,7 @@ LINES_SCHEMA = "evergreen-groups/report-lines/1"
 
 
 def write_lines(report: Report, stream: TextIO, *, details: bool = True) -> None:
-    """Write the lines, each ended by a line feed, so that none of them is in memory longer than it takes to write."""
+    """Write JSON lines: the head, then one line for each group, to limit memory use."""
     write_alone(_LineWriter(report, details), report, stream)
 
 

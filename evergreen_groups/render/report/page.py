@@ -1,6 +1,6 @@
-"""The report as one HTML file that needs nothing else: style, script and chart are in it.
+"""The report as one self-contained HTML file, with its style, script and charts embedded.
 
-Without scripts it is the same page, but for what finds, sorts and unfolds.
+Without JavaScript the page still shows everything; only finding, sorting and folding are missing.
 """
 
 from __future__ import annotations
@@ -27,22 +27,15 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.render import (
-    Form,
-    describe_limit,
-    describe_penalty,
-    environment,
-    printable,
-    template_text,
-    title_of,
-)
+from evergreen_groups.render import printable, template_text
+from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
     cleared_lead,
     cleared_now,
     cleared_remarks,
-    compared,
+    compared_changes,
     describe_group_details,
     describe_member_details,
     explain_cleared,
@@ -50,6 +43,7 @@ from evergreen_groups.render.report.wording import (
     since,
 )
 from evergreen_groups.render.report.writers import Part, write_alone, write_side_by_side
+from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
@@ -61,17 +55,17 @@ if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import GroupChange, Report, ReportedLibrary, RunTotals
 
-_REMEMBERED = 4096
-"""So many different values of a kind are remembered as they are written."""
+_CACHE_SIZE = 4096
+"""Cache this many formatted values of each kind."""
 
 
 class GroupRows:
-    """Makes the rows of groups of a report, with their ``marks``; ``values`` are those that all its templates have."""
+    """Renders the rows of a report's groups; ``values`` are shared by all its templates."""
 
     def __init__(
         self, report: Report, marks: GroupMarks, client: StaffClient | None, details: bool, values: Mapping[str, object]
     ) -> None:
-        changes = compared(report)
+        changes = compared_changes(report)
         self._report = report
         self._marks = marks
         self._client = client
@@ -86,22 +80,22 @@ class GroupRows:
         }
         macros: Any = environment().get_template("report_groups.html").make_module(given)
         self._group, self._member, self._about_member = map(
-            Form, (macros.group_form, macros.member_form, macros.about_form)
+            RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
         self._about, self._dated = macros.about, macros.dated
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_card, self._no_change = str(macros.no_card()), str(macros.no_change())
-        self._price, self._number = _remembered(price), _remembered(number)
-        self._total = _remembered(describe_total)
-        self._library = _remembered(printable)
-        self._summary = _remembered(_count_of_members)
-        self._count_over_limit = _remembered(macros.count_over_limit)
-        self._over_limit = _remembered(macros.over_limit)
-        self._blocked = _remembered(macros.blocked_cell)
-        self._change = _remembered(macros.change_cell)
+        self._price, self._number = _cached(price), _cached(number)
+        self._total = _cached(describe_total)
+        self._library = _cached(printable)
+        self._summary = _cached(_count_of_members)
+        self._count_over_limit = _cached(macros.count_over_limit)
+        self._over_limit = _cached(macros.over_limit)
+        self._blocked = _cached(macros.blocked_cell)
+        self._change = _cached(macros.change_cell)
 
     def of(self, group: Group) -> str:
-        """The rows of a group."""
+        """Return the rows of a group as HTML."""
         lead, client = group.lead, self._client
         change = self._changes.get(group.number) if self._changes is not None else None
         marks, owed = self._marks.of(group)
@@ -163,7 +157,7 @@ class GroupRows:
         return self._blocked(tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference)
 
     def _details_of(self, member: Member) -> str:
-        """What a member owes for and has out, with the profile; empty where it wasn't read."""
+        """Return what a member owes for and has out, and the profile; empty if details weren't read."""
         if self._report.details is None:
             return ""
         found = self._report.details.of(member)
@@ -171,13 +165,13 @@ class GroupRows:
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
-def _remembered(write: Callable[..., str]) -> Callable[..., str]:
-    """What writes values as HTML, and remembers how; what is none is escaped."""
-    return lru_cache(maxsize=_REMEMBERED)(lambda *values: str(escape(write(*values))))
+def _cached(write: Callable[..., str]) -> Callable[..., str]:
+    """Return a cached version of ``write`` whose result is escaped HTML."""
+    return lru_cache(maxsize=_CACHE_SIZE)(lambda *values: str(escape(write(*values))))
 
 
 def _count_of_members(visible: int, count: int) -> str:
-    """How many members a group has, and how many of them are visible where not all are."""
+    """Say how many members a group has and, if some are hidden, how many are visible."""
     if visible == count:
         return ngettext("{count} member", "{count} members", count)
     return ngettext("{visible:,} of {count} member", "{visible:,} of {count} members", count, visible=visible)
@@ -201,13 +195,17 @@ _FILTERS = {
 
 
 class GroupMarks:
-    """The marks of the groups of a report, and what they owe for: each kind has a short mark of its own."""
+    """The marks by which the page's script filters groups, and the kinds of bills they owe for.
+
+    Each kind of bill gets a short number as its mark, to keep pages small.
+    """
 
     def __init__(self, report: Report) -> None:
         self._with_details = report.details is not None
         counts: Counter[BillKind] = Counter()
         self._groups: dict[int, tuple[tuple[str, ...], frozenset[BillKind]]] = {}
-        alike: dict[object, tuple[tuple[str, ...], frozenset[BillKind]]] = {}  # of thousands of groups few differ
+        # Thousands of groups share a few combinations, so equal ones are stored once.
+        alike: dict[object, tuple[tuple[str, ...], frozenset[BillKind]]] = {}
         for group in report.groups:
             kinds: frozenset[BillKind] = frozenset()
             if report.details is not None:
@@ -215,7 +213,7 @@ class GroupMarks:
                 counts.update(kinds)
             found = (_marks_of(group, report), kinds)
             self._groups[group.number] = alike.setdefault(found, found)
-        self._marks = {kind: str(place) for place, kind in enumerate(_most_first(counts))}
+        self._marks = {kind: str(index) for index, kind in enumerate(_most_first(counts))}
         self._written = {found: self._as_written(*found) for found in alike.values()}
 
     def _as_written(self, marks: tuple[str, ...], kinds: frozenset[BillKind]) -> tuple[str, str]:
@@ -223,33 +221,33 @@ class GroupMarks:
 
     @property
     def with_kinds(self) -> bool:
-        """Whether the groups owe for several kinds of things, as far as it was read."""
+        """Whether the groups owe for more than one known kind."""
         return len(self._marks) > 1
 
     def of(self, group: Group) -> tuple[str, str]:
-        """What a group is shown by: its marks, and those of the kinds that it owes for."""
+        """Return a group's marks, and the marks of the kinds it owes for."""
         return self._written[self._groups[group.number]]
 
     def offered_kinds(self, part: Report) -> list[tuple[str, str]]:
-        """The marks of the kinds that groups of a part owe for, with words; those that most owe for come first."""
+        """Return mark and name of each kind that groups of a part owe for, the most frequent first."""
         counts: Counter[BillKind] = Counter()
-        for (_marks, kinds), count in self._alike(part).items():
+        for (_marks, kinds), count in self._count_combinations(part).items():
             counts.update(dict.fromkeys(kinds, count))
         return [(self._marks[kind], kind.describe()) for kind in _most_first(counts)]
 
     def offered_filters(self, part: Report) -> list[tuple[str, str]]:
-        """The marks that some groups of a part have and others haven't, with the words for them."""
-        each = [set(marks) for marks, _kinds in self._alike(part)]
+        """Return mark and label of each filter that selects some groups of a part but not all."""
+        each = [set(marks) for marks, _kinds in self._count_combinations(part)]
         some = set().union(*each)
         every = set.intersection(*each) if each else set()
         return [(mark, gettext(words)) for mark, words in _FILTERS.items() if mark in some - every]
 
-    def _alike(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
+    def _count_combinations(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
         return Counter(self._groups[group.number] for group in part.groups)
 
 
 def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
-    """What a group is shown by."""
+    """Return the marks of the filters that select a group."""
     over = group.over_limit_count
     found = ["over"] if over.at_least else ["within"] if over.exact else []
     if report.blocks is not None and any(report.blocks.standing(one).blocked_for_fines for one in group.members):
@@ -258,7 +256,7 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
         found.append("items")
     if not group.complete:
         found.append("incomplete")
-    changes = compared(report)
+    changes = compared_changes(report)
     change = changes.by_group.get(group.number) if changes else None
     if change is not None:
         found.append(change.kind.value)
@@ -270,14 +268,14 @@ def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
 
 
 BARS = 12
-"""The greatest number of groups in the chart."""
+"""The number of groups in the chart."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrendChart:
-    """A bar for each run, the oldest first: heights in percent of the highest.
+    """A bar for each run, the oldest first, with heights in percent of the highest.
 
-    ``first`` and ``last`` are the first and the last value as people read them, ``extent`` says between which they are.
+    ``first`` and ``last`` are the formatted first and last values; ``extent`` names the lowest and the highest.
     """
 
     name: str
@@ -289,7 +287,7 @@ class TrendChart:
 
 @dataclass(frozen=True, slots=True)
 class GroupBar:
-    """A group's bar: its length, and that of the part of the members over the limit, in percent of the longest."""
+    """A group's bar in percent of the longest: the ``whole``, and the part owed by members ``over`` the limit."""
 
     group: Group
     whole: Decimal
@@ -297,9 +295,9 @@ class GroupBar:
 
 
 def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
-    """A chart of the fines and one of the groups; none as long as there is only one run.
+    """Return charts of combined fines and of the number of groups; none until there are two runs.
 
-    The fines have none if those of a run are unknown: the figures say which.
+    The chart of fines is left out if a run's fines are unknown.
     """
     if len(trend) < 2:
         return ()
@@ -311,7 +309,7 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
 
 
 def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
-    """The bars go from nothing up: a sum of credits has none."""
+    """Return a chart whose bars start at zero; negative sums (credits) get no bar."""
     highest = max(*values, NOTHING) or Decimal(1)
     return TrendChart(
         name=name,
@@ -327,24 +325,24 @@ def _count(value: Decimal) -> str:
 
 
 def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
-    """The ``BARS`` groups whose combined fines are highest; none when nobody owes anything."""
+    """Return bars for the ``BARS`` groups with the highest combined fines, as far as they are above zero."""
     highest = nlargest(BARS, groups, key=lambda group: group.known_fines)
     return [_group_bar(group, highest[0].known_fines) for group in highest if group.known_fines > 0]
 
 
 def _group_bar(group: Group, scale: Decimal) -> GroupBar:
-    """Credits shorten the part of the members who aren't over the limit."""
+    """Return a group's bar. Credits of other members may make the total less than what members over the limit owe."""
     whole = group.known_fines / scale * 100
     fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)
     return GroupBar(group, whole, min(fines_over / scale * 100, whole))
 
 
 def shared_values(report: Report) -> dict[str, object]:
-    """The report, what changed where there was a run before, and how the totals went over the last runs."""
+    """Return the template values that report and index share: the changes since the last run, and the trend."""
     trend = report.changes.trend if report.changes else ()
     return {
         "report": report,
-        "changes": compared(report),
+        "changes": compared_changes(report),
         "since": since,
         "trend": trend,
         "trend_charts": trend_charts(trend),
@@ -352,15 +350,16 @@ def shared_values(report: Report) -> dict[str, object]:
 
 
 _GROUPS = "\0"
-"""Stands where the groups are to be; no text of a page has it."""
+"""Placeholder for the groups. No page contains this character."""
 
 
 def write_page(
     report: Report, stream: TextIO, *, details: bool = True, client: StaffClient | None = None, index: str = ""
 ) -> None:
-    """Write the page; with ``details``, the members of each group are in it to be unfolded, and printed where they are.
+    """Write the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
 
-    Names lead into the staff ``client`` where one is given, and a library's page back to the ``index`` (an address).
+    With a staff ``client``, names link to patrons. ``index`` is the address of the index that a library's page links
+    to.
     """
     write_alone(_PageWriter(report, details, client, index), report, stream)
 
@@ -401,12 +400,12 @@ class _PageWriter:
         yield self._tails.pop((part.criteria.orgs, part.name))
 
     def _page(self, part: Report) -> str:
-        """The page with a mark in the place of its groups."""
+        """Render the page with a placeholder for its groups."""
         return template_text(
             "report.html",
             **shared_values(part),
             **self._values,
-            title=title_of(part.criteria, part.name),
+            title=report_title(part.criteria, part.name),
             bars=group_bars(part.groups),
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
@@ -421,7 +420,7 @@ class _PageWriter:
 
 
 def _day_number(moment: datetime) -> int:
-    """The day of a moment as a number, by which the script sorts."""
+    """Return the day as a number, for the script to sort by."""
     return local(moment).date().toordinal()
 
 
@@ -431,12 +430,12 @@ _KINDS = (
     (ChangeKind.BETTER, Message("Better", context="groups")),
     (ChangeKind.CLEARED, Message("No longer listed", context="groups")),
 )
-"""The kinds of groups that have a column, and its heading."""
+"""The kinds of changes that have a column, with its heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedLibrary:
-    """A library, its part of the report, the names of its files by format, and the language that they are in."""
+    """A library, its part of the report, its file names by format, and the language of the files."""
 
     library: ReportedLibrary
     part: Report
@@ -445,23 +444,23 @@ class IndexedLibrary:
 
     @property
     def main_format(self) -> str:
-        """The format that the library's name leads to: the page, where there is one."""
+        """The format that the library's name links to: HTML if available."""
         return "html" if "html" in self.files else next(iter(self.files))
 
     @property
     def main_file(self) -> str:
-        """The file that the library's name leads to."""
+        """The file that the library's name links to."""
         return self.files[self.main_format]
 
     @property
     def other_files(self) -> dict[str, str]:
-        """The other files, by format."""
+        """The remaining files, by format."""
         return {format: file for format, file in self.files.items() if format != self.main_format}
 
 
 def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: BinaryIO) -> None:
-    """Write the page as UTF-8. Its sums are those of ``report``, in which each group counts once."""
-    title = title_of(replace(report.criteria, orgs=()), report.name)
+    """Write the index of libraries as UTF-8. The sums are those of ``report``, which counts each group once."""
+    title = report_title(replace(report.criteria, orgs=()), report.name)
     page = template_text(
         "library_index.html",
         **shared_values(report),

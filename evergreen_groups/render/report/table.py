@@ -1,8 +1,7 @@
 """The report as a table for a terminal.
 
-On a wide screen each thing has a column of its own. On one of 80 columns the members' barcodes share one with the
-counts, what changed stands under the group, and marks take the place of remarks. Nothing is cut off: long texts are
-wrapped in their column.
+On a wide terminal, each value has its own column. At 80 columns, members' barcodes share a column with the counts,
+changes go below the group, and marks replace remarks. Long texts are wrapped within their column, never cut off.
 """
 
 from __future__ import annotations
@@ -33,22 +32,7 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import (
-    DIFFERENCES,
-    EMPTY,
-    NOTHING_FOUND,
-    PLUS,
-    TITLE,
-    Cell,
-    Columns,
-    TextColumn,
-    describe_incomplete,
-    explain_no_member_over_limit,
-    information_only,
-    listed,
-    printable,
-    wrapped,
-)
+from evergreen_groups.render import printable
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
@@ -56,12 +40,23 @@ from evergreen_groups.render.report.wording import (
     cleared_lead,
     cleared_now,
     cleared_remarks,
-    compared,
+    compared_changes,
     counts,
     describe_group_details,
     describe_member_details,
     explain_cleared,
     remarks,
+)
+from evergreen_groups.render.text import EMPTY, Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.wording import (
+    DIFFERENCES,
+    LOWER_BOUND_NOTE,
+    NOTHING_FOUND,
+    TITLE,
+    describe_criteria,
+    describe_incomplete,
+    explain_no_member_over_limit,
+    information_only,
 )
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.total import Total
@@ -71,17 +66,17 @@ if TYPE_CHECKING:
     from evergreen_groups.report import Report, ReportDetails
 
 WIDE = 116
-"""From this width on (terminal cells), each thing has a column of its own."""
+"""The width (in terminal cells) from which each value has its own column."""
 
 COMBINED_FINES = Message("Combined fines")
 
-STANDS_IN = "*"
-"""Follows the name of a lead who isn't a group lead, where there is no column for remarks."""
+NO_LEAD_MARK = "*"
+"""Follows the name of a lead who isn't marked as group lead, on a terminal too narrow for remarks."""
 
 BOLD = Style(bold=True)
 FAINT = Style(dim=True)
 BLOCKED = Style(bold=True, color="red")
-"""Red is for a block of one's own."""
+"""Red is used for blocks only."""
 REMARKABLE = Style(bold=True, color="yellow")
 
 MEMBER_INDENT = 2
@@ -89,14 +84,16 @@ MEMBER_INDENT = 2
 OVER = Message("over", context="the limit")
 OVER_AND_BLOCKED = Message("blocked", context="member")
 BLOCKED_ALONE = Message("(blocked)", context="member")
-"""What a member's own fines and the ILS's blocks come to, on a narrow screen."""
+"""On a narrow terminal: over the limit, also blocked, or only blocked. The last is in parentheses because the rule
+wouldn't block.
+"""
 
 Row = list[Cell]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns, and how each kind of row fills them."""
+    """The columns, and the functions that fill them for each kind of row."""
 
     columns: tuple[TextColumn, ...]
     group: Callable[[Group], Row]
@@ -105,7 +102,7 @@ class Layout:
 
 
 def layout_for(width: int, details: bool) -> Layout:
-    """Choose the layout for a screen of ``width`` cells."""
+    """Choose the layout for a terminal of ``width`` cells."""
     if width >= WIDE:
         return Layout(_wide_columns(details), _wide_group, _wide_member, _wide_sums)
     return Layout(_narrow_columns(details), _narrow_group, _narrow_member, _narrow_sums)
@@ -189,7 +186,7 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
 def _narrow_group(group: Group) -> Row:
     name = _name(group.lead, BOLD)
     if not group.lead.group_lead:
-        name = name._replace(text=f"{name.text} {STANDS_IN}")
+        name = name._replace(text=f"{name.text} {NO_LEAD_MARK}")
     return [
         Cell(str(group.number), BOLD),
         name,
@@ -230,7 +227,7 @@ def _total(totals: Totals) -> Cell:
 
 
 def _counts(of: Group | Totals) -> str:
-    """How many members there are, and how many of them owe something."""
+    """Say how many members there are and how many of them owe."""
     owing, members = of.owing_count, of.member_count
     count = describe_total(owing, short=True)
     return ngettext(
@@ -255,7 +252,7 @@ def _remarks(member: Member, standing: Standing | None) -> Cell:
     if standing is None or not (standing.blocked_for_fines or standing.difference):
         return Cell("".join(lead), FAINT)
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
-        words = gettext("not yet blocked in Evergreen")  # the other half stands in a column of its own
+        words = gettext("not yet blocked in Evergreen")  # another column says "over"
     elif standing.difference is not None:
         words = gettext(DIFFERENCES[standing.difference])
     else:
@@ -264,7 +261,7 @@ def _remarks(member: Member, standing: Standing | None) -> Cell:
 
 
 def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
-    """One word where there is room for one; the table's foot says what each means."""
+    """Return one word; the notes below the table explain it."""
     if standing is not None and standing.blocked_for_fines:
         return Cell(gettext(OVER_AND_BLOCKED if member.over_limit else BLOCKED_ALONE), BLOCKED)
     return Cell(gettext(OVER), BOLD) if member.over_limit else EMPTY
@@ -284,11 +281,11 @@ Item = TypeVar("Item")
 
 
 def with_changes(layout: Layout, changes: Changes) -> Layout:
-    """The layout with one more column beside the combined fines."""
-    place = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
+    """Return the layout with a column for changes after the combined fines."""
+    index = 1 + [column.heading for column in layout.columns].index(gettext(COMBINED_FINES))
 
     def widened(items: Sequence[Item], item: Item) -> list[Item]:
-        return [*items[:place], item, *items[place:]]
+        return [*items[:index], item, *items[index:]]
 
     return Layout(
         columns=tuple(widened(layout.columns, TextColumn(gettext("Change"), right=True))),
@@ -307,7 +304,7 @@ def _cell(change: GroupChange | None) -> Cell:
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
-    """A line for each cleared group."""
+    """Yield a table of cleared groups."""
     columns = (
         TextColumn(gettext("Group"), right=True),
         TextColumn(pgettext("group", "Lead"), least=12),
@@ -335,19 +332,19 @@ def _cleared_row(change: GroupChange) -> list[Cell]:
 
 
 NARROWEST = 72
-"""A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
+"""The minimum width (in terminal cells). A narrower terminal wraps the lines itself."""
 
 SEGMENTS_AT_ONCE = 5000
-"""How many pieces of text are styled at a time."""
+"""The number of styled pieces of text to print at once."""
 
 
 def write_table(
     report: Report, stream: TextIO, *, details: bool = True, width: int | None = None, color: bool = False
 ) -> None:
-    """Write the table, ``width`` columns wide (None: as wide as the terminal, or 80).
+    """Write the table, ``width`` columns wide (None: the terminal's width, or 80).
 
-    Control characters in names become visible marks, so that no name can steer the terminal. What the stream's
-    encoding doesn't have becomes a question mark.
+    Control characters in names become visible marks, so that no name can control the terminal. Characters missing from
+    the stream's encoding become question marks.
     """
     width = max(width or shutil.get_terminal_size().columns, NARROWEST)
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -378,7 +375,7 @@ def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterat
 
 
 def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
-    """A console that takes texts as they are: no markup, no emoji codes, no guessing."""
+    """Return a console that prints text as is, without markup, emoji codes or highlighting."""
     return Console(
         file=buffer,
         width=width,
@@ -400,7 +397,7 @@ def _print_head(console: Console, report: Report) -> None:
         console.print(line, style=FAINT, soft_wrap=True)
     console.print()
     facts = {
-        gettext("Listed"): listed(report.criteria),
+        gettext("Listed"): describe_criteria(report.criteria),
         gettext("Data as of"): moment_with_zone(report.generated_at),
         gettext("Gateway"): printable(report.gateway),
     }
@@ -414,9 +411,9 @@ def _print_head(console: Console, report: Report) -> None:
 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
-    """The heading, the groups and the sums, set in columns."""
+    """Yield the heading, the groups and the totals."""
     layout = layout_for(width, details)
-    changes = compared(report)
+    changes = compared_changes(report)
     describe_change = change_sentence
     if changes and width >= WIDE:
         layout, describe_change = with_changes(layout, changes), remarks
@@ -427,13 +424,13 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
             yield from (layout.member(member, report.standing(member)) for member in group.members)
 
     sums = layout.sums(report.totals)
-    # Made twice, once to measure and once to write: they take far more room than the groups themselves.
+    # Rows are made twice, to measure and to write. Keeping them would take far more memory than the groups.
     columns = Columns(layout.columns, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
     line = [Segment(rule * columns.width, FAINT), Segment.line()]
     yield from columns.heading(BOLD)
     yield from line
-    for place, group in enumerate(report.groups):
-        if place and details:
+    for index, group in enumerate(report.groups):
+        if index and details:
             yield Segment.line()
         changed = describe_change(changes.by_group.get(group.number)) if changes else ""
         yield from _group(group, rows(group), changed, columns, report.details)
@@ -444,23 +441,23 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
 def _group(
     group: Group, rows: Iterable[Row], changed: str, columns: Columns, details: ReportDetails | None
 ) -> Iterator[Segment]:
-    """A group's rows, with what changed and what is owed for under the first one, and what is missing under all."""
-    for place, row in enumerate(rows):
+    """Yield a group's rows, with changes and details below the first row, and a note on hidden members at the end."""
+    for index, row in enumerate(rows):
         yield from columns.row(row)
-        if place == 0 and changed:
-            yield from _across(changed, columns, FAINT)
+        if index == 0 and changed:
+            yield from _spanning_row(changed, columns, FAINT)
         if details is None:
             continue
-        if place == 0:
-            yield from _across(describe_group_details(details.of_group(group)), columns, FAINT)
-        elif about := describe_member_details(details.of(group.members[place - 1])):
-            yield from _across(about, columns, FAINT, indent=MEMBER_INDENT)
+        if index == 0:
+            yield from _spanning_row(describe_group_details(details.of_group(group)), columns, FAINT)
+        elif about := describe_member_details(details.of(group.members[index - 1])):
+            yield from _spanning_row(about, columns, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
-        yield from _across(describe_incomplete(group), columns, REMARKABLE)
+        yield from _spanning_row(describe_incomplete(group), columns, REMARKABLE)
 
 
-def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
-    """Say something about the group or member above, across the columns."""
+def _spanning_row(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
+    """Yield a text about the group or member above, across all columns."""
     indent += columns.start(1) + MEMBER_INDENT
     for text in wrapped(sentence, columns.width - indent):
         yield Segment(" " * indent)
@@ -469,7 +466,7 @@ def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> I
 
 
 def _print_changes(console: Console, report: Report) -> None:
-    changes = compared(report)
+    changes = compared_changes(report)
     if changes is None:
         return
     console.print()
@@ -495,7 +492,7 @@ def _print_foot(console: Console, report: Report) -> None:
 
 
 def _notes(report: Report, *, wide: bool) -> Iterator[str]:
-    """Explain the words in the columns."""
+    """Explain the words used in the columns."""
     count = report.totals.groups_without_member_over_limit
     if count.at_least:
         yield gettext(
@@ -506,19 +503,19 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):
         explanation = gettext("the oldest record of a group without a group lead stands for it.")
-        yield gettext("{word}: {explanation}", word=STANDS_IN, explanation=explanation)
+        yield gettext("{word}: {explanation}", word=NO_LEAD_MARK, explanation=explanation)
 
 
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
         yield ngettext("{count} group is incomplete.", "{count} groups are incomplete.", count)
-        yield gettext(PLUS)
+        yield gettext(LOWER_BOUND_NOTE)
     for note in report.notes:
         yield gettext("Note: {note}", note=printable(gettext(note)))
 
 
 def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
-    """Say how many are blocked in the ILS, and of how many that differs from the rule, each with its word."""
+    """Say how many members are over the limit, blocked or both, with the word used in the table."""
     totals = report.block_totals
     if totals is None:
         return

@@ -1,4 +1,4 @@
-"""What is owed for, since when, and what is out, in words and in the keys of documents."""
+"""Texts and JSON keys for a report's details (kinds of bills, dates, items) and changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from evergreen_groups.language import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import printable, total_document
+from evergreen_groups.render import printable
+from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
-    """Say what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
+    """Describe what is owed by kind: ``lost materials: $23.00, overdue materials: $0.50``."""
     return ", ".join(_kinds(kinds))
 
 
@@ -39,14 +40,14 @@ def _kinds(kinds: Iterable[KindSum]) -> Iterator[str]:
         yield gettext("{kind}: {amount}", kind=kind, amount=one.balance)
 
 
-# There are a dozen kinds of bills, and a hundred thousand bills.
+# A report has about a dozen kinds of bills and a hundred thousand bills.
 @lru_cache(maxsize=1024)
 def _described_kind(kind: BillKind, _tag: str) -> str:
     return printable(kind.describe())
 
 
 def describe_group_details(details: SummedDetails) -> str:
-    """Say in one sentence what a group owes for, since when, and whether it can return anything or only pay."""
+    """Describe in one sentence what a group owes for, since when, and whether anything can still be returned."""
     return "; ".join(_of_group(details))
 
 
@@ -65,7 +66,7 @@ def _of_group(details: SummedDetails) -> Iterator[str]:
 
 
 def describe_returnable(details: SummedDetails) -> str:
-    """Say what of a group is overdue and lost, and whether anything can still be returned or only paid."""
+    """Describe a group's overdue and lost items, and whether anything can still be returned."""
     items = describe_items(details.items)
     if not details.items_certain and items:
         items = gettext("at least {total}", total=items)
@@ -79,7 +80,7 @@ def describe_returnable(details: SummedDetails) -> str:
 
 
 def describe_items(items: UnreturnedItems) -> str:
-    """Say how many items are overdue and lost: ``2 items overdue, 1 lost``; empty where none is."""
+    """Describe the number of overdue and lost items: ``2 items overdue, 1 lost``; empty if there are none."""
     overdue, lost = items.overdue, items.lost
     if not overdue:
         return ngettext("{count} item lost", "{count} items lost", lost) if lost else ""
@@ -88,7 +89,7 @@ def describe_items(items: UnreturnedItems) -> str:
 
 
 def describe_member_details(details: MemberDetails) -> str:
-    """Say the same of a member, and what there is to their record; empty where there is nothing to say."""
+    """Describe a member's bills, items and account; empty if nothing is worth mentioning."""
     return "; ".join(filter(None, _of_member(details)))
 
 
@@ -106,7 +107,7 @@ def _of_member(details: MemberDetails) -> Iterator[str]:
 
 
 def describe_state(details: MemberDetails) -> str:
-    """Say what there is to a member's record: ``juvenile, expired``; empty for an adult's that is in order."""
+    """Describe what is unusual about a member's account: ``juvenile, expired``; empty for a regular adult account."""
     return ", ".join(_of_state(details))
 
 
@@ -120,7 +121,9 @@ def _of_state(details: MemberDetails) -> Iterator[str]:
 
 
 def group_details_document(details: SummedDetails) -> dict[str, Any]:
-    """A group's details as keys of a JSON object; ``kinds`` and ``kinds_not_known`` add up to the combined fines."""
+    """Return a group's details as keys of a JSON object; ``kinds`` and ``kinds_not_known`` add up to the combined
+    fines.
+    """
     return {
         "kinds": _kinds_document(details.kinds),
         "kinds_not_known": plain_amount_or_none(details.not_known),
@@ -135,7 +138,7 @@ def group_details_document(details: SummedDetails) -> dict[str, Any]:
 
 
 def member_details_document(details: MemberDetails) -> dict[str, Any]:
-    """A member's details as keys of a JSON object; null where something isn't known, and for no date."""
+    """Return a member's details as keys of a JSON object; null for unknown values and missing dates."""
     items = details.items
     return {
         "kinds": None if details.kinds is None else _kinds_document(details.kinds),
@@ -170,7 +173,7 @@ def _moment(when: datetime | None) -> str | None:
 UNCERTAIN = Message("not certain: what hidden members owe, or owed, is not known")
 CLEARED = Message("No longer listed")
 NO_LEAD = Message("lead not known")
-"""Its members are in no group together any more, or they couldn't be looked up."""
+"""For groups whose members have all left, or couldn't be looked up."""
 NOT_KNOWN = Message("not known")
 KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("new", context="group"),
@@ -180,16 +183,16 @@ KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.CLEARED: Message("no longer listed", context="group"),
     ChangeKind.HIDDEN: Message("hidden", context="group"),
 }
-"""What became of a group, in a word."""
+"""A word for each kind of change."""
 
 
-def compared(report: Report) -> Changes | None:
-    """What changed, where there was a run before to compare with."""
+def compared_changes(report: Report) -> Changes | None:
+    """Return the changes since the last run, None if there was no last run to compare with."""
     return report.changes if report.changes is not None and report.changes.compared else None
 
 
 def counts(changes: Changes) -> str:
-    """Say how many groups are of each kind: ``2 new, 14 unchanged``."""
+    """Say how many groups there are of each kind of change: ``2 new, 14 unchanged``."""
     numbers = [(kind, changes.count(kind)) for kind in ChangeKind]
     words = ", ".join(_count(kind, number) for kind, number in numbers if number)
     return words or gettext("no group was listed then, and none is now")
@@ -212,14 +215,14 @@ def _count(kind: ChangeKind, number: int) -> str:
 
 
 def since(changes: Changes) -> str:
-    """Say what changed since when, where there was a run before: ``since 13 Aug 2026, 03:15: 2 new``."""
+    """Say what changed since when: ``since 13 Aug 2026, 03:15: 2 new``; empty without a last run."""
     if changes.since is None:
         return ""
     return gettext("since {moment}: {changes}", moment=minute(changes.since), changes=counts(changes))
 
 
 def change_sentence(change: GroupChange | None) -> str:
-    """Say what became of a group, and the remarks: ``worse by $12.50; 1 member joined``. Empty where nothing did."""
+    """Describe a group's change with remarks: ``worse by $12.50; 1 member joined``; empty if nothing changed."""
     if change is None:
         return ""
     return "; ".join(filter(None, (_verdict(change), remarks(change))))
@@ -236,7 +239,7 @@ def _verdict(change: GroupChange) -> str:
 
 
 def remarks(change: GroupChange | None) -> str:
-    """Say what else happened to a group, which may explain the difference; empty where nothing did."""
+    """Describe moves and mergers that may explain a group's change; empty if there were none."""
     return "; ".join(_remarks(change)) if change else ""
 
 
@@ -256,17 +259,17 @@ def _remarks(change: GroupChange) -> Iterator[str]:
 
 
 def cleared_lead(change: GroupChange) -> str:
-    """The name of a cleared group's lead now; what there is instead where nobody can be named."""
+    """Return the name of a cleared group's current lead, or that it isn't known."""
     return printable(change.present.lead_name) if change.present else gettext(NO_LEAD)
 
 
 def cleared_now(change: GroupChange) -> str:
-    """What a cleared group owes now."""
+    """Return what a cleared group owes now."""
     return describe_total(change.present.combined_fines if change.present else None)
 
 
 def cleared_remarks(change: GroupChange) -> str:
-    """Say where a cleared group is now, and how sure the amounts are."""
+    """Say where the members of a cleared group are now, and whether the amounts are certain."""
     found = []
     if change.present and change.present.group != change.group:
         found.append(gettext("now group {group}", group=change.present.group))
@@ -278,7 +281,7 @@ def cleared_remarks(change: GroupChange) -> str:
 
 
 def explain_cleared(report: Report) -> str:
-    """Say why groups are no longer listed; with a choice, others than those that paid may not fit any more."""
+    """Explain why groups are no longer listed. With filters, paying isn't the only possible reason."""
     if report.criteria.choice.document():
         return gettext("They were in the report before; they owe less now, or aren't what was asked for any more.")
     return gettext("They were in the report before and don't fit it any more, mostly because enough was paid.")

@@ -1,9 +1,8 @@
-"""The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
+"""The report as a spreadsheet (XLSX): a summary, and sheets of groups, members and cleared groups.
 
-What is summed by group stands once, in the group's line, and a member has own figures alone: columns can be added up.
-
-Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
-formula or a link by itself, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+Group totals appear only in the group's row, and members' rows have only their own amounts, so columns can be added up.
+Amounts and counts are numbers. Names and barcodes are always text: a name can't become a formula or link, and a barcode
+keeps its leading zeros. Requires xlsxwriter, installed by the extra ``xlsx``.
 """
 
 from __future__ import annotations
@@ -28,38 +27,40 @@ from evergreen_groups.language import (
     pgettext,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.render import (
-    CONFIDENTIAL,
-    DIFFERENCES,
-    ColumnKind,
-    FilledWorkbook,
-    Formats,
-    LongSheet,
-    Mark,
-    RowWriter,
-    SpreadsheetColumn,
-    Value,
-    cell_text,
-    describe_limit,
-    describe_penalty,
-    fill,
-    information_only,
-    listed,
-    set_direction,
-    title_of,
-    write_cell,
-)
 from evergreen_groups.render.report.wording import (
     CLEARED,
     KINDS,
     NOT_KNOWN,
     cleared_lead,
-    compared,
+    compared_changes,
     describe_kinds,
     describe_state,
     remarks,
 )
-from evergreen_groups.render.report.writers import Part, places_of_groups
+from evergreen_groups.render.report.writers import Part, part_indexes
+from evergreen_groups.render.sheets import (
+    ColumnKind,
+    Formats,
+    LongSheet,
+    Mark,
+    RowWriter,
+    SpreadsheetColumn,
+    StreamedWorkbook,
+    Value,
+    cell_text,
+    fill,
+    set_direction,
+    write_cell,
+)
+from evergreen_groups.render.wording import (
+    CONFIDENTIAL,
+    DIFFERENCES,
+    describe_criteria,
+    describe_limit,
+    describe_penalty,
+    information_only,
+    report_title,
+)
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 
 
 class MemberRow(NamedTuple):
-    """A member with the group they belong to, and their standing where penalties were read."""
+    """A member with their group, and standing and details if they were read."""
 
     group: Group
     member: Member
@@ -81,26 +82,25 @@ class MemberRow(NamedTuple):
 
 
 def yes_or_no(truth: bool) -> str:
-    """A truth in a cell."""
     return gettext("yes") if truth else gettext("no")
 
 
 def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
-    """A total in a cell: a number to reckon with only if it is exact."""
+    """Return a total for a cell: a number only if exact, so that sums of the column are right."""
     if total is None or isinstance(total, Decimal):
         return describe_total(None) if total is None else total
     return total.at_least if total.exact else describe_total(total)
 
 
 def group_detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
-    """The columns of groups."""
+    """Return the columns for groups' details."""
 
     def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
         return lambda group: get(details.of_group(group))
 
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(_not_known)),
+        SpreadsheetColumn(gettext("Not known for what"), "money", of_group(lambda one: known(one.not_known) or None)),
         SpreadsheetColumn(gettext("Owing since"), "day", of_group(lambda one: _day(one.owing_since))),
         SpreadsheetColumn(gettext("Last payment"), "day", of_group(lambda one: _day(one.last_payment))),
         SpreadsheetColumn(gettext("Items overdue"), "number", of_group(lambda one: known(one.overdue))),
@@ -115,12 +115,7 @@ def _day(moment: datetime | None) -> date | None:
     return None if moment is None else local(moment).date()
 
 
-def _not_known(details: SummedDetails) -> Value:
-    return known(details.not_known) or None
-
-
 def yes_no_or_not_known(truth: bool | None) -> str:
-    """A truth in a cell, which may be unknown."""
     return gettext(NOT_KNOWN) if truth is None else yes_or_no(truth)
 
 
@@ -133,7 +128,7 @@ def _kinds(details: MemberDetails) -> str | None:
 
 
 def member_detail_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    """The columns of members."""
+    """Return the columns for members' details."""
     return [
         SpreadsheetColumn(gettext("Owed for"), "text", _of_details(_kinds)),
         SpreadsheetColumn(gettext("Owing since"), "day", _of_details(lambda one: _day(one.owing_since))),
@@ -157,7 +152,7 @@ _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WOR
 
 
 def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
-    """The columns of groups."""
+    """Return the columns of the sheet of groups."""
     columns: list[SpreadsheetColumn[Group]] = [
         SpreadsheetColumn(gettext("Group"), "id", lambda group: group.number),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", lambda group: group.lead.name),
@@ -189,17 +184,17 @@ def group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
             lambda group: group.hidden_member_count or None,
             lambda group: "" if group.complete else "notable",
         ),
-        SpreadsheetColumn(gettext("Fines of hidden members"), "money", _hidden_fines),
+        SpreadsheetColumn(
+            gettext("Fines of hidden members"),
+            "money",
+            lambda group: None if group.complete else known(group.hidden_fines),
+        ),
     ]
     if report.details is not None:
         columns += group_detail_columns(report.details)
-    if changes := compared(report):
+    if changes := compared_changes(report):
         columns += _change_columns(changes)
     return columns
-
-
-def _hidden_fines(group: Group) -> Value:
-    return None if group.complete else known(group.hidden_fines)
 
 
 def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
@@ -219,16 +214,16 @@ def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
 
 
 def _before(change: GroupChange) -> Value:
-    """What it was listed with; nothing for a new group."""
+    """Return what the group owed in the last run, None for a new group."""
     return None if change.before is None else known(change.known_before)
 
 
 def member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
-    """The members' columns, with the limit of each where that isn't the same for everybody."""
+    """Return the columns of the sheet of members, with their limits unless one limit applies to everyone."""
     limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
         gettext("Limit"), "text", lambda row: describe_limit(row.member.limit)
     )
-    # The same for all of them: looked up once, not in each cell.
+    # Translated once instead of for each cell.
     no_card, yes, no = gettext("no card"), yes_or_no(True), yes_or_no(False)
     return [
         SpreadsheetColumn(gettext("Group"), "id", lambda row: row.group.number),
@@ -262,7 +257,7 @@ def _difference(row: MemberRow) -> str | None:
 
 
 def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
-    # Red is for a block of one's own.
+    # Only this column has red cells: red is used for blocks only.
     return [
         SpreadsheetColumn(
             gettext("Blocked in Evergreen"),
@@ -275,7 +270,7 @@ def _block_columns() -> list[SpreadsheetColumn[MemberRow]]:
 
 
 def cleared_columns() -> list[SpreadsheetColumn[GroupChange]]:
-    """The columns of groups that are no longer listed."""
+    """Return the columns of the sheet of cleared groups."""
     return [
         SpreadsheetColumn(gettext("Group"), "id", lambda change: change.group),
         SpreadsheetColumn(pgettext("group", "Lead"), "text", cleared_lead),
@@ -301,11 +296,11 @@ _GROUPS_OF_KIND = {
 
 
 def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
-    """Write what the report says before its first group: rule, facts, totals, changes and notes."""
+    """Write the sheet with the rule, criteria, totals, changes and notes."""
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
+    sheet.write_string(0, 0, cell_text(report_title(report.criteria, report.name)), formats.title)
     sheet.write_string(1, 0, gettext("For information only"), formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3
@@ -320,9 +315,9 @@ def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
 
 
 def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
-    """Label, kind and value of each line of the summary; without a label, an empty line."""
+    """Yield label, kind and value of each line of the summary; an empty label means an empty line."""
     totals = report.totals
-    yield gettext("Listed"), "text", listed(report.criteria)
+    yield gettext("Listed"), "text", describe_criteria(report.criteria)
     yield gettext("Data as of"), "text", moment_with_zone(report.generated_at)
     yield gettext("Gateway"), "text", report.gateway
     yield "", "text", None
@@ -337,7 +332,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
         yield gettext("Blocked in Evergreen, own fines within the limit"), "number", known(blocks.now_within_limit)
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
-    if (changes := compared(report)) and changes.since:
+    if (changes := compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with data as of"), "text", minute(changes.since)
         for kind in ChangeKind:
@@ -354,22 +349,23 @@ Row = TypeVar("Row")
 _LONGEST_SHEET_NAME = 31
 
 
-class _Held(io.BytesIO):
-    """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
+class _UnclosedBuffer(io.BytesIO):
+    """A buffer that ignores ``close``: if a run is aborted, xlsxwriter's archive may close itself after its buffer."""
 
     def close(self) -> None:
+        pass
         """Not closed, for who is thrown away together with it may come later."""
 
 
 def write_workbook(
     report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write the workbook; with ``details``, the sheet of members as well. Names lead into the staff ``client``.
+    """Write the workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
 
-    Nothing of it is put into temporary files.
+    No temporary files are used.
 
     Raises:
-        ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
+        ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
     write_parts(report, [(report, stream)], details=details, client=client)
 
@@ -377,17 +373,17 @@ def write_workbook(
 def write_parts(
     report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write parts of a report as :func:`write_workbook` does; columns are as wide in all of them."""
+    """Write parts of a report as :func:`write_workbook` does. Column widths are the same in all parts."""
     lists: list[_List[Any]] = [_groups(report, client), *([_members(report, client)] if details else [])]
     sheets = [one.sheet for one in lists]
-    places = places_of_groups([part for part, _stream in parts])
-    workbooks: list[FilledWorkbook] = []
+    indexes = part_indexes([part for part, _stream in parts])
+    workbooks: list[StreamedWorkbook] = []
     try:
         for part, stream in parts:
-            workbooks.append(FilledWorkbook(stream))
-            workbooks[-1].take(_without_rows(part, lists), sheets)
+            workbooks.append(StreamedWorkbook(stream))
+            workbooks[-1].copy_from(_without_rows(part, lists), sheets)
         for number, one in enumerate(lists):
-            _write_list(one, number, report, parts, workbooks, places)
+            _write_list(one, number, report, parts, workbooks, indexes)
         for workbook in workbooks:
             workbook.close()
     except BaseException:
@@ -401,21 +397,21 @@ def _write_list(
     number: int,
     report: Report,
     parts: Sequence[Part],
-    workbooks: Sequence[FilledWorkbook],
-    places: Mapping[int, Sequence[int]],
+    workbooks: Sequence[StreamedWorkbook],
+    indexes: Mapping[int, Sequence[int]],
 ) -> None:
-    """Write a long list into each of the workbooks."""
+    """Write one of the long lists into all workbooks, making each row only once."""
     for workbook in workbooks:
         workbook.begin(number)
-        # They are made in the same way of reports with the same columns.
+        # All parts have the same columns, so their formats should have the same numbers.
         if workbook.styles(number) != workbooks[0].styles(number):
             raise ValueError("parts of a report have other formats than the report")
     rows = RowWriter(one.sheet, workbooks[0].styles(number)) if workbooks else None
     for group in report.groups:
-        if rows is not None and (wanted := places.get(group.number)):
+        if rows is not None and (wanted := indexes.get(group.number)):
             made = [rows.row(row) for row in one.rows(group)]
-            for place in wanted:
-                workbooks[place].add(made)
+            for index in wanted:
+                workbooks[index].add(made)
     for (part, _stream), workbook in zip(parts, workbooks, strict=True):
         links = chain.from_iterable(map(one.links, part.groups))
         workbook.end(number, links, one.sheet.linked)
@@ -423,7 +419,7 @@ def _write_list(
 
 @dataclass(frozen=True)
 class _List(Generic[Row]):
-    """A long sheet, with the rows that each group has in it, how many that are, and where each of them leads."""
+    """A long sheet and, for each group, its rows, their number, and their links."""
 
     sheet: LongSheet[Row]
     rows: Callable[[Group], Sequence[Row]]
@@ -435,7 +431,7 @@ def _groups(report: Report, client: StaffClient | None) -> _List[Group]:
     columns = group_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(
+        LongSheet.fitted(
             _sheet_name(gettext("Groups")), columns, report.groups, lambda: report.groups, frozen=2, linked=linked
         ),
         lambda group: (group,),
@@ -454,7 +450,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
         ]
 
     def with_numbers() -> Iterator[MemberRow]:
-        """Every row without the standing, which takes the longest to find."""
+        """Yield rows for measuring numbers, without standings, which are slow to determine."""
         for group in report.groups:
             for member in group.members:
                 yield MemberRow(group, member, None, None if details is None else details.of(member))
@@ -463,7 +459,7 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
     columns = member_columns(report)
     linked = None if client is None else 1
     return _List(
-        LongSheet.measured(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
+        LongSheet.fitted(_sheet_name(gettext("Members")), columns, every, with_numbers, frozen=2, linked=linked),
         rows,
         lambda group: len(group.members),
         lambda group: () if client is None else [client.patron_page(member.id) for member in group.members],
@@ -471,10 +467,10 @@ def _members(report: Report, client: StaffClient | None) -> _List[MemberRow]:
 
 
 def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
-    """The workbook of a report without the rows of its long lists."""
-    held = _Held()
-    workbook = _library().Workbook(
-        held,
+    """Return a workbook whose long lists have no rows yet."""
+    buffer = _UnclosedBuffer()
+    workbook = _xlsxwriter().Workbook(
+        buffer,
         {
             "in_memory": True,
             "strings_to_formulas": False,
@@ -483,13 +479,13 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    title = title_of(report.criteria, report.name)
+    title = report_title(report.criteria, report.name)
     workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
     formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
     for one in lists:
         one.sheet.add_to(workbook, formats, sum(map(one.count, report.groups)))
-    if (changes := compared(report)) and changes.cleared:
+    if (changes := compared_changes(report)) and changes.cleared:
         fill(
             workbook.add_worksheet(_sheet_name(gettext(CLEARED))),
             cleared_columns(),
@@ -498,15 +494,15 @@ def _without_rows(report: Report, lists: Sequence[_List[Any]]) -> bytes:
             frozen=1,
         )
     workbook.close()
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def _sheet_name(text: str) -> str:
-    """A name as the file format has them: 31 characters, some of which have a meaning in formulas."""
+    """Return a valid name: at most 31 characters, and none that have a meaning in formulas."""
     return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()
 
 
-def _library() -> Any:
+def _xlsxwriter() -> Any:
     try:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:

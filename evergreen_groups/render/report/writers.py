@@ -1,6 +1,6 @@
-"""Writes a report in one of the formats that :mod:`evergreen_groups.formats` declares.
+"""Write a report in one of the formats declared in :mod:`evergreen_groups.formats`.
 
-The module of a format is imported when it is asked for, so that a command that renders nothing starts fast.
+A format's module is imported on first use, so that commands that render nothing start fast.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FORMATS = TEXT_FORMATS
 
 
 class WritingOptions(TypedDict, total=False):
-    """How a report is to be written; a format takes those that mean something to it.
+    """Options for writing a report. A format ignores those that don't apply to it.
 
-    ``details`` (True): with every member. ``width`` (columns; None: that of the terminal, or 80) and ``color`` are for
-    the table, ``bom`` (begin with a byte order mark) and ``dialect`` (one of ``CSV_DIALECTS``) for CSV. ``client`` is
-    where names lead in formats that have links; ``index`` the address of the page that leads to all libraries' reports.
+    ``details`` (True): include every member. ``width`` (columns; None: the terminal's, or 80) and ``color`` are for the
+    table, ``bom`` (begin with a byte order mark) and ``dialect`` (one of ``CSV_DIALECTS``) for CSV. Formats with links
+    point names to ``client``; ``index`` is the address of the index of all libraries' reports.
     """
 
     details: bool
@@ -43,8 +43,10 @@ class WritingOptions(TypedDict, total=False):
 def render(report: Report, format: str, stream: TextIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``.
 
-    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format, and whatever the
-    stream raises.
+    Open a stream for CSV with ``newline=""``.
+
+    Raises:
+        ValueError: the format is unknown or binary.
     """
     chosen = output_format(format)
     if chosen.binary:
@@ -53,10 +55,7 @@ def render(report: Report, format: str, stream: TextIO, **options: Unpack[Writin
 
 
 def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpack[WritingOptions]) -> None:
-    """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a stream of bytes; text is UTF-8.
-
-    Raises what :func:`render` raises, and for a binary format what its writer does.
-    """
+    """Write ``report`` to a binary stream in ``format``, one of ``REPORT_FORMATS``. Text is encoded as UTF-8."""
     chosen = output_format(format)
     if chosen.parts is not None:
         render_parts(report, format, [(report, stream)], **options)
@@ -74,9 +73,9 @@ def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpac
 def render_parts(
     report: Report, format: str, parts: Sequence[tuple[Report, BinaryIO]], **options: Unpack[WritingOptions]
 ) -> None:
-    """Write parts of a report, whose groups stand in its order, each to its stream of bytes.
+    """Write each part of a report to its binary stream. Groups must be in the same order as in ``report``.
 
-    Where the format can, what they have in common is made once. Raises what :func:`render_bytes` does.
+    Formats that support it render content common to several parts only once.
     """
     chosen = output_format(format)
     if chosen.parts is None:
@@ -89,43 +88,42 @@ def render_parts(
 
 
 def write_file(report: Report, format: str, path: Path, **options: Unpack[WritingOptions]) -> None:
-    """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a file: whole or not at all, mode 0600.
+    """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a file with mode 0600, atomically.
 
-    Raises :class:`~evergreen_groups.errors.ConfigurationError` when the file can't be written, and what
-    :func:`render_bytes` raises.
+    Raises:
+        ConfigurationError: the file can't be written.
     """
     with write_bytes_atomically(path) as stream:
         render_bytes(report, format, stream, **options)
 
 
 def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, options: WritingOptions) -> None:
-    """Have a format's own function write the report, with those of the options that it takes."""
+    """Call the format's own function with the options that it accepts."""
     wanted = {name: value for name, value in options.items() if name in chosen.options}
     with use_language(ENGLISH if chosen.for_programs else current_language()):
         resolve_name(chosen.report)(report, stream, **wanted)
 
 
 Part = tuple["Report", BinaryIO]
-"""A part of a report, and where it is written to."""
+"""A part of a report, and the stream to write it to."""
 
 
 class GroupWriter(Protocol):
-    """Writes a report, and parts of it, as text. ``between`` stands between two groups."""
+    """Renders the pieces of a report. ``between`` separates groups."""
 
     between: str
 
     def head(self, part: Report) -> Iterable[str]:
-        """What stands before the first group."""
+        """Yield what precedes the groups."""
 
     def group(self, group: Group) -> str:
-        """What is said of a group, in every part alike."""
+        """Return a group, which looks the same in every part."""
 
     def tail(self, part: Report) -> Iterable[str]:
-        """What stands behind the last group."""
+        """Yield what follows the groups."""
 
 
 def write_alone(writer: GroupWriter, report: Report, stream: TextIO) -> None:
-    """Write a whole report."""
     stream.writelines(writer.head(report))
     between = ""
     for group in report.groups:
@@ -135,35 +133,40 @@ def write_alone(writer: GroupWriter, report: Report, stream: TextIO) -> None:
 
 
 def write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Part]) -> None:
-    """Write parts of a report, whose groups stand in its order, as UTF-8."""
+    """Write all parts of a report as UTF-8, rendering each group once. Groups must be in the same order as in
+    ``report``.
+    """
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.head(part)))
-    places = places_of_groups([part for part, _stream in parts])
+    indexes = part_indexes([part for part, _stream in parts])
     began = [False] * len(parts)
     streams = [stream for _part, stream in parts]
     between = writer.between.encode()
     for group in report.groups:
-        wanted = places.get(group.number, ())
+        wanted = indexes.get(group.number, ())
         if not wanted:
             continue
         piece = writer.group(group).encode()
         following = between + piece
-        for place in wanted:
-            streams[place].write(following if began[place] else piece)
-            began[place] = True
+        for index in wanted:
+            streams[index].write(following if began[index] else piece)
+            began[index] = True
     for part, stream in parts:
         stream.writelines(map(str.encode, writer.tail(part)))
 
 
-def places_of_groups(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
-    """In which of the parts each group is, by number; most groups share these with many others."""
+def part_indexes(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
+    """Return the indexes of the parts that contain each group, by group number.
+
+    Equal tuples are stored once, because most groups are in the same parts as many others.
+    """
     found: dict[int, tuple[int, ...]] = {}
     longer: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         for group in part.groups:
             before = found.get(group.number, ())
-            after = longer.get((before, place))
+            after = longer.get((before, index))
             if after is None:
-                after = longer[before, place] = (*before, place)
+                after = longer[before, index] = (*before, index)
             found[group.number] = after
     return found

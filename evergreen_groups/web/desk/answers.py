@@ -63,14 +63,14 @@ _LOGIN = ("username", "password")
 """A supervisor's login goes to the ILS and nowhere else: it stands in no answer."""
 
 
-def here() -> pages.DeskPlace:
+def here() -> pages.DeskLinks:
     """Where the page that is asked for stands."""
     patron = (request.view_args or {}).get("patron", "")
     root = url_for("monitoring.health").removesuffix("/healthz")
-    return pages.DeskPlace(
+    return pages.DeskLinks(
         root,
         int(patron) if patron.isascii() and patron.isdigit() and len(patron) < 11 else 0,
-        pages.client_named(request.args.get("client"), request.headers.get("Referer")),
+        pages.client_from(request.args.get("client"), request.headers.get("Referer")),
         request.args.get("in") == "tab",
     )
 

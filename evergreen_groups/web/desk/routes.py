@@ -140,7 +140,7 @@ def list_page(
     rows = pages.member_rows(details, sort)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
     title = gettext("Group {group}: Group Member Details", group=details.group.number)
-    fitting = pages.found_within(rows, within) if within else rows
+    fitting = pages.search_rows(rows, within) if within else rows
     return html(
         "group.html",
         title=f"{outcome.title} - {title}" if outcome else title,
@@ -148,7 +148,7 @@ def list_page(
         may_change=asked.may_change,
         group=details.group,
         rows=fitting,
-        heads=pages.HEADS,
+        heads=pages.HEADER_CELLS,
         sort=sort,
         sums=pages.group_sums(details),
         notes=list(pages.notes_about(details)),
@@ -303,7 +303,7 @@ def member(patron: str, member: str) -> Response:
         found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
         theirs = found.member(id)
         counts = None if theirs.items.complete else asked.client.bills.items_counted(theirs)
-        affairs = pages.member_affairs(found, theirs, counts)
+        affairs = pages.member_overview(found, theirs, counts)
         return html(
             "member.html",
             title=gettext("{name}: bills and items", name=affairs.name),

@@ -12,7 +12,8 @@ import pytest
 
 from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState
 from evergreen_groups.ils import CirculationKind
-from evergreen_groups.language import PSEUDO, Language, use_language
+from evergreen_groups.language import Language, use_language
+from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.render import describe_warning, isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
 from evergreen_groups.render.desk import outcome as past
@@ -78,7 +79,7 @@ def test_what_is_done(code: str, field: str, after: int | None) -> None:
 @pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
 def test_what_was_done_before(state: StepState, field: str) -> None:
     for after in (None, 0, 1002):
-        assert latin(past._what(step(state, field, after=after, value=after))) == set()
+        assert latin(past._past_change(step(state, field, after=after, value=after))) == set()
 
 
 @pytest.mark.parametrize("under_way", [True, False])

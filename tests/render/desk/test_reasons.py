@@ -16,7 +16,7 @@ from evergreen_groups.errors import (
     NoSessionError,
     TimedOutError,
 )
-from evergreen_groups.render.desk.outcome import explain, explain_uncertain
+from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 
 OPEN = ("not-certain", "not-certain-hidden")
 DONE = ("found-done", "not-begun")
@@ -49,7 +49,7 @@ def step(reason: StepReason, refusal: Refusal | None = None) -> JournalStep:
 @pytest.mark.parametrize("reason", [one for one in (*CONSTANTS, *MADE) if one.code not in (*OPEN, *DONE)], ids=str)
 @pytest.mark.parametrize("approved", [False, True])
 def test_each_case_has_words_of_its_own(reason: StepReason, approved: bool) -> None:
-    said = explain(step(reason), {}, approved=approved)
+    said = explain_step(step(reason), {}, approved=approved)
     assert said.text != str(reason)
     assert said.text[0].islower() or said.text.startswith("Evergreen")
     assert not said.text.endswith(".")
@@ -59,24 +59,24 @@ def test_each_case_has_words_of_its_own(reason: StepReason, approved: bool) -> N
 
 
 def test_what_an_earlier_release_wrote_is_said_as_it_stands() -> None:
-    said = explain(step(StepReason("the record was changed by somebody else, 3 times")), {}, approved=False)
+    said = explain_step(step(StepReason("the record was changed by somebody else, 3 times")), {}, approved=False)
     assert said.text == "the record was changed by somebody else, 3 times"
     assert said.advice.startswith("Look at the list")
-    assert explain(step(StepReason()), {}, approved=False).text == "Evergreen refused"
+    assert explain_step(step(StepReason()), {}, approved=False).text == "Evergreen refused"
 
 
 def test_a_missing_permission_names_itself_its_library_and_whose_it_is() -> None:
     missing = step(StepReason("x", "permission-missing"), Refusal("UPDATE_USER", 11))
-    own, theirs = (explain(missing, {11: "HARBOR"}, approved=approved) for approved in (False, True))
+    own, theirs = (explain_step(missing, {11: "HARBOR"}, approved=approved) for approved in (False, True))
     assert own.text == "your login lacks the permission UPDATE_USER at HARBOR"
     assert theirs.text == "the supervisor's login lacks the permission UPDATE_USER at HARBOR"
-    elsewhere = explain(missing, {}, approved=False)
+    elsewhere = explain_step(missing, {}, approved=False)
     assert elsewhere.text == "your login lacks the permission UPDATE_USER"
 
 
 def test_what_is_not_certain_says_until_when_and_not_to_repeat_it() -> None:
     until = datetime(2026, 11, 26, 10, 0, tzinfo=UTC)
-    said = explain_uncertain(step(step_reason.may_come_in(until)))
+    said = explain_open_step(step(step_reason.may_come_in(until)))
     assert f"{until.astimezone():%H:%M}" in said.text
     assert "Don't repeat it." in said.advice
-    assert "can't be told here" in explain_uncertain(step(step_reason.HIDDEN_NOW)).text
+    assert "can't be told here" in explain_open_step(step(step_reason.HIDDEN_NOW)).text

@@ -24,7 +24,6 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv import (
     BLOCK_COLUMNS,
@@ -37,6 +36,7 @@ from evergreen_groups.render.report.csv import (
     ONCE_COLUMNS,
     TOTAL_COLUMNS,
 )
+from evergreen_groups.render.text import escape_formula
 from evergreen_groups.report import Report
 
 AMOUNT_COLUMNS = {
@@ -65,7 +65,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def taken_back(cell: str) -> str:
-    """What a reader gets who removes the apostrophe that makes a cell harmless."""
+    """What a reader gets who removes the apostrophe that makes a cell escape_formula."""
     sign = r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]*[=+\-@＝＋－＠]"
     return cell[1:] if re.match(rf"'+([\t\r\n]|{sign})", cell) else cell
 
@@ -215,15 +215,15 @@ def test_formulas_are_made_harmless() -> None:
 @pytest.mark.parametrize("before", [" ", "  ", "\u00a0", "\v", "\f", "\ufeff", "\u200b", "\u3000", "\x85", "\x1c"])
 def test_blanks_before_a_formula_make_no_difference(before: str, sign: str) -> None:
     text = f"{before}{sign}1+1"
-    assert harmless(text) == f"'{text}"
-    assert harmless(f"{before}Smith") == f"{before}Smith"
-    assert taken_back(harmless(text)) == text
+    assert escape_formula(text) == f"'{text}"
+    assert escape_formula(f"{before}Smith") == f"{before}Smith"
+    assert taken_back(escape_formula(text)) == text
 
 
 @given(hostile_texts)
 def test_the_apostrophe_can_be_taken_back(text: str) -> None:
-    assert not harmless(text).startswith(FORMULA_SIGNS)
-    assert taken_back(harmless(text)) == text
+    assert not escape_formula(text).startswith(FORMULA_SIGNS)
+    assert taken_back(escape_formula(text)) == text
 
 
 @settings(deadline=None, max_examples=60)

@@ -21,13 +21,13 @@ from support.report_samples import changed_report, sample_report
 from support.schemas import strict
 
 from evergreen_groups.language import price
-from evergreen_groups.render import listed
 from evergreen_groups.render.report import (
     describe_group_details,
     describe_member_details,
     render,
     render_bytes,
 )
+from evergreen_groups.render.wording import describe_criteria
 from evergreen_groups.report import Choice, Criteria, Report
 
 SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))
@@ -133,7 +133,7 @@ def test_the_spreadsheet(report: Report) -> None:
 def test_what_was_chosen_is_said() -> None:
 
     choice = Choice(60, ("lost materials", "damage"), True, True, False, True, ("Child",))
-    said = listed(Criteria(choice=choice, sort="age"))
+    said = describe_criteria(Criteria(choice=choice, sort="age"))
     assert said == (
         "Groups of 2 or more that together owe $25.00 or more, owing for 60 days or more, owing for lost materials or "
         "damage, with overdue items that can be returned, with a juvenile member, with a member who has the profile "

@@ -13,7 +13,7 @@ from support.report_samples import ORG_UNITS, changed_report
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_bytes, render_parts
-from evergreen_groups.render.report.writers import places_of_groups
+from evergreen_groups.render.report.writers import part_indexes
 from evergreen_groups.report import Criteria, Report, by_library
 
 CLIENT = StaffClient("eg2", "https://ils.example")
@@ -77,7 +77,7 @@ def test_spreadsheets(whole: Report) -> None:
 def test_which_parts_have_a_group() -> None:
     whole = report()
     parts = list(by_library(whole).values())
-    places = places_of_groups(parts)
+    places = part_indexes(parts)
     assert places == {
         group.number: tuple(place for place, part in enumerate(parts) if group in part.groups)
         for group in whole.groups

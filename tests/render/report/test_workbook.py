@@ -31,9 +31,10 @@ from support.report_samples import (
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import Group
-from evergreen_groups.render import StaffClient, cell_text, printable
+from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render import sheets as long_sheets
 from evergreen_groups.render.report import render_bytes, write_file
+from evergreen_groups.render.sheets import cell_text
 from evergreen_groups.report import Report
 
 pytestmark = pytest.mark.long
