@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
 from evergreen_groups.gateway import TOKEN, Gateway, beyond, finite_number, holds, whole_number
-from evergreen_groups.groups.hidden_numbers import (
-    FEWEST_LABELS,
-    MOST_LABELS,
-    GroupNumber,
+from evergreen_groups.groups.hidden_sums import (
+    MAX_MARKERS,
+    MIN_MARKERS,
+    GroupSum,
     MemberCount,
     MemberFines,
-    read_numbers,
+    read_sums,
 )
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
@@ -401,7 +401,7 @@ def find_hidden(
     Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
 
     Seven calls for some 600 groups, whatever is hidden (ten where few are visible; two without fines): how many members
-    each has, and what all of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off.
+    each has, and what all of them owe, are read by :func:`read_sums`, and what the visible ones owe is taken off.
     That the account may know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has
     VIEW_USER at the own library, and to nobody else. What it says of one group has to be the same, and how many are
     hidden, and what they owe, has to be right for all groups together.
@@ -420,7 +420,7 @@ def find_hidden(
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         of_set = {group: visible[group] for group in groups}
         labels = _labels(visible, of_set)
-        if len(labels) < FEWEST_LABELS:
+        if len(labels) < MIN_MARKERS:
             return {}
         in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
         return in_set.find() if with_fines else in_set.count()
@@ -515,10 +515,10 @@ class _HiddenInSet:
         proved = [self._proved({group: found[group] for group in half}, together) for half in halves]
         return {**proved[0], **proved[1]}
 
-    def _read(self, number: GroupNumber, groups: Collection[int]) -> dict[int, int | None]:
+    def _read(self, number: GroupSum, groups: Collection[int]) -> dict[int, int | None]:
         witnesses = {_witness(self._visible[group]): group for group in groups}
         try:
-            return read_numbers(self._gateway, number, witnesses, self._labels)
+            return read_sums(self._gateway, number, witnesses, self._labels)
         # A release that takes fewer functions or operators still lists the members.
         except ServerError:
             return {}
@@ -561,16 +561,16 @@ def _witness(ids: Set[int]) -> int:
 
 
 def _labels(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
-    """Visible members beside the witnesses of some groups: as many as :func:`read_numbers` takes, or there are."""
+    """Visible members beside the witnesses of some groups: as many as :func:`read_sums` takes, or there are."""
     witnesses = {_witness(ids) for ids in of_set.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
-    return sorted(set(others) - witnesses)[:MOST_LABELS]
+    return sorted(set(others) - witnesses)[:MAX_MARKERS]
 
 
 def _portions(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
     """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
     # Where hardly anybody is beside the witnesses, those of one half are labels for the other.
-    few = sum(map(len, known.values())) - len(known) < FEWEST_LABELS
+    few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
     portion: list[int] = []
     size = 0

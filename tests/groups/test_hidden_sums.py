@@ -11,17 +11,17 @@ from support.debts import owe
 from support.gateways import gateway_of
 from support.many_patrons import insert_patrons
 
-from evergreen_groups.groups.hidden_numbers import (
-    FEWEST_LABELS,
-    GroupNumber,
+from evergreen_groups.groups.hidden_sums import (
+    MIN_MARKERS,
+    GroupSum,
     MemberCount,
     MemberFines,
-    read_numbers,
+    read_sums,
 )
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR, MILL = 11, 21
-LABELS = list(range(5001, 5001 + FEWEST_LABELS))
+LABELS = list(range(5001, 5001 + MIN_MARKERS))
 WITNESSES = {id: 70_000 + id for id in range(5101, 5117)}
 AMOUNTS = ["0.00", "0.01", "0.29", "0.57", "1.15", "81.91", "81.92", "655.35", "655.36", "1310.71", "1310.72", "-0.01"]
 
@@ -32,10 +32,10 @@ def witnesses(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-def numbers(sandbox: Sandbox, number: GroupNumber) -> list[int | None]:
+def numbers(sandbox: Sandbox, number: GroupSum) -> list[int | None]:
     """Those of the witnesses' groups, in their order."""
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
-        found = read_numbers(gateway, number, WITNESSES, LABELS)
+        found = read_sums(gateway, number, WITNESSES, LABELS)
     return [found[group] for group in WITNESSES.values()]
 
 

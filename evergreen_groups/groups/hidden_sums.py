@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
 # Each digit more takes twice as many labels, each of which is a row for whose sight permission is asked.
-_FEWEST_DIGITS, _MOST_DIGITS = 4, 6
+_MIN_BITS, _MAX_BITS = 4, 6
 _CENT = Decimal("0.01")
 _LABEL = {"aou": {"label": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 
-FEWEST_LABELS, MOST_LABELS = 2**_FEWEST_DIGITS, 2**_MOST_DIGITS
-"""How many labels :func:`read_numbers` takes: with more of them it asks less."""
+MIN_MARKERS, MAX_MARKERS = 2**_MIN_BITS, 2**_MAX_BITS
+"""How many labels :func:`read_sums` takes: with more of them it asks less."""
 
 
-class GroupNumber(ABC):
+class GroupSum(ABC):
     """A number that each group has: an aggregate over its members, up to ``DIGITS`` binary digits long."""
 
     DIGITS: ClassVar[int]
@@ -71,7 +71,7 @@ class GroupNumber(ABC):
         """The condition that a digit is 1: the lowest has the place 0."""
 
 
-class MemberCount(GroupNumber):
+class MemberCount(GroupSum):
     """How many members a group has, hidden ones too."""
 
     DIGITS = 5
@@ -90,7 +90,7 @@ class MemberCount(GroupNumber):
         return {"+m": {"id": {operator: {"transform": "count", "value": value}}}}
 
 
-class MemberFines(GroupNumber):
+class MemberFines(GroupSum):
     """What all members of a group owe in open transactions, hidden ones too, in cents."""
 
     DIGITS = 17
@@ -126,16 +126,16 @@ class MemberFines(GroupNumber):
         return {"+mbts": {"usr": {operator: average}}}
 
 
-def read_numbers(
-    gateway: Gateway, number: GroupNumber, witnesses: Mapping[int, int], labels: Sequence[int]
+def read_sums(
+    gateway: Gateway, number: GroupSum, witnesses: Mapping[int, int], labels: Sequence[int]
 ) -> dict[int, int | None]:
     """The number of each group, in units, by the ids of the patrons who are ``witnesses``: their groups, by id.
 
     None where it has no place in its digits; groups of which nothing is certain are left out. ``labels`` are the ids of
-    at least ``FEWEST_LABELS`` other visible patrons.
+    at least ``MIN_MARKERS`` other visible patrons.
     """
     conditions = number.conditions
-    at_once = min(len(labels).bit_length() - 1, _MOST_DIGITS)
+    at_once = min(len(labels).bit_length() - 1, _MAX_BITS)
     some = [conditions[start : start + at_once] for start in range(0, len(conditions), at_once)]
     questions = [
         _Question(number, of_some, witnesses, [*labels[place:], *labels[:place]][: 2 ** len(of_some)])
@@ -155,7 +155,7 @@ def _whole(digits: str) -> int | None:
 class _Question:
     """One search, whose order says for which groups some conditions on their numbers hold."""
 
-    number: GroupNumber
+    number: GroupSum
     conditions: Sequence[Query]
     witnesses: Mapping[int, int]
     labels: Sequence[int]
