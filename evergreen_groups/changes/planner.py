@@ -30,8 +30,8 @@ from evergreen_groups.groups import (
     Relations,
     decide_where_visible,
     read_members,
+    read_named_families,
     read_patron,
-    read_surroundings,
 )
 from evergreen_groups.message import Message
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
     from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.groups import Card, Group, Member, PatronAccount, PatronReference, Surroundings
+    from evergreen_groups.groups import Card, Group, Member, NamedFamilies, PatronAccount, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
 
@@ -97,7 +97,7 @@ class PlanBasis:
     ``adults`` says how many of them may come together before it is warned of.
     """
 
-    def __init__(self, surroundings: Surroundings, adults: AdultRule | None = None) -> None:
+    def __init__(self, surroundings: NamedFamilies, adults: AdultRule | None = None) -> None:
         self._surroundings = surroundings
         self._adults = adults or AdultRule()
 
@@ -378,7 +378,7 @@ class Planner:
     """Makes plans out of the state that the ILS has now; sends nothing that changes anything.
 
     A plan takes four calls at most, whatever the number of patrons and groups up to some hundred, six where members are
-    hidden (:func:`~evergreen_groups.groups.read_surroundings` says where it is more), and what undoing reads of each
+    hidden (:func:`~evergreen_groups.groups.read_named_families` says where it is more), and what undoing reads of each
     patron.
     """
 
@@ -413,7 +413,7 @@ class Planner:
         Raises:
             PlanError: one isn't.
         """
-        surroundings = read_surroundings(
+        surroundings = read_named_families(
             self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
         )
         return PlanBasis(surroundings, self._adults)

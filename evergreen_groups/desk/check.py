@@ -18,7 +18,7 @@ from evergreen_groups.groups import (
     Standing,
     StandingDifference,
     decided,
-    read_surroundings,
+    read_named_families,
 )
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
@@ -118,7 +118,7 @@ class Checker:
         return self._check(arguments.whole("id", id), all_members, nobody)
 
     def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
-        found = read_surroundings(self._gateway, self._reader, [reference])
+        found = read_named_families(self._gateway, self._reader, [reference])
         card = found.cards.get(reference)
         # A deleted record is nobody's any more, and nothing is said of it.
         if card is None or card.member.patron.deleted:

@@ -22,7 +22,7 @@ from evergreen_groups.groups.models import (
     PatronRow,
     make_patrons,
 )
-from evergreen_groups.groups.named import not_copied_yet
+from evergreen_groups.groups.named_families import not_copied_yet
 from evergreen_groups.groups.patron_record import read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
 

@@ -14,7 +14,7 @@ from evergreen_groups.groups import (
     PatronState,
     read_balances,
     read_member_ids,
-    read_surroundings,
+    read_named_families,
     visible_in,
 )
 from evergreen_groups.groups.family import GroupQuestion
@@ -115,7 +115,7 @@ def test_the_surroundings_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
     of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
     with gateway_of("releases-056", *of_people) as gateway:
-        found = read_surroundings(
+        found = read_named_families(
             gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
         )
     members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}

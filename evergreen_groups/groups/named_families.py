@@ -283,7 +283,7 @@ PatronReference = str | int
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class NamedFamilies:
     """What is known of those who were named, and of everybody in their groups.
 
     ``cards`` has the visible ones of them by how they were named, ``membership`` these and everybody of their groups,
@@ -295,7 +295,7 @@ class Surroundings:
     contacts: Mapping[int, Contacts]
 
 
-def read_surroundings(
+def read_named_families(
     gateway: Gateway,
     reader: MembershipReader,
     references: Iterable[PatronReference],
@@ -303,7 +303,7 @@ def read_surroundings(
     *,
     with_contacts: bool = False,
     active_cards: bool = False,
-) -> Surroundings:
+) -> NamedFamilies:
     """Read the named patrons, everybody of their groups, and of these ``groups`` as well.
 
     In two stages, whatever the size of the groups: who they are, with their cards, and beside one another what they
@@ -346,7 +346,7 @@ def read_surroundings(
     concerned = {person.group for id, person in people.items() if id in named}.union(groups)
     about = [person for person in people.values() if person.group in concerned]
     membership, contacts = _completed(gateway, reader, about, set(groups), members, with_contacts)
-    return Surroundings(_cards(membership, ids, owners), membership, contacts)
+    return NamedFamilies(_cards(membership, ids, owners), membership, contacts)
 
 
 def _owners(people: Iterable[Person], barcodes: Collection[str]) -> dict[str, tuple[int, bool]]:
