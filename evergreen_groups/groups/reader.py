@@ -89,7 +89,7 @@ Value = TypeVar("Value")
 _MOST = 50_000
 
 
-class ReadBefore(Generic[Value]):
+class ReadOnceCache(Generic[Value]):
     """Values by id, each until it is asked for: up to 50,000."""
 
     def __init__(self) -> None:
@@ -127,8 +127,8 @@ class GroupReader:
         self._limits = limits
         self._progress = progress
         self._balances_read = _BalancesRead(progress)
-        self._known_fines: ReadBefore[Decimal] = ReadBefore()
-        self._known_barcodes: ReadBefore[str] = ReadBefore()
+        self._known_fines: ReadOnceCache[Decimal] = ReadOnceCache()
+        self._known_barcodes: ReadOnceCache[str] = ReadOnceCache()
         # One record for all who owe the same: a report has members by the 100,000.
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pytest
 
 from evergreen_groups.groups import reader as read_before
-from evergreen_groups.groups.reader import ReadBefore
+from evergreen_groups.groups.reader import ReadOnceCache
 
 
 def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.M
         asked.append(list(ids))
         return dict.fromkeys(ids, "read")
 
-    kept: ReadBefore[str] = ReadBefore()
+    kept: ReadOnceCache[str] = ReadOnceCache()
     kept.keep({1: "kept", 2: "kept"})
     kept.keep({3: "kept", 4: "too many"})
     assert kept.of([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
