@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKind, PenaltyKinds, PenaltyRow
 
 
-class Places:
+class NumberIndex:
     """The places of numbers, each of which occurs once; found by halving.
 
-    >>> Places([30, 10, 20]).of(20)
+    >>> NumberIndex([30, 10, 20]).of(20)
     2
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
-        self._places = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
-        self._numbers = array("q", map(numbers.__getitem__, self._places))
+        self._index = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
+        self._numbers = array("q", map(numbers.__getitem__, self._index))
 
     def of(self, number: int) -> int | None:
         """The place of a number, None where it isn't in the list."""
         at = bisect_left(self._numbers, number)
-        return self._places[at] if at < len(self._numbers) and self._numbers[at] == number else None
+        return self._index[at] if at < len(self._numbers) and self._numbers[at] == number else None
 
 
 class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
@@ -62,7 +62,7 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
             self._staff.append(penalty.staff)
             self._set_dates.append(penalty.set_date)
         self._starts.append(len(self._ids))
-        self._places = Places(self._patrons)
+        self._index = NumberIndex(self._patrons)
 
     def __len__(self) -> int:
         return len(self._patrons)
@@ -71,10 +71,10 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         return iter(self._patrons)
 
     def __contains__(self, patron: object) -> bool:
-        return isinstance(patron, int) and self._places.of(patron) is not None
+        return isinstance(patron, int) and self._index.of(patron) is not None
 
     def __getitem__(self, patron: int) -> tuple[Penalty, ...]:
-        place = self._places.of(patron)
+        place = self._index.of(patron)
         if place is None:
             raise KeyError(patron)
         start, end = self._starts[place], self._starts[place + 1]

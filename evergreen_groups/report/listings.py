@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from evergreen_groups.report.blocks import Places
+from evergreen_groups.report.blocks import NumberIndex
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
@@ -78,16 +78,16 @@ class PackedListings(Sequence[Listing]):
             self._ends.append(len(self._members))
             self._library.append(library)
             self._libraries.append(libraries)
-        self._places = Places(self._groups)
+        self._index = NumberIndex(self._groups)
 
     def of_group(self, number: int) -> Listing | None:
         """The listing of the group with this number, None where there is none."""
-        place = self._places.of(number)
+        place = self._index.of(number)
         return None if place is None else self[place]
 
     def has_group(self, number: int) -> bool:
         """Whether there is one of a group with this number."""
-        return self._places.of(number) is not None
+        return self._index.of(number) is not None
 
     def __len__(self) -> int:
         return len(self._groups)
