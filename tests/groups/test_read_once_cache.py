@@ -4,12 +4,12 @@ from collections.abc import Collection
 
 import pytest
 
-from evergreen_groups.groups import reader as read_before
+from evergreen_groups.groups import reader
 from evergreen_groups.groups.reader import ReadOnceCache
 
 
 def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_before, "_MOST", 3)
+    monkeypatch.setattr(reader, "_MOST", 3)
     asked: list[list[int]] = []
 
     def read(ids: Collection[int]) -> dict[int, str]:
