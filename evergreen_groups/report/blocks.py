@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class NumberIndex:
     """The places of numbers, each of which occurs once; found by halving.
 
-    >>> NumberIndex([30, 10, 20]).of(20)
+    >>> NumberIndex([30, 10, 20]).position(20)
     2
     """
 
@@ -31,7 +31,7 @@ class NumberIndex:
         self._index = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
         self._numbers = array("q", map(numbers.__getitem__, self._index))
 
-    def of(self, number: int) -> int | None:
+    def position(self, number: int) -> int | None:
         """The place of a number, None where it isn't in the list."""
         at = bisect_left(self._numbers, number)
         return self._index[at] if at < len(self._numbers) and self._numbers[at] == number else None
@@ -71,10 +71,10 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         return iter(self._patrons)
 
     def __contains__(self, patron: object) -> bool:
-        return isinstance(patron, int) and self._index.of(patron) is not None
+        return isinstance(patron, int) and self._index.position(patron) is not None
 
     def __getitem__(self, patron: int) -> tuple[Penalty, ...]:
-        place = self._index.of(patron)
+        place = self._index.position(patron)
         if place is None:
             raise KeyError(patron)
         start, end = self._starts[place], self._starts[place + 1]

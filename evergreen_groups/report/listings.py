@@ -82,12 +82,12 @@ class PackedListings(Sequence[Listing]):
 
     def of_group(self, number: int) -> Listing | None:
         """The listing of the group with this number, None where there is none."""
-        place = self._index.of(number)
+        place = self._index.position(number)
         return None if place is None else self[place]
 
     def has_group(self, number: int) -> bool:
         """Whether there is one of a group with this number."""
-        return self._index.of(number) is not None
+        return self._index.position(number) is not None
 
     def __len__(self) -> int:
         return len(self._groups)

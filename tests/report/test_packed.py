@@ -47,10 +47,10 @@ def test_listings(listings: list[Listing], some: slice, number: int) -> None:
 
 
 @given(st.lists(NUMBERS, unique=True), NUMBERS)
-def test_places(numbers: list[int], another: int) -> None:
-    places = NumberIndex(numbers)
-    assert [places.of(number) for number in numbers] == list(range(len(numbers)))
-    assert (places.of(another) is None) == (another not in numbers)
+def test_number_index(numbers: list[int], another: int) -> None:
+    index = NumberIndex(numbers)
+    assert [index.position(number) for number in numbers] == list(range(len(numbers)))
+    assert (index.position(another) is None) == (another not in numbers)
 
 
 @given(st.dictionaries(NUMBERS, st.lists(st.tuples(NUMBERS, st.none() | NUMBERS, st.booleans()), min_size=1)), NUMBERS)
