@@ -25,7 +25,7 @@ from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import Lineage, Listing, PackedListings, group_of_most, groups_of
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_of_most, groups_of
 from evergreen_groups.report.models import (
     ChangeKind,
     Changes,
@@ -110,20 +110,20 @@ class _Sums:
         return RunTotals(moment, self._group_count, self._member_count, fines)
 
 
-def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) -> Changes:
+def compare(previous: Run | None, present: Run, lineage: GroupMatching | None = None) -> Changes:
     """Say of each listed group what it was in ``previous``, and which groups of that run are cleared.
 
-    Groups are followed through their numbers (:class:`Lineage`; ``lineage`` is that of the two runs, where it is at
+    Groups are followed through their numbers (:class:`GroupMatching`; ``lineage`` is that of the two runs, where it is at
     hand), so that no fines seem to come or go only because somebody changed membership. Neither a group that ``top``
     leaves out is cleared, nor one at libraries that the account can't see any more.
     """
     if previous is None:
         return Changes(None, {})
-    lineage = lineage or Lineage(previous.listings, present.listings)
+    lineage = lineage or GroupMatching(previous.listings, present.listings)
     gone = [
         _gone(listing, present.hidden_libraries)
         for listing in previous.listings
-        if lineage.number_now(listing.group) is None
+        if lineage.current_number(listing.group) is None
     ]
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     newcomers = {
@@ -219,7 +219,7 @@ class History:
         self._url = url
         self._latest: _Remembered | None = None
         self._previous: tuple[int, Run] | None = None
-        self._lineage: tuple[Run, Run, Lineage] | None = None
+        self._matching: tuple[Run, Run, GroupMatching] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
@@ -237,7 +237,7 @@ class History:
         totals.append(present.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
-            compare(previous, present.run, self._lineage_of(previous, present.run)),
+            compare(previous, present.run, self._matching_of(previous, present.run)),
             trend=_trend(totals, _EVERYWHERE),
             library_trends={name: _trend(totals, name) for name in names},
         )
@@ -279,7 +279,7 @@ class History:
             )
             for some in in_batches(present.run.listings):
                 connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
-            lineage = self._lineage_of(previous, present.run)
+            lineage = self._matching_of(previous, present.run)
             record_nights(connection, number, new, present.run.listings, lineage)
 
     def _settings(self, report: Report) -> str:
@@ -308,13 +308,13 @@ class History:
             self._previous = run.id, _read(connection, run)
         return self._previous[1]
 
-    def _lineage_of(self, previous: Run | None, present: Run) -> Lineage | None:
+    def _matching_of(self, previous: Run | None, present: Run) -> GroupMatching | None:
         """How the groups of two runs hang together, found out once where they are compared and then recorded."""
         if previous is None:
             return None
-        if self._lineage is None or self._lineage[0] is not previous or self._lineage[1] is not present:
-            self._lineage = previous, present, Lineage(previous.listings, present.listings)
-        return self._lineage[2]
+        if self._matching is None or self._matching[0] is not previous or self._matching[1] is not present:
+            self._matching = previous, present, GroupMatching(previous.listings, present.listings)
+        return self._matching[2]
 
     def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
         runs = select(schema.runs).where(schema.runs.c.series == series)

@@ -128,7 +128,7 @@ class PackedListings(Sequence[Listing]):
     __hash__ = None  # type: ignore[assignment]  # as of a list
 
 
-class Lineage:
+class GroupMatching:
     """Follows the groups that were listed ``before`` to the ``present`` ones.
 
     A group is the one that had its number, as long as they share a member. One that lost its number, because its
@@ -137,7 +137,7 @@ class Lineage:
     >>> from decimal import Decimal
     >>> from evergreen_groups.report.listings import Listing, PackedListings
     >>> one = Listing(7, Decimal(9), True, 2, frozenset({1, 2}), "BR1", frozenset({"BR1"}))
-    >>> Lineage(PackedListings([one]), PackedListings([one._replace(group=8)])).number_now(7)
+    >>> GroupMatching(PackedListings([one]), PackedListings([one._replace(group=8)])).current_number(7)
     8
     """
 
@@ -161,7 +161,7 @@ class Lineage:
             if number is not None:
                 self._merged.setdefault(number, []).append(listing.group)
 
-    def number_now(self, number: int) -> int | None:
+    def current_number(self, number: int) -> int | None:
         """The number that one of the groups of before has now, None where it isn't there any more."""
         return self._moved.get(number, number)
 

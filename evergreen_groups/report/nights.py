@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, or_, select
 
 from evergreen_groups.money import NOTHING
-from evergreen_groups.report.listings import Lineage, Listing, PackedListings
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class GroupNights:
 
 
 def record_nights(
-    connection: Connection, series: int, run: int, present: Sequence[Listing], lineage: Lineage | None
+    connection: Connection, series: int, run: int, present: Sequence[Listing], lineage: GroupMatching | None
 ) -> None:
     """Keep what each group owed in a new run, and forget what it owed more than :data:`NIGHTS` runs ago.
 
@@ -105,7 +105,7 @@ def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
     return (listings[at : at + AT_ONCE] for at in range(0, len(listings), AT_ONCE))
 
 
-def _formerly(lineage: Lineage, number: int) -> str | None:
+def _formerly(lineage: GroupMatching, number: int) -> str | None:
     """The numbers that a group had in the run before, as a JSON list; None where that is just its own.
 
     An empty list says that the number was another group's then.
@@ -132,7 +132,7 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
     found: set[int] = set()
     for row in rows:
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
-        if Lineage(PackedListings([before]), PackedListings([now])).number_now(before.group) is not None:
+        if GroupMatching(PackedListings([before]), PackedListings([now])).current_number(before.group) is not None:
             found.add(before.group)
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))
