@@ -110,32 +110,32 @@ class _Sums:
         return RunTotals(moment, self._group_count, self._member_count, fines)
 
 
-def compare(previous: Run | None, present: Run, lineage: GroupMatching | None = None) -> Changes:
+def compare(previous: Run | None, present: Run, matching: GroupMatching | None = None) -> Changes:
     """Say of each listed group what it was in ``previous``, and which groups of that run are cleared.
 
-    Groups are followed through their numbers (:class:`GroupMatching`; ``lineage`` is that of the two runs, where it is at
+    Groups are followed through their numbers (:class:`GroupMatching`; ``matching`` is that of the two runs, where it is at
     hand), so that no fines seem to come or go only because somebody changed membership. Neither a group that ``top``
     leaves out is cleared, nor one at libraries that the account can't see any more.
     """
     if previous is None:
         return Changes(None, {})
-    lineage = lineage or GroupMatching(previous.listings, present.listings)
+    matching = matching or GroupMatching(previous.listings, present.listings)
     gone = [
         _gone(listing, present.hidden_libraries)
         for listing in previous.listings
-        if lineage.current_number(listing.group) is None
+        if matching.current_number(listing.group) is None
     ]
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     newcomers = {
         patron
         for listing in islice(present.listings, present.listed_count)
-        if not lineage.formerly(listing.group)
+        if not matching.previous_numbers(listing.group)
         for patron in listing.members
     }
     groups_before = groups_of(previous.listings, newcomers)
     by_group = {}
     for listing in islice(present.listings, present.listed_count):
-        before = lineage.before(listing.group)
+        before = matching.previous_listings(listing.group)
         by_group[listing.group] = (
             _changed(listing, before) if before else _new(listing, groups_before, previous.hidden_libraries)
         )
@@ -279,8 +279,8 @@ class History:
             )
             for some in in_batches(present.run.listings):
                 connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
-            lineage = self._matching_of(previous, present.run)
-            record_nights(connection, number, new, present.run.listings, lineage)
+            matching = self._matching_of(previous, present.run)
+            record_nights(connection, number, new, present.run.listings, matching)
 
     def _settings(self, report: Report) -> str:
         return _settings(report.criteria, self._name)

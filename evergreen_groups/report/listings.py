@@ -165,7 +165,7 @@ class GroupMatching:
         """The number that one of the groups of before has now, None where it isn't there any more."""
         return self._moved.get(number, number)
 
-    def formerly(self, number: int) -> list[int]:
+    def previous_numbers(self, number: int) -> list[int]:
         """The numbers that the present group with this one was listed under, in their order."""
         own = [number] if number not in self._moved and self.was_listed(number) else []
         merged = self._merged.get(number)
@@ -175,9 +175,9 @@ class GroupMatching:
         """Whether a group with this number was listed before, be it the same or another one."""
         return self._before.has_group(number)
 
-    def before(self, number: int) -> list[Listing]:
+    def previous_listings(self, number: int) -> list[Listing]:
         """What the present group with this number was listed as."""
-        listings = map(self._before.of_group, self.formerly(number))
+        listings = map(self._before.of_group, self.previous_numbers(number))
         return [listing for listing in listings if listing is not None]
 
 

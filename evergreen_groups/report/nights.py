@@ -73,11 +73,11 @@ class GroupNights:
 
 
 def record_nights(
-    connection: Connection, series: int, run: int, present: Sequence[Listing], lineage: GroupMatching | None
+    connection: Connection, series: int, run: int, present: Sequence[Listing], matching: GroupMatching | None
 ) -> None:
     """Keep what each group owed in a new run, and forget what it owed more than :data:`NIGHTS` runs ago.
 
-    ``lineage`` is that of the run before it in the series (None: it is the first).
+    ``matching`` is that of the run before it in the series (None: it is the first).
     """
     for some in in_batches(present):
         connection.execute(
@@ -88,7 +88,7 @@ def record_nights(
                     "number": listing.group,
                     "combined_fines": listing.combined_fines,
                     "certain": listing.certain,
-                    "formerly": None if lineage is None else _formerly(lineage, listing.group),
+                    "formerly": None if matching is None else _previous_numbers(matching, listing.group),
                 }
                 for listing in some
             ],
@@ -105,13 +105,13 @@ def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
     return (listings[at : at + AT_ONCE] for at in range(0, len(listings), AT_ONCE))
 
 
-def _formerly(lineage: GroupMatching, number: int) -> str | None:
+def _previous_numbers(matching: GroupMatching, number: int) -> str | None:
     """The numbers that a group had in the run before, as a JSON list; None where that is just its own.
 
     An empty list says that the number was another group's then.
     """
-    former = lineage.formerly(number)
-    if former == [number] or not (former or lineage.was_listed(number)):
+    former = matching.previous_numbers(number)
+    if former == [number] or not (former or matching.was_listed(number)):
         return None
     return json.dumps(former)
 
