@@ -32,8 +32,8 @@ from evergreen_groups.groups import (
     make_members,
     put_fines_right,
     read_whole_balances,
-    visible_around,
-    visible_in,
+    visible_family_of,
+    visible_group,
 )
 from evergreen_groups.ils import CirculationCounts, CirculationReader, Penalty, PenaltyKinds
 
@@ -158,11 +158,11 @@ class DetailsReader:
             NotFoundError: nobody is in it.
         """
         arguments.whole("number", number)
-        found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
+        found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), beside)
+        found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
 
     def _with_reference(

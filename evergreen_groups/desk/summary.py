@@ -29,8 +29,8 @@ from evergreen_groups.groups import (
     put_fines_right,
     read_patron,
     read_whole_balances,
-    visible_around,
-    visible_in,
+    visible_family_of,
+    visible_group,
 )
 from evergreen_groups.ils import (
     VIEW_USER,
@@ -125,7 +125,7 @@ class SummaryReader:
         """
         arguments.whole("id", id)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_around(self._gateway, id, viewer))
+        found = self._with_reference(recent, lambda viewer: visible_family_of(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
@@ -139,7 +139,7 @@ class SummaryReader:
         """
         arguments.whole("number", number)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_in(self._gateway, number, viewer))
+        found = self._with_reference(recent, lambda viewer: visible_group(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found, recent)

@@ -17,8 +17,8 @@ from .family import GroupViewer as GroupViewer
 from .family import HiddenCirculations as HiddenCirculations
 from .family import VisiblePatrons as VisiblePatrons
 from .family import may_ask_about as may_ask_about
-from .family import visible_around as visible_around
-from .family import visible_in as visible_in
+from .family import visible_family_of as visible_family_of
+from .family import visible_group as visible_group
 from .hidden import HiddenMembers as HiddenMembers
 from .hidden import find_hidden as find_hidden
 from .hidden import find_hidden_of_few as find_hidden_of_few

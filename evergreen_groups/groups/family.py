@@ -325,7 +325,7 @@ class VisiblePatrons:
         return make_patrons(self.rows, self.barcodes, org_units)
 
 
-def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
+def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
     """The group that a patron is in, None where the patron is deleted, unknown or hidden.
 
     Raises:
@@ -340,8 +340,8 @@ def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> Visibl
     return None if group is None else _sorted_out(group, found, question)
 
 
-def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
-    """The group with this number; raises what :func:`visible_around` does.
+def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
+    """The group with this number; raises what :func:`visible_family_of` does.
 
     Where plain reads come from copies of the database, its members are those that it has where changes are written
     (:func:`~evergreen_groups.groups.current_group.put_right`); what stands about them is as old as the copy.
@@ -362,7 +362,7 @@ def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatr
 
 
 def _current_around(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
-    found = visible_in(gateway, int(record.usrgroup), viewer)
+    found = visible_group(gateway, int(record.usrgroup), viewer)
     if record.id not in found.ids:
         raise not_copied_yet()
     return found

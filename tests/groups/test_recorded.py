@@ -15,7 +15,7 @@ from evergreen_groups.groups import (
     read_balances,
     read_member_ids,
     read_named_families,
-    visible_in,
+    visible_group,
 )
 from evergreen_groups.groups.family import GroupQuestion
 from evergreen_groups.groups.hidden import members_conditions, part_by_group
@@ -72,7 +72,7 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
     """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
     viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
     with gateway_of("releases-056", exchange_id) as gateway:
-        found = visible_in(gateway, group, viewer)
+        found = visible_group(gateway, group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
     assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
