@@ -29,7 +29,7 @@ from evergreen_groups.groups import (
     PatronRow,
     Relations,
     find_hidden,
-    find_hidden_of_few,
+    find_hidden_with_ids,
     read_contacts,
 )
 from evergreen_groups.odd_dates import age_of
@@ -160,7 +160,7 @@ class AccidentalGroupJudge:
         incomplete = {it.number for it in found if not it.complete}
         with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
         # Who the hidden ones are is asked of the few groups alone that are to be kept.
-        hidden = find_hidden_of_few(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
+        hidden = find_hidden_with_ids(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
         same = {
             number
             for number, ids in visible.items()

@@ -27,7 +27,7 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     decide_where_visible,
-    find_hidden_of_few,
+    find_hidden_with_ids,
     find_owner,
     make_members,
     put_fines_right,
@@ -248,6 +248,6 @@ class DetailsReader:
             return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
-            return self._own_fines(found), find_hidden_of_few(self._gateway, {found.group: found.ids}, lambda: ()).get(
-                found.group
-            )
+            return self._own_fines(found), find_hidden_with_ids(
+                self._gateway, {found.group: found.ids}, lambda: ()
+            ).get(found.group)

@@ -289,7 +289,7 @@ _MOST_GROUPS = 20
 _GROUPS_AT_ONCE = 100
 
 
-def find_hidden_of_few(
+def find_hidden_with_ids(
     gateway: Gateway, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
 ) -> dict[int, HiddenMembers]:
     """Compare the visible members (ids by group) with those the ILS has, whose ids it finds in three calls.
@@ -407,7 +407,7 @@ def find_hidden(
     hidden, and what they owe, has to be right for all groups together.
 
     A handful of groups, those with members or fines beyond what is read so, and those in which somebody was moved or
-    paid meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``; the ids of the hidden
+    paid meanwhile are looked at as :func:`find_hidden_with_ids` does, which is given ``org_units``; the ids of the hidden
     members are known of these alone.
 
     Raises:
@@ -430,7 +430,7 @@ def find_hidden(
         certain.update(found)
     rest = {group: visible[group] for group in visible.keys() - certain.keys()}
     hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
-    return {**hidden, **find_hidden_of_few(gateway, rest, org_units)}
+    return {**hidden, **find_hidden_with_ids(gateway, rest, org_units)}
 
 
 class _HiddenInSet:

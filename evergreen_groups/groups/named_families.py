@@ -16,7 +16,7 @@ from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_cont
 from evergreen_groups.groups.hidden import (
     HiddenMembers,
     are_the_members,
-    find_hidden_of_few,
+    find_hidden_with_ids,
     members_not_asked_for,
     read_balances,
     read_member_ids,
@@ -308,7 +308,7 @@ def read_named_families(
 
     In two stages, whatever the size of the groups: who they are, with their cards, and beside one another what they
     owe, who is in the groups, and how they are reached, where that is asked for. For up to 200 of them that is four
-    calls, and where members are hidden, two more after these (:func:`find_hidden_of_few` says where it is more).
+    calls, and where members are hidden, two more after these (:func:`find_hidden_with_ids` says where it is more).
     With ``active_cards`` it is one where a barcode is that of no active card. Where plain reads come from copies of the
     database, :func:`read_current` is asked as well.
 
@@ -379,7 +379,7 @@ def _completed(
     def hidden_members() -> Mapping[int, HiddenMembers]:
         if everybody is not None:
             return find_hidden_now(gateway, everybody, by_group)
-        return find_hidden_of_few(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
+        return find_hidden_with_ids(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
 
     reads: tuple[Callable[[], Any], ...] = (
         lambda: reader.completed((person.row for person in people), barcodes, sorted(by_group)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups.barcodes import all_spellings, first_spelled
-from evergreen_groups.groups.hidden import find_hidden, find_hidden_of_few, read_balances
+from evergreen_groups.groups.hidden import find_hidden, find_hidden_with_ids, read_balances
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -389,7 +389,7 @@ class MembershipReader:
             by_group[member.patron.group].append(member)
         # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
         visible = {number: {member.id for member in found} for number, found in by_group.items()}
-        hidden = find_hidden_of_few(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
+        hidden = find_hidden_with_ids(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
