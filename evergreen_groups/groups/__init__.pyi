@@ -22,7 +22,7 @@ from .family import visible_group as visible_group
 from .hidden import HiddenMembers as HiddenMembers
 from .hidden import find_hidden as find_hidden
 from .hidden import find_hidden_with_ids as find_hidden_with_ids
-from .hidden import members_not_asked_for as members_not_asked_for
+from .hidden import inconsistent_members as inconsistent_members
 from .hidden import read_balances as read_balances
 from .hidden import read_member_ids as read_member_ids
 from .hidden import read_whole_balances as read_whole_balances

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway, Record, columns
-from evergreen_groups.groups.hidden import cut, members_not_asked_for, read_member_ids
+from evergreen_groups.groups.hidden import cut, inconsistent_members, read_member_ids
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -233,7 +233,7 @@ def put_right(
         records = _records(gateway, doubtful)
         if all(_is_in(records[id], group) is (id in ids) for id in doubtful):
             return _joined(found, come, ids, records)
-    raise members_not_asked_for()
+    raise inconsistent_members()
 
 
 def _members(gateway: Gateway, group: int) -> frozenset[int] | None:

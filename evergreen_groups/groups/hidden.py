@@ -145,7 +145,7 @@ def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
     return [{"-not-exists": beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
 
 
-def members_not_asked_for() -> DataError:
+def inconsistent_members() -> DataError:
     """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
     return DataError(
         "the ILS gave members of other groups than were asked for, or not all members",
@@ -268,7 +268,7 @@ def read_with_known(
     everybody, known = read_member_ids(gateway, groups), _known(groups, visible)
     # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
     if len(known & everybody) * 2 < len(known):
-        raise members_not_asked_for()
+        raise inconsistent_members()
     return everybody, known
 
 
@@ -342,7 +342,7 @@ def _hidden_of(
         found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
         if found is not None:
             return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
-    raise members_not_asked_for()
+    raise inconsistent_members()
 
 
 def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
@@ -631,7 +631,7 @@ def read_whole_balances(
         if current and (balances, everybody) == former:
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
-    raise members_not_asked_for()
+    raise inconsistent_members()
 
 
 def _read(gateway: Gateway, group: int, *, current: bool, apart: bool) -> tuple[Mapping[int, Decimal], frozenset[int]]:

@@ -17,7 +17,7 @@ from evergreen_groups.groups.hidden import (
     HiddenMembers,
     are_the_members,
     find_hidden_with_ids,
-    members_not_asked_for,
+    inconsistent_members,
     read_balances,
     read_member_ids,
 )
@@ -192,7 +192,7 @@ def read_current(
         members = read_members(gateway, numbers)
         if _agree(records, members):
             return CurrentPeople(_put_right(gateway, people, records, members), members)
-    raise members_not_asked_for()
+    raise inconsistent_members()
 
 
 def read_members(gateway: Gateway, groups: Collection[int], *, apart: bool = False) -> dict[int, frozenset[int]]:
@@ -226,12 +226,12 @@ def find_hidden_now(
     owed = _balances(gateway, groups)
     everybody = frozenset[int]().union(*(members[group] for group in groups))
     if owed is not None and not owed.keys() <= everybody:
-        raise members_not_asked_for()
+        raise inconsistent_members()
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
     if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
         again = read_members(gateway, groups, apart=True)
         if _balances(gateway, groups, apart=True) != owed or any(again[group] != members[group] for group in groups):
-            raise members_not_asked_for()
+            raise inconsistent_members()
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 
 
