@@ -31,7 +31,7 @@ from evergreen_groups.groups import (
     find_owner,
     make_members,
     put_fines_right,
-    read_whole_balances,
+    read_group_balances,
     visible_family_of,
     visible_group,
 )
@@ -245,7 +245,7 @@ class DetailsReader:
     ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What the visible members owe who do, at least, and the hidden ones."""
         try:
-            return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
+            return read_group_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
             return self._own_fines(found), find_hidden_with_ids(

@@ -27,8 +27,8 @@ from evergreen_groups.groups import (
     find_owner,
     make_members,
     put_fines_right,
+    read_group_balances,
     read_patron,
-    read_whole_balances,
     visible_family_of,
     visible_group,
 )
@@ -265,7 +265,7 @@ class SummaryReader:
                 self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
             )
             return fines, None
-        return read_whole_balances(self._gateway, found.group, found.ids)
+        return read_group_balances(self._gateway, found.group, found.ids)
 
 
 def _no_such_barcode() -> NotFoundError:

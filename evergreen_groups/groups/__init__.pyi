@@ -24,8 +24,8 @@ from .hidden import find_hidden as find_hidden
 from .hidden import find_hidden_with_ids as find_hidden_with_ids
 from .hidden import inconsistent_members as inconsistent_members
 from .hidden import read_balances as read_balances
+from .hidden import read_group_balances as read_group_balances
 from .hidden import read_member_ids as read_member_ids
-from .hidden import read_whole_balances as read_whole_balances
 from .hidden import total_of as total_of
 from .models import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .models import PATRON_FIELDS as PATRON_FIELDS

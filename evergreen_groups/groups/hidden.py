@@ -597,7 +597,7 @@ Confirm = Callable[[dict[str, Any]], bool]
 """Asks in some call of its own whether a condition made of queries holds; False also where that can't be told."""
 
 
-def read_whole_balances(
+def read_group_balances(
     gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
     """What each member of a group owes who has an open transaction, by id, and the members who aren't ``visible``.
