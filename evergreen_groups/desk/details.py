@@ -26,11 +26,11 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
+    correct_fines_from_primary,
     decide_where_visible,
     find_hidden_with_ids,
     find_owner,
     make_members,
-    put_fines_right,
     read_group_balances,
     visible_family_of,
     visible_group,
@@ -236,7 +236,7 @@ class DetailsReader:
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
         user = self._reference.user(self._gateway)
-        return put_fines_right(
+        return correct_fines_from_primary(
             self._gateway, [found.group], found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
         )
 

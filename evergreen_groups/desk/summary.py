@@ -22,11 +22,11 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
+    correct_fines_from_primary,
     decide_where_visible,
     find_card,
     find_owner,
     make_members,
-    put_fines_right,
     read_group_balances,
     read_patron,
     visible_family_of,
@@ -261,7 +261,7 @@ class SummaryReader:
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
-            fines = put_fines_right(
+            fines = correct_fines_from_primary(
                 self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
             )
             return fines, None

@@ -61,12 +61,12 @@ from .reader import Card as Card
 from .reader import GroupReader as GroupReader
 from .reader import Membership as Membership
 from .reader import MembershipReader as MembershipReader
+from .reader import correct_fines_from_primary as correct_fines_from_primary
 from .reader import decide_about as decide_about
 from .reader import decide_by_thresholds as decide_by_thresholds
 from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members
-from .reader import put_fines_right as put_fines_right
 from .search import FieldsBeside as FieldsBeside
 from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch

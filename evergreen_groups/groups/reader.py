@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Decision
 
 
-def put_fines_right(
+def correct_fines_from_primary(
     gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
 ) -> Mapping[int, Decimal]:
     """What ``patrons`` (ids) of some groups owe where that is written; ``read`` gives what pcrud says.
@@ -404,7 +404,7 @@ class MembershipReader:
         What stands behind these fields in a record is left alone. ``barcodes`` are those of their cards, by the cards'
         ids, where they are known; else they are read beside what patrons owe. One call each. ``groups`` are the numbers
         of those that all of the patrons are in, where these are known: then what they owe is put right
-        (:func:`put_fines_right`).
+        (:func:`correct_fines_from_primary`).
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -415,7 +415,9 @@ class MembershipReader:
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: put_fines_right(self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)),
+            lambda: correct_fines_from_primary(
+                self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+            ),
             lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
             lambda: self.org_units if rows else None,
         )
