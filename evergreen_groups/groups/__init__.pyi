@@ -1,6 +1,6 @@
 from .barcodes import check_digit_fails as check_digit_fails
 from .barcodes import first_spelled as first_spelled
-from .barcodes import near_barcodes as near_barcodes
+from .barcodes import similar_barcodes as similar_barcodes
 from .barcodes import spellings as spellings
 from .barcodes import usual_length as usual_length
 from .barcodes import without_blanks as without_blanks

@@ -67,15 +67,15 @@ _FEWEST = 5
 _NEARLY_ALL = 0.8
 
 
-def near_barcodes(barcode: str) -> list[str]:
+def similar_barcodes(barcode: str) -> list[str]:
     """The barcodes that differ from one by a single mistake, the likeliest first; at most some hundred.
 
     Two neighbours exchanged, a digit left out, one too many, a wrong digit; hyphens or a scanner's own letters that the
     card doesn't have; capitals.
 
-    >>> near_barcodes("12-3")[:3]
+    >>> similar_barcodes("12-3")[:3]
     ['123', '21-3', '1-23']
-    >>> len(near_barcodes("20000000001036"))
+    >>> len(similar_barcodes("20000000001036"))
     273
     """
     if len(barcode) > _LONGEST:
