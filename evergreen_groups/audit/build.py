@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups import GroupReader, without_collecting
+from evergreen_groups.groups import GroupReader, gc_paused
 from evergreen_groups.ils import (
     VIEW_THRESHOLDS,
     VIEW_USER,
@@ -185,7 +185,7 @@ def build_audit(
         found=FindingStore(),
         top=criteria.top,
     )
-    with without_collecting():
+    with gc_paused():
         _search(context)
     counts = context.found.counts()
     of_patrons = {kind: count for kind, count in counts.items() if not kind.about_groups}

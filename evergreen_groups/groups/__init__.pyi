@@ -70,4 +70,4 @@ from .reader import make_members as make_members
 from .search import FieldsBeside as FieldsBeside
 from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
-from .search import without_collecting as without_collecting
+from .search import gc_paused as gc_paused

@@ -381,7 +381,7 @@ def _of_other_groups(found: list[Any], groups: Collection[int]) -> list[Any]:
 
 
 @contextmanager
-def without_collecting() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Keep Python from looking for garbage in cycles: reading makes records by the ten thousand, and no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -17,7 +17,7 @@ from evergreen_groups.groups import (
     HighFines,
     PatronRow,
     PatronState,
-    without_collecting,
+    gc_paused,
 )
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -158,7 +158,7 @@ def build_report(
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    with without_collecting():
+    with gc_paused():
         return _build(gateway, criteria, progress, policy or PolicySettings(), now or datetime.now(UTC))
 
 
