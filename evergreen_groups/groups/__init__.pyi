@@ -16,7 +16,7 @@ from .contacts import read_contacts as read_contacts
 from .family import GroupViewer as GroupViewer
 from .family import HiddenCirculations as HiddenCirculations
 from .family import VisiblePatrons as VisiblePatrons
-from .family import may_ask_about as may_ask_about
+from .family import can_ask_about as can_ask_about
 from .family import visible_family_of as visible_family_of
 from .family import visible_group as visible_group
 from .hidden import HiddenMembers as HiddenMembers

@@ -194,7 +194,7 @@ def _ids(where: Query) -> Query:
     return {"select": {"au": ["id"]}, "from": "au", "where": where}
 
 
-def may_ask_about(circulations: HiddenCirculations) -> bool:
+def can_ask_about(circulations: HiddenCirculations) -> bool:
     """Whether there is something to ask about hidden circulations, and room for it."""
     count = len(circulations.hidden_at) + len(circulations.counted_at)
     return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MOST_ORG_UNITS
