@@ -1,10 +1,10 @@
 from .accidental_groups import GroupsToKeep as GroupsToKeep
 from .build import build_audit as build_audit
-from .explanation import BillLooked as BillLooked
 from .explanation import BlockExplainer as BlockExplainer
 from .explanation import BlockExplanation as BlockExplanation
-from .explanation import LookedAt as LookedAt
+from .explanation import CheckedBill as CheckedBill
 from .explanation import PenaltyFate as PenaltyFate
+from .explanation import ThresholdLookup as ThresholdLookup
 from .findings import RECALCULABLE as RECALCULABLE
 from .findings import WEIGHTS as WEIGHTS
 from .findings import Audit as Audit

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LookedAt:
+class ThresholdLookup:
     """One place where the ILS looks for a threshold, and the amount that it finds there, None for nothing."""
 
     org_unit: OrgUnit
@@ -48,7 +48,7 @@ class LookedAt:
 
 
 @dataclass(frozen=True, slots=True)
-class BillLooked:
+class CheckedBill:
     """One open bill, the org unit that billed (None where the ILS names none), and whether the threshold counts it."""
 
     bill: Bill
@@ -86,10 +86,10 @@ class BlockExplanation:
     profile: str
     penalty: PenaltyKind
     penalty_is_custom: bool
-    looked_at: tuple[LookedAt, ...] | None
+    looked_at: tuple[ThresholdLookup, ...] | None
     scope: tuple[OrgUnit, ...]
     scope_is_everywhere: bool
-    bills: tuple[BillLooked, ...] | None
+    bills: tuple[CheckedBill, ...] | None
     counted: Decimal | None
     any_open: bool
     standing: Standing
@@ -97,7 +97,7 @@ class BlockExplanation:
     fates: Mapping[int, PenaltyFate]
 
     @property
-    def threshold(self) -> LookedAt | None:
+    def threshold(self) -> ThresholdLookup | None:
         """The threshold that counts, None where there is none or it isn't visible."""
         last = self.looked_at[-1] if self.looked_at else None
         return last if last is not None and last.amount is not None else None
@@ -146,7 +146,7 @@ class _Counted:
     ``total`` is None without a threshold; ``any_open`` says whether there is an open transaction that counts.
     """
 
-    bills: tuple[BillLooked, ...] | None
+    bills: tuple[CheckedBill, ...] | None
     total: Decimal | None
     any_open: bool
 
@@ -215,7 +215,7 @@ class BlockExplainer:
 
     def _look(
         self, member: Member, profiles: Profiles, penalties: Mapping[int, int]
-    ) -> tuple[tuple[LookedAt, ...] | None, Threshold | None]:
+    ) -> tuple[tuple[ThresholdLookup, ...] | None, Threshold | None]:
         """Where the ILS looks for a threshold, and the one that it finds; None where the account may not see them."""
         patron, org_units = member.patron, self._reader.org_units
         reader = ThresholdReader(self._gateway, org_units, profiles, penalties)
@@ -223,7 +223,7 @@ class BlockExplainer:
             return None, None
         looks = list(reader.looks(patron.profile, patron.home_library.id))
         looked_at = [
-            LookedAt(
+            ThresholdLookup(
                 org_units.unit(look.org_unit),
                 profiles.name(look.profile),
                 None if look.found is None else look.found.amount,
@@ -241,7 +241,7 @@ class BlockExplainer:
         if read is None:
             return _Counted(None, None, any_open=False)
         bills = tuple(
-            BillLooked(bill, None if bill.library is None else org_units.unit(bill.library), bill.library in scope)
+            CheckedBill(bill, None if bill.library is None else org_units.unit(bill.library), bill.library in scope)
             for bill in read
         )
         if threshold is None:
