@@ -48,7 +48,7 @@ class BlockSearch:
         self._gateway = context.gateway
         self._kinds = context.penalty_kinds
         self._reader = context.reader
-        self._deciding_reader = context.reader.deciding_by(context.limits)
+        self._deciding_reader = context.reader.with_limits(context.limits)
         self._lock = threading.Lock()
         self._by_threshold: Counter[tuple[FindingKind, str, Threshold | None, PenaltyKind, Limit]] = Counter()
 
@@ -236,7 +236,7 @@ class BlockSearch:
         return self._kinds.blocks_for_fines(penalty.kind, member.patron.home_library.id)
 
     def _by_staff(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
-        groups = self._reader.of_numbers({member.patron.group for member in members})
+        groups = self._reader.read_groups({member.patron.group for member in members})
         for member in members:
             blocks = tuple(penalty for penalty in penalties[member.id] if penalty.kind.blocks and penalty.by_staff)
             if not blocks or member.over_limit:

@@ -133,7 +133,7 @@ class GroupReader:
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}
 
-    def deciding_by(self, limits: LimitFinder) -> GroupReader:
+    def with_limits(self, limits: LimitFinder) -> GroupReader:
         """A reader like this one that decides about members by these limits, and shares with it what was read."""
         reader = copy.copy(self)  # of one progress: portions of a report are read side by side
         reader._limits = limits
@@ -195,7 +195,7 @@ class GroupReader:
         cards = [row.card for row in rows if row.card is not None]
         return self._known_barcodes.of(cards, lambda some: read_barcodes(self._gateway, some))
 
-    def of_numbers(self, numbers: Iterable[int]) -> dict[int, Group]:
+    def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """The groups with these numbers, by number, as far as a member of them is visible."""
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}

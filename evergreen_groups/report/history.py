@@ -488,7 +488,7 @@ def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange])
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
     access = Access.read(gateway, org_units, granted_at(gateway))
     reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # no limit matters here
-    groups = reader.of_numbers(numbers.values()) if numbers else {}
+    groups = reader.read_groups(numbers.values()) if numbers else {}
     return tuple(
         replace(change, present=_present(groups[numbers[change.group]]))
         if numbers.get(change.group) in groups
