@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway, Record, columns
-from evergreen_groups.groups.hidden import cut, inconsistent_members, read_member_ids
+from evergreen_groups.groups.hidden import batched, inconsistent_members, read_member_ids
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -238,7 +238,7 @@ def put_right(
 
 def _members(gateway: Gateway, group: int) -> frozenset[int] | None:
     try:
-        return read_member_ids(gateway, [group], current=True)
+        return read_member_ids(gateway, [group], primary=True)
     except PermissionDeniedError:
         return None
 
@@ -352,7 +352,7 @@ def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisibleP
         return _sorted_out(group, _search(gateway, question), question)
 
     def patrons_of_copy(ids: Collection[int]) -> VisiblePatrons:
-        pages = (_rows_of(gateway, some) for some in cut(sorted(ids)))
+        pages = (_rows_of(gateway, some) for some in batched(sorted(ids)))
         members = [record for page in pages for record in page]
         return _of_members(group, members, _penalties(members))
 

@@ -65,7 +65,7 @@ def members_conditions(
     nobody_else = _nobody_beside(total, groups)
     return [
         {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
-        for some, ids in zip_longest(cut(pairs) or [[]], cut(sorted(owing_nothing)), fillvalue=())
+        for some, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
     ]
 
 
@@ -117,7 +117,7 @@ def part_by_group(
     return {group: ids for group, ids in by_group.items() if ids}
 
 
-def cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
+def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
     """The values in lists of at most ``size``, in their order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
@@ -157,7 +157,7 @@ def inconsistent_members() -> DataError:
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
-_CURRENT = ".authoritative"
+_ON_PRIMARY = ".authoritative"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class HiddenMembers:
 
 
 def read_member_ids(
-    gateway: Gateway, groups: Sequence[int], *, current: bool = False, apart: bool = False
+    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> frozenset[int]:
     """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
 
@@ -191,8 +191,8 @@ def read_member_ids(
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
-    method = f"{_MEMBERS}{_CURRENT}" if current else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=apart).value
+    method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=own_connection).value
     try:
         ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
@@ -202,7 +202,9 @@ def read_member_ids(
     return frozenset(_each_once(ids))
 
 
-def read_balances(gateway: Gateway, *groups: int, current: bool = False, apart: bool = False) -> dict[int, Decimal]:
+def read_balances(
+    gateway: Gateway, *groups: int, primary: bool = False, own_connection: bool = False
+) -> dict[int, Decimal]:
     """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
 
     ``current`` and ``apart`` are as for :func:`read_member_ids`.
@@ -213,8 +215,8 @@ def read_balances(gateway: Gateway, *groups: int, current: bool = False, apart: 
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     wanted = list(groups) if len(groups) > 1 else groups[0]
-    method = f"{_BALANCES}{_CURRENT}" if current else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=apart).value
+    method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=own_connection).value
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
@@ -305,10 +307,10 @@ def find_hidden_with_ids(
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
     numbers = sorted(visible)
-    some = cut(numbers, _GROUPS_AT_ONCE)
+    some = batched(numbers, _GROUPS_AT_ONCE)
     if len(numbers) > _MOST_GROUPS:
         with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
-        some = cut(sorted(with_hidden), _MOST_GROUPS)
+        some = batched(sorted(with_hidden), _MOST_GROUPS)
     found: dict[int, HiddenMembers] = {}
     for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
         found.update(of_some)
@@ -612,10 +614,10 @@ def read_group_balances(
         DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
     """
-    current = gateway.reads_copies
+    primary = gateway.reads_copies
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MOST_READINGS):
-        balances, everybody = _read(gateway, group, current=current, apart=former is not None)
+        balances, everybody = _read(gateway, group, primary=primary, own_connection=former is not None)
         hidden = everybody - visible
         # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
         if not everybody >= balances.keys() | visible:
@@ -628,16 +630,18 @@ def read_group_balances(
         if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers.of(hidden, balances)
         # A copy that is behind knows of other members, and owing others; what is so now comes twice.
-        if current and (balances, everybody) == former:
+        if primary and (balances, everybody) == former:
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
     raise inconsistent_members()
 
 
-def _read(gateway: Gateway, group: int, *, current: bool, apart: bool) -> tuple[Mapping[int, Decimal], frozenset[int]]:
+def _read(
+    gateway: Gateway, group: int, *, primary: bool, own_connection: bool
+) -> tuple[Mapping[int, Decimal], frozenset[int]]:
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: read_balances(gateway, group, current=current, apart=apart),
-        lambda: read_member_ids(gateway, [group], current=current, apart=apart),
+        lambda: read_balances(gateway, group, primary=primary, own_connection=own_connection),
+        lambda: read_member_ids(gateway, [group], primary=primary, own_connection=own_connection),
     )
     balances, everybody = gateway.map(lambda read: read(), readers)
     return balances, everybody

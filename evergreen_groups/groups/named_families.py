@@ -195,7 +195,9 @@ def read_current(
     raise inconsistent_members()
 
 
-def read_members(gateway: Gateway, groups: Collection[int], *, apart: bool = False) -> dict[int, frozenset[int]]:
+def read_members(
+    gateway: Gateway, groups: Collection[int], *, own_connection: bool = False
+) -> dict[int, frozenset[int]]:
     """The ids of everybody in each group now, by number; one call for each, ``apart`` as for :func:`read_member_ids`.
 
     Raises:
@@ -203,7 +205,9 @@ def read_members(gateway: Gateway, groups: Collection[int], *, apart: bool = Fal
     """
     # Group by group: of all of them together nobody would see who has gone from one to another.
     numbers = sorted(groups)
-    found = gateway.map(lambda group: read_member_ids(gateway, [group], current=True, apart=apart), numbers)
+    found = gateway.map(
+        lambda group: read_member_ids(gateway, [group], primary=True, own_connection=own_connection), numbers
+    )
     return dict(zip(numbers, found, strict=True))
 
 
@@ -229,8 +233,10 @@ def find_hidden_now(
         raise inconsistent_members()
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
     if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
-        again = read_members(gateway, groups, apart=True)
-        if _balances(gateway, groups, apart=True) != owed or any(again[group] != members[group] for group in groups):
+        again = read_members(gateway, groups, own_connection=True)
+        if _balances(gateway, groups, own_connection=True) != owed or any(
+            again[group] != members[group] for group in groups
+        ):
             raise inconsistent_members()
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 
@@ -271,9 +277,9 @@ def _put_right(
     return found
 
 
-def _balances(gateway: Gateway, groups: list[int], *, apart: bool = False) -> Mapping[int, Decimal] | None:
+def _balances(gateway: Gateway, groups: list[int], *, own_connection: bool = False) -> Mapping[int, Decimal] | None:
     try:
-        return read_balances(gateway, *groups, current=True, apart=apart)
+        return read_balances(gateway, *groups, primary=True, own_connection=own_connection)
     except PermissionDeniedError:  # the ids may be had and the balances not: unknown then, never nought
         return None
 

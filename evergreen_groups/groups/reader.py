@@ -70,7 +70,7 @@ def correct_fines_from_primary(
 
 def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
     try:
-        return read_balances(gateway, *groups, current=True)
+        return read_balances(gateway, *groups, primary=True)
     except PermissionDeniedError:
         return None
 
