@@ -26,7 +26,7 @@ from .hidden import inconsistent_members as inconsistent_members
 from .hidden import read_balances as read_balances
 from .hidden import read_group_balances as read_group_balances
 from .hidden import read_member_ids as read_member_ids
-from .hidden import total_of as total_of
+from .hidden import sum_balances as sum_balances
 from .models import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .models import PATRON_FIELDS as PATRON_FIELDS
 from .models import STATE_FIELDS as STATE_FIELDS

@@ -33,7 +33,7 @@ _PAIRS_AT_ONCE = 60
 
 _Pair = tuple[int, int]
 
-AnsweringRows = tuple[str, Sequence[int]]
+SignalRows = tuple[str, Sequence[int]]
 """Rows that the account sees, each of which stands for one answer: their class, and their ids."""
 
 _TRY_AGAIN = Message(
@@ -41,7 +41,7 @@ _TRY_AGAIN = Message(
 )
 
 
-def are_the_members(
+def membership_holds(
     gateway: Gateway,
     groups: Sequence[int],
     hidden: Mapping[int, Set[int]],
@@ -49,11 +49,11 @@ def are_the_members(
     *,
     owing_nothing: Set[int] = frozenset(),
 ) -> bool:
-    """Whether :func:`members_conditions` hold. One call, or more where there are thousands of hidden members."""
-    return all(holds(gateway, one) for one in members_conditions(groups, hidden, total, owing_nothing=owing_nothing))
+    """Whether :func:`membership_conditions` hold. One call, or more where there are thousands of hidden members."""
+    return all(holds(gateway, one) for one in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing))
 
 
-def members_conditions(
+def membership_conditions(
     groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int, *, owing_nothing: Set[int] = frozenset()
 ) -> list[dict[str, Any]]:
     """That the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
@@ -62,17 +62,17 @@ def members_conditions(
     asked in one call: one, or more where there are thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    nobody_else = _nobody_beside(total, groups)
+    nobody_else = _no_more_than(total, groups)
     return [
         {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
         for some, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
     ]
 
 
-def answering_rows(
+def choose_signal_rows(
     count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
-) -> AnsweringRows | None:
-    """So many rows that are visible for :func:`part_by_group`; None where there are less, or no room for them.
+) -> SignalRows | None:
+    """So many rows that are visible for :func:`assign_to_groups`; None where there are less, or no room for them.
 
     Those of ``members`` (ids) of the groups where they are enough, for nobody else's question has an answer of these;
     else those of ``org_units``, which are everybody's to see.
@@ -87,16 +87,16 @@ def answering_rows(
     return None
 
 
-def part_by_group(
+def assign_to_groups(
     gateway: Gateway,
     groups: Sequence[int],
     hidden: Set[int],
     total: int,
     *,
     owing_nothing: Set[int],
-    rows: AnsweringRows,
+    rows: SignalRows,
 ) -> dict[int, frozenset[int]] | None:
-    """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`members_conditions` hold.
+    """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`membership_conditions` hold.
 
     One call. Their own rows aren't shown: so for each of the hidden and each of the groups there is one of the ``rows``
     that comes if that is where they are (``desk-008``, ``desk-009``). Exactly one comes for each of them; where rows
@@ -107,7 +107,7 @@ def part_by_group(
     pair_of = dict(zip(ids, pairs, strict=True))
     where: dict[str, Any] = {
         "id": list(ids),
-        "-and": [_nobody_beside(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
         "-or": [{"-and": [{"id": id}, _is_member(*pair)]} for id, pair in pair_of.items()],
     }
     found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
@@ -122,7 +122,7 @@ def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[An
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def _nobody_beside(total: int, groups: Sequence[int]) -> dict[str, Any]:
+def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
     return {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
@@ -174,7 +174,7 @@ class HiddenMembers:
     @classmethod
     def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
         """Those with ``ids``, who owe what ``balances`` say (None: not known); who isn't among them owes nothing."""
-        return cls(len(ids), None if balances is None else total_of(balances, ids), frozenset(ids))
+        return cls(len(ids), None if balances is None else sum_balances(balances, ids), frozenset(ids))
 
 
 def read_member_ids(
@@ -199,7 +199,7 @@ def read_member_ids(
         raise DataError(
             "the ILS gave a list of members that holds something else than ids", code="members-broken"
         ) from error
-    return frozenset(_each_once(ids))
+    return frozenset(_without_duplicates(ids))
 
 
 def read_balances(
@@ -223,7 +223,7 @@ def read_balances(
         balances = [(_id(entry["usr"]), _money(entry["balance_owed"])) for entry in _listed(answer)]
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
-    _each_once([id for id, _owed in balances])
+    _without_duplicates([id for id, _owed in balances])
     return dict(balances)
 
 
@@ -235,7 +235,7 @@ def _id(value: object) -> int:
     return id
 
 
-def _each_once(ids: list[int]) -> list[int]:
+def _without_duplicates(ids: list[int]) -> list[int]:
     """The ids; raises DataError where one is there twice, for somebody would be counted twice."""
     if len(set(ids)) < len(ids):
         raise DataError(
@@ -254,12 +254,12 @@ def _money(value: object) -> Decimal:
     return amount.quantize(NOTHING)
 
 
-def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
+def sum_balances(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
-def read_with_known(
+def _read_all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
     """The ids of all members of some groups, and of the visible ones.
@@ -319,7 +319,7 @@ def find_hidden_with_ids(
 
 def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:
     """The groups, or none of them where no member of any is hidden."""
-    everybody, known = read_with_known(gateway, groups, visible)
+    everybody, known = _read_all_and_visible(gateway, groups, visible)
     return () if everybody <= known else groups
 
 
@@ -331,7 +331,7 @@ def _hidden_of(
 ) -> dict[int, HiddenMembers]:
     """The hidden members of groups of which one question can be asked."""
     for _ in range(_MOST_ROUNDS):
-        everybody, known = read_with_known(gateway, groups, visible)
+        everybody, known = _read_all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
             return {}
@@ -340,7 +340,7 @@ def _hidden_of(
         if owed is not None and not owed.keys() <= everybody | known:
             continue
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
-        rows = answering_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
+        rows = choose_signal_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
         found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
         if found is not None:
             return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
@@ -361,17 +361,17 @@ def _by_group(
     hidden: frozenset[int],
     total: int,
     owing_nothing: frozenset[int],
-    rows: AnsweringRows | None,
+    rows: SignalRows | None,
 ) -> Mapping[int, frozenset[int]] | None:
     """The hidden members by group; None where they aren't those of the groups, or somebody of them owes something."""
     if rows is not None:
-        return part_by_group(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
+        return assign_to_groups(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
     *others, last = groups
     read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
     found = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
     found[last] = hidden.difference(*found.values())
     found = {group: ids for group, ids in found.items() if ids}
-    return found if are_the_members(gateway, groups, found, total, owing_nothing=owing_nothing) else None
+    return found if membership_holds(gateway, groups, found, total, owing_nothing=owing_nothing) else None
 
 
 # So few take three calls together; set by set they would take seven and more.
@@ -424,7 +424,7 @@ def find_hidden(
         labels = _labels(visible, of_set)
         if len(labels) < MIN_MARKERS:
             return {}
-        in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
+        in_set = _HiddenInBatch(gateway, of_set, labels, own_fines, progress)
         return in_set.find() if with_fines else in_set.count()
 
     certain: dict[int, HiddenMembers] = {}
@@ -435,7 +435,7 @@ def find_hidden(
     return {**hidden, **find_hidden_with_ids(gateway, rest, org_units)}
 
 
-class _HiddenInSet:
+class _HiddenInBatch:
     """The hidden members of as many groups as one question has room for."""
 
     def __init__(
@@ -454,7 +454,9 @@ class _HiddenInSet:
 
     def count(self) -> dict[int, HiddenMembers]:
         """How many there are in each group, none as well; without groups that aren't certain."""
-        return {group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _are_all).items()}
+        return {
+            group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _count_matches).items()
+        }
 
     def find(self) -> dict[int, HiddenMembers]:
         """The same with what they owe."""
@@ -495,7 +497,7 @@ class _HiddenInSet:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
         reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        proved = self._proved(fines, _owe_together) if fines.get(sample, reported) == reported else {}
+        proved = self._proved(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
         return {**proved}
 
     def _proved(
@@ -529,7 +531,7 @@ class _HiddenInSet:
         return sorted(chain.from_iterable(self._visible[group] for group in groups))
 
 
-def _are_all(counts: Collection[int], hidden: Query) -> Query:
+def _count_matches(counts: Collection[int], hidden: Query) -> Query:
     """The condition that so many patrons are hidden together, no more and no less (``hidden-numbers-004``)."""
     count = {
         "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
@@ -540,7 +542,7 @@ def _are_all(counts: Collection[int], hidden: Query) -> Query:
     return {"-exists": count}
 
 
-def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
+def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
     """The condition that the hidden patrons owe as much together, no more and no less.
 
     It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
@@ -625,7 +627,7 @@ def read_group_balances(
         if not hidden:
             return balances, None
         owing_nothing = everybody - balances.keys()
-        conditions = members_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
+        conditions = membership_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
         confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
         if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers.of(hidden, balances)

@@ -15,9 +15,9 @@ from evergreen_groups.groups.barcodes import all_spellings, first_spelled, spell
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
     HiddenMembers,
-    are_the_members,
     find_hidden_with_ids,
     inconsistent_members,
+    membership_holds,
     read_balances,
     read_member_ids,
 )
@@ -232,7 +232,7 @@ def find_hidden_now(
     if owed is not None and not owed.keys() <= everybody:
         raise inconsistent_members()
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
-    if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
+    if not membership_holds(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
         again = read_members(gateway, groups, own_connection=True)
         if _balances(gateway, groups, own_connection=True) != owed or any(
             again[group] != members[group] for group in groups

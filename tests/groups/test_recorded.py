@@ -18,7 +18,7 @@ from evergreen_groups.groups import (
     visible_group,
 )
 from evergreen_groups.groups.family import GroupQuestion
-from evergreen_groups.groups.hidden import members_conditions, part_by_group
+from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
 
@@ -56,7 +56,9 @@ def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, ro
     """Six rows for three members of two groups."""
     asked = (class_id, list(range(rows, rows + 6)))
     with gateway_of(exchange_id) as gateway:
-        found = part_by_group(gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked)
+        found = assign_to_groups(
+            gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked
+        )
     assert found == {244: {21}, 245: {2, 14}}
 
 
@@ -83,7 +85,7 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
     """Of the group 17 the member 14 is hidden, and one circulation of 17's own."""
     org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
     homes = {4: 5, 17: 4, 20: 4}
-    (condition,) = members_conditions([17], {17: {14}}, total)
+    (condition,) = membership_conditions([17], {17: {14}}, total)
     with gateway_of(exchange_id) as gateway:
         reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
         counted = reader.count_under(condition, homes)
