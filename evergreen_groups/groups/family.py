@@ -22,7 +22,7 @@ from evergreen_groups.groups.models import (
     PatronRow,
     make_patrons,
 )
-from evergreen_groups.groups.named_families import not_copied_yet
+from evergreen_groups.groups.named_families import not_replicated_yet
 from evergreen_groups.groups.patron_record import read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
 
@@ -332,7 +332,7 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
         DataError: there are more than ``MOST_MEMBERS``.
     """
     if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
-        return None if record.deleted else _current_around(gateway, record, viewer)
+        return None if record.deleted else _family_on_primary(gateway, record, viewer)
     # In the ILS's own query, so that a desk waits for one call and not for two.
     question = GroupQuestion.around(patron, viewer)
     found = _search(gateway, question)
@@ -361,10 +361,10 @@ def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisibleP
     return put_right(gateway, group, look, patrons_of_copy, viewer.changed)
 
 
-def _current_around(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
+def _family_on_primary(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
     found = visible_group(gateway, int(record.usrgroup), viewer)
     if record.id not in found.ids:
-        raise not_copied_yet()
+        raise not_replicated_yet()
     return found
 
 

@@ -151,7 +151,7 @@ _MOST_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CurrentPeople:
+class PrimaryPeople:
     """``people`` (by id) with their groups and marks now, and the ids of the ``members`` of groups (numbers)."""
 
     people: Mapping[int, Person]
@@ -169,9 +169,9 @@ def read_owners(gateway: Gateway, barcodes: Iterable[str]) -> dict[str, tuple[in
     return found
 
 
-def read_current(
+def read_from_primary(
     gateway: Gateway, people: Mapping[int, Person], named: Collection[int], groups: Collection[int]
-) -> CurrentPeople:
+) -> PrimaryPeople:
     """What a copy says of ``people``, put right: the ``named`` (ids), and everybody of their groups and of ``groups``.
 
     One call for each of the named and each group, and one or two for those whom the copy has elsewhere.
@@ -185,13 +185,13 @@ def read_current(
         read = zip(wanted, gateway.map(partial(read_patron, gateway), wanted), strict=True)
         records = {id: record for id, record in read if record is not None}
         if not records.keys() <= people.keys():
-            raise not_copied_yet()
+            raise not_replicated_yet()
         numbers = {int(record.usrgroup) for record in records.values()}.union(groups)
         # Whom pcrud shows and this method doesn't: the session's own user, where it may look at nobody at home.
         numbers |= {people[id].group for id in people.keys() & set(wanted) - records.keys()}
         members = read_members(gateway, numbers)
         if _agree(records, members):
-            return CurrentPeople(_put_right(gateway, people, records, members), members)
+            return PrimaryPeople(_put_right(gateway, people, records, members), members)
     raise inconsistent_members()
 
 
@@ -211,7 +211,7 @@ def read_members(
     return dict(zip(numbers, found, strict=True))
 
 
-def find_hidden_now(
+def find_hidden_on_primary(
     gateway: Gateway, members: Mapping[int, frozenset[int]], visible: Mapping[int, Set[int]]
 ) -> dict[int, HiddenMembers]:
     """The ``members`` (ids by group) who aren't ``visible``, and what they owe.
@@ -241,7 +241,7 @@ def find_hidden_now(
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 
 
-def not_copied_yet() -> DataError:
+def not_replicated_yet() -> DataError:
     """The error for somebody whom the database has that is written to, and the copy that is read doesn't."""
     return DataError(
         "the copy of the ILS's database that is read doesn't have this patron yet",
@@ -316,7 +316,7 @@ def read_named_families(
     owe, who is in the groups, and how they are reached, where that is asked for. For up to 200 of them that is four
     calls, and where members are hidden, two more after these (:func:`find_hidden_with_ids` says where it is more).
     With ``active_cards`` it is one where a barcode is that of no active card. Where plain reads come from copies of the
-    database, :func:`read_current` is asked as well.
+    database, :func:`read_from_primary` is asked as well.
 
     Raises:
         PlanError: that is so.
@@ -346,7 +346,7 @@ def read_named_families(
     if reads_copies:
         if not named <= people.keys():  # a copy knows the patron, but not the new card
             people = {**read_people(gateway, [{"id": id} for id in named - people.keys()]), **people}
-        current = read_current(gateway, people, named, groups)
+        current = read_from_primary(gateway, people, named, groups)
         people, members = current.people, current.members
     # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
     concerned = {person.group for id, person in people.items() if id in named}.union(groups)
@@ -384,7 +384,7 @@ def _completed(
 
     def hidden_members() -> Mapping[int, HiddenMembers]:
         if everybody is not None:
-            return find_hidden_now(gateway, everybody, by_group)
+            return find_hidden_on_primary(gateway, everybody, by_group)
         return find_hidden_with_ids(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
 
     reads: tuple[Callable[[], Any], ...] = (
