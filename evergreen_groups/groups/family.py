@@ -1,6 +1,6 @@
 """A group's visible members and their penalties, in one query, together with whether that is everybody.
 
-What else is asked for by the same query, :class:`GroupQuestion` says.
+What else is asked for by the same query, :class:`FamilyQuery` says.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class GroupViewer:
 
 
 @dataclass(frozen=True, slots=True)
-class BesideMembers:
+class ExtraRows:
     """What the rows beside the members say: ``named`` are the ids of those asked for, ``complete`` that nobody is
     hidden, ``no_circulation_hidden`` that nothing is which a member has out; where they don't say so, it may be."""
 
@@ -77,7 +77,7 @@ class BesideMembers:
     no_circulation_hidden: bool
 
 
-class GroupQuestion:
+class FamilyQuery:
     """The question for one group; ``inside`` and ``outside`` are conditions on ``usrgroup``."""
 
     def __init__(self, inside: Query, outside: Query, viewer: GroupViewer) -> None:
@@ -92,13 +92,13 @@ class GroupQuestion:
         self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._seen_homes))
 
     @classmethod
-    def around(cls, patron: int, viewer: GroupViewer) -> GroupQuestion:
+    def around(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
         """The question for the group that a patron is in."""
         its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
         return cls({"in": its_group}, {"not in": its_group}, viewer)
 
     @classmethod
-    def of_number(cls, group: int, viewer: GroupViewer) -> GroupQuestion:
+    def of_number(cls, group: int, viewer: GroupViewer) -> FamilyQuery:
         """The question for the group with a number."""
         return cls({"=": group}, {"<>": group}, viewer)
 
@@ -116,7 +116,7 @@ class GroupQuestion:
             queries.append(self._no_circulation_hidden(self._circulations))
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
 
-    def answers(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> BesideMembers | None:
+    def answers(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
         """What the rows beside those of the ``members`` (ids) say, None where some weren't asked for.
 
         ``others`` are the groups (numbers) that these are of, by the patrons' ids, ``staff`` are the ids of those who
@@ -134,7 +134,7 @@ class GroupQuestion:
         if viewer.group is None:
             missing |= signal - others.keys()
         is_witness = not missing and all(others[id] != viewer.group for id in rest)
-        return BesideMembers(frozenset(named), bool(rest) and is_witness, bool(others.keys() & signal))
+        return ExtraRows(frozenset(named), bool(rest) and is_witness, bool(others.keys() & signal))
 
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
@@ -276,7 +276,7 @@ def _joined(
     )
 
 
-MOST_MEMBERS = 5_000
+MAX_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
 
 _MOST_OTHERS = 500
@@ -329,12 +329,12 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
     """The group that a patron is in, None where the patron is deleted, unknown or hidden.
 
     Raises:
-        DataError: there are more than ``MOST_MEMBERS``.
+        DataError: there are more than ``MAX_MEMBERS``.
     """
     if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
         return None if record.deleted else _family_on_primary(gateway, record, viewer)
     # In the ILS's own query, so that a desk waits for one call and not for two.
-    question = GroupQuestion.around(patron, viewer)
+    question = FamilyQuery.around(patron, viewer)
     found = _search(gateway, question)
     group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
     return None if group is None else _sorted_out(group, found, question)
@@ -346,7 +346,7 @@ def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisibleP
     Where plain reads come from copies of the database, its members are those that it has where changes are written
     (:func:`~evergreen_groups.groups.current_group.put_right`); what stands about them is as old as the copy.
     """
-    question = GroupQuestion.of_number(group, viewer)
+    question = FamilyQuery.of_number(group, viewer)
 
     def look() -> VisiblePatrons:
         return _sorted_out(group, _search(gateway, question), question)
@@ -368,10 +368,10 @@ def _family_on_primary(gateway: Gateway, record: Record, viewer: GroupViewer) ->
     return found
 
 
-def _search(gateway: Gateway, question: GroupQuestion) -> list[Record]:
+def _search(gateway: Gateway, question: FamilyQuery) -> list[Record]:
     """The members and those beside them."""
     gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
-    most = MOST_MEMBERS + _MOST_OTHERS
+    most = MAX_MEMBERS + _MOST_OTHERS
     found = _fleshed(gateway, question.where, most)
     if len(found) == most:
         raise _too_large()
@@ -388,11 +388,11 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
     return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields={"au": _FLESHED}, limit=limit)
 
 
-def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> VisiblePatrons:
+def _sorted_out(group: int, found: list[Record], question: FamilyQuery) -> VisiblePatrons:
     """Part the members from those beside them."""
     whose = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
     members = [record for record, (_id, its_group, deleted) in whose if its_group == group and not deleted]
-    if len(members) > MOST_MEMBERS:
+    if len(members) > MAX_MEMBERS:
         raise _too_large()
     penalties = _penalties(members)
     visible = _of_members(group, members, penalties)
@@ -442,7 +442,7 @@ def _too_large() -> DataError:
         "a group of more than {most:,} members isn't summed up",
         advice="that's no family, see the audit's accidental groups",
         code="group-too-large",
-        values={"most": MOST_MEMBERS},
+        values={"most": MAX_MEMBERS},
     )
 
 

@@ -17,7 +17,7 @@ from evergreen_groups.groups import (
     read_named_families,
     visible_group,
 )
-from evergreen_groups.groups.family import GroupQuestion
+from evergreen_groups.groups.family import FamilyQuery
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
@@ -77,7 +77,7 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
         found = visible_group(gateway, group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
-    assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
+    assert json.dumps(params(exchange_id)[1]) == json.dumps(FamilyQuery.of_number(group, viewer).where)
 
 
 @pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
