@@ -78,7 +78,7 @@ def details_viewer(
         plain,
         circulations=circulations if can_ask_about(circulations) else None,
         with_staff=True,
-        beside=frozenset(beside),
+        extra_patrons=frozenset(beside),
     )
 
 

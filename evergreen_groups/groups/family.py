@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Query = dict[str, Any]
 
 # Each id is some seven bytes of a request that may have 32 kB, and stands in it up to three times.
-_MOST_ORG_UNITS = 800
+_MAX_ORG_UNITS = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class GroupViewer:
     everywhere: bool
     circulations: HiddenCirculations | None = None
     with_staff: bool = False
-    beside: frozenset[int] = frozenset()
+    extra_patrons: frozenset[int] = frozenset()
     group: int | None = None
     changed: frozenset[int] | None = frozenset()
 
@@ -78,63 +78,63 @@ class ExtraRows:
 
 
 class FamilyQuery:
-    """The question for one group; ``inside`` and ``outside`` are conditions on ``usrgroup``."""
+    """The query for one group; ``inside`` and ``outside`` are conditions on ``usrgroup``."""
 
     def __init__(self, inside: Query, outside: Query, viewer: GroupViewer) -> None:
         self._inside = inside
         self._outside = outside
         self._viewer = viewer
         # The row of the session's own user can't stand for an answer where it is asked for anyway.
-        asked = viewer.circulations is not None and viewer.user not in viewer.beside
+        asked = viewer.circulations is not None and viewer.user not in viewer.extra_patrons
         self._circulations = viewer.circulations if asked else None
-        self._has_witness = bool(viewer.patrons_at)
-        self._seen_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MOST_ORG_UNITS else []
-        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._seen_homes))
+        self._has_sentinel = bool(viewer.patrons_at)
+        self._visible_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MAX_ORG_UNITS else []
+        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._visible_homes))
 
     @classmethod
-    def around(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
-        """The question for the group that a patron is in."""
+    def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
+        """The query for the group that a patron is in."""
         its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
         return cls({"in": its_group}, {"not in": its_group}, viewer)
 
     @classmethod
     def of_number(cls, group: int, viewer: GroupViewer) -> FamilyQuery:
-        """The question for the group with a number."""
+        """The query for the group with a number."""
         return cls({"=": group}, {"<>": group}, viewer)
 
     @property
     def where(self) -> Query:
         """The condition for all its rows."""
         queries = [self._members()]
-        if self._has_witness:
-            queries.append(self._witness())
+        if self._has_sentinel:
+            queries.append(self._sentinel())
         if self._with_staff:
             queries.append(_ids({"id": {"in": self._staff_of_visible_members()}}))
-        if self._viewer.beside:
-            queries.append(_ids({"id": sorted(self._viewer.beside)}))
+        if self._viewer.extra_patrons:
+            queries.append(_ids({"id": sorted(self._viewer.extra_patrons)}))
         if self._circulations is not None:
-            queries.append(self._no_circulation_hidden(self._circulations))
+            queries.append(self._no_hidden_circulation(self._circulations))
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
 
-    def answers(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
+    def interpret(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
         """What the rows beside those of the ``members`` (ids) say, None where some weren't asked for.
 
         ``others`` are the groups (numbers) that these are of, by the patrons' ids, ``staff`` are the ids of those who
         have set members' penalties, archived ones too.
         """
         viewer, own = self._viewer, frozenset({self._viewer.user})
-        expected = viewer.beside | ((staff - own) if self._with_staff else frozenset())
+        expected = viewer.extra_patrons | ((staff - own) if self._with_staff else frozenset())
         named = others.keys() & expected
         signal = own if self._circulations is not None else frozenset[int]()
         rest = others.keys() - named - signal
-        if len(rest) > self._has_witness:
+        if len(rest) > self._has_sentinel:
             return None
-        # Where somebody's row isn't there, which may well be, it would pass for the witness under a wrong id.
+        # Where somebody's row isn't there, which may well be, it would pass for the sentinel under a wrong id.
         missing = expected - members - others.keys()
         if viewer.group is None:
             missing |= signal - others.keys()
-        is_witness = not missing and all(others[id] != viewer.group for id in rest)
-        return ExtraRows(frozenset(named), bool(rest) and is_witness, bool(others.keys() & signal))
+        is_sentinel = not missing and all(others[id] != viewer.group for id in rest)
+        return ExtraRows(frozenset(named), bool(rest) and is_sentinel, bool(others.keys() & signal))
 
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
@@ -145,37 +145,37 @@ class FamilyQuery:
         return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": theirs}
 
     def _staff_of_visible_members(self) -> Query:
-        # Whoever has set the penalty of a hidden member couldn't be told from the witness.
-        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._seen_homes)
+        # Whoever has set the penalty of a hidden member couldn't be told from the sentinel.
+        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
 
-    def _no_circulation_hidden(self, asked: HiddenCirculations) -> Query:
+    def _no_hidden_circulation(self, asked: HiddenCirculations) -> Query:
         members = self._members(home_ou=sorted(asked.counted_at))
         hidden = {"usr": {"in": members}, "checkin_time": None, "circ_lib": sorted(asked.hidden_at)}
         found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
         return _ids({"id": self._viewer.user, "-not-exists": found})
 
-    def _witness(self) -> Query:
+    def _sentinel(self) -> Query:
         """The query for one patron of another group who is seen if, and only if, every member is.
 
         Whoever sees one patron of a library sees them all. It is nobody whose row says something else.
         """
-        others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.beside})}}]
+        others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.extra_patrons})}}]
         if self._viewer.group is not None:
             others.append({"usrgroup": {"<>": self._viewer.group}})
         if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
-        witness: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
+        sentinel: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
         if not self._viewer.everywhere:
-            witness |= self._of_a_library_that_is_seen()
-        return _ids({"id": {"in": {**_ids(witness), "limit": 1}}})
+            sentinel |= self._at_fully_visible_library()
+        return _ids({"id": {"in": {**_ids(sentinel), "limit": 1}}})
 
-    def _of_a_library_that_is_seen(self) -> Query:
+    def _at_fully_visible_library(self) -> Query:
         # Inside a query nobody is hidden (pcrud-141), so these find the members that the search itself leaves out.
         homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
-        seen = self._seen_homes
+        seen = self._visible_homes
         not_seen = [{"home_ou": {"not in": seen}}] if seen else []
         elsewhere = {
-            # Joined: the first class of a subquery can't have a name of its own, and "au" has to be the witness.
+            # Joined: the first class of a subquery can't have a name of its own, and "au" has to be the sentinel.
             "select": {"aou": ["id"]},
             "from": {"aou": {"m": {"class": "au", "fkey": "id", "field": "home_ou"}}},
             "where": {
@@ -197,24 +197,24 @@ def _ids(where: Query) -> Query:
 def can_ask_about(circulations: HiddenCirculations) -> bool:
     """Whether there is something to ask about hidden circulations, and room for it."""
     count = len(circulations.hidden_at) + len(circulations.counted_at)
-    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MOST_ORG_UNITS
+    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MAX_ORG_UNITS
 
 
-_MOST_READINGS = 3
+_MAX_READINGS = 3
 
-Look = Callable[[], "VisiblePatrons"]
+ReadGroup = Callable[[], "VisiblePatrons"]
 """Reads the group from a copy."""
 ReadPatrons = Callable[[Collection[int]], "VisiblePatrons"]
 """Reads patrons (ids) from a copy, whatever their group there is, as members of the group."""
 
 
-def put_right(
-    gateway: Gateway, group: int, look: Look, read_patrons: ReadPatrons, changed: frozenset[int] | None
+def correct_from_primary(
+    gateway: Gateway, group: int, read_replica: ReadGroup, read_patrons: ReadPatrons, changed: frozenset[int] | None
 ) -> VisiblePatrons:
     """A group as a copy has it, with the members that it has now.
 
     Two calls beside one another. Where they differ, one for those whom the copy has elsewhere, and one for the record
-    of each who has come or gone; of the ``changed`` (ids; None: anybody) each record is read as well, for the mark as
+    of each who has joined or gone; of the ``changed`` (ids; None: anybody) each record is read as well, for the mark as
     lead.
 
     Who has no VIEW_USER at their own library gets no list of members, and the group as the copy has it.
@@ -222,17 +222,17 @@ def put_right(
     Raises:
         DataError: lists of members and records say different things each time.
     """
-    readers: tuple[Callable[[], Any], ...] = (look, lambda: _members(gateway, group))
-    for _ in range(_MOST_READINGS):
+    readers: tuple[Callable[[], Any], ...] = (read_replica, lambda: _members(gateway, group))
+    for _ in range(_MAX_READINGS):
         found, ids = gateway.map(lambda read: read(), readers)
         if ids is None:
             return cast("VisiblePatrons", found)
-        come = read_patrons(ids - found.ids)
-        visible = found.ids | come.ids
-        doubtful = (visible - ids) | come.ids | (visible if changed is None else visible & changed)
-        records = _records(gateway, doubtful)
-        if all(_is_in(records[id], group) is (id in ids) for id in doubtful):
-            return _joined(found, come, ids, records)
+        joined = read_patrons(ids - found.ids)
+        visible = found.ids | joined.ids
+        to_check = (visible - ids) | joined.ids | (visible if changed is None else visible & changed)
+        records = _records(gateway, to_check)
+        if all(_is_in(records[id], group) is (id in ids) for id in to_check):
+            return _joined(found, joined, ids, records)
     raise inconsistent_members()
 
 
@@ -253,9 +253,9 @@ def _is_in(record: Record | None, group: int) -> bool:
 
 
 def _joined(
-    found: VisiblePatrons, come: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
+    found: VisiblePatrons, joined: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
 ) -> VisiblePatrons:
-    parts = (found, come)
+    parts = (found, joined)
     leads = {id: bool(record.master_account) for id, record in records.items() if record is not None}
     rows = tuple(
         row._replace(group=found.group, group_lead=leads.get(row.id, row.group_lead))
@@ -271,16 +271,16 @@ def _joined(
         accounts={id: account for part in parts for id, account in part.accounts.items() if id in visible},
         penalties=tuple(row for part in parts for row in part.penalties if row.patron in visible),
         complete=ids == visible,
-        # Of those who have come nobody has asked.
-        no_circulation_hidden=found.no_circulation_hidden and not come.rows,
+        # Of those who have joined nobody has asked.
+        no_circulation_hidden=found.no_circulation_hidden and not joined.rows,
     )
 
 
 MAX_MEMBERS = 5_000
-"""A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
+"""A group of more members isn't read: the answer would joined near to what gets stuck on a real gateway."""
 
-_MOST_OTHERS = 500
-"""How many rows may come beside the members; staff who have set their penalties are the most of them."""
+_MAX_OTHERS = 500
+"""How many rows may joined beside the members; staff who have set their penalties are the most of them."""
 
 _STAFF = PENALTY_FIELDS.index("staff")
 
@@ -334,31 +334,31 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
     if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
         return None if record.deleted else _family_on_primary(gateway, record, viewer)
     # In the ILS's own query, so that a desk waits for one call and not for two.
-    question = FamilyQuery.around(patron, viewer)
-    found = _search(gateway, question)
+    query = FamilyQuery.of_patron(patron, viewer)
+    found = _search(gateway, query)
     group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
-    return None if group is None else _sorted_out(group, found, question)
+    return None if group is None else _split_rows(group, found, query)
 
 
 def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
     """The group with this number; raises what :func:`visible_family_of` does.
 
-    Where plain reads come from copies of the database, its members are those that it has where changes are written
-    (:func:`~evergreen_groups.groups.current_group.put_right`); what stands about them is as old as the copy.
+    Where plain reads joined from copies of the database, its members are those that it has where changes are written
+    (:func:`~evergreen_groups.groups.current_group.correct_from_primary`); what stands about them is as old as the copy.
     """
-    question = FamilyQuery.of_number(group, viewer)
+    query = FamilyQuery.of_number(group, viewer)
 
-    def look() -> VisiblePatrons:
-        return _sorted_out(group, _search(gateway, question), question)
+    def read_replica() -> VisiblePatrons:
+        return _split_rows(group, _search(gateway, query), query)
 
-    def patrons_of_copy(ids: Collection[int]) -> VisiblePatrons:
+    def read_replica_patrons(ids: Collection[int]) -> VisiblePatrons:
         pages = (_rows_of(gateway, some) for some in batched(sorted(ids)))
         members = [record for page in pages for record in page]
         return _of_members(group, members, _penalties(members))
 
     if not gateway.reads_copies:
-        return look()
-    return put_right(gateway, group, look, patrons_of_copy, viewer.changed)
+        return read_replica()
+    return correct_from_primary(gateway, group, read_replica, read_replica_patrons, viewer.changed)
 
 
 def _family_on_primary(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
@@ -368,11 +368,11 @@ def _family_on_primary(gateway: Gateway, record: Record, viewer: GroupViewer) ->
     return found
 
 
-def _search(gateway: Gateway, question: FamilyQuery) -> list[Record]:
+def _search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
     """The members and those beside them."""
     gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
-    most = MAX_MEMBERS + _MOST_OTHERS
-    found = _fleshed(gateway, question.where, most)
+    most = MAX_MEMBERS + _MAX_OTHERS
+    found = _fleshed(gateway, query.where, most)
     if len(found) == most:
         raise _too_large()
     return found
@@ -388,7 +388,7 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
     return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields={"au": _FLESHED}, limit=limit)
 
 
-def _sorted_out(group: int, found: list[Record], question: FamilyQuery) -> VisiblePatrons:
+def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
     """Part the members from those beside them."""
     whose = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
     members = [record for record, (_id, its_group, deleted) in whose if its_group == group and not deleted]
@@ -398,12 +398,12 @@ def _sorted_out(group: int, found: list[Record], question: FamilyQuery) -> Visib
     visible = _of_members(group, members, penalties)
     ids = visible.ids
     others = {id: (record, its_group) for record, (id, its_group, _deleted) in whose if id not in ids}
-    beside = question.answers(
+    extra = query.interpret(
         ids,
         {id: its_group for id, (_record, its_group) in others.items()},
         {row[_STAFF] for row in penalties if row[_STAFF] is not None},
     )
-    if beside is None:
+    if extra is None:
         raise DataError(
             "the ILS gave patrons of other groups than was asked for",
             advice="look at the proxy, where there is one: it may have mixed up answers",
@@ -411,9 +411,9 @@ def _sorted_out(group: int, found: list[Record], question: FamilyQuery) -> Visib
         )
     return replace(
         visible,
-        names={row.id: row.name for row in _patron_rows([others[id][0] for id in beside.named])},
-        complete=beside.complete,
-        no_circulation_hidden=beside.no_circulation_hidden,
+        names={row.id: row.name for row in _patron_rows([others[id][0] for id in extra.named])},
+        complete=extra.complete,
+        no_circulation_hidden=extra.no_circulation_hidden,
     )
 
 
