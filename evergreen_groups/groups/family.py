@@ -277,10 +277,10 @@ def _joined(
 
 
 MAX_MEMBERS = 5_000
-"""A group of more members isn't read: the answer would joined near to what gets stuck on a real gateway."""
+"""A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
 
 _MAX_OTHERS = 500
-"""How many rows may joined beside the members; staff who have set their penalties are the most of them."""
+"""How many rows may come beside the members; staff who have set their penalties are the most of them."""
 
 _STAFF = PENALTY_FIELDS.index("staff")
 
@@ -343,7 +343,7 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
 def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
     """The group with this number; raises what :func:`visible_family_of` does.
 
-    Where plain reads joined from copies of the database, its members are those that it has where changes are written
+    Where plain reads come from copies of the database, its members are those that it has where changes are written
     (:func:`~evergreen_groups.groups.current_group.correct_from_primary`); what stands about them is as old as the copy.
     """
     query = FamilyQuery.of_number(group, viewer)

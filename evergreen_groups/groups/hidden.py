@@ -285,9 +285,9 @@ def _listed(answer: object) -> list[Any]:
     return answer
 
 
-_MOST_ROUNDS = 3
+_MAX_ROUNDS = 3
 # Balances take the ILS a query for each member, so of more groups those are looked for in which somebody is hidden.
-_MOST_GROUPS = 20
+_MAX_GROUPS = 20
 _GROUPS_AT_ONCE = 100
 
 
@@ -308,9 +308,9 @@ def find_hidden_with_ids(
     """
     numbers = sorted(visible)
     some = batched(numbers, _GROUPS_AT_ONCE)
-    if len(numbers) > _MOST_GROUPS:
+    if len(numbers) > _MAX_GROUPS:
         with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
-        some = batched(sorted(with_hidden), _MOST_GROUPS)
+        some = batched(sorted(with_hidden), _MAX_GROUPS)
     found: dict[int, HiddenMembers] = {}
     for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
         found.update(of_some)
@@ -330,7 +330,7 @@ def _hidden_of(
     org_units: Callable[[], Collection[int]],
 ) -> dict[int, HiddenMembers]:
     """The hidden members of groups of which one question can be asked."""
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         everybody, known = _read_all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
@@ -377,7 +377,7 @@ def _by_group(
 # So few take three calls together; set by set they would take seven and more.
 _FEW = 5
 # What ids may take in a form that may have 32 kB; the rest is for the question around them.
-_MOST_BYTES = 26_000
+_MAX_IDS_BYTES = 26_000
 _CENT = Decimal("0.01")
 _OPEN = {"+mbts": {"xact_finish": None}}
 _OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
@@ -417,18 +417,18 @@ def find_hidden(
         PermissionDeniedError: groups have to be looked at one by one, and the account has no VIEW_USER at its own
             library.
     """
-    in_sets = {group: ids for group, ids in visible.items() if ids and _size(ids) < _MOST_BYTES}
+    in_sets = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
 
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         of_set = {group: visible[group] for group in groups}
-        labels = _labels(visible, of_set)
-        if len(labels) < MIN_MARKERS:
+        markers = _markers(visible, of_set)
+        if len(markers) < MIN_MARKERS:
             return {}
-        in_set = _HiddenInBatch(gateway, of_set, labels, own_fines, progress)
+        in_set = _HiddenInBatch(gateway, of_set, markers, own_fines, progress)
         return in_set.find() if with_fines else in_set.count()
 
     certain: dict[int, HiddenMembers] = {}
-    for found in gateway.map(find, _portions(in_sets) if len(in_sets) > _FEW else []):
+    for found in gateway.map(find, _in_batches(in_sets) if len(in_sets) > _FEW else []):
         certain.update(found)
     rest = {group: visible[group] for group in visible.keys() - certain.keys()}
     hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
@@ -442,20 +442,20 @@ class _HiddenInBatch:
         self,
         gateway: Gateway,
         visible: Mapping[int, Set[int]],
-        labels: list[int],
+        markers: list[int],
         own_fines: Mapping[int, Decimal] | None,
         progress: BalanceProgress,
     ) -> None:
         self._gateway = gateway
         self._visible = visible
-        self._labels = labels
+        self._markers = markers
         self._own_fines = own_fines
         self._progress = progress
 
     def count(self) -> dict[int, HiddenMembers]:
         """How many there are in each group, none as well; without groups that aren't certain."""
         return {
-            group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _count_matches).items()
+            group: HiddenMembers(count, None) for group, count in self._verified(self._counts(), _count_matches).items()
         }
 
     def find(self) -> dict[int, HiddenMembers]:
@@ -497,10 +497,10 @@ class _HiddenInBatch:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
         reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        proved = self._proved(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
-        return {**proved}
+        verified = self._verified(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
+        return {**verified}
 
-    def _proved(
+    def _verified(
         self, found: Mapping[int, Value], together: Callable[[Collection[Value], Query], Query]
     ) -> dict[int, Value]:
         """What was found of groups for which it is right ``together``: a condition made of it, and of who is hidden.
@@ -516,13 +516,13 @@ class _HiddenInBatch:
             return {}
         groups = sorted(found)
         halves = (groups[: len(groups) // 2], groups[len(groups) // 2 :])
-        proved = [self._proved({group: found[group] for group in half}, together) for half in halves]
-        return {**proved[0], **proved[1]}
+        verified = [self._verified({group: found[group] for group in half}, together) for half in halves]
+        return {**verified[0], **verified[1]}
 
     def _read(self, number: GroupSum, groups: Collection[int]) -> dict[int, int | None]:
-        witnesses = {_witness(self._visible[group]): group for group in groups}
+        representatives = {_representative(self._visible[group]): group for group in groups}
         try:
-            return read_sums(self._gateway, number, witnesses, self._labels)
+            return read_sums(self._gateway, number, representatives, self._markers)
         # A release that takes fewer functions or operators still lists the members.
         except ServerError:
             return {}
@@ -559,42 +559,42 @@ def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
     return {word: owed}
 
 
-def _witness(ids: Set[int]) -> int:
+def _representative(ids: Set[int]) -> int:
     """The visible member by whom a group is known."""
     return min(ids)
 
 
-def _labels(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
-    """Visible members beside the witnesses of some groups: as many as :func:`read_sums` takes, or there are."""
-    witnesses = {_witness(ids) for ids in of_set.values()}
+def _markers(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
+    """Visible members beside the representatives of some groups: as many as :func:`read_sums` takes, or there are."""
+    representatives = {_representative(ids) for ids in of_set.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
-    return sorted(set(others) - witnesses)[:MAX_MARKERS]
+    return sorted(set(others) - representatives)[:MAX_MARKERS]
 
 
-def _portions(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
+def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
     """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
-    # Where hardly anybody is beside the witnesses, those of one half are labels for the other.
+    # Where hardly anybody is beside the representatives, those of one half are markers for the other.
     few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
-    portion: list[int] = []
+    batch: list[int] = []
     size = 0
     for group in sorted(known):
-        its_size = _size(known[group])
-        if portion and (size + its_size > _MOST_BYTES or len(portion) == most):
-            yield portion
-            portion, size = [], 0
-        portion.append(group)
-        size += its_size
-    if portion:
-        yield portion
+        group_bytes = _form_bytes(known[group])
+        if batch and (size + group_bytes > _MAX_IDS_BYTES or len(batch) == most):
+            yield batch
+            batch, size = [], 0
+        batch.append(group)
+        size += group_bytes
+    if batch:
+        yield batch
 
 
-def _size(ids: Set[int]) -> int:
+def _form_bytes(ids: Set[int]) -> int:
     """How many bytes a group takes in a form: its ids, its number and one of the ids once more, each with a comma."""
     return (len(ids) + 2) * (len(str(max(ids, default=0))) + len("%2C"))
 
 
-_MOST_READINGS = 2
+_MAX_READINGS = 2
 
 
 Confirm = Callable[[dict[str, Any]], bool]
@@ -618,7 +618,7 @@ def read_group_balances(
     """
     primary = gateway.reads_copies
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
-    for _ in range(_MOST_READINGS):
+    for _ in range(_MAX_READINGS):
         balances, everybody = _read(gateway, group, primary=primary, own_connection=former is not None)
         hidden = everybody - visible
         # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.

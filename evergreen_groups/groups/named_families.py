@@ -147,7 +147,7 @@ def _ids(where: Query, column: str = "id") -> Query:
     return {"select": {"au": [column]}, "from": "au", "where": where}
 
 
-_MOST_READINGS = 3
+_MAX_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def read_from_primary(
         PermissionDeniedError: the account may see no patrons at its own library.
     """
     wanted = sorted(named)
-    for _ in range(_MOST_READINGS):
+    for _ in range(_MAX_READINGS):
         read = zip(wanted, gateway.map(partial(read_patron, gateway), wanted), strict=True)
         records = {id: record for id, record in read if record is not None}
         if not records.keys() <= people.keys():

@@ -169,13 +169,13 @@ def test_fewer_labels(gateway: Gateway, proxy: FaultProxy) -> None:
 @pytest.mark.parametrize("number", [MemberCount, MemberFines])
 def test_numbers_that_have_no_place(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, number: type) -> None:
     """Five and six members, and nine dollars, in two digits."""
-    monkeypatch.setattr(number, "DIGITS", 2)
+    monkeypatch.setattr(number, "BITS", 2)
     assert found_in(gateway) == TRUTH
 
 
 @pytest.mark.parametrize("most_bytes", some([600], 50, 20))
 def test_too_many_for_one_form(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
-    monkeypatch.setattr(hidden_in_sets, "_MOST_BYTES", most_bytes)
+    monkeypatch.setattr(hidden_in_sets, "_MAX_IDS_BYTES", most_bytes)
     assert found_in(gateway) == TRUTH
 
 
