@@ -67,7 +67,7 @@ from .reader import decide_by_thresholds as decide_by_thresholds
 from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members
-from .search import FieldsBeside as FieldsBeside
+from .search import ExtraFields as ExtraFields
 from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .search import gc_paused as gc_paused

@@ -20,11 +20,11 @@ from evergreen_groups.groups.queries import WANTED, GroupList, GroupRange, Group
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
-LARGEST_PORTION = 3_000
+MAX_BATCH = 3_000
 """Members about whom is asked in one list; their ids and a question fit into a request."""
 
 
-class Portion:
+class MemberBatch:
     """Who was read together: patrons' ids and their groups' numbers, side by side, as they are looked at once more."""
 
     def __init__(self, places: Iterable[tuple[int, int]]) -> None:
@@ -34,7 +34,7 @@ class Portion:
             self.groups.append(group)
 
     @classmethod
-    def of(cls, rows: Iterable[PatronRow]) -> Portion:
+    def of(cls, rows: Iterable[PatronRow]) -> MemberBatch:
         """That of these rows."""
         return cls((row.id, row.group) for row in rows)
 
@@ -44,12 +44,12 @@ class Portion:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def without(self, groups: Collection[int]) -> Portion:
+    def without(self, groups: Collection[int]) -> MemberBatch:
         """The same without the members of some groups."""
-        return Portion((id, group) for id, group in self if group not in groups)
+        return MemberBatch((id, group) for id, group in self if group not in groups)
 
 
-def elsewhere(portions: Iterable[Portion], changed: Mapping[int, int]) -> set[int]:
+def elsewhere(portions: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
     """The groups that patrons were found in and have left, or are in and weren't found in.
 
     Somebody who was moved from a range not yet read into one already read is found in neither.
@@ -61,23 +61,23 @@ def elsewhere(portions: Iterable[Portion], changed: Mapping[int, int]) -> set[in
     return left | {group for id, group in changed.items() if id not in found}
 
 
-def in_two_groups(portions: Iterable[Portion]) -> set[int]:
+def groups_of_duplicates(portions: Iterable[MemberBatch]) -> set[int]:
     """The groups of patrons who were found in several, having been moved while those were read."""
     ids = sorted(chain.from_iterable(portion.ids for portion in portions))
     several = {id for id, following in pairwise(ids) if id == following}  # nearly always nobody
     return {group for portion in portions for id, group in portion if id in several} if several else set()
 
 
-def cut_into_portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
-    """Cut members, which come a group after the other, into lists of ``LARGEST_PORTION`` or less, groups whole.
+def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
+    """Cut members, which come a group after the other, into lists of ``MAX_BATCH`` or less, groups whole.
 
     A larger group is a list of its own.
     """
     waiting: list[PatronRow] = []
     for batch in batches:
         waiting += batch
-        while len(waiting) > LARGEST_PORTION:
-            end = LARGEST_PORTION
+        while len(waiting) > MAX_BATCH:
+            end = MAX_BATCH
             while end and waiting[end].group == waiting[end - 1].group:
                 end -= 1
             if not end:
@@ -119,7 +119,7 @@ class ChangedPatrons:
         return new
 
 
-class FieldsBeside(Protocol):
+class ExtraFields(Protocol):
     """Takes it, patron by patron."""
 
     @property
@@ -162,8 +162,8 @@ _LIST = 500
 _RANGE_SECONDS = 30.0
 _PART_SECONDS = 15.0
 # More than a consortium has of them. Where so many single groups take too long, it is the ILS that is too slow.
-_MOST_GIANTS = 40
-_MOST_REREADINGS = 3
+_MAX_GIANTS = 40
+_MAX_REREADS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
 
 
@@ -196,7 +196,7 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
-        beside: FieldsBeside | None = None,
+        beside: ExtraFields | None = None,
     ) -> None:
         self._page = page
         self._beside = beside if states is None else States(states)
@@ -219,13 +219,13 @@ class GroupSearch:
         """
         # Less than a page, so that a range that turns out denser than those before still comes in one answer.
         ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
-        portions: list[Portion] = []
+        portions: list[MemberBatch] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
 
         def jobs() -> Iterator[Callable[[], list[Whole]]]:
-            for portion in cut_into_portions(self._batches(ranges)):
-                portions.append(Portion.of(portion))
+            for portion in batch_by_group(self._batches(ranges)):
+                portions.append(MemberBatch.of(portion))
                 yield partial(complete, portion)
             # When all ranges have been read, and while the last portions are still being made something of.
             yield look
@@ -236,15 +236,15 @@ class GroupSearch:
 
         found = list(self._gateway.map(lambda job: job(), jobs()))
         found.pop()  # what looking gave
-        for _ in range(_MOST_REREADINGS):
-            moved = in_two_groups(portions) | elsewhere(portions, changes.pop())
+        for _ in range(_MAX_REREADS):
+            moved = groups_of_duplicates(portions) | elsewhere(portions, changes.pop())
             if not moved:
                 return list(chain.from_iterable(found))
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
             self._take_out(moved, portions, found, without or _of_other_groups)
             self._read_again(moved, ranges, portions, found, complete)
             changes.append(changed.groups())
-        if not in_two_groups(portions):
+        if not groups_of_duplicates(portions):
             # Records are changed all the time on a busy day. Those of the last moment count as they were just before.
             return list(chain.from_iterable(found))
         raise DataError(
@@ -256,7 +256,7 @@ class GroupSearch:
     def _take_out(
         self,
         groups: Collection[int],
-        portions: list[Portion],
+        portions: list[MemberBatch],
         found: list[list[Whole]],
         without: Without[Whole],
     ) -> None:
@@ -270,15 +270,15 @@ class GroupSearch:
         self,
         groups: Collection[int],
         ranges: GroupRanges,
-        portions: list[Portion],
+        portions: list[MemberBatch],
         found: list[list[Whole]],
         complete: Complete[Whole],
     ) -> None:
         """Put in what some groups are now."""
         numbers = sorted(groups)
         lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
-        for rows in cut_into_portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
-            portions.append(Portion.of(rows))
+        for rows in batch_by_group(self._gateway.map(lambda within: self._range(within, ranges), lists)):
+            portions.append(MemberBatch.of(rows))
             found.append(complete(rows))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
@@ -323,7 +323,7 @@ class GroupSearch:
                 logger.info("a range of groups took too long; asking for it in %d parts", len(parts) or 1)
                 if not parts:
                     self._giants += 1
-                    if self._giants > _MOST_GIANTS:
+                    if self._giants > _MAX_GIANTS:
                         raise
                     found.extend(self._giant(part))
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
