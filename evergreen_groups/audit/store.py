@@ -348,7 +348,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
     ``fields`` of each member's record (``au``) are read along with the search, for the judge.
     """
     records = _Records(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, beside=records)
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=records)
     if context.top is None:
         _run(search, context.found, lambda rows: _finished(context, judge(rows, records.of(rows))))
         return

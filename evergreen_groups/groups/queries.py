@@ -173,7 +173,7 @@ def has_member(condition: Query) -> Query:
     }
 
 
-WANTED = 3_000
+TARGET_MEMBERS = 3_000
 """How many members a range is to have."""
 # As many as are under way at once, for nobody knows beforehand how dense the numbers are.
 _FIRST_WIDTHS = (3_000, 3_000, 10_000)
@@ -197,7 +197,7 @@ class GroupRanges:
     ``searched`` says how many of the numbers up to ``highest`` are done with.
     """
 
-    def __init__(self, highest: int, wanted: int = WANTED) -> None:
+    def __init__(self, highest: int, wanted: int = TARGET_MEMBERS) -> None:
         self.highest = highest
         self._wanted = wanted
         self.searched = 0

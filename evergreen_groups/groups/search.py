@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.models import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
-from evergreen_groups.groups.queries import WANTED, GroupList, GroupRange, GroupRanges, Groups, Query
+from evergreen_groups.groups.queries import TARGET_MEMBERS, GroupList, GroupRange, GroupRanges, Groups, Query
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -27,9 +27,9 @@ MAX_BATCH = 3_000
 class MemberBatch:
     """Who was read together: patrons' ids and their groups' numbers, side by side, as they are looked at once more."""
 
-    def __init__(self, places: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, members: Iterable[tuple[int, int]]) -> None:
         self.ids, self.groups = array("q"), array("q")
-        for id, group in places:
+        for id, group in members:
             self.ids.append(id)
             self.groups.append(group)
 
@@ -49,23 +49,23 @@ class MemberBatch:
         return MemberBatch((id, group) for id, group in self if group not in groups)
 
 
-def elsewhere(portions: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
+def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
     """The groups that patrons were found in and have left, or are in and weren't found in.
 
     Somebody who was moved from a range not yet read into one already read is found in neither.
     """
     if not changed:
         return set()
-    left = {group for portion in portions for id, group in portion if changed.get(id, group) != group}
-    found = {id for portion in portions for id, group in portion if changed.get(id) == group}
+    left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
+    found = {id for batch in batches for id, group in batch if changed.get(id) == group}
     return left | {group for id, group in changed.items() if id not in found}
 
 
-def groups_of_duplicates(portions: Iterable[MemberBatch]) -> set[int]:
+def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
     """The groups of patrons who were found in several, having been moved while those were read."""
-    ids = sorted(chain.from_iterable(portion.ids for portion in portions))
+    ids = sorted(chain.from_iterable(batch.ids for batch in batches))
     several = {id for id, following in pairwise(ids) if id == following}  # nearly always nobody
-    return {group for portion in portions for id, group in portion if id in several} if several else set()
+    return {group for batch in batches for id, group in batch if id in several} if several else set()
 
 
 def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
@@ -130,7 +130,7 @@ class ExtraFields(Protocol):
         """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
 
 
-class States:
+class StateCollector:
     """Takes the state of each patron's account."""
 
     fields = STATE_FIELDS
@@ -146,10 +146,10 @@ class States:
 
 logger = logging.getLogger(__name__)
 
-Whole = TypeVar("Whole")
-Complete = Callable[[Sequence[PatronRow]], list[Whole]]
+Result = TypeVar("Result")
+BuildResults = Callable[[Sequence[PatronRow]], list[Result]]
 """Makes something of all members of some groups, such as the groups with their fines."""
-Without = Callable[[list[Whole], Collection[int]], list[Whole]]
+DropGroups = Callable[[list[Result], Collection[int]], list[Result]]
 """Takes out of what was made of some groups what is about those with these numbers."""
 
 PAGE = 4_000
@@ -196,17 +196,17 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
-        beside: ExtraFields | None = None,
+        extra_fields: ExtraFields | None = None,
     ) -> None:
         self._page = page
-        self._beside = beside if states is None else States(states)
-        self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
+        self._extra_fields = extra_fields if states is None else StateCollector(states)
+        self._fields = PATRON_FIELDS if self._extra_fields is None else (*PATRON_FIELDS, *self._extra_fields.fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
         self._giants = 0
 
-    def run(self, complete: Complete[Whole], without: Without[Whole] | None = None) -> list[Whole]:
+    def run(self, complete: BuildResults[Result], without: DropGroups[Result] | None = None) -> list[Result]:
         """Let the ILS do the sums, range by range; what a range needs is read while the next ones are under way.
 
         ``complete`` gets whole groups. Where some have to be read again, ``without`` takes them out of what it made
@@ -218,33 +218,33 @@ class GroupSearch:
             DataError: patrons were moved from group to group all the while.
         """
         # Less than a page, so that a range that turns out denser than those before still comes in one answer.
-        ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
-        portions: list[MemberBatch] = []
+        ranges = GroupRanges(self.highest_group(), min(TARGET_MEMBERS, self._page * 3 // 4))
+        batches: list[MemberBatch] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
 
-        def jobs() -> Iterator[Callable[[], list[Whole]]]:
-            for portion in batch_by_group(self._batches(ranges)):
-                portions.append(MemberBatch.of(portion))
-                yield partial(complete, portion)
-            # When all ranges have been read, and while the last portions are still being made something of.
+        def jobs() -> Iterator[Callable[[], list[Result]]]:
+            for batch in batch_by_group(self._batches(ranges)):
+                batches.append(MemberBatch.of(batch))
+                yield partial(complete, batch)
+            # When all ranges have been read, and while the last batches are still being made something of.
             yield look
 
-        def look() -> list[Whole]:
+        def look() -> list[Result]:
             changes.append(changed.groups())
             return []
 
         found = list(self._gateway.map(lambda job: job(), jobs()))
         found.pop()  # what looking gave
         for _ in range(_MAX_REREADS):
-            moved = groups_of_duplicates(portions) | elsewhere(portions, changes.pop())
+            moved = groups_of_duplicates(batches) | groups_of_moved(batches, changes.pop())
             if not moved:
                 return list(chain.from_iterable(found))
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
-            self._take_out(moved, portions, found, without or _of_other_groups)
-            self._read_again(moved, ranges, portions, found, complete)
+            self._drop_groups(moved, batches, found, without or _of_other_groups)
+            self._read_again(moved, ranges, batches, found, complete)
             changes.append(changed.groups())
-        if not groups_of_duplicates(portions):
+        if not groups_of_duplicates(batches):
             # Records are changed all the time on a busy day. Those of the last moment count as they were just before.
             return list(chain.from_iterable(found))
         raise DataError(
@@ -253,32 +253,32 @@ class GroupSearch:
             code="groups-unsteady",
         )
 
-    def _take_out(
+    def _drop_groups(
         self,
         groups: Collection[int],
-        portions: list[MemberBatch],
-        found: list[list[Whole]],
-        without: Without[Whole],
+        batches: list[MemberBatch],
+        found: list[list[Result]],
+        without: DropGroups[Result],
     ) -> None:
         """Take some groups out of what was found."""
-        for place, portion in enumerate(portions):
-            rest = portion.without(groups)
-            if len(rest) < len(portion):
-                portions[place], found[place] = rest, without(found[place], groups)
+        for place, batch in enumerate(batches):
+            rest = batch.without(groups)
+            if len(rest) < len(batch):
+                batches[place], found[place] = rest, without(found[place], groups)
 
     def _read_again(
         self,
         groups: Collection[int],
         ranges: GroupRanges,
-        portions: list[MemberBatch],
-        found: list[list[Whole]],
-        complete: Complete[Whole],
+        batches: list[MemberBatch],
+        found: list[list[Result]],
+        complete: BuildResults[Result],
     ) -> None:
         """Put in what some groups are now."""
         numbers = sorted(groups)
         lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
         for rows in batch_by_group(self._gateway.map(lambda within: self._range(within, ranges), lists)):
-            portions.append(MemberBatch.of(rows))
+            batches.append(MemberBatch.of(rows))
             found.append(complete(rows))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
@@ -362,12 +362,12 @@ class GroupSearch:
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
         """Make rows of patrons, and hand on what is read beside them."""
-        if self._beside is None:
+        if self._extra_fields is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._beside.take(row[0], row[width:])
+            self._extra_fields.take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:

@@ -14,8 +14,8 @@ from evergreen_groups.groups.search import (
     MAX_BATCH,
     MemberBatch,
     batch_by_group,
-    elsewhere,
     groups_of_duplicates,
+    groups_of_moved,
 )
 
 HIGHEST = 1_000_000
@@ -253,7 +253,7 @@ def row(id: int, group: int) -> PatronRow:
 )
 def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
     portions = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]
-    assert elsewhere(portions, changed) == groups
+    assert groups_of_moved(portions, changed) == groups
 
 
 def test_who_was_found_twice() -> None:
