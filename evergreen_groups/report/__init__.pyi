@@ -1,8 +1,8 @@
 from . import history as history
 from .blocks import BlockTotals as BlockTotals
 from .blocks import FinesBlocks as FinesBlocks
+from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
-from .build import chosen as chosen
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails

@@ -74,7 +74,7 @@ def meeting_sums(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
     ]
 
 
-def chosen(report: Report, criteria: Criteria) -> Report:
+def apply_criteria(report: Report, criteria: Criteria) -> Report:
     """The report of those of its groups that meet the criteria, which must not be wider than its own.
 
     A group of which it isn't known whether it fits a choice isn't listed; a note says how many those are. Org units
@@ -219,7 +219,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         blocks=FinesBlocks(penalties, kinds),
         details=details,
     )
-    report = chosen(report, criteria)
+    report = apply_criteria(report, criteria)
     if len(report.groups) < len(meeting):
         report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
