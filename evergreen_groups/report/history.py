@@ -31,7 +31,7 @@ from evergreen_groups.report.models import (
     Changes,
     Criteria,
     GroupChange,
-    Present,
+    GroupNow,
     Report,
     RunTotals,
 )
@@ -511,8 +511,8 @@ def _present_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
     return found
 
 
-def _present(group: Group) -> Present:
-    return Present(
+def _present(group: Group) -> GroupNow:
+    return GroupNow(
         group=group.number,
         lead_name=group.lead.name,
         member_count=group.member_count,

@@ -250,7 +250,7 @@ class ChangeKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class GroupNow:
     """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
 
     ``group`` is its number now; ``combined_fines`` is None where hidden members owe an amount that isn't known.
@@ -293,7 +293,7 @@ class GroupChange:
     left_count: int | None = 0
     certain: bool = True
     members: frozenset[int] = frozenset()
-    present: Present | None = None
+    present: GroupNow | None = None
 
     @property
     def known_before(self) -> Decimal | None:
