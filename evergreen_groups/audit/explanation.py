@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import Group, Member, MembershipReader, Standing, decided
+from evergreen_groups.groups import Group, Member, MembershipReader, Standing, with_decisions
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -259,7 +259,7 @@ class BlockExplainer:
         limits = Limits.read(gateway, self._settings, self._reader.org_units, penalties)
         # Once more, to know of somebody who owes 0.00 whether there is an open transaction.
         own_fines = read_own_fines(gateway, [member.id])
-        return decided(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
+        return with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
 
 
 def _with_fates(explanation: BlockExplanation, threshold: Threshold | None) -> BlockExplanation:

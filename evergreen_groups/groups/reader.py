@@ -289,7 +289,7 @@ def decide_by_thresholds(
     return found, decide_where_known(gateway, found, own_fines)
 
 
-def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
     """The group with a decision about each visible member whose limit the account may see.
 
     ``own_fines`` are those of everybody who has an open transaction. Raises what :func:`decide_where_visible` does.
