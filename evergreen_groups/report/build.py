@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _LAST = float("inf")
 
 
-def refuse_without_details(criteria: Criteria) -> None:
+def require_details(criteria: Criteria) -> None:
     """Look whether the criteria need what they say isn't to be read.
 
     Raises:
@@ -61,7 +61,7 @@ def refuse_without_details(criteria: Criteria) -> None:
         )
 
 
-def meeting_sums(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
+def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
     """The groups that are large enough and owe enough, or may owe enough as far as the account can see.
 
     Even of groups that the ILS found it's looked at once more: a balance may have changed since it did its sums.
@@ -83,8 +83,8 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     Raises:
         ConfigurationError: the criteria name a profile that isn't there, or need details that weren't read.
     """
-    refuse_without_details(replace(criteria, details=report.details is not None))
-    groups = meeting_sums(report.groups, criteria)
+    require_details(replace(criteria, details=report.details is not None))
+    groups = with_enough_fines(report.groups, criteria)
     notes = report.notes
     if criteria.choice.document():
         chooser = Chooser(criteria.choice, report.details, _blocks(report), report.generated_at)
@@ -163,7 +163,7 @@ def build_report(
 
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
-    refuse_without_details(criteria)
+    require_details(criteria)
     unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
@@ -192,7 +192,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
             lambda: _detail_rows(reading_details.result(), rows),
         )
         groups, block_rows, found = gateway.map(lambda read: read(), readers)
-        meeting = meeting_sums(groups, criteria)
+        meeting = with_enough_fines(groups, criteria)
         members = {member.id: member for group in meeting for member in group.members}
         detail_reader = reading_details.result()
         if detail_reader is not None:
