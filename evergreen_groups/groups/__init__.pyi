@@ -62,8 +62,8 @@ from .reader import GroupReader as GroupReader
 from .reader import Membership as Membership
 from .reader import MembershipReader as MembershipReader
 from .reader import correct_fines_from_primary as correct_fines_from_primary
-from .reader import decide_about as decide_about
 from .reader import decide_by_thresholds as decide_by_thresholds
+from .reader import decide_patrons as decide_patrons
 from .reader import decide_where_visible as decide_where_visible
 from .reader import make_members as make_members
 from .reader import with_decisions as with_decisions

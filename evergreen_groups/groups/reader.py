@@ -182,7 +182,7 @@ class GroupReader:
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
-            decisions = decide_about(self._gateway, self._limits, patrons, own_fines, self._decisions)
+            decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines, self._decisions)
         return make_members(patrons, own_fines, decisions)
 
     def _own_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
@@ -226,7 +226,7 @@ def make_members(
     return [Member(patron, own_fines.get(patron.id, NOTHING), decisions.get(patron.id)) for patron in patrons]
 
 
-def decide_about(
+def decide_patrons(
     gateway: Gateway,
     limits: LimitFinder,
     patrons: Collection[Patron],
@@ -262,7 +262,7 @@ def decide_where_visible(
         DataError: somebody's transactions have to be looked at, and the account may not.
     """
     if isinstance(limits, OneLimit):
-        return decide_about(gateway, limits, patrons, own_fines)
+        return decide_patrons(gateway, limits, patrons, own_fines)
     found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
 
