@@ -388,7 +388,7 @@ def _completed(
         return find_hidden_with_ids(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
 
     reads: tuple[Callable[[], Any], ...] = (
-        lambda: reader.completed((person.row for person in people), barcodes, sorted(by_group)),
+        lambda: reader.assemble((person.row for person in people), barcodes, sorted(by_group)),
         lambda: hidden_members() if by_group else {},
         lambda: read_contacts(gateway, records) if with_contacts else {},
     )

@@ -86,7 +86,7 @@ def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
 Value = TypeVar("Value")
 
 # Of own fines and barcodes together some 10 MB; what is beyond that is read twice.
-_MOST = 50_000
+_MAX_CACHED = 50_000
 
 
 class ReadOnceCache(Generic[Value]):
@@ -95,11 +95,11 @@ class ReadOnceCache(Generic[Value]):
     def __init__(self) -> None:
         self._values: dict[int, Value] = {}
 
-    def keep(self, values: Mapping[int, Value]) -> None:
+    def put(self, values: Mapping[int, Value]) -> None:
         """Keep values that were read."""
-        self._values.update(islice(values.items(), max(0, _MOST - len(self._values))))
+        self._values.update(islice(values.items(), max(0, _MAX_CACHED - len(self._values))))
 
-    def of(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
+    def take(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
         """Those with these ids: what is kept, which is let go of, and of the others what ``read`` gives."""
         # Several threads may ask for one patron who was moved meanwhile: each value goes to one of them.
         known = {id: value for id in ids if (value := self._values.pop(id, None)) is not None}
@@ -126,7 +126,7 @@ class GroupReader:
         self._access = access
         self._limits = limits
         self._progress = progress
-        self._balances_read = _BalancesRead(progress)
+        self._balance_progress = _BalanceProgress(progress)
         self._known_fines: ReadOnceCache[Decimal] = ReadOnceCache()
         self._known_barcodes: ReadOnceCache[str] = ReadOnceCache()
         # One record for all who owe the same: a report has members by the 100,000.
@@ -153,7 +153,7 @@ class GroupReader:
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             own_fines = {member.id: member.own_fines for members in by_group.values() for member in members}
-            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, self._balances_read, own_fines=own_fines)
+            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, self._balance_progress, own_fines=own_fines)
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
     def _org_unit_ids(self) -> list[int]:
@@ -177,8 +177,8 @@ class GroupReader:
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
-            self._known_fines.keep({id: own_fines.get(id, NOTHING) for id in by_id})
-            self._known_barcodes.keep(barcodes)
+            self._known_fines.put({id: own_fines.get(id, NOTHING) for id in by_id})
+            self._known_barcodes.put(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
@@ -188,12 +188,12 @@ class GroupReader:
     def _own_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
         # Most people have no open transaction, or owe nothing on it: leaving the latter out makes answers smaller.
         if self._limits is None:
-            return self._known_fines.of(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
+            return self._known_fines.take(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
         return read_own_fines(self._gateway, patrons, debtors_only=not self._limits.need_transactions)
 
     def _barcodes(self, rows: Iterable[PatronRow]) -> dict[int, str]:
         cards = [row.card for row in rows if row.card is not None]
-        return self._known_barcodes.of(cards, lambda some: read_barcodes(self._gateway, some))
+        return self._known_barcodes.take(cards, lambda some: read_barcodes(self._gateway, some))
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """The groups with these numbers, by number, as far as a member of them is visible."""
@@ -203,7 +203,7 @@ class GroupReader:
         return {group.number: group for group in self.complete(map(PatronRow._make, chain.from_iterable(rows)))}
 
 
-class _BalancesRead:
+class _BalanceProgress:
     """Of how many groups the balances of hidden members have been read: portions of a report are read side by side."""
 
     def __init__(self, progress: Progress) -> None:
@@ -301,7 +301,7 @@ def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fine
 
 
 MEMBER_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
-"""The fields of ``au`` that :meth:`MembershipReader.completed` takes, in their order."""
+"""The fields of ``au`` that :meth:`MembershipReader.assemble` takes, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +365,7 @@ class MembershipReader:
     def by_ids(self, ids: Collection[int]) -> Membership:
         """Read patrons by id, deleted ones too; those that the account can't see are left out."""
         found = self._gateway.pcrud.columns_by_values("au", MEMBER_FIELDS, "id", sorted(ids))
-        return self.completed(chain.from_iterable(found))
+        return self.assemble(chain.from_iterable(found))
 
     def by_groups(self, numbers: Collection[int]) -> Membership:
         """Read whole groups: the visible members, what they owe, and what is hidden.
@@ -383,7 +383,7 @@ class MembershipReader:
             wanted,
             where={"deleted": "f"},
         )
-        read = self.completed(chain.from_iterable(found))
+        read = self.assemble(chain.from_iterable(found))
         by_group: dict[int, list[Member]] = {number: [] for number in wanted}
         for member in read.members.values():
             by_group[member.patron.group].append(member)
@@ -393,7 +393,7 @@ class MembershipReader:
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
-    def completed(
+    def assemble(
         self,
         records: Iterable[tuple[Any, ...]],
         barcodes: Mapping[int, str] | None = None,
