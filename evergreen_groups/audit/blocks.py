@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Three answers are in memory at once.
 _PAGE = 4_000
-_PORTION = 2_000
+_BATCH = 2_000
 
 Judge: TypeAlias = "Callable[[Collection[Member], Mapping[int, list[Penalty]]], Iterator[PatronFinding]]"
 """Says of members and their penalties what is wrong with them."""
@@ -83,7 +83,7 @@ class BlockSearch:
             (query.not_over, [ALL_IDS], self._not_over),
             (query.by_staff, [ALL_IDS], self._by_staff),
         ):
-            for rows in self._portions(question, ranges):
+            for rows in self._batches(question, ranges):
                 yield partial(self._judged, judge, rows)
 
     def _highest_id(self) -> int:
@@ -102,16 +102,16 @@ class BlockSearch:
         penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 
-    def _portions(self, question: Question, ranges: Sequence[IdRange]) -> Iterator[list[PatronRow]]:
+    def _batches(self, question: Question, ranges: Sequence[IdRange]) -> Iterator[list[PatronRow]]:
         """The patrons about whom a question is, so many at a time."""
         waiting: list[PatronRow] = []
         while ranges:
             behind: list[IdRange] = []
             for rows in self._gateway.map(partial(self._page, question, behind), ranges):
                 waiting += rows
-                while len(waiting) >= _PORTION:
-                    yield waiting[:_PORTION]
-                    del waiting[:_PORTION]
+                while len(waiting) >= _BATCH:
+                    yield waiting[:_BATCH]
+                    del waiting[:_BATCH]
             ranges = behind
         if waiting:
             yield waiting

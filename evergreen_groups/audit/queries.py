@@ -18,7 +18,7 @@ from evergreen_groups.policy import Comparison, Limit
 
 # An answer has some thousand patrons where one in five of them is meant.
 _WIDTH = 20_000
-_MOST = 32
+_MAX_RANGES = 32
 
 
 class IdRange(NamedTuple):
@@ -42,7 +42,7 @@ def id_ranges(highest: int) -> list[IdRange]:
     >>> id_ranges(50_000)
     [IdRange(low=None, high=25000), IdRange(low=25000, high=None)]
     """
-    count = max(1, min(_MOST, highest // _WIDTH))
+    count = max(1, min(_MAX_RANGES, highest // _WIDTH))
     edges = [None, *(highest * part // count for part in range(1, count)), None]
     return [IdRange(low, high) for low, high in pairwise(edges)]
 
