@@ -1,4 +1,9 @@
-"""Members of a group that the account can't see, and what they owe."""
+"""Find members whom the account can't see, and what they owe.
+
+There are two ways. :func:`find_hidden_with_ids` lists the members of a few groups and works out who is hidden.
+:func:`find_hidden` handles hundreds of groups in seven calls: it reads counts and sums only, and hands the groups that
+don't add up to the first function.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +30,17 @@ from evergreen_groups.money import NOTHING
 if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
-# Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
+# The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
+# numbers of a hundred groups.
 _IDS_AT_ONCE = 1_000
 
-# Some 300 bytes each in a form that may have 32 kB.
+# Each pair takes some 300 bytes of the 32 kB form.
 _PAIRS_AT_ONCE = 60
 
 _Pair = tuple[int, int]
 
 SignalRows = tuple[str, Sequence[int]]
-"""Rows that the account sees, each of which stands for one answer: their class, and their ids."""
+"""The class and ids of rows that the account can see. Each row signals one answer when the database returns it."""
 
 _TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
@@ -49,17 +55,21 @@ def membership_holds(
     *,
     owing_nothing: Set[int] = frozenset(),
 ) -> bool:
-    """Whether :func:`membership_conditions` hold. One call, or more where there are thousands of hidden members."""
+    """Return whether all :func:`membership_conditions` hold.
+
+    Takes one call, or more for thousands of hidden members.
+    """
     return all(holds(gateway, one) for one in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing))
 
 
 def membership_conditions(
     groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int, *, owing_nothing: Set[int] = frozenset()
 ) -> list[dict[str, Any]]:
-    """That the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
+    """Return conditions that the ILS can check without showing any hidden row.
 
-    And that of those ``owing_nothing`` (ids) nobody has an open transaction. Conditions made of queries, each to be
-    asked in one call: one, or more where there are thousands of hidden members.
+    They say that the ``hidden`` members (ids by group) are in these groups, that the groups have no more than ``total``
+    members, and that no patron in ``owing_nothing`` (ids) has an open transaction. Each condition takes one call. There
+    is one condition, or more for thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
     nobody_else = _no_more_than(total, groups)
@@ -72,10 +82,11 @@ def membership_conditions(
 def choose_signal_rows(
     count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
 ) -> SignalRows | None:
-    """So many rows that are visible for :func:`assign_to_groups`; None where there are less, or no room for them.
+    """Choose ``count`` visible rows for :func:`assign_to_groups`. Return None if there are too few, or too many to ask
+    for.
 
-    Those of ``members`` (ids) of the groups where they are enough, for nobody else's question has an answer of these;
-    else those of ``org_units``, which are everybody's to see.
+    Prefer rows of the groups' own ``members`` (ids): an answer to another client's query, mixed up by a proxy, wouldn't
+    contain them. Fall back to ``org_units``, which every account can see.
     """
     if count > _PAIRS_AT_ONCE:
         return None
@@ -96,11 +107,11 @@ def assign_to_groups(
     owing_nothing: Set[int],
     rows: SignalRows,
 ) -> dict[int, frozenset[int]] | None:
-    """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`membership_conditions` hold.
+    """Find the group of each ``hidden`` member (id). Return None unless :func:`membership_conditions` hold.
 
-    One call. Their own rows aren't shown: so for each of the hidden and each of the groups there is one of the ``rows``
-    that comes if that is where they are (``desk-008``, ``desk-009``). Exactly one comes for each of them; where rows
-    are lost, somebody is in no group.
+    Takes one call. The hidden members' own rows don't come back, so each pair of a hidden member and a group gets one
+    of the visible ``rows``, which comes back if the member is in the group (``desk-008``, ``desk-009``). Every hidden
+    member must be found in exactly one group, so a lost row is noticed.
     """
     pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]
     class_id, ids = rows
@@ -118,7 +129,7 @@ def assign_to_groups(
 
 
 def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
-    """The values in lists of at most ``size``, in their order."""
+    """Split ``values`` into lists of at most ``size``, in order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
@@ -136,7 +147,7 @@ def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
     by_group: dict[int, list[int]] = {}
     for group, id in pairs:
         by_group.setdefault(group, []).append(id)
-    # Within -or the fields of a hash are alternatives too, unless -and is put around them.
+    # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
     theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
     return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
 
@@ -146,7 +157,7 @@ def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def inconsistent_members() -> DataError:
-    """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
+    """Make the error for member lists or balances that don't match the groups that were asked for."""
     return DataError(
         "the ILS gave members of other groups than were asked for, or not all members",
         advice=_TRY_AGAIN,
@@ -162,9 +173,9 @@ _ON_PRIMARY = ".authoritative"
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The members of one group that the account can't see: how many, and what they owe (None: not known).
+    """The members of one group whom the account can't see.
 
-    ``ids`` are theirs; None where they were counted alone.
+    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
     """
 
     count: int
@@ -173,20 +184,21 @@ class HiddenMembers:
 
     @classmethod
     def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
-        """Those with ``ids``, who owe what ``balances`` say (None: not known); who isn't among them owes nothing."""
+        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
         return cls(len(ids), None if balances is None else sum_balances(balances, ids), frozenset(ids))
 
 
 def read_member_ids(
     gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> frozenset[int]:
-    """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
+    """Return the ids of all members of some groups, hidden ones included and deleted ones not.
 
-    ``current`` ones come from where changes are written, others from where pcrud reads, so that they go together with
-    its rows. ``apart`` asks over a connection of its own: the answer doesn't say whose members they are.
+    With ``primary``, read from the primary database. The default reads from the same database as pcrud, so the ids
+    match pcrud's rows. The answer doesn't say which group a member is in, so an answer to another request would go
+    unnoticed; ``own_connection`` asks over a connection that no other request uses.
 
-    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
-    (``groups-047``). It takes a list of groups as well (``groups-075``), and doesn't say whose each member is.
+    ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
+    (``groups-047``). The method also accepts a list of groups (``groups-075``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
@@ -205,11 +217,11 @@ def read_member_ids(
 def read_balances(
     gateway: Gateway, *groups: int, primary: bool = False, own_connection: bool = False
 ) -> dict[int, Decimal]:
-    """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
+    """Return what each member of these groups owes, by id, hidden members included.
 
-    ``current`` and ``apart`` are as for :func:`read_member_ids`.
-
-    The method takes a list as well (``desk-007``): it looks members up as that for their ids does (``UserGroups.pm``).
+    Members without an open transaction are left out. ``primary`` and ``own_connection`` work as in
+    :func:`read_member_ids`. The method accepts a list of groups (``desk-007``) because it looks up members the same way
+    (``UserGroups.pm``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
@@ -218,8 +230,8 @@ def read_balances(
     method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
     answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=own_connection).value
     try:
-        # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
-        # isn't there at all (groups-002), which is nought and not unknown.
+        # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
+        # missing (groups-002), which means a balance of zero, not an unknown balance.
         balances = [(_id(entry["usr"]), _money(entry["balance_owed"])) for entry in _listed(answer)]
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
@@ -228,7 +240,7 @@ def read_balances(
 
 
 def _id(value: object) -> int:
-    """An id, as a number or as text; raises TypeError for anything else."""
+    """Return an id sent as a number or a string. Raise TypeError for anything else."""
     id = whole_number(value)
     if id is None:
         raise TypeError("not an id")
@@ -236,7 +248,7 @@ def _id(value: object) -> int:
 
 
 def _without_duplicates(ids: list[int]) -> list[int]:
-    """The ids; raises DataError where one is there twice, for somebody would be counted twice."""
+    """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
     if len(set(ids)) < len(ids):
         raise DataError(
             "the ILS named the same member twice",
@@ -247,7 +259,7 @@ def _without_duplicates(ids: list[int]) -> list[int]:
 
 
 def _money(value: object) -> Decimal:
-    """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
+    """Return an amount. Raise ArithmeticError for anything else, including NaN and infinity."""
     amount = finite_number(value)
     if amount is None:
         raise ArithmeticError("not an amount")
@@ -255,20 +267,21 @@ def _money(value: object) -> Decimal:
 
 
 def sum_balances(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
-    """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
+    """Add up the balances of the patrons with these ids. A patron without a balance owes nothing."""
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
 def _read_all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """The ids of all members of some groups, and of the visible ones.
+    """Return the ids of all members of some groups, and of the visible members.
 
     Raises:
-        DataError: they aren't those of these groups.
+        DataError: the list belongs to other groups.
     """
     everybody, known = read_member_ids(gateway, groups), _known(groups, visible)
-    # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
+    # A few patrons may have been moved between two reads. If most visible members are missing, the list isn't for these
+    # groups.
     if len(known & everybody) * 2 < len(known):
         raise inconsistent_members()
     return everybody, known
@@ -279,14 +292,17 @@ def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[
 
 
 def _listed(answer: object) -> list[Any]:
-    """An answer that has to be a list: in a hash or a text nobody would be, which isn't the same as owing nothing."""
+    """Return the answer if it is a list.
+
+    Iterating over a dict or string could look like a group without members or debts.
+    """
     if not isinstance(answer, list):
         raise TypeError("not a list")
     return answer
 
 
 _MAX_ROUNDS = 3
-# Balances take the ILS a query for each member, so of more groups those are looked for in which somebody is hidden.
+# The ILS runs a query for each member's balance, so first narrow a long list down to groups with hidden members.
 _MAX_GROUPS = 20
 _GROUPS_AT_ONCE = 100
 
@@ -294,17 +310,17 @@ _GROUPS_AT_ONCE = 100
 def find_hidden_with_ids(
     gateway: Gateway, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
 ) -> dict[int, HiddenMembers]:
-    """Compare the visible members (ids by group) with those the ILS has, whose ids it finds in three calls.
+    """Find hidden members and their ids by comparing the visible ones (ids by group) with the ILS's member lists.
 
-    The ids of everybody; where some are hidden, what all owe; and whose the hidden ones are, which says as well that
-    they are all, and that those without a balance owe nothing. Of several groups the latter takes as many visible
-    members, or ``org_units`` (ids), as there are groups for each hidden member. Where there are less of both it takes
-    one call more for each group but the last. Of more than twenty groups it looks first whether anybody is
-    hidden in a hundred of them, and then at twenty at a time.
+    Takes three calls: all member ids; if any are hidden, all balances; then one query that finds the group of each
+    hidden member and confirms that the list is complete and that members without a balance owe nothing. For several
+    groups, the last query needs one visible member or ``org_units`` id for each pair of a hidden member and a group. If
+    there are too few, it takes one more call for each group but the last. For more than twenty groups, first check a
+    hundred at a time for hidden members, then read twenty at a time.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
     """
     numbers = sorted(visible)
     some = batched(numbers, _GROUPS_AT_ONCE)
@@ -318,7 +334,7 @@ def find_hidden_with_ids(
 
 
 def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:
-    """The groups, or none of them where no member of any is hidden."""
+    """Return the groups if any of their members is hidden, an empty list if none is."""
     everybody, known = _read_all_and_visible(gateway, groups, visible)
     return () if everybody <= known else groups
 
@@ -329,14 +345,14 @@ def _hidden_of(
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
 ) -> dict[int, HiddenMembers]:
-    """The hidden members of groups of which one question can be asked."""
+    """Find the hidden members of as many groups as fit into one query."""
     for _ in range(_MAX_ROUNDS):
         everybody, known = _read_all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
             return {}
         owed = _balances(gateway, groups)
-        # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
+        # A patron was moved in between the two reads, or the balances belong to other patrons. Read again.
         if owed is not None and not owed.keys() <= everybody | known:
             continue
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
@@ -348,7 +364,7 @@ def _hidden_of(
 
 
 def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
-    """What all members owe; None where the ids may be had and the balances may not: unknown then, never nought."""
+    """Return all members' balances, None if the account may list members but not their balances."""
     try:
         return read_balances(gateway, *groups)
     except PermissionDeniedError:
@@ -363,7 +379,7 @@ def _by_group(
     owing_nothing: frozenset[int],
     rows: SignalRows | None,
 ) -> Mapping[int, frozenset[int]] | None:
-    """The hidden members by group; None where they aren't those of the groups, or somebody of them owes something."""
+    """Find the group of each hidden member. Return None if the member list or the zero balances aren't confirmed."""
     if rows is not None:
         return assign_to_groups(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
     *others, last = groups
@@ -374,15 +390,15 @@ def _by_group(
     return found if membership_holds(gateway, groups, found, total, owing_nothing=owing_nothing) else None
 
 
-# So few take three calls together; set by set they would take seven and more.
+# Up to five groups take three calls with find_hidden_with_ids; reading sums takes at least seven.
 _FEW = 5
-# What ids may take in a form that may have 32 kB; the rest is for the question around them.
+# The share of the 32 kB form that ids may fill; the rest is for the query itself.
 _MAX_IDS_BYTES = 26_000
 _CENT = Decimal("0.01")
 _OPEN = {"+mbts": {"xact_finish": None}}
 _OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 BalanceProgress = Callable[[int, int], None]
-"""Called with how many groups' balances were read, and how many more have to be, since the last call."""
+"""Called with the number of groups whose balances were read since the last call, and the number of groups added."""
 
 
 Value = TypeVar("Value")
@@ -397,24 +413,26 @@ def find_hidden(
     own_fines: Mapping[int, Decimal] | None = None,
     with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
-    """Compare the visible members (ids by group) with those the ILS has; groups without hidden ones are left out.
+    """Find hidden members by comparing the visible ones (ids by group) with the ILS. Leave out groups without hidden
+    members.
 
-    ``own_fines`` is what visible members owe, by id (who isn't there owes nothing); it is read where it isn't given.
-    Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
+    ``own_fines`` is what visible members owe, by id (a missing patron owes nothing); it is read if not given. With
+    ``with_fines=False``, count hidden members and skip their fines where that saves calls.
 
-    Seven calls for some 600 groups, whatever is hidden (ten where few are visible; two without fines): how many members
-    each has, and what all of them owe, are read by :func:`read_sums`, and what the visible ones owe is taken off.
-    That the account may know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has
-    VIEW_USER at the own library, and to nobody else. What it says of one group has to be the same, and how many are
-    hidden, and what they owe, has to be right for all groups together.
+    Takes seven calls for some 600 groups, however many members are hidden (ten if few members are visible; two without
+    fines). :func:`read_sums` gives each group's member count and total balance, and the visible members' share is
+    subtracted. A sum inside a query bypasses permissions, so the account must first prove that it may know the
+    balances: ``usergroup.members.balance_owed`` gives the balances of any group to an account with VIEW_USER at its own
+    library. Its answer for one group must equal that group's sum, and the counts and sums of all groups together are
+    checked as well.
 
-    A handful of groups, those with members or fines beyond what is read so, and those in which somebody was moved or
-    paid meanwhile are looked at as :func:`find_hidden_with_ids` does, which is given ``org_units``; the ids of the hidden
-    members are known of these alone.
+    :func:`find_hidden_with_ids`, which needs ``org_units``, handles fewer than six groups, groups with more members or
+    fines than fit into a sum, and groups that changed between two reads. Only these have the ids of their hidden
+    members.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: groups have to be looked at one by one, and the account has no VIEW_USER at its own
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: some groups need their members listed, and the account has no VIEW_USER at its own
             library.
     """
     in_sets = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
@@ -436,7 +454,7 @@ def find_hidden(
 
 
 class _HiddenInBatch:
-    """The hidden members of as many groups as one question has room for."""
+    """Reads the hidden members of as many groups as fit into one query."""
 
     def __init__(
         self,
@@ -453,13 +471,16 @@ class _HiddenInBatch:
         self._progress = progress
 
     def count(self) -> dict[int, HiddenMembers]:
-        """How many there are in each group, none as well; without groups that aren't certain."""
+        """Return the number of hidden members of each group, zero included.
+
+        Leave out groups that couldn't be verified.
+        """
         return {
             group: HiddenMembers(count, None) for group, count in self._verified(self._counts(), _count_matches).items()
         }
 
     def find(self) -> dict[int, HiddenMembers]:
-        """The same with what they owe."""
+        """Return the numbers of hidden members with what they owe."""
         counts = {group: hidden.count for group, hidden in self.count().items()}
         found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
         with_hidden = counts.keys() - found.keys()
@@ -471,7 +492,7 @@ class _HiddenInBatch:
         return found
 
     def _counts(self) -> dict[int, int]:
-        """How many hidden members each group has, none as well."""
+        """Return the number of hidden members of each group, not verified yet."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
             if count is not None and count >= len(self._visible[group]):
@@ -479,13 +500,13 @@ class _HiddenInBatch:
         return counts
 
     def _fines(self, sample: int, groups: Collection[int]) -> Mapping[int, Decimal | None]:
-        """What the hidden members of groups owe together, None where the account may not know it.
+        """Return what the hidden members of each group owe, None if the account may not know.
 
-        ``sample`` is one of the groups, of which the ILS is asked as for a single group.
+        The sum of ``sample``, one of the groups, must equal the balances that the ILS reports for that group alone.
         """
         try:
             balances = read_balances(self._gateway, sample)
-        # The ids may be had where the balances may not: unknown then, never nought.
+        # The account may list members but not see balances: unknown, not zero.
         except PermissionDeniedError:
             return dict.fromkeys(groups)
         own_fines = self._own_fines
@@ -503,9 +524,10 @@ class _HiddenInBatch:
     def _verified(
         self, found: Mapping[int, Value], together: Callable[[Collection[Value], Query], Query]
     ) -> dict[int, Value]:
-        """What was found of groups for which it is right ``together``: a condition made of it, and of who is hidden.
+        """Keep the groups for which the values in ``found`` pass the check of their total.
 
-        Somebody always pays somewhere; so where it isn't right for all of them, it is asked again of each half.
+        ``together`` makes a condition from the values and a query for the hidden members. Payments arrive all the time,
+        so if the total is wrong, check each half of the groups separately.
         """
         if not found:
             return {}
@@ -523,7 +545,7 @@ class _HiddenInBatch:
         representatives = {_representative(self._visible[group]): group for group in groups}
         try:
             return read_sums(self._gateway, number, representatives, self._markers)
-        # A release that takes fewer functions or operators still lists the members.
+        # A release that supports fewer functions or operators can still list members.
         except ServerError:
             return {}
 
@@ -532,7 +554,7 @@ class _HiddenInBatch:
 
 
 def _count_matches(counts: Collection[int], hidden: Query) -> Query:
-    """The condition that so many patrons are hidden together, no more and no less (``hidden-numbers-004``)."""
+    """Return the condition that exactly this many patrons are hidden (``hidden-numbers-004``)."""
     count = {
         "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
         "from": "au",
@@ -543,12 +565,13 @@ def _count_matches(counts: Collection[int], hidden: Query) -> Query:
 
 
 def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
-    """The condition that the hidden patrons owe as much together, no more and no less.
+    """Return the condition that the hidden patrons owe exactly this much together.
 
-    It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
+    It holds in ``hidden-numbers-005`` and fails in ``hidden-numbers-006``.
     """
     total = sum(fines, NOTHING)
-    # Without a transaction there is no sum, which isn't the same as nought here.
+    # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
+    # other than zero.
     word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
     owed: Query = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
@@ -560,20 +583,21 @@ def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
 
 
 def _representative(ids: Set[int]) -> int:
-    """The visible member by whom a group is known."""
+    """Return the visible member who represents the group in a sorted search."""
     return min(ids)
 
 
 def _markers(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
-    """Visible members beside the representatives of some groups: as many as :func:`read_sums` takes, or there are."""
+    """Choose visible members other than the groups' representatives: as many as :func:`read_sums` can use."""
     representatives = {_representative(ids) for ids in of_set.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
     return sorted(set(others) - representatives)[:MAX_MARKERS]
 
 
 def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
-    """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
-    # Where hardly anybody is beside the representatives, those of one half are markers for the other.
+    """Split the groups into batches whose ``known`` members (ids by group) fit into one form."""
+    # If there are hardly any members besides the representatives, split the groups in two: the representatives of each
+    # half serve as markers for the other.
     few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
     batch: list[int] = []
@@ -590,7 +614,7 @@ def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
 
 
 def _form_bytes(ids: Set[int]) -> int:
-    """How many bytes a group takes in a form: its ids, its number and one of the ids once more, each with a comma."""
+    """Return the bytes that a group takes in a form: its ids, number and representative, each with a comma."""
     return (len(ids) + 2) * (len(str(max(ids, default=0))) + len("%2C"))
 
 
@@ -598,30 +622,29 @@ _MAX_READINGS = 2
 
 
 Confirm = Callable[[dict[str, Any]], bool]
-"""Asks in some call of its own whether a condition made of queries holds; False also where that can't be told."""
+"""Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
 
 
 def read_group_balances(
     gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
-    """What each member of a group owes who has an open transaction, by id, and the members who aren't ``visible``.
+    """Return the balances of a group's members with open transactions, by id, and the members who aren't ``visible``.
 
-    Two calls beside one another, and one more where there are hidden ones, which holds them against the group; it isn't
-    made where ``confirm`` has had another call say the same.
-    ``usergroup.members.balance_owed`` takes the ILS a query a member, ten times as long as reading the balances of
-    visible ones: it is for groups of which somebody may be hidden. Where plain reads come from copies of the database,
-    both are read where changes are written.
+    Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
+    groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
+    times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
+    database.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not see the balances.
     """
     primary = gateway.reads_copies
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MAX_READINGS):
         balances, everybody = _read(gateway, group, primary=primary, own_connection=former is not None)
         hidden = everybody - visible
-        # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
+        # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
         if not everybody >= balances.keys() | visible:
             continue
         if not hidden:
@@ -631,7 +654,8 @@ def read_group_balances(
         confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
         if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers.of(hidden, balances)
-        # A copy that is behind knows of other members, and owing others; what is so now comes twice.
+        # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
+        # gives the same lists, trust them.
         if primary and (balances, everybody) == former:
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
