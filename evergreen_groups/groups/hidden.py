@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -279,16 +280,13 @@ def _read_all_and_visible(
     Raises:
         DataError: the list belongs to other groups.
     """
-    everybody, known = read_member_ids(gateway, groups), _known(groups, visible)
+    everybody = read_member_ids(gateway, groups)
+    known = frozenset[int]().union(*(visible[group] for group in groups))
     # A few patrons may have been moved between two reads. If most visible members are missing, the list isn't for these
     # groups.
     if len(known & everybody) * 2 < len(known):
         raise inconsistent_members()
     return everybody, known
-
-
-def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[int]:
-    return frozenset[int]().union(*(visible[group] for group in groups))
 
 
 def _listed(answer: object) -> list[Any]:
@@ -642,7 +640,12 @@ def read_group_balances(
     primary = gateway.reads_copies
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MAX_READINGS):
-        balances, everybody = _read(gateway, group, primary=primary, own_connection=former is not None)
+        again = former is not None
+        readers: tuple[Callable[[], Any], ...] = (
+            partial(read_balances, gateway, group, primary=primary, own_connection=again),
+            partial(read_member_ids, gateway, [group], primary=primary, own_connection=again),
+        )
+        balances, everybody = gateway.map(lambda read: read(), readers)
         hidden = everybody - visible
         # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
         if not everybody >= balances.keys() | visible:
@@ -660,14 +663,3 @@ def read_group_balances(
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
     raise inconsistent_members()
-
-
-def _read(
-    gateway: Gateway, group: int, *, primary: bool, own_connection: bool
-) -> tuple[Mapping[int, Decimal], frozenset[int]]:
-    readers: tuple[Callable[[], Any], ...] = (
-        lambda: read_balances(gateway, group, primary=primary, own_connection=own_connection),
-        lambda: read_member_ids(gateway, [group], primary=primary, own_connection=own_connection),
-    )
-    balances, everybody = gateway.map(lambda read: read(), readers)
-    return balances, everybody
