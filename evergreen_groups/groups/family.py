@@ -89,8 +89,7 @@ class FamilyQuery:
         self._inside = inside
         self._outside = outside
         self._viewer = viewer
-        # The row of the session's own user signals the answer about circulations, so that user can't be an extra patron
-        # too.
+        # The session user's own row signals the answer about circulations, so don't ask if it comes back anyway.
         asked = viewer.circulations is not None and viewer.user not in viewer.extra_patrons
         self._circulations = viewer.circulations if asked else None
         self._has_sentinel = bool(viewer.patrons_at)

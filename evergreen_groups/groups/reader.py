@@ -153,7 +153,9 @@ class GroupReader:
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             own_fines = {member.id: member.own_fines for members in by_group.values() for member in members}
-            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, self._balance_progress, own_fines=own_fines)
+            hidden = find_hidden(
+                self._gateway, visible, self._org_unit_ids, self._balance_progress, own_fines=own_fines
+            )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
     def _org_unit_ids(self) -> list[int]:
