@@ -1,5 +1,5 @@
 from .barcodes import check_digit_fails as check_digit_fails
-from .barcodes import first_spelled as first_spelled
+from .barcodes import first_match as first_match
 from .barcodes import similar_barcodes as similar_barcodes
 from .barcodes import spellings as spellings
 from .barcodes import usual_length as usual_length

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, PlanError
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups.barcodes import all_spellings, first_spelled, spellings
+from evergreen_groups.groups.barcodes import all_spellings, first_match, spellings
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
     HiddenMembers,
@@ -368,7 +368,7 @@ def read_named_families(
 def _owners(people: Iterable[Person], barcodes: Collection[str]) -> dict[str, tuple[int, bool]]:
     """Find the owner (patron id) of each card and whether the card is active. Unknown barcodes are left out."""
     cards = {card.barcode: (person.id, bool(card.active)) for person in people for card in person.cards}
-    known = ((barcode, first_spelled(barcode, cards)) for barcode in barcodes)
+    known = ((barcode, first_match(barcode, cards)) for barcode in barcodes)
     return {barcode: owner for barcode, owner in known if owner is not None}
 
 
@@ -444,7 +444,7 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
         flesh_fields={"ac": ("usr",)} if with_patron else None,
         limit=len(wanted),
     )
-    return first_spelled(barcode, {card.barcode: card for card in found})
+    return first_match(barcode, {card.barcode: card for card in found})
 
 
 def find_owner(gateway: Gateway, barcode: str) -> int | None:

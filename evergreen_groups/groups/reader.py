@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups.barcodes import all_spellings, first_spelled
+from evergreen_groups.groups.barcodes import all_spellings, first_match
 from evergreen_groups.groups.hidden import find_hidden, find_hidden_with_ids, read_balances
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
@@ -357,7 +357,7 @@ class MembershipReader:
             for record in batch
         }
         found = self.by_ids({card.usr for card in cards.values()})
-        known = ((barcode, first_spelled(barcode, cards)) for barcode in given)
+        known = ((barcode, first_match(barcode, cards)) for barcode in given)
         return {
             barcode: Card(card.barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
             for barcode, card in known
