@@ -1,13 +1,14 @@
-"""A number of each of many groups, such as what all its members owe, read from the order in which rows come.
+"""Read a sum over all members of each of many groups, hidden members included, from the sort order of rows.
 
-What is inside a query isn't filtered by permission (``pcrud-141``), but no query selects a sum: it says yes or no. So a
-search for one visible member of each group, the *witness*, is put in the order of binary bits of its group's number
-(``hidden-numbers-001``, ``hidden-numbers-003``). Among the representatives there are other visible patrons, the *markers*,
-each of which stands before the representatives with its own bits. One search tells up to six bits, and the database asks
-only once for permission to see a row; the sums are the smaller part.
+Permissions don't apply inside a subquery (``pcrud-141``), but a query can't select a sum there; it can only compare
+one. So search for one visible member of each group, the *representative*, and sort the rows by the binary digits of
+their groups' sums (``hidden-numbers-001``, ``hidden-numbers-003``). Other visible patrons, the *markers*, are sorted in
+as well: before the representatives with each combination of bits comes the marker with that combination. One search
+tells up to six bits, so the ILS checks the permission for each row only once for all of them. These checks take longer
+than the sums.
 
-Each answer proves itself: whole, it has all markers in their order, which is another one for each search. Where it
-isn't, no number is taken from it.
+Every answer proves itself: the markers must all be there and in order, and the order differs from search to search. An
+answer that fails is ignored.
 """
 
 from __future__ import annotations
@@ -23,29 +24,30 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups.queries import Query
 
-# Each bit more takes twice as many markers, each of which is a row for whose sight permission is asked.
+# Each additional bit doubles the number of markers, and the ILS checks permissions for each marker's row.
 _MIN_BITS, _MAX_BITS = 4, 6
 _CENT = Decimal("0.01")
 _MARKER = {"aou": {"label": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 
 MIN_MARKERS, MAX_MARKERS = 2**_MIN_BITS, 2**_MAX_BITS
-"""How many markers :func:`read_sums` takes: with more of them it asks less."""
+"""The number of markers that :func:`read_sums` needs, and the most it can use. More markers mean fewer searches."""
 
 
 class GroupSum(ABC):
-    """A number that each group has: an aggregate over its members, up to ``BITS`` binary bits long."""
+    """An aggregate over the members of a group, as a number of up to ``BITS`` bits."""
 
     BITS: ClassVar[int]
 
     @property
     def conditions(self) -> list[Query]:
-        """Whether the number has no position in so many bits, and whether each bit is 1, the highest first."""
+        """The conditions to sort by: whether the number is out of range, then each bit from the highest down."""
         return [self._is_out_of_range(), *(self._bit_is_set(position) for position in reversed(range(self.BITS)))]
 
     def of_group(self, condition: Query, markers: Sequence[int]) -> Query:
-        """A query for the group (``usrgroup``) of the patron ``au`` where the condition holds for its number.
+        """Return a query for the group (``usrgroup``) of the patron ``au`` if the condition holds for the group's
+        number.
 
-        Of those that are among the ``markers`` (ids) it finds none.
+        Patrons among the ``markers`` (ids) never match.
         """
         return {
             "select": {"m": [{"column": "usrgroup", "transform": "max", "aggregate": True}]},
@@ -60,19 +62,19 @@ class GroupSum(ABC):
 
     @abstractmethod
     def _members(self, where: Query) -> Query:
-        """What the number is made of: ``from`` and ``where``, in which members are ``m``."""
+        """Return ``from`` and ``where`` of the aggregate, with members as ``m``."""
 
     @abstractmethod
     def _is_out_of_range(self) -> Query:
-        """The condition that the number is negative, or has more bits."""
+        """Return the condition that the number is negative or needs more bits."""
 
     @abstractmethod
     def _bit_is_set(self, position: int) -> Query:
-        """The condition that a bit is 1: the lowest has the position 0."""
+        """Return the condition that a bit is set. The lowest bit has position 0."""
 
 
 class MemberCount(GroupSum):
-    """How many members a group has, hidden ones too."""
+    """The number of members of a group, including hidden ones."""
 
     BITS = 5
 
@@ -83,7 +85,7 @@ class MemberCount(GroupSum):
         return self._count(">=", 2**self.BITS)
 
     def _bit_is_set(self, position: int) -> Query:
-        """Without that bit it is another number."""
+        """Masking the bit out changes the number."""
         return self._count("<>", self._count("&", 2**self.BITS - 1 - 2**position))
 
     def _count(self, operator: str, value: Query | int) -> Query:
@@ -91,7 +93,7 @@ class MemberCount(GroupSum):
 
 
 class MemberFines(GroupSum):
-    """What all members of a group owe in open transactions, hidden ones too, in cents."""
+    """What all members of a group owe in open transactions, in cents, including hidden members."""
 
     BITS = 17
 
@@ -104,13 +106,14 @@ class MemberFines(GroupSum):
         return {"-or": [self._sum("<", "0"), self._sum(">=", str(2**self.BITS * _CENT))]}
 
     def _bit_is_set(self, position: int) -> Query:
-        """Rounded to a multiple of twice the bit's worth, it is more than it was.
+        """Compare the amount with itself rounded to a multiple of twice the bit's value: the bit is set if that rounds
+        up.
 
-        The words for a remainder don't reach the database: the ``%`` in a key is lost on the way. But a floating-point
-        number is rounded when a number so large is added that its last bit is worth that much, and taken off again. A
-        condition has a column on its left, so such a number comes as the average of itself (``regr_avgx``), which is
-        exact, having two bits. One part in a million more and less keeps halves, and what is equal, apart: that is
-        less than a cent for each number that has a position.
+        The modulo operator doesn't reach the database, because a ``%`` in a key is lost on the way. Floating point does
+        the rounding instead: add a number so large that its last bit has the value to round to, and subtract it again.
+        A condition needs a column on its left side, so a constant is written as the average of itself (``regr_avgx``),
+        which is exact for a number with two significant bits. Scaling by a millionth up and down settles halves and
+        equal values; the error stays below a cent for every number in range.
         """
         large = 3 * 2 ** (52 + position)
         cents = self._sum("*", "100.0001")
@@ -121,7 +124,7 @@ class MemberFines(GroupSum):
         return {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": value}}}}
 
     def _number(self, operator: str, constant: int | str, value: Query) -> Query:
-        """A constant, and what is added to it, or multiplied by it."""
+        """Combine a constant and a value by an operator."""
         average = {"transform": "regr_avgx", "params": [str(constant)], "value": value}
         return {"+mbts": {"usr": {operator: average}}}
 
@@ -129,10 +132,12 @@ class MemberFines(GroupSum):
 def read_sums(
     gateway: Gateway, number: GroupSum, representatives: Mapping[int, int], markers: Sequence[int]
 ) -> dict[int, int | None]:
-    """The number of each group, in units, by the ids of the patrons who are ``representatives``: their groups, by id.
+    """Return the number of each group, by group number. ``representatives`` maps patron ids to their groups.
 
-    None where it has no position in its bits; groups of which nothing is certain are left out. ``markers`` are the ids of
-    at least ``MIN_MARKERS`` other visible patrons.
+    The number is None if it is out of range. Groups whose answers can't be trusted are left out. ``markers`` are the
+    ids of at least ``MIN_MARKERS`` other visible patrons.
+
+    The number is in units: members or cents.
     """
     conditions = number.conditions
     at_once = min(len(markers).bit_length() - 1, _MAX_BITS)
@@ -147,13 +152,13 @@ def read_sums(
 
 
 def _parse_bits(bits: str) -> int | None:
-    """The number with some bits, None where it has no position in them, which the first of them says."""
+    """Return the number with these bits, None if the first bit says that it is out of range."""
     return None if bits[0] == "1" else int(bits, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class _SortedSearch:
-    """One search, whose order says for which groups some conditions on their numbers hold."""
+    """One search whose sort order tells for which groups some conditions hold."""
 
     number: GroupSum
     conditions: Sequence[Query]
@@ -161,7 +166,10 @@ class _SortedSearch:
     markers: Sequence[int]
 
     def ask(self, gateway: Gateway) -> dict[int, str]:
-        """Which conditions hold, 1 and 0 as text, by group; nothing where the answer doesn't prove itself."""
+        """Return which conditions hold, as a string of 1 and 0 by group.
+
+        Return nothing if the answer doesn't prove itself.
+        """
         ids = sorted({*self.representatives, *self.markers})
         where = {"id": ids, "deleted": "f"}
         rows = gateway.pcrud.search_columns("au", ("id", "usrgroup"), where, order_by=self._order(), limit=len(ids))
@@ -174,12 +182,12 @@ class _SortedSearch:
             its_rows = rows[start + 1 : end]
             if its_rows != sorted(its_rows):
                 return {}
-            # Whoever was moved meanwhile says nothing about the group.
+            # A representative who has been moved says nothing about the group.
             found.update((group, self._bits(position)) for id, group in its_rows if self.representatives[id] == group)
         return found
 
     def _bits(self, position: int) -> str:
-        """Those of the marker at a position."""
+        """Return the combination of bits that the marker at this position stands for."""
         return f"{position:0{len(self.conditions)}b}"
 
     def _order(self) -> list[Query]:
@@ -188,7 +196,7 @@ class _SortedSearch:
         return [*bits, first, {"class": "au", "field": "id"}]
 
     def _bit_order(self, position: int, condition: Query) -> Query:
-        """The order by whether a condition holds for a witness's group; of a marker, by whether its bit is 1."""
+        """Sort by whether the condition holds for a representative's group, or by the marker's bit."""
         ones = [id for marker, id in enumerate(self.markers) if self._bits(marker)[position] == "1"]
         marked = {
             "select": {"label": ["usrgroup"]},
