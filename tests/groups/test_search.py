@@ -220,7 +220,7 @@ class TestMoved:
     def test_many_groups_are_read_again_in_lists(
         self, staff: Gateway, proxy: FaultProxy, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "_LIST", 2)
+        monkeypatch.setattr(search, "_GROUPS_AT_ONCE", 2)
         expected = whole(staff)
         changes[:] = [{1012: 1008, 2000: 1001, 2001: 1002, 2002: 1004}]
         asked: list[list[int]] = []
