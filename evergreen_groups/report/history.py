@@ -25,7 +25,7 @@ from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_of_most, groups_of
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, majority_group, group_by_patron
 from evergreen_groups.report.models import (
     ChangeKind,
     Changes,
@@ -132,7 +132,7 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
         if not matching.previous_numbers(listing.group)
         for patron in listing.members
     }
-    groups_before = groups_of(previous.listings, newcomers)
+    groups_before = group_by_patron(previous.listings, newcomers)
     by_group = {}
     for listing in islice(current.listings, current.listed_count):
         before = matching.previous_listings(listing.group)
@@ -172,7 +172,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
 
 
 def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:
-    origin = group_of_most(listing.members, groups_before)
+    origin = majority_group(listing.members, groups_before)
     return GroupChange(
         group=listing.group,
         kind=ChangeKind.NEW,
