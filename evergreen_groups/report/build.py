@@ -1,4 +1,4 @@
-"""The nightly report: groups whose members together owe a lot, for information only."""
+"""Build the nightly report: groups with high combined fines, for information only."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.report.details import DetailReader, DetailRows, ReportDetails
 
-_LAST = float("inf")
+_NEVER = float("inf")
 
 
 def require_details(criteria: Criteria) -> None:
-    """Look whether the criteria need what they say isn't to be read.
+    """Check that ``criteria`` only use details if they are read.
 
     Raises:
-        ConfigurationError: they do.
+        ConfigurationError: a choice or the sort order needs details that ``criteria`` turn off.
     """
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
@@ -62,9 +62,9 @@ def require_details(criteria: Criteria) -> None:
 
 
 def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
-    """The groups that are large enough and owe enough, or may owe enough as far as the account can see.
+    """Return the groups with enough members and fines, or with hidden fines that may be enough.
 
-    Even of groups that the ILS found it's looked at once more: a balance may have changed since it did its sums.
+    The ILS applied the same limits, but balances may have changed since.
     """
     return [
         group
@@ -75,13 +75,13 @@ def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group
 
 
 def apply_criteria(report: Report, criteria: Criteria) -> Report:
-    """The report of those of its groups that meet the criteria, which must not be wider than its own.
+    """Narrow a report to the groups that meet the criteria, which mustn't be wider than the report's own.
 
-    A group of which it isn't known whether it fits a choice isn't listed; a note says how many those are. Org units
-    are left to :func:`for_libraries`.
+    Leave out groups that may or may not match because of hidden data, and add a note with their number. Org units are
+    handled by :func:`for_libraries`.
 
     Raises:
-        ConfigurationError: the criteria name a profile that isn't there, or need details that weren't read.
+        ConfigurationError: the criteria name an unknown profile, or need details that weren't read.
     """
     require_details(replace(criteria, details=report.details is not None))
     groups = with_enough_fines(report.groups, criteria)
@@ -98,7 +98,7 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
                 values={"count": unknown},
             )
             notes = (*notes, more)
-    # The highest fines first, of equal ones the lowest number; in two steps, so that no sums are made to sort by.
+    # Sort by highest fines, then lowest number. Two stable sorts avoid creating a negated amount for each group.
     groups.sort(key=attrgetter("number"))
     groups.sort(key=attrgetter("known_fines"), reverse=True)
     count = len(groups) if criteria.top is None else criteria.top
@@ -124,7 +124,7 @@ def _blocks(report: Report) -> FinesBlocks:
 def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tuple[object, ...]]:
     def age(group: Group) -> tuple[object, ...]:
         since = details.of_group(group).owing_since if details is not None else None
-        return (_LAST if since is None else since.timestamp(),)
+        return (_NEVER if since is None else since.timestamp(),)
 
     keys: dict[str, Callable[[Group], tuple[object, ...]]] = {
         "total": lambda _group: (),
@@ -136,8 +136,8 @@ def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tup
     return keys[sort]
 
 
-_MOST_DATES = 10
-"""So many dates that can't be read have a note; the log has all of them."""
+_MAX_DATES = 10
+"""How many unreadable dates get a note. The log lists all of them."""
 
 
 def build_report(
@@ -150,11 +150,11 @@ def build_report(
 ) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
 
-    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody. ``now`` is the report's
-    timestamp (default: this machine's time).
+    ``policy`` determines limits if ``criteria`` has none. ``now`` is the report's timestamp (default: this machine's
+    time).
 
     Raises:
-        ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
+        ConfigurationError: ``criteria`` names an unknown org unit, or a limit names an unknown profile or library.
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
@@ -169,12 +169,12 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
-    # Nobody waits for these before the search has found somebody.
+    # Read these while the search looks for the first groups, which need them.
     reading_kinds = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
     reading_limits = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
     reading_details = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
     if criteria.choice.profiles:
-        reading_details.result()  # a wrong name is found out before all is read
+        reading_details.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
@@ -203,9 +203,9 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
     parts = search.run(complete, lambda found, numbers: [part.without(numbers) for part in found])
     kinds, detail_reader = reading_kinds.result(), reading_details.result()
-    reading_limits.result()  # limits that can't be are an error also where nobody is found
+    reading_limits.result()  # report invalid limits even if no group was found
     meeting = [group for part in parts for group in part.groups]
-    penalties = PackedBlocks(chain.from_iterable(theirs for part in parts for theirs in part.blocks.values()))
+    penalties = PackedBlocks(chain.from_iterable(penalties for part in parts for penalties in part.blocks.values()))
     details = None if detail_reader is None else detail_reader.details()
     del parts
     report = Report(
@@ -226,7 +226,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
     unreadable = gateway.statistics.unreadable_dates[unreadable_before:]
-    notes += [_unreadable(*date) for date in unreadable[:_MOST_DATES]]
+    notes += [_unreadable(*date) for date in unreadable[:_MAX_DATES]]
     return replace(report, notes=tuple(notes))
 
 
@@ -242,11 +242,11 @@ def _detail_reader(
 ) -> DetailReader | None:
     if not criteria.details:
         return None
-    # With it come bills and items, which a report of sums needn't load.
+    # The module imports bills and items, which a report without details needn't load.
     from evergreen_groups.report.details import DetailReader
 
     reader = DetailReader(gateway, org_units, granted)
-    reader.profiles.named(criteria.choice.profiles)  # raises for a wrong name
+    reader.profiles.named(criteria.choice.profiles)  # raises for an unknown name
     return reader
 
 
@@ -255,22 +255,22 @@ def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> Deta
 
 
 class _Part(NamedTuple):
-    """What was read of some groups, those that owe enough alone; blocks for fines are by patron's id."""
+    """The results for some groups: those that owe enough, and their blocks for fines by patron id."""
 
     groups: list[Group]
     blocks: PackedBlocks
 
     def without(self, numbers: Collection[int]) -> _Part:
-        """The same without groups that have these numbers; what else is of their members is of nobody listed."""
+        """Return the part without these groups and their members' blocks."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
         return _Part(
             [group for group in self.groups if group.number not in numbers],
-            PackedBlocks(chain.from_iterable(theirs for id, theirs in self.blocks.items() if id not in gone)),
+            PackedBlocks(chain.from_iterable(penalties for id, penalties in self.blocks.items() if id not in gone)),
         )
 
 
 def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
-    """The criteria's one limit, or those of the policy."""
+    """Return the one limit of the criteria, or the policy's limits."""
     if criteria.limit is not None:
         return OneLimit(criteria.limit)
     return OneLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
@@ -288,7 +288,7 @@ def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
 
 
 def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
-    """The ids of the home libraries asked for; none where they are all asked for."""
+    """Return the ids of the requested home libraries, empty if all are requested."""
     chosen = org_units.named(criteria.orgs)
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 
