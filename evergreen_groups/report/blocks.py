@@ -47,7 +47,7 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         """``penalties`` must come patron by patron."""
         from evergreen_groups.ils import Penalty  # imports the gateway, which --help needn't load
 
-        self._penalty_type = Penalty
+        self._penalty = Penalty
         self._patrons = array("q")
         self._starts = array("q")  # where a patron's penalties begin
         self._ids = array("q")
@@ -83,7 +83,7 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         start, end = self._starts[index], self._starts[index + 1]
         ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
         return tuple(
-            [self._penalty_type(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
+            [self._penalty(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
         )
 
 

@@ -25,7 +25,7 @@ from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, majority_group, group_by_patron
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
     ChangeKind,
     Changes,
@@ -35,7 +35,7 @@ from evergreen_groups.report.models import (
     Report,
     RunTotals,
 )
-from evergreen_groups.report.nights import AT_ONCE, in_batches, record_nights
+from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -410,7 +410,7 @@ def _listings(connection: Connection, run: int) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries)  # fmt: skip
-    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(AT_ONCE):
+    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True):
             yield Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
