@@ -188,8 +188,7 @@ class BlockSearch:
                 yield self._finding(FindingKind.NOT_OVER, member, reason, own_blocks)
 
     def _why_left_alone(self, member: Member, blocks: Iterable[Penalty]) -> str:
-        """Return a code for why a recalculation would leave a block below the threshold. Empty if it would lift the
-        block.
+        """Return a code for why a recalculation wouldn't lift a block below the threshold. Empty if it would.
 
         A recalculation only affects penalties at the org unit where the threshold is set.
         """

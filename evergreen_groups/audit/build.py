@@ -83,11 +83,10 @@ Search: TypeAlias = "Callable[[SearchContext], None]"
 
 @dataclass(frozen=True, slots=True)
 class LimitBounds:
-    """The ``lowest`` limit of any patron (None: no patron has a limit) and the ``highest`` (None: some patrons have
-    none).
+    """The ``lowest`` and the ``highest`` limit of any patron.
 
-    ``scoped`` means that some limits count only what is owed at certain libraries, ``uniform`` that all patrons have
-    the same limit.
+    ``lowest`` is None if no patron has a limit, ``highest`` if some have none. ``scoped`` means that some limits count
+    only what is owed at certain libraries, ``uniform`` that all patrons have the same limit.
     """
 
     lowest: Limit | None

@@ -38,8 +38,7 @@ _MAX_ORG_UNITS = 800
 
 @dataclass(frozen=True, slots=True)
 class HiddenCirculations:
-    """Circulations to check for: at ``hidden_at``, of patrons whose home library is in ``counted_at``. Both are org
-    unit ids.
+    """Circulations to check for: at ``hidden_at``, of patrons from ``counted_at`` (both org unit ids).
 
     The account can't see circulations at ``hidden_at``, but the ILS includes them in the counts of patrons of
     ``counted_at``.
@@ -123,8 +122,7 @@ class FamilyQuery:
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
 
     def interpret(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
-        """Interpret the rows that don't belong to ``members`` (ids). Return None if the query doesn't explain all of
-        them.
+        """Interpret the rows that don't belong to ``members`` (ids). Return None if a row can't be explained.
 
         ``others`` maps their patron ids to group numbers. ``staff`` are the ids of users who set the members'
         penalties, including archived ones.

@@ -83,8 +83,7 @@ def membership_conditions(
 def choose_signal_rows(
     count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
 ) -> SignalRows | None:
-    """Choose ``count`` visible rows for :func:`assign_to_groups`. Return None if there are too few, or too many to ask
-    for.
+    """Choose visible rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high.
 
     Prefer rows of the groups' own ``members`` (ids): an answer to another client's query, mixed up by a proxy, wouldn't
     contain them. Fall back to ``org_units``, which every account can see.
@@ -411,11 +410,11 @@ def find_hidden(
     own_fines: Mapping[int, Decimal] | None = None,
     with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
-    """Find hidden members by comparing the visible ones (ids by group) with the ILS. Leave out groups without hidden
-    members.
+    """Find hidden members of groups by comparing the visible ones (ids by group) with the ILS.
 
-    ``own_fines`` is what visible members owe, by id (a missing patron owes nothing); it is read if not given. With
-    ``with_fines=False``, count hidden members and skip their fines where that saves calls.
+    Leave out groups without hidden members. ``own_fines`` is what visible members owe, by id (a missing patron owes
+    nothing); it is read if not given. With ``with_fines=False``, count hidden members and skip their fines where that
+    saves calls.
 
     Takes seven calls for some 600 groups, however many members are hidden (ten if few members are visible; two without
     fines). :func:`read_sums` gives each group's member count and total balance, and the visible members' share is

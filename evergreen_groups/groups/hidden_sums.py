@@ -44,8 +44,7 @@ class GroupSum(ABC):
         return [self._is_out_of_range(), *(self._bit_is_set(position) for position in reversed(range(self.BITS)))]
 
     def of_group(self, condition: Query, markers: Sequence[int]) -> Query:
-        """Return a query for the group (``usrgroup``) of the patron ``au`` if the condition holds for the group's
-        number.
+        """Return a query for the group of the patron ``au`` if the condition holds for the group's number.
 
         Patrons among the ``markers`` (ids) never match.
         """
@@ -106,8 +105,7 @@ class MemberFines(GroupSum):
         return {"-or": [self._sum("<", "0"), self._sum(">=", str(2**self.BITS * _CENT))]}
 
     def _bit_is_set(self, position: int) -> Query:
-        """Compare the amount with itself rounded to a multiple of twice the bit's value: the bit is set if that rounds
-        up.
+        """Return the condition that the amount rounds up to a multiple of twice the bit's value.
 
         The modulo operator doesn't reach the database, because a ``%`` in a key is lost on the way. Floating point does
         the rounding instead: add a number so large that its last bit has the value to round to, and subtract it again.

@@ -470,11 +470,10 @@ class StandingTotals:
 
 @dataclass(frozen=True, slots=True)
 class AdultRule:
-    """The rule for too many adults in one group: more than ``most`` (0 turns the rule off), counted from ``from_age``
-    years.
+    """The rule for too many adults in one group: more than ``most`` patrons of ``from_age`` years or older.
 
-    A known birth date decides, even against the juvenile flag, which Evergreen doesn't clear by itself. Without a birth
-    date, a patron counts as an adult unless flagged as a juvenile.
+    0 turns the rule off. A known birth date decides, even against the juvenile flag, which Evergreen doesn't clear by
+    itself. Without a birth date, a patron counts as an adult unless flagged as a juvenile.
     """
 
     from_age: int = 18

@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 def correct_fines_from_primary(
     gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
 ) -> Mapping[int, Decimal]:
-    """Return what ``patrons`` (ids) of some groups owe according to the primary database. ``read`` reads the same by
-    pcrud.
+    """Return what ``patrons`` (ids) of some groups owe, corrected from the primary database.
 
-    If plain reads go to replicas, takes one concurrent call, and one for each patron with differing balances. Without
-    replicas, or if the session may not see the balances, return the result of ``read``.
+    ``read`` reads the same by pcrud. If plain reads go to replicas, takes one concurrent call, and one for each patron
+    with differing balances. Without replicas, or if the session may not see the balances, return the result of
+    ``read``.
     """
     if not groups or not gateway.reads_copies:
         return read()
