@@ -4,16 +4,13 @@ from .explanation import BlockExplainer as BlockExplainer
 from .explanation import BlockExplanation as BlockExplanation
 from .explanation import CheckedBill as CheckedBill
 from .explanation import PenaltyFate as PenaltyFate
-from .explanation import ThresholdLookup as ThresholdLookup
 from .findings import RECALCULABLE as RECALCULABLE
-from .findings import WEIGHTS as WEIGHTS
 from .findings import Audit as Audit
 from .findings import AuditCriteria as AuditCriteria
 from .findings import Confidence as Confidence
 from .findings import Evidence as Evidence
 from .findings import FindingKind as FindingKind
 from .findings import GroupFinding as GroupFinding
-from .findings import GroupSplit as GroupSplit
 from .findings import PatronFinding as PatronFinding
 from .findings import Reason as Reason
 from .findings import ThresholdFinding as ThresholdFinding

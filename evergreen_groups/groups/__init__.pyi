@@ -1,5 +1,4 @@
 from .barcodes import check_digit_fails as check_digit_fails
-from .barcodes import first_match as first_match
 from .barcodes import similar_barcodes as similar_barcodes
 from .barcodes import spellings as spellings
 from .barcodes import usual_length as usual_length
@@ -10,7 +9,6 @@ from .contacts import EMAIL as EMAIL
 from .contacts import PHONE as PHONE
 from .contacts import SURNAME as SURNAME
 from .contacts import TIES as TIES
-from .contacts import Contacts as Contacts
 from .contacts import Relations as Relations
 from .contacts import read_contacts as read_contacts
 from .family import GroupViewer as GroupViewer
@@ -23,13 +21,9 @@ from .hidden import HiddenMembers as HiddenMembers
 from .hidden import find_hidden as find_hidden
 from .hidden import find_hidden_with_ids as find_hidden_with_ids
 from .hidden import inconsistent_members as inconsistent_members
-from .hidden import read_balances as read_balances
 from .hidden import read_group_balances as read_group_balances
-from .hidden import read_member_ids as read_member_ids
-from .hidden import sum_balances as sum_balances
 from .models import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .models import PATRON_FIELDS as PATRON_FIELDS
-from .models import STATE_FIELDS as STATE_FIELDS
 from .models import AdultRule as AdultRule
 from .models import Group as Group
 from .models import Member as Member
@@ -59,15 +53,12 @@ from .queries import candidates as candidates
 from .queries import has_member as has_member
 from .reader import Card as Card
 from .reader import GroupReader as GroupReader
-from .reader import Membership as Membership
 from .reader import MembershipReader as MembershipReader
 from .reader import correct_fines_from_primary as correct_fines_from_primary
 from .reader import decide_by_thresholds as decide_by_thresholds
-from .reader import decide_patrons as decide_patrons
 from .reader import decide_where_visible as decide_where_visible
 from .reader import make_members as make_members
 from .reader import with_decisions as with_decisions
-from .search import ExtraFields as ExtraFields
 from .search import GroupQuery as GroupQuery
 from .search import GroupSearch as GroupSearch
 from .search import gc_paused as gc_paused

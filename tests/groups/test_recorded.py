@@ -12,13 +12,11 @@ from evergreen_groups.groups import (
     GroupViewer,
     MembershipReader,
     PatronState,
-    read_balances,
-    read_member_ids,
     read_named_families,
     visible_group,
 )
 from evergreen_groups.groups.family import FamilyQuery
-from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions
+from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from evergreen_groups.groups import Contacts, Patron, Relations
+from evergreen_groups.groups import Patron, Relations
+from evergreen_groups.groups.contacts import Contacts
 from evergreen_groups.ils import OrgUnit
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)
