@@ -131,7 +131,7 @@ class ExtraFields(Protocol):
         """Store a patron's decoded values, in the order of ``fields``. Called from several threads."""
 
 
-class StateCollector:
+class PatronStates:
     """Collects the state of each patron's account."""
 
     fields = STATE_FIELDS
@@ -200,7 +200,7 @@ class GroupSearch:
         extra_fields: ExtraFields | None = None,
     ) -> None:
         self._page = page
-        self._extra_fields = extra_fields if states is None else StateCollector(states)
+        self._extra_fields = extra_fields if states is None else PatronStates(states)
         self._fields = PATRON_FIELDS if self._extra_fields is None else (*PATRON_FIELDS, *self._extra_fields.fields)
         self._gateway = gateway
         self._query = query
