@@ -148,12 +148,10 @@ class AccidentalGroupJudge:
         if not self._context.access.everywhere:
             visible = {group: {row.id for row in members} for group, members in by_group.items()}
             # Only count them: reading their fines takes further calls.
-            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, with_fines=False)
+            org_unit_ids = [unit.id for unit in self._context.org_units]
+            hidden = find_hidden(self._gateway, visible, lambda: org_unit_ids, with_fines=False)
         counts = {group: members.count for group, members in hidden.items()}
         return [_Family(tuple(members), counts.get(group, 0)) for group, members in by_group.items()]
-
-    def _org_unit_ids(self) -> list[int]:
-        return [unit.id for unit in self._context.org_units]
 
     def _to_keep(self, found: Sequence[_Family]) -> set[int]:
         """Return the numbers of groups that staff decided to keep and whose members are still the same."""
@@ -168,7 +166,7 @@ class AccidentalGroupJudge:
             for number, ids in visible.items()
             if context.to_keep[number] == ids.union((hidden[number].ids or ()) if number in hidden else ())
         }
-        context.kept_groups.update(same)
+        context.left_out_groups.update(same)
         context.changed_groups.update(visible.keys() - same)
         return same
 

@@ -31,14 +31,17 @@ def find_groups_of_adults(context: SearchContext) -> None:
             by_group.setdefault(row.group, []).append(row)
         # Hidden members' ages are unknown, so these are visible adults, which a GroupDraft turns into a lower bound.
         counts = {group: rule.count((row.id for row in members), accounts) for group, members in by_group.items()}
-        return [_draft(by_group[group], count, rule) for group, count in counts.items() if count > rule.most]
+        return [
+            GroupDraft(
+                tuple(by_group[group]),
+                (Reason("several-adults", {"count": count, "most": rule.most}),),
+                FindingKind.SEVERAL_ADULTS,
+            )
+            for group, count in counts.items()
+            if count > rule.most
+        ]
 
     list_groups(context, query, ACCOUNT_FIELDS, judge)
-
-
-def _draft(members: Sequence[PatronRow], count: int, rule: AdultRule) -> GroupDraft:
-    reason = Reason("several-adults", {"count": count, "most": rule.most})
-    return GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,9 +47,9 @@ class SearchContext:
     ``to_keep`` are groups to keep as they are, with the members' ids at the time.
 
     Searches add findings to ``found``. ``top`` is how many of each kind will be listed (None: all), so that searches
-    can skip reading what isn't listed. They also add to ``kept_groups`` the groups left out because of ``to_keep``, to
-    ``changed_groups`` those whose members have changed since, to ``found_thresholds`` findings about thresholds, and to
-    ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
+    can skip reading what isn't listed. They also add to ``left_out_groups`` the groups left out because of ``to_keep``,
+    to ``changed_groups`` those whose members have changed since, to ``found_thresholds`` findings about thresholds, and
+    to ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
     """
 
     gateway: Gateway
@@ -71,7 +71,7 @@ class SearchContext:
     to_keep: Mapping[int, frozenset[int]]
     found: FindingStore
     top: int | None = None
-    kept_groups: set[int] = field(default_factory=set)
+    left_out_groups: set[int] = field(default_factory=set)
     changed_groups: set[int] = field(default_factory=set)
     found_thresholds: list[ThresholdFinding] = field(default_factory=list)
     hidden_thresholds_at: set[int] = field(default_factory=set)
@@ -199,7 +199,7 @@ def build_audit(
         StoredFindings(context.found, of_groups, criteria.top),
         (*_notes(access), *_threshold_notes(context)),
         access.everywhere,
-        to_keep=tuple(sorted(context.kept_groups)),
+        to_keep=tuple(sorted(context.left_out_groups)),
         changed=tuple(sorted(context.changed_groups)),
         counts=None if criteria.top is None else counts,
         thresholds=tuple(context.found_thresholds),

@@ -225,14 +225,11 @@ class AccidentalGroups(GroupsToJudge):
                     {"-and": [{"+d": {**_LEAD, **expired}}]},
                     {"-and": [{"+d": {"juvenile": "f"}}, has_member(_STRANGER)]},
                     # Counting for the lead is enough: a large group without a lead matches anyway.
-                    {"-and": [{"+d": _LEAD}, self._large()]},
+                    {"-and": [{"+d": _LEAD}, has_members({}, ">=", self.unusual_size)]},
                 ]
             },
         ]
         return patron, conditions
-
-    def _large(self) -> Query:
-        return has_members({}, ">=", self.unusual_size)
 
 
 def has_members(condition: Query, operator: str, count: int) -> Query:

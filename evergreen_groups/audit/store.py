@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupDraft:
-    """The data of a :class:`GroupFinding` before fines are read. ``rows`` are all visible members of the group."""
+    """A :class:`GroupFinding` before its fines are read. ``rows`` are all visible members of the group."""
 
     rows: tuple[PatronRow, ...]
     reasons: tuple[Reason, ...]

@@ -31,7 +31,9 @@ def spellings(text: str) -> tuple[str, ...]:
     if _IMPOSSIBLE.search(text):
         return ()
     cleaned = "".join(
-        " " if letter.isspace() else letter for letter in text if letter.isspace() or not _ignored(letter)
+        " " if letter.isspace() else letter
+        for letter in text
+        if letter.isspace() or not unicodedata.category(letter).startswith(_IGNORED)
     )
     with_blanks = " ".join(cleaned.split())
     return tuple(filter(None, dict.fromkeys((with_blanks, with_blanks.replace(" ", "")))))
@@ -54,10 +56,6 @@ def first_match(text: str, found: Mapping[str, Found]) -> Found | None:
 def all_spellings(texts: Iterable[str]) -> list[str]:
     """Return the spellings of all texts, without duplicates."""
     return list(dict.fromkeys(spelling for text in texts for spelling in spellings(text)))
-
-
-def _ignored(letter: str) -> bool:
-    return unicodedata.category(letter).startswith(_IGNORED)
 
 
 # Longer barcodes would produce thousands of variants. Libraries' own have 14 digits (Codabar) or fewer.

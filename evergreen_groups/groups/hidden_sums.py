@@ -110,8 +110,8 @@ class MemberFines(GroupSum):
         The modulo operator doesn't reach the database, because a ``%`` in a key is lost on the way. Floating point does
         the rounding instead: add a number so large that its last bit has the value to round to, and subtract it again.
         A condition needs a column on its left side, so a constant is written as the average of itself (``regr_avgx``),
-        which is exact for a number with two significant bits. Scaling by a millionth up and down settles halves and
-        equal values; the error stays below a cent for every number in range.
+        which is exact for a number with two significant bits. Scaling by a millionth up and down makes halves round up
+        and keeps equal values equal. The error stays below a cent for every number in range.
         """
         large = 3 * 2 ** (52 + position)
         cents = self._sum("*", "100.0001")

@@ -155,12 +155,13 @@ class GroupReader:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             own_fines = {member.id: member.own_fines for members in by_group.values() for member in members}
             hidden = find_hidden(
-                self._gateway, visible, self._org_unit_ids, self._balance_progress, own_fines=own_fines
+                self._gateway,
+                visible,
+                lambda: [unit.id for unit in self._org_units],
+                self._balance_progress,
+                own_fines=own_fines,
             )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
-
-    def _org_unit_ids(self) -> list[int]:
-        return [unit.id for unit in self._org_units]
 
     def members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> dict[int, Member]:
         """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups.

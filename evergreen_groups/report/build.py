@@ -87,7 +87,9 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     groups = with_enough_fines(report.groups, criteria)
     notes = report.notes
     if criteria.choice.document():
-        chooser = Chooser(criteria.choice, report.details, _blocks(report), report.generated_at)
+        if report.blocks is None:
+            raise ValueError("a report is chosen from with its blocks")
+        chooser = Chooser(criteria.choice, report.details, report.blocks, report.generated_at)
         verdicts = [(group, chooser.fits(group)) for group in groups]
         groups = [group for group, fits in verdicts if fits]
         unknown = sum(fits is None for _group, fits in verdicts)
@@ -113,12 +115,6 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
         left_out_count=len(left_out),
         left_out=left_out,
     )
-
-
-def _blocks(report: Report) -> FinesBlocks:
-    if report.blocks is None:
-        raise ValueError("a report is chosen from with its blocks")
-    return report.blocks
 
 
 def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tuple[object, ...]]:

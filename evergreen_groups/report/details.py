@@ -70,7 +70,7 @@ class SummedBills:
         since = min((bill.since for bill in bills if bill.balance > 0 and known_date(bill.since)), default=None)
         paid = max((bill.last_payment for bill in bills if bill.last_payment is not None), default=None)
         owed = frozenset(bill.kind for bill in bills if bill.balance > 0)
-        kinds = _sums_by_kind(bills)
+        kinds = _merge_sums(KindSum(bill.kind, bill.balance, 1) for bill in bills)
         if known is not None:
             kinds = known.setdefault(kinds, kinds)
         return cls(kinds, _SHARED_KINDS.setdefault(owed, owed), since, paid)
@@ -198,10 +198,6 @@ class ReportDetails:
             items=UnreturnedItems.sum_of(details.items for details in found if details.items is not None),
             items_certain=group.complete and all(details.items is not None for details in found),
         )
-
-
-def _sums_by_kind(bills: Iterable[Bill]) -> tuple[KindSum, ...]:
-    return _merge_sums(KindSum(bill.kind, bill.balance, 1) for bill in bills)
 
 
 def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:

@@ -96,7 +96,7 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
     if len(groups) < len(report.groups) or not groups:
-        notes = tuple(_mark_as_global(note) for note in notes)
+        notes = tuple(Message("Of the whole report: {note}", values={"note": note}) for note in notes)
     return replace(
         report,
         criteria=replace(report.criteria, orgs=shortnames),
@@ -107,7 +107,3 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
         left_out=left_out,
         changes=changes,
     )
-
-
-def _mark_as_global(note: str) -> Message:
-    return Message("Of the whole report: {note}", values={"note": note})
