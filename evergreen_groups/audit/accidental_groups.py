@@ -231,7 +231,7 @@ def _evidence(
         yield Evidence("nothing-shared")
         return
     for code, kinds in _SHARED_BY_ALL.items():
-        if all(kinds & theirs for theirs in in_common):
+        if all(kinds & shared for shared in in_common):
             yield Evidence(code)
 
 

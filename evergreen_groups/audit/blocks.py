@@ -230,7 +230,13 @@ class BlockSearch:
             found.append(ThresholdFinding(kind, reason, amount, profile, library, penalty.name, limit, count))
         order = list(FindingKind)
         return sorted(
-            found, key=lambda one: (order.index(one.kind), -one.patron_count, one.library or "", one.profile or "")
+            found,
+            key=lambda finding: (
+                order.index(finding.kind),
+                -finding.patron_count,
+                finding.library or "",
+                finding.profile or "",
+            ),
         )
 
     def _blocks_for_fines(self, member: Member, penalty: Penalty) -> bool:

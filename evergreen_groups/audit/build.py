@@ -101,16 +101,16 @@ class LimitBounds:
         return cls.of_limits([limits.limit_for(profile, library) for library in libraries for profile in kinds])
 
     @classmethod
-    def of_limits(cls, resolved: Iterable[ResolvedLimit]) -> LimitBounds:
+    def of_limits(cls, limits: Iterable[ResolvedLimit]) -> LimitBounds:
         """Return the bounds of these limits."""
-        found = set(resolved)
-        amounts = sorted((one.limit for one in found if one.limit.amount is not None), key=_strictness)
+        found = set(limits)
+        amounts = sorted((limit.limit for limit in found if limit.limit.amount is not None), key=_strictness)
         return cls(
             lowest=amounts[0] if amounts else None,
             # A patron without a limit is never over it, so there is no highest limit that excludes patrons from a
             # search.
-            highest=amounts[-1] if amounts and all(one.limit.amount is not None for one in found) else None,
-            scoped=any(one.scope is not None for one in found),
+            highest=amounts[-1] if amounts and all(limit.limit.amount is not None for limit in found) else None,
+            scoped=any(limit.scope is not None for limit in found),
         )
 
     @classmethod

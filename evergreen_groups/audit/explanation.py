@@ -133,7 +133,9 @@ class BlockExplanation:
         reached = self.reaches_threshold
         if reached is None:
             return None
-        stay = [one for one in self.standing.blocks_for_fines if self.fates[one.id] is not PenaltyFate.REMOVED]
+        stay = [
+            penalty for penalty in self.standing.blocks_for_fines if self.fates[penalty.id] is not PenaltyFate.REMOVED
+        ]
         return (reached and bool(self.penalty.blocks)) or bool(stay)
 
     @property
@@ -215,7 +217,7 @@ class BlockExplainer:
             counted=counted.total,
             any_open=counted.any_open,
             standing=Standing.of(member, standing, kinds),
-            penalties_for_fines=tuple(one for one in standing if kinds.is_for_fines(one.kind, home)),
+            penalties_for_fines=tuple(penalty for penalty in standing if kinds.is_for_fines(penalty.kind, home)),
             fates={},
         )
         return _with_fates(explanation, threshold)
@@ -256,7 +258,7 @@ class BlockExplainer:
         )
         if threshold is None:
             return _CountedBills(bills, None, any_open=False)
-        counted = [one.bill for one in bills if one.counts]
+        counted = [checked.bill for checked in bills if checked.counts]
         any_open = bool(counted)
         if not counted and threshold.amount <= 0:
             # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.

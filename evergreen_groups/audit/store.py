@@ -119,8 +119,8 @@ def _reduce_fields(kind: type[Any]) -> Callable[[Any], Reduced]:
     names = [field.name for field in fields(kind) if field.init]
     values = attrgetter(*names)
     if len(names) == 1:
-        return lambda one: (kind, (values(one),))
-    return lambda one: (kind, values(one))
+        return lambda record: (kind, (values(record),))
+    return lambda record: (kind, values(record))
 
 
 def _reduce_message(text: Message) -> Reduced:
@@ -198,7 +198,7 @@ class FindingStore:
 
     def add(self, findings: Iterable[Ranked]) -> list[int]:
         """Store findings and return their ids."""
-        rows = [(_KIND_INDEX[one.kind], one.rank, one.number, pack(one)) for one in findings]
+        rows = [(_KIND_INDEX[finding.kind], finding.rank, finding.number, pack(finding)) for finding in findings]
         with self._lock, _errors():
             self._connection.execute("BEGIN")
             ids = [self._connection.execute(_INSERT, row).lastrowid or 0 for row in rows]
@@ -358,7 +358,7 @@ def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str]
         return
     with FindingStore() as drafts:
         _run(search, drafts, lambda rows: judge(rows, records.pop(rows)))
-        list_first(context, drafts, lambda some: _build_findings(context, some))
+        list_first(context, drafts, lambda first: _build_findings(context, first))
 
 
 def _run(

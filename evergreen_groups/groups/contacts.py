@@ -150,6 +150,7 @@ def _phone(text: object) -> str | None:
     if not text:
         return None
     digits = _NO_DIGITS.sub("", str(text))
+    # Repeated digits such as 000-0000 are placeholders.
     return digits if len(digits) >= _SHORTEST_PHONE and len(set(digits)) > 1 else None
 
 
@@ -223,6 +224,7 @@ class Relations:
                 if trait[0] not in TIES:
                     continue
                 one, other = family[first.setdefault(trait, id)], family[id]
+                # Merge the smaller family into the larger one (union-find without ranks).
                 if one is not other:
                     smaller, larger = sorted((one, other), key=len)
                     larger.extend(smaller)

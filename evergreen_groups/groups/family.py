@@ -92,14 +92,15 @@ class FamilyQuery:
         asked = viewer.circulations is not None and viewer.user not in viewer.extra_patrons
         self._circulations = viewer.circulations if asked else None
         self._has_sentinel = bool(viewer.patrons_at)
+        # A long list of libraries doesn't fit into the query. Then all members must be at the sentinel's library.
         self._visible_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MAX_ORG_UNITS else []
         self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._visible_homes))
 
     @classmethod
     def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
         """Make the query for a patron's group."""
-        its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
-        return cls({"in": its_group}, {"not in": its_group}, viewer)
+        group_of_patron = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
+        return cls({"in": group_of_patron}, {"not in": group_of_patron}, viewer)
 
     @classmethod
     def of_number(cls, group: int, viewer: GroupViewer) -> FamilyQuery:
@@ -118,7 +119,7 @@ class FamilyQuery:
             queries.append(_ids({"id": sorted(self._viewer.extra_patrons)}))
         if self._circulations is not None:
             queries.append(self._no_hidden_circulation(self._circulations))
-        # the ILS refuses a union of one query
+        # The ILS refuses a union of a single query.
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
 
     def interpret(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
@@ -131,6 +132,7 @@ class FamilyQuery:
         expected = viewer.extra_patrons | ((staff - own) if self._with_staff else frozenset())
         named = others.keys() & expected
         signal = own if self._circulations is not None else frozenset[int]()
+        # At most one row may be left: the sentinel's.
         rest = others.keys() - named - signal
         if len(rest) > self._has_sentinel:
             return None
@@ -147,8 +149,8 @@ class FamilyQuery:
 
     def _staff(self, **members: Any) -> Query:
         """Return the query for the staff who set the members' penalties, without the session's own user."""
-        theirs = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
-        return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": theirs}
+        set_by = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
+        return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": set_by}
 
     def _staff_of_visible_members(self) -> Query:
         # Staff who set a hidden member's penalty couldn't be told apart from the sentinel, so only ask about visible
@@ -156,6 +158,7 @@ class FamilyQuery:
         return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
 
     def _no_hidden_circulation(self, asked: HiddenCirculations) -> Query:
+        """Return the query for the session's own user, whose row comes back if no circulation is hidden."""
         members = self._members(home_ou=sorted(asked.counted_at))
         hidden = {"usr": {"in": members}, "checkin_time": None, "circ_lib": sorted(asked.hidden_at)}
         found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
@@ -164,8 +167,8 @@ class FamilyQuery:
     def _sentinel(self) -> Query:
         """Return the query for one patron of another group whose row comes back if and only if every member is visible.
 
-        An account sees all patrons of a library or none, so take a patron of a library where all members are. The
-        sentinel mustn't be a patron whose row means something else.
+        An account sees all patrons of a library or none. So every member must be at the sentinel's library, or at a
+        library that the account is known to see. The sentinel mustn't be a patron whose row means something else.
         """
         others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.extra_patrons})}}]
         if self._viewer.group is not None:
@@ -178,6 +181,7 @@ class FamilyQuery:
         return _ids({"id": {"in": {**_ids(sentinel), "limit": 1}}})
 
     def _at_fully_visible_library(self) -> Query:
+        """Return the condition that no member is hidden if the sentinel is visible."""
         # Permissions don't apply inside a subquery (pcrud-141), so these find the members that the search itself leaves
         # out.
         homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
@@ -234,9 +238,11 @@ def correct_from_primary(
         found, ids = gateway.map(lambda read: read(), readers)
         if ids is None:
             return cast("VisiblePatrons", found)
+        # Members who joined are in another group on the replica, so read their rows by id.
         joined = read_patrons(ids - found.ids)
         visible = found.ids | joined.ids
         to_check = sorted((visible - ids) | joined.ids | (visible if changed is None else visible & changed))
+        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
         records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
         if all(_is_in(records[id], group) is (id in ids) for id in to_check):
             return _merge(found, joined, ids, records)
@@ -388,17 +394,17 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
 
 def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
     """Separate the members from the extra rows."""
-    whose = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
-    members = [record for record, (_id, its_group, deleted) in whose if its_group == group and not deleted]
+    fields = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
+    members = [record for record, (_id, number, deleted) in fields if number == group and not deleted]
     if len(members) > MAX_MEMBERS:
         raise _too_large()
     penalties = _penalties(members)
     visible = _of_members(group, members, penalties)
     ids = visible.ids
-    others = {id: (record, its_group) for record, (id, its_group, _deleted) in whose if id not in ids}
+    others = {id: (record, number) for record, (id, number, _deleted) in fields if id not in ids}
     extra = query.interpret(
         ids,
-        {id: its_group for id, (_record, its_group) in others.items()},
+        {id: number for id, (_record, number) in others.items()},
         {row[_STAFF] for row in penalties if row[_STAFF] is not None},
     )
     if extra is None:
@@ -457,6 +463,7 @@ def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
         # for none.
         if not isinstance(rows, list):
             raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+        # A mixed-up answer would show another patron's penalties.
         if any(usr != id for (usr,) in columns(rows, "usr")):
             raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
         found += rows

@@ -60,7 +60,10 @@ def membership_holds(
 
     Takes one call, or more for thousands of hidden members.
     """
-    return all(holds(gateway, one) for one in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing))
+    return all(
+        holds(gateway, condition)
+        for condition in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing)
+    )
 
 
 def membership_conditions(
@@ -73,10 +76,11 @@ def membership_conditions(
     is one condition, or more for thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    nobody_else = _no_more_than(total, groups)
+    # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
+    no_others = _no_more_than(total, groups)
     return [
-        {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
-        for some, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
+        {"-and": [no_others, *_each_in_its_group(batch), *_no_open_transaction(ids)]}
+        for batch, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
     ]
 
 
@@ -119,12 +123,13 @@ def assign_to_groups(
     where: dict[str, Any] = {
         "id": list(ids),
         "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        # Each row's id is bound to its own condition, so the row returns only for its own pair.
         "-or": [{"-and": [{"id": id}, _is_member(*pair)]} for id, pair in pair_of.items()],
     }
     found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
     if sorted(id for _group, id in found) != sorted(hidden):
         return None
-    by_group = {group: frozenset(id for its, id in found if its == group) for group in groups}
+    by_group = {group: frozenset(id for number, id in found if number == group) for group in groups}
     return {group: ids for group, ids in by_group.items() if ids}
 
 
@@ -148,8 +153,8 @@ def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
     for group, id in pairs:
         by_group.setdefault(group, []).append(id)
     # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
-    theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
+    alternatives = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
+    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": alternatives}, "id")}]
 
 
 def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -320,13 +325,13 @@ def find_hidden_with_ids(
         PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
     """
     numbers = sorted(visible)
-    some = batched(numbers, _GROUPS_AT_ONCE)
+    batches = batched(numbers, _GROUPS_AT_ONCE)
     if len(numbers) > _MAX_GROUPS:
-        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
-        some = batched(sorted(with_hidden), _MAX_GROUPS)
+        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), batches))
+        batches = batched(sorted(with_hidden), _MAX_GROUPS)
     found: dict[int, HiddenMembers] = {}
-    for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
-        found.update(of_some)
+    for hidden in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), batches):
+        found.update(hidden)
     return found
 
 
@@ -352,6 +357,8 @@ def _hidden_of(
         # A patron was moved in between the two reads, or the balances belong to other patrons. Read again.
         if owed is not None and not owed.keys() <= everybody | known:
             continue
+        # A lost balance would turn a debt into 0.00, so have the database confirm that the others have no open
+        # transaction.
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
         rows = choose_signal_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
         found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
@@ -382,6 +389,7 @@ def _by_group(
     *others, last = groups
     read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
     found = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
+    # The last group needs no call: it has the hidden members who aren't in the others. The query below confirms this.
     found[last] = hidden.difference(*found.values())
     found = {group: ids for group, ids in found.items() if ids}
     return found if membership_holds(gateway, groups, found, total, owing_nothing=owing_nothing) else None
@@ -432,21 +440,21 @@ def find_hidden(
         PermissionDeniedError: some groups need their members listed, and the account has no VIEW_USER at its own
             library.
     """
-    in_sets = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
+    in_bulk = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
 
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
-        of_set = {group: visible[group] for group in groups}
-        markers = _markers(visible, of_set)
+        in_batch = {group: visible[group] for group in groups}
+        markers = _markers(visible, in_batch)
         if len(markers) < MIN_MARKERS:
             return {}
-        in_set = _HiddenInBatch(gateway, of_set, markers, own_fines, progress)
-        return in_set.find() if with_fines else in_set.count()
+        reader = _HiddenInBatch(gateway, in_batch, markers, own_fines, progress)
+        return reader.find() if with_fines else reader.count()
 
     certain: dict[int, HiddenMembers] = {}
-    for found in gateway.map(find, _in_batches(in_sets) if len(in_sets) > _FEW else []):
+    for found in gateway.map(find, _in_batches(in_bulk) if len(in_bulk) > _FEW else []):
         certain.update(found)
     rest = {group: visible[group] for group in visible.keys() - certain.keys()}
-    hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
+    hidden = {group: members for group, members in certain.items() if members.count}
     return {**hidden, **find_hidden_with_ids(gateway, rest, org_units)}
 
 
@@ -492,6 +500,7 @@ class _HiddenInBatch:
         """Return the number of hidden members of each group, not verified yet."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
+            # A lower count means that visible members left between the reads.
             if count is not None and count >= len(self._visible[group]):
                 counts[group] = count - len(self._visible[group])
         return counts
@@ -531,6 +540,7 @@ class _HiddenInBatch:
         hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
         if holds(self._gateway, together(found.values(), hidden), apart=True):
             return dict(found)
+        # Leave small remainders to find_hidden_with_ids instead of halving further.
         if len(found) <= _FEW:
             return {}
         groups = sorted(found)
@@ -584,9 +594,9 @@ def _representative(ids: Set[int]) -> int:
     return min(ids)
 
 
-def _markers(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
+def _markers(visible: Mapping[int, Set[int]], in_batch: Mapping[int, Set[int]]) -> list[int]:
     """Choose visible members other than the groups' representatives: as many as :func:`read_sums` can use."""
-    representatives = {_representative(ids) for ids in of_set.values()}
+    representatives = {_representative(ids) for ids in in_batch.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
     return sorted(set(others) - representatives)[:MAX_MARKERS]
 

@@ -84,7 +84,8 @@ class MemberCount(GroupSum):
         return self._count(">=", 2**self.BITS)
 
     def _bit_is_set(self, position: int) -> Query:
-        """Masking the bit out changes the number."""
+        """Return the condition that masking the bit out changes the number."""
+        # A bitwise "and" works here because counts are integers. Sums of money aren't, see MemberFines.
         return self._count("<>", self._count("&", 2**self.BITS - 1 - 2**position))
 
     def _count(self, operator: str, value: Query | int) -> Query:
@@ -101,7 +102,7 @@ class MemberFines(GroupSum):
         return {"from": owed, "where": {"+mbts": {"xact_finish": None}, **where}}
 
     def _is_out_of_range(self) -> Query:
-        # hidden-numbers-002
+        # Recorded in hidden-numbers-002.
         return {"-or": [self._sum("<", "0"), self._sum(">=", str(2**self.BITS * _CENT))]}
 
     def _bit_is_set(self, position: int) -> Query:
@@ -139,12 +140,14 @@ def read_sums(
     """
     conditions = number.conditions
     at_once = min(len(markers).bit_length() - 1, _MAX_BITS)
-    some = [conditions[start : start + at_once] for start in range(0, len(conditions), at_once)]
+    chunks = [conditions[start : start + at_once] for start in range(0, len(conditions), at_once)]
+    # Rotate the markers, so that each search expects its own order and rejects another search's answer.
     searches = [
-        _SortedSearch(number, of_some, representatives, [*markers[position:], *markers[:position]][: 2 ** len(of_some)])
-        for position, of_some in enumerate(some)
+        _SortedSearch(number, chunk, representatives, [*markers[position:], *markers[:position]][: 2 ** len(chunk)])
+        for position, chunk in enumerate(chunks)
     ]
     found = list(gateway.map(lambda search: search.ask(gateway), searches))
+    # Keep the groups that every search answered.
     groups = set(representatives.values()).intersection(*found)
     return {group: _parse_bits("".join(bits[group] for bits in found)) for group in groups}
 
@@ -173,15 +176,17 @@ class _SortedSearch:
         rows = gateway.pcrud.search_columns("au", ("id", "usrgroup"), where, order_by=self._order(), limit=len(ids))
         markers = set(self.markers)
         starts = [start for start, (id, _group) in enumerate(rows) if id in markers]
+        # All markers must be there in the expected order, with no row before the first one.
         if [rows[start][0] for start in starts] != list(self.markers) or starts[0] != 0:
             return {}
         found: dict[int, str] = {}
         for position, (start, end) in enumerate(pairwise([*starts, len(rows)])):
-            its_rows = rows[start + 1 : end]
-            if its_rows != sorted(its_rows):
+            block = rows[start + 1 : end]
+            # Rows with the same bits are sorted by id. Any other order means that the answer was garbled.
+            if block != sorted(block):
                 return {}
             # A representative who has been moved says nothing about the group.
-            found.update((group, self._bits(position)) for id, group in its_rows if self.representatives[id] == group)
+            found.update((group, self._bits(position)) for id, group in block if self.representatives[id] == group)
         return found
 
     def _bits(self, position: int) -> str:
@@ -189,6 +194,7 @@ class _SortedSearch:
         return f"{position:0{len(self.conditions)}b}"
 
     def _order(self) -> list[Query]:
+        # Among rows with the same bits, the marker comes first.
         first = {"class": "au", "field": "id", "compare": {"in": list(self.markers)}, "direction": "desc"}
         bits = [self._bit_order(position, condition) for position, condition in enumerate(self.conditions)]
         return [*bits, first, {"class": "au", "field": "id"}]

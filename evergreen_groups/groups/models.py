@@ -165,6 +165,7 @@ class Group:
         If there are several leads, take the one with the lowest id.
         """
         # Evergreen doesn't prevent groups with two leads, or none.
+        # A loop instead of min(): this runs for every group of a report, and min() with a key of tuples is slower.
         found: Member | None = None
         for member in self.members:
             patron = member.patron
@@ -220,6 +221,7 @@ class Group:
         This is what the rule is about: a library that blocked whole groups would block people who owe little. None if
         hidden members or invisible limits decide the answer.
         """
+        # A known member over the limit settles it, even if others are hidden.
         over = self.over_limit_count
         if over.at_least:
             return False
@@ -434,8 +436,8 @@ class Standing:
     ) -> Standing:
         """Make the standing of a patron with this home library (id) and these penalties in force."""
         blocking = [penalty for penalty in penalties if penalty.kind.blocks]
-        for_fines = tuple(one for one in blocking if kinds.blocks_for_fines(one.kind, home_library))
-        others = tuple(one for one in blocking if one not in for_fines)
+        for_fines = tuple(penalty for penalty in blocking if kinds.blocks_for_fines(penalty.kind, home_library))
+        others = tuple(penalty for penalty in blocking if penalty not in for_fines)
         return cls(over_limit, for_fines, others)
 
     @property

@@ -99,7 +99,7 @@ def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Person
     """Read the patrons that match the conditions, and the members of their groups (``desk-010``)."""
     gateway.idl("au", "ac", "mous", "aua")  # load them in one request, together with those needed next
     queries = list(_queries(named))
-    # the ILS refuses a union of one query
+    # The ILS refuses a union of a single query.
     everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
     # Read all cards, because the named barcode may be on an old one.
     pages = gateway.pcrud.pages(
@@ -239,6 +239,7 @@ def find_hidden_on_primary(
     if not hidden:
         return {}
     groups = sorted(hidden)
+    # Balances bypass visibility, so they can be summed up for members whose rows don't come back.
     owed = _balances(gateway, groups)
     everybody = frozenset[int]().union(*(members[group] for group in groups))
     if owed is not None and not owed.keys() <= everybody:
@@ -282,6 +283,7 @@ def _apply_moves(
         record = records.get(id)
         now = person if record is None else person.with_record(record)
         number = next((number for number, ids in members.items() if id in ids), None)
+        # Drop patrons whom only the replica has in one of these groups. Keep patrons of other groups.
         if number is not None:
             found[id] = now.in_group(number)
         elif record is not None or now.group not in members:
@@ -341,9 +343,11 @@ def read_named_families(
         + [{"barcode": barcode} for barcode in all_spellings(barcodes)]
         + [{"group": group} for group in groups]
     )
+    # Name families by subqueries, so the first stage takes a single call.
     people: Mapping[int, Person] = read_people(gateway, conditions)
     owners = _owners(people.values(), barcodes)
     if gateway.reads_copies:
+        # A card that has just been issued isn't on the replica yet.
         owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
     if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
         raise PlanError(

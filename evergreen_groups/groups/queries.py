@@ -287,6 +287,7 @@ class GroupRanges:
             wanted = self._wanted * self._seen_width / max(self._seen_members, 1)
             if seconds > _SLOW_SECONDS:
                 wanted = min(wanted, width * _SLOW_SECONDS / seconds)
+            # Cap the width, so that the last of the concurrent ranges doesn't run alone for long.
             share = max(_MIN_WIDTH_CAP, self.highest // _MIN_RANGES)
             self._width = max(1, int(min(wanted, _MAX_GROWTH * self._widest, share)))
 

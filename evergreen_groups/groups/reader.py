@@ -59,6 +59,7 @@ def correct_fines_from_primary(
         return read()
     readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
     fines, now = gateway.map(lambda read: read(), readers)
+    # Start with pcrud's answer and reread only patrons about whom the two answers differ.
     found = {**fines}
     doubtful = [] if now is None else sorted(id for id in patrons if fines.get(id) != now.get(id))
     owed_now = gateway.map(lambda id: _owed_by(gateway, id, fines.get(id)), doubtful)
@@ -179,6 +180,7 @@ class GroupReader:
             lambda: self._barcodes(by_id.values()) if cards else {},
         )
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
+        # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
             self._known_fines.put({id: own_fines.get(id, NOTHING) for id in by_id})
@@ -286,7 +288,7 @@ def decide_by_thresholds(
     }
     own_fines = {member.id: member.own_fines for member in members if member.own_fines}
     # An open transaction without a balance reaches a threshold of 0.00, but no transaction at all doesn't.
-    amounts = {id: one.limit.amount for id, one in found.items() if id not in own_fines}
+    amounts = {id: limit.limit.amount for id, limit in found.items() if id not in own_fines}
     at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
     if at_nothing:
         own_fines |= read_own_fines(gateway, at_nothing)

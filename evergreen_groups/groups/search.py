@@ -63,6 +63,7 @@ def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) 
 
 def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
     """Return the groups of patrons who were read in several groups because they moved during the search."""
+    # Sorting and comparing neighbors takes less memory than a set of all ids.
     ids = sorted(chain.from_iterable(batch.ids for batch in batches))
     several = {id for id, following in pairwise(ids) if id == following}  # almost always empty
     return {group for batch in batches for id, group in batch if id in several} if several else set()
@@ -73,20 +74,21 @@ def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRo
 
     A larger group gets a list for itself.
     """
-    waiting: list[PatronRow] = []
+    pending: list[PatronRow] = []
     for batch in batches:
-        waiting += batch
-        while len(waiting) > MAX_BATCH:
+        pending += batch
+        while len(pending) > MAX_BATCH:
             end = MAX_BATCH
-            while end and waiting[end].group == waiting[end - 1].group:
+            # Move the cut back to the last change of group, so that groups stay whole.
+            while end and pending[end].group == pending[end - 1].group:
                 end -= 1
             if not end:
-                first = waiting[0].group
-                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
-            yield waiting[:end]
-            waiting = waiting[end:]
-    if waiting:
-        yield waiting
+                first = pending[0].group
+                end = next((at for at, patron in enumerate(pending) if patron.group != first), len(pending))
+            yield pending[:end]
+            pending = pending[end:]
+    if pending:
+        yield pending
 
 
 # The database's clock may differ from ours. An extra patron costs a row, but a missed one would be left out of all
@@ -350,6 +352,7 @@ class GroupSearch:
         return self._rows(row for page in pages for row in columns(page, *self._fields))
 
     def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
+        # A shorter deadline than the gateway's, so a slow range can still be split.
         pcrud = self._gateway.within(seconds).pcrud
         where = self._query.members(within)
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))

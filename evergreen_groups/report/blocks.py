@@ -106,8 +106,8 @@ class FinesBlocks:
     def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
         """Keep the blocks of these groups' members."""
         wanted = {member.id for group in groups for member in group.members if member.id in self.penalties}
-        theirs = (penalties for id, penalties in self.penalties.items() if id in wanted)
-        return FinesBlocks(PackedBlocks(chain.from_iterable(theirs)), self.kinds)
+        blocks = (penalties for id, penalties in self.penalties.items() if id in wanted)
+        return FinesBlocks(PackedBlocks(chain.from_iterable(blocks)), self.kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,14 +78,14 @@ class SummedBills:
     @classmethod
     def together(cls, sums: Iterable[SummedBills]) -> SummedBills:
         """Combine the bills of several patrons."""
-        found = [one for one in sums if one is not _NO_BILLS]
+        found = [bills for bills in sums if bills is not _NO_BILLS]
         if len(found) < 2:
             return found[0] if found else _NO_BILLS
         return cls(
-            _merge_sums(kind for one in found for kind in one.kinds),
-            frozenset().union(*(one.owed_kinds for one in found)),
-            min((one.owing_since for one in found if one.owing_since is not None), default=None),
-            max((one.last_payment for one in found if one.last_payment is not None), default=None),
+            _merge_sums(kind for bills in found for kind in bills.kinds),
+            frozenset().union(*(bills.owed_kinds for bills in found)),
+            min((bills.owing_since for bills in found if bills.owing_since is not None), default=None),
+            max((bills.last_payment for bills in found if bills.last_payment is not None), default=None),
         )
 
 
@@ -191,7 +191,7 @@ class ReportDetails:
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
-            not_known=None if fines is None else fines - sum((one.balance for one in bills.kinds), NOTHING),
+            not_known=None if fines is None else fines - sum((sums.balance for sums in bills.kinds), NOTHING),
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,
@@ -203,14 +203,14 @@ class ReportDetails:
 def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
     """Merge sums of the same kind, the highest first. Keep kinds on which debts and credits cancel out."""
     found: dict[BillKind, KindSum] = {}
-    for one in sums:
-        before = found.get(one.kind)
+    for item in sums:
+        before = found.get(item.kind)
         if before is not None:
-            one = KindSum(one.kind, before.balance + one.balance, before.bill_count + one.bill_count)  # noqa: PLW2901
-        found[one.kind] = one
+            item = KindSum(item.kind, before.balance + item.balance, before.bill_count + item.bill_count)  # noqa: PLW2901
+        found[item.kind] = item
     if len(found) < 2:
         return tuple(found.values())
-    return tuple(sorted(found.values(), key=lambda one: (-one.balance, one.kind)))
+    return tuple(sorted(found.values(), key=lambda item: (-item.balance, item.kind)))
 
 
 Bills = Mapping[int, tuple[Bill, ...]]
@@ -274,7 +274,7 @@ class DetailReader:
             bills = verified[id]
             if bills:
                 bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
-                if any(one.kind.transaction == "circulation" and one.library not in self._items_at for one in bills):
+                if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in bills):
                     self._by_billing_type.add(id)
             owed = None if bills is None else SummedBills.of(bills, self._kinds)
             details = MemberDetails(owed, read.items.items.get(id), states.pop(id), profile)
@@ -287,7 +287,7 @@ class DetailReader:
     def notes(self, groups: Collection[Group], details: ReportDetails) -> Iterator[Message]:
         """Yield notes: for how many members bills or items are unknown, and which permissions the account lacks."""
         found = [details.of(member) for group in groups for member in group.members]
-        without_bills = sum(one.owed is None for one in found)
+        without_bills = sum(member.owed is None for member in found)
         if without_bills:
             reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)
             yield Message(
@@ -302,7 +302,7 @@ class DetailReader:
                 "to the item: {reason}.",
                 values={"count": by_type, "all": len(found), "reason": self._reason(VIEW_CIRCULATIONS, self._items_at)},
             )
-        without_items = sum(one.items is None for one in found)
+        without_items = sum(member.items is None for member in found)
         if without_items:
             reason = self._reason(VIEW_CIRCULATIONS, self._items_at)
             yield Message(

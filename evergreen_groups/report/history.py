@@ -149,10 +149,10 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
 
 def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     first, *others = before
-    fines = sum((one.combined_fines for one in others), first.combined_fines)  # usually one amount, reused
-    members = frozenset[int]().union(*(one.members for one in before))
-    numbers = sorted(one.group for one in before)
-    all_visible = listing.complete and all(one.complete for one in before)
+    fines = sum((group.combined_fines for group in others), first.combined_fines)  # usually one amount, reused
+    members = frozenset[int]().union(*(group.members for group in before))
+    numbers = sorted(group.group for group in before)
+    all_visible = listing.complete and all(group.complete for group in before)
     if listing.combined_fines == fines:
         kind = ChangeKind.UNCHANGED
     else:
@@ -167,7 +167,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         formerly=() if numbers == [listing.group] else tuple(numbers),
         joined_count=len(listing.members - members) if all_visible else None,
         left_count=len(members - listing.members) if all_visible else None,
-        certain=listing.certain and all(one.certain for one in before),
+        certain=listing.certain and all(group.certain for group in before),
     )
 
 
@@ -277,8 +277,8 @@ class History:
                     for name, totals in current.totals.items()
                 ],
             )
-            for some in in_batches(current.run.listings):
-                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
+            for batch in in_batches(current.run.listings):
+                connection.execute(schema.run_groups.insert(), [_row(new, listing) for listing in batch])
             matching = self._matching_of(previous, current.run)
             record_nights(connection, number, new, current.run.listings, matching)
 

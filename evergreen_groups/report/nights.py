@@ -79,7 +79,7 @@ def record_nights(
 
     ``matching`` is that with the previous run of the series (None: this is the first run).
     """
-    for some in in_batches(current):
+    for batch in in_batches(current):
         connection.execute(
             schema.group_nights.insert(),
             [
@@ -90,7 +90,7 @@ def record_nights(
                     "certain": listing.certain,
                     "formerly": None if matching is None else _previous_numbers(matching, listing.group),
                 }
-                for listing in some
+                for listing in batch
             ],
         )
     of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == series).order_by(schema.runs.c.id.desc())
