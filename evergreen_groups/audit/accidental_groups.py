@@ -113,6 +113,7 @@ class AccidentalGroupJudge:
                 reasons.append(Reason("unusually-large", {"count": family.count}))
             # Hidden members may be the relatives of a stranger.
             adults = _adults(family, accounts, now.date()) if family.complete else []
+            # Surname and library are in the rows. Read contacts only for groups that look odd by these.
             if reasons or Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
         members = [row for family, _reasons, _adults in looked_at for row in family.rows]
@@ -146,6 +147,7 @@ class AccidentalGroupJudge:
             by_group.setdefault(row.group, []).append(row)
         hidden: Mapping[int, HiddenMembers] = {}
         if not self._context.access.everywhere:
+            # An account that sees all patrons sees all members.
             visible = {group: {row.id for row in members} for group, members in by_group.items()}
             # Only count them: reading their fines takes further calls.
             org_unit_ids = [unit.id for unit in self._context.org_units]
@@ -161,6 +163,7 @@ class AccidentalGroupJudge:
         with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
         # Listing hidden members takes more calls, so do it only for the few groups to keep.
         hidden = find_hidden_with_ids(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
+        # A changed membership calls for another look.
         same = {
             number
             for number, ids in visible.items()
@@ -227,6 +230,7 @@ def _evidence(
     if not family.complete:  # hidden members may be the relatives
         return
     in_common = relations.in_common(ids).values()
+    # The home library alone doesn't make relatives.
     if not any(kinds.intersection(TIES) for kinds in in_common):
         yield Evidence("nothing-shared")
         return

@@ -176,6 +176,7 @@ class BlockSearch:
         visible, decisions = self._decide_by_thresholds(found)
         for member in found:
             decision, own_blocks = decisions.get(member.id), blocks[member.id]
+            # Exactly at the limit is where a comparison with > or >= makes the difference.
             at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
             if decision is not None and decision.over_limit:
                 self._count(
@@ -246,6 +247,7 @@ class BlockSearch:
         groups = self._reader.read_groups({member.patron.group for member in members})
         for member in members:
             blocks = tuple(penalty for penalty in penalties[member.id] if penalty.kind.blocks and penalty.by_staff)
+            # Check again with the penalties and balances read after the query.
             if not blocks or member.over_limit:
                 continue
             group = groups.get(member.patron.group)

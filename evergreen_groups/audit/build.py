@@ -161,6 +161,7 @@ def build_audit(
     penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
     thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
+    # With the same limit for all patrons, there is no need to look up thresholds.
     if settings.uniform:
         bounds = LimitBounds.uniform_limit(settings.as_limit())
     else:

@@ -136,6 +136,7 @@ class BlockExplanation:
         stay = [
             penalty for penalty in self.standing.blocks_for_fines if self.fates[penalty.id] is not PenaltyFate.REMOVED
         ]
+        # The ILS may set a penalty that blocks nothing, such as a note.
         return (reached and bool(self.penalty.blocks)) or bool(stay)
 
     @property
@@ -248,6 +249,7 @@ class BlockExplainer:
         self, member: Member, scope: Collection[int], threshold: Threshold | None, *, bills_are_visible: bool
     ) -> _CountedBills:
         org_units = self._reader.org_units
+        # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
         read = read_bills_that_add_up(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
         if read is None:
@@ -297,5 +299,6 @@ def _fate(
     # penalties-update-017).
     if threshold is None or penalty.org_unit.id != threshold.org_unit:
         return PenaltyFate.UNTOUCHED
+    # The ILS keeps one penalty of the kind and removes duplicates.
     wanted = reached and penalty.kind.id == explanation.penalty.id and PenaltyFate.STAYS not in taken
     return PenaltyFate.STAYS if wanted else PenaltyFate.REMOVED

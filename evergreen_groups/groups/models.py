@@ -165,7 +165,6 @@ class Group:
         If there are several leads, take the one with the lowest id.
         """
         # Evergreen doesn't prevent groups with two leads, or none.
-        # A loop instead of min(): this runs for every group of a report, and min() with a key of tuples is slower.
         found: Member | None = None
         for member in self.members:
             patron = member.patron
@@ -221,7 +220,7 @@ class Group:
         This is what the rule is about: a library that blocked whole groups would block people who owe little. None if
         hidden members or invisible limits decide the answer.
         """
-        # A known member over the limit settles it, even if others are hidden.
+        # A visible member over the limit decides, whatever the hidden members owe.
         over = self.over_limit_count
         if over.at_least:
             return False

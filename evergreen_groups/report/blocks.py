@@ -80,6 +80,7 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         index = self._index.position(patron)
         if index is None:
             raise KeyError(patron)
+        # Penalties of one patron are adjacent.
         start, end = self._starts[index], self._starts[index + 1]
         ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
         return tuple(
@@ -126,6 +127,7 @@ class BlockTotals:
         for group in groups:
             complete = complete and group.complete
             for member in group.members:
+                # Neither blocked nor over the limit: nothing to count.
                 if member.id not in blocks.penalties and not member.over_limit:
                     continue  # the usual case, kept fast
                 standing = blocks.standing(member)

@@ -160,6 +160,7 @@ def build_report(
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
     require_details(criteria)
+    # The gateway collects unreadable dates of all calls. Only those of this report get notes.
     unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
@@ -174,6 +175,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
+        # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
@@ -203,6 +205,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     meeting = [group for part in parts for group in part.groups]
     penalties = PackedBlocks(chain.from_iterable(penalties for part in parts for penalties in part.blocks.values()))
     details = None if detail_reader is None else detail_reader.details()
+    # Free the batches, whose blocks were just copied.
     del parts
     report = Report(
         generated_at=now.astimezone(),
@@ -216,6 +219,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         details=details,
     )
     report = apply_criteria(report, criteria)
+    # Keep only the blocks of the groups that are listed.
     if len(report.groups) < len(meeting):
         report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]

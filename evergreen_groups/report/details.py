@@ -246,6 +246,7 @@ class DetailReader:
 
     def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
         highest = granted[permission]
+        # A permission at the root applies everywhere, which saves asking for each org unit.
         if self._org_units.root.id in highest:
             return frozenset(unit.id for unit in self._org_units)
         user = account_of_session(self._gateway).id
@@ -253,6 +254,7 @@ class DetailReader:
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
+        # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_bills(self._gateway, visible) if visible else {},
@@ -273,6 +275,7 @@ class DetailReader:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             bills = verified[id]
             if bills:
+                # A bill for an item counts as overdue, lost and so on by the circulation's state.
                 bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
                 if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in bills):
                     self._by_billing_type.add(id)

@@ -125,6 +125,7 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
         for listing in previous.listings
         if matching.current_number(listing.group) is None
     ]
+    # Show the largest former debts first.
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     newcomers = {
         patron
@@ -132,6 +133,7 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
         if not matching.previous_numbers(listing.group)
         for patron in listing.members
     }
+    # Only groups without a predecessor need to know where their members were.
     groups_before = group_by_patron(previous.listings, newcomers)
     by_group = {}
     for listing in islice(current.listings, current.listed_count):
@@ -234,6 +236,7 @@ class History:
                 last = self._last_runs(connection, _series_settings(report.criteria, self._name))
                 totals = _totals_of_runs(connection, last)
                 previous = self._read(connection, last[-1]) if last else None
+        # The trend ends with this report, which isn't recorded yet.
         totals.append(current.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
@@ -256,6 +259,7 @@ class History:
             number = self._series(connection, _series_settings(report.criteria, self._name))
             last = self._last_run(connection, number)
             previous = None if last is None else self._read(connection, last)
+            # Groups with patron ids are kept for the last run only.
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
@@ -496,6 +500,7 @@ def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
     for change in cleared:
         counts = Counter(groups[patron] for patron in sorted(change.members) if patron in groups)
         number, count = counts.most_common(1)[0] if counts else (0, 0)
+        # A majority, as in GroupMatching.
         if count * 2 > counts.total():
             found[change.group] = number
     return found

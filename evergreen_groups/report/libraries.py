@@ -92,9 +92,11 @@ def _at_or_below(upwards: Mapping[str, tuple[str, ...]], shortnames: Collection[
 def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], homes: set[str]) -> Report:
     """Return the report of these groups, which must have members with a home library in ``homes``."""
     left_out = tuple(group for group in report.left_out if _homes(group) & homes)
+    # Trends are recorded by org unit, so several together have none.
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
+    # Notes may count groups of the whole report, so mark them in a part.
     if len(groups) < len(report.groups) or not groups:
         notes = tuple(Message("Of the whole report: {note}", values={"note": note}) for note in notes)
     return replace(

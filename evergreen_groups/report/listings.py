@@ -148,6 +148,7 @@ class GroupMatching:
         self._merged: dict[int, list[int]] = {}
         moved: list[tuple[Listing, Listing | None]] = []
         for listing in previous:
+            # Most groups keep their number, so look up the majority only for the others.
             same_number = current.of_group(listing.group)
             if same_number is None or listing.members.isdisjoint(same_number.members):
                 moved.append((listing, same_number))
@@ -166,6 +167,7 @@ class GroupMatching:
 
     def previous_numbers(self, number: int) -> list[int]:
         """Return the sorted numbers under which the previous run listed the current group with this number."""
+        # A number that went to another group isn't this group's own any more.
         own = [number] if number not in self._moved and self.was_listed(number) else []
         merged = self._merged.get(number)
         return own if merged is None else sorted(own + merged)
@@ -200,6 +202,7 @@ def _successor(listing: Listing, same_number: Listing | None, groups_now: Mappin
     If members are hidden, the two may still be the same group.
     """
     number = majority_group(listing.members, groups_now)
+    # Without visible members in common, hidden members may connect the two.
     if number is None and same_number is not None and not (listing.complete and same_number.complete):
         return same_number.group
     return number

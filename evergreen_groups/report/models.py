@@ -64,6 +64,7 @@ class Choice:
 
     def document(self) -> dict[str, Any]:
         """Return the requirements by name, for programs and the history. Empty if there are none."""
+        # Leave out defaults, so that new options don't change the document and with it the series in the history.
         nothing = Choice()
         asked = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
@@ -85,6 +86,7 @@ class Chooser:
     def fits(self, group: Group) -> Verdict:
         """Return whether a group matches. None if no requirement fails but some can't be decided."""
         verdicts = list(self._verdicts(group))
+        # One failed requirement excludes the group, even if others are unknown.
         if False in verdicts:
             return False
         return None if None in verdicts else True
@@ -93,6 +95,7 @@ class Chooser:
         choice = self.choice
         if choice.over_limit is not None:
             found = _any_member(group.over_limit_count.at_least > 0, group.complete)
+            # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
             yield found if choice.over_limit or found is None else not found
         if choice.blocked:
             blocked = any(self.blocks.standing(member).blocked_for_fines for member in group.members)

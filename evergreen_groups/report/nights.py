@@ -134,6 +134,7 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
         if GroupMatching(PackedListings([before]), PackedListings([now])).current_number(before.group) is not None:
             found.add(before.group)
+    # A number that belonged to other patrons then isn't this group's.
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))
 
@@ -179,6 +180,7 @@ def _rows_of(connection: Connection, series: int, numbers: Iterable[int]) -> dic
         ).all()
         asked |= wanted
         found |= {(row.run, row.number): row for row in rows}
+        # Earlier numbers may have earlier numbers themselves.
         wanted = {number for row in rows if row.formerly for number in json.loads(row.formerly)} - asked
     return found
 
@@ -195,9 +197,11 @@ def _nights_of(
         nights.append(GroupNight(run.at, fines, all(row.certain for row in there)))
         for row in there:
             if row.formerly is not None:
+                # Continue with the numbers that the group had the night before.
                 current = (current - {row.number}) | set(json.loads(row.formerly))
         if not current:
             break
+    # Drop nights before the group was first listed.
     while nights and nights[-1].combined_fines is None:
         nights.pop()
     return tuple(reversed(nights))
