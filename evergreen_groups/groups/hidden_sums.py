@@ -1,7 +1,7 @@
 """Read a sum over all members of each of many groups, hidden members included, from the sort order of rows.
 
-Permissions don't apply inside a subquery (``pcrud-141``), but a query can't select a sum there; it can only compare
-one. So search for one visible member of each group, the *representative*, and sort the rows by the binary digits of
+Permissions don't apply inside a subquery (``pcrud-141``), but a query can only compare a sum there, not select it. So
+search for one visible member of each group, the *representative*, and sort the rows by the binary digits of
 their groups' sums (``hidden-numbers-001``, ``hidden-numbers-003``). Other visible patrons, the *markers*, are sorted in
 as well: before the representatives with each combination of bits comes the marker with that combination. One search
 tells up to six bits, so the ILS checks the permission for each row only once for all of them. These checks take longer

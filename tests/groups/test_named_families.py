@@ -151,7 +151,7 @@ def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str
 
 
 def test_groups_alone(gateway: Gateway) -> None:
-    """As where a long list of patrons and groups is cut into portions: the last may have nothing but groups."""
+    """As where a long list of patrons and groups is split into batches: the last may have nothing but groups."""
     found = read_named_families(gateway, MembershipReader(gateway), [], [1001, 1015])
     assert found.cards == {}
     assert [len(found.membership.groups[number].members) for number in (1001, 1015)] == [6, 3]

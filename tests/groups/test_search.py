@@ -255,7 +255,7 @@ class TestMoved:
     def test_somebody_in_two_groups_all_the_while_is_one(
         self, staff: Gateway, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "groups_of_duplicates", lambda portions: {1001})
+        monkeypatch.setattr(search, "groups_of_duplicates", lambda batches: {1001})
         with pytest.raises(DataError, match="moved from group") as told:
             GroupSearch(staff, QUERY).run(list)
         assert (told.value.code, told.value.advice) == ("groups-unsteady", "try again later")
