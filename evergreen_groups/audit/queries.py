@@ -142,7 +142,7 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
         conditions = {} if without_credits else conditions
     debtor: Query = {"deleted": "f"}
     if within != ALL_IDS:
-        # Redundant for one of the two, but this way the database only reads these patrons' transactions.
+        # Restrict both to the range, although one would do: then the database only reads these patrons' transactions.
         debts, debtor = {**debts, "-and": within.conditions("usr")}, {**debtor, "-and": within.conditions("id")}
     return {
         "select": {"d": ["id"]},

@@ -1,11 +1,11 @@
 """Read a sum over all members of each of many groups, hidden members included, from the sort order of rows.
 
 Permissions don't apply inside a subquery (``pcrud-141``), but a query can only compare a sum there, not select it. So
-search for one visible member of each group, the *representative*, and sort the rows by the binary digits of
-their groups' sums (``hidden-numbers-001``, ``hidden-numbers-003``). Other visible patrons, the *markers*, are sorted in
-as well: before the representatives with each combination of bits comes the marker with that combination. One search
-tells up to six bits, so the ILS checks the permission for each row only once for all of them. These checks take longer
-than the sums.
+search for one visible member of each group, the *representative*, and sort the rows by the binary digits of their
+groups' sums (``hidden-numbers-001``, ``hidden-numbers-003``). Other visible patrons, the *markers*, are sorted in as
+well: before the representatives with each combination of bits comes the marker with that combination. One search tells
+up to six bits, so the ILS checks the permission for each row only once for all of them. These checks take longer than
+the sums.
 
 Every answer proves itself: the markers must all be there and in order, and the order differs from search to search. An
 answer that fails is ignored.

@@ -407,7 +407,7 @@ class StandingDifference(Enum):
     """How a member's status under the rule can differ from Evergreen's penalties. The values are used in JSON."""
 
     NOT_YET_BLOCKED = "not-yet-blocked"
-    """Over the limit but not blocked for fines yet: the ILS recalculates on the patron's next transaction."""
+    """Over the limit but not blocked for fines yet: the ILS recalculates only when something happens to the account."""
     NOW_WITHIN_LIMIT = "now-within-limit"
     """Blocked for fines although the own fines aren't over the limit, or no longer."""
 
