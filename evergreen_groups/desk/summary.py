@@ -210,7 +210,7 @@ class SummaryReader:
         except PermissionDeniedError:
             return None
         penalties = kinds.by_patron(rows, org_units, ids)[patron.id]
-        return Standing.among(over_limit, patron.home_ou, penalties, kinds)
+        return Standing.of_penalties(over_limit, patron.home_ou, penalties, kinds)
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""

@@ -427,10 +427,10 @@ class Standing:
     @classmethod
     def of(cls, member: Member, penalties: Collection[Penalty], kinds: PenaltyKinds) -> Standing:
         """Make the standing of a member with these penalties in force."""
-        return cls.among(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
+        return cls.of_penalties(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
 
     @classmethod
-    def among(
+    def of_penalties(
         cls, over_limit: bool | None, home_library: int, penalties: Collection[Penalty], kinds: PenaltyKinds
     ) -> Standing:
         """Make the standing of a patron with this home library (id) and these penalties in force."""
