@@ -133,7 +133,7 @@ class AccidentalGroupJudge:
         reasons = [*reasons, *(Reason("stranger", {"name": names[id]}) for id in relations.strangers(adults))]
         if not reasons:
             return None
-        confidence = Confidence.by(_evidence(family, reasons, relations, self._context.institutions))
+        confidence = Confidence.from_evidence(_evidence(family, reasons, relations, self._context.institutions))
         lead = min(family.rows, key=lambda row: (not row.group_lead, row.id)).id
         # Common traits may outweigh all evidence: a family without a lead is no accident.
         kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW

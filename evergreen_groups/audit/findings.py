@@ -334,7 +334,7 @@ class Confidence:
         object.__setattr__(self, "points", points)
 
     @classmethod
-    def by(cls, evidence: Iterable[Evidence]) -> Confidence:
+    def from_evidence(cls, evidence: Iterable[Evidence]) -> Confidence:
         """Sort the evidence, which must have at most one piece of each code."""
         return cls(tuple(sorted(evidence, key=lambda piece: _SORT_ORDER[piece.code])))
 

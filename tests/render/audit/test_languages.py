@@ -78,7 +78,7 @@ def everything() -> Audit:
         for code in REASONS
     )
     group = Group(3, (member(1000, "12.00"), member(1001)), 2, Decimal("1.00"))
-    confidence = Confidence.by(Evidence(code, VALUES) for code in EVIDENCE)
+    confidence = Confidence.from_evidence(Evidence(code, VALUES) for code in EVIDENCE)
     found = GroupFinding(group, tuple(Reason(code, VALUES) for code in REASONS), confidence=confidence)
     return replace(
         audit,
