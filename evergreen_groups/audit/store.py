@@ -371,7 +371,7 @@ def _run(
 def _build_findings(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
     """Read cards, fines and hidden members, and make findings of the drafts."""
     rows = chain.from_iterable(draft.rows for draft in drafts)
-    groups = {group.number: group for group in context.reader.complete(rows)}
+    groups = {group.number: group for group in context.reader.build_groups(rows)}
     return [draft.of(groups[draft.number]) for draft in drafts]
 
 

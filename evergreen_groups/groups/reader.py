@@ -140,7 +140,7 @@ class GroupReader:
         reader._limits = limits
         return reader
 
-    def complete(self, rows: Iterable[PatronRow]) -> list[Group]:
+    def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
         """Build groups from ``rows``, which must be all visible members of each group.
 
         Reads balances and cards in lists of up to 3,000. For an account that can't see every patron, also finds hidden
@@ -206,7 +206,7 @@ class GroupReader:
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
-        return {group.number: group for group in self.complete(map(PatronRow._make, chain.from_iterable(rows)))}
+        return {group.number: group for group in self.build_groups(map(PatronRow._make, chain.from_iterable(rows)))}
 
 
 class _BalanceProgress:

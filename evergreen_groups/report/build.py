@@ -185,7 +185,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
 
     def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: reader.with_limits(reading_limits.result()).complete(rows),
+            lambda: reader.with_limits(reading_limits.result()).build_groups(rows),
             lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
             lambda: _detail_rows(reading_details.result(), rows),
         )

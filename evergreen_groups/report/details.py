@@ -76,7 +76,7 @@ class SummedBills:
         return cls(kinds, _SHARED_KINDS.setdefault(owed, owed), since, paid)
 
     @classmethod
-    def together(cls, sums: Iterable[SummedBills]) -> SummedBills:
+    def combine(cls, sums: Iterable[SummedBills]) -> SummedBills:
         """Combine the bills of several patrons."""
         found = [bills for bills in sums if bills is not _NO_BILLS]
         if len(found) < 2:
@@ -187,7 +187,7 @@ class ReportDetails:
 
         fines = group.combined_fines
         found = [self.members[member.id] for member in group.members]
-        bills = SummedBills.together(details.owed for details in found if details.owed is not None)
+        bills = SummedBills.combine(details.owed for details in found if details.owed is not None)
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
