@@ -167,11 +167,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     home_orgs = _home_orgs(criteria, org_units)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
     # Read these while the search looks for the first groups, which need them.
-    reading_kinds = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
-    reading_limits = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
-    reading_details = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
+    kinds_future = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
+    limits_future = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
+    details_future = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
     if criteria.choice.profiles:
-        reading_details.result()  # reports a wrong name before reading everything
+        details_future.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
@@ -183,35 +183,37 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
 
     states: dict[int, PatronState] = {}
 
-    def complete(rows: Sequence[PatronRow]) -> list[_Part]:
+    def complete(rows: Sequence[PatronRow]) -> list[_BatchResult]:
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: reader.with_limits(reading_limits.result()).build_groups(rows),
-            lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
-            lambda: _detail_rows(reading_details.result(), rows),
+            lambda: reader.with_limits(limits_future.result()).build_groups(rows),
+            lambda: read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
+            lambda: _detail_rows(details_future.result(), rows),
         )
         groups, block_rows, found = gateway.map(lambda read: read(), readers)
-        meeting = with_enough_fines(groups, criteria)
-        members = {member.id: member for group in meeting for member in group.members}
-        detail_reader = reading_details.result()
+        enough = with_enough_fines(groups, criteria)
+        members = {member.id: member for group in enough for member in group.members}
+        detail_reader = details_future.result()
         if detail_reader is not None:
             detail_reader.add(members.values(), found, states)
         listed_rows = [row for row in block_rows if row.patron in members]
-        return [_Part(meeting, blocks_of(listed_rows, reading_kinds.result(), org_units))]
+        return [_BatchResult(enough, blocks_of(listed_rows, kinds_future.result(), org_units))]
 
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
-    parts = search.run(complete, lambda found, numbers: [part.without(numbers) for part in found])
-    kinds, detail_reader = reading_kinds.result(), reading_details.result()
-    reading_limits.result()  # report invalid limits even if no group was found
-    meeting = [group for part in parts for group in part.groups]
-    penalties = PackedBlocks(chain.from_iterable(penalties for part in parts for penalties in part.blocks.values()))
+    results = search.run(complete, lambda found, numbers: [result.without(numbers) for result in found])
+    kinds, detail_reader = kinds_future.result(), details_future.result()
+    limits_future.result()  # report invalid limits even if no group was found
+    enough = [group for result in results for group in result.groups]
+    penalties = PackedBlocks(
+        chain.from_iterable(penalties for result in results for penalties in result.blocks.values())
+    )
     details = None if detail_reader is None else detail_reader.details()
     # Free the batches, whose blocks were just copied.
-    del parts
+    del results
     report = Report(
         generated_at=now.astimezone(),
         gateway=gateway.url,
         criteria=criteria,
-        groups=tuple(meeting),
+        groups=tuple(enough),
         totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
@@ -220,7 +222,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     )
     report = apply_criteria(report, criteria)
     # Keep only the blocks of the groups that are listed.
-    if len(report.groups) < len(meeting):
+    if len(report.groups) < len(enough):
         report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
@@ -254,16 +256,16 @@ def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> Deta
     return None if reader is None else reader.read(rows)
 
 
-class _Part(NamedTuple):
+class _BatchResult(NamedTuple):
     """The results for some groups: those that owe enough, and their blocks for fines by patron id."""
 
     groups: list[Group]
     blocks: PackedBlocks
 
-    def without(self, numbers: Collection[int]) -> _Part:
-        """Return the part without these groups and their members' blocks."""
+    def without(self, numbers: Collection[int]) -> _BatchResult:
+        """Return the result without these groups and their members' blocks."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
-        return _Part(
+        return _BatchResult(
             [group for group in self.groups if group.number not in numbers],
             PackedBlocks(chain.from_iterable(penalties for id, penalties in self.blocks.items() if id not in gone)),
         )
