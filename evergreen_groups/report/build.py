@@ -183,7 +183,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
 
     states: dict[int, PatronState] = {}
 
-    def complete(rows: Sequence[PatronRow]) -> list[_BatchResult]:
+    def build_batch(rows: Sequence[PatronRow]) -> list[_BatchResult]:
         readers: tuple[Callable[[], Any], ...] = (
             lambda: reader.with_limits(limits_future.result()).build_groups(rows),
             lambda: read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
@@ -191,18 +191,18 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         )
         groups, block_rows, found = gateway.map(lambda read: read(), readers)
         enough = with_enough_fines(groups, criteria)
-        members = {member.id: member for group in enough for member in group.members}
+        members = {member.id: member for group in candidates for member in group.members}
         detail_reader = details_future.result()
         if detail_reader is not None:
             detail_reader.add(members.values(), found, states)
         listed_rows = [row for row in block_rows if row.patron in members]
-        return [_BatchResult(enough, blocks_of(listed_rows, kinds_future.result(), org_units))]
+        return [_BatchResult(candidates, blocks_of(listed_rows, kinds_future.result(), org_units))]
 
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
-    results = search.run(complete, lambda found, numbers: [result.without(numbers) for result in found])
+    results = search.run(build_batch, lambda found, numbers: [result.without(numbers) for result in found])
     kinds, detail_reader = kinds_future.result(), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found
-    enough = [group for result in results for group in result.groups]
+    candidates = [group for result in results for group in result.groups]
     penalties = PackedBlocks(
         chain.from_iterable(penalties for result in results for penalties in result.blocks.values())
     )
@@ -213,7 +213,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         generated_at=now.astimezone(),
         gateway=gateway.url,
         criteria=criteria,
-        groups=tuple(enough),
+        groups=tuple(candidates),
         totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
@@ -222,7 +222,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     )
     report = apply_criteria(report, criteria)
     # Keep only the blocks of the groups that are listed.
-    if len(report.groups) < len(enough):
+    if len(report.groups) < len(candidates):
         report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
