@@ -190,7 +190,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
             lambda: _detail_rows(details_future.result(), rows),
         )
         groups, block_rows, found = gateway.map(lambda read: read(), readers)
-        enough = with_enough_fines(groups, criteria)
+        candidates = with_enough_fines(groups, criteria)
         members = {member.id: member for group in candidates for member in group.members}
         detail_reader = details_future.result()
         if detail_reader is not None:
