@@ -97,29 +97,29 @@ class PlanBasis:
     ``adults`` says how many of them may come together before it is warned of.
     """
 
-    def __init__(self, surroundings: NamedFamilies, adults: AdultRule | None = None) -> None:
-        self._surroundings = surroundings
+    def __init__(self, families: NamedFamilies, adults: AdultRule | None = None) -> None:
+        self._families = families
         self._adults = adults or AdultRule()
 
     @property
     def groups(self) -> Mapping[int, Group]:
         """The groups of all who were named, by number."""
-        return self._surroundings.membership.groups
+        return self._families.membership.groups
 
     @property
     def accounts(self) -> Mapping[int, PatronAccount]:
         """The accounts of everybody in them, by patron's id."""
-        return self._surroundings.membership.accounts
+        return self._families.membership.accounts
 
     @property
     def own_fines(self) -> Mapping[int, Decimal]:
         """What those of them owe who have an open transaction."""
-        return self._surroundings.membership.own_fines
+        return self._families.membership.own_fines
 
     @property
     def cards(self) -> Mapping[PatronReference, Card]:
         """Those who were named and are visible, by how they were."""
-        return self._surroundings.cards
+        return self._families.cards
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
         """Those of the named with these barcodes or ids.
@@ -235,8 +235,8 @@ class PlanBasis:
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
 
     def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
-        members = self._surroundings.membership.members
-        relations = Relations((member.patron for member in members.values()), self._surroundings.contacts)
+        members = self._families.membership.members
+        relations = Relations((member.patron for member in members.values()), self._families.contacts)
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
 
 
@@ -413,10 +413,10 @@ class Planner:
         Raises:
             PlanError: one isn't.
         """
-        surroundings = read_named_families(
+        families = read_named_families(
             self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
         )
-        return PlanBasis(surroundings, self._adults)
+        return PlanBasis(families, self._adults)
 
     def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move patrons, by barcode or id, into the group of the patron ``to``.

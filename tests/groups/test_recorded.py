@@ -111,7 +111,7 @@ def test_members_with_the_state_of_their_accounts():
     assert set(states) == {row.id for row in rows}
 
 
-def test_the_surroundings_of_two_who_are_to_be_moved():
+def test_the_families_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
     of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
     with gateway_of("releases-056", *of_people) as gateway:
