@@ -332,11 +332,11 @@ class GroupSearch:
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            behind = part.after(whole[-1].group if whole else last)
-            if not_read is not None and isinstance(behind, GroupRange):
-                not_read.append(behind)
+            remainder = part.after(whole[-1].group if whole else last)
+            if not_read is not None and isinstance(remainder, GroupRange):
+                not_read.append(remainder)
             else:
-                rest.append((behind, seconds))
+                rest.append((remainder, seconds))
         return found
 
     def _read_giant(self, within: Groups) -> list[PatronRow]:
@@ -374,7 +374,7 @@ class GroupSearch:
 
 
 def _drop_by_group(found: list[Any], groups: Collection[int]) -> list[Any]:
-    return [whole for whole in found if getattr(whole.group, "number", whole.group) not in groups]
+    return [result for result in found if getattr(result.group, "number", result.group) not in groups]
 
 
 @contextmanager
