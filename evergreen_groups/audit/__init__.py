@@ -1,4 +1,4 @@
-"""What the ILS blocks against the rule that only own fines block a member, and groups that look accidental."""
+"""The audit: blocks that contradict the rule, and groups that look accidental."""
 
 import lazy_loader
 

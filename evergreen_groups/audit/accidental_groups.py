@@ -1,6 +1,7 @@
-"""Groups that look accidental: most groups come from cloning a patron's record, and some of those never were families.
+"""Find groups that look accidental.
 
-Their members see each other's fines, so it is a matter of privacy.
+Most groups come from cloning a patron's record, and some of those never were families. Their members see each other's
+fines, so this is a privacy problem.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from evergreen_groups.groups import (
     PatronRow,
     Relations,
     find_hidden,
-    find_hidden_of_few,
+    find_hidden_with_ids,
     read_contacts,
 )
 from evergreen_groups.odd_dates import age_of
@@ -42,16 +43,16 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.build import SearchContext
     from evergreen_groups.state import Transactions
 
-# Beyond most families, below the institutions that share a number.
+# Larger than most families, smaller than institutions that share a number.
 UNUSUAL_SIZE = 10
-"""From this many members on, a group is unusually large."""
+"""Groups with this many members or more are unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)
-"""A lead whose account expired longer ago than this has expired long since."""
+"""A lead whose account expired longer ago counts as long expired."""
 _ADULT_YEARS = 18
 
 
 def find_accidental_groups(context: SearchContext) -> None:
-    """The search for groups that look accidental or are for review, without those that are to be kept as they are."""
+    """Search for groups that look accidental or are for review. Leave out groups that staff decided to keep."""
     access = context.access
     query = AccidentalGroups(
         unusual_size=UNUSUAL_SIZE,
@@ -64,7 +65,7 @@ def find_accidental_groups(context: SearchContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The visible members of a group, and how many are hidden."""
+    """The visible members of a group, and the number of hidden ones."""
 
     rows: tuple[PatronRow, ...]
     hidden_count: int
@@ -81,7 +82,7 @@ class _Family:
 
     @property
     def count(self) -> int:
-        """How many belong to it, hidden ones counted."""
+        """How many members the group has, including hidden ones."""
         return len(self.rows) + self.hidden_count
 
     @property
@@ -91,18 +92,18 @@ class _Family:
 
 
 class AccidentalGroupJudge:
-    """Says of groups of two and more why each looks accidental, or is for review: odd, but together they belong."""
+    """Judges groups of two or more: accidental, or for review if they are odd but belong together."""
 
     def __init__(self, context: SearchContext) -> None:
         self._context = context
         self._gateway = context.gateway
 
     def judge(self, rows: Sequence[PatronRow], records: Mapping[int, Sequence[Any]]) -> list[GroupDraft]:
-        """Those of whole groups that do; ``records`` are the fields of accounts and contacts of each member."""
+        """Return drafts for whole groups. ``records`` has each member's account and contact fields."""
         now, width = self._context.now, len(ACCOUNT_FIELDS)
         accounts = {id: PatronAccount.of(values[:width], now) for id, values in records.items()}
         families = [family for family in self._families(rows) if family.count > 1]
-        with_deleted_lead = self._with_deleted_lead(it.number for it in families if _is_without_lead(it))
+        with_deleted_lead = self._with_deleted_lead(family.number for family in families if _is_without_lead(family))
         looked_at = []
         for family in families:
             reasons = list(_about_leads(family, accounts, now))
@@ -110,8 +111,9 @@ class AccidentalGroupJudge:
                 reasons.append(Reason("lead-deleted" if family.number in with_deleted_lead else "no-lead"))
             if family.count >= UNUSUAL_SIZE:
                 reasons.append(Reason("unusually-large", {"count": family.count}))
-            # Where members are hidden, relatives may be among them.
+            # Hidden members may be the relatives of a stranger.
             adults = _adults(family, accounts, now.date()) if family.complete else []
+            # Surname and library are in the rows. Read contacts only for groups that look odd by these.
             if reasons or Relations(family.rows, {}).strangers(adults):
                 looked_at.append((family, reasons, adults))
         members = [row for family, _reasons, _adults in looked_at for row in family.rows]
@@ -126,52 +128,53 @@ class AccidentalGroupJudge:
     def _draft(
         self, family: _Family, reasons: Sequence[Reason], adults: Sequence[int], relations: Relations
     ) -> GroupDraft | None:
-        """What is found out about a group, before its cards and fines are read; None where that is nothing."""
-        reasons = [*reasons, *_strangers(family, adults, relations)]
+        """Make the draft for a group, without cards and fines. Return None if there are no reasons."""
+        names = {row.id: row.name for row in family.rows}
+        reasons = [*reasons, *(Reason("stranger", {"name": names[id]}) for id in relations.strangers(adults))]
         if not reasons:
             return None
-        confidence = Confidence.by(_evidence(family, reasons, relations, self._context.institutions))
+        confidence = Confidence.from_evidence(_evidence(family, reasons, relations, self._context.institutions))
         lead = min(family.rows, key=lambda row: (not row.group_lead, row.id)).id
-        # What members have in common may outweigh everything: a family without a lead is no accident.
+        # Common traits may outweigh all evidence: a family without a lead is no accident.
         kind = FindingKind.ACCIDENTAL if confidence.points else FindingKind.FOR_REVIEW
         split = suggested_split(family.ids, lead, relations) if family.complete else None
         return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
     def _families(self, rows: Sequence[PatronRow]) -> list[_Family]:
-        """The groups of rows, with as much as has to be known in order to judge them."""
+        """Group the rows and count hidden members."""
         by_group: dict[int, list[PatronRow]] = {}
         for row in rows:
             by_group.setdefault(row.group, []).append(row)
         hidden: Mapping[int, HiddenMembers] = {}
         if not self._context.access.everywhere:
+            # An account that sees all patrons sees all members.
             visible = {group: {row.id for row in members} for group, members in by_group.items()}
-            # How many, and not what they owe: that takes a call for each group.
-            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, with_fines=False)
-        counts = {group: its.count for group, its in hidden.items()}
+            # Only count them: reading their fines takes further calls.
+            org_unit_ids = [unit.id for unit in self._context.org_units]
+            hidden = find_hidden(self._gateway, visible, lambda: org_unit_ids, with_fines=False)
+        counts = {group: members.count for group, members in hidden.items()}
         return [_Family(tuple(members), counts.get(group, 0)) for group, members in by_group.items()]
 
-    def _org_unit_ids(self) -> list[int]:
-        return [unit.id for unit in self._context.org_units]
-
     def _to_keep(self, found: Sequence[_Family]) -> set[int]:
-        """Those of which somebody has decided that they are to be kept, and whose members are the same (by number)."""
+        """Return the numbers of groups that staff decided to keep and whose members are still the same."""
         context = self._context
-        visible = {it.number: set(it.ids) for it in found if it.number in context.to_keep}
-        incomplete = {it.number for it in found if not it.complete}
+        visible = {family.number: set(family.ids) for family in found if family.number in context.to_keep}
+        incomplete = {family.number for family in found if not family.complete}
         with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
-        # Who the hidden ones are is asked of the few groups alone that are to be kept.
-        hidden = find_hidden_of_few(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
+        # Listing hidden members takes more calls, so do it only for the few groups to keep.
+        hidden = find_hidden_with_ids(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
+        # A changed membership calls for another look.
         same = {
             number
             for number, ids in visible.items()
             if context.to_keep[number] == ids.union((hidden[number].ids or ()) if number in hidden else ())
         }
-        context.left_out.update(same)
-        context.changed.update(visible.keys() - same)
+        context.left_out_groups.update(same)
+        context.changed_groups.update(visible.keys() - same)
         return same
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
-        """Those of the groups that have a deleted lead (``work-list-009``)."""
+        """Return the groups that have a deleted lead (``work-list-009``)."""
         condition = {"deleted": "t", "master_account": "t"}
         batches = self._gateway.pcrud.columns_by_values(
             "au", ("usrgroup",), "usrgroup", sorted(groups), where=condition
@@ -180,27 +183,21 @@ class AccidentalGroupJudge:
 
 
 def _is_without_lead(family: _Family) -> bool:
-    """Whether it certainly has no lead: there may be one among hidden members."""
+    """Return whether the group certainly has no lead. A hidden member may be one."""
     return family.complete and not any(row.group_lead for row in family.rows)
 
 
-def _strangers(family: _Family, adults: Sequence[int], relations: Relations) -> Iterator[Reason]:
-    if strangers := relations.strangers(adults):
-        names = {row.id: row.name for row in family.rows}
-        yield from (Reason("stranger", {"name": names[id]}) for id in strangers)
-
-
 def _adults(family: _Family, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
-    """The ids of the adults of a group; who is not marked as juvenile and has no birth date counts as one.
+    """Return the ids of the adults. A patron without a birth date and juvenile flag counts as one.
 
-    Whoever is marked as a juvenile doesn't, whatever the birth date: of a child nobody says that it is a stranger.
+    A patron flagged as a juvenile doesn't, whatever the birth date: never call a child a stranger.
     """
-    return sorted(id for id in family.ids if _is_adult(accounts[id], today))
 
+    def is_adult(account: PatronAccount) -> bool:
+        born = account.birth_date
+        return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
 
-def _is_adult(account: PatronAccount, today: date) -> bool:
-    born = account.birth_date
-    return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
+    return sorted(id for id in family.ids if is_adult(accounts[id]))
 
 
 def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
@@ -217,7 +214,7 @@ def _about_leads(family: _Family, accounts: Mapping[int, PatronAccount], now: da
 def _evidence(
     family: _Family, reasons: Iterable[Reason], relations: Relations, institutions: Mapping[int, str]
 ) -> Iterator[Evidence]:
-    """What speaks for and against it that a group is accidental, each kind once."""
+    """Yield evidence for and against an accidental group, each kind once."""
     found = list(reasons)
     strangers = sum(reason.code == "stranger" for reason in found)
     once = {reason.code: reason for reason in found if reason.code != "stranger"}
@@ -233,11 +230,12 @@ def _evidence(
     if not family.complete:  # hidden members may be the relatives
         return
     in_common = relations.in_common(ids).values()
+    # The home library alone doesn't make relatives.
     if not any(kinds.intersection(TIES) for kinds in in_common):
         yield Evidence("nothing-shared")
         return
     for code, kinds in _SHARED_BY_ALL.items():
-        if all(kinds & theirs for theirs in in_common):
+        if all(kinds & shared for shared in in_common):
             yield Evidence(code)
 
 
@@ -252,14 +250,14 @@ groups_to_keep = schema.groups_to_keep
 
 
 class GroupsToKeep:
-    """Those of one gateway (its address), by number, each with the ids of the members it had then."""
+    """Groups at one gateway (address) to keep as they are, by number, with the ids of their members at the time."""
 
     def __init__(self, transactions: Transactions, gateway: str) -> None:
         self._transactions = transactions
         self._gateway = gateway
 
     def read(self) -> dict[int, frozenset[int]]:
-        """All of them.
+        """Read all groups to keep.
 
         Raises:
             StateError: the database can't be used.
@@ -272,7 +270,7 @@ class GroupsToKeep:
             return {int(row.number): frozenset(json.loads(row.members)) for row in connection.execute(question)}
 
     def add(self, groups: Mapping[int, Collection[int]]) -> None:
-        """Keep groups as they are, with these members (ids, hidden ones too)."""
+        """Keep groups with these members (ids, including hidden ones)."""
         now = self._transactions.now()
         with self._transactions.writing() as connection:
             for number, members in groups.items():
@@ -284,7 +282,7 @@ class GroupsToKeep:
                 )
 
     def remove(self, numbers: Collection[int]) -> int:
-        """Let groups be listed again; says how many of them were to be kept."""
+        """List groups again. Return how many of them were being kept."""
         if not numbers or not self._transactions.is_there:
             return 0
         with self._transactions.writing() as connection:

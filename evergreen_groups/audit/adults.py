@@ -1,4 +1,4 @@
-"""Groups with more adults than the library wants in one, where it has said how many those are."""
+"""Find groups with more adults than the library wants in one, if the library has set a maximum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def find_groups_of_adults(context: SearchContext) -> None:
-    """The search for groups with too many adults; it asks nothing where any number will do."""
+    """Search for groups with too many adults. Does nothing if the rule is off."""
     rule = context.adults
     if not rule.applies:
         return
@@ -29,35 +29,38 @@ def find_groups_of_adults(context: SearchContext) -> None:
         by_group: dict[int, list[PatronRow]] = {}
         for row in rows:
             by_group.setdefault(row.group, []).append(row)
-        # Of hidden members nobody knows the age: these are the visible adults, which a GroupDraft makes a lower bound.
+        # Hidden members' ages are unknown, so these are visible adults, which a GroupDraft turns into a lower bound.
         counts = {group: rule.count((row.id for row in members), accounts) for group, members in by_group.items()}
-        return [_draft(by_group[group], count, rule) for group, count in counts.items() if count > rule.most]
+        return [
+            GroupDraft(
+                tuple(by_group[group]),
+                (Reason("several-adults", {"count": count, "most": rule.most}),),
+                FindingKind.SEVERAL_ADULTS,
+            )
+            for group, count in counts.items()
+            if count > rule.most
+        ]
 
     list_groups(context, query, ACCOUNT_FIELDS, judge)
 
 
-def _draft(members: Sequence[PatronRow], count: int, rule: AdultRule) -> GroupDraft:
-    reason = Reason("several-adults", {"count": count, "most": rule.most})
-    return GroupDraft(tuple(members), (reason,), FindingKind.SEVERAL_ADULTS)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupsOfAdults(GroupsToJudge):
-    """Groups that may have too many adults on a day, as a query; some that it finds turn out not to.
+    """The query for groups that may have too many adults ``today``. Some turn out not to.
 
-    A real Evergreen answers it in ``work-list-001`` (more than one), ``work-list-003`` (as a branch sees them),
-    ``work-list-005`` (of a library) and ``work-list-007`` (more than two).
+    A real Evergreen answers it in ``work-list-001`` (more than one adult), ``work-list-003`` (for a branch),
+    ``work-list-005`` (for one library) and ``work-list-007`` (more than two adults).
     """
 
     rule: AdultRule
     today: date
 
     def _found_by(self, within: Groups) -> tuple[Query, list[Query]]:
-        """Of each group the adults count all the others."""
+        """Match each adult of a group, and count the group's adults."""
         patron: Query = {"deleted": "f", "-and": [*within.conditions(), self._adult()]}
         return patron, [has_members(self._adult(), ">", self.rule.most)]
 
     def _adult(self) -> Query:
-        # The end of the year and not the day: who comes of age this year is looked at again, with the birth date read.
+        # Use the end of the year: patrons who come of age this year are checked again with their exact birth date.
         latest = f"{self.today.year - self.rule.from_age}-12-31"
         return {"-or": [{"dob": {"<=": latest}}, {"-and": [{"dob": None}, {"juvenile": "f"}]}]}

@@ -1,4 +1,4 @@
-"""Finding the patrons whose blocks and own fines don't fit together, set by set."""
+"""Find patrons whose blocks don't match their own fines, set by set."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 # Three answers are in memory at once.
 _PAGE = 4_000
-_PORTION = 2_000
+_BATCH = 2_000
 
 Judge: TypeAlias = "Callable[[Collection[Member], Mapping[int, list[Penalty]]], Iterator[PatronFinding]]"
-"""Says of members and their penalties what is wrong with them."""
-Question: TypeAlias = "Callable[[IdRange], Query | None]"
-"""A condition on patrons with ids in a range; None where there is nothing to ask."""
+"""Yields findings about members, given their penalties."""
+MakeQuery: TypeAlias = "Callable[[IdRange], Query | None]"
+"""Makes a condition on patrons with ids in a range. Returns None if there is nothing to search for."""
 
 
 def find_blocks(context: SearchContext) -> None:
-    """The search for the kinds that compare blocks with own fines."""
+    """Search for all kinds of findings that compare blocks with own fines."""
     context.progress(Message("reading penalties"), len(context.penalty_kinds))
     with PatronListing(context) as found:
         BlockSearch(context, found).run()
 
 
 class BlockSearch:
-    """Finds patrons over the limit and not blocked, those blocked and not over the limit, and why that stays so."""
+    """Finds patrons whose blocks contradict the rule, and reasons why a recalculation changes nothing."""
 
     def __init__(self, context: SearchContext, found: PatronListing) -> None:
         self._context = context
@@ -48,14 +48,14 @@ class BlockSearch:
         self._gateway = context.gateway
         self._kinds = context.penalty_kinds
         self._reader = context.reader
-        self._deciding_reader = context.reader.deciding_by(context.limits)
+        self._deciding_reader = context.reader.with_limits(context.limits)
         self._lock = threading.Lock()
         self._by_threshold: Counter[tuple[FindingKind, str, Threshold | None, PenaltyKind, Limit]] = Counter()
 
     def run(self) -> None:
-        """Find all of them with a home library that is looked at, in no order.
+        """Find patrons at the home libraries to search, in no particular order.
 
-        What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
+        The ILS's matches are checked again with balances read afterwards, which may have changed.
         """
         found = 0
         for count in self._gateway.map(lambda job: job(), self._jobs()):
@@ -64,7 +64,7 @@ class BlockSearch:
         self._context.found_thresholds.extend(self._threshold_findings())
 
     def _jobs(self) -> Iterator[Callable[[], int]]:
-        """What is to be made of each list of patrons that the questions are answered with, as they come."""
+        """Yield a job for each batch of patrons that the queries find."""
         bounds = self._context.bounds
         query = BlockQuery(
             bounds.lowest,
@@ -74,80 +74,79 @@ class BlockSearch:
             self._context.homes,
             bounds.scoped,
         )
-        # Set by set: 1.5 s for 3,414 people over 10.00 without the penalty, 0.34 s for the stale ones, of 200,243
-        # patrons. One call for each patron would be hours.
-        # Range by range where they may be many: the database works out for each page who of all that are asked about is
-        # over the limit.
-        for question, ranges, judge in (
+        # Query whole sets: 1.5 s for 3,414 people over 10.00 without a penalty and 0.34 s for stale penalties, among
+        # 200,243 patrons. One call per patron would take hours. Patrons over the limit may be many, so search them by
+        # ranges of ids: for each page, the database recomputes everyone in the range.
+        for make_query, ranges, judge in (
             (query.not_blocked, id_ranges(self._highest_id()), self._not_blocked),
             (query.not_over, [ALL_IDS], self._not_over),
             (query.by_staff, [ALL_IDS], self._by_staff),
         ):
-            for rows in self._portions(question, ranges):
-                yield partial(self._judged, judge, rows)
+            for rows in self._batches(make_query, ranges):
+                yield partial(self._judge, judge, rows)
 
     def _highest_id(self) -> int:
-        """The highest id of a patron who is looked at, 0 where there is none."""
+        """Return the highest id of a patron to search, 0 if there is none."""
         homes = {"home_ou": sorted(self._context.homes)} if self._context.homes else {}
         order = [{"class": "au", "field": "id", "direction": "desc"}]
         where = {"deleted": "f", "id": {">": 0}, **homes}
         found = self._gateway.pcrud.search("au", where, select=("id",), order_by=order, limit=1)
         return found[0].id if found else 0
 
-    def _judged(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
-        """Add what one of the judgements finds among patrons; gives how many that are."""
-        # Where all is listed, most of these patrons come once more as members of a group.
+    def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
+        """Add one judge's findings about patrons. Return how many there are."""
+        # If everything is listed, most of these patrons are read again as members of groups.
         all_listed = self._context.top is None
         members = self._deciding_reader.members(rows, cards=self._found.with_cards, again=all_listed)
         penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 
-    def _portions(self, question: Question, ranges: Sequence[IdRange]) -> Iterator[list[PatronRow]]:
-        """The patrons about whom a question is, so many at a time."""
-        waiting: list[PatronRow] = []
+    def _batches(self, make_query: MakeQuery, ranges: Sequence[IdRange]) -> Iterator[list[PatronRow]]:
+        """Yield the patrons that match a query in batches."""
+        pending: list[PatronRow] = []
         while ranges:
-            behind: list[IdRange] = []
-            for rows in self._gateway.map(partial(self._page, question, behind), ranges):
-                waiting += rows
-                while len(waiting) >= _PORTION:
-                    yield waiting[:_PORTION]
-                    del waiting[:_PORTION]
-            ranges = behind
-        if waiting:
-            yield waiting
+            rest: list[IdRange] = []
+            for rows in self._gateway.map(partial(self._page, make_query, rest), ranges):
+                pending += rows
+                while len(pending) >= _BATCH:
+                    yield pending[:_BATCH]
+                    del pending[:_BATCH]
+            ranges = rest
+        if pending:
+            yield pending
 
-    def _page(self, question: Question, behind: list[IdRange], within: IdRange) -> list[PatronRow]:
-        """The first page of those in a range; what comes behind a full one is put ``behind``."""
-        where = question(within)
+    def _page(self, make_query: MakeQuery, rest: list[IdRange], within: IdRange) -> list[PatronRow]:
+        """Return the first page of a range. If the page is full, add what follows it to ``rest``."""
+        where = make_query(within)
         if where is None:
             return []
-        # The libraries that the account sees are named where they aren't all, so no row is hidden.
+        # The query names the visible libraries unless all are visible, so no row is hidden.
         page = self._gateway.pcrud.search(
             "au",
             where,
             select=PATRON_FIELDS,
             order_by="id",
             limit=_PAGE,
-            apart=True,  # nobody found is believed
+            apart=True,  # an empty answer is believed, so it must not be another request's
         )
         rows = list(map(PatronRow._make, columns(page, *PATRON_FIELDS)))
         if len(rows) == _PAGE:
-            behind.append(IdRange(rows[-1].id, within.high))
+            rest.append(IdRange(rows[-1].id, within.high))
         return rows
 
     def _not_blocked(
         self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]
     ) -> Iterator[PatronFinding]:
-        # Decided again by what was read afterwards: between the two somebody may have paid.
+        # Decide again with the balances just read: the patron may have paid since the query.
         found = [
             member
             for member in members
             if member.over_limit
             and not any(self._blocks_for_fines(member, penalty) for penalty in penalties[member.id])
         ]
-        seen, decisions = self._by_thresholds(found)
+        visible, decisions = self._decide_by_thresholds(found)
         for member in found:
-            if code := self._why_not_blocked(member, seen.get(member.id), decisions.get(member.id)):
+            if code := self._why_not_blocked(member, visible.get(member.id), decisions.get(member.id)):
                 self._count(FindingKind.THRESHOLD_HIGHER, code, member)
                 continue
             over_by = member.decided.over_by
@@ -155,7 +154,7 @@ class BlockSearch:
             yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
 
     def _why_not_blocked(self, member: Member, limit: ResolvedLimit | None, decision: Decision | None) -> str:
-        """Say in a code why a recalculation wouldn't block somebody who is over the limit; empty if it may."""
+        """Return a code for why a recalculation wouldn't block a member over the limit. Empty if it may."""
         if not self._kinds.sets_block_for_fines_at(member.patron.home_library.id):
             return "penalty-blocks-nothing"
         if limit is None or limit.limit.amount is None:
@@ -174,49 +173,52 @@ class BlockSearch:
             for member in members
         }
         found = [member for member in members if blocks[member.id] and not member.over_limit]
-        seen, decisions = self._by_thresholds(found)
+        visible, decisions = self._decide_by_thresholds(found)
         for member in found:
-            decision, theirs = decisions.get(member.id), blocks[member.id]
+            decision, own_blocks = decisions.get(member.id), blocks[member.id]
+            # Exactly at the limit is where a comparison with > or >= makes the difference.
             at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
             if decision is not None and decision.over_limit:
                 self._count(
                     FindingKind.THRESHOLD_LOWER, "threshold-at-limit" if at_limit else "threshold-lower", member
                 )
-            elif member.id in seen and (code := self._why_left_alone(member, theirs)):
-                yield self._finding(FindingKind.LEFT_ALONE, member, Reason(code), theirs)
+            elif member.id in visible and (code := self._why_left_alone(member, own_blocks)):
+                yield self._finding(FindingKind.LEFT_ALONE, member, Reason(code), own_blocks)
             else:
                 reason = Reason("exactly-at-limit" if at_limit else "not-over-limit")
-                yield self._finding(FindingKind.NOT_OVER, member, reason, theirs)
+                yield self._finding(FindingKind.NOT_OVER, member, reason, own_blocks)
 
     def _why_left_alone(self, member: Member, blocks: Iterable[Penalty]) -> str:
-        """Say in a code why a recalculation would leave a block of somebody below the threshold; empty if it wouldn't.
+        """Return a code for why a recalculation wouldn't lift a block below the threshold. Empty if it would.
 
-        It has a say only where the threshold is set: a stale row elsewhere stays.
+        A recalculation only affects penalties at the org unit where the threshold is set.
         """
         threshold = self._threshold(member)
         if threshold is None:
             return "block-without-threshold"
         return "block-elsewhere" if any(block.org_unit.id != threshold.org_unit for block in blocks) else ""
 
-    def _by_thresholds(self, members: Collection[Member]) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
-        """The ILS's own limits and what it decides by them, as far as the account can see both, by patron's id."""
-        seen, decisions = decide_by_thresholds(self._gateway, self._context.ils_limits, members)
-        hidden = {member.patron.home_library.id for member in members if member.id not in seen}
+    def _decide_by_thresholds(
+        self, members: Collection[Member]
+    ) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
+        """Return the ILS's limits and its decisions by patron id, as far as the account can see both."""
+        visible, decisions = decide_by_thresholds(self._gateway, self._context.ils_limits, members)
+        hidden = {member.patron.home_library.id for member in members if member.id not in visible}
         self._context.hidden_thresholds_at.update(hidden)
-        return seen, decisions
+        return visible, decisions
 
     def _threshold(self, member: Member) -> Threshold | None:
         return self._context.thresholds.find(member.patron.profile, member.patron.home_library.id)
 
     def _count(self, kind: FindingKind, code: str, member: Member) -> None:
-        """Count one patron more whom a threshold concerns."""
+        """Count one more patron concerned by a threshold."""
         threshold = None if code == "penalty-blocks-nothing" else self._threshold(member)
         penalty = self._kinds.set_for_fines_at(member.patron.home_library.id)
         with self._lock:
             self._by_threshold[kind, code, threshold, penalty, member.limit] += 1
 
     def _threshold_findings(self) -> list[ThresholdFinding]:
-        """A finding for each threshold, by kind and then by how many patrons it concerns."""
+        """Make a finding for each threshold, sorted by kind, then by the number of patrons."""
         found = []
         for (kind, code, threshold, penalty, limit), count in self._by_threshold.items():
             profile = library = None
@@ -229,23 +231,30 @@ class BlockSearch:
             found.append(ThresholdFinding(kind, reason, amount, profile, library, penalty.name, limit, count))
         order = list(FindingKind)
         return sorted(
-            found, key=lambda one: (order.index(one.kind), -one.patron_count, one.library or "", one.profile or "")
+            found,
+            key=lambda finding: (
+                order.index(finding.kind),
+                -finding.patron_count,
+                finding.library or "",
+                finding.profile or "",
+            ),
         )
 
     def _blocks_for_fines(self, member: Member, penalty: Penalty) -> bool:
         return self._kinds.blocks_for_fines(penalty.kind, member.patron.home_library.id)
 
     def _by_staff(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
-        groups = self._reader.of_numbers({member.patron.group for member in members})
+        groups = self._reader.read_groups({member.patron.group for member in members})
         for member in members:
             blocks = tuple(penalty for penalty in penalties[member.id] if penalty.kind.blocks and penalty.by_staff)
+            # Check again with the penalties and balances read after the query.
             if not blocks or member.over_limit:
                 continue
             group = groups.get(member.patron.group)
             together = group.combined_fines if group else None
             if together is None:
                 kind, reason = FindingKind.BY_STAFF, Reason("group-not-known")
-            elif _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
+            elif _over_individual_limit(together, member.limit) and together > member.own_fines:
                 kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
             else:
                 kind, reason = FindingKind.BY_STAFF, Reason("group-within-limit")
@@ -262,8 +271,8 @@ class BlockSearch:
         return PatronFinding(kind, member, reason, blocks, group_fines, limits_differ=not self._context.bounds.uniform)
 
 
-def _more_than_one_may_owe(together: Decimal, limit: Limit) -> bool:
-    """Whether a group owes an amount that would be over one person's limit; that decides about nobody."""
+def _over_individual_limit(together: Decimal, limit: Limit) -> bool:
+    """Return whether an amount owed by a group would be over one person's limit. This never decides about a patron."""
     if limit.amount is None:
         return False
     return together > limit.amount if limit.comparison is Comparison.EXCEEDS else together >= limit.amount

@@ -1,7 +1,7 @@
-"""Patrons whose records use an address row of somebody outside their group.
+"""Find patrons whose records use an address row of a patron outside their group.
 
-Cloning leaves it so, and it stays when one of the two leaves the group. Whoever then corrects the one address changes
-the other patron's as well, without a word.
+Cloning a record causes this, and it stays when one of the two leaves the group. Correcting the address of one patron
+then silently changes the other's.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _Owner:
 
 
 def find_borrowed_addresses(context: SearchContext) -> None:
-    """The search for borrowed addresses across groups: the borrowers, their address rows, and whose those are.
+    """Search for addresses borrowed across groups: find the borrowers, their address rows, and the owners of the rows.
 
-    Asked of a real Evergreen in ``contacts-003`` and the four after it. To an account of one branch (``contacts-010``)
-    the row of somebody hidden is missing in ``contacts-011``, though the query itself has found the borrower by it.
+    A real Evergreen answers in ``contacts-003`` and the four exchanges after it. For an account of one branch
+    (``contacts-010``), the query finds the borrower, but a hidden owner's row is missing in ``contacts-011``.
     """
     context.progress(Message("reading addresses"), 0)
     pages = context.gateway.pcrud.pages(
@@ -50,7 +50,7 @@ def find_borrowed_addresses(context: SearchContext) -> None:
         page_size=_PAGE,
         concurrency=1,
         all_visible=True,
-        apart=True,  # nobody found is believed
+        apart=True,  # an empty answer is believed, so it must not be another request's
     )
     with PatronListing(context) as found:
         for page in pages:
@@ -62,7 +62,7 @@ def find_borrowed_addresses(context: SearchContext) -> None:
 def _findings(
     context: SearchContext, members: Mapping[int, Member], borrowers: Mapping[PatronRow, tuple[int | None, ...]]
 ) -> Iterator[PatronFinding]:
-    """The findings about borrowers, each with the address rows that the record uses."""
+    """Yield the findings about borrowers (rows with the ids of the address rows in use)."""
     used = sorted({row for rows in borrowers.values() for row in rows if row is not None})
     owner_of = dict(chain.from_iterable(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used)))
     owners = _owners(context, set(owner_of.values()))
@@ -72,15 +72,18 @@ def _findings(
 
 
 def across_groups(homes: Collection[int]) -> Query:
-    """The condition on patrons with these home libraries (ids, none: everywhere) who borrow from another group."""
-    # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
+    """Return the condition on patrons at ``homes`` (ids; empty: everywhere) who borrow from another group."""
+    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/queries.py.
     listed = {"-or": [{"id": {"in": {"union": [_borrowers(field) for field in ADDRESSES]}}}, {"id": {"<": 0}}]}
     home: list[Query] = [{"home_ou": sorted(homes)}] if homes else []
     return {"deleted": "f", "-and": [listed, *home]}
 
 
 def _borrowers(field: str) -> Query:
-    """The ids of patrons ``d`` who use an address row of ``o``, who is in another group; the deleted change none."""
+    """Return the ids of patrons ``d`` who use an address row of ``o`` in another group.
+
+    Deleted patrons don't matter, because staff don't edit their addresses.
+    """
     return {
         "select": {"d": ["id"]},
         "from": {
@@ -97,7 +100,7 @@ def _borrowers(field: str) -> Query:
 
 
 def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
-    """The owners of address rows whom the account sees, by id."""
+    """Return the visible owners of address rows, by patron id."""
     gateway: Gateway = context.gateway
     rows = chain.from_iterable(
         gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
@@ -111,7 +114,7 @@ def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
 def _reasons(
     member: Member, rows: tuple[int | None, ...], owner_of: Mapping[int, int], owners: Mapping[int, _Owner]
 ) -> Iterator[Reason]:
-    """Whose addresses somebody uses: each owner once, and once that there are hidden ones."""
+    """Yield a reason for each owner whose address a patron uses, and one if there are hidden owners."""
     lenders = {owner_of.get(row) for row in rows if row is not None} - {member.id}
     for id in sorted(filter(None, lenders)):
         owner = owners.get(id)

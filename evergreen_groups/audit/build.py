@@ -1,4 +1,4 @@
-"""The audit: what stands in the ILS against the rule that only a member's own fines block that member."""
+"""Build the audit: compare what is in the ILS with the rule that only a member's own fines block that member."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.store import FindingStore, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups import GroupReader, without_collecting
+from evergreen_groups.groups import GroupReader, gc_paused
 from evergreen_groups.ils import (
     VIEW_THRESHOLDS,
     VIEW_USER,
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What is read once for the whole audit, where to look, and what takes the findings.
+    """What all searches share: data that is read once, where to search, and the collectors of results.
 
-    ``found`` gets what a search finds, as it comes; ``top`` says how many of each kind will be listed (None: all), so
-    that what is only shown needn't be read of the others.
-    ``chosen`` are the org units asked for (ids, none: everywhere), and ``homes`` those of them whose patrons the
-    account sees. ``bounds`` are the lowest and the highest limit of anybody; ``now`` is when reading began (aware).
-    ``institutions`` are the names of institutions' profiles by id. ``to_keep`` are groups that are to be kept as they
-    are, with their members when that was decided (ids by number); searches add those that they left out for that to
-    ``left_out``, and those whose members have changed since to ``changed``. ``ils_limits`` are the ILS's own limits, of
-    the ``thresholds``. Searches add what they find out about these to ``found_thresholds``, and to
-    ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
+    ``chosen`` are the requested org units (ids; empty: everywhere), ``homes`` those of them whose patrons the account
+    sees. ``bounds`` are the lowest and highest limit of any patron. ``ils_limits`` are the ILS's own limits, from its
+    ``thresholds``. ``now`` is when reading began (aware). ``institutions`` are names of institution profiles by id.
+    ``to_keep`` are groups to keep as they are, with the members' ids at the time.
+
+    Searches add findings to ``found``. ``top`` is how many of each kind will be listed (None: all), so that searches
+    can skip reading what isn't listed. They also add to ``left_out_groups`` the groups left out because of ``to_keep``,
+    to ``changed_groups`` those whose members have changed since, to ``found_thresholds`` findings about thresholds, and
+    to ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
     """
 
     gateway: Gateway
@@ -71,21 +71,22 @@ class SearchContext:
     to_keep: Mapping[int, frozenset[int]]
     found: FindingStore
     top: int | None = None
-    left_out: set[int] = field(default_factory=set)
-    changed: set[int] = field(default_factory=set)
+    left_out_groups: set[int] = field(default_factory=set)
+    changed_groups: set[int] = field(default_factory=set)
     found_thresholds: list[ThresholdFinding] = field(default_factory=list)
     hidden_thresholds_at: set[int] = field(default_factory=set)
 
 
 Search: TypeAlias = "Callable[[SearchContext], None]"
-"""Finds everything of one kind or several, and adds it to ``found``; raises what the gateway does."""
+"""Adds all findings of one or several kinds to ``found``. Raises the gateway's errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitBounds:
-    """The ``lowest`` limit of anybody (None: nobody has one) and the ``highest`` (None: somebody has none).
+    """The ``lowest`` and the ``highest`` limit of any patron.
 
-    ``scoped`` says that some limits count only what is owed at some libraries; ``uniform`` that there is one for all.
+    ``lowest`` is None if no patron has a limit, ``highest`` if some have none. ``scoped`` means that some limits count
+    only what is owed at certain libraries, ``uniform`` that all patrons have the same limit.
     """
 
     lowest: Limit | None
@@ -95,31 +96,32 @@ class LimitBounds:
 
     @classmethod
     def of(cls, limits: Limits, profiles: Iterable[int], libraries: Iterable[int]) -> LimitBounds:
-        """The bounds of the limits of patrons with these profiles and home libraries (ids)."""
+        """Return the bounds for patrons with these profiles and home libraries (ids)."""
         kinds = list(profiles)
-        return cls.among([limits.limit_for(profile, library) for library in libraries for profile in kinds])
+        return cls.of_limits([limits.limit_for(profile, library) for library in libraries for profile in kinds])
 
     @classmethod
-    def among(cls, resolved: Iterable[ResolvedLimit]) -> LimitBounds:
-        """The bounds of these limits."""
-        found = set(resolved)
-        amounts = sorted((one.limit for one in found if one.limit.amount is not None), key=_strictness)
+    def of_limits(cls, limits: Iterable[ResolvedLimit]) -> LimitBounds:
+        """Return the bounds of these limits."""
+        found = set(limits)
+        amounts = sorted((limit.limit for limit in found if limit.limit.amount is not None), key=_strictness)
         return cls(
             lowest=amounts[0] if amounts else None,
-            # Somebody without a limit is never over one, so nobody may be left out as being over the highest.
-            highest=amounts[-1] if amounts and all(one.limit.amount is not None for one in found) else None,
-            scoped=any(one.scope is not None for one in found),
+            # A patron without a limit is never over it, so there is no highest limit that excludes patrons from a
+            # search.
+            highest=amounts[-1] if amounts and all(limit.limit.amount is not None for limit in found) else None,
+            scoped=any(limit.scope is not None for limit in found),
         )
 
     @classmethod
-    def only(cls, limit: Limit) -> LimitBounds:
-        """The bounds where everybody has the same limit."""
+    def uniform_limit(cls, limit: Limit) -> LimitBounds:
+        """Return the bounds if all patrons have the same limit."""
         known = None if limit.amount is None else limit
         return cls(known, known, uniform=True)
 
 
 def _strictness(limit: Limit) -> tuple[object, bool]:
-    # At one amount, reaching it is stricter than exceeding it.
+    # For the same amount, a limit that blocks on reaching it is stricter than one that blocks on exceeding it.
     return limit.amount, limit.comparison is Comparison.EXCEEDS
 
 
@@ -131,19 +133,18 @@ def build_audit(
     policy: PolicySettings | None = None,
     to_keep: Mapping[int, frozenset[int]] | None = None,
 ) -> Audit:
-    """Go over everyone who owes something or has a penalty, and over the groups, set by set.
+    """Audit all patrons who owe anything or have a penalty, and all groups.
 
-    ``policy`` says which limits patrons have where ``criteria`` names none for all of them. ``to_keep`` are groups that
-    needn't be listed as accidental or for review, with the ids of their members, by number: one whose members have
-    changed since is.
+    ``policy`` has the limits if ``criteria`` has none. ``to_keep`` are groups not to list as accidental or for review,
+    with their members' ids, by number. Groups whose members have changed since are listed all the same.
 
     Raises:
-        ConfigurationError: ``criteria`` names an org unit or a profile that isn't there.
-        PermissionDeniedError: the account sees no patrons, or none at the org units asked for.
+        ConfigurationError: ``criteria`` names an unknown org unit or profile.
+        PermissionDeniedError: the account sees no patrons, or none at the requested org units.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     generated_at = datetime.now(UTC).astimezone()
-    # All classes in one request, rather than one for each when it is first met.
+    # Load all classes in one request instead of one at a time.
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua", "pgt", "pgpt")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
@@ -160,8 +161,9 @@ def build_audit(
     penalty_kinds, profiles = gateway.map(lambda read: read(), readers)
     thresholds = ThresholdReader(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)
+    # With the same limit for all patrons, there is no need to look up thresholds.
     if settings.uniform:
-        bounds = LimitBounds.only(settings.as_limit())
+        bounds = LimitBounds.uniform_limit(settings.as_limit())
     else:
         bounds = LimitBounds.of(limits, profiles, homes or [unit.id for unit in org_units])
     context = SearchContext(
@@ -185,7 +187,7 @@ def build_audit(
         found=FindingStore(),
         top=criteria.top,
     )
-    with without_collecting():
+    with gc_paused():
         _search(context)
     counts = context.found.counts()
     of_patrons = {kind: count for kind, count in counts.items() if not kind.about_groups}
@@ -196,26 +198,26 @@ def build_audit(
         criteria,
         StoredFindings(context.found, of_patrons, criteria.top),
         StoredFindings(context.found, of_groups, criteria.top),
-        (*_notes(access), *_notes_on_thresholds(context)),
+        (*_notes(access), *_threshold_notes(context)),
         access.everywhere,
-        to_keep=tuple(sorted(context.left_out)),
-        changed=tuple(sorted(context.changed)),
+        to_keep=tuple(sorted(context.left_out_groups)),
+        changed=tuple(sorted(context.changed_groups)),
         counts=None if criteria.top is None else counts,
         thresholds=tuple(context.found_thresholds),
     )
 
 
 def _institutions(profiles: Profiles, names: Sequence[str]) -> dict[int, str]:
-    """The named profiles and all below them, with their names, by id."""
+    """Return the names of the named profiles and all profiles below, by id."""
     named = {profiles.find(name) for name in names}
     return {profile: profiles.name(profile) for profile in profiles if named.intersection(profiles.upwards(profile))}
 
 
 def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int]:
-    """The home libraries to look at, by id; none: all of them."""
+    """Return the ids of the home libraries to search, empty for all."""
     if access.everywhere:
         return chosen
-    # Naming the libraries that the account sees spares the permission function 2 ms for each patron of the others.
+    # Naming the visible libraries saves a permission check of 2 ms for each patron of the others.
     homes = access.visible_orgs & chosen if chosen else access.visible_orgs
     if chosen and not homes:
         raise PermissionDeniedError(
@@ -231,7 +233,7 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
 
 
 def _notes(access: Access) -> tuple[Message, ...]:
-    """What the audit can't say, because the account doesn't see everybody."""
+    """Say what the audit leaves out because the account doesn't see all patrons."""
     if access.everywhere:
         return ()
     return (
@@ -243,8 +245,8 @@ def _notes(access: Access) -> tuple[Message, ...]:
     )
 
 
-def _notes_on_thresholds(context: SearchContext) -> tuple[Message, ...]:
-    """Say for which libraries the thresholds aren't visible, if patrons were found there."""
+def _threshold_notes(context: SearchContext) -> tuple[Message, ...]:
+    """Name the libraries whose thresholds aren't visible, if the audit found patrons there."""
     if not context.hidden_thresholds_at:
         return ()
     names = [unit.shortname for unit in context.org_units if unit.id in context.hidden_thresholds_at]
@@ -258,7 +260,7 @@ def _notes_on_thresholds(context: SearchContext) -> tuple[Message, ...]:
 
 
 def _search(context: SearchContext) -> None:
-    """Have all kinds searched for, those together that are found together."""
+    """Run each search once, even if it finds several kinds."""
     for name in dict.fromkeys(kind.search for kind in FindingKind):
         search: Search = resolve_name(name)
         search(context)

@@ -1,7 +1,7 @@
-"""Reads all that tells why one patron is blocked for fines or not: a dozen calls, whatever the size of the ILS.
+"""Explain why one patron is blocked for fines, or why not.
 
-The calls are those of ``explanation-001`` to ``explanation-015``, and for a branch, which reads thresholds and what it
-may see otherwise, of ``explanation-021`` to ``explanation-038``.
+Takes a dozen calls, whatever the size of the ILS. They are those of ``explanation-001`` to ``explanation-015``, and for
+a branch, which reads thresholds and permissions differently, of ``explanation-021`` to ``explanation-038``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import Group, Member, MembershipReader, Standing, decided
+from evergreen_groups.groups import Group, Member, MembershipReader, Standing, with_decisions
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LookedAt:
-    """One place where the ILS looks for a threshold, and the amount that it finds there, None for nothing."""
+class ThresholdLookup:
+    """A place where the ILS looks for a threshold, and the amount it finds there (None: no threshold)."""
 
     org_unit: OrgUnit
     profile: str
@@ -48,8 +48,8 @@ class LookedAt:
 
 
 @dataclass(frozen=True, slots=True)
-class BillLooked:
-    """One open bill, the org unit that billed (None where the ILS names none), and whether the threshold counts it."""
+class CheckedBill:
+    """An open bill, its org unit (None if the ILS names none), and whether the threshold counts it."""
 
     bill: Bill
     library: OrgUnit | None
@@ -57,27 +57,33 @@ class BillLooked:
 
 
 class PenaltyFate(Enum):
-    """What becomes of a standing penalty for fines when the ILS recalculates at the home library."""
+    """What happens to a penalty for fines when the ILS recalculates at the home library."""
 
     STAYS = "stays"
-    """The threshold asks for it."""
+    """The fines reach the threshold."""
     REMOVED = "removed"
-    """It stands where the threshold does, which doesn't ask for it: removed, even where staff set it."""
+    """The penalty is at the threshold's org unit, but the fines don't reach the threshold.
+
+    Removed even if set by staff.
+    """
     UNTOUCHED = "untouched"
-    """It stands at another org unit than the threshold, or there is no threshold: nothing is done about it."""
+    """The penalty is at another org unit than the threshold, or there is no threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockExplanation:
-    """Why a patron is blocked for fines in the ILS or not, seen from the home library.
+    """Why a patron is or isn't blocked for fines in the ILS, as seen from the home library.
 
-    ``member`` is the patron, with the rule's decision where the account may see the limit. ``penalty`` is what the ILS
-    sets for fines there, the stock one unless ``penalty_is_custom``. ``looked_at`` are the places where it looks for a
-    threshold, the one where it finds it last, None where the account may not see them. ``bills`` are the open bills,
-    None where the account may not see them; ``scope`` are the org units whose bills count, empty without a threshold,
-    ``counted`` is what they sum up to (None: there is no threshold, or the bills aren't visible), and ``any_open`` says
-    whether there is an open transaction among them, be it that nothing is owed on it. ``fates`` has what becomes of
-    each standing penalty for fines in a recalculation, by its id; nothing where that isn't known.
+    ``member`` has the rule's decision, if the account may see the limit. ``penalty`` is what the ILS sets for fines
+    there; ``penalty_is_custom`` means that it isn't the stock penalty.
+
+    ``looked_at`` lists where the ILS looks for a threshold, ending with the place where it finds one. None if the
+    account may not see thresholds. ``scope`` lists the org units whose bills count, none without a threshold. ``bills``
+    are the open bills, None if the account may not see them. ``counted`` is the sum of the bills that count, None
+    without a threshold or bills. ``any_open`` means that there is an open transaction that counts, even with a balance
+    of 0.00.
+
+    ``fates`` says what a recalculation does to each penalty for fines, by penalty id. Empty if unknown.
     """
 
     generated_at: datetime
@@ -86,10 +92,10 @@ class BlockExplanation:
     profile: str
     penalty: PenaltyKind
     penalty_is_custom: bool
-    looked_at: tuple[LookedAt, ...] | None
+    looked_at: tuple[ThresholdLookup, ...] | None
     scope: tuple[OrgUnit, ...]
     scope_is_everywhere: bool
-    bills: tuple[BillLooked, ...] | None
+    bills: tuple[CheckedBill, ...] | None
     counted: Decimal | None
     any_open: bool
     standing: Standing
@@ -97,20 +103,20 @@ class BlockExplanation:
     fates: Mapping[int, PenaltyFate]
 
     @property
-    def threshold(self) -> LookedAt | None:
-        """The threshold that counts, None where there is none or it isn't visible."""
+    def threshold(self) -> ThresholdLookup | None:
+        """The threshold that counts, None if there is none or it isn't visible."""
         last = self.looked_at[-1] if self.looked_at else None
         return last if last is not None and last.amount is not None else None
 
     @property
     def complete(self) -> bool:
-        """Whether the account may see all that the answer needs."""
+        """Whether the account may see everything that the answer depends on."""
         visible = self.looked_at is not None and (self.bills is not None or self.threshold is None)
         return visible and self.member.decision is not None
 
     @property
     def reaches_threshold(self) -> bool | None:
-        """Whether the ILS sets the penalty when it recalculates; None where that isn't known."""
+        """Whether the ILS sets the penalty when it recalculates. None if unknown."""
         if self.looked_at is None:
             return None
         threshold = self.threshold
@@ -118,21 +124,24 @@ class BlockExplanation:
             return False
         if self.counted is None:
             return None
-        # A sum over no transaction is no amount: it reaches no threshold, not even one of 0.00.
+        # Without open transactions the sum is NULL, which reaches no threshold, not even 0.00.
         return self.any_open and self.counted >= threshold.amount
 
     @property
     def would_block(self) -> bool | None:
-        """Whether a recalculation leaves the patron blocked for fines; None where that isn't known."""
+        """Whether a recalculation leaves the patron blocked for fines. None if unknown."""
         reached = self.reaches_threshold
         if reached is None:
             return None
-        stay = [one for one in self.standing.blocks_for_fines if self.fates[one.id] is not PenaltyFate.REMOVED]
+        stay = [
+            penalty for penalty in self.standing.blocks_for_fines if self.fates[penalty.id] is not PenaltyFate.REMOVED
+        ]
+        # The ILS may set a penalty that blocks nothing, such as a note.
         return (reached and bool(self.penalty.blocks)) or bool(stay)
 
     @property
     def to_be_set(self) -> bool:
-        """Whether a recalculation would set the penalty, because it isn't there yet."""
+        """Whether a recalculation would add the penalty."""
         return bool(self.reaches_threshold) and PenaltyFate.STAYS not in self.fates.values()
 
 
@@ -140,19 +149,19 @@ _VIEW_BILLS = "VIEW_USER_TRANSACTIONS"
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
-    """The open bills of a patron (None: not visible), and what those that the threshold counts sum up to.
+class _CountedBills:
+    """A patron's open bills (None: not visible), and the ``total`` of those that the threshold counts.
 
-    ``total`` is None without a threshold; ``any_open`` says whether there is an open transaction that counts.
+    ``total`` is None without a threshold. ``any_open`` means that an open transaction counts.
     """
 
-    bills: tuple[BillLooked, ...] | None
+    bills: tuple[CheckedBill, ...] | None
     total: Decimal | None
     any_open: bool
 
 
 class BlockExplainer:
-    """Explains the blocks of patrons, one at a time; ``settings`` has the rule."""
+    """Explains the blocks of patrons. ``settings`` contains the rule."""
 
     def __init__(self, gateway: Gateway, settings: PolicySettings) -> None:
         self._gateway = gateway
@@ -163,36 +172,37 @@ class BlockExplainer:
         """Explain the blocks of the patron with this barcode.
 
         Raises:
-            NotFoundError: no visible patron has it.
-            ConfigurationError: a limit names a profile or library that isn't there.
-            DataError: the ILS names something that it doesn't list, or shows only some of the patron's transactions.
+            NotFoundError: no visible patron has the barcode.
+            ConfigurationError: a limit names an unknown profile or library.
+            DataError: the ILS refers to something that it doesn't list, or shows only some of the patron's
+                transactions.
         """
         found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
         member = found[barcode].member if barcode in found else None
         return self._explain(member, not_visible("no visible patron has this barcode", code="no-patron-with-barcode"))
 
     def of_user(self, id: int) -> BlockExplanation:
-        """Explain the blocks of the patron with this id; raises what :meth:`of_barcode` does."""
+        """Explain the blocks of the patron with this id. Raises the same errors as :meth:`of_barcode`."""
         member = self._reader.by_ids([arguments.whole("id", id)]).members.get(id)
         return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
 
-    def _explain(self, member: Member | None, nobody: NotFoundError) -> BlockExplanation:
+    def _explain(self, member: Member | None, error: NotFoundError) -> BlockExplanation:
         if member is None or member.patron.deleted:
-            raise nobody
+            raise error
         generated_at = datetime.now(UTC).astimezone()
         gateway, org_units, home = self._gateway, self._reader.org_units, member.patron.home_library.id
-        # Asked, because hidden bills may add up to the 0.00 of somebody without any, and because the account sees its
-        # own record without VIEW_USER, though not what it owes (pcrud-056).
+        # Check permissions instead of relying on the data: hidden bills may add up to the 0.00 of a patron without any,
+        # and an account sees its own record, but not its bills, without VIEW_USER (pcrud-056).
         held = held_at(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
         if home not in held[VIEW_USER]:
-            raise nobody
+            raise error
         profiles = Profiles.read(gateway)
         penalties = read_fines_penalties(gateway, org_units)
         kinds = PenaltyKinds.read(gateway, org_units, penalties)
         member = self._decided(member, penalties)
-        looked_at, threshold = self._look(member, profiles, penalties)
+        looked_at, threshold = self._look_up_threshold(member, profiles, penalties)
         scope = org_units.full_path(threshold.org_unit) if threshold is not None else set()
-        counted = self._count(member, scope, threshold, bills_are_visible=home in held[_VIEW_BILLS])
+        counted = self._count_bills(member, scope, threshold, bills_are_visible=home in held[_VIEW_BILLS])
         standing = kinds.in_force(gateway, org_units, [member.id])[member.id]
         explanation = BlockExplanation(
             generated_at=generated_at,
@@ -208,22 +218,25 @@ class BlockExplainer:
             counted=counted.total,
             any_open=counted.any_open,
             standing=Standing.of(member, standing, kinds),
-            penalties_for_fines=tuple(one for one in standing if kinds.is_for_fines(one.kind, home)),
+            penalties_for_fines=tuple(penalty for penalty in standing if kinds.is_for_fines(penalty.kind, home)),
             fates={},
         )
         return _with_fates(explanation, threshold)
 
-    def _look(
+    def _look_up_threshold(
         self, member: Member, profiles: Profiles, penalties: Mapping[int, int]
-    ) -> tuple[tuple[LookedAt, ...] | None, Threshold | None]:
-        """Where the ILS looks for a threshold, and the one that it finds; None where the account may not see them."""
+    ) -> tuple[tuple[ThresholdLookup, ...] | None, Threshold | None]:
+        """Return the places where the ILS looks for a threshold, and the threshold.
+
+        None if the account may not see thresholds.
+        """
         patron, org_units = member.patron, self._reader.org_units
         reader = ThresholdReader(self._gateway, org_units, profiles, penalties)
         if not reader.are_visible(patron.home_library.id):
             return None, None
         looks = list(reader.looks(patron.profile, patron.home_library.id))
         looked_at = [
-            LookedAt(
+            ThresholdLookup(
                 org_units.unit(look.org_unit),
                 profiles.name(look.profile),
                 None if look.found is None else look.found.amount,
@@ -232,38 +245,39 @@ class BlockExplainer:
         ]
         return tuple(looked_at), looks[-1].found
 
-    def _count(
+    def _count_bills(
         self, member: Member, scope: Collection[int], threshold: Threshold | None, *, bills_are_visible: bool
-    ) -> _Counted:
+    ) -> _CountedBills:
         org_units = self._reader.org_units
+        # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
         read = read_bills_that_add_up(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
         if read is None:
-            return _Counted(None, None, any_open=False)
+            return _CountedBills(None, None, any_open=False)
         bills = tuple(
-            BillLooked(bill, None if bill.library is None else org_units.unit(bill.library), bill.library in scope)
+            CheckedBill(bill, None if bill.library is None else org_units.unit(bill.library), bill.library in scope)
             for bill in read
         )
         if threshold is None:
-            return _Counted(bills, None, any_open=False)
-        counted = [one.bill for one in bills if one.counts]
+            return _CountedBills(bills, None, any_open=False)
+        counted = [checked.bill for checked in bills if checked.counts]
         any_open = bool(counted)
         if not counted and threshold.amount <= 0:
-            # Bills are those with a balance. A threshold of nought is reached by an open transaction without one, too.
+            # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
             any_open = read_fines_within(self._gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
-        return _Counted(bills, balance_of(counted), any_open=any_open)
+        return _CountedBills(bills, balance_of(counted), any_open=any_open)
 
     def _decided(self, member: Member, penalties: Mapping[int, int]) -> Member:
-        """The patron with the rule's decision, without one where the account may not see the limit."""
+        """Return the patron with the rule's decision, or without if the account may not see the limit."""
         gateway = self._gateway
         limits = Limits.read(gateway, self._settings, self._reader.org_units, penalties)
-        # Once more, to know of somebody who owes 0.00 whether there is an open transaction.
+        # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
         own_fines = read_own_fines(gateway, [member.id])
-        return decided(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
+        return with_decisions(gateway, limits, Group(member.patron.group, (member,)), own_fines).members[0]
 
 
 def _with_fates(explanation: BlockExplanation, threshold: Threshold | None) -> BlockExplanation:
-    """What a recalculation does to each penalty for fines: it has a say only where the threshold stands."""
+    """Add what a recalculation does to each penalty for fines."""
     reached = explanation.reaches_threshold
     if reached is None:
         return explanation
@@ -281,8 +295,10 @@ def _fate(
     reached: bool,
     taken: Collection[PenaltyFate],
 ) -> PenaltyFate:
-    # At that one org unit: a stale row elsewhere stays (penalties-update-010, penalties-update-017).
+    # A recalculation only affects the threshold's org unit. Stale rows elsewhere stay (penalties-update-010,
+    # penalties-update-017).
     if threshold is None or penalty.org_unit.id != threshold.org_unit:
         return PenaltyFate.UNTOUCHED
+    # The ILS keeps one penalty of the kind and removes duplicates.
     wanted = reached and penalty.kind.id == explanation.penalty.id and PenaltyFate.STAYS not in taken
     return PenaltyFate.STAYS if wanted else PenaltyFate.REMOVED

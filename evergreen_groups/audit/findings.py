@@ -1,5 +1,7 @@
-"""What an audit finds: patrons whose blocks and own fines don't fit together, Evergreen's thresholds that differ from
-the rule, and groups that look accidental.
+"""Records of what an audit finds.
+
+Findings are about patrons whose blocks don't match their own fines, thresholds in Evergreen that differ from the rule,
+and groups that look accidental.
 """
 
 from __future__ import annotations
@@ -31,18 +33,18 @@ _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 def _kind(
     code: str, search: str, *, about_groups: bool = False, about_thresholds: bool = False, recalculable: bool = False
 ) -> tuple[str, str, bool, bool, bool]:
-    """What a kind of finding consists of, by name: see :class:`FindingKind`."""
+    """Return a kind's values with their names, see :class:`FindingKind`."""
     return code, search, about_groups, about_thresholds, recalculable
 
 
 class FindingKind(Enum):
-    """What is wrong, or may be: each kind is declared here, and everything but its wording follows.
+    """Kinds of findings. Everything about a kind except its wording is declared here.
 
-    A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
-    not imported because searches stand above this module; ``about_groups`` and ``about_thresholds``, whether it is a
-    :class:`GroupFinding` or a :class:`ThresholdFinding` and not a :class:`PatronFinding`; and ``recalculable``,
-    whether a recalculation by the ILS may resolve it. Kinds that are found together name the same search.
-    ``evergreen_groups.render.audit.wording`` has the words for each.
+    The value is the kind's code. ``search`` names the function that finds it (``module:function``); a name avoids
+    importing the searches, which import this module. ``about_groups`` and ``about_thresholds`` mean that findings are
+    :class:`GroupFinding` or :class:`ThresholdFinding` instead of :class:`PatronFinding`. ``recalculable`` means that a
+    recalculation by the ILS may resolve the finding. Kinds that are found together name the same search.
+    ``evergreen_groups.render.audit.wording`` has the wording of each kind.
     """
 
     search: str
@@ -58,29 +60,30 @@ class FindingKind(Enum):
         return kind
 
     NOT_BLOCKED = _kind("over-limit-not-blocked", _BLOCKS, recalculable=True)
-    """Own fines over the limit and, as far as is known, at Evergreen's threshold; no block for fines in the ILS."""
+    """Own fines over the limit and, as far as known, at Evergreen's threshold, but no block for fines in the ILS."""
     THRESHOLD_HIGHER = _kind("threshold-above-limit", _BLOCKS, about_thresholds=True)
-    """A threshold that patrons over the limit don't reach, so that recalculating doesn't block them."""
+    """A threshold that patrons over the limit don't reach, so recalculating doesn't block them."""
     NOT_OVER = _kind("blocked-not-over-limit", _BLOCKS, recalculable=True)
-    """A block for fines that the ILS set itself, and own fines neither over the limit nor, as far as is known, at
-    Evergreen's threshold.
+    """A block for fines set by the ILS itself.
+
+    Own fines are within the limit and, as far as known, below Evergreen's threshold.
     """
     THRESHOLD_LOWER = _kind("threshold-below-limit", _BLOCKS, about_thresholds=True)
-    """A threshold that patrons within the limit reach, so that recalculating doesn't lift their block."""
+    """A threshold that patrons within the limit reach, so recalculating doesn't lift their block."""
     LEFT_ALONE = _kind("block-not-recalculated", _BLOCKS)
-    """As :attr:`NOT_OVER`, and the block isn't at the threshold's org unit, so that recalculating leaves it."""
+    """Like :attr:`NOT_OVER`, but the block isn't at the threshold's org unit, so recalculating doesn't lift it."""
     FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
-    """Blocked by staff, own fines within the limit, the group's over it."""
+    """Blocked by staff, with own fines within the limit and the group's fines over it."""
     BY_STAFF = _kind("blocked-by-staff", _BLOCKS)
-    """Blocked by staff, and neither own fines nor the group's are over the limit: for review only."""
+    """Blocked by staff, although neither own fines nor the group's are over the limit. For review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
-    """A group that may not belong together."""
+    """A group whose members may not belong together."""
     FOR_REVIEW = _kind("group-for-review", _ACCIDENTAL, about_groups=True)
-    """A group with something odd, and whose members have so much in common that nothing speaks for an accident."""
+    """A group with something odd, but whose members have so much in common that it is no accident."""
     SEVERAL_ADULTS = _kind("several-adults", _ADULTS, about_groups=True)
-    """A group with more adults than the library wants in one."""
+    """A group with more adults than the library wants."""
     BORROWED_ADDRESS = _kind("borrowed-address", _BORROWED)
-    """A patron whose record uses an address row of somebody outside the group."""
+    """A patron whose record uses an address row of a patron outside the group."""
 
 
 RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
@@ -89,9 +92,9 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why something was found: ``code`` names the case, ``values`` are what it is about, by name.
+    """The reason for a finding: a ``code``, and named ``values`` for its text.
 
-    :mod:`evergreen_groups.render.audit` puts it into words.
+    :mod:`evergreen_groups.render.audit` has the texts.
     """
 
     code: str
@@ -99,17 +102,16 @@ class Reason:
 
     @classmethod
     def counted(cls, code: str, count: Total[int], **values: object) -> Reason:
-        """A reason with a count, ``at_least`` so many where hidden members may raise it."""
+        """Make a reason with a count, or with ``at_least`` if hidden members may raise it."""
         return cls(code, {"count" if count.exact else "at_least": count.at_least, **values})
 
 
 @dataclass(frozen=True, slots=True)
 class PatronFinding:
-    """One patron whose blocks and own fines don't fit together.
+    """A finding about one patron.
 
-    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the patron's group owes together,
-    None where it doesn't matter or isn't known. ``limits_differ`` says that patrons have different limits, so that the
-    member's own is worth a word.
+    ``blocks`` are the penalties in question. ``group_fines`` is what the group owes together, None if it doesn't matter
+    or is unknown. ``limits_differ`` means that limits vary between patrons, so the member's limit should be shown.
     """
 
     kind: FindingKind
@@ -121,21 +123,21 @@ class PatronFinding:
 
     @property
     def rank(self) -> int:
-        """Where it stands among those of its kind, the lowest first: whoever owes most (in cents)."""
+        """The sort key within its kind: the highest own fines (in cents) first."""
         return -int(self.member.own_fines.scaleb(2))
 
     @property
     def number(self) -> int:
-        """Where it stands among those of its rank: the patron's id."""
+        """The sort key within its rank: the patron's id."""
         return self.member.id
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdFinding:
-    """A threshold of Evergreen's that blocks otherwise than the rule, and how many patrons that concerns.
+    """A threshold in Evergreen that blocks other patrons than the rule does, and the number of patrons concerned.
 
-    ``threshold`` is the amount at which Evergreen blocks, set for ``profile`` at ``library`` (all None: there is none);
-    ``limit`` is the rule's limit of these patrons. ``penalty`` is what Evergreen sets.
+    ``threshold`` is the amount at which Evergreen blocks, set for ``profile`` at ``library`` (all None: there is no
+    threshold). ``limit`` is these patrons' limit by the rule. ``penalty`` is the penalty that Evergreen sets.
     """
 
     kind: FindingKind
@@ -150,12 +152,11 @@ class ThresholdFinding:
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group with which something may be wrong, and why.
+    """A finding about one group.
 
-    ``confidence`` says how sure it is that it is accidental, and by which evidence: some for
-    :attr:`FindingKind.ACCIDENTAL`, none for :attr:`FindingKind.FOR_REVIEW`. ``split`` says who of the members would
-    stay together and who would be taken out, None where all belong together by what is on file, or where members are
-    hidden.
+    ``confidence`` says how likely the group is accidental, with the evidence. Only :attr:`FindingKind.ACCIDENTAL` has
+    points. ``split`` suggests who stays and who leaves, None if the members belong together as far as the records show,
+    or if members are hidden.
     """
 
     group: Group
@@ -166,23 +167,22 @@ class GroupFinding:
 
     @property
     def rank(self) -> int:
-        """Where it stands among those of its kind, the lowest first: the surest."""
+        """The sort key within its kind: the highest confidence first."""
         return -self.confidence.points if self.confidence else 0
 
     @property
     def number(self) -> int:
-        """Where it stands among those of its rank: the group's number."""
+        """The sort key within its rank: the group's number."""
         return self.group.number
 
 
 @dataclass(frozen=True, slots=True)
 class AuditCriteria:
-    """What an audit goes over: patrons of ``orgs`` (short names; none: everywhere) or below, and their groups.
+    """What to audit: patrons at or below ``orgs`` (short names; empty: everywhere), and their groups.
 
-    ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
-    ``adults`` says how many of them are too many in one group; ``institution_profiles`` (names) are the profiles of
-    schools, offices and the like, with all below them. ``top`` lists only the first so many findings of each
-    kind and counts the others (None: all are listed).
+    ``limit`` is the limit of own fines for all patrons, None if the policy's limits vary. ``adults`` is the rule for
+    too many adults in a group. ``institution_profiles`` (names) are profiles of schools, offices and so on, including
+    profiles below. ``top`` lists the first findings of each kind and counts the rest (None: list all).
     """
 
     orgs: tuple[str, ...] = ()
@@ -192,7 +192,7 @@ class AuditCriteria:
     top: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values of other types. Raises ArgumentError."""
+        """Raise ArgumentError for values of the wrong type."""
         arguments.texts("orgs", self.orgs)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
@@ -205,15 +205,15 @@ Listed = TypeVar("Listed", PatronFinding, GroupFinding)
 
 
 class FindingSequence(Sequence[Listed]):
-    """Findings in their order, of which those of one kind can be had without looking at the others."""
+    """Findings in order, with direct access to those of one kind."""
 
     @abstractmethod
     def of_kind(self, kind: FindingKind) -> Sequence[Listed]:
-        """Those of a kind."""
+        """Return the findings of a kind."""
 
 
-def only(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
-    """Those of some findings that are of a kind."""
+def _filter(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
+    """Return the findings of a kind, without reading the others if possible."""
     if isinstance(findings, FindingSequence):
         return findings.of_kind(kind)
     return [finding for finding in findings if finding.kind is kind]
@@ -221,15 +221,16 @@ def only(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What stands in the ILS and doesn't fit the rule.
+    """The result of an audit.
 
-    ``generated_at`` is when reading began (aware); ``notes`` are sentences about what is missing; ``complete`` says
-    that the account sees every patron. ``patrons`` come by kind, whoever owes most first, and ``groups`` by kind, the
-    surest first; they are sequences that may be read as often as one likes, of which only what is being looked at is in
-    memory. ``thresholds`` come by kind, the one that concerns most patrons first. ``to_keep`` are the numbers of groups
-    that would be accidental or for review and aren't listed, because somebody decided that they are to be kept as they
-    are; ``changed`` of those are listed, for their members have changed since. ``counts`` says how many findings of
-    each kind there are where not all are listed (None: they are).
+    ``generated_at`` is when reading began (aware). ``notes`` are sentences about missing data. ``complete`` means that
+    the account sees every patron. Findings come by kind: ``patrons`` with the highest fines first, ``groups`` with the
+    highest confidence first, and ``thresholds`` with the most patrons first. ``patrons`` and ``groups`` are sequences
+    that can be read repeatedly without loading all findings into memory.
+
+    ``to_keep`` are the numbers of groups that aren't listed because staff decided to keep them as they are. ``changed``
+    are such groups that are listed because their members have changed since. ``counts`` has the number of findings of
+    each kind if not all are listed (None: all are).
     """
 
     generated_at: datetime
@@ -245,31 +246,31 @@ class Audit:
     thresholds: tuple[ThresholdFinding, ...] = ()
 
     def of_kind(self, kind: FindingKind) -> Sequence[PatronFinding]:
-        """The findings about patrons of one kind, in their order."""
-        return only(self.patrons, kind)
+        """Return the findings of a kind about patrons."""
+        return _filter(self.patrons, kind)
 
     def groups_of_kind(self, kind: FindingKind) -> Sequence[GroupFinding]:
-        """The findings about groups of one kind, in their order."""
-        return only(self.groups, kind)
+        """Return the findings of a kind about groups."""
+        return _filter(self.groups, kind)
 
     def thresholds_of_kind(self, kind: FindingKind) -> Sequence[ThresholdFinding]:
-        """The findings about thresholds of one kind, in their order; all of them are listed."""
+        """Return the findings of a kind about thresholds, which are always all listed."""
         return [finding for finding in self.thresholds if finding.kind is kind]
 
     def count(self, kind: FindingKind) -> int:
-        """How many findings of a kind there are, listed or not."""
+        """Return how many findings of a kind there are, listed or not."""
         if self.counts is None or kind.about_thresholds:
             return self.listed(kind)
         return self.counts.get(kind, 0)
 
     def listed(self, kind: FindingKind) -> int:
-        """How many findings of a kind are listed."""
+        """Return how many findings of a kind are listed."""
         if kind.about_thresholds:
             return len(self.thresholds_of_kind(kind))
         return len(self.groups_of_kind(kind) if kind.about_groups else self.of_kind(kind))
 
     def first(self, top: int) -> Audit:
-        """The same audit with only the first so many findings of each kind listed, and the others counted."""
+        """Return the audit with only the first ``top`` findings of each kind listed."""
         return replace(
             self,
             patrons=tuple(chain.from_iterable(islice(self.of_kind(kind), top) for kind in FindingKind)),
@@ -289,25 +290,25 @@ WEIGHTS = {
     "lead-expired": 10,
     "unusually-large": 25,
     "institution": 25,
-    # An adult of whom nothing on file speaks for a relation to another adult.
+    # An adult whose record shows no relation to any other adult.
     "strangers": 35,
-    # Nobody has surname, address, phone or e-mail in common with anybody.
+    # No two members share a surname, address, phone or email address.
     "nothing-shared": 25,
     "cloned": 15,
-    # What speaks against it: each member has it in common with another.
+    # Evidence for a family: each member shares this with another.
     "surname-shared": -20,
     "address-shared": -20,
     "phone-or-email-shared": -20,
 }
-"""What each piece of evidence adds, by its code; below nought where it speaks for a family."""
-_PLACES = {code: place for place, code in enumerate(sorted(WEIGHTS, key=lambda code: -WEIGHTS[code]))}
+"""How much each piece of evidence counts, by code. Negative if it suggests a family."""
+_SORT_ORDER = {code: index for index, code in enumerate(sorted(WEIGHTS, key=lambda code: -WEIGHTS[code]))}
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One piece of evidence: ``code`` names it, ``values`` are what it is about, by name.
+    """One piece of evidence: a ``code``, and named ``values`` for its text.
 
-    :mod:`evergreen_groups.render.audit` puts it into words.
+    :mod:`evergreen_groups.render.audit` has the texts.
     """
 
     code: str
@@ -315,57 +316,54 @@ class Evidence:
 
     @property
     def weight(self) -> int:
-        """What it adds."""
+        """How much the evidence counts."""
         return WEIGHTS[self.code]
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """How sure something is, by its evidence, what weighs most first."""
+    """How likely a group is accidental, with the evidence, the weightiest first."""
 
     evidence: tuple[Evidence, ...]
     points: int = field(init=False, repr=False, compare=False)
     """The sum of all weights, from 0 to 100."""
 
     def __post_init__(self) -> None:
-        """Add up the weights, which everything asks for."""
+        """Add up the weights once."""
         points = max(0, min(100, sum(WEIGHTS[piece.code] for piece in self.evidence)))
         object.__setattr__(self, "points", points)
 
     @classmethod
-    def by(cls, evidence: Iterable[Evidence]) -> Confidence:
-        """The confidence by some evidence; of each code there is one piece at most."""
-        return cls(tuple(sorted(evidence, key=_place)))
+    def from_evidence(cls, evidence: Iterable[Evidence]) -> Confidence:
+        """Sort the evidence, which must have at most one piece of each code."""
+        return cls(tuple(sorted(evidence, key=lambda piece: _SORT_ORDER[piece.code])))
 
     @property
     def level(self) -> str:
-        """``high`` from 50 points on, ``medium`` from 25 on, else ``low``."""
+        """``high`` from 50 points, ``medium`` from 25, or ``low``."""
         if self.points >= _HIGH_FROM:
             return HIGH
         return MEDIUM if self.points >= _MEDIUM_FROM else LOW
 
 
-def _place(piece: Evidence) -> int:
-    return _PLACES[piece.code]
-
-
 @dataclass(frozen=True, slots=True)
 class GroupSplit:
-    """Patrons' ids: those who would ``stay``, and those who would ``leave``, each family for itself."""
+    """Ids of the patrons who would ``stay`` in the group, and of those who would ``leave``, family by family."""
 
     stay: tuple[int, ...]
     leave: tuple[tuple[int, ...], ...]
 
     @property
     def leaving(self) -> tuple[int, ...]:
-        """The ids of all who would be taken out."""
+        """The ids of all patrons who would leave."""
         return tuple(id for family in self.leave for id in family)
 
 
 def suggested_split(members: Sequence[int], lead: int, relations: Relations) -> GroupSplit | None:
-    """The split by what members (ids) have in common: the largest family stays, of several as large the ``lead``'s.
+    """Suggest a split by what members (ids) have in common. The largest family stays, the ``lead``'s if several are.
 
-    None where all belong together. Where members are hidden they may be the relatives who are missing: nobody knows.
+    Return None if all members belong together. Only call this for complete groups: hidden members may be the missing
+    link.
     """
     families = relations.families(members)
     if len(families) == 1:

@@ -1,7 +1,7 @@
-"""Findings out of memory, in their order: an audit of a large library may have a hundred thousand of them.
+"""Keep findings out of memory, in order: an audit of a large library may find a hundred thousand.
 
-They lie in a private database of SQLite's: a file among the system's temporary ones that only this user can read and
-that has no name, so it is gone with the process, however that ends.
+Findings are stored in a private SQLite database: a temporary file that has no name and that only this user can read. It
+disappears with the process, however the process ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupDraft:
-    """What a :class:`GroupFinding` is made of; ``rows`` are all visible members of the group."""
+    """A :class:`GroupFinding` before its fines are read. ``rows`` are all visible members of the group."""
 
     rows: tuple[PatronRow, ...]
     reasons: tuple[Reason, ...]
@@ -53,7 +53,7 @@ class GroupDraft:
 
     @property
     def rank(self) -> int:
-        """Where it stands among those of its kind, as :attr:`GroupFinding.rank`."""
+        """The sort key within its kind, the same as :attr:`GroupFinding.rank`."""
         return -self.confidence.points if self.confidence else 0
 
     @property
@@ -62,14 +62,13 @@ class GroupDraft:
         return self.rows[0].group
 
     def of(self, group: Group) -> GroupFinding:
-        """The finding, with the group that the rows are of."""
+        """Make the finding about the group that was read from the rows."""
         return GroupFinding(group, tuple(self._reasons(group)), self.kind, self.confidence, self.split)
 
     def _reasons(self, group: Group) -> Iterator[Reason]:
         for reason in self.reasons:
-            if (
-                reason.code == "several-adults"
-            ):  # nobody knows how old hidden members are, nor looked whether there are any
+            if reason.code == "several-adults":
+                # Hidden members' ages are unknown, and the judge didn't know whether there are any.
                 count, most = reason.values["count"], reason.values["most"]
                 yield Reason.counted(reason.code, group.counted(cast("int", count)), most=most)
             else:
@@ -78,19 +77,19 @@ class GroupDraft:
 
 @dataclass(frozen=True, slots=True)
 class PatronDraft:
-    """A finding about a patron whose barcode wasn't read; ``card`` is the id of the card that it stands on."""
+    """A finding about a patron whose barcode isn't read yet. ``card`` is the id of the primary card."""
 
     finding: PatronFinding
     card: int | None
 
     @property
     def kind(self) -> FindingKind:
-        """Its kind."""
+        """The finding's kind."""
         return self.finding.kind
 
     @property
     def rank(self) -> int:
-        """Where it stands among those of its kind."""
+        """The finding's sort key within its kind."""
         return self.finding.rank
 
     @property
@@ -103,32 +102,32 @@ Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def pack(finding: object) -> bytes:
-    """A finding, or a draft of one, as bytes."""
+    """Pickle a finding or a draft."""
     stream = io.BytesIO()
     pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = _REDUCED
+    pickler.dispatch_table = _REDUCERS
     pickler.dump(finding)
     return stream.getvalue()
 
 
 def unpack(content: bytes) -> Any:
-    """The finding that was packed; only for what this process has packed itself."""
-    return pickle.loads(content)  # noqa: S301  # what pack has made, in a file that nobody else can open
+    """Unpickle a finding. Only safe for bytes that this process packed."""
+    return pickle.loads(content)  # noqa: S301  # made by pack, in a file that no other user can open
 
 
-def _by_fields(kind: type[Any]) -> Callable[[Any], Reduced]:
+def _reduce_fields(kind: type[Any]) -> Callable[[Any], Reduced]:
     names = [field.name for field in fields(kind) if field.init]
     values = attrgetter(*names)
     if len(names) == 1:
-        return lambda one: (kind, (values(one),))
-    return lambda one: (kind, values(one))
+        return lambda record: (kind, (values(record),))
+    return lambda record: (kind, values(record))
 
 
-def _message(text: Message) -> Reduced:
-    return _made, (text.text, text.context, text.plural, dict(text.values))
+def _reduce_message(text: Message) -> Reduced:
+    return _make_message, (text.text, text.context, text.plural, dict(text.values))
 
 
-def _made(text: str, context: str, plural: str, values: Mapping[str, object]) -> Message:
+def _make_message(text: str, context: str, plural: str, values: Mapping[str, object]) -> Message:
     return Message(text, context=context, plural=plural, values=values)
 
 
@@ -136,15 +135,15 @@ _KINDS = (
     *(PatronFinding, PatronDraft, GroupFinding, GroupDraft, Reason, Evidence, Confidence, GroupSplit),
     *(Group, Member, Patron, OrgUnit, Decision, Limit, Penalty, PenaltyKind),
 )
-_REDUCED: dict[type[Any], Callable[[Any], Reduced]] = {
-    **{kind: _by_fields(kind) for kind in _KINDS},
+_REDUCERS: dict[type[Any], Callable[[Any], Reduced]] = {
+    **{kind: _reduce_fields(kind) for kind in _KINDS},
     PatronRow: lambda row: (PatronRow, tuple(row)),
-    Message: _message,
+    Message: _reduce_message,
 }
 
 
-_PLACES = {kind: place for place, kind in enumerate(FindingKind)}
-# Journal and waiting for the disk are for what has to outlive the process. The cache is in kibibytes.
+_KIND_INDEX = {kind: index for index, kind in enumerate(FindingKind)}
+# The data needn't survive the process, so turn off the journal and syncing. The cache size is in KiB.
 _TABLE = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
@@ -157,32 +156,32 @@ _SELECT = "SELECT content FROM finding WHERE kind = ? ORDER BY rank, number, id 
 
 
 class Ranked(Protocol):
-    """What has a place in the order of an audit: by kind, then by rank, then by number, the lowest first."""
+    """A record with a place in an audit's order: by kind, then rank, then number, the lowest first."""
 
     @property
     def kind(self) -> FindingKind:
-        """Its kind."""
+        """The kind of finding."""
 
     @property
     def rank(self) -> int:
-        """Its place among those of its kind."""
+        """The sort key within the kind."""
 
     @property
     def number(self) -> int:
-        """Its place among those of its rank."""
+        """The sort key within the rank."""
 
 
 class FindingStore:
-    """Takes findings as they come, from several threads, and gives them in their order.
+    """Takes findings from several threads and returns them in order.
 
-    Closing it, or letting go of it, deletes what is in it. Its methods raise StateError where there is no room.
+    Closing the store or dropping the last reference deletes its content. Methods raise StateError if the disk is full.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unlisted: dict[FindingKind, int] = {}
         with _errors():
-            # No name is that of a private database in a temporary file: https://sqlite.org/inmemorydb.html.
+            # An empty name makes SQLite use a private temporary file: https://sqlite.org/inmemorydb.html.
             self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._close = weakref.finalize(self, self._connection.close)
             self._connection.executescript(_TABLE)
@@ -194,20 +193,23 @@ class FindingStore:
         self.close()
 
     def close(self) -> None:
-        """Delete what is in it. Raises nothing."""
+        """Delete the content."""
         self._close()
 
     def add(self, findings: Iterable[Ranked]) -> list[int]:
-        """Take some, and give the id that each has here."""
-        rows = [(_PLACES[one.kind], one.rank, one.number, pack(one)) for one in findings]
+        """Store findings and return their ids."""
+        rows = [(_KIND_INDEX[finding.kind], finding.rank, finding.number, pack(finding)) for finding in findings]
         with self._lock, _errors():
             self._connection.execute("BEGIN")
             ids = [self._connection.execute(_INSERT, row).lastrowid or 0 for row in rows]
             self._connection.execute("COMMIT")
         return ids
 
-    def without(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
-        """Take out those with these ids that are about one of these numbers; gives the ids of the others."""
+    def drop(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
+        """Delete those of the findings with these ids that are about one of the numbers.
+
+        Return the ids of the others.
+        """
         with self._lock, _errors():
             ask = "SELECT id, number FROM finding WHERE id BETWEEN ? AND ?"
             known = dict(self._connection.execute(ask, (min(ids), max(ids)))) if ids else {}
@@ -216,32 +218,35 @@ class FindingStore:
         return [id for id in ids if id not in out]
 
     def count_unlisted(self, kind: FindingKind, count: int) -> None:
-        """Count more of a kind than it was given."""
+        """Count findings that weren't stored."""
         self._unlisted[kind] = self._unlisted.get(kind, 0) + count
 
     def counts(self) -> dict[FindingKind, int]:
-        """How many there are of each kind of which there are any, with those that were only counted."""
+        """Return the number of findings of each kind, stored or only counted. Leave out kinds without findings."""
         with self._lock, _errors():
             rows = dict(self._connection.execute("SELECT kind, count(*) FROM finding GROUP BY kind"))
-        counts = {kind: rows.get(place, 0) + self._unlisted.get(kind, 0) for kind, place in _PLACES.items()}
+        counts = {kind: rows.get(index, 0) + self._unlisted.get(kind, 0) for kind, index in _KIND_INDEX.items()}
         return {kind: count for kind, count in counts.items() if count}
 
     def of_kind(self, kind: FindingKind, most: int | None = None, first: int = 0) -> Iterator[Any]:
-        """Those of a kind in their order, from place ``first`` on, ``most`` of them (None: all); read as needed."""
+        """Yield up to ``most`` (None: all) findings of a kind in order, starting at index ``first``.
+
+        Reads them as needed.
+        """
         with _errors():
-            asked = (_PLACES[kind], -1 if most is None else most, first)
+            asked = (_KIND_INDEX[kind], -1 if most is None else most, first)
             for (content,) in self._connection.execute(_SELECT, asked):
                 yield unpack(content)
 
 
 class StoredFindings(FindingSequence[Listed]):
-    """The findings of some kinds that a store has, in their order, up to ``top`` of each kind (None: all).
+    """The findings of some kinds in a store, in order, up to ``top`` of each kind (None: all).
 
-    They may be read as often as one likes; each time they are made anew.
+    Can be read repeatedly; creates the findings each time.
     """
 
     def __init__(self, store: FindingStore, counts: Mapping[FindingKind, int], top: int | None = None) -> None:
-        """``counts`` says how many of each of the kinds the store has, listed or not."""
+        """``counts`` has the number of findings of each kind, listed or not."""
         self._store = store
         self._counts = {kind: count if top is None else min(count, top) for kind, count in counts.items()}
 
@@ -253,25 +258,25 @@ class StoredFindings(FindingSequence[Listed]):
             yield from self._store.of_kind(kind, count)
 
     @overload
-    def __getitem__(self, place: int) -> Listed: ...
+    def __getitem__(self, index: int) -> Listed: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Listed]: ...
+    def __getitem__(self, index: slice) -> Sequence[Listed]: ...
 
-    def __getitem__(self, place: int | slice) -> Listed | Sequence[Listed]:
-        """The finding at a place, or a tuple of those of a slice."""
-        if isinstance(place, slice):
-            return tuple(self[at] for at in range(*place.indices(len(self))))
-        at = range(len(self))[place]
+    def __getitem__(self, index: int | slice) -> Listed | Sequence[Listed]:
+        """Return the finding at an index, or a tuple for a slice."""
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        at = range(len(self))[index]
         for kind, count in self._counts.items():
             if at < count:
                 (finding,) = self._store.of_kind(kind, 1, at)
                 return cast("Listed", finding)
             at -= count
-        raise IndexError(place)
+        raise IndexError(index)
 
     def of_kind(self, kind: FindingKind) -> StoredFindings[Listed]:
-        """Those of a kind."""
+        """Return the findings of a kind."""
         return StoredFindings(self._store, {kind: self._counts[kind]} if kind in self._counts else {})
 
 
@@ -279,26 +284,26 @@ def _errors() -> AbstractContextManager[None]:
     return errors_named(str(temporary_directory()))
 
 
-# Findings for which the rest is read together.
-_AT_ONCE = 500
+# How many findings to complete together.
+_BATCH = 500
 
 
 def list_first(
     context: SearchContext, drafts: FindingStore, complete: Callable[[Sequence[Any]], Iterable[Ranked]]
 ) -> None:
-    """Add the first of each kind to what is found, as many as are listed, made ``complete``, and count the others."""
+    """Complete the first ``context.top`` drafts of each kind, add them to the findings, and count the others."""
     for kind, count in drafts.counts().items():
         first = list(drafts.of_kind(kind, context.top))
-        lists = [first[at : at + _AT_ONCE] for at in range(0, len(first), _AT_ONCE)]
+        lists = [first[at : at + _BATCH] for at in range(0, len(first), _BATCH)]
         for completed in context.gateway.map(complete, lists):
             context.found.add(completed)
         context.found.count_unlisted(kind, count - len(first))
 
 
 class PatronListing:
-    """Takes findings about patrons; where not all will be listed, barcodes are read of the first of each kind alone.
+    """Takes findings about patrons. If ``context.top`` is set, reads barcodes only for the listed ones.
 
-    It is a context: what is listed is known at its end.
+    A context manager, because the listed findings are known only at the end.
     """
 
     def __init__(self, context: SearchContext) -> None:
@@ -316,11 +321,11 @@ class PatronListing:
 
     @property
     def with_cards(self) -> bool:
-        """Whether findings need the barcodes of their members."""
+        """Whether findings need the members' barcodes when they are added."""
         return self._drafts is None
 
     def add(self, findings: Iterable[PatronFinding], rows: Iterable[PatronRow]) -> int:
-        """Take findings about the patrons of these rows; gives how many they are."""
+        """Add findings about the patrons of these rows. Return how many."""
         if self._drafts is None:
             return len(self._context.found.add(findings))
         cards = {row.id: row.card for row in rows}
@@ -334,48 +339,47 @@ class PatronListing:
 
 
 Judge = Callable[[Sequence["PatronRow"], Mapping[int, Sequence[Any]]], "list[GroupDraft]"]
-"""Says of whole groups, given all visible members and the fields that were asked for (by patron's id), what is wrong
-with them."""
+"""Makes drafts of findings about whole groups from all visible members and, by patron id, the requested fields."""
 
-# Three answers are in memory at once, with more of each member than a report has.
+# Three answers are in memory at once, and each has more fields per member than a report's.
 _PAGE = 2_000
 
 
 def list_groups(context: SearchContext, query: GroupQuery, fields: Sequence[str], judge: Judge) -> None:
-    """Search for the groups that ``query`` is about, and add those to what is found that ``judge`` has drafts of.
+    """Search the groups that ``query`` matches and add findings for those that ``judge`` drafts.
 
-    Where not all of a kind will be listed, cards and fines are read of the surest alone, and the others are counted.
-    ``fields`` of each member's record (``au``) are read along with the search, for the judge.
+    If ``context.top`` is set, read cards and fines only for the first groups of each kind and count the others.
+    ``fields`` are the fields of each member's record (``au``) that the judge needs.
     """
-    records = _Records(context.gateway, tuple(fields))
-    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, beside=records)
+    records = _RecordCache(context.gateway, tuple(fields))
+    search = GroupSearch(context.gateway, query, context.progress, page=_PAGE, extra_fields=records)
     if context.top is None:
-        _run(search, context.found, lambda rows: _finished(context, judge(rows, records.of(rows))))
+        _run(search, context.found, lambda rows: _build_findings(context, judge(rows, records.pop(rows))))
         return
     with FindingStore() as drafts:
-        _run(search, drafts, lambda rows: judge(rows, records.of(rows)))
-        list_first(context, drafts, lambda some: _finished(context, some))
+        _run(search, drafts, lambda rows: judge(rows, records.pop(rows)))
+        list_first(context, drafts, lambda first: _build_findings(context, first))
 
 
 def _run(
     search: GroupSearch, store: FindingStore, find: Callable[[Sequence[PatronRow]], Sequence[GroupDraft | GroupFinding]]
 ) -> None:
-    """Put what is found in groups into a store; what was found before somebody was moved is taken out again."""
-    search.run(lambda rows: store.add(find(rows)), store.without)
+    """Store what ``find`` returns. If patrons move during the search, the search drops results and adds new ones."""
+    search.run(lambda rows: store.add(find(rows)), store.drop)
 
 
-def _finished(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
-    """The findings that drafts are of, with cards, fines and hidden members read."""
+def _build_findings(context: SearchContext, drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
+    """Read cards, fines and hidden members, and make findings of the drafts."""
     rows = chain.from_iterable(draft.rows for draft in drafts)
-    groups = {group.number: group for group in context.reader.complete(rows)}
+    groups = {group.number: group for group in context.reader.build_groups(rows)}
     return [draft.of(groups[draft.number]) for draft in drafts]
 
 
-class _Records:
-    """What a search reads of members' records beside their rows, by id, until somebody asks for it.
+class _RecordCache:
+    """Holds the extra fields that a search reads, by patron id, until they are used.
 
-    It is let go of then, for there may be a hundred thousand of them; whoever asks again, because somebody was moved
-    meanwhile, has it read again.
+    Used values are removed, because there may be a hundred thousand. They are read again if a group is judged again
+    after a move.
     """
 
     def __init__(self, gateway: Gateway, fields: tuple[str, ...]) -> None:
@@ -384,11 +388,11 @@ class _Records:
         self._taken: dict[int, Sequence[Any]] = {}
 
     def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Take what the fields hold of a patron (id)."""
+        """Store the values of a patron's fields."""
         self._taken[patron] = values
 
-    def of(self, rows: Sequence[PatronRow]) -> dict[int, Sequence[Any]]:
-        """What they hold of these patrons, by id."""
+    def pop(self, rows: Sequence[PatronRow]) -> dict[int, Sequence[Any]]:
+        """Remove and return the values of these patrons, by id. Read missing ones."""
         found = {row.id: self._taken.pop(row.id, None) for row in rows}
         missing = sorted(id for id, values in found.items() if values is None)
         read = dict(self._read(missing))

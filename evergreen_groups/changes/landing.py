@@ -39,7 +39,7 @@ from evergreen_groups.errors import (
     TransportError,
 )
 from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
-from evergreen_groups.groups import members_not_asked_for, read_patron
+from evergreen_groups.groups import inconsistent_members, read_patron
 from evergreen_groups.ils import set_by_ils
 from evergreen_groups.message import Message
 
@@ -278,11 +278,11 @@ def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set
         where = _others_in(group, patron)
         suspects = frozenset(gateway.pcrud.id_list("au", where, limit=_MOST_SUSPECTS))
         if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
-            raise members_not_asked_for()
+            raise inconsistent_members()
     records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_copies]
     here = [value_of(record, GROUP) == group and not record.deleted for record in records if record is not None]
     if not here or (not any(here) if others else any(here) or len(here) < len(suspects)):
-        raise members_not_asked_for()
+        raise inconsistent_members()
 
 
 def _others_in(group: int, patron: int) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from evergreen_groups.groups import (
     Relations,
     decide_where_visible,
     read_members,
+    read_named_families,
     read_patron,
-    read_surroundings,
 )
 from evergreen_groups.message import Message
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
     from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.groups import Card, Group, Member, PatronAccount, PatronReference, Surroundings
+    from evergreen_groups.groups import Card, Group, Member, NamedFamilies, PatronAccount, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
 
@@ -97,29 +97,29 @@ class PlanBasis:
     ``adults`` says how many of them may come together before it is warned of.
     """
 
-    def __init__(self, surroundings: Surroundings, adults: AdultRule | None = None) -> None:
-        self._surroundings = surroundings
+    def __init__(self, families: NamedFamilies, adults: AdultRule | None = None) -> None:
+        self._families = families
         self._adults = adults or AdultRule()
 
     @property
     def groups(self) -> Mapping[int, Group]:
         """The groups of all who were named, by number."""
-        return self._surroundings.membership.groups
+        return self._families.membership.groups
 
     @property
     def accounts(self) -> Mapping[int, PatronAccount]:
         """The accounts of everybody in them, by patron's id."""
-        return self._surroundings.membership.accounts
+        return self._families.membership.accounts
 
     @property
     def own_fines(self) -> Mapping[int, Decimal]:
         """What those of them owe who have an open transaction."""
-        return self._surroundings.membership.own_fines
+        return self._families.membership.own_fines
 
     @property
     def cards(self) -> Mapping[PatronReference, Card]:
         """Those who were named and are visible, by how they were."""
-        return self._surroundings.cards
+        return self._families.cards
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
         """Those of the named with these barcodes or ids.
@@ -235,8 +235,8 @@ class PlanBasis:
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
 
     def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
-        members = self._surroundings.membership.members
-        relations = Relations((member.patron for member in members.values()), self._surroundings.contacts)
+        members = self._families.membership.members
+        relations = Relations((member.patron for member in members.values()), self._families.contacts)
         return PlanEvidence(groups, members, self.accounts, relations, self._adults)
 
 
@@ -378,7 +378,7 @@ class Planner:
     """Makes plans out of the state that the ILS has now; sends nothing that changes anything.
 
     A plan takes four calls at most, whatever the number of patrons and groups up to some hundred, six where members are
-    hidden (:func:`~evergreen_groups.groups.read_surroundings` says where it is more), and what undoing reads of each
+    hidden (:func:`~evergreen_groups.groups.read_named_families` says where it is more), and what undoing reads of each
     patron.
     """
 
@@ -413,10 +413,10 @@ class Planner:
         Raises:
             PlanError: one isn't.
         """
-        surroundings = read_surroundings(
+        families = read_named_families(
             self._gateway, self._reader, references, groups, with_contacts=with_contacts, active_cards=active_cards
         )
-        return PlanBasis(surroundings, self._adults)
+        return PlanBasis(families, self._adults)
 
     def move(self, patrons: Several[PatronReference], to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move patrons, by barcode or id, into the group of the patron ``to``.

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import PenaltyReader
-from evergreen_groups.groups import GroupViewer, HiddenCirculations, may_ask_about
+from evergreen_groups.groups import GroupViewer, HiddenCirculations, can_ask_about
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER,
@@ -76,9 +76,9 @@ def details_viewer(
     circulations = HiddenCirculations(hidden_at, counted_at)
     return replace(
         plain,
-        circulations=circulations if may_ask_about(circulations) else None,
+        circulations=circulations if can_ask_about(circulations) else None,
         with_staff=True,
-        beside=frozenset(beside),
+        extra_patrons=frozenset(beside),
     )
 
 

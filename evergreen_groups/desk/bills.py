@@ -14,7 +14,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import circulation_reader, plain_viewer, read_visible_fines
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import AdultRule, visible_around
+from evergreen_groups.groups import AdultRule, visible_family_of
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER_TRANSACTIONS,
@@ -132,7 +132,7 @@ class BillsReader:
         arguments.whole("id", id)
         arguments.whole_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = visible_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
+        found = visible_family_of(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

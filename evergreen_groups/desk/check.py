@@ -17,8 +17,8 @@ from evergreen_groups.groups import (
     MembershipReader,
     Standing,
     StandingDifference,
-    decided,
-    read_surroundings,
+    read_named_families,
+    with_decisions,
 )
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
@@ -118,7 +118,7 @@ class Checker:
         return self._check(arguments.whole("id", id), all_members, nobody)
 
     def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
-        found = read_surroundings(self._gateway, self._reader, [reference])
+        found = read_named_families(self._gateway, self._reader, [reference])
         card = found.cards.get(reference)
         # A deleted record is nobody's any more, and nothing is said of it.
         if card is None or card.member.patron.deleted:
@@ -128,7 +128,7 @@ class Checker:
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
         checked = group.members if all_members else (member,)
-        checked = decided(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
+        checked = with_decisions(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [member.id for member in checked]
         rows = rows_put_right(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())

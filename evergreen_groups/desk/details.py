@@ -26,14 +26,14 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
+    correct_fines_from_primary,
     decide_where_visible,
-    find_hidden_of_few,
+    find_hidden_with_ids,
     find_owner,
     make_members,
-    put_fines_right,
-    read_whole_balances,
-    visible_around,
-    visible_in,
+    read_group_balances,
+    visible_family_of,
+    visible_group,
 )
 from evergreen_groups.ils import CirculationCounts, CirculationReader, Penalty, PenaltyKinds
 
@@ -158,11 +158,11 @@ class DetailsReader:
             NotFoundError: nobody is in it.
         """
         arguments.whole("number", number)
-        found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
+        found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), beside)
+        found, counting = self._with_reference(lambda viewer: visible_family_of(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
 
     def _with_reference(
@@ -236,7 +236,7 @@ class DetailsReader:
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
         user = self._reference.user(self._gateway)
-        return put_fines_right(
+        return correct_fines_from_primary(
             self._gateway, [found.group], found.ids, lambda: read_visible_fines(self._gateway, user, found.ids)
         )
 
@@ -245,9 +245,9 @@ class DetailsReader:
     ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What the visible members owe who do, at least, and the hidden ones."""
         try:
-            return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
+            return read_group_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
-            return self._own_fines(found), find_hidden_of_few(self._gateway, {found.group: found.ids}, lambda: ()).get(
-                found.group
-            )
+            return self._own_fines(found), find_hidden_with_ids(
+                self._gateway, {found.group: found.ids}, lambda: ()
+            ).get(found.group)

@@ -21,9 +21,9 @@ from evergreen_groups.groups import (
     PatronRow,
     check_digit_fails,
     find_card,
-    near_barcodes,
     read_owners,
     read_patron,
+    similar_barcodes,
     spellings,
     usual_length,
     without_blanks,
@@ -258,7 +258,7 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
     text = without_blanks(barcode)
     if not text:
         return UnknownBarcode("")
-    likely = {spelling: rank for rank, spelling in enumerate((text, *near_barcodes(text)))}
+    likely = {spelling: rank for rank, spelling in enumerate((text, *similar_barcodes(text)))}
     found = [
         card
         for page in gateway.pcrud.by_values("ac", "barcode", likely, select=_CARD, unique=True)

@@ -22,15 +22,15 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
+    correct_fines_from_primary,
     decide_where_visible,
     find_card,
     find_owner,
     make_members,
-    put_fines_right,
+    read_group_balances,
     read_patron,
-    read_whole_balances,
-    visible_around,
-    visible_in,
+    visible_family_of,
+    visible_group,
 )
 from evergreen_groups.ils import (
     VIEW_USER,
@@ -125,7 +125,7 @@ class SummaryReader:
         """
         arguments.whole("id", id)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_around(self._gateway, id, viewer))
+        found = self._with_reference(recent, lambda viewer: visible_family_of(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
@@ -139,7 +139,7 @@ class SummaryReader:
         """
         arguments.whole("number", number)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: visible_in(self._gateway, number, viewer))
+        found = self._with_reference(recent, lambda viewer: visible_group(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found, recent)
@@ -210,7 +210,7 @@ class SummaryReader:
         except PermissionDeniedError:
             return None
         penalties = kinds.by_patron(rows, org_units, ids)[patron.id]
-        return Standing.among(over_limit, patron.home_ou, penalties, kinds)
+        return Standing.of_penalties(over_limit, patron.home_ou, penalties, kinds)
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""
@@ -261,11 +261,11 @@ class SummaryReader:
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
-            fines = put_fines_right(
+            fines = correct_fines_from_primary(
                 self._gateway, [found.group], found.ids, lambda: read_own_fines(self._gateway, found.ids)
             )
             return fines, None
-        return read_whole_balances(self._gateway, found.group, found.ids)
+        return read_group_balances(self._gateway, found.group, found.ids)
 
 
 def _no_such_barcode() -> NotFoundError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_MOST_DIGITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
+_MAX_BITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # Years beyond 9999 or before 1, months and days that there aren't, infinities.
@@ -67,7 +67,7 @@ def whole_number(value: Any) -> int | None:
     >>> whole_number("247"), whole_number(True), whole_number("7.0")
     (247, None, None)
     """
-    if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _MAX_BITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
 

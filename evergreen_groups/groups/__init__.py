@@ -1,4 +1,4 @@
-"""Who belongs together and what they owe: patrons, members, groups, and the search for groups with high fines."""
+"""Patrons, groups and their fines: read them, and search for groups with high combined fines."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Barcodes as they are scanned, typed or pasted, against those that cards have."""
+"""Match barcodes as scanned, typed or pasted with those on cards."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 
-# A blank is what stands between the groups of digits that are printed below the bars; a tab, a line's end or another
-# control character is what scanners send before and behind them; marks that nobody sees come along where text is copied
-# out of a mail or a page. A hyphen isn't among them: cards have such barcodes.
+# Ignore blanks, which separate the printed digits below the bars; control characters, which scanners send before and
+# after a barcode; and invisible format characters copied from emails and web pages. Keep hyphens: some cards have them.
 _IGNORED = ("Z", "Cc", "Cf")
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """The barcodes that somebody may mean by a text: without its blanks, and before that with them, where it has some.
+    """Return the barcodes that a text may mean: with single blanks, if it has any, and without blanks.
 
-    There are cards with a blank in their barcode, and whoever scans one is to find it. The answer is empty where no
-    card can have such a barcode: no text in a PostgreSQL database has a NUL, and OpenSRF takes a parameter with one in
-    it for null, so that a search for it would end in status 500. Bytes that aren't UTF-8 arrive from the command line
-    as half surrogate pairs, which no request can hold.
+    Some cards do have a blank in their barcode, and scanning one must find it. The result is empty for text that can't
+    be a barcode. A NUL can't be in a PostgreSQL text, and OpenSRF turns a parameter with a NUL into null, so the search
+    would end with status 500. Bytes that aren't UTF-8 arrive from the command line as lone surrogates, which can't be
+    sent.
 
     >>> spellings("20000000001036"), spellings(" 2 0000 00000 1036\\t")
     (('20000000001036',), ('2 0000 00000 1036', '20000000001036'))
     """
     if _IMPOSSIBLE.search(text):
         return ()
-    seen = "".join(" " if letter.isspace() else letter for letter in text if letter.isspace() or not _ignored(letter))
-    with_blanks = " ".join(seen.split())
+    cleaned = "".join(
+        " " if letter.isspace() else letter
+        for letter in text
+        if letter.isspace() or not unicodedata.category(letter).startswith(_IGNORED)
+    )
+    with_blanks = " ".join(cleaned.split())
     return tuple(filter(None, dict.fromkeys((with_blanks, with_blanks.replace(" ", "")))))
 
 
 def without_blanks(text: str) -> str:
-    """A barcode without what is ignored in it; empty where no card can have it.
+    """Return the barcode without ignored characters, or an empty string if the text can't be a barcode.
 
     >>> without_blanks("2 0000 00000 1036\\r\\n")
     '20000000001036'
@@ -45,75 +48,71 @@ def without_blanks(text: str) -> str:
     return next(reversed(spellings(text)), "")
 
 
-def first_spelled(text: str, found: Mapping[str, Found]) -> Found | None:
-    """What was found, by barcode, for the first of a text's spellings for which something was."""
+def first_match(text: str, found: Mapping[str, Found]) -> Found | None:
+    """Return what was found (by barcode) for the first spelling of the text that has a match."""
     return next((found[spelling] for spelling in spellings(text) if spelling in found), None)
 
 
 def all_spellings(texts: Iterable[str]) -> list[str]:
-    """Every spelling of some texts, each once."""
+    """Return the spellings of all texts, without duplicates."""
     return list(dict.fromkeys(spelling for text in texts for spelling in spellings(text)))
 
 
-def _ignored(letter: str) -> bool:
-    return unicodedata.category(letter).startswith(_IGNORED)
-
-
-# The digits of longer ones would make thousands of others; libraries' own have 14 (Codabar) or fewer.
-_LONGEST = 24
-# Some scanners send the letters with which a Codabar begins and ends.
+# Longer barcodes would produce thousands of variants. Libraries' own have 14 digits (Codabar) or fewer.
+_MAX_LENGTH = 24
+# Some scanners send Codabar's start and stop letters.
 _START_AND_STOP = re.compile(r"[A-Da-d](.+)[A-Da-d]")
-_FEWEST = 5
-_NEARLY_ALL = 0.8
+_MIN_CARDS = 5
+_USUAL_SHARE = 0.8
 
 
-def near_barcodes(barcode: str) -> list[str]:
-    """The barcodes that differ from one by a single mistake, the likeliest first; at most some hundred.
+def similar_barcodes(barcode: str) -> list[str]:
+    """Return barcodes that differ by a single typing mistake, the likeliest first. There are at most a few hundred.
 
-    Two neighbours exchanged, a digit left out, one too many, a wrong digit; hyphens or a scanner's own letters that the
-    card doesn't have; capitals.
+    Covers swapped neighbors, missing, extra and wrong digits, hyphens or start and stop letters that the card doesn't
+    have, and upper or lower case.
 
-    >>> near_barcodes("12-3")[:3]
+    >>> similar_barcodes("12-3")[:3]
     ['123', '21-3', '1-23']
-    >>> len(near_barcodes("20000000001036"))
+    >>> len(similar_barcodes("20000000001036"))
     273
     """
-    if len(barcode) > _LONGEST:
+    if len(barcode) > _MAX_LENGTH:
         return []
-    return [near for near in dict.fromkeys(_mistaken(barcode)) if near and near != barcode]
+    return [near for near in dict.fromkeys(_typos(barcode)) if near and near != barcode]
 
 
-def _mistaken(barcode: str) -> Iterator[str]:
+def _typos(barcode: str) -> Iterator[str]:
     yield barcode.replace("-", "")
     yield barcode.upper()
     yield barcode.lower()
     if framed := _START_AND_STOP.fullmatch(barcode):
         yield framed[1]
-    places = range(len(barcode))
-    yield from (f"{barcode[:at]}{barcode[at + 1]}{barcode[at]}{barcode[at + 2 :]}" for at in places[:-1])
+    positions = range(len(barcode))
+    yield from (f"{barcode[:at]}{barcode[at + 1]}{barcode[at]}{barcode[at + 2 :]}" for at in positions[:-1])
     yield from (f"{barcode[:at]}{digit}{barcode[at:]}" for at in range(len(barcode) + 1) for digit in digits)
-    numbers = [at for at in places if barcode[at] in digits]
+    numbers = [at for at in positions if barcode[at] in digits]
     yield from (f"{barcode[:at]}{barcode[at + 1 :]}" for at in numbers)
     yield from (f"{barcode[:at]}{digit}{barcode[at + 1 :]}" for at in numbers for digit in digits)
 
 
 def usual_length(barcodes: Sequence[str]) -> int | None:
-    """How many characters nearly all of some cards have; None where that is different, or they are too few to say.
+    """Return the length of nearly all of these barcodes, None if lengths vary or there are too few barcodes.
 
     >>> usual_length(["20000000001036"] * 9 + ["X1"]), usual_length(["123456"])
     (14, None)
     """
-    if len(barcodes) < _FEWEST:
+    if len(barcodes) < _MIN_CARDS:
         return None
     ((length, count),) = Counter(map(len, barcodes)).most_common(1)
-    return length if count >= _NEARLY_ALL * len(barcodes) else None
+    return length if count >= _USUAL_SHARE * len(barcodes) else None
 
 
 def check_digit_fails(barcode: str, others: Sequence[str]) -> bool:
-    """Whether the last digit of a barcode doesn't fit, where that of each of some cards with as many digits does.
+    """Return whether the check digit is wrong while those of other barcodes of this length are all right.
 
-    It is that of a library's Codabar (modulo 10, Luhn). Where cards have none, some won't fit by chance, and nothing
-    can be concluded.
+    The check digit is that of a library Codabar (modulo 10, Luhn). If the library's cards have no check digits, some of
+    the others fail by chance, and the result is False.
 
     >>> right = ["21234567890124", "21234567890132", "21234567890140", "21234567890157", "21234567890165"]
     >>> check_digit_fails("21234567890123", right), check_digit_fails("21234567890173", right)
@@ -122,12 +121,12 @@ def check_digit_fails(barcode: str, others: Sequence[str]) -> bool:
     False
     """
     alike = [other for other in others if len(other) == len(barcode)]
-    if len(alike) < _FEWEST or not all(map(_fits, alike)):
+    if len(alike) < _MIN_CARDS or not all(map(_check_digit_ok, alike)):
         return False
-    return barcode.isascii() and barcode.isdecimal() and not _fits(barcode)
+    return barcode.isascii() and barcode.isdecimal() and not _check_digit_ok(barcode)
 
 
-def _fits(barcode: str) -> bool:
+def _check_digit_ok(barcode: str) -> bool:
     if not (barcode.isascii() and barcode.isdecimal()):
         return False
     values = [int(digit) for digit in reversed(barcode)]

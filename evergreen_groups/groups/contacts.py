@@ -1,8 +1,7 @@
-"""How patrons are reached, written alike for comparing, and whose address rows their records use.
+"""Read contact data, normalize it for comparison, and find out what patrons have in common.
 
-Cloning a patron in the staff client makes the new record point at the address rows of the one it was made from
-(``family-006`` has the two fields, ``family-005`` the rows). Such an address is borrowed: a change of it in one record
-is a change in the other.
+When staff clone a patron, the new record refers to the original patron's address rows (``family-006`` has the two
+fields, ``family-005`` the rows). The address is then borrowed: editing the address of either patron changes both.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ CONTACT_FIELDS = (
     "email",
     "create_date",
 )
-"""The fields of an ``au`` that :class:`Contacts` are made of, in the order of :func:`read_contacts`."""
+"""The fields of an ``au`` that :func:`read_contacts` takes, in order."""
 _ROW_FIELDS = ("id", "usr", "street1", "post_code")
-# A patron's id and two of address rows: below the gateway's 32 kB with so many of them.
+# A patron's id and two address row ids for each of so many patrons stay below the gateway's 32 kB.
 _AT_ONCE = 800
-_NONE: frozenset[Any] = frozenset()
+_EMPTY: frozenset[Any] = frozenset()
 _NO_DIGITS = re.compile(r"\D+")
 _SHORTEST_PHONE = 5
-"""Fewer digits than these are an extension, or a remark such as "none"."""
+"""Fewer digits are an extension, or a remark such as "none"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contacts:
-    """How one patron is reached.
+    """How to reach one patron.
 
-    ``addresses`` are street and post code of the patron's own address rows and of those that the record uses.
-    ``lenders`` are the ids of other patrons whose rows it uses; ``hidden_lender`` says that it uses one more, which
-    the account can't see. ``created`` is when the record was made.
+    ``addresses`` are pairs of street and post code, from the patron's own address rows and those that the record uses.
+    ``lenders`` are the ids of other patrons whose rows the record uses; ``hidden_lender`` means that the account can't
+    see one of these rows. ``created`` is when the record was made.
     """
 
     addresses: frozenset[tuple[str, str]] = frozenset()
@@ -58,7 +57,7 @@ class Contacts:
 
     @property
     def borrows(self) -> bool:
-        """Whether the record uses an address row of another patron's."""
+        """Whether the record uses another patron's address row."""
         return bool(self.lenders) or self.hidden_lender
 
 
@@ -70,40 +69,38 @@ class _AddressRow:
 
 
 def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dict[int, Contacts]:
-    """The contacts of patrons by id; ``records`` has the ``CONTACT_FIELDS`` of each.
+    """Read the contacts of patrons, by id. ``records`` has the ``CONTACT_FIELDS`` of each patron.
 
-    One call for up to 800 patrons, none for nobody, and for more of them one for up to 2,000, and as many again for
-    rows of others that they use.
+    Takes one call for up to 800 patrons. For more, takes one call per 2,000 patrons, plus one per 2,000 borrowed rows.
     """
     wanted = sorted(records)
-    found = _rows(gateway, wanted, records) if len(wanted) <= _AT_ONCE else _rows_of_many(gateway, wanted, records)
+    found = _rows(gateway, wanted, records) if len(wanted) <= _AT_ONCE else _rows_in_batches(gateway, wanted, records)
     rows = {row.id: row for row in found}
-    of_owner: dict[int, list[_AddressRow]] = {}
+    by_owner: dict[int, list[_AddressRow]] = {}
     for row in rows.values():
-        of_owner.setdefault(row.owner, []).append(row)
-    return {id: _contacts(id, record, rows, of_owner.get(id, ())) for id, record in records.items()}
+        by_owner.setdefault(row.owner, []).append(row)
+    return {id: _contacts(id, record, rows, by_owner.get(id, ())) for id, record in records.items()}
 
 
 def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> list[_AddressRow]:
-    """The address rows that belong to some patrons, and those that their records use.
+    """Read the address rows that belong to the patrons together with those that their records use.
 
-    Both at once (``contacts-002``). Rows of patrons who are hidden from the account are missing without a word
-    (``family-021``, ``contacts-009``).
+    Takes one call (``contacts-002``). The ILS silently drops rows of hidden patrons (``family-021``, ``contacts-009``).
     """
     if not patrons:
         return []
     wanted: dict[str, Any] = {"usr": list(patrons)}
     if used := sorted({row for id in patrons for row in _used(records[id])}):
-        # Each alternative by an index of its own (actor_usr_addr_usr_idx, and the key).
+        # PostgreSQL uses an index for each alternative (actor_usr_addr_usr_idx and the primary key).
         wanted = {"-or": [wanted, {"id": used}]}
     pages = gateway.pcrud.pages("aua", wanted, select=_ROW_FIELDS, concurrency=1)
     return [_address_row(*values) for page in pages for values in columns(page, *_ROW_FIELDS)]
 
 
-def _rows_of_many(
+def _rows_in_batches(
     gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
 ) -> Iterator[_AddressRow]:
-    """The same of many: their own rows first, for most use no others."""
+    """Read the rows of many patrons. Read their own rows first, because most records use no others."""
     known = set()
     for batch in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
         for values in batch:
@@ -115,11 +112,11 @@ def _rows_of_many(
 
 
 def _address_row(id: int, owner: int, street: object, post_code: object) -> _AddressRow:
-    return _AddressRow(id, owner, (_alike(street), _alike(post_code)))
+    return _AddressRow(id, owner, (_normalize(street), _normalize(post_code)))
 
 
 def _used(record: Sequence[Any]) -> list[int]:
-    """The ids of the address rows that a record uses."""
+    """Return the ids of the address rows that a record uses."""
     return [row for row in record[:2] if row is not None]
 
 
@@ -127,32 +124,33 @@ def _contacts(id: int, record: Sequence[Any], rows: Mapping[int, _AddressRow], o
     used = [rows.get(row) for row in _used(record)]
     _mailing, _billing, *phones, email, created = record
     return Contacts(
-        # Without a street it is no address to have in common.
-        addresses=_set(row.address for row in (*own, *used) if row is not None and row.address[0]),
-        phones=_set(filter(None, map(_phone, phones))),
-        emails=_set(filter(None, [_email(email)])),
+        # An address without a street is too vague to compare.
+        addresses=_shared_set(row.address for row in (*own, *used) if row is not None and row.address[0]),
+        phones=_shared_set(filter(None, map(_phone, phones))),
+        emails=_shared_set(filter(None, [_email(email)])),
         created=created,
-        lenders=_set(row.owner for row in used if row is not None and row.owner != id),
-        # Whoever sees a patron sees the patron's own rows, so one that is missing belongs to somebody else.
+        lenders=_shared_set(row.owner for row in used if row is not None and row.owner != id),
+        # Accounts that see a patron also see the patron's own rows, so a missing row belongs to another patron.
         hidden_lender=None in used,
     )
 
 
-def _set(values: Iterable[Value]) -> frozenset[Value]:
-    """A set of values; most have none, and an audit has contacts by the ten thousand: they share the empty one."""
-    return frozenset(values) or _NONE
+def _shared_set(values: Iterable[Value]) -> frozenset[Value]:
+    """Return a frozenset. Share the empty one, because an audit holds tens of thousands of contacts."""
+    return frozenset(values) or _EMPTY
 
 
-def _alike(part: object) -> str:
-    """The same house is written with other blanks and capitals from one card to the next."""
+def _normalize(part: object) -> str:
+    """Drop blanks and case, which vary from card to card for the same house."""
     return "".join(str(part or "").split()).casefold()
 
 
 def _phone(text: object) -> str | None:
-    """The digits of a phone number; None where there are too few, or all are the same (000-0000)."""
+    """Return the digits of a phone number, None if there are too few or all are the same (000-0000)."""
     if not text:
         return None
     digits = _NO_DIGITS.sub("", str(text))
+    # Repeated digits such as 000-0000 are placeholders.
     return digits if len(digits) >= _SHORTEST_PHONE and len(set(digits)) > 1 else None
 
 
@@ -163,18 +161,18 @@ def _email(text: object) -> str | None:
 
 SURNAME, ADDRESS, PHONE, EMAIL, LIBRARY = "surname", "address", "phone", "email", "library"
 TIES = (SURNAME, ADDRESS, PHONE, EMAIL)
-"""What makes relatives of patrons who have it in common."""
+"""Common values that suggest patrons are related."""
 SHAREABLE = (*TIES, LIBRARY)
-"""All that patrons can have in common."""
+"""All values that patrons can have in common."""
 ONE_DAY = timedelta(days=1)
-"""Records that were made within this time were made together."""
-_NO_RELATION = Contacts()
+"""Records created within this time count as created together."""
+_NO_CONTACTS = Contacts()
 
 Trait = tuple[str, object]
 
 
 class Related(Protocol):
-    """What is known of a patron without contacts: a :class:`Patron`, or the row that one is made of."""
+    """A patron as :class:`Relations` needs it: a :class:`Patron` or a :class:`PatronRow`."""
 
     @property
     def id(self) -> int:
@@ -186,38 +184,38 @@ class Related(Protocol):
 
     @property
     def home_library(self) -> Hashable:
-        """The home library, or its id, of all alike."""
+        """The home library or its id, but the same kind for all patrons."""
 
 
 class Relations:
-    """What some patrons have in common with one another; of whom no contacts are given, surname and library count."""
+    """What patrons have in common. Patrons without ``contacts`` are compared by surname and library only."""
 
     def __init__(self, patrons: Iterable[Related], contacts: Mapping[int, Contacts]) -> None:
         self._contacts = contacts
         self._traits = {patron.id: self._traits_of(patron) for patron in patrons}
 
     def contacts(self, patron: int) -> Contacts:
-        """How a patron is reached, as far as that is known."""
-        return self._contacts.get(patron, _NO_RELATION)
+        """Return a patron's contacts, as far as known."""
+        return self._contacts.get(patron, _NO_CONTACTS)
 
     def shared(self, patron: int, others: Iterable[int]) -> frozenset[str]:
-        """What of ``SHAREABLE`` a patron has in common with one or several of the others."""
+        """Return the ``SHAREABLE`` values that a patron has in common with any of the others."""
         mine = self._traits[patron]
         return frozenset(kind for other in others if other != patron for kind, _value in mine & self._traits[other])
 
     def in_common(self, patrons: Collection[int]) -> dict[int, set[str]]:
-        """What of ``SHAREABLE`` each of some patrons has in common with another of them, by id."""
+        """Return what each patron (by id) has in common with any other of these patrons, from ``SHAREABLE``."""
         counts = Counter(trait for id in patrons for trait in self._traits[id])
         return {id: {trait[0] for trait in self._traits[id] if counts[trait] > 1} for id in patrons}
 
     def strangers(self, patrons: Collection[int]) -> list[int]:
-        """Those of some patrons who have nothing in common with another of them; nobody, where there is one alone."""
+        """Return the patrons who have nothing in common with any other. A single patron is not a stranger."""
         return [id for id, kinds in self.in_common(patrons).items() if not kinds] if len(patrons) > 1 else []
 
     def families(self, patrons: Collection[int]) -> list[tuple[int, ...]]:
-        """Some patrons, put together by what makes relatives of them: the largest family first, then by lowest id.
+        """Group patrons by ``TIES``: the largest family first, then by lowest id.
 
-        Who shares with somebody who shares with a third belongs with both.
+        Ties are transitive: if A shares with B, and B with C, all three are one family.
         """
         family = {id: [id] for id in sorted(patrons)}
         first: dict[Trait, int] = {}
@@ -226,6 +224,7 @@ class Relations:
                 if trait[0] not in TIES:
                     continue
                 one, other = family[first.setdefault(trait, id)], family[id]
+                # Merge the smaller family into the larger one (union-find without ranks).
                 if one is not other:
                     smaller, larger = sorted((one, other), key=len)
                     larger.extend(smaller)
@@ -234,10 +233,10 @@ class Relations:
         return sorted(found, key=lambda members: (-len(members), members))
 
     def cloned(self, patrons: Collection[int]) -> list[int]:
-        """Those whose record uses an address row of another of them that was made within a day of it.
+        """Return the patrons who look cloned from another one of these patrons.
 
-        Only those count who have neither surname, phone nor e-mail in common with that one: a family's records are
-        made by cloning as well.
+        Their records use an address row of that patron and were created within a day. Patrons who also share a surname,
+        phone or email address don't count, because staff clone records of real families, too.
         """
         among = set(patrons)
         return [

@@ -1,6 +1,7 @@
-"""A group's visible members and their penalties, in one query, together with whether that is everybody.
+"""Read a group's visible members and their penalties in one query, and find out whether members are hidden.
 
-What else is asked for by the same query, :class:`GroupQuestion` says.
+The ILS silently drops rows that the account may not see. :class:`FamilyQuery` therefore adds extra rows to the query
+that come back only under certain conditions, which saves further calls.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway, Record, columns
-from evergreen_groups.groups.hidden import cut, members_not_asked_for, read_member_ids
+from evergreen_groups.groups.hidden import batched, inconsistent_members, read_member_ids
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -22,7 +23,7 @@ from evergreen_groups.groups.models import (
     PatronRow,
     make_patrons,
 )
-from evergreen_groups.groups.named import not_copied_yet
+from evergreen_groups.groups.named_families import not_replicated_yet
 from evergreen_groups.groups.patron_record import read_patron
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
 
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
 
 Query = dict[str, Any]
 
-# Each id is some seven bytes of a request that may have 32 kB, and stands in it up to three times.
-_MOST_ORG_UNITS = 800
+# An id takes some seven bytes and occurs up to three times in a request of at most 32 kB.
+_MAX_ORG_UNITS = 800
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenCirculations:
-    """Which circulations are asked about: those at ``hidden_at`` of patrons with a home library of ``counted_at``.
+    """Circulations to check for: at ``hidden_at``, of patrons from ``counted_at`` (both org unit ids).
 
-    Ids of org units: the first are those whose circulations the account doesn't see, of patrons of the others the ILS
-    tells it all the same.
+    The account can't see circulations at ``hidden_at``, but the ILS includes them in the counts of patrons of
+    ``counted_at``.
     """
 
     hidden_at: frozenset[int]
@@ -49,12 +50,12 @@ class HiddenCirculations:
 
 @dataclass(frozen=True, slots=True)
 class GroupViewer:
-    """Whose session looks at a group (``user``, an ``au.id``), and what it asks for beside the members.
+    """The session that looks at a group, and what it wants to know in addition to the members.
 
-    ``patrons_at`` are the ids of the org units whose patrons it sees; ``everywhere`` says that these are all.
-    ``circulations`` asks whether some are hidden, ``with_staff`` for the staff who have set penalties, and ``beside``
-    for these patrons (ids). ``group`` is the number of the user's own group (None: not known). ``changed`` are patrons
-    (ids) of whom a copy of the database may have an older record (None: that may be anybody).
+    ``user`` is the session's ``au.id`` and ``group`` the number of that user's own group (None: unknown). The session
+    sees patrons of the org units ``patrons_at``; ``everywhere`` means all of them. ``circulations`` asks whether any
+    are hidden, ``with_staff`` asks for the staff who set penalties, and ``extra_patrons`` are ids of other patrons to
+    read. A replica may have older records of the patrons ``changed`` (ids; None: of any patron).
     """
 
     user: int
@@ -62,120 +63,132 @@ class GroupViewer:
     everywhere: bool
     circulations: HiddenCirculations | None = None
     with_staff: bool = False
-    beside: frozenset[int] = frozenset()
+    extra_patrons: frozenset[int] = frozenset()
     group: int | None = None
     changed: frozenset[int] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class BesideMembers:
-    """What the rows beside the members say: ``named`` are the ids of those asked for, ``complete`` that nobody is
-    hidden, ``no_circulation_hidden`` that nothing is which a member has out; where they don't say so, it may be."""
+class ExtraRows:
+    """What the rows of patrons other than the members mean.
+
+    ``named`` are the ids of staff and extra patrons that were found. ``complete`` means that no member is hidden, and
+    ``no_circulation_hidden`` that no circulation is. If False, some may be hidden.
+    """
 
     named: frozenset[int]
     complete: bool
     no_circulation_hidden: bool
 
 
-class GroupQuestion:
-    """The question for one group; ``inside`` and ``outside`` are conditions on ``usrgroup``."""
+class FamilyQuery:
+    """The query for one group. ``inside`` and ``outside`` are conditions on ``usrgroup``."""
 
     def __init__(self, inside: Query, outside: Query, viewer: GroupViewer) -> None:
         self._inside = inside
         self._outside = outside
         self._viewer = viewer
-        # The row of the session's own user can't stand for an answer where it is asked for anyway.
-        asked = viewer.circulations is not None and viewer.user not in viewer.beside
+        # The session user's own row signals the answer about circulations, so don't ask if it comes back anyway.
+        asked = viewer.circulations is not None and viewer.user not in viewer.extra_patrons
         self._circulations = viewer.circulations if asked else None
-        self._has_witness = bool(viewer.patrons_at)
-        self._seen_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MOST_ORG_UNITS else []
-        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._seen_homes))
+        self._has_sentinel = bool(viewer.patrons_at)
+        # A long list of libraries doesn't fit into the query. Then all members must be at the sentinel's library.
+        self._visible_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MAX_ORG_UNITS else []
+        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._visible_homes))
 
     @classmethod
-    def around(cls, patron: int, viewer: GroupViewer) -> GroupQuestion:
-        """The question for the group that a patron is in."""
-        its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
-        return cls({"in": its_group}, {"not in": its_group}, viewer)
+    def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
+        """Make the query for a patron's group."""
+        group_of_patron = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
+        return cls({"in": group_of_patron}, {"not in": group_of_patron}, viewer)
 
     @classmethod
-    def of_number(cls, group: int, viewer: GroupViewer) -> GroupQuestion:
-        """The question for the group with a number."""
+    def of_number(cls, group: int, viewer: GroupViewer) -> FamilyQuery:
+        """Make the query for the group with this number."""
         return cls({"=": group}, {"<>": group}, viewer)
 
     @property
     def where(self) -> Query:
-        """The condition for all its rows."""
+        """The condition on patrons (``au``) that matches the members and the extra rows."""
         queries = [self._members()]
-        if self._has_witness:
-            queries.append(self._witness())
+        if self._has_sentinel:
+            queries.append(self._sentinel())
         if self._with_staff:
             queries.append(_ids({"id": {"in": self._staff_of_visible_members()}}))
-        if self._viewer.beside:
-            queries.append(_ids({"id": sorted(self._viewer.beside)}))
+        if self._viewer.extra_patrons:
+            queries.append(_ids({"id": sorted(self._viewer.extra_patrons)}))
         if self._circulations is not None:
-            queries.append(self._no_circulation_hidden(self._circulations))
-        return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
+            queries.append(self._no_hidden_circulation(self._circulations))
+        # The ILS refuses a union of a single query.
+        return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
 
-    def answers(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> BesideMembers | None:
-        """What the rows beside those of the ``members`` (ids) say, None where some weren't asked for.
+    def interpret(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> ExtraRows | None:
+        """Interpret the rows that don't belong to ``members`` (ids). Return None if a row can't be explained.
 
-        ``others`` are the groups (numbers) that these are of, by the patrons' ids, ``staff`` are the ids of those who
-        have set members' penalties, archived ones too.
+        ``others`` maps their patron ids to group numbers. ``staff`` are the ids of users who set the members'
+        penalties, including archived ones.
         """
         viewer, own = self._viewer, frozenset({self._viewer.user})
-        expected = viewer.beside | ((staff - own) if self._with_staff else frozenset())
+        expected = viewer.extra_patrons | ((staff - own) if self._with_staff else frozenset())
         named = others.keys() & expected
         signal = own if self._circulations is not None else frozenset[int]()
+        # At most one row may be left: the sentinel's.
         rest = others.keys() - named - signal
-        if len(rest) > self._has_witness:
+        if len(rest) > self._has_sentinel:
             return None
-        # Where somebody's row isn't there, which may well be, it would pass for the witness under a wrong id.
+        # If the row of an expected patron is missing, as happens with hidden patrons, a row with a mixed-up id could
+        # pass for the sentinel.
         missing = expected - members - others.keys()
         if viewer.group is None:
             missing |= signal - others.keys()
-        is_witness = not missing and all(others[id] != viewer.group for id in rest)
-        return BesideMembers(frozenset(named), bool(rest) and is_witness, bool(others.keys() & signal))
+        is_sentinel = not missing and all(others[id] != viewer.group for id in rest)
+        return ExtraRows(frozenset(named), bool(rest) and is_sentinel, bool(others.keys() & signal))
 
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
 
     def _staff(self, **members: Any) -> Query:
-        """The query for those who have set members' penalties, but for the session's own user."""
-        theirs = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
-        return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": theirs}
+        """Return the query for the staff who set the members' penalties, without the session's own user."""
+        set_by = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
+        return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": set_by}
 
     def _staff_of_visible_members(self) -> Query:
-        # Whoever has set the penalty of a hidden member couldn't be told from the witness.
-        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._seen_homes)
+        # Staff who set a hidden member's penalty couldn't be told apart from the sentinel, so only ask about visible
+        # members.
+        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
 
-    def _no_circulation_hidden(self, asked: HiddenCirculations) -> Query:
+    def _no_hidden_circulation(self, asked: HiddenCirculations) -> Query:
+        """Return the query for the session's own user, whose row comes back if no circulation is hidden."""
         members = self._members(home_ou=sorted(asked.counted_at))
         hidden = {"usr": {"in": members}, "checkin_time": None, "circ_lib": sorted(asked.hidden_at)}
         found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
         return _ids({"id": self._viewer.user, "-not-exists": found})
 
-    def _witness(self) -> Query:
-        """The query for one patron of another group who is seen if, and only if, every member is.
+    def _sentinel(self) -> Query:
+        """Return the query for one patron of another group whose row comes back if and only if every member is visible.
 
-        Whoever sees one patron of a library sees them all. It is nobody whose row says something else.
+        An account sees all patrons of a library or none. So every member must be at the sentinel's library, or at a
+        library that the account is known to see. The sentinel mustn't be a patron whose row means something else.
         """
-        others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.beside})}}]
+        others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.extra_patrons})}}]
         if self._viewer.group is not None:
             others.append({"usrgroup": {"<>": self._viewer.group}})
         if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
-        witness: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
+        sentinel: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
         if not self._viewer.everywhere:
-            witness |= self._of_a_library_that_is_seen()
-        return _ids({"id": {"in": {**_ids(witness), "limit": 1}}})
+            sentinel |= self._at_fully_visible_library()
+        return _ids({"id": {"in": {**_ids(sentinel), "limit": 1}}})
 
-    def _of_a_library_that_is_seen(self) -> Query:
-        # Inside a query nobody is hidden (pcrud-141), so these find the members that the search itself leaves out.
+    def _at_fully_visible_library(self) -> Query:
+        """Return the condition that no member is hidden if the sentinel is visible."""
+        # Permissions don't apply inside a subquery (pcrud-141), so these find the members that the search itself leaves
+        # out.
         homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
-        seen = self._seen_homes
+        seen = self._visible_homes
         not_seen = [{"home_ou": {"not in": seen}}] if seen else []
         elsewhere = {
-            # Joined: the first class of a subquery can't have a name of its own, and "au" has to be the witness.
+            # Join au to aou: the first class of a subquery can't have an alias, and "au" has to mean the sentinel here.
             "select": {"aou": ["id"]},
             "from": {"aou": {"m": {"class": "au", "fkey": "id", "field": "home_ou"}}},
             "where": {
@@ -194,68 +207,63 @@ def _ids(where: Query) -> Query:
     return {"select": {"au": ["id"]}, "from": "au", "where": where}
 
 
-def may_ask_about(circulations: HiddenCirculations) -> bool:
-    """Whether there is something to ask about hidden circulations, and room for it."""
+def can_ask_about(circulations: HiddenCirculations) -> bool:
+    """Return whether there are circulations to ask about, and few enough org units to fit into a request."""
     count = len(circulations.hidden_at) + len(circulations.counted_at)
-    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MOST_ORG_UNITS
+    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MAX_ORG_UNITS
 
 
-_MOST_READINGS = 3
+_MAX_READINGS = 3
 
-Look = Callable[[], "VisiblePatrons"]
-"""Reads the group from a copy."""
+ReadGroup = Callable[[], "VisiblePatrons"]
+"""Reads the group from a replica."""
 ReadPatrons = Callable[[Collection[int]], "VisiblePatrons"]
-"""Reads patrons (ids) from a copy, whatever their group there is, as members of the group."""
+"""Reads patrons (ids) from a replica as members of the group, whatever group the replica has them in."""
 
 
-def put_right(
-    gateway: Gateway, group: int, look: Look, read_patrons: ReadPatrons, changed: frozenset[int] | None
+def correct_from_primary(
+    gateway: Gateway, group: int, read_replica: ReadGroup, read_patrons: ReadPatrons, changed: frozenset[int] | None
 ) -> VisiblePatrons:
-    """A group as a copy has it, with the members that it has now.
+    """Read a group from a replica and correct its membership from the primary database.
 
-    Two calls beside one another. Where they differ, one for those whom the copy has elsewhere, and one for the record
-    of each who has come or gone; of the ``changed`` (ids; None: anybody) each record is read as well, for the mark as
-    lead.
-
-    Who has no VIEW_USER at their own library gets no list of members, and the group as the copy has it.
+    Takes two concurrent calls. Each member who joined or left takes one more call, and the joined ones together
+    another. The records of ``changed`` patrons (ids; None: all members) are read as well, because their group lead flag
+    may have changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
 
     Raises:
-        DataError: lists of members and records say different things each time.
+        DataError: member lists and records keep contradicting each other.
     """
-    readers: tuple[Callable[[], Any], ...] = (look, lambda: _members(gateway, group))
-    for _ in range(_MOST_READINGS):
+    readers: tuple[Callable[[], Any], ...] = (read_replica, lambda: _members(gateway, group))
+    for _ in range(_MAX_READINGS):
         found, ids = gateway.map(lambda read: read(), readers)
         if ids is None:
             return cast("VisiblePatrons", found)
-        come = read_patrons(ids - found.ids)
-        visible = found.ids | come.ids
-        doubtful = (visible - ids) | come.ids | (visible if changed is None else visible & changed)
-        records = _records(gateway, doubtful)
-        if all(_is_in(records[id], group) is (id in ids) for id in doubtful):
-            return _joined(found, come, ids, records)
-    raise members_not_asked_for()
+        # Members who joined are in another group on the replica, so read their rows by id.
+        joined = read_patrons(ids - found.ids)
+        visible = found.ids | joined.ids
+        to_check = sorted((visible - ids) | joined.ids | (visible if changed is None else visible & changed))
+        # The two reads aren't simultaneous. A patron's own record decides who is right about a membership.
+        records = dict(zip(to_check, gateway.map(partial(read_patron, gateway), to_check), strict=True))
+        if all(_is_in(records[id], group) is (id in ids) for id in to_check):
+            return _merge(found, joined, ids, records)
+    raise inconsistent_members()
 
 
 def _members(gateway: Gateway, group: int) -> frozenset[int] | None:
     try:
-        return read_member_ids(gateway, [group], current=True)
+        return read_member_ids(gateway, [group], primary=True)
     except PermissionDeniedError:
         return None
-
-
-def _records(gateway: Gateway, patrons: Set[int]) -> dict[int, Record | None]:
-    wanted = sorted(patrons)
-    return dict(zip(wanted, gateway.map(partial(read_patron, gateway), wanted), strict=True))
 
 
 def _is_in(record: Record | None, group: int) -> bool:
     return record is not None and not record.deleted and int(record.usrgroup) == group
 
 
-def _joined(
-    found: VisiblePatrons, come: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
+def _merge(
+    found: VisiblePatrons, joined: VisiblePatrons, ids: frozenset[int], records: dict[int, Record | None]
 ) -> VisiblePatrons:
-    parts = (found, come)
+    parts = (found, joined)
     leads = {id: bool(record.master_account) for id, record in records.items() if record is not None}
     rows = tuple(
         row._replace(group=found.group, group_lead=leads.get(row.id, row.group_lead))
@@ -271,30 +279,30 @@ def _joined(
         accounts={id: account for part in parts for id, account in part.accounts.items() if id in visible},
         penalties=tuple(row for part in parts for row in part.penalties if row.patron in visible),
         complete=ids == visible,
-        # Of those who have come nobody has asked.
-        no_circulation_hidden=found.no_circulation_hidden and not come.rows,
+        # The query didn't ask about circulations of members who just joined.
+        no_circulation_hidden=found.no_circulation_hidden and not joined.rows,
     )
 
 
-MOST_MEMBERS = 5_000
-"""A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
+MAX_MEMBERS = 5_000
+"""Larger groups aren't read: a real gateway gets stuck on answers not much larger than theirs."""
 
-_MOST_OTHERS = 500
-"""How many rows may come beside the members; staff who have set their penalties are the most of them."""
+_MAX_OTHERS = 500
+"""How many extra rows to allow for. Most are staff who set penalties."""
 
 _STAFF = PENALTY_FIELDS.index("staff")
 
-# For a family's handful of rows two queries each are less than two calls more would be.
+# Fleshing costs the ILS two queries per row, which is cheaper for a family than two more calls.
 _FLESHED = ("card", "standing_penalties")
 
 
 @dataclass(frozen=True, slots=True)
 class VisiblePatrons:
-    """The visible patrons of a group, before it is known what they owe; ``complete``: nobody else belongs to it.
+    """The visible members of a group, without their fines.
 
-    ``barcodes`` are by the ids of cards, ``accounts`` by those of patrons; ``penalties`` are those in force. ``names``
-    are those of others who were asked for and are visible, by id. ``no_circulation_hidden`` says that none is of those
-    that were asked about; where it doesn't, some may be.
+    ``barcodes`` are by card id, ``accounts`` by patron id. ``penalties`` are those in force. ``names`` are those of
+    visible staff and extra patrons, by id. ``complete`` means that no member is hidden, ``no_circulation_hidden`` that
+    none of the circulations asked about is; if False, some may be hidden.
     """
 
     group: int
@@ -308,16 +316,16 @@ class VisiblePatrons:
 
     @property
     def ids(self) -> frozenset[int]:
-        """The patrons' ids."""
+        """The members' ids."""
         return frozenset(row.id for row in self.rows)
 
     @property
     def named_org_units(self) -> frozenset[int]:
-        """The ids of the org units that :meth:`patrons` and penalties need."""
+        """The ids of the org units that the members and their penalties refer to."""
         return frozenset((*(row.home_library for row in self.rows), *(row.org_unit for row in self.penalties)))
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
-        """The patrons themselves.
+        """Make the members' patron records.
 
         Raises:
             DataError: a home library isn't among the org units.
@@ -325,62 +333,58 @@ class VisiblePatrons:
         return make_patrons(self.rows, self.barcodes, org_units)
 
 
-def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
-    """The group that a patron is in, None where the patron is deleted, unknown or hidden.
+def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
+    """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
 
     Raises:
-        DataError: there are more than ``MOST_MEMBERS``.
+        DataError: the group has more than ``MAX_MEMBERS`` members.
     """
     if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
-        return None if record.deleted else _current_around(gateway, record, viewer)
-    # In the ILS's own query, so that a desk waits for one call and not for two.
-    question = GroupQuestion.around(patron, viewer)
-    found = _search(gateway, question)
+        if record.deleted:
+            return None
+        family = visible_group(gateway, int(record.usrgroup), viewer)
+        if patron not in family.ids:
+            raise not_replicated_yet()
+        return family
+    # Find the group number in the same query, so that the desk waits for one call instead of two.
+    query = FamilyQuery.of_patron(patron, viewer)
+    found = _search(gateway, query)
     group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
-    return None if group is None else _sorted_out(group, found, question)
+    return None if group is None else _split_rows(group, found, query)
 
 
-def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
-    """The group with this number; raises what :func:`visible_around` does.
+def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
+    """Read the group with this number.
 
-    Where plain reads come from copies of the database, its members are those that it has where changes are written
-    (:func:`~evergreen_groups.groups.current_group.put_right`); what stands about them is as old as the copy.
+    If plain reads go to replicas, take the membership from the primary database (:func:`correct_from_primary`). Other
+    fields are as old as the replica.
+
+    Raises:
+        DataError: the group has more than ``MAX_MEMBERS`` members.
     """
-    question = GroupQuestion.of_number(group, viewer)
+    query = FamilyQuery.of_number(group, viewer)
 
-    def look() -> VisiblePatrons:
-        return _sorted_out(group, _search(gateway, question), question)
+    def read_replica() -> VisiblePatrons:
+        return _split_rows(group, _search(gateway, query), query)
 
-    def patrons_of_copy(ids: Collection[int]) -> VisiblePatrons:
-        pages = (_rows_of(gateway, some) for some in cut(sorted(ids)))
+    def read_replica_patrons(ids: Collection[int]) -> VisiblePatrons:
+        pages = (_fleshed(gateway, {"id": page, "deleted": "f"}, len(page) + 1) for page in batched(sorted(ids)))
         members = [record for page in pages for record in page]
         return _of_members(group, members, _penalties(members))
 
     if not gateway.reads_copies:
-        return look()
-    return put_right(gateway, group, look, patrons_of_copy, viewer.changed)
+        return read_replica()
+    return correct_from_primary(gateway, group, read_replica, read_replica_patrons, viewer.changed)
 
 
-def _current_around(gateway: Gateway, record: Record, viewer: GroupViewer) -> VisiblePatrons:
-    found = visible_in(gateway, int(record.usrgroup), viewer)
-    if record.id not in found.ids:
-        raise not_copied_yet()
-    return found
-
-
-def _search(gateway: Gateway, question: GroupQuestion) -> list[Record]:
-    """The members and those beside them."""
-    gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
-    most = MOST_MEMBERS + _MOST_OTHERS
-    found = _fleshed(gateway, question.where, most)
+def _search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
+    """Return the rows of the members and the extra rows."""
+    gateway.idl("au", "ac", "ausp", "mous")  # load them in one request, together with those needed next
+    most = MAX_MEMBERS + _MAX_OTHERS
+    found = _fleshed(gateway, query.where, most)
     if len(found) == most:
         raise _too_large()
     return found
-
-
-def _rows_of(gateway: Gateway, ids: Sequence[int]) -> list[Record]:
-    """The rows of patrons who aren't deleted."""
-    return _fleshed(gateway, {"id": list(ids), "deleted": "f"}, len(ids) + 1)
 
 
 def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
@@ -388,22 +392,22 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
     return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields={"au": _FLESHED}, limit=limit)
 
 
-def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> VisiblePatrons:
-    """Part the members from those beside them."""
-    whose = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
-    members = [record for record, (_id, its_group, deleted) in whose if its_group == group and not deleted]
-    if len(members) > MOST_MEMBERS:
+def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
+    """Separate the members from the extra rows."""
+    fields = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
+    members = [record for record, (_id, number, deleted) in fields if number == group and not deleted]
+    if len(members) > MAX_MEMBERS:
         raise _too_large()
     penalties = _penalties(members)
     visible = _of_members(group, members, penalties)
     ids = visible.ids
-    others = {id: (record, its_group) for record, (id, its_group, _deleted) in whose if id not in ids}
-    beside = question.answers(
+    others = {id: (record, number) for record, (id, number, _deleted) in fields if id not in ids}
+    extra = query.interpret(
         ids,
-        {id: its_group for id, (_record, its_group) in others.items()},
+        {id: number for id, (_record, number) in others.items()},
         {row[_STAFF] for row in penalties if row[_STAFF] is not None},
     )
-    if beside is None:
+    if extra is None:
         raise DataError(
             "the ILS gave patrons of other groups than was asked for",
             advice="look at the proxy, where there is one: it may have mixed up answers",
@@ -411,14 +415,14 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
         )
     return replace(
         visible,
-        names={row.id: row.name for row in _patron_rows([others[id][0] for id in beside.named])},
-        complete=beside.complete,
-        no_circulation_hidden=beside.no_circulation_hidden,
+        names={row.id: row.name for row in _patron_rows([others[id][0] for id in extra.named])},
+        complete=extra.complete,
+        no_circulation_hidden=extra.no_circulation_hidden,
     )
 
 
 def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
-    """What stands about members, with their ``penalties``, without anything about others."""
+    """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
     now = datetime.now(UTC)
     rows = _patron_rows(members)
     cards = [card for (card,) in columns(members, "card") if isinstance(card, Record)]
@@ -442,7 +446,7 @@ def _too_large() -> DataError:
         "a group of more than {most:,} members isn't summed up",
         advice="that's no family, see the audit's accidental groups",
         code="group-too-large",
-        values={"most": MOST_MEMBERS},
+        values={"most": MAX_MEMBERS},
     )
 
 
@@ -452,12 +456,14 @@ def _patron_rows(records: Sequence[Record]) -> list[PatronRow]:
 
 
 def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
-    """The fields of patrons' penalties, archived ones too."""
+    """Return the fields of the patrons' penalties, including archived ones."""
     found: list[Record] = []
     for id, rows in columns(records, "id", "standing_penalties"):
-        # A list even where there is none (oils_sql.c, doFieldmapperSearch): nothing at all would pass for no penalty.
+        # The ILS sends an empty list for no penalties (oils_sql.c, doFieldmapperSearch). A missing list mustn't pass
+        # for none.
         if not isinstance(rows, list):
             raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+        # A mixed-up answer would show another patron's penalties.
         if any(usr != id for (usr,) in columns(rows, "usr")):
             raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
         found += rows

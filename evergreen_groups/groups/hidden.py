@@ -1,22 +1,28 @@
-"""Members of a group that the account can't see, and what they owe."""
+"""Find members whom the account can't see, and what they owe.
+
+There are two ways. :func:`find_hidden_with_ids` lists the members of a few groups and works out who is hidden.
+:func:`find_hidden` handles hundreds of groups in seven calls: it reads counts and sums only, and hands the groups that
+don't add up to the first function.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
 from evergreen_groups.gateway import TOKEN, Gateway, beyond, finite_number, holds, whole_number
-from evergreen_groups.groups.hidden_numbers import (
-    FEWEST_LABELS,
-    MOST_LABELS,
-    GroupNumber,
+from evergreen_groups.groups.hidden_sums import (
+    MAX_MARKERS,
+    MIN_MARKERS,
+    GroupSum,
     MemberCount,
     MemberFines,
-    read_numbers,
+    read_sums,
 )
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
@@ -25,23 +31,24 @@ from evergreen_groups.money import NOTHING
 if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
 
-# Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
+# The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
+# numbers of a hundred groups.
 _IDS_AT_ONCE = 1_000
 
-# Some 300 bytes each in a form that may have 32 kB.
+# Each pair takes some 300 bytes of the 32 kB form.
 _PAIRS_AT_ONCE = 60
 
 _Pair = tuple[int, int]
 
-AnsweringRows = tuple[str, Sequence[int]]
-"""Rows that the account sees, each of which stands for one answer: their class, and their ids."""
+SignalRows = tuple[str, Sequence[int]]
+"""The class and ids of rows that the account can see. Each row signals one answer when the database returns it."""
 
 _TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
 )
 
 
-def are_the_members(
+def membership_holds(
     gateway: Gateway,
     groups: Sequence[int],
     hidden: Mapping[int, Set[int]],
@@ -49,33 +56,41 @@ def are_the_members(
     *,
     owing_nothing: Set[int] = frozenset(),
 ) -> bool:
-    """Whether :func:`members_conditions` hold. One call, or more where there are thousands of hidden members."""
-    return all(holds(gateway, one) for one in members_conditions(groups, hidden, total, owing_nothing=owing_nothing))
+    """Return whether all :func:`membership_conditions` hold.
+
+    Takes one call, or more for thousands of hidden members.
+    """
+    return all(
+        holds(gateway, condition)
+        for condition in membership_conditions(groups, hidden, total, owing_nothing=owing_nothing)
+    )
 
 
-def members_conditions(
+def membership_conditions(
     groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int, *, owing_nothing: Set[int] = frozenset()
 ) -> list[dict[str, Any]]:
-    """That the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
+    """Return conditions that the ILS can check without showing any hidden row.
 
-    And that of those ``owing_nothing`` (ids) nobody has an open transaction. Conditions made of queries, each to be
-    asked in one call: one, or more where there are thousands of hidden members.
+    They say that the ``hidden`` members (ids by group) are in these groups, that the groups have no more than ``total``
+    members, and that no patron in ``owing_nothing`` (ids) has an open transaction. Each condition takes one call. There
+    is one condition, or more for thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    nobody_else = _nobody_beside(total, groups)
+    # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
+    no_others = _no_more_than(total, groups)
     return [
-        {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
-        for some, ids in zip_longest(cut(pairs) or [[]], cut(sorted(owing_nothing)), fillvalue=())
+        {"-and": [no_others, *_each_in_its_group(batch), *_no_open_transaction(ids)]}
+        for batch, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
     ]
 
 
-def answering_rows(
+def choose_signal_rows(
     count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
-) -> AnsweringRows | None:
-    """So many rows that are visible for :func:`part_by_group`; None where there are less, or no room for them.
+) -> SignalRows | None:
+    """Choose visible rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high.
 
-    Those of ``members`` (ids) of the groups where they are enough, for nobody else's question has an answer of these;
-    else those of ``org_units``, which are everybody's to see.
+    Prefer rows of the groups' own ``members`` (ids): an answer to another client's query, mixed up by a proxy, wouldn't
+    contain them. Fall back to ``org_units``, which every account can see.
     """
     if count > _PAIRS_AT_ONCE:
         return None
@@ -87,42 +102,43 @@ def answering_rows(
     return None
 
 
-def part_by_group(
+def assign_to_groups(
     gateway: Gateway,
     groups: Sequence[int],
     hidden: Set[int],
     total: int,
     *,
     owing_nothing: Set[int],
-    rows: AnsweringRows,
+    rows: SignalRows,
 ) -> dict[int, frozenset[int]] | None:
-    """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`members_conditions` hold.
+    """Find the group of each ``hidden`` member (id). Return None unless :func:`membership_conditions` hold.
 
-    One call. Their own rows aren't shown: so for each of the hidden and each of the groups there is one of the ``rows``
-    that comes if that is where they are (``desk-008``, ``desk-009``). Exactly one comes for each of them; where rows
-    are lost, somebody is in no group.
+    Takes one call. The hidden members' own rows don't come back, so each pair of a hidden member and a group gets one
+    of the visible ``rows``, which comes back if the member is in the group (``desk-008``, ``desk-009``). Every hidden
+    member must be found in exactly one group, so a lost row is noticed.
     """
     pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]
     class_id, ids = rows
     pair_of = dict(zip(ids, pairs, strict=True))
     where: dict[str, Any] = {
         "id": list(ids),
-        "-and": [_nobody_beside(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        # Each row's id is bound to its own condition, so the row returns only for its own pair.
         "-or": [{"-and": [{"id": id}, _is_member(*pair)]} for id, pair in pair_of.items()],
     }
     found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
     if sorted(id for _group, id in found) != sorted(hidden):
         return None
-    by_group = {group: frozenset(id for its, id in found if its == group) for group in groups}
+    by_group = {group: frozenset(id for number, id in found if number == group) for group in groups}
     return {group: ids for group, ids in by_group.items() if ids}
 
 
-def cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
-    """The values in lists of at most ``size``, in their order."""
+def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
+    """Split ``values`` into lists of at most ``size``, in order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def _nobody_beside(total: int, groups: Sequence[int]) -> dict[str, Any]:
+def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
     return {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
@@ -136,17 +152,17 @@ def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
     by_group: dict[int, list[int]] = {}
     for group, id in pairs:
         by_group.setdefault(group, []).append(id)
-    # Within -or the fields of a hash are alternatives too, unless -and is put around them.
-    theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
+    # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
+    alternatives = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
+    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": alternatives}, "id")}]
 
 
 def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
     return [{"-not-exists": beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
 
 
-def members_not_asked_for() -> DataError:
-    """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
+def inconsistent_members() -> DataError:
+    """Make the error for member lists or balances that don't match the groups that were asked for."""
     return DataError(
         "the ILS gave members of other groups than were asked for, or not all members",
         advice=_TRY_AGAIN,
@@ -157,14 +173,14 @@ def members_not_asked_for() -> DataError:
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
-_CURRENT = ".authoritative"
+_ON_PRIMARY = ".authoritative"
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The members of one group that the account can't see: how many, and what they owe (None: not known).
+    """The members of one group whom the account can't see.
 
-    ``ids`` are theirs; None where they were counted alone.
+    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
     """
 
     count: int
@@ -173,68 +189,71 @@ class HiddenMembers:
 
     @classmethod
     def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
-        """Those with ``ids``, who owe what ``balances`` say (None: not known); who isn't among them owes nothing."""
-        return cls(len(ids), None if balances is None else total_of(balances, ids), frozenset(ids))
+        """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
+        return cls(len(ids), None if balances is None else sum_balances(balances, ids), frozenset(ids))
 
 
 def read_member_ids(
-    gateway: Gateway, groups: Sequence[int], *, current: bool = False, apart: bool = False
+    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> frozenset[int]:
-    """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
+    """Return the ids of all members of some groups, hidden ones included and deleted ones not.
 
-    ``current`` ones come from where changes are written, others from where pcrud reads, so that they go together with
-    its rows. ``apart`` asks over a connection of its own: the answer doesn't say whose members they are.
+    With ``primary``, read from the primary database. The default reads from the same database as pcrud, so the ids
+    match pcrud's rows. The answer doesn't say which group a member is in, so an answer to another request would go
+    unnoticed; ``own_connection`` asks over a connection that no other request uses.
 
-    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
-    (``groups-047``). It takes a list of groups as well (``groups-075``), and doesn't say whose each member is.
+    ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
+    (``groups-047``). The method also accepts a list of groups (``groups-075``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
-    method = f"{_MEMBERS}{_CURRENT}" if current else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=apart).value
+    method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=own_connection).value
     try:
         ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
         raise DataError(
             "the ILS gave a list of members that holds something else than ids", code="members-broken"
         ) from error
-    return frozenset(_each_once(ids))
+    return frozenset(_without_duplicates(ids))
 
 
-def read_balances(gateway: Gateway, *groups: int, current: bool = False, apart: bool = False) -> dict[int, Decimal]:
-    """What each member of these groups owes, by id; of hidden ones as well. Who has no open transaction is left out.
+def read_balances(
+    gateway: Gateway, *groups: int, primary: bool = False, own_connection: bool = False
+) -> dict[int, Decimal]:
+    """Return what each member of these groups owes, by id, hidden members included.
 
-    ``current`` and ``apart`` are as for :func:`read_member_ids`.
-
-    The method takes a list as well (``desk-007``): it looks members up as that for their ids does (``UserGroups.pm``).
+    Members without an open transaction are left out. ``primary`` and ``own_connection`` work as in
+    :func:`read_member_ids`. The method accepts a list of groups (``desk-007``) because it looks up members the same way
+    (``UserGroups.pm``).
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     wanted = list(groups) if len(groups) > 1 else groups[0]
-    method = f"{_BALANCES}{_CURRENT}" if current else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=apart).value
+    method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=own_connection).value
     try:
-        # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
-        # isn't there at all (groups-002), which is nought and not unknown.
+        # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
+        # missing (groups-002), which means a balance of zero, not an unknown balance.
         balances = [(_id(entry["usr"]), _money(entry["balance_owed"])) for entry in _listed(answer)]
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
-    _each_once([id for id, _owed in balances])
+    _without_duplicates([id for id, _owed in balances])
     return dict(balances)
 
 
 def _id(value: object) -> int:
-    """An id, as a number or as text; raises TypeError for anything else."""
+    """Return an id sent as a number or a string. Raise TypeError for anything else."""
     id = whole_number(value)
     if id is None:
         raise TypeError("not an id")
     return id
 
 
-def _each_once(ids: list[int]) -> list[int]:
-    """The ids; raises DataError where one is there twice, for somebody would be counted twice."""
+def _without_duplicates(ids: list[int]) -> list[int]:
+    """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
     if len(set(ids)) < len(ids):
         raise DataError(
             "the ILS named the same member twice",
@@ -245,79 +264,80 @@ def _each_once(ids: list[int]) -> list[int]:
 
 
 def _money(value: object) -> Decimal:
-    """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
+    """Return an amount. Raise ArithmeticError for anything else, including NaN and infinity."""
     amount = finite_number(value)
     if amount is None:
         raise ArithmeticError("not an amount")
     return amount.quantize(NOTHING)
 
 
-def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
-    """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
+def sum_balances(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
+    """Add up the balances of the patrons with these ids. A patron without a balance owes nothing."""
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
-def read_with_known(
+def _read_all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """The ids of all members of some groups, and of the visible ones.
+    """Return the ids of all members of some groups, and of the visible members.
 
     Raises:
-        DataError: they aren't those of these groups.
+        DataError: the list belongs to other groups.
     """
-    everybody, known = read_member_ids(gateway, groups), _known(groups, visible)
-    # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
+    everybody = read_member_ids(gateway, groups)
+    known = frozenset[int]().union(*(visible[group] for group in groups))
+    # A few patrons may have been moved between two reads. If most visible members are missing, the list isn't for these
+    # groups.
     if len(known & everybody) * 2 < len(known):
-        raise members_not_asked_for()
+        raise inconsistent_members()
     return everybody, known
 
 
-def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[int]:
-    return frozenset[int]().union(*(visible[group] for group in groups))
-
-
 def _listed(answer: object) -> list[Any]:
-    """An answer that has to be a list: in a hash or a text nobody would be, which isn't the same as owing nothing."""
+    """Return the answer if it is a list.
+
+    Iterating over a dict or string could look like a group without members or debts.
+    """
     if not isinstance(answer, list):
         raise TypeError("not a list")
     return answer
 
 
-_MOST_ROUNDS = 3
-# Balances take the ILS a query for each member, so of more groups those are looked for in which somebody is hidden.
-_MOST_GROUPS = 20
+_MAX_ROUNDS = 3
+# The ILS runs a query for each member's balance, so first narrow a long list down to groups with hidden members.
+_MAX_GROUPS = 20
 _GROUPS_AT_ONCE = 100
 
 
-def find_hidden_of_few(
+def find_hidden_with_ids(
     gateway: Gateway, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
 ) -> dict[int, HiddenMembers]:
-    """Compare the visible members (ids by group) with those the ILS has, whose ids it finds in three calls.
+    """Find hidden members and their ids by comparing the visible ones (ids by group) with the ILS's member lists.
 
-    The ids of everybody; where some are hidden, what all owe; and whose the hidden ones are, which says as well that
-    they are all, and that those without a balance owe nothing. Of several groups the latter takes as many visible
-    members, or ``org_units`` (ids), as there are groups for each hidden member. Where there are less of both it takes
-    one call more for each group but the last. Of more than twenty groups it looks first whether anybody is
-    hidden in a hundred of them, and then at twenty at a time.
+    Takes three calls: all member ids; if any are hidden, all balances; then one query that finds the group of each
+    hidden member and confirms that the list is complete and that members without a balance owe nothing. For several
+    groups, the last query needs one visible member or ``org_units`` id for each pair of a hidden member and a group. If
+    there are too few, it takes one more call for each group but the last. For more than twenty groups, first check a
+    hundred at a time for hidden members, then read twenty at a time.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
     """
     numbers = sorted(visible)
-    some = cut(numbers, _GROUPS_AT_ONCE)
-    if len(numbers) > _MOST_GROUPS:
-        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), some))
-        some = cut(sorted(with_hidden), _MOST_GROUPS)
+    batches = batched(numbers, _GROUPS_AT_ONCE)
+    if len(numbers) > _MAX_GROUPS:
+        with_hidden = chain.from_iterable(gateway.map(lambda groups: _if_hidden(gateway, groups, visible), batches))
+        batches = batched(sorted(with_hidden), _MAX_GROUPS)
     found: dict[int, HiddenMembers] = {}
-    for of_some in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), some):
-        found.update(of_some)
+    for hidden in gateway.map(lambda groups: _hidden_of(gateway, groups, visible, org_units), batches):
+        found.update(hidden)
     return found
 
 
 def _if_hidden(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> Sequence[int]:
-    """The groups, or none of them where no member of any is hidden."""
-    everybody, known = read_with_known(gateway, groups, visible)
+    """Return the groups if any of their members is hidden, an empty list if none is."""
+    everybody, known = _read_all_and_visible(gateway, groups, visible)
     return () if everybody <= known else groups
 
 
@@ -327,26 +347,28 @@ def _hidden_of(
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
 ) -> dict[int, HiddenMembers]:
-    """The hidden members of groups of which one question can be asked."""
-    for _ in range(_MOST_ROUNDS):
-        everybody, known = read_with_known(gateway, groups, visible)
+    """Find the hidden members of as many groups as fit into one query."""
+    for _ in range(_MAX_ROUNDS):
+        everybody, known = _read_all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
             return {}
         owed = _balances(gateway, groups)
-        # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
+        # A patron was moved in between the two reads, or the balances belong to other patrons. Read again.
         if owed is not None and not owed.keys() <= everybody | known:
             continue
+        # A lost balance would turn a debt into 0.00, so have the database confirm that the others have no open
+        # transaction.
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
-        rows = answering_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
+        rows = choose_signal_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
         found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
         if found is not None:
             return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
-    raise members_not_asked_for()
+    raise inconsistent_members()
 
 
 def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
-    """What all members owe; None where the ids may be had and the balances may not: unknown then, never nought."""
+    """Return all members' balances, None if the account may list members but not their balances."""
     try:
         return read_balances(gateway, *groups)
     except PermissionDeniedError:
@@ -359,28 +381,29 @@ def _by_group(
     hidden: frozenset[int],
     total: int,
     owing_nothing: frozenset[int],
-    rows: AnsweringRows | None,
+    rows: SignalRows | None,
 ) -> Mapping[int, frozenset[int]] | None:
-    """The hidden members by group; None where they aren't those of the groups, or somebody of them owes something."""
+    """Find the group of each hidden member. Return None if the member list or the zero balances aren't confirmed."""
     if rows is not None:
-        return part_by_group(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
+        return assign_to_groups(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
     *others, last = groups
     read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
     found = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
+    # The last group needs no call: it has the hidden members who aren't in the others. The query below confirms this.
     found[last] = hidden.difference(*found.values())
     found = {group: ids for group, ids in found.items() if ids}
-    return found if are_the_members(gateway, groups, found, total, owing_nothing=owing_nothing) else None
+    return found if membership_holds(gateway, groups, found, total, owing_nothing=owing_nothing) else None
 
 
-# So few take three calls together; set by set they would take seven and more.
+# Up to five groups take three calls with find_hidden_with_ids; reading sums takes at least seven.
 _FEW = 5
-# What ids may take in a form that may have 32 kB; the rest is for the question around them.
-_MOST_BYTES = 26_000
+# The share of the 32 kB form that ids may fill; the rest is for the query itself.
+_MAX_IDS_BYTES = 26_000
 _CENT = Decimal("0.01")
 _OPEN = {"+mbts": {"xact_finish": None}}
 _OWED_BY_MEMBER = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 BalanceProgress = Callable[[int, int], None]
-"""Called with how many groups' balances were read, and how many more have to be, since the last call."""
+"""Called with the number of groups whose balances were read since the last call, and the number of groups added."""
 
 
 Value = TypeVar("Value")
@@ -395,67 +418,74 @@ def find_hidden(
     own_fines: Mapping[int, Decimal] | None = None,
     with_fines: bool = True,
 ) -> dict[int, HiddenMembers]:
-    """Compare the visible members (ids by group) with those the ILS has; groups without hidden ones are left out.
+    """Find hidden members of groups by comparing the visible ones (ids by group) with the ILS.
 
-    ``own_fines`` is what visible members owe, by id (who isn't there owes nothing); it is read where it isn't given.
-    Without ``with_fines`` hidden members are counted alone, as far as that takes less: what they owe isn't known then.
+    Leave out groups without hidden members. ``own_fines`` is what visible members owe, by id (a missing patron owes
+    nothing); it is read if not given. With ``with_fines=False``, count hidden members and skip their fines where that
+    saves calls.
 
-    Seven calls for some 600 groups, whatever is hidden (ten where few are visible; two without fines): how many members
-    each has, and what all of them owe, are read by :func:`read_numbers`, and what the visible ones owe is taken off.
-    That the account may know it is asked first: ``usergroup.members.balance_owed`` says it of any group to whoever has
-    VIEW_USER at the own library, and to nobody else. What it says of one group has to be the same, and how many are
-    hidden, and what they owe, has to be right for all groups together.
+    Takes seven calls for some 600 groups, however many members are hidden (ten if few members are visible; two without
+    fines). :func:`read_sums` gives each group's member count and total balance, and the visible members' share is
+    subtracted. A sum inside a query bypasses permissions, so the account must first prove that it may know the
+    balances: ``usergroup.members.balance_owed`` gives the balances of any group to an account with VIEW_USER at its own
+    library. Its answer for one group must equal that group's sum, and the counts and sums of all groups together are
+    checked as well.
 
-    A handful of groups, those with members or fines beyond what is read so, and those in which somebody was moved or
-    paid meanwhile are looked at as :func:`find_hidden_of_few` does, which is given ``org_units``; the ids of the hidden
-    members are known of these alone.
+    :func:`find_hidden_with_ids`, which needs ``org_units``, handles fewer than six groups, groups with more members or
+    fines than fit into a sum, and groups that changed between two reads. Only these have the ids of their hidden
+    members.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: groups have to be looked at one by one, and the account has no VIEW_USER at its own
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: some groups need their members listed, and the account has no VIEW_USER at its own
             library.
     """
-    in_sets = {group: ids for group, ids in visible.items() if ids and _size(ids) < _MOST_BYTES}
+    in_bulk = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
 
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
-        of_set = {group: visible[group] for group in groups}
-        labels = _labels(visible, of_set)
-        if len(labels) < FEWEST_LABELS:
+        in_batch = {group: visible[group] for group in groups}
+        markers = _markers(visible, in_batch)
+        if len(markers) < MIN_MARKERS:
             return {}
-        in_set = _HiddenInSet(gateway, of_set, labels, own_fines, progress)
-        return in_set.find() if with_fines else in_set.count()
+        reader = _HiddenInBatch(gateway, in_batch, markers, own_fines, progress)
+        return reader.find() if with_fines else reader.count()
 
     certain: dict[int, HiddenMembers] = {}
-    for found in gateway.map(find, _portions(in_sets) if len(in_sets) > _FEW else []):
+    for found in gateway.map(find, _in_batches(in_bulk) if len(in_bulk) > _FEW else []):
         certain.update(found)
     rest = {group: visible[group] for group in visible.keys() - certain.keys()}
-    hidden = {group: its_hidden for group, its_hidden in certain.items() if its_hidden.count}
-    return {**hidden, **find_hidden_of_few(gateway, rest, org_units)}
+    hidden = {group: members for group, members in certain.items() if members.count}
+    return {**hidden, **find_hidden_with_ids(gateway, rest, org_units)}
 
 
-class _HiddenInSet:
-    """The hidden members of as many groups as one question has room for."""
+class _HiddenInBatch:
+    """Reads the hidden members of as many groups as fit into one query."""
 
     def __init__(
         self,
         gateway: Gateway,
         visible: Mapping[int, Set[int]],
-        labels: list[int],
+        markers: list[int],
         own_fines: Mapping[int, Decimal] | None,
         progress: BalanceProgress,
     ) -> None:
         self._gateway = gateway
         self._visible = visible
-        self._labels = labels
+        self._markers = markers
         self._own_fines = own_fines
         self._progress = progress
 
     def count(self) -> dict[int, HiddenMembers]:
-        """How many there are in each group, none as well; without groups that aren't certain."""
-        return {group: HiddenMembers(count, None) for group, count in self._proved(self._counts(), _are_all).items()}
+        """Return the number of hidden members of each group, zero included.
+
+        Leave out groups that couldn't be verified.
+        """
+        return {
+            group: HiddenMembers(count, None) for group, count in self._verified(self._counts(), _count_matches).items()
+        }
 
     def find(self) -> dict[int, HiddenMembers]:
-        """The same with what they owe."""
+        """Return the numbers of hidden members with what they owe."""
         counts = {group: hidden.count for group, hidden in self.count().items()}
         found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
         with_hidden = counts.keys() - found.keys()
@@ -467,21 +497,22 @@ class _HiddenInSet:
         return found
 
     def _counts(self) -> dict[int, int]:
-        """How many hidden members each group has, none as well."""
+        """Return the number of hidden members of each group, not verified yet."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
+            # A lower count means that visible members left between the reads.
             if count is not None and count >= len(self._visible[group]):
                 counts[group] = count - len(self._visible[group])
         return counts
 
     def _fines(self, sample: int, groups: Collection[int]) -> Mapping[int, Decimal | None]:
-        """What the hidden members of groups owe together, None where the account may not know it.
+        """Return what the hidden members of each group owe, None if the account may not know.
 
-        ``sample`` is one of the groups, of which the ILS is asked as for a single group.
+        The sum of ``sample``, one of the groups, must equal the balances that the ILS reports for that group alone.
         """
         try:
             balances = read_balances(self._gateway, sample)
-        # The ids may be had where the balances may not: unknown then, never nought.
+        # The account may list members but not see balances: unknown, not zero.
         except PermissionDeniedError:
             return dict.fromkeys(groups)
         own_fines = self._own_fines
@@ -493,33 +524,35 @@ class _HiddenInSet:
                 visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
                 fines[group] = number * _CENT - visible
         reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
-        proved = self._proved(fines, _owe_together) if fines.get(sample, reported) == reported else {}
-        return {**proved}
+        verified = self._verified(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
+        return {**verified}
 
-    def _proved(
+    def _verified(
         self, found: Mapping[int, Value], together: Callable[[Collection[Value], Query], Query]
     ) -> dict[int, Value]:
-        """What was found of groups for which it is right ``together``: a condition made of it, and of who is hidden.
+        """Keep the groups for which the values in ``found`` pass the check of their total.
 
-        Somebody always pays somewhere; so where it isn't right for all of them, it is asked again of each half.
+        ``together`` makes a condition from the values and a query for the hidden members. Payments arrive all the time,
+        so if the total is wrong, check each half of the groups separately.
         """
         if not found:
             return {}
         hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
         if holds(self._gateway, together(found.values(), hidden), apart=True):
             return dict(found)
+        # Leave small remainders to find_hidden_with_ids instead of halving further.
         if len(found) <= _FEW:
             return {}
         groups = sorted(found)
         halves = (groups[: len(groups) // 2], groups[len(groups) // 2 :])
-        proved = [self._proved({group: found[group] for group in half}, together) for half in halves]
-        return {**proved[0], **proved[1]}
+        verified = [self._verified({group: found[group] for group in half}, together) for half in halves]
+        return {**verified[0], **verified[1]}
 
-    def _read(self, number: GroupNumber, groups: Collection[int]) -> dict[int, int | None]:
-        witnesses = {_witness(self._visible[group]): group for group in groups}
+    def _read(self, number: GroupSum, groups: Collection[int]) -> dict[int, int | None]:
+        representatives = {_representative(self._visible[group]): group for group in groups}
         try:
-            return read_numbers(self._gateway, number, witnesses, self._labels)
-        # A release that takes fewer functions or operators still lists the members.
+            return read_sums(self._gateway, number, representatives, self._markers)
+        # A release that supports fewer functions or operators can still list members.
         except ServerError:
             return {}
 
@@ -527,8 +560,8 @@ class _HiddenInSet:
         return sorted(chain.from_iterable(self._visible[group] for group in groups))
 
 
-def _are_all(counts: Collection[int], hidden: Query) -> Query:
-    """The condition that so many patrons are hidden together, no more and no less (``hidden-numbers-004``)."""
+def _count_matches(counts: Collection[int], hidden: Query) -> Query:
+    """Return the condition that exactly this many patrons are hidden (``hidden-numbers-004``)."""
     count = {
         "select": {"au": [{"column": "id", "transform": "count", "aggregate": True}]},
         "from": "au",
@@ -538,13 +571,14 @@ def _are_all(counts: Collection[int], hidden: Query) -> Query:
     return {"-exists": count}
 
 
-def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
-    """The condition that the hidden patrons owe as much together, no more and no less.
+def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
+    """Return the condition that the hidden patrons owe exactly this much together.
 
-    It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
+    It holds in ``hidden-numbers-005`` and fails in ``hidden-numbers-006``.
     """
     total = sum(fines, NOTHING)
-    # Without a transaction there is no sum, which isn't the same as nought here.
+    # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
+    # other than zero.
     word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
     owed: Query = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
@@ -555,89 +589,86 @@ def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
     return {word: owed}
 
 
-def _witness(ids: Set[int]) -> int:
-    """The visible member by whom a group is known."""
+def _representative(ids: Set[int]) -> int:
+    """Return the visible member who represents the group in a sorted search."""
     return min(ids)
 
 
-def _labels(visible: Mapping[int, Set[int]], of_set: Mapping[int, Set[int]]) -> list[int]:
-    """Visible members beside the witnesses of some groups: as many as :func:`read_numbers` takes, or there are."""
-    witnesses = {_witness(ids) for ids in of_set.values()}
+def _markers(visible: Mapping[int, Set[int]], in_batch: Mapping[int, Set[int]]) -> list[int]:
+    """Choose visible members other than the groups' representatives: as many as :func:`read_sums` can use."""
+    representatives = {_representative(ids) for ids in in_batch.values()}
     others = chain.from_iterable(visible[group] for group in sorted(visible))
-    return sorted(set(others) - witnesses)[:MOST_LABELS]
+    return sorted(set(others) - representatives)[:MAX_MARKERS]
 
 
-def _portions(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
-    """The groups, in portions as large as a form has room for, by what is ``known`` of each (ids)."""
-    # Where hardly anybody is beside the witnesses, those of one half are labels for the other.
-    few = sum(map(len, known.values())) - len(known) < FEWEST_LABELS
+def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
+    """Split the groups into batches whose ``known`` members (ids by group) fit into one form."""
+    # If there are hardly any members besides the representatives, split the groups in two: the representatives of each
+    # half serve as markers for the other.
+    few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
-    portion: list[int] = []
+    batch: list[int] = []
     size = 0
     for group in sorted(known):
-        its_size = _size(known[group])
-        if portion and (size + its_size > _MOST_BYTES or len(portion) == most):
-            yield portion
-            portion, size = [], 0
-        portion.append(group)
-        size += its_size
-    if portion:
-        yield portion
+        group_bytes = _form_bytes(known[group])
+        if batch and (size + group_bytes > _MAX_IDS_BYTES or len(batch) == most):
+            yield batch
+            batch, size = [], 0
+        batch.append(group)
+        size += group_bytes
+    if batch:
+        yield batch
 
 
-def _size(ids: Set[int]) -> int:
-    """How many bytes a group takes in a form: its ids, its number and one of the ids once more, each with a comma."""
+def _form_bytes(ids: Set[int]) -> int:
+    """Return the bytes that a group takes in a form: its ids, number and representative, each with a comma."""
     return (len(ids) + 2) * (len(str(max(ids, default=0))) + len("%2C"))
 
 
-_MOST_READINGS = 2
+_MAX_READINGS = 2
 
 
 Confirm = Callable[[dict[str, Any]], bool]
-"""Asks in some call of its own whether a condition made of queries holds; False also where that can't be told."""
+"""Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
 
 
-def read_whole_balances(
+def read_group_balances(
     gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
-    """What each member of a group owes who has an open transaction, by id, and the members who aren't ``visible``.
+    """Return the balances of a group's members with open transactions, by id, and the members who aren't ``visible``.
 
-    Two calls beside one another, and one more where there are hidden ones, which holds them against the group; it isn't
-    made where ``confirm`` has had another call say the same.
-    ``usergroup.members.balance_owed`` takes the ILS a query a member, ten times as long as reading the balances of
-    visible ones: it is for groups of which somebody may be hidden. Where plain reads come from copies of the database,
-    both are read where changes are written.
+    Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
+    groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
+    times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
+    database.
 
     Raises:
-        DataError: the ILS names members or balances of other groups, or not all.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
+        DataError: the ILS lists members or balances of other groups, or leaves some out.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not see the balances.
     """
-    current = gateway.reads_copies
+    primary = gateway.reads_copies
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
-    for _ in range(_MOST_READINGS):
-        balances, everybody = _read(gateway, group, current=current, apart=former is not None)
+    for _ in range(_MAX_READINGS):
+        again = former is not None
+        readers: tuple[Callable[[], Any], ...] = (
+            partial(read_balances, gateway, group, primary=primary, own_connection=again),
+            partial(read_member_ids, gateway, [group], primary=primary, own_connection=again),
+        )
+        balances, everybody = gateway.map(lambda read: read(), readers)
         hidden = everybody - visible
-        # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
+        # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
         if not everybody >= balances.keys() | visible:
             continue
         if not hidden:
             return balances, None
         owing_nothing = everybody - balances.keys()
-        conditions = members_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
+        conditions = membership_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
         confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
         if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers.of(hidden, balances)
-        # A copy that is behind knows of other members, and owing others; what is so now comes twice.
-        if current and (balances, everybody) == former:
+        # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
+        # gives the same lists, trust them.
+        if primary and (balances, everybody) == former:
             return balances, HiddenMembers.of(hidden, balances)
         former = balances, everybody
-    raise members_not_asked_for()
-
-
-def _read(gateway: Gateway, group: int, *, current: bool, apart: bool) -> tuple[Mapping[int, Decimal], frozenset[int]]:
-    readers: tuple[Callable[[], Any], ...] = (
-        lambda: read_balances(gateway, group, current=current, apart=apart),
-        lambda: read_member_ids(gateway, [group], current=current, apart=apart),
-    )
-    balances, everybody = gateway.map(lambda read: read(), readers)
-    return balances, everybody
+    raise inconsistent_members()

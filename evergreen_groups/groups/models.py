@@ -1,4 +1,4 @@
-"""Members and groups: who belongs together, and what they owe. Money is ``Decimal`` with two places."""
+"""Records of patrons, members and groups. Money is ``Decimal`` with two decimal places."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class Member:
     """A patron as a member of their group.
 
-    ``own_fines`` is what the patron owes in open transactions anywhere, credits counted; ``decision`` is the policy's,
-    on what they owe themselves alone. It is None where no limit was asked for: of a plan's groups, and of those that
-    look accidental, nothing is decided. At a desk it is None as well where the account may not see the limit.
+    ``own_fines`` is the sum of the patron's open transactions at all libraries, minus credits. ``decision`` is the
+    policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
+    decide about anyone), or if the account may not see the limit.
     """
 
     patron: Patron
@@ -64,10 +64,10 @@ class Member:
 
     @property
     def decided(self) -> Decision:
-        """The decision about a member about whom one was made.
+        """The decision about this member.
 
         Raises:
-            ValueError: none was made. To say "not over the limit" then would be an answer to a question nobody asked.
+            ValueError: there is none. "Not over the limit" would answer a question that wasn't asked.
         """
         if self.decision is None:
             raise ValueError("nothing was decided about this member")
@@ -75,39 +75,36 @@ class Member:
 
     @property
     def over_limit(self) -> bool:
-        """Whether the own fines are over the limit; raises what :attr:`decided` does."""
+        """Whether the own fines are over the limit. Raises ValueError without a decision."""
         return self.decided.over_limit
 
     @property
     def limit(self) -> Limit:
-        """The limit of own fines that counts for this member; raises what :attr:`decided` does."""
+        """The limit of this member's own fines. Raises ValueError without a decision."""
         return self.decided.limit
 
     @property
     def over_limit_if_known(self) -> bool | None:
-        """Whether the own fines are over the limit, None where nothing was decided."""
+        """Whether the own fines are over the limit, None without a decision."""
         return None if self.decision is None else self.decision.over_limit
 
     @property
     def limit_if_known(self) -> Limit | None:
-        """The limit of own fines that counts for this member, None where nothing was decided."""
+        """The limit of this member's own fines, None without a decision."""
         return None if self.decision is None else self.decision.limit
 
     def with_barcode(self, barcode: str | None) -> Member:
-        """The same member with this barcode."""
+        """Return the member with this barcode."""
         return replace(self, patron=replace(self.patron, barcode=barcode))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A patron group (``usrgroup``) with what its members owe together, which is for information only.
+    """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
-    ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
-    hidden, and ``hidden_fines`` what they owe, None if that is unknown. ``hidden_ids`` are theirs, None where they were
-    counted alone.
-
-    Totals include the hidden members or say that they don't: ``combined_fines`` is None if ``hidden_fines`` is, and a
-    count of visible members is a :class:`~evergreen_groups.total.Total` (:meth:`counted`).
+    ``members`` are the visible ones. ``hidden_fines`` is None if unknown; ``hidden_ids`` is None if hidden members were
+    only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
+    ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.total.Total`.
     """
 
     number: int
@@ -116,26 +113,26 @@ class Group:
     hidden_fines: Decimal | None = NOTHING
     hidden_ids: frozenset[int] | None = frozenset()
     known_fines: Decimal = field(init=False, repr=False, compare=False)
-    """What the visible members owe together, credits counted, and the hidden ones if that is known: to sort by."""
+    """What the visible members owe together, minus credits, plus what hidden members owe if known. Used for sorting."""
 
     def __post_init__(self) -> None:
-        """Add up what they owe, which everything asks for. Nothing else is kept: a report has groups by the 50,000."""
+        """Add up the fines once. A report holds 50,000 groups, so don't store other sums."""
         owed = [member.own_fines for member in self.members if member.own_fines]
         if self.hidden_fines:
             owed.append(self.hidden_fines)
-        # Where one member owes all of it, as mostly, that is one amount, and not another as large.
+        # In most groups a single member owes everything: reuse that Decimal instead of creating an equal one.
         together = sum(owed[1:], owed[0]) if owed else NOTHING
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
-        """A group whose members stand in the order of what they owe, the highest own fines first."""
+        """Make a group with its members sorted by own fines, highest first."""
         ordered = sorted(members, key=lambda member: (-member.own_fines, member.patron.id))
         return cls._with_hidden(number, ordered, hidden)
 
     @classmethod
     def by_name(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
-        """A group whose members stand in the order of their names, the group lead first."""
+        """Make a group with its members sorted by name, the group lead first."""
         ordered = sorted(members, key=lambda member: (not member.group_lead, name_key(member.name), member.id))
         return cls._with_hidden(number, ordered, hidden)
 
@@ -147,10 +144,10 @@ class Group:
 
     @property
     def ids(self) -> frozenset[int]:
-        """The ids of all members, the hidden ones too.
+        """The ids of all members, including hidden ones.
 
         Raises:
-            ValueError: the hidden ones were counted alone.
+            ValueError: hidden members were only counted.
         """
         if self.hidden_ids is None:
             raise ValueError("nobody has asked who the hidden members are")
@@ -163,11 +160,11 @@ class Group:
 
     @property
     def lead(self) -> Member:
-        """The group lead (the one with the lowest id where there are several), or who stands for it.
+        """The group lead, or the member with the lowest id, which is the oldest record, if the group has no lead.
 
-        In a group without a lead that is the member with the oldest record, the one with the lowest id.
+        If there are several leads, take the one with the lowest id.
         """
-        # Nothing in Evergreen keeps a group from having two leads, or none.
+        # Evergreen doesn't prevent groups with two leads, or none.
         found: Member | None = None
         for member in self.members:
             patron = member.patron
@@ -184,45 +181,46 @@ class Group:
 
     @property
     def member_count(self) -> int:
-        """How many belong to the group, hidden ones counted."""
+        """How many members the group has, including hidden ones."""
         return len(self.members) + self.hidden_member_count
 
     @property
     def combined_fines(self) -> Decimal | None:
-        """What all members owe together, credits counted; None if what hidden members owe is unknown."""
+        """What all members owe together, minus credits. None if unknown for hidden members."""
         return None if self.hidden_fines is None else self.known_fines
 
     def counted(self, number: int, *, known: bool = True) -> Total[int]:
-        """Make a total of all members from a number of visible ones.
+        """Return a count of visible members as a total of all members.
 
-        It is a lower bound if members are hidden, or if not every visible one's answer is ``known``.
+        The total is a lower bound if members are hidden, or unless the answer is ``known`` for every visible member.
         """
         return Total(number, known and not self.hidden_member_count)
 
     @property
     def owing_count(self) -> Total[int]:
-        """How many members owe more than nothing."""
+        """How many members owe more than 0.00."""
         return self.counted(sum(member.own_fines > 0 for member in self.members))
 
     @property
     def highest_own_fines(self) -> Total[Decimal]:
-        """The largest own fines of a member."""
+        """The highest own fines of any member."""
         return Total(max(member.own_fines for member in self.members), self.complete)
 
     @property
     def over_limit_count(self) -> Total[int]:
-        """How many members are over the limit by their own fines."""
+        """How many members' own fines are over their limit."""
         decisions = [member.decision for member in self.members]
         over = sum(decision.over_limit for decision in decisions if decision is not None)
         return self.counted(over, known=None not in decisions)
 
     @property
     def no_member_over_limit(self) -> bool | None:
-        """Whether the group owes more than one of its members may, although none of them is over the limit.
+        """Whether the combined fines exceed a member's limit although no member is over the limit.
 
-        This is the case the rule is about: a library that blocked by group would block people who owe little. None if
-        hidden members, or limits that the account may not see, would decide it.
+        This is what the rule is about: a library that blocked whole groups would block people who owe little. None if
+        hidden members or invisible limits decide the answer.
         """
+        # A visible member over the limit decides, whatever the hidden members owe.
         over = self.over_limit_count
         if over.at_least:
             return False
@@ -243,24 +241,24 @@ NAME_FIELDS = (
     "pref_second_given_name",
     "pref_suffix",
 )
-# Named, for a whole au is several times as large (pcrud-007). The key has to be among them: a release before 3.16
-# answers 500 to a select without it (3.12/releases-001).
+# Select fields by name: a whole au is several times as large (pcrud-007). Keep the key among them, because releases
+# before 3.16 answer 500 to a select without it (3.12/releases-001).
 PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAME_FIELDS)
-"""The fields of an ``au`` that a :class:`PatronRow` has, in its order."""
+"""The fields of an ``au`` in a :class:`PatronRow`, in order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
-"""The fields of an ``au`` that an :class:`PatronAccount` is made of, in the order of :meth:`PatronAccount.of`."""
+"""The fields of an ``au`` that :meth:`PatronAccount.of` takes, in order."""
 STATE_FIELDS = ("juvenile", "barred", "expire_date")
-"""The fields of an ``au`` that a :class:`PatronState` is made of, in the order of :meth:`PatronState.of`."""
+"""The fields of an ``au`` that :meth:`PatronState.of` takes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patron:
-    """Who somebody is.
+    """A patron's identity.
 
-    ``group`` is the number of their group (``usrgroup``); ``name`` is written family name first, preferred names before
-    legal ones; ``family_name`` is the legal one; ``barcode`` is that of the primary card, None for a patron without
-    one; ``profile`` is the id of the permission profile. Whoever reads patrons reads all of this: what only some of the
-    readers ask for stands beside patrons by their ids (:class:`PatronAccount`, fines, circulations, penalties).
+    ``group`` is the group's number (``usrgroup``). ``name`` starts with the family name and prefers preferred names;
+    ``family_name`` is the legal one. ``barcode`` is the primary card's, None without a primary card. ``profile`` is the
+    id of the permission profile. Every reader fills all fields; data that only some readers need, such as
+    :class:`PatronAccount`, fines and penalties, is kept in mappings by patron id.
     """
 
     id: int
@@ -278,9 +276,9 @@ class Patron:
 class PatronAccount:
     """The state of a patron's account.
 
-    It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for most
-    of it (:class:`PatronState` is what it has), and needn't know when somebody was born. ``expired`` says that
-    ``expire_date`` had passed when the account was read; ``expiry_unknown`` that there is one that says nothing.
+    It is separate from :class:`Patron` because a report reads tens of thousands of patrons, needs little of it
+    (:class:`PatronState`), and shouldn't learn birth dates. ``expired`` is as of the time of reading.
+    ``expiry_unknown`` means that the expiration date is set but unusable.
     """
 
     active: bool
@@ -293,7 +291,7 @@ class PatronAccount:
 
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
-        """Make one of the values of ``ACCOUNT_FIELDS``; ``now`` is aware."""
+        """Make an account from the values of ``ACCOUNT_FIELDS``. ``now`` is aware."""
         active, barred, juvenile, sent, born = values
         expire_date = known(sent)
         return cls(
@@ -309,7 +307,7 @@ class PatronAccount:
 
 @dataclass(frozen=True, slots=True)
 class PatronState:
-    """What a report says of an account: as little as it needs, and nothing of when somebody was born."""
+    """The account flags that a report shows. Leaves out birth dates on purpose."""
 
     juvenile: bool
     barred: bool
@@ -317,7 +315,7 @@ class PatronState:
 
     @classmethod
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
-        """Make one of the values of ``STATE_FIELDS``; ``now`` is aware."""
+        """Make a state from the values of ``STATE_FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
         expire_date = known(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
@@ -325,15 +323,15 @@ class PatronState:
 
 @cache
 def _state(juvenile: bool, barred: bool, expired: bool) -> PatronState:
-    """One for all whose accounts are alike: there are eight, and a report has patrons by the 100,000."""
+    """Return a shared instance: there are eight different states and up to 100,000 patrons in a report."""
     return PatronState(juvenile, barred, expired)
 
 
 class PatronRow(NamedTuple):
-    """The columns of an ``au`` that a patron is made of, as a query gives them: ``home_library`` and ``card`` are ids.
+    """The columns of an ``au`` that make up a patron, as a query returns them. ``home_library`` and ``card`` are ids.
 
-    It is no :class:`Patron` yet, because a card's barcode stands in another table (``ac``), which is asked once for
-    all the rows of a batch; the search for groups sorts and cuts rows before that.
+    Rows aren't :class:`Patron` yet because barcodes are in another table (``ac``), which is queried once per batch. The
+    search for groups sorts and drops rows before that.
     """
 
     id: int
@@ -360,7 +358,7 @@ class PatronRow(NamedTuple):
         """
         names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
         family, first, *others = names
-        if family and first and not any(others):  # as with nearly everybody, and there are many
+        if family and first and not any(others):  # the usual case, kept fast
             family, first = family.strip(), first.strip()
             if family and first:
                 return f"{family}, {first}"
@@ -373,12 +371,12 @@ class PatronRow(NamedTuple):
     def patron(
         self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False, group: int | None = None
     ) -> Patron:
-        """The patron with this row, a barcode and the home library; ``group`` is its number where all share that."""
+        """Make the patron from this row. ``group`` replaces the row's number, so that members share one int object."""
         return Patron(
             self.id,
             self.group if group is None else group,
             self.name,
-            sys.intern(self.family_name or ""),  # one text for all who are called the same
+            sys.intern(self.family_name or ""),  # share one string per family name
             barcode,
             home_library,
             self.profile,
@@ -388,38 +386,38 @@ class PatronRow(NamedTuple):
 
 
 def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    """Make patrons of rows of patrons who aren't deleted; ``barcodes`` are those of their cards, by the cards' ids."""
+    """Make patrons from rows of patrons who aren't deleted. ``barcodes`` are by card id."""
     found = []
     group = 0
     for row in rows:
         if row.group != group:
-            group = row.group  # one number for all of its members, who come one after the other
+            group = row.group  # members are adjacent, so they can share one int object
         barcode = None if row.card is None else barcodes.get(row.card)
         found.append(row.patron(barcode, org_units.unit(row.home_library), group=group))
     return found
 
 
 def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
-    """The barcodes of cards (ids; None where somebody has none), by the cards' ids."""
+    """Return the barcodes of cards (ids; None is skipped), by card id."""
     ids = [card for card in cards if card is not None]
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", ids)))
 
 
 class StandingDifference(Enum):
-    """How the two truths may differ; the values are what JSON documents call them."""
+    """How a member's status under the rule can differ from Evergreen's penalties. The values are used in JSON."""
 
     NOT_YET_BLOCKED = "not-yet-blocked"
-    """Over the limit, and no penalty for fines blocks the member: the ILS recalculates when something happens."""
+    """Over the limit but not blocked for fines yet: the ILS recalculates only when something happens to the account."""
     NOW_WITHIN_LIMIT = "now-within-limit"
-    """Blocked for fines, and the own fines aren't over the limit, or no longer."""
+    """Blocked for fines although the own fines aren't over the limit, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A member's own fines against the rule, and the penalties that block them in the ILS.
+    """A member's status: over the limit by the rule, and blocked by penalties in the ILS.
 
-    ``over_limit`` is None where the account may not see the limit. ``blocks_for_fines`` are the penalties that block
-    the member for fines, ``other_blocks`` those that block for something else; notes block nobody.
+    ``over_limit`` is None if the account may not see the limit. ``blocks_for_fines`` and ``other_blocks`` hold the
+    penalties that block the member; notes don't block and aren't included.
     """
 
     over_limit: bool | None
@@ -428,17 +426,17 @@ class Standing:
 
     @classmethod
     def of(cls, member: Member, penalties: Collection[Penalty], kinds: PenaltyKinds) -> Standing:
-        """That of a member with these penalties in force."""
-        return cls.among(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
+        """Make the standing of a member with these penalties in force."""
+        return cls.of_penalties(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
 
     @classmethod
-    def among(
+    def of_penalties(
         cls, over_limit: bool | None, home_library: int, penalties: Collection[Penalty], kinds: PenaltyKinds
     ) -> Standing:
-        """That of somebody with this home library (id) and these penalties in force."""
+        """Make the standing of a patron with this home library (id) and these penalties in force."""
         blocking = [penalty for penalty in penalties if penalty.kind.blocks]
-        for_fines = tuple(one for one in blocking if kinds.blocks_for_fines(one.kind, home_library))
-        others = tuple(one for one in blocking if one not in for_fines)
+        for_fines = tuple(penalty for penalty in blocking if kinds.blocks_for_fines(penalty.kind, home_library))
+        others = tuple(penalty for penalty in blocking if penalty not in for_fines)
         return cls(over_limit, for_fines, others)
 
     @property
@@ -448,7 +446,7 @@ class Standing:
 
     @property
     def difference(self) -> StandingDifference | None:
-        """How the two truths differ, None where they don't, or where the limit isn't known."""
+        """How rule and penalties differ. None if they agree or the limit is unknown."""
         if self.over_limit is None or self.over_limit == self.blocked_for_fines:
             return None
         return StandingDifference.NOT_YET_BLOCKED if self.over_limit else StandingDifference.NOW_WITHIN_LIMIT
@@ -456,7 +454,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class StandingTotals:
-    """How many members of a group are over the limit, blocked for fines in the ILS, and blocked for anything."""
+    """How many members are over the limit, blocked for fines in the ILS, and blocked for any reason."""
 
     over_limit: Total[int]
     blocked_for_fines: Total[int]
@@ -464,7 +462,7 @@ class StandingTotals:
 
     @classmethod
     def of(cls, group: Group, standings: Sequence[Standing]) -> StandingTotals:
-        """Count over the standings of a group's visible members; a standing that wasn't read makes a lower bound."""
+        """Count the standings of a group's visible members. A missing standing turns the counts into lower bounds."""
         known = len(standings) == len(group.members)
         for_fines = sum(standing.blocked_for_fines for standing in standings)
         blocked = sum(bool(standing.blocks_for_fines or standing.other_blocks) for standing in standings)
@@ -473,10 +471,10 @@ class StandingTotals:
 
 @dataclass(frozen=True, slots=True)
 class AdultRule:
-    """More than ``most`` adults in one group are too many (0: any number will do); ``from_age`` years make an adult.
+    """The rule for too many adults in one group: more than ``most`` patrons of ``from_age`` years or older.
 
-    A birth date that is known decides, whatever the mark of a juvenile says: that isn't taken off by itself. Without
-    one, whoever isn't marked as a juvenile counts as an adult.
+    0 turns the rule off. A known birth date decides, even against the juvenile flag, which Evergreen doesn't clear by
+    itself. Without a birth date, a patron counts as an adult unless flagged as a juvenile.
     """
 
     from_age: int = 18
@@ -484,16 +482,16 @@ class AdultRule:
 
     @property
     def applies(self) -> bool:
-        """Whether there is such a rule at all."""
+        """Whether the rule is turned on."""
         return self.most > 0
 
     def is_adult(self, account: PatronAccount, today: date) -> bool:
-        """Whether somebody counts as an adult."""
+        """Return whether a patron counts as an adult."""
         if account.birth_date is None:
             return not account.juvenile
         return age_of(account.birth_date, today) >= self.from_age
 
     def count(self, patrons: Iterable[int], accounts: Mapping[int, PatronAccount]) -> int:
-        """How many of some patrons count as adults today."""
+        """Return how many of these patrons count as adults today."""
         today = datetime.now(UTC).date()
         return sum(self.is_adult(accounts[id], today) for id in patrons)

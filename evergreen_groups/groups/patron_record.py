@@ -1,4 +1,4 @@
-"""A patron's record as it is where changes are written."""
+"""Read single patron records from the primary database."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ _BY_BARCODE = "open-ils.actor.user.fleshed.retrieve_by_barcode.authoritative"
 
 
 def read_patron(gateway: Gateway, patron: int) -> Record | None:
-    """A patron's record, None for one whom the account can't see, or who isn't there.
+    """Return a patron's record from the primary database, None if the patron is unknown or hidden.
 
-    It comes from the database that is written to: where plain reads go to a copy, pcrud may give what was there some
-    seconds ago. The form is pcrud's own, unfleshed (``patrons-031``, ``pcrud-102``); a fleshed record never compares
-    alike. Releases before 3.14.11 send a digest of the password along, which is dropped here: sent back, it would
-    become the password.
+    pcrud may read from a replica that lags a few seconds behind. The record has pcrud's unfleshed form
+    (``patrons-031``, ``pcrud-102``), because a fleshed record never compares equal. Releases before 3.14.11 send a
+    digest of the password along. Drop it: sent back, the digest would become the password.
 
     Raises:
-        DataError: what came isn't that patron, or is the answer to something else.
+        DataError: the answer isn't this patron's record.
     """
     try:
         answer = gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron).value
@@ -37,20 +36,20 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
 
 
 def require_visible(gateway: Gateway, patron: int) -> None:
-    """Refuse a patron whom the session may not see.
+    """Raise an error if the session may not see the patron. Unknown patrons are fine.
 
     Raises:
-        PermissionDeniedError: it says which permission is missing, and where.
+        PermissionDeniedError: with the missing permission and the library.
     """
     with suppress(RecordNotFoundError):
         gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron)
 
 
 def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
-    """The record that an answer is to be.
+    """Decode an answer that must be this patron's record.
 
     Raises:
-        DataError: it is something else, or somebody else's.
+        DataError: the answer is something else, or another patron.
     """
     record = gateway.decode(answer)
     if not isinstance(record, Record) or record.class_id != "au" or record.id != patron:
@@ -63,12 +62,12 @@ def _not_the_patron() -> DataError:
 
 
 def read_card_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
-    """Whose card has exactly this barcode (a patron's id), and whether it is active; None for an unknown or hidden one.
+    """Find the owner (patron id) of the card with exactly this barcode, and whether it is active.
 
-    For sites where pcrud doesn't know yet of a card that has just been issued.
+    Return None if the card is unknown or hidden. Needed where pcrud reads from a replica that lacks newly issued cards.
 
     Raises:
-        DataError: what came isn't a patron with such a card.
+        DataError: the answer isn't a patron with this card.
     """
     try:
         answer = gateway.call("open-ils.actor", _BY_BARCODE, TOKEN, barcode).value

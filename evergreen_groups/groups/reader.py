@@ -1,4 +1,4 @@
-"""Who belongs together and who owes what: groups put together from rows of patrons, balances and cards."""
+"""Build groups from rows of patrons, balances and cards, and decide who is over the limit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups.barcodes import all_spellings, first_spelled
-from evergreen_groups.groups.hidden import find_hidden, find_hidden_of_few, read_balances
+from evergreen_groups.groups.barcodes import all_spellings, first_match
+from evergreen_groups.groups.hidden import find_hidden, find_hidden_with_ids, read_balances
 from evergreen_groups.groups.models import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -46,18 +46,20 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Decision
 
 
-def put_fines_right(
+def correct_fines_from_primary(
     gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
 ) -> Mapping[int, Decimal]:
-    """What ``patrons`` (ids) of some groups owe where that is written; ``read`` gives what pcrud says.
+    """Return what ``patrons`` (ids) of some groups owe, corrected from the primary database.
 
-    Where plain reads come from copies of the database, one call beside that, and one for each patron of whom the two
-    say different things. Else, and where the session may not know, it is what was read.
+    ``read`` reads the same by pcrud. If plain reads go to replicas, takes one concurrent call, and one for each patron
+    with differing balances. Without replicas, or if the session may not see the balances, return the result of
+    ``read``.
     """
     if not groups or not gateway.reads_copies:
         return read()
     readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
     fines, now = gateway.map(lambda read: read(), readers)
+    # Start with pcrud's answer and reread only patrons about whom the two answers differ.
     found = {**fines}
     doubtful = [] if now is None else sorted(id for id in patrons if fines.get(id) != now.get(id))
     owed_now = gateway.map(lambda id: _owed_by(gateway, id, fines.get(id)), doubtful)
@@ -70,13 +72,13 @@ def put_fines_right(
 
 def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] | None:
     try:
-        return read_balances(gateway, *groups, current=True)
+        return read_balances(gateway, *groups, primary=True)
     except PermissionDeniedError:
         return None
 
 
 def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
-    # An answer about one says whose it is, which a list of groups' balances doesn't.
+    # Ask about this patron alone: the answer names the patron, while a list of balances doesn't name the group.
     try:
         return read_fines_of(gateway, id, current=True)
     except PermissionDeniedError:
@@ -85,32 +87,32 @@ def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
 
 Value = TypeVar("Value")
 
-# Of own fines and barcodes together some 10 MB; what is beyond that is read twice.
-_MOST = 50_000
+# Some 10 MB for fines and barcodes together. Values beyond that are read twice.
+_MAX_CACHED = 50_000
 
 
-class ReadBefore(Generic[Value]):
-    """Values by id, each until it is asked for: up to 50,000."""
+class ReadOnceCache(Generic[Value]):
+    """Holds up to 50,000 values by id. Taking a value removes it."""
 
     def __init__(self) -> None:
         self._values: dict[int, Value] = {}
 
-    def keep(self, values: Mapping[int, Value]) -> None:
-        """Keep values that were read."""
-        self._values.update(islice(values.items(), max(0, _MOST - len(self._values))))
+    def put(self, values: Mapping[int, Value]) -> None:
+        """Store values, as many as there is room for."""
+        self._values.update(islice(values.items(), max(0, _MAX_CACHED - len(self._values))))
 
-    def of(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
-        """Those with these ids: what is kept, which is let go of, and of the others what ``read`` gives."""
-        # Several threads may ask for one patron who was moved meanwhile: each value goes to one of them.
+    def take(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
+        """Remove and return the values of these ids. Call ``read`` for missing ones."""
+        # Two threads may ask for a patron who was moved between reads. Only one of them gets the value.
         known = {id: value for id in ids if (value := self._values.pop(id, None)) is not None}
         return {**known, **read([id for id in ids if id not in known])} if known else read(ids)
 
 
 class GroupReader:
-    """Completes rows of patrons to groups: own fines, cards, and the members that are hidden from the account.
+    """Turns rows of patrons into groups with own fines, cards and hidden members.
 
-    By ``limits`` it decides about each member; without, nothing is decided about them. ``progress`` is of what hidden
-    members owe, which may be a call for each group.
+    ``limits`` decide who is over the limit; without them, nothing is decided. ``progress`` reports on the balances of
+    hidden members, which may take a call for each group.
     """
 
     def __init__(
@@ -125,86 +127,90 @@ class GroupReader:
         self._org_units = org_units
         self._access = access
         self._limits = limits
-        self._progress = progress
-        self._balances_read = _BalancesRead(progress)
-        self._known_fines: ReadBefore[Decimal] = ReadBefore()
-        self._known_barcodes: ReadBefore[str] = ReadBefore()
-        # One record for all who owe the same: a report has members by the 100,000.
+        self._balance_progress = _BalanceProgress(progress)
+        self._known_fines: ReadOnceCache[Decimal] = ReadOnceCache()
+        self._known_barcodes: ReadOnceCache[str] = ReadOnceCache()
+        # Share equal amounts and decisions: a report has 100,000 members.
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}
 
-    def deciding_by(self, limits: LimitFinder) -> GroupReader:
-        """A reader like this one that decides about members by these limits, and shares with it what was read."""
-        reader = copy.copy(self)  # of one progress: portions of a report are read side by side
+    def with_limits(self, limits: LimitFinder) -> GroupReader:
+        """Return a reader that decides by these limits and shares this reader's caches."""
+        reader = copy.copy(self)  # a shallow copy, because batches read concurrently share the progress
         reader._limits = limits
         return reader
 
-    def complete(self, rows: Iterable[PatronRow]) -> list[Group]:
-        """Make groups of ``rows``, which are all visible members of each of their groups.
+    def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
+        """Build groups from ``rows``, which must be all visible members of each group.
 
-        Reads balances and cards in lists of up to 3,000; for an account that can't see every patron, it compares the
-        members with those that the ILS has (:func:`find_hidden`).
+        Reads balances and cards in lists of up to 3,000. For an account that can't see every patron, also finds hidden
+        members (:func:`find_hidden`).
         """
         by_group: dict[int, list[Member]] = {}
         for member in self._members(rows):
             by_group.setdefault(member.patron.group, []).append(member)
         hidden: dict[int, HiddenMembers] = {}
-        # Whoever sees everybody sees every member; a large report saves twenty calls and more.
+        # No member is hidden from an account that sees all patrons. For a large report, this saves twenty calls or
+        # more.
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             own_fines = {member.id: member.own_fines for members in by_group.values() for member in members}
-            hidden = find_hidden(self._gateway, visible, self._org_unit_ids, self._balances_read, own_fines=own_fines)
+            hidden = find_hidden(
+                self._gateway,
+                visible,
+                lambda: [unit.id for unit in self._org_units],
+                self._balance_progress,
+                own_fines=own_fines,
+            )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
-    def _org_unit_ids(self) -> list[int]:
-        return [unit.id for unit in self._org_units]
-
     def members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> dict[int, Member]:
-        """The patrons by id, with own fines and, unless ``cards`` says no, barcodes, whatever their groups.
+        """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups.
 
-        ``again`` says that many of them will be read once more as members of groups about whom nothing is decided:
-        with the same own fines and barcodes then, which aren't asked for a second time.
+        Pass ``again=True`` if many of them will be read once more as members of groups, without decisions. Their own
+        fines and barcodes are then cached for that.
         """
         return {member.patron.id: member for member in self._members(rows, cards=cards, again=again)}
 
     def _members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> list[Member]:
         by_id = {row.id: row for row in rows}
-        # By lists of ids, side by side: fleshed cards would be a query for each row.
+        # Read lists concurrently. Fleshed cards would take the ILS a query per row.
         readers: tuple[Callable[[], dict[int, Any]], ...] = (
             lambda: self._own_fines(by_id),
             lambda: self._barcodes(by_id.values()) if cards else {},
         )
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
+        # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
-            self._known_fines.keep({id: own_fines.get(id, NOTHING) for id in by_id})
-            self._known_barcodes.keep(barcodes)
+            self._known_fines.put({id: own_fines.get(id, NOTHING) for id in by_id})
+            self._known_barcodes.put(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
-            decisions = decide_about(self._gateway, self._limits, patrons, own_fines, self._decisions)
+            decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines, self._decisions)
         return make_members(patrons, own_fines, decisions)
 
     def _own_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
-        # Most people have no open transaction, or owe nothing on it: leaving the latter out makes answers smaller.
+        # Leave out open transactions of 0.00, which makes answers smaller, unless a limit counts them.
         if self._limits is None:
-            return self._known_fines.of(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
+            return self._known_fines.take(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
         return read_own_fines(self._gateway, patrons, debtors_only=not self._limits.need_transactions)
 
     def _barcodes(self, rows: Iterable[PatronRow]) -> dict[int, str]:
         cards = [row.card for row in rows if row.card is not None]
-        return self._known_barcodes.of(cards, lambda some: read_barcodes(self._gateway, some))
+        return self._known_barcodes.take(cards, lambda some: read_barcodes(self._gateway, some))
 
-    def of_numbers(self, numbers: Iterable[int]) -> dict[int, Group]:
-        """The groups with these numbers, by number, as far as a member of them is visible."""
+    def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
+        """Read the groups with these numbers, by number. Leave out groups without a visible member."""
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
-        return {group.number: group for group in self.complete(map(PatronRow._make, chain.from_iterable(rows)))}
+        return {group.number: group for group in self.build_groups(map(PatronRow._make, chain.from_iterable(rows)))}
 
 
-class _BalancesRead:
-    """Of how many groups the balances of hidden members have been read: portions of a report are read side by side."""
+class _BalanceProgress:
+    """Counts groups whose balances were read. Batches of a report are read concurrently."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -212,7 +218,7 @@ class _BalancesRead:
         self._done = self._total = 0
 
     def __call__(self, read: int, more: int) -> None:
-        """Take note of balances that were read, and of more that have to be."""
+        """Add groups that were read, and groups still to be read."""
         with self._lock:
             self._done += read
             self._total += more
@@ -222,28 +228,28 @@ class _BalancesRead:
 def make_members(
     patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
 ) -> list[Member]:
-    """Put together what is known of each patron; who has no own fines owes nothing, and decisions may be missing."""
+    """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
     return [Member(patron, own_fines.get(patron.id, NOTHING), decisions.get(patron.id)) for patron in patrons]
 
 
-def decide_about(
+def decide_patrons(
     gateway: Gateway,
     limits: LimitFinder,
     patrons: Collection[Patron],
     own_fines: Mapping[int, Decimal],
     known: dict[Decimal, Decision] | None = None,
 ) -> dict[int, Decision]:
-    """The decision about each patron, by id; nothing is read where there is one limit for everybody.
+    """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
 
-    Where there is, the decisions about amounts are taken from those that are ``known``, and put there.
+    In this case, ``known`` caches decisions by amount.
 
     Raises:
-        DataError: somebody's transactions have to be looked at, and the account may not.
-        PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
+        DataError: some transactions must be read, and the account may not see them.
+        PermissionDeniedError: the limit is the ILS's threshold, and the account may not see it.
     """
     if isinstance(limits, OneLimit):
         resolved_for_all = limits.limit_for(0, 0)
-        nothing = resolved_for_all.decide(None)  # most owe nothing: one decision will do for all of them
+        nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
         decided = {} if known is None else known
         for amount in own_fines.values():
             if amount not in decided:
@@ -256,13 +262,13 @@ def decide_about(
 def decide_where_visible(
     gateway: Gateway, limits: LimitFinder, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
 ) -> dict[int, Decision]:
-    """The decision about each patron, by id, without those whose limit the account may not see.
+    """Decide about each patron, by id. Leave out patrons whose limit the account may not see.
 
     Raises:
-        DataError: somebody's transactions have to be looked at, and the account may not.
+        DataError: some transactions must be read, and the account may not see them.
     """
     if isinstance(limits, OneLimit):
-        return decide_about(gateway, limits, patrons, own_fines)
+        return decide_patrons(gateway, limits, patrons, own_fines)
     found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
 
@@ -281,18 +287,21 @@ def decide_by_thresholds(
         if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
     }
     own_fines = {member.id: member.own_fines for member in members if member.own_fines}
-    # A threshold of 0.00 is reached by an open transaction without a balance, and not without any transaction.
-    amounts = {id: one.limit.amount for id, one in found.items() if id not in own_fines}
+    # An open transaction without a balance reaches a threshold of 0.00, but no transaction at all doesn't.
+    amounts = {id: limit.limit.amount for id, limit in found.items() if id not in own_fines}
     at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
     if at_nothing:
         own_fines |= read_own_fines(gateway, at_nothing)
     return found, decide_where_known(gateway, found, own_fines)
 
 
-def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
-    """The group with a decision about each visible member whose limit the account may see.
+def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+    """Return the group with a decision about each visible member whose limit the account may see.
 
-    ``own_fines`` are those of everybody who has an open transaction. Raises what :func:`decide_where_visible` does.
+    ``own_fines`` are those of all members with open transactions.
+
+    Raises:
+        DataError: some transactions must be read, and the account may not see them.
     """
     patrons: Sequence[Patron] = [member.patron for member in group.members]
     decisions = decide_where_visible(gateway, limits, patrons, own_fines)
@@ -301,14 +310,14 @@ def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapp
 
 
 MEMBER_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
-"""The fields of ``au`` that :meth:`MembershipReader.completed` takes, in their order."""
+"""The fields of ``au`` that :meth:`MembershipReader.assemble` takes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Patrons with their accounts, by id, and where groups were asked for these, by number; nothing is decided yet.
+    """Patrons and their accounts by id, and groups by number, if requested. Nothing is decided yet.
 
-    ``own_fines`` has those of the patrons who have an open transaction, be it that they owe 0.00 on it.
+    ``own_fines`` has the patrons with an open transaction, even with a balance of 0.00.
     """
 
     members: Mapping[int, Member]
@@ -319,7 +328,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A library card that was looked up by its barcode; ``active`` says whether that very card is."""
+    """A library card found by barcode or owner. ``active`` is the state of this card, not of the patron."""
 
     barcode: str
     active: bool
@@ -328,7 +337,7 @@ class Card:
 
 
 class MembershipReader:
-    """Reads patrons and groups, always a list at a time. ``org_units`` gives the ILS's, or they are read once."""
+    """Reads patrons and groups in lists. ``org_units`` provides the ILS's org units; by default they are read once."""
 
     def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
         self._gateway = gateway
@@ -343,19 +352,19 @@ class MembershipReader:
         return self._known_org_units
 
     def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
-        """Look patrons up by card; blanks in a barcode are ignored (:func:`spellings`), capitals aren't.
+        """Look up patrons by card. Ignore blanks in barcodes (:func:`spellings`), but not case.
 
-        The answer goes by the barcodes as they were given (``patrons-011``); unknown ones are left out.
+        Return cards by the barcodes as given (``patrons-011``), without unknown ones.
         """
         given = list(barcodes)
-        # Each barcode once: a value that is named in two lists brings its rows twice.
+        # Drop duplicates: a value named in two lists returns its rows twice.
         cards = {
             record.barcode: record
             for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
             for record in batch
         }
         found = self.by_ids({card.usr for card in cards.values()})
-        known = ((barcode, first_spelled(barcode, cards)) for barcode in given)
+        known = ((barcode, first_match(barcode, cards)) for barcode in given)
         return {
             barcode: Card(card.barcode, bool(card.active), found.members[card.usr], found.accounts[card.usr])
             for barcode, card in known
@@ -363,48 +372,47 @@ class MembershipReader:
         }
 
     def by_ids(self, ids: Collection[int]) -> Membership:
-        """Read patrons by id, deleted ones too; those that the account can't see are left out."""
+        """Read patrons by id, including deleted ones. Leave out hidden patrons."""
         found = self._gateway.pcrud.columns_by_values("au", MEMBER_FIELDS, "id", sorted(ids))
-        return self.completed(chain.from_iterable(found))
+        return self.assemble(chain.from_iterable(found))
 
     def by_groups(self, numbers: Collection[int]) -> Membership:
-        """Read whole groups: the visible members, what they owe, and what is hidden.
+        """Read whole groups with hidden members.
 
         Raises:
-            PermissionDeniedError: the account may see no patrons at its own library.
+            PermissionDeniedError: the account may not see patrons at its own library.
         """
         wanted = sorted(set(numbers))
         found = self._gateway.pcrud.columns_by_values(
-            # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
-            # false matches nothing (pcrud-011).
+            # Deleted patrons keep their group's number, so exclude them (pcrud-009). Send "f", because JSON's false
+            # matches nothing (pcrud-011).
             "au",
             MEMBER_FIELDS,
             "usrgroup",
             wanted,
             where={"deleted": "f"},
         )
-        read = self.completed(chain.from_iterable(found))
+        read = self.assemble(chain.from_iterable(found))
         by_group: dict[int, list[Member]] = {number: [] for number in wanted}
         for member in read.members.values():
             by_group[member.patron.group].append(member)
-        # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
+        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
         visible = {number: {member.id for member in found} for number, found in by_group.items()}
-        hidden = find_hidden_of_few(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
+        hidden = find_hidden_with_ids(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
-    def completed(
+    def assemble(
         self,
         records: Iterable[tuple[Any, ...]],
         barcodes: Mapping[int, str] | None = None,
         groups: Sequence[int] = (),
     ) -> Membership:
-        """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
+        """Combine records (``MEMBER_FIELDS``, further columns are ignored) with fines, cards and home libraries.
 
-        What stands behind these fields in a record is left alone. ``barcodes`` are those of their cards, by the cards'
-        ids, where they are known; else they are read beside what patrons owe. One call each. ``groups`` are the numbers
-        of those that all of the patrons are in, where these are known: then what they owe is put right
-        (:func:`put_fines_right`).
+        ``barcodes`` are by card id; by default they are read concurrently with the fines, in one call each. If
+        ``groups`` has the numbers of all the patrons' groups, the fines are corrected
+        (:func:`correct_fines_from_primary`).
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -415,7 +423,9 @@ class MembershipReader:
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: put_fines_right(self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)),
+            lambda: correct_fines_from_primary(
+                self._gateway, groups, accounts, lambda: read_own_fines(self._gateway, accounts)
+            ),
             lambda: barcodes if barcodes is not None else read_barcodes(self._gateway, (row.card for row, _ in rows)),
             lambda: self.org_units if rows else None,
         )

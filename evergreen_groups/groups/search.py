@@ -1,4 +1,4 @@
-"""Finding the members of groups about which the ILS's database can be asked: it does the sums, range by range."""
+"""Search for groups range by range. The ILS's database does the sums."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from typing import Any, Protocol, TypeVar
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.models import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
-from evergreen_groups.groups.queries import WANTED, GroupList, GroupRange, GroupRanges, Groups, Query
+from evergreen_groups.groups.queries import TARGET_MEMBERS, GroupList, GroupRange, GroupRanges, Groups, Query
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
-LARGEST_PORTION = 3_000
-"""Members about whom is asked in one list; their ids and a question fit into a request."""
+MAX_BATCH = 3_000
+"""The most members to ask about in one list. Their ids and a query fit into a request."""
 
 
-class Portion:
-    """Who was read together: patrons' ids and their groups' numbers, side by side, as they are looked at once more."""
+class MemberBatch:
+    """Patron ids and group numbers of members read together, kept for a later check."""
 
-    def __init__(self, places: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, members: Iterable[tuple[int, int]]) -> None:
         self.ids, self.groups = array("q"), array("q")
-        for id, group in places:
+        for id, group in members:
             self.ids.append(id)
             self.groups.append(group)
 
     @classmethod
-    def of(cls, rows: Iterable[PatronRow]) -> Portion:
-        """That of these rows."""
+    def of(cls, rows: Iterable[PatronRow]) -> MemberBatch:
+        """Make the batch from patron rows."""
         return cls((row.id, row.group) for row in rows)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -44,72 +44,75 @@ class Portion:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def without(self, groups: Collection[int]) -> Portion:
-        """The same without the members of some groups."""
-        return Portion((id, group) for id, group in self if group not in groups)
+    def without(self, groups: Collection[int]) -> MemberBatch:
+        """Return the batch without the members of some groups."""
+        return MemberBatch((id, group) for id, group in self if group not in groups)
 
 
-def elsewhere(portions: Iterable[Portion], changed: Mapping[int, int]) -> set[int]:
-    """The groups that patrons were found in and have left, or are in and weren't found in.
+def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
+    """Return the groups that patrons left after they were read there, or joined without being read there.
 
-    Somebody who was moved from a range not yet read into one already read is found in neither.
+    A patron who moves from a range not read yet to one already read is in neither.
     """
     if not changed:
         return set()
-    left = {group for portion in portions for id, group in portion if changed.get(id, group) != group}
-    found = {id for portion in portions for id, group in portion if changed.get(id) == group}
+    left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
+    found = {id for batch in batches for id, group in batch if changed.get(id) == group}
     return left | {group for id, group in changed.items() if id not in found}
 
 
-def in_two_groups(portions: Iterable[Portion]) -> set[int]:
-    """The groups of patrons who were found in several, having been moved while those were read."""
-    ids = sorted(chain.from_iterable(portion.ids for portion in portions))
-    several = {id for id, following in pairwise(ids) if id == following}  # nearly always nobody
-    return {group for portion in portions for id, group in portion if id in several} if several else set()
+def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
+    """Return the groups of patrons who were read in several groups because they moved during the search."""
+    # Sorting and comparing neighbors takes less memory than a set of all ids.
+    ids = sorted(chain.from_iterable(batch.ids for batch in batches))
+    several = {id for id, following in pairwise(ids) if id == following}  # almost always empty
+    return {group for batch in batches for id, group in batch if id in several} if several else set()
 
 
-def cut_into_portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
-    """Cut members, which come a group after the other, into lists of ``LARGEST_PORTION`` or less, groups whole.
+def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
+    """Split members, which come group by group, into lists of up to ``MAX_BATCH`` with whole groups.
 
-    A larger group is a list of its own.
+    A larger group gets a list for itself.
     """
-    waiting: list[PatronRow] = []
+    pending: list[PatronRow] = []
     for batch in batches:
-        waiting += batch
-        while len(waiting) > LARGEST_PORTION:
-            end = LARGEST_PORTION
-            while end and waiting[end].group == waiting[end - 1].group:
+        pending += batch
+        while len(pending) > MAX_BATCH:
+            end = MAX_BATCH
+            # Move the cut back to the last change of group, so that groups stay whole.
+            while end and pending[end].group == pending[end - 1].group:
                 end -= 1
             if not end:
-                first = waiting[0].group
-                end = next((at for at, patron in enumerate(waiting) if patron.group != first), len(waiting))
-            yield waiting[:end]
-            waiting = waiting[end:]
-    if waiting:
-        yield waiting
+                first = pending[0].group
+                end = next((at for at, patron in enumerate(pending) if patron.group != first), len(pending))
+            yield pending[:end]
+            pending = pending[end:]
+    if pending:
+        yield pending
 
 
-# Our clock and the database's may differ. A patron too many costs a row, one too few would be counted nowhere.
+# The database's clock may differ from ours. An extra patron costs a row, but a missed one would be left out of all
+# totals.
 _CLOCKS_DIFFER = timedelta(minutes=30)
 _FIELDS = ("id", "usrgroup")
 
 
 class ChangedPatrons:
-    """Looks up whose records were changed since a moment, this one, and in which groups they are.
+    """Finds patrons whose records have changed since this object was made, and their groups.
 
-    The database itself writes ``last_update_time`` with every change of a patron, a move among them (the trigger
+    The database itself sets ``last_update_time`` with every change of a patron, including moves (the trigger
     ``au_update_trig`` in ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
     """
 
     def __init__(self, gateway: Gateway, visible: Query) -> None:
-        """``visible`` is a condition on patrons (``au``) that names the home libraries the account sees."""
+        """``visible`` is a condition on patrons (``au``) with the home libraries that the account sees."""
         self._gateway = gateway
         self._visible = visible
         self._since = datetime.now(UTC) - _CLOCKS_DIFFER
         self._known: dict[int, int] = {}
 
     def groups(self) -> dict[int, int]:
-        """The group of each patron who was changed, by id; without those who were told earlier, in the same group."""
+        """Return the group of each changed patron, by id. Leave out patrons returned before with the same group."""
         since = self._since.strftime("%Y-%m-%dT%H:%M:%S+0000")
         where = {**self._visible, "last_update_time": {">=": since}}
         pages = self._gateway.pcrud.pages("au", where, select=_FIELDS, concurrency=1, all_visible=True)
@@ -119,19 +122,19 @@ class ChangedPatrons:
         return new
 
 
-class FieldsBeside(Protocol):
-    """Takes it, patron by patron."""
+class ExtraFields(Protocol):
+    """Collects additional fields of each patron during a search."""
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of an ``au`` to read."""
 
     def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Take what they hold of a patron (id), decoded, in their order; called from several threads."""
+        """Store a patron's decoded values, in the order of ``fields``. Called from several threads."""
 
 
-class States:
-    """Takes the state of each patron's account."""
+class PatronStates:
+    """Collects the state of each patron's account."""
 
     fields = STATE_FIELDS
 
@@ -140,52 +143,52 @@ class States:
         self._now = datetime.now(UTC)
 
     def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Keep a patron's state, by id."""
+        """Store a patron's state by id."""
         self._states[patron] = PatronState.of(values, self._now)
 
 
 logger = logging.getLogger(__name__)
 
-Whole = TypeVar("Whole")
-Complete = Callable[[Sequence[PatronRow]], list[Whole]]
-"""Makes something of all members of some groups, such as the groups with their fines."""
-Without = Callable[[list[Whole], Collection[int]], list[Whole]]
-"""Takes out of what was made of some groups what is about those with these numbers."""
+Result = TypeVar("Result")
+BuildResults = Callable[[Sequence[PatronRow]], list[Result]]
+"""Turns all members of some groups into results, such as groups with their fines."""
+DropGroups = Callable[[list[Result], Collection[int]], list[Result]]
+"""Removes the results about the groups with these numbers."""
 
 PAGE = 4_000
-"""The most members in one answer: about 1.7 MB."""
-# Group numbers that are read again in one call: they stand in the query up to four times, in some 20 kB.
-_LIST = 500
-# Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
-# 8,000 of them 157 s. So a range has less than the gateway's 60 s, and its parts half of that, until the group stands
-# alone and is read without sums. In eighths that takes a handful of time-outs, in halves it would be a dozen.
+"""The most members in one answer, about 1.7 MB."""
+# Group numbers to read again in one call. The query contains each up to four times, some 20 kB.
+_GROUPS_AT_ONCE = 500
+# The time for a giant group, such as a school, grows with the square of its debtors: 13.7 s for 2,000 of them, 157 s
+# for 8,000. So a range gets less than the gateway's 60 s, and its parts half of that, until the giant is alone and can
+# be read without sums. Splitting into eighths takes a handful of timeouts, halves would take a dozen.
 _RANGE_SECONDS = 30.0
 _PART_SECONDS = 15.0
-# More than a consortium has of them. Where so many single groups take too long, it is the ILS that is too slow.
-_MOST_GIANTS = 40
-_MOST_REREADINGS = 3
+# No consortium has as many giants. If this many single groups time out, the ILS itself is too slow.
+_MAX_GIANTS = 40
+_MAX_REREADS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
 
 
 class GroupQuery(Protocol):
-    """A question about groups that the ILS can answer for a range of group numbers."""
+    """A query for groups that the ILS can answer for a range of group numbers."""
 
     @property
     def visible_orgs(self) -> Collection[int]:
-        """The ids of the home libraries whose patrons the account sees; none: all of them."""
+        """The ids of the home libraries whose patrons the account sees. Empty means all."""
 
     def members(self, within: Groups) -> Query:
-        """The condition on patrons (``au``): all visible members of such groups in a range."""
+        """Return the condition on patrons (``au``): all visible members of matching groups in a range."""
 
     def candidates(self, within: Groups) -> Query:
-        """The same without sums: it holds for those, and for members of other groups in the range."""
+        """Return a condition without sums that matches these members and those of other groups in the range."""
 
 
 class GroupSearch:
-    """Reads the members of the groups that ``query`` is about.
+    """Reads the members of the groups that ``query`` matches.
 
-    ``page`` is the greatest number of members in one answer. ``states`` is filled with the state of each member's
-    account, by patron's id; ``beside`` takes other fields of each, in place of it. Without either, none is read.
+    ``page`` limits the members in one answer. ``states`` collects each member's account state by patron id, or
+    ``extra_fields`` collects other fields.
     """
 
     def __init__(
@@ -196,56 +199,60 @@ class GroupSearch:
         *,
         page: int = PAGE,
         states: dict[int, PatronState] | None = None,
-        beside: FieldsBeside | None = None,
+        extra_fields: ExtraFields | None = None,
     ) -> None:
         self._page = page
-        self._beside = beside if states is None else States(states)
-        self._fields = PATRON_FIELDS if self._beside is None else (*PATRON_FIELDS, *self._beside.fields)
+        self._extra_fields = extra_fields if states is None else PatronStates(states)
+        self._fields = PATRON_FIELDS if self._extra_fields is None else (*PATRON_FIELDS, *self._extra_fields.fields)
         self._gateway = gateway
         self._query = query
         self._progress = progress
         self._giants = 0
 
-    def run(self, complete: Complete[Whole], without: Without[Whole] | None = None) -> list[Whole]:
-        """Let the ILS do the sums, range by range; what a range needs is read while the next ones are under way.
+    def run(self, build: BuildResults[Result], drop: DropGroups[Result] | None = None) -> list[Result]:
+        """Search range by range and build results from one batch while the next ranges are read.
 
-        ``complete`` gets whole groups. Where some have to be read again, ``without`` takes them out of what it made
-        (None: by their ``group``, a number or something with one). A group so large that its sums take too long is
-        given to it whatever it owes.
+        ``build`` gets whole groups, including giant groups that time out, whatever these owe. If groups have to be read
+        again, ``drop`` removes them from its results; the default looks at each result's ``group``, a number or a
+        :class:`Group`.
 
         Raises:
-            TimedOutError: the ILS is too slow, whatever is asked.
-            DataError: patrons were moved from group to group all the while.
+            TimedOutError: the ILS is too slow even for single groups.
+            DataError: patrons kept being moved during the search.
         """
-        # Less than a page, so that a range that turns out denser than those before still comes in one answer.
-        ranges = GroupRanges(self.highest_group(), min(WANTED, self._page * 3 // 4))
-        portions: list[Portion] = []
+        # Aim below a page, so that a range denser than the ones before still fits into one answer.
+        ranges = GroupRanges(self.highest_group(), min(TARGET_MEMBERS, self._page * 3 // 4))
+        batches: list[MemberBatch] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
 
-        def jobs() -> Iterator[Callable[[], list[Whole]]]:
-            for portion in cut_into_portions(self._batches(ranges)):
-                portions.append(Portion.of(portion))
-                yield partial(complete, portion)
-            # When all ranges have been read, and while the last portions are still being made something of.
-            yield look
+        def jobs() -> Iterator[Callable[[], list[Result]]]:
+            for batch in batch_by_group(self._batches(ranges)):
+                batches.append(MemberBatch.of(batch))
+                yield partial(build, batch)
+            # Runs when all ranges have been read, while the last batches are being built.
+            yield look_up_changes
 
-        def look() -> list[Whole]:
+        def look_up_changes() -> list[Result]:
             changes.append(changed.groups())
             return []
 
+        drop = drop or _drop_by_group
         found = list(self._gateway.map(lambda job: job(), jobs()))
-        found.pop()  # what looking gave
-        for _ in range(_MOST_REREADINGS):
-            moved = in_two_groups(portions) | elsewhere(portions, changes.pop())
+        found.pop()  # the empty result of look_up_changes
+        for _ in range(_MAX_REREADS):
+            moved = groups_of_duplicates(batches) | groups_of_moved(batches, changes.pop())
             if not moved:
                 return list(chain.from_iterable(found))
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
-            self._take_out(moved, portions, found, without or _of_other_groups)
-            self._read_again(moved, ranges, portions, found, complete)
+            for index, batch in enumerate(batches):
+                rest = batch.without(moved)
+                if len(rest) < len(batch):
+                    batches[index], found[index] = rest, drop(found[index], moved)
+            self._read_again(moved, ranges, batches, found, build)
             changes.append(changed.groups())
-        if not in_two_groups(portions):
-            # Records are changed all the time on a busy day. Those of the last moment count as they were just before.
+        if not groups_of_duplicates(batches):
+            # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
             return list(chain.from_iterable(found))
         raise DataError(
             "patrons were moved from group to group all the while that groups were read",
@@ -253,41 +260,28 @@ class GroupSearch:
             code="groups-unsteady",
         )
 
-    def _take_out(
-        self,
-        groups: Collection[int],
-        portions: list[Portion],
-        found: list[list[Whole]],
-        without: Without[Whole],
-    ) -> None:
-        """Take some groups out of what was found."""
-        for place, portion in enumerate(portions):
-            rest = portion.without(groups)
-            if len(rest) < len(portion):
-                portions[place], found[place] = rest, without(found[place], groups)
-
     def _read_again(
         self,
         groups: Collection[int],
         ranges: GroupRanges,
-        portions: list[Portion],
-        found: list[list[Whole]],
-        complete: Complete[Whole],
+        batches: list[MemberBatch],
+        found: list[list[Result]],
+        build: BuildResults[Result],
     ) -> None:
-        """Put in what some groups are now."""
+        """Add the current state of some groups."""
         numbers = sorted(groups)
-        lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
-        for rows in cut_into_portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
-            portions.append(Portion.of(rows))
-            found.append(complete(rows))
+        lists = [GroupList(tuple(numbers[at : at + _GROUPS_AT_ONCE])) for at in range(0, len(numbers), _GROUPS_AT_ONCE)]
+        for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
+            batches.append(MemberBatch.of(rows))
+            found.append(build(rows))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
-        """The members found in one range after the other, the next ones being under way."""
+        """Yield the members of one range after the other while the next ranges are read."""
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
             rest: list[GroupRange] = []
-            members = self._range(within, ranges, rest)
+            members = self._read_range(within, ranges, rest)
             ranges.learn(within, len(members), time.monotonic() - started, rest)
             self._progress(Message("looking through group numbers"), ranges.searched, ranges.highest)
             return members
@@ -297,19 +291,21 @@ class GroupSearch:
             yield from self._gateway.map(read, ranges.others())
 
     def highest_group(self) -> int:
-        """The highest group number of a visible patron, 0 when no patron is."""
+        """Return the highest group number of a visible patron, 0 if no patron is visible."""
         order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
-        # Naming the libraries leaves no row that is hidden: one that were the highest would come back as none at all
-        # before 3.14 (3.12/releases-050).
+        # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
+        # (3.12/releases-050).
         where = self._visible({"id": {">": 0}})
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None) -> list[PatronRow]:
-        """All members of one range, in as many pages as it takes, each begun after the last whole group.
+    def _read_range(
+        self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None
+    ) -> list[PatronRow]:
+        """Read all members of a range, page by page. Each page starts after the last whole group.
 
-        Where ``not_read`` is given, what comes behind a full page is put there instead: a range may be far denser than
-        those before, and several of such would be in memory at once.
+        If ``not_read`` is given, add what follows a full page to it instead: several ranges far denser than expected
+        would fill up memory.
         """
         found: list[PatronRow] = []
         rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
@@ -318,56 +314,57 @@ class GroupSearch:
             try:
                 page = self._search(part, seconds)
             except (TimedOutError, UnexpectedAnswerError):
-                # Gateways of older releases answer a time-out with nothing.
+                # Older gateways answer with an empty body when they time out.
                 parts = ranges.parts(part)
                 logger.info("a range of groups took too long; asking for it in %d parts", len(parts) or 1)
                 if not parts:
                     self._giants += 1
-                    if self._giants > _MOST_GIANTS:
+                    if self._giants > _MAX_GIANTS:
                         raise
-                    found.extend(self._giant(part))
+                    found.extend(self._read_giant(part))
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
                 continue
             if len(page) < self._page:
                 found.extend(page)
                 continue
-            # The last group may go on behind the page's end.
-            # Half a group would have too low a total, or lose members without anybody noticing.
+            # The last group may continue on the next page. With half of its members its total would silently be too
+            # low.
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            behind = part.after(whole[-1].group if whole else last)
-            if not_read is not None and isinstance(behind, GroupRange):
-                not_read.append(behind)
+            remainder = part.after(whole[-1].group if whole else last)
+            if not_read is not None and isinstance(remainder, GroupRange):
+                not_read.append(remainder)
             else:
-                rest.append((behind, seconds))
+                rest.append((remainder, seconds))
         return found
 
-    def _giant(self, within: Groups) -> list[PatronRow]:
-        """The members of a group for which the ILS can't do the sums in time, whatever they owe."""
+    def _read_giant(self, within: Groups) -> list[PatronRow]:
+        """Read the members of a group whose sums take too long, whatever the group owes."""
         rows = self._read_by_id(self._query.candidates(within))
         return sorted(rows, key=lambda patron: (patron.group, patron.id))
 
     def _read_by_id(self, where: Query) -> list[PatronRow]:
-        """The patrons for whom a condition holds that names the libraries the account sees."""
+        """Read patrons page by page. The condition must name the libraries that the account sees."""
         pages = self._gateway.pcrud.pages(
             "au", where, select=self._fields, page_size=self._page, concurrency=1, all_visible=True
         )
         return self._rows(row for page in pages for row in columns(page, *self._fields))
 
     def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
+        # A shorter deadline than the gateway's, so a slow range can still be split.
         pcrud = self._gateway.within(seconds).pcrud
         where = self._query.members(within)
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
-        """Make rows of patrons, and hand on what is read beside them."""
-        if self._beside is None:
+        """Make patron rows and collect the additional fields."""
+        if self._extra_fields is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)
         for row in rows:
             found.append(PatronRow._make(row[:width]))
-            self._beside.take(row[0], row[width:])
+            self._extra_fields.take(row[0], row[width:])
         return found
 
     def _visible(self, where: Query) -> Query:
@@ -376,13 +373,13 @@ class GroupSearch:
         return {"deleted": "f", **where}
 
 
-def _of_other_groups(found: list[Any], groups: Collection[int]) -> list[Any]:
-    return [whole for whole in found if getattr(whole.group, "number", whole.group) not in groups]
+def _drop_by_group(found: list[Any], groups: Collection[int]) -> list[Any]:
+    return [result for result in found if getattr(result.group, "number", result.group) not in groups]
 
 
 @contextmanager
-def without_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage in cycles: reading makes records by the ten thousand, and no cycles."""
+def gc_paused() -> Iterator[None]:
+    """Pause cyclic garbage collection. Reading creates tens of thousands of records and no cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -13,7 +13,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly.output import Rendered, WrittenReport, write
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render import StaffClient
-from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen
+from evergreen_groups.report import Choice, Criteria, Report, apply_criteria, build_report
 from evergreen_groups.state import prune
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _part(everything: Report, criteria: Criteria) -> Report:
     from evergreen_groups.report import for_libraries  # where there is one report, nothing is taken apart
 
     part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
-    found = chosen(replace(part, notes=everything.notes), criteria)
+    found = apply_criteria(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):
         return found
     # What was noted about the reading counts groups of all reports.

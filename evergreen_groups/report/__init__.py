@@ -1,4 +1,4 @@
-"""The nightly report: groups with high combined fines, and what changed since the run before."""
+"""The nightly report: groups with high combined fines, and what changed since the previous run."""
 
 import lazy_loader
 

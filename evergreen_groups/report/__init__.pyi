@@ -1,12 +1,10 @@
 from . import history as history
 from .blocks import BlockTotals as BlockTotals
-from .blocks import FinesBlocks as FinesBlocks
+from .build import apply_criteria as apply_criteria
 from .build import build_report as build_report
-from .build import chosen as chosen
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
-from .details import SummedBills as SummedBills
 from .details import SummedDetails as SummedDetails
 from .history import History as History
 from .history import look_up_cleared as look_up_cleared
@@ -17,7 +15,6 @@ from .libraries import libraries as libraries
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Choice as Choice
-from .models import Chooser as Chooser
 from .models import Criteria as Criteria
 from .models import GroupChange as GroupChange
 from .models import Report as Report

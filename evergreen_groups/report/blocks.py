@@ -1,4 +1,4 @@
-"""The blocks for fines that the ILS has for the members of a report's groups, read beside what they owe."""
+"""The members' blocks for fines according to the ILS."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit, OrgUnits, Penalty, PenaltyKind, PenaltyKinds, PenaltyRow
 
 
-class Places:
-    """The places of numbers, each of which occurs once; found by halving.
+class NumberIndex:
+    """Binary search for the index of a number in a list of distinct numbers. Uses a tenth of the memory of a dict.
 
-    >>> Places([30, 10, 20]).of(20)
+    >>> NumberIndex([30, 10, 20]).position(20)
     2
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
-        self._places = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
-        self._numbers = array("q", map(numbers.__getitem__, self._places))
+        self._index = array("q", sorted(range(len(numbers)), key=numbers.__getitem__))
+        self._numbers = array("q", map(numbers.__getitem__, self._index))
 
-    def of(self, number: int) -> int | None:
-        """The place of a number, None where it isn't in the list."""
+    def position(self, number: int) -> int | None:
+        """Return the index of a number, None if it isn't in the list."""
         at = bisect_left(self._numbers, number)
-        return self._places[at] if at < len(self._numbers) and self._numbers[at] == number else None
+        return self._index[at] if at < len(self._numbers) and self._numbers[at] == number else None
 
 
 class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
-    """The penalties of patrons by their ids, each made anew when it is looked at; they take a quarter of the room."""
+    """The penalties of patrons, by patron id, in a quarter of the memory.
+
+    Each penalty is created when it is accessed.
+    """
 
     def __init__(self, penalties: Iterable[Penalty] = ()) -> None:
-        """``penalties`` come a patron after the other."""
-        from evergreen_groups.ils import Penalty  # with it comes the gateway, which --help needn't load
+        """``penalties`` must come patron by patron."""
+        from evergreen_groups.ils import Penalty  # imports the gateway, which --help needn't load
 
-        self._make = Penalty
+        self._penalty = Penalty
         self._patrons = array("q")
-        self._starts = array("q")  # where each one's penalties begin
+        self._starts = array("q")  # where a patron's penalties begin
         self._ids = array("q")
         self._kinds: list[PenaltyKind] = []
         self._org_units: list[OrgUnit] = []
@@ -62,7 +65,7 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
             self._staff.append(penalty.staff)
             self._set_dates.append(penalty.set_date)
         self._starts.append(len(self._ids))
-        self._places = Places(self._patrons)
+        self._index = NumberIndex(self._patrons)
 
     def __len__(self) -> int:
         return len(self._patrons)
@@ -71,16 +74,17 @@ class PackedBlocks(Mapping[int, "tuple[Penalty, ...]"]):
         return iter(self._patrons)
 
     def __contains__(self, patron: object) -> bool:
-        return isinstance(patron, int) and self._places.of(patron) is not None
+        return isinstance(patron, int) and self._index.position(patron) is not None
 
     def __getitem__(self, patron: int) -> tuple[Penalty, ...]:
-        place = self._places.of(patron)
-        if place is None:
+        index = self._index.position(patron)
+        if index is None:
             raise KeyError(patron)
-        start, end = self._starts[place], self._starts[place + 1]
+        # Penalties of one patron are adjacent.
+        start, end = self._starts[index], self._starts[index + 1]
         ids, kinds, org_units, staff, dates = self._ids, self._kinds, self._org_units, self._staff, self._set_dates
         return tuple(
-            [self._make(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
+            [self._penalty(ids[at], patron, kinds[at], org_units[at], staff[at], dates[at]) for at in range(start, end)]
         )
 
 
@@ -89,27 +93,27 @@ _WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (T
 
 @dataclass(frozen=True, slots=True)
 class FinesBlocks:
-    """The penalties that block members of a report's groups for fines, by patron id; who has none is left out."""
+    """Penalties that block members for fines, by patron id. Patrons without such penalties are left out."""
 
     penalties: Mapping[int, tuple[Penalty, ...]]
     kinds: PenaltyKinds
 
     def standing(self, member: Member) -> Standing:
-        """A member's own fines against the rule, and the blocks for fines; of others nothing is known."""
-        if member.id not in self.penalties:  # as most of them
+        """Return a member's status by rule, and the blocks for fines. Other blocks weren't read."""
+        if member.id not in self.penalties:  # the usual case
             return _WITHOUT_BLOCKS[member.over_limit_if_known]
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
     def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
-        """Those of the members of these groups alone."""
+        """Keep the blocks of these groups' members."""
         wanted = {member.id for group in groups for member in group.members if member.id in self.penalties}
-        theirs = (penalties for id, penalties in self.penalties.items() if id in wanted)
-        return FinesBlocks(PackedBlocks(chain.from_iterable(theirs)), self.kinds)
+        blocks = (penalties for id, penalties in self.penalties.items() if id in wanted)
+        return FinesBlocks(PackedBlocks(chain.from_iterable(blocks)), self.kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockTotals:
-    """How many members are blocked for fines, and of how many that differs from the rule."""
+    """How many members are blocked for fines, and for how many that differs from the rule."""
 
     blocked: Total[int]
     not_yet_blocked: Total[int]
@@ -117,14 +121,15 @@ class BlockTotals:
 
     @classmethod
     def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
-        """Count over these groups."""
+        """Count the members of these groups."""
         blocked = not_yet = within = 0
         complete = True
         for group in groups:
             complete = complete and group.complete
             for member in group.members:
+                # Neither blocked nor over the limit: nothing to count.
                 if member.id not in blocks.penalties and not member.over_limit:
-                    continue  # as nearly all of them
+                    continue  # the usual case, kept fast
                 standing = blocks.standing(member)
                 blocked += standing.blocked_for_fines
                 not_yet += standing.difference is StandingDifference.NOT_YET_BLOCKED
@@ -133,22 +138,22 @@ class BlockTotals:
 
 
 def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:
-    """The rows of the blocks for fines of these patrons, in lists of up to 3,000: few have any.
+    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000. Few patrons have any.
 
-    They are those of a report, who were found at home where the account has VIEW_USER.
+    The patrons must be a report's, who were found at home libraries where the account has VIEW_USER.
     """
-    from evergreen_groups.ils import rows_in_force  # with it comes the gateway, which --help needn't load
+    from evergreen_groups.ils import rows_in_force  # imports the gateway, which --help needn't load
 
     wanted = kinds.blocking_for_fines_anywhere
-    # Without a kind that blocks there is nobody who is blocked; an empty list would be a server error (pcrud-015).
+    # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
     return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted), all_visible=True)) if wanted else []
 
 
 def blocks_of(rows: Collection[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> PackedBlocks:
-    """The blocks that these rows are, by patron's id.
+    """Make blocks of rows, by patron id.
 
     Raises:
-        DataError: one is of a kind, or at an org unit, that the ILS didn't list.
+        DataError: a row refers to a kind or an org unit that the ILS didn't list.
     """
     found = kinds.by_patron(rows, org_units, {row.patron for row in rows})
     return PackedBlocks(chain.from_iterable(found.values()))

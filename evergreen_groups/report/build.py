@@ -1,4 +1,4 @@
-"""The nightly report: groups whose members together owe a lot, for information only."""
+"""Build the nightly report: groups with high combined fines, for information only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evergreen_groups.groups import (
     HighFines,
     PatronRow,
     PatronState,
-    without_collecting,
+    gc_paused,
 )
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.report.details import DetailReader, DetailRows, ReportDetails
 
-_LAST = float("inf")
+_NEVER = float("inf")
 
 
-def refuse_without_details(criteria: Criteria) -> None:
-    """Look whether the criteria need what they say isn't to be read.
+def require_details(criteria: Criteria) -> None:
+    """Check that ``criteria`` only use details if they are read.
 
     Raises:
-        ConfigurationError: they do.
+        ConfigurationError: a choice or the sort order needs details that ``criteria`` turn off.
     """
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
@@ -61,10 +61,10 @@ def refuse_without_details(criteria: Criteria) -> None:
         )
 
 
-def meeting_sums(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
-    """The groups that are large enough and owe enough, or may owe enough as far as the account can see.
+def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
+    """Return the groups with enough members and fines, or with hidden fines that may be enough.
 
-    Even of groups that the ILS found it's looked at once more: a balance may have changed since it did its sums.
+    The ILS applied the same limits, but balances may have changed since.
     """
     return [
         group
@@ -74,20 +74,22 @@ def meeting_sums(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
     ]
 
 
-def chosen(report: Report, criteria: Criteria) -> Report:
-    """The report of those of its groups that meet the criteria, which must not be wider than its own.
+def apply_criteria(report: Report, criteria: Criteria) -> Report:
+    """Narrow a report to the groups that meet the criteria, which mustn't be wider than the report's own.
 
-    A group of which it isn't known whether it fits a choice isn't listed; a note says how many those are. Org units
-    are left to :func:`for_libraries`.
+    Leave out groups that may or may not match because of hidden data, and add a note with their number. Org units are
+    handled by :func:`for_libraries`.
 
     Raises:
-        ConfigurationError: the criteria name a profile that isn't there, or need details that weren't read.
+        ConfigurationError: the criteria name an unknown profile, or need details that weren't read.
     """
-    refuse_without_details(replace(criteria, details=report.details is not None))
-    groups = meeting_sums(report.groups, criteria)
+    require_details(replace(criteria, details=report.details is not None))
+    groups = with_enough_fines(report.groups, criteria)
     notes = report.notes
     if criteria.choice.document():
-        chooser = Chooser(criteria.choice, report.details, _blocks(report), report.generated_at)
+        if report.blocks is None:
+            raise ValueError("a report is chosen from with its blocks")
+        chooser = Chooser(criteria.choice, report.details, report.blocks, report.generated_at)
         verdicts = [(group, chooser.fits(group)) for group in groups]
         groups = [group for group, fits in verdicts if fits]
         unknown = sum(fits is None for _group, fits in verdicts)
@@ -98,7 +100,7 @@ def chosen(report: Report, criteria: Criteria) -> Report:
                 values={"count": unknown},
             )
             notes = (*notes, more)
-    # The highest fines first, of equal ones the lowest number; in two steps, so that no sums are made to sort by.
+    # Sort by highest fines, then lowest number. Two stable sorts avoid creating a negated amount for each group.
     groups.sort(key=attrgetter("number"))
     groups.sort(key=attrgetter("known_fines"), reverse=True)
     count = len(groups) if criteria.top is None else criteria.top
@@ -115,16 +117,10 @@ def chosen(report: Report, criteria: Criteria) -> Report:
     )
 
 
-def _blocks(report: Report) -> FinesBlocks:
-    if report.blocks is None:
-        raise ValueError("a report is chosen from with its blocks")
-    return report.blocks
-
-
 def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tuple[object, ...]]:
     def age(group: Group) -> tuple[object, ...]:
         since = details.of_group(group).owing_since if details is not None else None
-        return (_LAST if since is None else since.timestamp(),)
+        return (_NEVER if since is None else since.timestamp(),)
 
     keys: dict[str, Callable[[Group], tuple[object, ...]]] = {
         "total": lambda _group: (),
@@ -136,8 +132,8 @@ def _sort_key(sort: str, details: ReportDetails | None) -> Callable[[Group], tup
     return keys[sort]
 
 
-_MOST_DATES = 10
-"""So many dates that can't be read have a note; the log has all of them."""
+_MAX_DATES = 10
+"""How many unreadable dates get a note. The log lists all of them."""
 
 
 def build_report(
@@ -150,34 +146,36 @@ def build_report(
 ) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
 
-    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody. ``now`` is the report's
-    timestamp (default: this machine's time).
+    ``policy`` determines limits if ``criteria`` has none. ``now`` is the report's timestamp (default: this machine's
+    time).
 
     Raises:
-        ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
+        ConfigurationError: ``criteria`` names an unknown org unit, or a limit names an unknown profile or library.
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
-    with without_collecting():
+    with gc_paused():
         return _build(gateway, criteria, progress, policy or PolicySettings(), now or datetime.now(UTC))
 
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings, now: datetime) -> Report:
-    refuse_without_details(criteria)
+    require_details(criteria)
+    # The gateway collects unreadable dates of all calls. Only those of this report get notes.
     unreadable_before = len(gateway.statistics.unreadable_dates)
     readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
     org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
-    # Nobody waits for these before the search has found somebody.
-    reading_kinds = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
-    reading_limits = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
-    reading_details = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
+    # Read these while the search looks for the first groups, which need them.
+    kinds_future = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
+    limits_future = gateway.begin(lambda: _limits(gateway, criteria, policy, org_units))
+    details_future = gateway.begin(lambda: _detail_reader(gateway, criteria, org_units, granted))
     if criteria.choice.profiles:
-        reading_details.result()  # a wrong name is found out before all is read
+        details_future.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
     high_fines = HighFines(
         min_total=criteria.min_total,
+        # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
@@ -185,48 +183,52 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
 
     states: dict[int, PatronState] = {}
 
-    def complete(rows: Sequence[PatronRow]) -> list[_Part]:
+    def build_batch(rows: Sequence[PatronRow]) -> list[_BatchResult]:
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: reader.deciding_by(reading_limits.result()).complete(rows),
-            lambda: read_block_rows(gateway, reading_kinds.result(), [row.id for row in rows]),
-            lambda: _detail_rows(reading_details.result(), rows),
+            lambda: reader.with_limits(limits_future.result()).build_groups(rows),
+            lambda: read_block_rows(gateway, kinds_future.result(), [row.id for row in rows]),
+            lambda: _detail_rows(details_future.result(), rows),
         )
         groups, block_rows, found = gateway.map(lambda read: read(), readers)
-        meeting = meeting_sums(groups, criteria)
-        members = {member.id: member for group in meeting for member in group.members}
-        detail_reader = reading_details.result()
+        candidates = with_enough_fines(groups, criteria)
+        members = {member.id: member for group in candidates for member in group.members}
+        detail_reader = details_future.result()
         if detail_reader is not None:
             detail_reader.add(members.values(), found, states)
         listed_rows = [row for row in block_rows if row.patron in members]
-        return [_Part(meeting, blocks_of(listed_rows, reading_kinds.result(), org_units))]
+        return [_BatchResult(candidates, blocks_of(listed_rows, kinds_future.result(), org_units))]
 
     search = GroupSearch(gateway, high_fines, progress, states=states if criteria.details else None)
-    parts = search.run(complete, lambda found, numbers: [part.without(numbers) for part in found])
-    kinds, detail_reader = reading_kinds.result(), reading_details.result()
-    reading_limits.result()  # limits that can't be are an error also where nobody is found
-    meeting = [group for part in parts for group in part.groups]
-    penalties = PackedBlocks(chain.from_iterable(theirs for part in parts for theirs in part.blocks.values()))
+    results = search.run(build_batch, lambda found, numbers: [result.without(numbers) for result in found])
+    kinds, detail_reader = kinds_future.result(), details_future.result()
+    limits_future.result()  # report invalid limits even if no group was found
+    candidates = [group for result in results for group in result.groups]
+    penalties = PackedBlocks(
+        chain.from_iterable(penalties for result in results for penalties in result.blocks.values())
+    )
     details = None if detail_reader is None else detail_reader.details()
-    del parts
+    # Free the batches, whose blocks were just copied.
+    del results
     report = Report(
         generated_at=now.astimezone(),
         gateway=gateway.url,
         criteria=criteria,
-        groups=tuple(meeting),
+        groups=tuple(candidates),
         totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
         blocks=FinesBlocks(penalties, kinds),
         details=details,
     )
-    report = chosen(report, criteria)
-    if len(report.groups) < len(meeting):
+    report = apply_criteria(report, criteria)
+    # Keep only the blocks of the groups that are listed.
+    if len(report.groups) < len(candidates):
         report = replace(report, blocks=FinesBlocks(penalties, kinds).of_members(report.groups))
     notes = [*_notes(access, report.groups), *report.notes]
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
     unreadable = gateway.statistics.unreadable_dates[unreadable_before:]
-    notes += [_unreadable(*date) for date in unreadable[:_MOST_DATES]]
+    notes += [_unreadable(*date) for date in unreadable[:_MAX_DATES]]
     return replace(report, notes=tuple(notes))
 
 
@@ -242,11 +244,11 @@ def _detail_reader(
 ) -> DetailReader | None:
     if not criteria.details:
         return None
-    # With it come bills and items, which a report of sums needn't load.
+    # The module imports bills and items, which a report without details needn't load.
     from evergreen_groups.report.details import DetailReader
 
     reader = DetailReader(gateway, org_units, granted)
-    reader.profiles.named(criteria.choice.profiles)  # raises for a wrong name
+    reader.profiles.named(criteria.choice.profiles)  # raises for an unknown name
     return reader
 
 
@@ -254,23 +256,23 @@ def _detail_rows(reader: DetailReader | None, rows: Sequence[PatronRow]) -> Deta
     return None if reader is None else reader.read(rows)
 
 
-class _Part(NamedTuple):
-    """What was read of some groups, those that owe enough alone; blocks for fines are by patron's id."""
+class _BatchResult(NamedTuple):
+    """The results for some groups: those that owe enough, and their blocks for fines by patron id."""
 
     groups: list[Group]
     blocks: PackedBlocks
 
-    def without(self, numbers: Collection[int]) -> _Part:
-        """The same without groups that have these numbers; what else is of their members is of nobody listed."""
+    def without(self, numbers: Collection[int]) -> _BatchResult:
+        """Return the result without these groups and their members' blocks."""
         gone = {member.id for group in self.groups if group.number in numbers for member in group.members}
-        return _Part(
+        return _BatchResult(
             [group for group in self.groups if group.number not in numbers],
-            PackedBlocks(chain.from_iterable(theirs for id, theirs in self.blocks.items() if id not in gone)),
+            PackedBlocks(chain.from_iterable(penalties for id, penalties in self.blocks.items() if id not in gone)),
         )
 
 
 def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
-    """The criteria's one limit, or those of the policy."""
+    """Return the one limit of the criteria, or the policy's limits."""
     if criteria.limit is not None:
         return OneLimit(criteria.limit)
     return OneLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
@@ -288,7 +290,7 @@ def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
 
 
 def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
-    """The ids of the home libraries asked for; none where they are all asked for."""
+    """Return the ids of the requested home libraries, empty if all are requested."""
     chosen = org_units.named(criteria.orgs)
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 

@@ -1,7 +1,7 @@
-"""What members of groups owe it for, since when, and what is still out; each summed by group as well.
+"""What members owe for, since when, and which items are still out, per member and per group.
 
-What an account may not see is not known, which is never the same as nothing: kinds that don't add up to the own fines
-are not known either.
+What the account may not see is unknown, which is never the same as nothing. If the bills of a member don't add up to
+the own fines, what the member owes for is unknown, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KindSum:
-    """What is owed on the bills of one kind, credits counted, and how many bills that are."""
+    """The balance of the bills of one kind, minus credits, and the number of bills."""
 
     kind: BillKind
     balance: Decimal
@@ -48,11 +48,11 @@ class KindSum:
 
 @dataclass(frozen=True, slots=True)
 class SummedBills:
-    """What bills come to: a report has them by the 100,000, and says no more of each.
+    """Totals of bills. A report has bills by the 100,000 and doesn't list them individually.
 
-    ``kinds`` add up to what is owed on all of them. ``owed_kinds`` are those of bills on which something is owed,
-    whatever credits make of it. ``owing_since`` is when the oldest of these began, ``last_payment`` when something was
-    last paid on any of the bills (both aware, None where there is none).
+    ``kinds`` add up to the balance of all bills. ``owed_kinds`` are the kinds of bills with a positive balance, even
+    where credits cancel it out. ``owing_since`` is when the oldest of these began, ``last_payment`` the last payment on
+    any of the bills (both aware, None if there is none).
     """
 
     kinds: tuple[KindSum, ...] = ()
@@ -64,42 +64,42 @@ class SummedBills:
     def of(
         cls, bills: Collection[Bill], known: dict[tuple[KindSum, ...], tuple[KindSum, ...]] | None = None
     ) -> SummedBills:
-        """Sum up these bills. Equal sums by kind are taken from those that are ``known``, and put there."""
+        """Sum up bills. ``known`` is a cache that makes equal sums share one object."""
         if not bills:
             return _NO_BILLS
         since = min((bill.since for bill in bills if bill.balance > 0 and known_date(bill.since)), default=None)
         paid = max((bill.last_payment for bill in bills if bill.last_payment is not None), default=None)
         owed = frozenset(bill.kind for bill in bills if bill.balance > 0)
-        kinds = _sums_by_kind(bills)
+        kinds = _merge_sums(KindSum(bill.kind, bill.balance, 1) for bill in bills)
         if known is not None:
             kinds = known.setdefault(kinds, kinds)
-        return cls(kinds, _KINDS.setdefault(owed, owed), since, paid)
+        return cls(kinds, _SHARED_KINDS.setdefault(owed, owed), since, paid)
 
     @classmethod
-    def together(cls, sums: Iterable[SummedBills]) -> SummedBills:
-        """What the bills of several patrons come to."""
-        found = [one for one in sums if one is not _NO_BILLS]
+    def combine(cls, sums: Iterable[SummedBills]) -> SummedBills:
+        """Combine the bills of several patrons."""
+        found = [bills for bills in sums if bills is not _NO_BILLS]
         if len(found) < 2:
             return found[0] if found else _NO_BILLS
         return cls(
-            _joined(kind for one in found for kind in one.kinds),
-            frozenset().union(*(one.owed_kinds for one in found)),
-            min((one.owing_since for one in found if one.owing_since is not None), default=None),
-            max((one.last_payment for one in found if one.last_payment is not None), default=None),
+            _merge_sums(kind for bills in found for kind in bills.kinds),
+            frozenset().union(*(bills.owed_kinds for bills in found)),
+            min((bills.owing_since for bills in found if bills.owing_since is not None), default=None),
+            max((bills.last_payment for bills in found if bills.last_payment is not None), default=None),
         )
 
 
 _NO_BILLS = SummedBills()
-_KINDS: dict[frozenset[BillKind], frozenset[BillKind]] = {}
-"""One for all who owe for the same: an ILS has a dozen kinds of bills."""
+_SHARED_KINDS: dict[frozenset[BillKind], frozenset[BillKind]] = {}
+"""Shares equal sets: the ILS has only a dozen kinds of bills."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberDetails:
-    """What is known of a member beside the own fines.
+    """What is known about a member in addition to the own fines.
 
-    ``owed`` are the bills that add up to the own fines, None where they aren't known; ``items`` are None where some are
-    hidden. ``profile`` is the name of the permission profile. Without its parts (``kinds``, dates) nothing is owed.
+    ``owed`` sums up the bills, which add up to the own fines, None if they are unknown. ``items`` is None if some are
+    hidden. ``profile`` is the name of the permission profile.
     """
 
     owed: SummedBills | None
@@ -109,28 +109,28 @@ class MemberDetails:
 
     @property
     def kinds(self) -> tuple[KindSum, ...] | None:
-        """What is owed by kind, which adds up to the own fines exactly; None where it isn't known."""
+        """What the member owes by kind. Adds up to the own fines exactly. None if unknown."""
         return None if self.owed is None else self.owed.kinds
 
     @property
     def owing_since(self) -> datetime | None:
-        """When the oldest open transaction began on which something is owed; a credit isn't."""
+        """When the oldest open transaction with a positive balance began."""
         return None if self.owed is None else self.owed.owing_since
 
     @property
     def last_payment(self) -> datetime | None:
-        """When something was last paid on one of the bills; what was paid off isn't among them."""
+        """The last payment on any open bill. Paid bills aren't included."""
         return None if self.owed is None else self.owed.last_payment
 
 
 @dataclass(frozen=True, slots=True)
 class SummedDetails:
-    """The same summed over the members of a group.
+    """The details of all members of a group.
 
-    ``kinds`` and ``not_known`` add up to the combined fines: the latter is what members owe of whom it isn't known what
-    for, hidden ones included; None if the combined fines are unknown. ``certain`` says that it is known of everybody,
-    so that nobody owes anything since before ``owing_since``. ``owed_kinds`` are those of bills on which something is
-    owed, whatever credits make of it. ``items`` are those that are known of, all where ``items_certain``.
+    ``kinds`` and ``not_known`` add up to the combined fines. ``not_known`` is the part whose kind is unknown, including
+    hidden members; None if the combined fines are. ``certain`` means that all members' bills are known, so
+    ``owing_since`` is the oldest. ``owed_kinds`` are the kinds of bills with a positive balance, even where credits
+    cancel it out. ``items`` are the known items, which are all of them if ``items_certain``.
     """
 
     kinds: tuple[KindSum, ...]
@@ -144,17 +144,17 @@ class SummedDetails:
 
     @property
     def overdue(self) -> Total[int]:
-        """How many items all members have overdue."""
+        """How many overdue items all members have."""
         return Total(self.items.overdue, self.items_certain)
 
     @property
     def lost(self) -> Total[int]:
-        """How many items all members have lost."""
+        """How many lost items all members have."""
         return Total(self.items.lost, self.items_certain)
 
     @property
     def returnable(self) -> bool | None:
-        """Whether anything can still be returned (an overdue item is out) or only paid; None where it isn't known."""
+        """Whether an overdue item is out that can be returned, instead of only paid. None if unknown."""
         if self.items.overdue:
             return True
         return False if self.items_certain else None
@@ -162,19 +162,19 @@ class SummedDetails:
 
 @dataclass(frozen=True, slots=True)
 class ReportDetails:
-    """The details of the members of a report's groups, by patron's id; ``profiles`` are all that the ILS has."""
+    """The details of a report's members, by patron id. ``profiles`` are all of the ILS's profiles."""
 
     members: Mapping[int, MemberDetails]
     profiles: Profiles
-    # The last one alone: whoever writes a group asks several times, and all of them would be as much as the members'.
+    # Cache only the last group: writers ask several times for one group, and all groups would double the memory.
     _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, repr=False, compare=False)
 
     def of(self, member: Member) -> MemberDetails:
-        """The details of a member of the report."""
+        """Return the details of a member of the report."""
         return self.members[member.id]
 
     def of_group(self, group: Group) -> SummedDetails:
-        """The details of a group of the report."""
+        """Return the details of a group of the report."""
         for latest, summed in self._latest:
             if latest is group:
                 return summed
@@ -183,15 +183,15 @@ class ReportDetails:
         return summed
 
     def _summed(self, group: Group) -> SummedDetails:
-        from evergreen_groups.ils import UnreturnedItems  # with it comes the gateway, which --help needn't load
+        from evergreen_groups.ils import UnreturnedItems  # imports the gateway, which --help needn't load
 
         fines = group.combined_fines
         found = [self.members[member.id] for member in group.members]
-        bills = SummedBills.together(details.owed for details in found if details.owed is not None)
+        bills = SummedBills.combine(details.owed for details in found if details.owed is not None)
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
-            not_known=None if fines is None else fines - sum((one.balance for one in bills.kinds), NOTHING),
+            not_known=None if fines is None else fines - sum((sums.balance for sums in bills.kinds), NOTHING),
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,
@@ -200,21 +200,17 @@ class ReportDetails:
         )
 
 
-def _sums_by_kind(bills: Iterable[Bill]) -> tuple[KindSum, ...]:
-    return _joined(KindSum(bill.kind, bill.balance, 1) for bill in bills)
-
-
-def _joined(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
-    """One for each kind, the most first; kinds on which debts and credits even out are there as well."""
+def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
+    """Merge sums of the same kind, the highest first. Keep kinds on which debts and credits cancel out."""
     found: dict[BillKind, KindSum] = {}
-    for one in sums:
-        before = found.get(one.kind)
+    for item in sums:
+        before = found.get(item.kind)
         if before is not None:
-            one = KindSum(one.kind, before.balance + one.balance, before.bill_count + one.bill_count)  # noqa: PLW2901
-        found[one.kind] = one
+            item = KindSum(item.kind, before.balance + item.balance, before.bill_count + item.bill_count)  # noqa: PLW2901
+        found[item.kind] = item
     if len(found) < 2:
         return tuple(found.values())
-    return tuple(sorted(found.values(), key=lambda one: (-one.balance, one.kind)))
+    return tuple(sorted(found.values(), key=lambda item: (-item.balance, item.kind)))
 
 
 Bills = Mapping[int, tuple[Bill, ...]]
@@ -222,14 +218,17 @@ Bills = Mapping[int, tuple[Bill, ...]]
 
 @dataclass(frozen=True, slots=True)
 class DetailRows:
-    """What was read of the members of some groups beside what they owe."""
+    """Bills and items of the members of some groups."""
 
     bills: Bills
     items: UnreturnedRead
 
 
 class DetailReader:
-    """Reads what the account may see of it; ``granted`` is what :func:`highest_granted` gave for both permissions."""
+    """Reads the details that the account may see.
+
+    ``granted`` is :func:`highest_granted`'s result for both permissions.
+    """
 
     def __init__(self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]]) -> None:
         self._gateway = gateway
@@ -237,23 +236,25 @@ class DetailReader:
         self._bills_at = self._visible_at(VIEW_USER_TRANSACTIONS, granted)
         self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
         self.profiles = Profiles.read(gateway)
-        """All that the ILS has."""
+        """All of the ILS's profiles."""
         self._members: dict[int, MemberDetails] = {}
-        # One record for all of whom the same is known: of most there is nothing to say. And one for all who owe as much
-        # for the same.
-        self._alike: dict[MemberDetails, MemberDetails] = {}
+        # Members with equal details share one record, because for most there is nothing to say. Equal sums by kind are
+        # shared, too.
+        self._shared: dict[MemberDetails, MemberDetails] = {}
         self._kinds: dict[tuple[KindSum, ...], tuple[KindSum, ...]] = {}
         self._by_billing_type: set[int] = set()
 
     def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
         highest = granted[permission]
+        # A permission at the root applies everywhere, which saves asking for each org unit.
         if self._org_units.root.id in highest:
             return frozenset(unit.id for unit in self._org_units)
         user = account_of_session(self._gateway).id
         return held_by(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
-        """The bills and unreturned items of these patrons, three calls for up to 3,000 of them."""
+        """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
+        # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_bills(self._gateway, visible) if visible else {},
@@ -263,32 +264,33 @@ class DetailReader:
         return DetailRows(bills, items)
 
     def add(self, members: Collection[Member], read: DetailRows, states: dict[int, PatronState]) -> None:
-        """Take in the details of these members, whose ``states`` are taken out of there; the latest of a member count.
+        """Store the details of these members, and remove theirs from ``states``. A later record of a member wins.
 
-        Bills that don't add up to the own fines are read once more.
+        Reread bills that don't add up to the own fines.
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        adding_up = add_up(self._gateway, own_fines, read.bills, hidden)
+        verified = add_up(self._gateway, own_fines, read.bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
-            bills = adding_up[id]
+            bills = verified[id]
             if bills:
+                # A bill for an item counts as overdue, lost and so on by the circulation's state.
                 bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
-                if any(one.kind.transaction == "circulation" and one.library not in self._items_at for one in bills):
+                if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in bills):
                     self._by_billing_type.add(id)
             owed = None if bills is None else SummedBills.of(bills, self._kinds)
-            theirs = MemberDetails(owed, read.items.items.get(id), states.pop(id), profile)
-            self._members[id] = theirs if bills else self._alike.setdefault(theirs, theirs)
+            details = MemberDetails(owed, read.items.items.get(id), states.pop(id), profile)
+            self._members[id] = details if bills else self._shared.setdefault(details, details)
 
     def details(self) -> ReportDetails:
-        """The details of all members that were taken in."""
+        """Return the details of all members stored so far."""
         return ReportDetails(self._members, self.profiles)
 
     def notes(self, groups: Collection[Group], details: ReportDetails) -> Iterator[Message]:
-        """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""
+        """Yield notes: for how many members bills or items are unknown, and which permissions the account lacks."""
         found = [details.of(member) for group in groups for member in group.members]
-        without_bills = sum(one.owed is None for one in found)
+        without_bills = sum(member.owed is None for member in found)
         if without_bills:
             reason = self._reason(VIEW_USER_TRANSACTIONS, self._bills_at)
             yield Message(
@@ -303,7 +305,7 @@ class DetailReader:
                 "to the item: {reason}.",
                 values={"count": by_type, "all": len(found), "reason": self._reason(VIEW_CIRCULATIONS, self._items_at)},
             )
-        without_items = sum(one.items is None for one in found)
+        without_items = sum(member.items is None for member in found)
         if without_items:
             reason = self._reason(VIEW_CIRCULATIONS, self._items_at)
             yield Message(

@@ -1,8 +1,8 @@
-"""The history of a report: what each run found, so that the next one can say what changed.
+"""Record what each run of a report found, and compare the next run with it.
 
-Totals of every run are kept; of the last run alone also the groups with patrons' ids, because nothing else is ever
-compared with, and of the last runs what each group owed, by its number (:mod:`evergreen_groups.report.group_nights`).
-No names and no barcodes.
+The database keeps the totals of every run, what each group owed in the last runs
+(:mod:`evergreen_groups.report.nights`), and groups with patron ids of the last run only, because no other run is
+compared. It keeps no names and no barcodes.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import Lineage, Listing, PackedListings, group_of_most, groups_of
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
     ChangeKind,
     Changes,
     Criteria,
     GroupChange,
-    Present,
+    GroupNow,
     Report,
     RunTotals,
 )
-from evergreen_groups.report.nights import AT_ONCE, in_batches, record_nights
+from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: when its data was read (aware), and the groups that met its criteria.
+    """One run: when reading began (aware), and the groups that met its criteria.
 
-    ``hidden_libraries`` are the short names of the libraries whose patrons the account couldn't see. The first
-    ``listed_count`` are in the report, ``top`` left out the others.
+    ``hidden_libraries`` are the short names of libraries whose patrons the account couldn't see. The report shows the
+    first ``listed_count`` groups; ``top`` cut off the others.
     """
 
     at: datetime
@@ -62,20 +62,20 @@ class Run:
 
     @classmethod
     def of(cls, report: Report) -> Run:
-        """What is remembered of ``report``: groups that ``top`` left out met its criteria as well."""
+        """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
         listings = PackedListings(map(Listing.of, chain(report.groups, report.left_out)))
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
 
     @property
     def totals(self) -> RunTotals:
-        """Sums over all groups."""
+        """The totals of all groups."""
         sums = _Sums()
         for listing in self.listings:
             sums.add(listing)
         return sums.at(self.at)
 
     def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
-        """Sums for each org unit by short name, over the groups with a member whose home library is there or below."""
+        """Return totals by org unit (short name), over groups with a member whose home library is there or below."""
         above = shortnames_upwards(org_units)
 
         @cache
@@ -90,7 +90,7 @@ class Run:
 
 
 class _Sums:
-    """Sums over some groups."""
+    """Running totals of groups."""
 
     def __init__(self) -> None:
         self._group_count = self._member_count = 0
@@ -105,37 +105,39 @@ class _Sums:
         self._certain = self._certain and listing.certain
 
     def at(self, moment: datetime) -> RunTotals:
-        """What they are, as the totals of a run."""
+        """Return the sums as the totals of a run."""
         fines = self._combined_fines if self._certain else None
         return RunTotals(moment, self._group_count, self._member_count, fines)
 
 
-def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) -> Changes:
-    """Say of each listed group what it was in ``previous``, and which groups of that run are cleared.
+def compare(previous: Run | None, current: Run, matching: GroupMatching | None = None) -> Changes:
+    """Compare two runs: what changed for each listed group, and which groups are cleared.
 
-    Groups are followed through their numbers (:class:`Lineage`; ``lineage`` is that of the two runs, where it is at
-    hand), so that no fines seem to come or go only because somebody changed membership. Neither a group that ``top``
-    leaves out is cleared, nor one at libraries that the account can't see any more.
+    Groups are matched across membership changes (:class:`GroupMatching`; pass ``matching`` to reuse one), so moves
+    between groups don't look like new or cleared fines. A group isn't cleared if only ``top`` cut it off, or if the
+    account can't see its libraries any more.
     """
     if previous is None:
         return Changes(None, {})
-    lineage = lineage or Lineage(previous.listings, present.listings)
+    matching = matching or GroupMatching(previous.listings, current.listings)
     gone = [
-        _gone(listing, present.hidden_libraries)
+        _gone(listing, current.hidden_libraries)
         for listing in previous.listings
-        if lineage.number_now(listing.group) is None
+        if matching.current_number(listing.group) is None
     ]
+    # Show the largest former debts first.
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     newcomers = {
         patron
-        for listing in islice(present.listings, present.listed_count)
-        if not lineage.formerly(listing.group)
+        for listing in islice(current.listings, current.listed_count)
+        if not matching.previous_numbers(listing.group)
         for patron in listing.members
     }
-    groups_before = groups_of(previous.listings, newcomers)
+    # Only groups without a predecessor need to know where their members were.
+    groups_before = group_by_patron(previous.listings, newcomers)
     by_group = {}
-    for listing in islice(present.listings, present.listed_count):
-        before = lineage.before(listing.group)
+    for listing in islice(current.listings, current.listed_count):
+        before = matching.previous_listings(listing.group)
         by_group[listing.group] = (
             _changed(listing, before) if before else _new(listing, groups_before, previous.hidden_libraries)
         )
@@ -149,10 +151,10 @@ def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) 
 
 def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     first, *others = before
-    fines = sum((one.combined_fines for one in others), first.combined_fines)  # mostly one amount, and not another
-    members = frozenset[int]().union(*(one.members for one in before))
-    numbers = sorted(one.group for one in before)
-    all_visible = listing.complete and all(one.complete for one in before)
+    fines = sum((group.combined_fines for group in others), first.combined_fines)  # usually one amount, reused
+    members = frozenset[int]().union(*(group.members for group in before))
+    numbers = sorted(group.group for group in before)
+    all_visible = listing.complete and all(group.complete for group in before)
     if listing.combined_fines == fines:
         kind = ChangeKind.UNCHANGED
     else:
@@ -167,12 +169,12 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         formerly=() if numbers == [listing.group] else tuple(numbers),
         joined_count=len(listing.members - members) if all_visible else None,
         left_count=len(members - listing.members) if all_visible else None,
-        certain=listing.certain and all(one.certain for one in before),
+        certain=listing.certain and all(group.certain for group in before),
     )
 
 
 def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:
-    origin = group_of_most(listing.members, groups_before)
+    origin = majority_group(listing.members, groups_before)
     return GroupChange(
         group=listing.group,
         kind=ChangeKind.NEW,
@@ -186,7 +188,7 @@ def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[s
 
 
 def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
-    """A group that isn't listed any more; nothing is said of one that would be hidden if it were."""
+    """Describe a group that isn't listed any more: cleared, or possibly just hidden."""
     return GroupChange(
         group=listing.group,
         kind=ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED,
@@ -200,62 +202,64 @@ def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
 
 
 TREND = 30
-"""Over how many runs the trend goes, the present one included."""
+"""How many runs the trend covers, including this one."""
 
 _EVERYWHERE = ""
 
 
 class History:
-    """The runs of a report at the gateway with the address ``url``, in a database or over the lease of a run.
+    """The recorded runs of a report at the gateway ``url``.
 
-    What a run is compared with depends on the address and on what the report lists (``min_total``, ``min_members``,
-    ``orgs``, ``choice``), not on ``top``, ``sort`` or the limit: other settings of the former begin another series, so
-    that no group counts as cleared because fewer were asked for. A report with a ``name`` has a series of its own.
+    A run is compared with the last run of its series: same gateway, same ``name`` and same ``min_total``,
+    ``min_members``, ``orgs`` and ``choice``. If one of these changes, a new series begins, so that a narrower report
+    doesn't show groups as cleared. ``top``, ``sort`` and the limit don't matter.
     """
 
     def __init__(self, transactions: Transactions, url: str, name: str = "") -> None:
         self._transactions = transactions
         self._name = name
         self._url = url
-        self._latest: _Remembered | None = None
+        self._latest: _RunRecord | None = None
         self._previous: tuple[int, Run] | None = None
-        self._lineage: tuple[Run, Run, Lineage] | None = None
+        self._matching: tuple[Run, Run, GroupMatching] | None = None
 
     def compare(self, report: Report) -> Changes:
-        """Hold ``report`` against the run before it with the same settings; no run is written.
+        """Compare ``report`` with the last run of its series. Record nothing.
 
         Raises:
-            StateError: the database is damaged, can't be read, or another process holds it for too long.
+            StateError: the database is damaged, can't be read, or stays locked by another process.
         """
-        previous, present = None, self._remembered(report)
+        previous, current = None, self._record_of(report)
         totals: list[_Totals] = []
         if self._transactions.is_there:
             with self._transactions.reading() as connection:
-                last = self._last_runs(connection, self._settings(report))
+                last = self._last_runs(connection, _series_settings(report.criteria, self._name))
                 totals = _totals_of_runs(connection, last)
                 previous = self._read(connection, last[-1]) if last else None
-        totals.append(present.totals)
+        # The trend ends with this report, which isn't recorded yet.
+        totals.append(current.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
-            compare(previous, present.run, self._lineage_of(previous, present.run)),
-            trend=_trend(totals, _EVERYWHERE),
-            library_trends={name: _trend(totals, name) for name in names},
+            compare(previous, current.run, self._matching_of(previous, current.run)),
+            trend=tuple(run[_EVERYWHERE] for run in totals),
+            library_trends={name: tuple(run[name] for run in totals) for name in names},
         )
 
     def record(self, report: Report, within: Connection | None = None) -> None:
-        """Keep what ``report`` found, wholly or not at all.
+        """Record ``report`` in one transaction.
 
-        ``within`` is the connection of a transaction that also writes other things.
+        ``within`` is the connection of an open transaction to join.
 
         Raises:
-            ConfigurationError: the state directory can't be made.
-            StateError: the database is damaged, can't be written, or another process holds it for too long.
+            ConfigurationError: the state directory can't be created.
+            StateError: the database is damaged, can't be written, or stays locked by another process.
         """
-        present = self._remembered(report)
+        current = self._record_of(report)
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            number = self._series(connection, self._settings(report))
+            number = self._series(connection, _series_settings(report.criteria, self._name))
             last = self._last_run(connection, number)
             previous = None if last is None else self._read(connection, last)
+            # Groups with patron ids are kept for the last run only.
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
@@ -274,25 +278,22 @@ class History:
                         "member_count": totals.member_count,
                         "combined_fines": NOTHING if totals.combined_fines is None else totals.combined_fines,
                     }
-                    for name, totals in present.totals.items()
+                    for name, totals in current.totals.items()
                 ],
             )
-            for some in in_batches(present.run.listings):
-                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in some])
-            lineage = self._lineage_of(previous, present.run)
-            record_nights(connection, number, new, present.run.listings, lineage)
+            for batch in in_batches(current.run.listings):
+                connection.execute(schema.run_groups.insert(), [_row(new, listing) for listing in batch])
+            matching = self._matching_of(previous, current.run)
+            record_nights(connection, number, new, current.run.listings, matching)
 
-    def _settings(self, report: Report) -> str:
-        return _settings(report.criteria, self._name)
-
-    def _remembered(self, report: Report) -> _Remembered:
-        """What is remembered of a report, put together once where it is compared and then recorded."""
+    def _record_of(self, report: Report) -> _RunRecord:
+        """Return the record of a report. Cache it, because a report is compared first and recorded later."""
         if self._latest is None or not self._latest.is_of(report):
-            self._latest = _Remembered(report)
+            self._latest = _RunRecord(report)
         return self._latest
 
     def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
-        """The runs that the trend goes over, the last one last."""
+        """Return the runs that the trend covers, the last one last."""
         rows = connection.execute(
             select(schema.runs)
             .join(schema.series)
@@ -303,18 +304,19 @@ class History:
         return list(reversed(rows.all()))
 
     def _read(self, connection: Connection, run: Row[Any]) -> Run:
-        """A recorded run, read once where it is compared with and then followed by another."""
+        """Read a run. Cache it for comparing and recording."""
         if self._previous is None or self._previous[0] != run.id:
-            self._previous = run.id, _read(connection, run)
+            listings = PackedListings(_listings(connection, run.id))
+            self._previous = run.id, Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
         return self._previous[1]
 
-    def _lineage_of(self, previous: Run | None, present: Run) -> Lineage | None:
-        """How the groups of two runs hang together, found out once where they are compared and then recorded."""
+    def _matching_of(self, previous: Run | None, current: Run) -> GroupMatching | None:
+        """Match the groups of two runs. Cache the result for comparing and recording."""
         if previous is None:
             return None
-        if self._lineage is None or self._lineage[0] is not previous or self._lineage[1] is not present:
-            self._lineage = previous, present, Lineage(previous.listings, present.listings)
-        return self._lineage[2]
+        if self._matching is None or self._matching[0] is not previous or self._matching[1] is not current:
+            self._matching = previous, current, GroupMatching(previous.listings, current.listings)
+        return self._matching[2]
 
     def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
         runs = select(schema.runs).where(schema.runs.c.series == series)
@@ -330,10 +332,10 @@ class History:
 
 
 def recorded_runs(transactions: Transactions) -> int | None:
-    """How many runs are in the history, None where nothing has been kept yet.
+    """Return how many runs are recorded, None before the database exists.
 
     Raises:
-        StateError: the database is damaged, can't be read, or another process holds it for too long.
+        StateError: the database is damaged, can't be read, or stays locked by another process.
     """
     if not transactions.is_there:
         return None
@@ -342,12 +344,13 @@ def recorded_runs(transactions: Transactions) -> int | None:
 
 
 def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]:
-    """What the last run of each report found, by its name ('' is ``[report]``) and by org unit ('' is all of them).
+    """Return the last run's totals of each report, by report name and org unit.
 
-    Only org units where a group was listed are there, and '' always.
+    The name '' is the report configured as ``[report]``, and the org unit '' stands for all of them. Org units without
+    listed groups are left out.
 
     Raises:
-        StateError: the database is damaged, can't be read, or another process holds it for too long.
+        StateError: the database is damaged, can't be read, or stays locked by another process.
     """
     if not transactions.is_there:
         return {}
@@ -355,7 +358,7 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
         last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
         columns = (schema.runs.c.id, schema.runs.c.at, schema.series.c.settings)
         joined = select(*columns).join(schema.series, schema.series.c.id == schema.runs.c.series)
-        # Of several series of one report, begun by other settings or at another gateway, that of the last run.
+        # If a report has several series, because its settings or gateway changed, use the one with the last run.
         runs: dict[str, Any] = {
             str(json.loads(run.settings).get("report", "")): run
             for run in connection.execute(joined.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.at))
@@ -365,7 +368,7 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
 
 
 class _Totals(dict[str, RunTotals]):
-    """One run's totals by org unit, and those of all groups; zeros for an org unit where no group was listed."""
+    """A run's totals by org unit and for all groups. Zeros for an org unit without listed groups."""
 
     def __init__(self, at: datetime, totals: Mapping[str, RunTotals]) -> None:
         super().__init__(totals)
@@ -375,27 +378,27 @@ class _Totals(dict[str, RunTotals]):
         return RunTotals(self._at, 0, 0, NOTHING)
 
 
-class _Remembered:
-    """What is remembered of a report: its run, and the totals."""
+class _RunRecord:
+    """A report's run and its totals."""
 
     def __init__(self, report: Report) -> None:
-        self._made_of = _parts(report)
+        self._source = _source_of(report)
         self.run = run = Run.of(report)
         self.totals = _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
 
     def is_of(self, report: Report) -> bool:
-        """Whether it is of this report, or of the one that this was made of by adding notes or changes."""
-        return all(mine is its for mine, its in zip(self._made_of, _parts(report), strict=True))
+        """Return whether the record is of this report, or of an earlier copy without some notes or changes."""
+        return all(mine is its for mine, its in zip(self._source, _source_of(report), strict=True))
 
 
-def _parts(report: Report) -> tuple[object, ...]:
+def _source_of(report: Report) -> tuple[object, ...]:
     return report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_Totals]:
-    """The totals of some runs, in their order.
+    """Read the totals of some runs, in order.
 
-    What a run's groups owed is unknown, at each library, if what one of them owed isn't certain.
+    If one group's fines are uncertain, so are the run's combined fines at every library.
     """
     found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
     moments = {run.id: run.at for run in runs}
@@ -407,21 +410,12 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_T
     return [_Totals(moments[run], totals) for run, totals in found.items()]
 
 
-def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
-    return tuple(run[shortname] for run in totals)
-
-
-def _read(connection: Connection, run: Row[Any]) -> Run:
-    listings = PackedListings(_listings(connection, run.id))
-    return Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
-
-
 def _listings(connection: Connection, run: int) -> Iterator[Listing]:
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries)  # fmt: skip
-    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(AT_ONCE):
-        members = json.loads(f"[{','.join(row.members for row in rows)}]")  # thousands of calls would take longer
+    for rows in connection.execute(select(*columns).where(stored.run == run)).partitions(BATCH_SIZE):
+        members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True):
             yield Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
 
@@ -433,13 +427,13 @@ def _row(run: int, listing: Listing) -> dict[str, object]:
         "combined_fines": listing.combined_fines,
         "certain": listing.certain,
         "member_count": listing.member_count,
-        "members": str(sorted(listing.members)),  # numbers are written alike in JSON
+        "members": str(sorted(listing.members)),  # valid JSON as well
         "library": listing.library,
         "libraries": _list_of(listing.libraries),
     }
 
 
-# Of thousands of groups most have members of the same few libraries.
+# Most of the thousands of groups have members of the same few libraries.
 @lru_cache(1000)
 def _names_in(text: str) -> frozenset[str]:
     return frozenset(json.loads(text))
@@ -450,15 +444,15 @@ def _list_of(names: frozenset[str]) -> str:
     return json.dumps(sorted(names))
 
 
-def _settings(criteria: Criteria, name: str) -> str:
-    """What decides which groups are listed, always written in the same way."""
+def _series_settings(criteria: Criteria, name: str) -> str:
+    """Return the settings that identify a series, in a canonical form."""
     return json.dumps(
         {
             "min_members": criteria.min_members,
             "min_total": f"{criteria.min_total:.2f}",
             "orgs": sorted({org.casefold() for org in criteria.orgs}),
             **({"report": name} if name else {}),
-            **criteria.choice.document(),  # nothing where nothing is chosen, as in all series before there were choices
+            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
         }
     )
 
@@ -467,10 +461,10 @@ logger = logging.getLogger(__name__)
 
 
 def look_up_cleared(gateway: Gateway, report: Report) -> Report:
-    """The report with the present state of its cleared groups, as far as the account sees their members.
+    """Add the current state of the report's cleared groups, as far as their members are visible.
 
-    That takes a handful of calls, however many groups there are, and none when there are none. A gateway that fails
-    now doesn't cost the report, which is whole without this.
+    Takes a handful of calls, however many groups there are, and none without cleared groups. If the gateway fails,
+    return the report without this information.
     """
     changes = report.changes
     if changes is None or not changes.cleared:
@@ -484,21 +478,21 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
 
 
 def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
-    numbers = _present_numbers(gateway, cleared)
+    numbers = _current_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
     access = Access.read(gateway, org_units, granted_at(gateway))
-    reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # no limit matters here
-    groups = reader.of_numbers(numbers.values()) if numbers else {}
+    reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # the limit doesn't matter here
+    groups = reader.read_groups(numbers.values()) if numbers else {}
     return tuple(
-        replace(change, present=_present(groups[numbers[change.group]]))
+        replace(change, present=_group_now(groups[numbers[change.group]]))
         if numbers.get(change.group) in groups
         else change
         for change in cleared
     )
 
 
-def _present_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[int, int]:
-    """The group that most of a cleared group's former members are in now, by the number it had."""
+def _current_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[int, int]:
+    """Return, by former group number, the group that most of a cleared group's members are in now."""
     patrons = sorted(set(chain.from_iterable(change.members for change in cleared)))
     rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", patrons, where={"deleted": "f"})
     groups = dict(chain.from_iterable(rows))
@@ -506,13 +500,14 @@ def _present_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
     for change in cleared:
         counts = Counter(groups[patron] for patron in sorted(change.members) if patron in groups)
         number, count = counts.most_common(1)[0] if counts else (0, 0)
+        # A majority, as in GroupMatching.
         if count * 2 > counts.total():
             found[change.group] = number
     return found
 
 
-def _present(group: Group) -> Present:
-    return Present(
+def _group_now(group: Group) -> GroupNow:
+    return GroupNow(
         group=group.number,
         lead_name=group.lead.name,
         member_count=group.member_count,

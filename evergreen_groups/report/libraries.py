@@ -1,9 +1,9 @@
-"""A report in parts: for each library the groups that concern it.
+"""Split a report by library.
 
-A group concerns the home library of each of its members, and all that stands above these, which is what
-``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Hidden
-members' home libraries aren't known: a library that the account can't see has only the groups that a visible member
-brings there, and the notes, which every part keeps, name it.
+A group belongs to the home library of each of its members, and to everything above; ``Criteria.orgs`` works the same
+way. A group may be in several parts, so don't add up the totals of parts. Hidden members' home libraries are unknown: a
+library that the account can't see only gets the groups of visible members. The notes, which every part keeps, name
+these libraries.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReportedLibrary:
-    """An org unit that gets a part of the report.
+    """An org unit that gets its own part of the report.
 
-    ``name`` is empty where the report doesn't have it; ``depth`` is how many others of them stand above this one. It
-    is no :class:`~evergreen_groups.ils.OrgUnit`: members may have a home library of which the report knows the short
-    name alone.
+    ``name`` is empty if the report doesn't have it. ``depth`` counts the reported org units above. This isn't an
+    :class:`~evergreen_groups.ils.OrgUnit`, because a member's home library may be known by its short name only.
     """
 
     shortname: str
@@ -36,10 +35,10 @@ class ReportedLibrary:
 
 
 def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
-    """The libraries that get a part: each stands before those below it, neighbours are sorted by short name.
+    """Return the libraries that get a part. Parents come before children, siblings are sorted by short name.
 
-    They are all org units at or below those that ``report.criteria`` asks for, whether they have groups or not: of
-    others the report doesn't know every group. A home library that ``report.org_units`` lacks gets a part as well.
+    These are all org units at or below those in ``report.criteria``, with or without groups; other org units aren't
+    complete in the report. Home libraries that are missing in ``report.org_units`` get a part as well.
     """
     upwards = shortnames_upwards(report.org_units)
     asked_for = {shortname.casefold() for shortname in report.criteria.orgs}
@@ -53,14 +52,14 @@ def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
     known = [ReportedLibrary(name, names[name], sum(above in found for above in path[1:])) for name, path in ordered]
     if upwards and asked_for:
         return tuple(known)
-    strangers = {home for group in report.groups for home in _homes(group)} - upwards.keys()
-    return (*known, *[ReportedLibrary(shortname, "", 0) for shortname in sorted(strangers, key=name_key)])
+    unknown = {home for group in report.groups for home in _homes(group)} - upwards.keys()
+    return (*known, *[ReportedLibrary(shortname, "", 0) for shortname in sorted(unknown, key=name_key)])
 
 
 def by_library(report: Report) -> dict[str, Report]:
-    """The part of each of the :func:`libraries`, by short name.
+    """Return the part of each of the :func:`libraries`, by short name.
 
-    Its groups, totals and changes are its own; its notes are the report's.
+    Groups, totals and changes are the library's; notes are the whole report's.
     """
     upwards = shortnames_upwards(report.org_units)
     groups: dict[str, list[Group]] = {library.shortname: [] for library in libraries(report)}
@@ -74,7 +73,7 @@ def by_library(report: Report) -> dict[str, Report]:
 
 
 def for_libraries(report: Report, shortnames: Collection[str]) -> Report:
-    """The part for several libraries and everything below them."""
+    """Return the part for several libraries and everything below them."""
     homes = _at_or_below(shortnames_upwards(report.org_units), shortnames)
     return _part(report, [group for group in report.groups if _homes(group) & homes], tuple(shortnames), homes)
 
@@ -84,20 +83,22 @@ def _homes(group: Group) -> set[str]:
 
 
 def _at_or_below(upwards: Mapping[str, tuple[str, ...]], shortnames: Collection[str]) -> set[str]:
-    """These org units, however they are capitalised, and all below them; what isn't known stands alone."""
+    """Return these org units, whatever their case, and everything below. Unknown short names are returned as well."""
     wanted = {shortname.casefold() for shortname in shortnames}
     found = {shortname for shortname, path in upwards.items() if any(above.casefold() in wanted for above in path)}
     return found.union(shortnames)
 
 
 def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], homes: set[str]) -> Report:
-    """The report of these groups, which are those with a member whose home library is one of ``homes``."""
+    """Return the report of these groups, which must have members with a home library in ``homes``."""
     left_out = tuple(group for group in report.left_out if _homes(group) & homes)
+    # Trends are recorded by org unit, so several together have none.
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
+    # Notes may count groups of the whole report, so mark them in a part.
     if len(groups) < len(report.groups) or not groups:
-        notes = tuple(_of_whole_report(note) for note in notes)
+        notes = tuple(Message("Of the whole report: {note}", values={"note": note}) for note in notes)
     return replace(
         report,
         criteria=replace(report.criteria, orgs=shortnames),
@@ -108,7 +109,3 @@ def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], 
         left_out=left_out,
         changes=changes,
     )
-
-
-def _of_whole_report(note: str) -> Message:
-    return Message("Of the whole report: {note}", values={"note": note})

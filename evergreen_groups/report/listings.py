@@ -1,4 +1,4 @@
-"""What is remembered of groups, packed: a report of a hundred thousand members has it of two nights at once."""
+"""Compact records of listed groups. Comparing two nights keeps 100,000 members of each in memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from evergreen_groups.report.blocks import Places
+from evergreen_groups.report.blocks import NumberIndex
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
 
 
 class Listing(NamedTuple):
-    """What is remembered of a group that met a report's criteria: amounts and ids, no names.
+    """What a run records of a group: amounts and ids, no names.
 
-    ``members`` are the ids of the visible ones, ``libraries`` the short names of their home libraries; ``certain`` says
-    whether ``combined_fines`` counts everybody.
+    ``members`` are the ids of the visible members, ``libraries`` the short names of their home libraries. ``certain``
+    means that ``combined_fines`` includes all members.
     """
 
     group: int
@@ -33,7 +33,7 @@ class Listing(NamedTuple):
 
     @classmethod
     def of(cls, group: Group) -> Listing:
-        """What is remembered of ``group``."""
+        """Make the record of ``group``."""
         return cls(
             group=group.number,
             combined_fines=group.known_fines,
@@ -41,7 +41,7 @@ class Listing(NamedTuple):
             member_count=group.member_count,
             members=frozenset(member.id for member in group.members),
             library=group.library,
-            libraries=_alike(frozenset(member.library for member in group.members)),
+            libraries=_share(frozenset(member.library for member in group.members)),
         )
 
     @property
@@ -50,23 +50,23 @@ class Listing(NamedTuple):
         return len(self.members) == self.member_count
 
 
-# Of thousands of groups most have members of the same few libraries.
+# Most of the thousands of groups have members of the same few libraries, so share equal sets.
 @lru_cache(1000)
-def _alike(libraries: frozenset[str]) -> frozenset[str]:
+def _share(libraries: frozenset[str]) -> frozenset[str]:
     return libraries
 
 
 class PackedListings(Sequence[Listing]):
-    """Listings in their order, each made anew when it is looked at; they take an eighth of the room."""
+    """A sequence of listings in an eighth of the memory. Each is created when it is accessed."""
 
     def __init__(self, listings: Iterable[Listing] = ()) -> None:
-        amounts: dict[Decimal, Decimal] = {}  # one for all groups that owe as much
+        amounts: dict[Decimal, Decimal] = {}  # shared by groups with the same fines
         self._groups: list[int] = []
         self._fines: list[Decimal] = []
         self._certain = bytearray()
         self._counts = array("q")
         self._members = array("q")
-        self._ends = array("q", [0])  # where each one's members end, and the next one's begin
+        self._ends = array("q", [0])  # where a group's members end and the next one's begin
         self._library: list[str] = []
         self._libraries: list[frozenset[str]] = []
         for group, fines, certain, count, members, library, libraries in listings:
@@ -78,16 +78,16 @@ class PackedListings(Sequence[Listing]):
             self._ends.append(len(self._members))
             self._library.append(library)
             self._libraries.append(libraries)
-        self._places = Places(self._groups)
+        self._index = NumberIndex(self._groups)
 
     def of_group(self, number: int) -> Listing | None:
-        """The listing of the group with this number, None where there is none."""
-        place = self._places.of(number)
-        return None if place is None else self[place]
+        """Return the listing of the group with this number, None if there is none."""
+        index = self._index.position(number)
+        return None if index is None else self[index]
 
     def has_group(self, number: int) -> bool:
-        """Whether there is one of a group with this number."""
-        return self._places.of(number) is not None
+        """Return whether the group with this number is listed."""
+        return self._index.position(number) is not None
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -100,16 +100,16 @@ class PackedListings(Sequence[Listing]):
         return map(Listing._make, zip(*columns, strict=True))
 
     @overload
-    def __getitem__(self, place: int) -> Listing: ...
+    def __getitem__(self, index: int) -> Listing: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Listing]: ...
+    def __getitem__(self, index: slice) -> Sequence[Listing]: ...
 
-    def __getitem__(self, place: int | slice) -> Listing | Sequence[Listing]:
-        """The listing at a place, or a tuple of those of a slice."""
-        if isinstance(place, slice):
-            return tuple(self[at] for at in range(*place.indices(len(self))))
-        at = range(len(self))[place]
+    def __getitem__(self, index: int | slice) -> Listing | Sequence[Listing]:
+        """Return the listing at an index, or a tuple for a slice."""
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        at = range(len(self))[index]
         return Listing(
             self._groups[at],
             self._fines[at],
@@ -125,34 +125,34 @@ class PackedListings(Sequence[Listing]):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list
+    __hash__ = None  # type: ignore[assignment]  # not hashable, like a list
 
 
-class Lineage:
-    """Follows the groups that were listed ``before`` to the ``present`` ones.
+class GroupMatching:
+    """Matches the groups of the ``previous`` run with the ``current`` ones.
 
-    A group is the one that had its number, as long as they share a member. One that lost its number, because its
-    members were moved together or merged into another group, is the group that has more than half of them now.
+    A group with the same number is the same group if the two share a member. If a number is gone because members were
+    moved or merged into another group, the group continues as the one that has more than half of its members.
 
     >>> from decimal import Decimal
     >>> from evergreen_groups.report.listings import Listing, PackedListings
     >>> one = Listing(7, Decimal(9), True, 2, frozenset({1, 2}), "BR1", frozenset({"BR1"}))
-    >>> Lineage(PackedListings([one]), PackedListings([one._replace(group=8)])).number_now(7)
+    >>> GroupMatching(PackedListings([one]), PackedListings([one._replace(group=8)])).current_number(7)
     8
     """
 
-    def __init__(self, before: PackedListings, present: PackedListings) -> None:
-        self._before = before
-        # Nearly all have the number that they had. Of the others: what it is now (None: they are gone), and from there
-        # back.
+    def __init__(self, previous: PackedListings, current: PackedListings) -> None:
+        self._previous = previous
+        # Nearly all groups keep their number. For the others, map the old number to the new one (None: gone), and back.
         self._moved: dict[int, int | None] = {}
         self._merged: dict[int, list[int]] = {}
         moved: list[tuple[Listing, Listing | None]] = []
-        for listing in before:
-            same_number = present.of_group(listing.group)
+        for listing in previous:
+            # Most groups keep their number, so look up the majority only for the others.
+            same_number = current.of_group(listing.group)
             if same_number is None or listing.members.isdisjoint(same_number.members):
                 moved.append((listing, same_number))
-        groups_now = groups_of(present, {patron for listing, _same_number in moved for patron in listing.members})
+        groups_now = group_by_patron(current, {patron for listing, _same_number in moved for patron in listing.members})
         for listing, same_number in moved:
             number = _successor(listing, same_number, groups_now)
             if number == listing.group:
@@ -161,46 +161,48 @@ class Lineage:
             if number is not None:
                 self._merged.setdefault(number, []).append(listing.group)
 
-    def number_now(self, number: int) -> int | None:
-        """The number that one of the groups of before has now, None where it isn't there any more."""
+    def current_number(self, number: int) -> int | None:
+        """Return the current number of a group of the previous run, None if the group is gone."""
         return self._moved.get(number, number)
 
-    def formerly(self, number: int) -> list[int]:
-        """The numbers that the present group with this one was listed under, in their order."""
+    def previous_numbers(self, number: int) -> list[int]:
+        """Return the sorted numbers under which the previous run listed the current group with this number."""
+        # A number that went to another group isn't this group's own any more.
         own = [number] if number not in self._moved and self.was_listed(number) else []
         merged = self._merged.get(number)
         return own if merged is None else sorted(own + merged)
 
     def was_listed(self, number: int) -> bool:
-        """Whether a group with this number was listed before, be it the same or another one."""
-        return self._before.has_group(number)
+        """Return whether the previous run listed a group with this number, the same group or another."""
+        return self._previous.has_group(number)
 
-    def before(self, number: int) -> list[Listing]:
-        """What the present group with this number was listed as."""
-        listings = map(self._before.of_group, self.formerly(number))
+    def previous_listings(self, number: int) -> list[Listing]:
+        """Return the previous listings of the current group with this number."""
+        listings = map(self._previous.of_group, self.previous_numbers(number))
         return [listing for listing in listings if listing is not None]
 
 
-def groups_of(listings: Iterable[Listing], patrons: Collection[int]) -> dict[int, int]:
-    """The number of the group of each of the patrons, by id, as far as they are in one."""
+def group_by_patron(listings: Iterable[Listing], patrons: Collection[int]) -> dict[int, int]:
+    """Return the group number of each patron, by patron id. Leave out patrons without a group."""
     if not patrons:
         return {}
     return {patron: listing.group for listing in listings for patron in listing.members if patron in patrons}
 
 
-def group_of_most(members: Collection[int], groups: Mapping[int, int]) -> int | None:
-    """The group that has more than half of ``members``."""
+def majority_group(members: Collection[int], groups: Mapping[int, int]) -> int | None:
+    """Return the group that has more than half of ``members``, None if there is none."""
     counts = Counter(groups[member] for member in members if member in groups)
     number, count = counts.most_common(1)[0] if counts else (None, 0)
     return number if count * 2 > len(members) else None
 
 
 def _successor(listing: Listing, same_number: Listing | None, groups_now: Mapping[int, int]) -> int | None:
-    """The number now of a group that shares nobody with the one that has its number.
+    """Return the current number of a group that has no visible member in common with the group of the same number.
 
-    Of hidden members it can't be said that they are others.
+    If members are hidden, the two may still be the same group.
     """
-    number = group_of_most(listing.members, groups_now)
+    number = majority_group(listing.members, groups_now)
+    # Without visible members in common, hidden members may connect the two.
     if number is None and same_number is not None and not (listing.complete and same_number.complete):
         return same_number.group
     return number

@@ -1,4 +1,4 @@
-"""What changed since the run before: records of groups that are new, worse, better, unchanged or cleared."""
+"""Records of the report: criteria, totals, the groups, and what changed since the previous run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from evergreen_groups.report.details import ReportDetails
 
 Verdict = bool | None
-"""Whether a group fits; None where what the account sees doesn't tell."""
+"""Whether a group matches. None if hidden data decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a group must be besides owing enough; nothing of it: every group is listed.
+    """What else a group must match to be listed. The default matches every group.
 
-    ``owing_since`` is a number of days: something has been owed for that long. ``kinds`` are names of kinds of bills
-    (:meth:`BillKind.is_called <evergreen_groups.ils.BillKind.is_called>`), one of which somebody owes for.
-    ``with_items_out`` asks for overdue items that can still be returned, ``with_juvenile`` for a member whose record
-    says so, ``profiles`` (names) for a member with one of these profiles or one below them. ``over_limit`` True asks
-    for somebody over their own limit, False for nobody. ``blocked`` asks for somebody who is blocked for fines in
+    ``owing_since`` is how many days ago the oldest debt must have begun. ``kinds`` are names of bill kinds
+    (:meth:`BillKind.is_called <evergreen_groups.ils.BillKind.is_called>`); a member must owe for any of them.
+    ``with_items_out`` requires overdue items that can still be returned, ``with_juvenile`` a member flagged as a
+    juvenile, and ``profiles`` (names) a member with one of these profiles or a profile below. ``over_limit`` requires a
+    member over their own limit (True) or none (False). ``blocked`` requires a member who is blocked for fines in
     Evergreen.
     """
 
@@ -47,7 +47,7 @@ class Choice:
     profiles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values of other types. Raises ArgumentError."""
+        """Raise ArgumentError for values of the wrong type."""
         arguments.whole_or_none("owing_since", self.owing_since)
         arguments.texts("kinds", self.kinds)
         arguments.texts("profiles", self.profiles)
@@ -58,12 +58,13 @@ class Choice:
 
     @property
     def needs_details(self) -> bool:
-        """Whether it's about something that is read with the details alone."""
+        """Whether matching needs the members' details."""
         asked = (self.kinds, self.with_items_out, self.with_juvenile, self.profiles)
         return self.owing_since is not None or any(asked)
 
     def document(self) -> dict[str, Any]:
-        """What is asked for, by name, for programs and for the history; empty where nothing is."""
+        """Return the requirements by name, for programs and the history. Empty if there are none."""
+        # Leave out defaults, so that new options don't change the document and with it the series in the history.
         nothing = Choice()
         asked = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
@@ -75,7 +76,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Chooser:
-    """Judges groups by a choice; ``now`` is aware. ``details`` may be None where the choice needs none."""
+    """Matches groups against a choice. ``now`` is aware. ``details`` may be None if the choice needs none."""
 
     choice: Choice
     details: ReportDetails | None
@@ -83,8 +84,9 @@ class Chooser:
     now: datetime
 
     def fits(self, group: Group) -> Verdict:
-        """Whether a group is one of those asked for; it isn't known as long as nothing speaks against it."""
+        """Return whether a group matches. None if no requirement fails but some can't be decided."""
         verdicts = list(self._verdicts(group))
+        # One failed requirement excludes the group, even if others are unknown.
         if False in verdicts:
             return False
         return None if None in verdicts else True
@@ -92,11 +94,12 @@ class Chooser:
     def _verdicts(self, group: Group) -> Iterator[Verdict]:
         choice = self.choice
         if choice.over_limit is not None:
-            somebody = _somebody(group.over_limit_count.at_least > 0, group.complete)
-            yield somebody if choice.over_limit or somebody is None else not somebody
+            found = _any_member(group.over_limit_count.at_least > 0, group.complete)
+            # "No member over the limit" is the negation of "any member", and an unknown answer stays unknown.
+            yield found if choice.over_limit or found is None else not found
         if choice.blocked:
             blocked = any(self.blocks.standing(member).blocked_for_fines for member in group.members)
-            yield _somebody(blocked, group.complete)
+            yield _any_member(blocked, group.complete)
         if self.details is not None and choice.needs_details:
             yield from self._verdicts_by_details(group, self.details)
 
@@ -104,34 +107,33 @@ class Chooser:
         choice, found = self.choice, details.of_group(group)
         if choice.owing_since is not None:
             since = found.owing_since
-            yield _somebody(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
+            yield _any_member(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
         if choice.kinds:
             owed = any(kind.is_called(name) for kind in found.owed_kinds for name in choice.kinds)
-            yield _somebody(owed, found.certain)
+            yield _any_member(owed, found.certain)
         if choice.with_items_out:
             yield found.returnable
         if choice.with_juvenile:
             juvenile = any(details.of(member).state.juvenile for member in group.members)
-            yield _somebody(juvenile, group.complete)
+            yield _any_member(juvenile, group.complete)
         if choice.profiles:
             wanted = details.profiles.named(choice.profiles)
-            yield _somebody(any(member.patron.profile in wanted for member in group.members), group.complete)
+            yield _any_member(any(member.patron.profile in wanted for member in group.members), group.complete)
 
 
-def _somebody(found: bool, everybody_known: bool) -> Verdict:
-    """Whether there is somebody, of whom it's known where they are visible; nobody is, where everybody is."""
-    return True if found else False if everybody_known else None
+def _any_member(found: bool, all_known: bool) -> Verdict:
+    """Return whether there is such a member. If none was found, the answer is unknown unless all members are known."""
+    return True if found else False if all_known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
+    """What a report lists: groups of ``min_members`` or more that owe ``min_total`` or more together.
 
-    ``orgs`` are short names (none: everywhere); a group is listed when a member's home library is there or below.
-    ``top`` is the greatest number of groups (None: all); ``sort`` is one of
-    :data:`~evergreen_groups.formats.SORT_ORDERS`; ``limit`` is the
-    individual limit, None where it isn't the same for everybody. ``choice`` narrows the list. With ``details`` what
-    members owe for is read as well, since when, and what they have out; ``choice`` and ``sort`` by age may need that.
+    A group is listed if a member's home library is at or below one of ``orgs`` (short names; empty: everywhere).
+    ``top`` limits the number of groups (None: all). ``sort`` is one of :data:`~evergreen_groups.formats.SORT_ORDERS`.
+    ``limit`` is the limit of own fines, None if it differs between patrons. ``choice`` narrows the list further. With
+    ``details``, bills and unreturned items of members are read; some choices, and sorting by age, need them.
     """
 
     min_total: Decimal = Decimal("25.00")
@@ -144,7 +146,7 @@ class Criteria:
     details: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values of other types. Raises ArgumentError."""
+        """Raise ArgumentError for values of the wrong type."""
         arguments.money("min_total", self.min_total)
         arguments.whole("min_members", self.min_members)
         arguments.texts("orgs", self.orgs)
@@ -159,9 +161,9 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the groups listed, hidden members included.
+    """Totals of the listed groups, including hidden members.
 
-    ``combined_fines`` is None if what the hidden members of one group owe is unknown.
+    ``combined_fines`` is None if what the hidden members of any group owe is unknown.
     """
 
     group_count: int
@@ -174,7 +176,7 @@ class Totals:
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Totals:
-        """Add up these groups, each counted once."""
+        """Add up these groups."""
         return cls(
             group_count=len(groups),
             member_count=sum(group.member_count for group in groups),
@@ -187,27 +189,26 @@ class Totals:
 
 
 def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
-    """The sum of some amounts, None if one of them is."""
+    """Return the sum of the amounts, None if any amount is None."""
     known = [amount for amount in amounts if amount is not None]
     return sum(known, NOTHING) if len(known) == len(amounts) else None
 
 
 def _count_of(truths: Collection[bool | None]) -> Total[int]:
-    """How many are true; None is unknown."""
+    """Count the true values. None means unknown."""
     return Total(sum(truth is True for truth in truths), None not in truths)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tonight's groups with high combined fines.
+    """A night's groups with high combined fines.
 
-    ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
-    sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
-    ``left_out`` are those groups, highest fines first; ``changes`` is what changed since the run before (None: not
-    compared). ``org_units`` are all that the ILS has (none: not known), which say what is below what;
-    ``hidden_libraries`` are the short names of those whose patrons the account can't see. ``blocks`` are the penalties
-    for fines that the listed members have in the ILS (None: not read). ``details`` say what the listed members owe for
-    (None: not read). ``name`` is what a report among several of one night is called.
+    ``generated_at`` is when reading began (aware). ``gateway`` is the address that was read. ``notes`` are sentences
+    that the reader must see, for instance about missing data. ``left_out`` are groups cut off by ``top``, the highest
+    fines first, and ``left_out_count`` is their number. ``changes`` is the comparison with the previous run (None: not
+    compared). ``org_units`` are all of the ILS's org units (empty: not read); ``hidden_libraries`` are short names of
+    those whose patrons the account can't see. ``blocks`` are the listed members' penalties for fines in the ILS and
+    ``details`` what they owe for (None: not read). ``name`` tells apart several reports of one night.
     """
 
     generated_at: datetime
@@ -226,34 +227,34 @@ class Report:
     name: str = ""
 
     def standing(self, member: Member) -> Standing | None:
-        """A listed member's own fines against the rule, and the blocks for fines; None where these weren't read."""
+        """Return a listed member's status by rule and blocks for fines. None if blocks weren't read."""
         return None if self.blocks is None else self.blocks.standing(member)
 
     @property
     def block_totals(self) -> BlockTotals | None:
-        """How many of the listed members are blocked, counted anew each time; None where blocks weren't read."""
+        """How many listed members are blocked, None if blocks weren't read. Recomputed on every access."""
         return None if self.blocks is None else BlockTotals.of(self.groups, self.blocks)
 
 
 class ChangeKind(Enum):
-    """What became of a group since the run before, by its combined fines."""
+    """What happened to a group since the previous run, by its combined fines."""
 
     NEW = "new"
-    """Listed now; it wasn't, so it owed less than the report asks for, or did not exist."""
+    """Listed now but not before: the group owed less than the report asks for, or didn't exist."""
     WORSE = "worse"
     BETTER = "better"
     UNCHANGED = "unchanged"
     CLEARED = "cleared"
-    """Was listed, and no longer fits the report: mostly because it paid enough, not necessarily everything."""
+    """Not listed any more, mostly because enough was paid, which isn't necessarily everything."""
     HIDDEN = "hidden"
-    """Was listed, and the account can't see patrons of its libraries any more: nothing can be said of it."""
+    """Listed before, but the account can't see patrons of its libraries any more. Its state is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
-    """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
+class GroupNow:
+    """The current state of a cleared group.
 
-    ``group`` is its number now; ``combined_fines`` is None where hidden members owe an amount that isn't known.
+    ``group`` is its current number. ``combined_fines`` is None if what hidden members owe is unknown.
     """
 
     group: int
@@ -264,22 +265,20 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class GroupChange:
-    """What became of one group.
+    """What happened to one group.
 
-    ``group`` is its number, for a cleared one the number it had. ``before`` and ``after`` are the combined fines it
-    was and is listed with: None before for a new group, None after for a cleared one. ``library`` is the short name of
-    the lead's home library and ``libraries`` are those of all visible members, for a cleared group as they were.
+    ``group`` is the group's number, or the former number of a cleared group. ``before`` and ``after`` are the combined
+    fines in the previous and this run: None before for a new group, None after for a cleared one. ``library`` is the
+    short name of the lead's home library, ``libraries`` those of all visible members. For a cleared group, both are as
+    of the previous run.
 
-    ``formerly`` are the numbers that its members were listed under where these are others than its own alone: it got
-    another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
-    the one that it was split from.
+    ``formerly`` are the previous numbers of the group unless there is only its own: it was renumbered, or merged from
+    several groups, which owed ``before`` together. For a new group, it's the group that it was split from.
 
-    ``joined_count`` and ``left_count`` say how many members are not those of before (None where some are hidden).
-    ``certain`` is False where hidden members owe, or owed, an amount that isn't known; a new group may have owed
-    as much before where it was hidden then.
+    ``joined_count`` and ``left_count`` count members who joined and left (None if some are hidden). ``certain`` is
+    False if hidden members owe, or owed, an unknown amount, or if a new group may have been hidden before.
 
-    A cleared group has the ids of its visible former members as well (``members``), and where that was looked up, how
-    it stands now (``present``).
+    ``members`` are the ids of a cleared group's former visible members; ``present`` is its current state, if looked up.
     """
 
     group: int
@@ -293,27 +292,27 @@ class GroupChange:
     left_count: int | None = 0
     certain: bool = True
     members: frozenset[int] = frozenset()
-    present: Present | None = None
+    present: GroupNow | None = None
 
     @property
     def known_before(self) -> Decimal | None:
-        """What it was listed with, where that is ``certain``."""
+        """The previous fines if ``certain``, else None."""
         return self.before if self.certain else None
 
     @property
     def difference(self) -> Decimal | None:
-        """By how much the sum of the list is higher for it: a new group counts whole, and so does a cleared one.
+        """How much the group adds to the list's total.
 
-        None where that isn't ``certain``.
+        A new or cleared group counts in full. None unless ``certain``.
         """
         return (self.after or NOTHING) - (self.before or NOTHING) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Sums of one run, over all groups that met its criteria, those left out by ``top`` included.
+    """Totals of one run, over all groups that met its criteria, including those cut off by ``top``.
 
-    ``combined_fines`` is None if what the hidden members of one group owed is unknown.
+    ``combined_fines`` is None if what the hidden members of any group owed is unknown.
     """
 
     at: datetime
@@ -324,13 +323,13 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A report beside the one before it.
+    """A report compared with the previous one.
 
-    ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
-    ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
-    ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each org
-    unit by short name, over the groups with a member whose home library is there or below. ``hidden`` are former groups
-    that may be as they were, only that the account doesn't see them any more.
+    ``since`` is when reading for the previous run began (None: no previous run). ``by_group`` has the listed groups by
+    number. ``cleared`` are the groups not listed any more, the highest former fines first; ``hidden`` are those that
+    the account may just not see any more. ``trend`` has the last runs' totals, the oldest first and this run last.
+    ``library_trends`` has the same by org unit (short name), over groups with a member whose home library is there or
+    below.
     """
 
     since: datetime | None
@@ -342,32 +341,32 @@ class Changes:
 
     @property
     def compared(self) -> bool:
-        """Whether there was a run before to compare with."""
+        """Whether there was a previous run."""
         return self.since is not None
 
     @property
     def listed_difference(self) -> Decimal | None:
-        """The same of the groups that are listed now alone: the sum of what stands beside them."""
+        """The total difference of the groups listed now. None if any isn't certain."""
         return _sum_of([change.difference for change in self.by_group.values()])
 
     @property
     def difference(self) -> Decimal | None:
-        """By how much the listed groups owe more together than those listed before; None if one isn't certain.
+        """How much more the listed groups owe than those of the previous run. None if any amount isn't certain.
 
-        Groups that are hidden now are left out.
+        Leaves out groups that are hidden now.
         """
         return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
 
     def count(self, kind: ChangeKind) -> int:
-        """How many groups are of that kind."""
+        """Return the number of groups of this kind."""
         every = (*self.by_group.values(), *self.cleared, *self.hidden)
         return sum(change.kind is kind for change in every)
 
     def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
-        """The changes of ``groups``, and of cleared groups that had a member of one of ``libraries``.
+        """Return the changes of ``groups``, and of cleared groups that had members at ``libraries``.
 
-        The trend is that of the org unit ``trend_of``. There is none for several of them, because groups with members
-        in two would count twice.
+        The trend is that of the org unit ``trend_of``. There is no trend for several org units, because groups with
+        members at two of them would count twice.
         """
         wanted = set(libraries)
         return replace(

@@ -1,4 +1,4 @@
-"""What single groups owed in the recorded runs: amounts alone, followed through the numbers that a group has had."""
+"""What single groups owed in the recorded runs, followed through number changes. Amounts only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, delete, func, or_, select
 
 from evergreen_groups.money import NOTHING
-from evergreen_groups.report.listings import Lineage, Listing, PackedListings
+from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 NIGHTS = 30
-"""Of how many runs of a report it is kept what each group owed."""
+"""How many runs of a report keep what each group owed."""
 
 _NIGHTS = schema.group_nights.c
-AT_ONCE = 1_000
-"""How many groups are written or read at a time: of a hundred thousand, rows would take more room than the groups."""
-_AT_ONCE = 500
-"""How many numbers or patrons go into one question."""
+BATCH_SIZE = 1_000
+"""How many groups to write or read at a time: the rows of 100,000 groups would take more memory than the groups."""
+_MAX_VALUES = 500
+"""How many numbers or patrons go into one query."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupNight:
-    """What a group owed when a run read it ``at`` that moment (aware).
+    """What a group owed ``at`` the time of a run (aware).
 
-    ``combined_fines`` is None where that run's report didn't list it. Without ``certain`` it leaves out hidden members
-    and isn't to be shown.
+    ``combined_fines`` is None if the report didn't list the group. Unless ``certain``, the amount leaves out hidden
+    members and must not be shown.
     """
 
     at: datetime
@@ -46,21 +46,21 @@ class GroupNight:
 
 
 class GroupNights:
-    """Looks up what groups at the gateway with the address ``url`` owed in the recorded runs; the ILS isn't asked."""
+    """Looks up what groups at the gateway ``url`` owed in the recorded runs. Doesn't call the ILS."""
 
     def __init__(self, transactions: Transactions, url: str) -> None:
         self._transactions = transactions
         self._url = url
 
     def of_group(self, number: int, members: Collection[int]) -> tuple[GroupNight, ...]:
-        """The last runs of the report that lists it most often, the earliest first; nothing where none ever did.
+        """Return the last runs of the report that lists the group most often, the earliest first.
 
-        ``number`` is the group's, ``members`` are the ids of those who are in it now. It is followed as reports are
-        compared: a group whose number has changed since is known by its members, and one that others were merged into
-        owed what they owed together.
+        Return nothing if no report listed it. ``number`` and ``members`` (ids) are the group's current ones. Groups are
+        followed as in a comparison of reports: a renumbered group is recognized by its members, and a merged group owed
+        what its parts owed together.
 
         Raises:
-            StateError: the database is damaged, can't be read, or another process holds it for too long.
+            StateError: the database is damaged, can't be read, or stays locked by another process.
         """
         if not self._transactions.is_there:
             return ()
@@ -69,17 +69,17 @@ class GroupNights:
             series = _series_of(connection, self._url, numbers)
             if series is None:
                 return ()
-            return _followed(_runs_of(connection, series), _rows_of(connection, series, numbers), numbers)
+            return _nights_of(_runs_of(connection, series), _rows_of(connection, series, numbers), numbers)
 
 
 def record_nights(
-    connection: Connection, series: int, run: int, present: Sequence[Listing], lineage: Lineage | None
+    connection: Connection, series: int, run: int, current: Sequence[Listing], matching: GroupMatching | None
 ) -> None:
-    """Keep what each group owed in a new run, and forget what it owed more than :data:`NIGHTS` runs ago.
+    """Record what each group owed in a new run, and delete what it owed more than :data:`NIGHTS` runs ago.
 
-    ``lineage`` is that of the run before it in the series (None: it is the first).
+    ``matching`` is that with the previous run of the series (None: this is the first run).
     """
-    for some in in_batches(present):
+    for batch in in_batches(current):
         connection.execute(
             schema.group_nights.insert(),
             [
@@ -88,9 +88,9 @@ def record_nights(
                     "number": listing.group,
                     "combined_fines": listing.combined_fines,
                     "certain": listing.certain,
-                    "formerly": None if lineage is None else _formerly(lineage, listing.group),
+                    "formerly": None if matching is None else _previous_numbers(matching, listing.group),
                 }
-                for listing in some
+                for listing in batch
             ],
         )
     of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == series).order_by(schema.runs.c.id.desc())
@@ -101,27 +101,27 @@ def record_nights(
 
 
 def in_batches(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
-    """The groups of a run in lists of at most :data:`AT_ONCE`."""
-    return (listings[at : at + AT_ONCE] for at in range(0, len(listings), AT_ONCE))
+    """Split the groups of a run into lists of at most :data:`BATCH_SIZE`."""
+    return (listings[at : at + BATCH_SIZE] for at in range(0, len(listings), BATCH_SIZE))
 
 
-def _formerly(lineage: Lineage, number: int) -> str | None:
-    """The numbers that a group had in the run before, as a JSON list; None where that is just its own.
+def _previous_numbers(matching: GroupMatching, number: int) -> str | None:
+    """Return the group's numbers in the previous run as a JSON list, None if there is only its own.
 
-    An empty list says that the number was another group's then.
+    An empty list means that the number belonged to another group then.
     """
-    former = lineage.formerly(number)
-    if former == [number] or not (former or lineage.was_listed(number)):
+    former = matching.previous_numbers(number)
+    if former == [number] or not (former or matching.was_listed(number)):
         return None
     return json.dumps(former)
 
 
 def _former_numbers(connection: Connection, url: str, number: int, members: frozenset[int]) -> frozenset[int]:
-    """The numbers under which the last runs listed the group that has ``number`` now, or its own."""
+    """Return the numbers under which the last runs listed this group, or its current number."""
     groups = schema.run_groups.c
-    # Of the last run of each series alone the members are kept. A part of a longer number is found as well, and then
-    # isn't the same.
-    named = [groups.members.contains(str(id)) for id in sorted(members)[:_AT_ONCE]]
+    # Only the last run of each series has members. The pattern also matches parts of longer ids; the matching rejects
+    # those.
+    named = [groups.members.contains(str(id)) for id in sorted(members)[:_MAX_VALUES]]
     rows = connection.execute(
         select(groups.number, groups.member_count, groups.members)
         .join(schema.runs, schema.runs.c.id == groups.run)
@@ -132,8 +132,9 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
     found: set[int] = set()
     for row in rows:
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
-        if Lineage(PackedListings([before]), PackedListings([now])).number_now(before.group) is not None:
+        if GroupMatching(PackedListings([before]), PackedListings([now])).current_number(before.group) is not None:
             found.add(before.group)
+    # A number that belonged to other patrons then isn't this group's.
     other = {row.number for row in rows} - found
     return frozenset(found or ({number} - other))
 
@@ -143,7 +144,7 @@ def _listing(number: int, count: int, members: frozenset[int]) -> Listing:
 
 
 def _series_of(connection: Connection, url: str, numbers: Collection[int]) -> int | None:
-    """The series that has listed most nights of these groups, the one with the latest run where several have."""
+    """Return the series that lists these groups in the most nights. Prefer the latest run if several do."""
     if not numbers:
         return None
     count, latest = func.count(), func.max(schema.runs.c.id)
@@ -160,14 +161,14 @@ def _series_of(connection: Connection, url: str, numbers: Collection[int]) -> in
 
 
 def _runs_of(connection: Connection, series: int) -> list[Any]:
-    """The last runs of a series, the latest first."""
+    """Return the last runs of a series, the latest first."""
     runs = schema.runs.c
     last = select(runs.id, runs.at).where(runs.series == series).order_by(runs.id.desc()).limit(NIGHTS)
     return list(connection.execute(last))
 
 
 def _rows_of(connection: Connection, series: int, numbers: Iterable[int]) -> dict[tuple[int, int], Row[Any]]:
-    """All that is kept of groups with these numbers and with those that they had before, by run and number."""
+    """Read the rows of groups with these numbers and all their earlier numbers, by run and number."""
     found: dict[tuple[int, int], Row[Any]] = {}
     asked: set[int] = set()
     wanted = set(numbers)
@@ -175,18 +176,19 @@ def _rows_of(connection: Connection, series: int, numbers: Iterable[int]) -> dic
         rows = connection.execute(
             select(schema.group_nights)
             .join(schema.runs, and_(schema.runs.c.id == _NIGHTS.run, schema.runs.c.series == series))
-            .where(_NIGHTS.number.in_(sorted(wanted)[:_AT_ONCE]))
+            .where(_NIGHTS.number.in_(sorted(wanted)[:_MAX_VALUES]))
         ).all()
         asked |= wanted
         found |= {(row.run, row.number): row for row in rows}
+        # Earlier numbers may have earlier numbers themselves.
         wanted = {number for row in rows if row.formerly for number in json.loads(row.formerly)} - asked
     return found
 
 
-def _followed(
+def _nights_of(
     runs: Iterable[Any], rows: Mapping[tuple[int, int], Row[Any]], numbers: Iterable[int]
 ) -> tuple[GroupNight, ...]:
-    """The nights of a group, followed back from the numbers that it had in the latest of the runs."""
+    """Follow a group back in time, starting with its numbers in the latest run."""
     nights = []
     current = set(numbers)
     for run in runs:
@@ -195,9 +197,11 @@ def _followed(
         nights.append(GroupNight(run.at, fines, all(row.certain for row in there)))
         for row in there:
             if row.formerly is not None:
+                # Continue with the numbers that the group had the night before.
                 current = (current - {row.number}) | set(json.loads(row.formerly))
         if not current:
             break
+    # Drop nights before the group was first listed.
     while nights and nights[-1].combined_fines is None:
         nights.pop()
     return tuple(reversed(nights))

@@ -83,9 +83,9 @@ def test_what_was_found_before_somebody_was_moved_is_taken_out(store: FindingSto
     first = store.add(AUDIT.groups[:4])
     others = store.add(AUDIT.groups[4:])
     numbers = {one.number for one in AUDIT.groups[2:6]}
-    assert store.without(first, numbers) == first[:2]
-    assert store.without([], numbers) == []
-    assert store.without(others, set()) == others
+    assert store.drop(first, numbers) == first[:2]
+    assert store.drop([], numbers) == []
+    assert store.drop(others, set()) == others
     assert sum(store.counts().values()) == len(AUDIT.groups) - 2
 
 

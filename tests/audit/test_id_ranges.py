@@ -29,7 +29,7 @@ def test_patrons_come_once_however_they_are_asked_for(
         at_once = build_audit(gateway, AuditCriteria(top=top))
         monkeypatch.setattr(id_ranges, "_WIDTH", 60)
         monkeypatch.setattr(blocks, "_PAGE", 2)
-        monkeypatch.setattr(blocks, "_PORTION", 3)
+        monkeypatch.setattr(blocks, "_BATCH", 3)
         in_parts = build_audit(gateway, AuditCriteria(top=top))
     assert len(at_once.patrons) >= 4
     assert _found(in_parts) == _found(at_once)

@@ -209,7 +209,7 @@ def test_the_evidence_about_them(org_units: OrgUnits) -> None:
         contacts = read_contact_records(gateway, ids)
         asked = context(gateway, org_units)
         drafts = AccidentalGroupJudge(asked).judge(rows, {id: [*records[id], *contacts[id]] for id in ids})
-        groups = {group.number: group for group in asked.reader.complete(rows)}
+        groups = {group.number: group for group in asked.reader.build_groups(rows)}
         found = [draft.of(groups[draft.number]) for draft in drafts]
     by_number = {finding.number: finding for finding in found}
     assert {number: [one.code for one in finding.reasons] for number, finding in by_number.items()} == {

@@ -152,7 +152,7 @@ def test_without_profiles_of_institutions_there_is_no_such_evidence(staff: Gatew
     ],
 )
 def test_levels(codes: list[str], level: str) -> None:
-    confidence = Confidence.by(map(Evidence, codes))
+    confidence = Confidence.from_evidence(map(Evidence, codes))
     assert confidence.level == level
     assert 0 <= confidence.points <= 100
 

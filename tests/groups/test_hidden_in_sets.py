@@ -19,7 +19,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import HiddenMembers, find_hidden
 from evergreen_groups.groups import hidden as hidden_in_sets
-from evergreen_groups.groups.hidden_numbers import MemberCount, MemberFines
+from evergreen_groups.groups.hidden_sums import MemberCount, MemberFines
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -169,18 +169,18 @@ def test_fewer_labels(gateway: Gateway, proxy: FaultProxy) -> None:
 @pytest.mark.parametrize("number", [MemberCount, MemberFines])
 def test_numbers_that_have_no_place(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, number: type) -> None:
     """Five and six members, and nine dollars, in two digits."""
-    monkeypatch.setattr(number, "DIGITS", 2)
+    monkeypatch.setattr(number, "BITS", 2)
     assert found_in(gateway) == TRUTH
 
 
 @pytest.mark.parametrize("most_bytes", some([600], 50, 20))
 def test_too_many_for_one_form(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
-    monkeypatch.setattr(hidden_in_sets, "_MOST_BYTES", most_bytes)
+    monkeypatch.setattr(hidden_in_sets, "_MAX_IDS_BYTES", most_bytes)
     assert found_in(gateway) == TRUTH
 
 
 def test_one_visible_member_in_each_group(groups: Sandbox, proxy: FaultProxy) -> None:
-    """Nobody is left to be a label, but those of the other half."""
+    """The only markers left are the members of the other half."""
     make_groups(groups, {5001: [1012, 1013], 5090: [1014]}, OWED)
     insert_patrons(groups, {id: id for id in range(5101, 5141)}, HARBOR)
     for id in SEEN:
@@ -193,7 +193,7 @@ def test_one_visible_member_in_each_group(groups: Sandbox, proxy: FaultProxy) ->
 
 
 @pytest.mark.parametrize("change", [{"usrgroup": 99_999}, {"deleted": "t"}, {"home_ou": MILL}])
-@pytest.mark.parametrize("who", [min(VISIBLE[ONE]), max(VISIBLE[70_000])], ids=["witness", "label"])
+@pytest.mark.parametrize("who", [min(VISIBLE[ONE]), max(VISIBLE[70_000])], ids=["representative", "marker"])
 def test_somebody_who_was_moved_or_deleted_meanwhile(
     sandbox: Sandbox, gateway: Gateway, change: dict[str, Any], who: int
 ) -> None:
@@ -259,7 +259,7 @@ ORDER_WRONG: dict[str, Callable[[Rows], Rows]] = {
     "two in the other order": lambda rows: [*rows[:30], rows[31], rows[30], *rows[32:]],
     "the last comes first": lambda rows: [rows[-1], *rows[:-1]],
     "by id": lambda rows: sorted(rows, key=lambda row: [value or 0 for value in row["__p"]]),
-    "the last under another label": lambda rows: [rows[0], rows[-1], *rows[1:-1]],
+    "the last under another marker": lambda rows: [rows[0], rows[-1], *rows[1:-1]],
 }
 
 

@@ -12,7 +12,7 @@ from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, EvergreenGroupsError
-from evergreen_groups.groups import HiddenMembers, find_hidden_of_few
+from evergreen_groups.groups import HiddenMembers, find_hidden_with_ids
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -32,7 +32,7 @@ def test_another_groups_answer(sandbox: Sandbox, proxy: FaultProxy, method: str,
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     proxy.answer = lambda call: answer if call.method == method else None
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups") as told:
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert told.value.code == "members-not-asked-for"
     assert "proxy" in told.value.advice
 
@@ -48,14 +48,14 @@ def test_the_same_member_twice(sandbox: Sandbox, proxy: FaultProxy, method: str,
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     proxy.answer = lambda call: answer if call.method == method else None
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="same member") as told:
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert told.value.code == "member-twice"
 
 
 def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: FaultProxy) -> None:
     sandbox._store.update("au", 1002, {"usrgroup": 70_000})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        assert find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS) == {}
+        assert find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS) == {}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_answers_that_would_be_counted_wrong(sandbox: Sandbox, proxy: FaultProxy
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     proxy.answer = lambda call: answer if call.method == method else None
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError):
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
 
 
 def test_whoever_is_moved_in_between_two_calls_is_a_hidden_member(sandbox: Sandbox, proxy: FaultProxy) -> None:
@@ -87,7 +87,7 @@ def test_whoever_is_moved_in_between_two_calls_is_a_hidden_member(sandbox: Sandb
 
     proxy.refuse = joins  # before the balances are asked for
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        (hidden,) = find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS).values()
+        (hidden,) = find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS).values()
     assert hidden.ids == {1012, 1013}
 
 
@@ -97,9 +97,9 @@ def test_half_of_the_known_members_are_enough(proxy: FaultProxy, members: list[i
     with gateway_of(proxy.url, "harbor_desk") as gateway:
         if refused:
             with pytest.raises(DataError):
-                find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+                find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
         else:
-            assert find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS) == {}
+            assert find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS) == {}
 
 
 def alter_members(proxy: FaultProxy, change: Callable[[Call, list[int]], list[int]], times: int = 99) -> None:
@@ -137,7 +137,7 @@ def test_members_that_are_not_the_groups_are_asked_for_again(
         sandbox._store.update("au", member, {"usrgroup": 1001})
     alter_members(proxy, WRONG_MEMBERS[wrong], times=1)
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        found = find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        found = find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert {group: set(members.ids) for group, members in found.items()} == ({1001: hidden} if hidden else {})
 
 
@@ -148,7 +148,7 @@ def test_members_that_are_not_the_groups_again_and_again(sandbox: Sandbox, proxy
         sandbox._store.update("au", member, {"usrgroup": 1001})
     alter_members(proxy, WRONG_MEMBERS[wrong])
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups") as told:
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert told.value.code == "members-not-asked-for"
 
 
@@ -158,7 +158,7 @@ def test_a_deleted_member_is_none(sandbox: Sandbox, proxy: FaultProxy) -> None:
     sandbox._store.update("au", 1013, {"deleted": "t"})
     alter_members(proxy, lambda _call, ids: [*ids, 1013])
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups"):
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
 
 
 def test_ids_that_are_read_again_for_the_balances_are_held_against_the_group_too(
@@ -169,7 +169,7 @@ def test_ids_that_are_read_again_for_the_balances_are_held_against_the_group_too
     proxy.answer = lambda call: balances if call.method == BALANCES else None
     alter_members(proxy, lambda _call, ids: [*ids, 99_999] if BALANCES in proxy.seen else ids)
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups"):
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
 
 
 @pytest.mark.parametrize(("hidden", "checks"), [((), 0), ((1012,), 1), ((1012, 1013), 1)])
@@ -179,7 +179,7 @@ def test_who_has_no_hidden_members_pays_nothing_for_it(
     for member in hidden:
         sandbox._store.update("au", member, {"usrgroup": 1001})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert (proxy.seen.count(MEMBERS), proxy.seen.count(CHECK)) == (1, checks)
 
 
@@ -203,7 +203,7 @@ def test_answers_of_another_shape(sandbox: Sandbox, proxy: FaultProxy, method: s
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     proxy.answer = lambda call: answer if call.method == method else None
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(EvergreenGroupsError) as told:
-        find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert told.value.code == code
 
 
@@ -224,10 +224,10 @@ def test_balances_without_somebody_who_owes(
     proxy.answer = lambda call: answers.pop() if call.method == BALANCES and answers else None
     with gateway_of(proxy.url, "harbor_desk") as gateway:
         if times == 1:
-            assert find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)[1001].fines == Decimal("11.00")
+            assert find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)[1001].fines == Decimal("11.00")
         else:
             with pytest.raises(DataError, match="other groups") as told:
-                find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+                find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
             assert told.value.code == "members-not-asked-for"
 
 
@@ -241,7 +241,7 @@ def test_whose_hidden_members_owe_nothing(sandbox: Sandbox, proxy: FaultProxy) -
         group: {row.id for row in found if row.usrgroup == group} - {1012, 1013, 1014} for group in (1001, 1004, 1005)
     }
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        hidden = find_hidden_of_few(gateway, visible, lambda: ORG_UNITS)
+        hidden = find_hidden_with_ids(gateway, visible, lambda: ORG_UNITS)
     assert {group: (set(members.ids), str(members.fines)) for group, members in hidden.items()} == {
         1001: ({1012}, "0.00"),
         1004: ({1013}, "0.00"),
@@ -253,5 +253,5 @@ def test_what_others_owe_is_not_theirs(sandbox: Sandbox) -> None:
     owe(sandbox, 1012, (21, "9.00"))
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
-        found = find_hidden_of_few(gateway, OKONKWO, lambda: ORG_UNITS)
+        found = find_hidden_with_ids(gateway, OKONKWO, lambda: ORG_UNITS)
     assert found == {1001: HiddenMembers(1, Decimal("9.00"), frozenset({1012}))}

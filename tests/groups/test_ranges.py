@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from evergreen_groups.groups import GroupRange, PatronRow
 from evergreen_groups.groups.queries import GroupList, GroupRanges, Groups
 from evergreen_groups.groups.search import (
-    LARGEST_PORTION,
-    Portion,
-    cut_into_portions,
-    elsewhere,
-    in_two_groups,
+    MAX_BATCH,
+    MemberBatch,
+    batch_by_group,
+    groups_of_duplicates,
+    groups_of_moved,
 )
 
 HIGHEST = 1_000_000
@@ -214,10 +214,10 @@ class TestPortions:
         [
             ([], []),
             ([5], [[5]]),
-            ([LARGEST_PORTION - 1, 1, 1], [[LARGEST_PORTION - 1, 1], [1]]),
-            ([LARGEST_PORTION - 1, 2], [[LARGEST_PORTION - 1], [2]]),
-            ([LARGEST_PORTION + 9, 1], [[LARGEST_PORTION + 9], [1]]),
-            ([1, LARGEST_PORTION + 9], [[1], [LARGEST_PORTION + 9]]),
+            ([MAX_BATCH - 1, 1, 1], [[MAX_BATCH - 1, 1], [1]]),
+            ([MAX_BATCH - 1, 2], [[MAX_BATCH - 1], [2]]),
+            ([MAX_BATCH + 9, 1], [[MAX_BATCH + 9], [1]]),
+            ([1, MAX_BATCH + 9], [[1], [MAX_BATCH + 9]]),
             ([3, 4, 5], [[3, 4, 5]]),
         ],
     )
@@ -225,15 +225,15 @@ class TestPortions:
     def test_groups_stay_whole(self, sizes: list[int], cut: list[list[int]], batches: int) -> None:
         groups = [rows((number, size)) for number, size in enumerate(sizes)]
         given_as = [list(chain.from_iterable(groups))] if batches == 1 else groups
-        portions = list(cut_into_portions(given_as))
-        found = [[len(list(members)) for members in by_group(portion)] for portion in portions]
+        batches = list(batch_by_group(given_as))
+        found = [[len(list(members)) for members in by_group(batch)] for batch in batches]
         assert found == cut
-        assert list(chain.from_iterable(portions)) == list(chain.from_iterable(groups))
+        assert list(chain.from_iterable(batches)) == list(chain.from_iterable(groups))
 
 
-def by_group(portion: list[PatronRow]) -> list[list[PatronRow]]:
-    numbers = dict.fromkeys(patron.group for patron in portion)
-    return [[patron for patron in portion if patron.group == number] for number in numbers]
+def by_group(batch: list[PatronRow]) -> list[list[PatronRow]]:
+    numbers = dict.fromkeys(patron.group for patron in batch)
+    return [[patron for patron in batch if patron.group == number] for number in numbers]
 
 
 def row(id: int, group: int) -> PatronRow:
@@ -252,11 +252,11 @@ def row(id: int, group: int) -> PatronRow:
     ],
 )
 def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
-    portions = [Portion([(1, 10), (2, 10)]), Portion([(3, 20)])]
-    assert elsewhere(portions, changed) == groups
+    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]
+    assert groups_of_moved(batches, changed) == groups
 
 
 def test_who_was_found_twice() -> None:
-    assert in_two_groups([Portion([(1, 10), (2, 10)]), Portion([(3, 20)])]) == set()
-    portions = [Portion([(1, 10), (2, 10)]), Portion([(2, 20), (3, 20)]), Portion([(4, 30)])]
-    assert in_two_groups(portions) == {10, 20}
+    assert groups_of_duplicates([MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]) == set()
+    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(2, 20), (3, 20)]), MemberBatch([(4, 30)])]
+    assert groups_of_duplicates(batches) == {10, 20}

@@ -38,7 +38,7 @@ def reader_of(gateway: Gateway, limits: LimitFinder | None = None) -> GroupReade
 
 
 def over(reader: GroupReader) -> dict[int, bool | None]:
-    group = reader.of_numbers([DESROSIERS])[DESROSIERS]
+    group = reader.read_groups([DESROSIERS])[DESROSIERS]
     return {it.id: None if it.decision is None else it.decision.over_limit for it in group.members}
 
 
@@ -58,7 +58,7 @@ class TestDecisions:
         reader = reader_of(staff)
         assert over(reader) == {1051: None, 1052: None, 1053: None}
         assert "<>" in str(asked), "only debtors are asked for"
-        assert over(reader.deciding_by(OneLimit(Limit()))) == {1051: True, 1052: False, 1053: False}
+        assert over(reader.with_limits(OneLimit(Limit()))) == {1051: True, 1052: False, 1053: False}
 
     @pytest.mark.parametrize(("limit", "all_of_them"), [(Limit(), False), (NOUGHT, True)])
     def test_who_owes_nothing_is_asked_for_where_it_matters(
@@ -81,10 +81,10 @@ class TestDecisions:
 
 
 def test_whoever_sees_everybody_compares_with_nobody(staff: Gateway, proxy: FaultProxy) -> None:
-    reader_of(staff).of_numbers([DESROSIERS])
+    reader_of(staff).read_groups([DESROSIERS])
     assert MEMBERS not in proxy.seen
     with gateway_of(proxy.url, "harbor_desk") as gateway:
-        reader_of(gateway).of_numbers([1001])
+        reader_of(gateway).read_groups([1001])
     assert proxy.seen.count(MEMBERS) == 1
 
 
@@ -92,7 +92,7 @@ def test_deleted_members_are_none(staff: Gateway, sandbox: Sandbox) -> None:
     sandbox._store.update("au", 1053, {"deleted": "t"})
     reader = reader_of(staff)
     assert sorted(over(reader)) == [1051, 1052]
-    assert sorted(reader.of_numbers([DESROSIERS, DESROSIERS, 1001])) == [1001, DESROSIERS]
+    assert sorted(reader.read_groups([DESROSIERS, DESROSIERS, 1001])) == [1001, DESROSIERS]
 
 
 def test_changes_are_looked_for_thirty_minutes_back(staff: Gateway, proxy: FaultProxy, sandbox: Sandbox) -> None:

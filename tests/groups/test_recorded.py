@@ -12,14 +12,13 @@ from evergreen_groups.groups import (
     GroupViewer,
     MembershipReader,
     PatronState,
-    read_surroundings,
-    visible_in,
+    read_named_families,
+    visible_group,
 )
-from evergreen_groups.groups.family import GroupQuestion
-from evergreen_groups.groups.hidden import members_conditions, part_by_group, read_balances, read_member_ids
+from evergreen_groups.groups.family import FamilyQuery
+from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.queries import GroupRange, HighFines
-from evergreen_groups.ils import CirculationReader
-from evergreen_groups.ils.circulations import CirculationTally
+from evergreen_groups.ils import CirculationReader, CirculationTally
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,9 @@ def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, ro
     """Six rows for three members of two groups."""
     asked = (class_id, list(range(rows, rows + 6)))
     with gateway_of(exchange_id) as gateway:
-        found = part_by_group(gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked)
+        found = assign_to_groups(
+            gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked
+        )
     assert found == {244: {21}, 245: {2, 14}}
 
 
@@ -71,10 +72,10 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
     """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
     viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
     with gateway_of("releases-056", exchange_id) as gateway:
-        found = visible_in(gateway, group, viewer)
+        found = visible_group(gateway, group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
-    assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
+    assert json.dumps(params(exchange_id)[1]) == json.dumps(FamilyQuery.of_number(group, viewer).where)
 
 
 @pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
@@ -82,7 +83,7 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
     """Of the group 17 the member 14 is hidden, and one circulation of 17's own."""
     org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
     homes = {4: 5, 17: 4, 20: 4}
-    (condition,) = members_conditions([17], {17: {14}}, total)
+    (condition,) = membership_conditions([17], {17: {14}}, total)
     with gateway_of(exchange_id) as gateway:
         reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
         counted = reader.count_under(condition, homes)
@@ -110,11 +111,11 @@ def test_members_with_the_state_of_their_accounts():
     assert set(states) == {row.id for row in rows}
 
 
-def test_the_surroundings_of_two_who_are_to_be_moved():
+def test_the_families_of_two_who_are_to_be_moved():
     """With their cards, in one answer: the one is named by hers."""
     of_people = ("desk-010", "desk-011", "desk-012", "desk-013", "desk-014", "contacts-021", "contacts-022")
     with gateway_of("releases-056", *of_people) as gateway:
-        found = read_surroundings(
+        found = read_named_families(
             gateway, MembershipReader(gateway), [246, "29990000000007"], [246], with_contacts=True
         )
     members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}

@@ -138,7 +138,7 @@ def test_so_many_groups_may_take_too_long(
 ) -> None:
     """They are read without sums, and every member once, in the order of groups and ids."""
     expected = whole(staff)
-    monkeypatch.setattr(search, "_MOST_GIANTS", giants)
+    monkeypatch.setattr(search, "_MAX_GIANTS", giants)
     proxy.refuse = lambda call: SLOW if is_combined(call) and (_holds(call, 1001) or _holds(call, 1008)) else None
     if fails:
         with pytest.raises(TimedOutError):
@@ -220,7 +220,7 @@ class TestMoved:
     def test_many_groups_are_read_again_in_lists(
         self, staff: Gateway, proxy: FaultProxy, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "_LIST", 2)
+        monkeypatch.setattr(search, "_GROUPS_AT_ONCE", 2)
         expected = whole(staff)
         changes[:] = [{1012: 1008, 2000: 1001, 2001: 1002, 2002: 1004}]
         asked: list[list[int]] = []
@@ -255,7 +255,7 @@ class TestMoved:
     def test_somebody_in_two_groups_all_the_while_is_one(
         self, staff: Gateway, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "in_two_groups", lambda portions: {1001})
+        monkeypatch.setattr(search, "groups_of_duplicates", lambda batches: {1001})
         with pytest.raises(DataError, match="moved from group") as told:
             GroupSearch(staff, QUERY).run(list)
         assert (told.value.code, told.value.advice) == ("groups-unsteady", "try again later")

@@ -445,7 +445,7 @@ def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: S
 def test_patrons_who_are_moved_all_the_while_are_an_error(
     sandbox: Sandbox, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evergreen_groups.groups.search.in_two_groups", lambda portions: {1001})
+    monkeypatch.setattr("evergreen_groups.groups.search.groups_of_duplicates", lambda batches: {1001})
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="moved from group"):
         build_report(gateway, Criteria())
 

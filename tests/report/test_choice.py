@@ -11,7 +11,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.report import Choice, Criteria, History, Report, build_report, chosen
+from evergreen_groups.report import Choice, Criteria, History, Report, apply_criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
@@ -48,7 +48,7 @@ def numbers(report: Report) -> set[int]:
     ],
 )
 def test_chosen_from_a_reading(whole: Report, choice: Choice, listed: set[int]) -> None:
-    narrowed = chosen(whole, replace(ALL, choice=choice))
+    narrowed = apply_criteria(whole, replace(ALL, choice=choice))
     assert numbers(narrowed) == listed
     assert narrowed.totals.group_count == len(listed)
     assert narrowed.notes == ()
@@ -57,7 +57,7 @@ def test_chosen_from_a_reading(whole: Report, choice: Choice, listed: set[int]) 
 def test_a_reading_of_its_own_lists_the_same(staff: Gateway, whole: Report) -> None:
     criteria = replace(ALL, choice=Choice(kinds=("Lost materials",)), sort="age", top=1)
     assert [group.number for group in build_report(staff, criteria).groups] == [
-        group.number for group in chosen(whole, criteria).groups
+        group.number for group in apply_criteria(whole, criteria).groups
     ]
 
 
@@ -67,8 +67,8 @@ def test_owing_since(staff: Gateway, whole: Report) -> None:
     days = 200
     moment = whole.generated_at - timedelta(days)
     expected = {number for number, when in since.items() if when is not None and when <= moment}
-    assert numbers(chosen(whole, replace(ALL, choice=Choice(owing_since=days)))) == expected
-    by_age = [since[group.number] for group in chosen(whole, replace(ALL, sort="age")).groups]
+    assert numbers(apply_criteria(whole, replace(ALL, choice=Choice(owing_since=days)))) == expected
+    by_age = [since[group.number] for group in apply_criteria(whole, replace(ALL, sort="age")).groups]
     assert by_age == sorted(moment for moment in by_age if moment is not None)
 
 
@@ -99,13 +99,13 @@ def test_a_narrower_run_clears_no_group(whole: Report, tmp_path: object) -> None
     with State(tmp_path) as state:  # type: ignore[arg-type]
         history = History(state.database, "https://ils.example.org")
         history.record(whole)
-        narrowed = chosen(whole, replace(ALL, choice=Choice(kinds=("lost materials",))))
+        narrowed = apply_criteria(whole, replace(ALL, choice=Choice(kinds=("lost materials",))))
         assert history.compare(narrowed).since is None
         history.record(narrowed)
         changes = history.compare(whole)
         assert changes.cleared == ()
         assert changes.count(next(iter(changes.by_group.values())).kind) == len(whole.groups)
-        again = chosen(whole, replace(ALL, choice=Choice(kinds=("Lost Materials",)), sort="age"))
+        again = apply_criteria(whole, replace(ALL, choice=Choice(kinds=("Lost Materials",)), sort="age"))
         assert history.compare(again).compared
 
 

@@ -162,7 +162,7 @@ def test_at_most_sixty_percent_more_calls(proxy: FaultProxy) -> None:
 
 @pytest.mark.long
 def test_as_few_with_many_groups() -> None:
-    """1,100 groups, in several portions."""
+    """1,100 groups, in several batches."""
     counts = []
     with Sandbox(patrons=60_000) as running:
         username, _password = running.report_account

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
-from evergreen_groups.report.blocks import PackedBlocks, Places
+from evergreen_groups.report.blocks import NumberIndex, PackedBlocks
 from evergreen_groups.report.listings import Listing, PackedListings
 
 NUMBERS = st.integers(0, 2**40)
@@ -47,10 +47,10 @@ def test_listings(listings: list[Listing], some: slice, number: int) -> None:
 
 
 @given(st.lists(NUMBERS, unique=True), NUMBERS)
-def test_places(numbers: list[int], another: int) -> None:
-    places = Places(numbers)
-    assert [places.of(number) for number in numbers] == list(range(len(numbers)))
-    assert (places.of(another) is None) == (another not in numbers)
+def test_number_index(numbers: list[int], another: int) -> None:
+    index = NumberIndex(numbers)
+    assert [index.position(number) for number in numbers] == list(range(len(numbers)))
+    assert (index.position(another) is None) == (another not in numbers)
 
 
 @given(st.dictionaries(NUMBERS, st.lists(st.tuples(NUMBERS, st.none() | NUMBERS, st.booleans()), min_size=1)), NUMBERS)

@@ -100,13 +100,15 @@ def _group(number: int, place: int) -> GroupFinding:
     evidence = [Evidence("strangers", {"count": 1}), Evidence("no-lead"), Evidence("surname-shared")]
     split = GroupSplit((members[0].id, members[1].id), ((members[2].id,),)) if place % 2 and size < 9 else None
     group = Group(number, members, hidden, fines)
-    return GroupFinding(group, tuple(reasons), confidence=Confidence.by(evidence[: place % 3 + 1]), split=split)
+    return GroupFinding(
+        group, tuple(reasons), confidence=Confidence.from_evidence(evidence[: place % 3 + 1]), split=split
+    )
 
 
 def _family(number: int) -> GroupFinding:
     """A group for review: without a lead, and with too much in common for an accident."""
     members = tuple(member(number + n, f"{n}.25", group=number, lead=False) for n in range(3))
-    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     return GroupFinding(Group(number, members), (Reason("no-lead"),), FindingKind.FOR_REVIEW, confidence=confidence)
 
 

@@ -10,7 +10,8 @@ from support.report_samples import sample_report
 
 from evergreen_groups.groups import PatronState
 from evergreen_groups.ils import Bill, BillKind, Profiles, UnreturnedItems
-from evergreen_groups.report import MemberDetails, Report, ReportDetails, SummedBills
+from evergreen_groups.report import MemberDetails, Report, ReportDetails
+from evergreen_groups.report.details import SummedBills
 
 LOST, GROCERY = BillKind("circulation", "Lost Materials"), BillKind("grocery", "=Photocopies")
 ADULT, CHILD = PatronState(False, False, False), PatronState(True, True, True)

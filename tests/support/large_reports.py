@@ -20,17 +20,9 @@ from evergreen_groups.ils import (
     Profiles,
     UnreturnedItems,
 )
-from evergreen_groups.report import (
-    ChangeKind,
-    Changes,
-    FinesBlocks,
-    GroupChange,
-    MemberDetails,
-    Report,
-    ReportDetails,
-    RunTotals,
-    SummedBills,
-)
+from evergreen_groups.report import ChangeKind, Changes, GroupChange, MemberDetails, Report, ReportDetails, RunTotals
+from evergreen_groups.report.blocks import FinesBlocks
+from evergreen_groups.report.details import SummedBills
 
 _OVERDUE = BillKind("circulation", "Overdue Materials")
 _LOST = BillKind("circulation", "Lost Materials")

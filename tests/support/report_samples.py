@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind, PenaltyKinds
 from evergreen_groups.policy import Comparison, Limit, decide
-from evergreen_groups.report import (
-    ChangeKind,
-    Changes,
-    Criteria,
-    FinesBlocks,
-    GroupChange,
-    Report,
-    RunTotals,
-    Totals,
-)
-from evergreen_groups.report.models import Present
+from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+from evergreen_groups.report.blocks import FinesBlocks
+from evergreen_groups.report.models import GroupNow
 
 BLOCKED_SINCE = datetime(2026, 8, 1, 10, tzinfo=UTC)
 GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
@@ -161,7 +153,7 @@ def changed_report() -> Report:
     def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
         return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
 
-    present = Present(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"))
+    present = GroupNow(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"))
     changes = (
         change(1187, ChangeKind.WORSE, "1204.00", joined_count=1),
         change(902, ChangeKind.NEW, None, formerly=(77,)),
@@ -289,7 +281,7 @@ def hostile_changed_reports(draw: st.DrawFn) -> Report:
             Decimal("30.00"),
             None,
             draw(hostile_texts),
-            present=draw(st.none() | st.builds(Present, st.just(7), hostile_texts, st.just(2), st.just(None))),
+            present=draw(st.none() | st.builds(GroupNow, st.just(7), hostile_texts, st.just(2), st.just(None))),
         )
         for number in range(draw(st.integers(0, 12)))
     )

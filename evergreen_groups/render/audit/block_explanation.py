@@ -26,7 +26,7 @@ from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.wording import CONFIDENTIAL, describe_penalty
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import BillLooked, BlockExplanation
+    from evergreen_groups.audit import BlockExplanation, CheckedBill
 
 _FATES = {
     PenaltyFate.STAYS: Message("{penalty}: it stays when Evergreen recalculates."),
@@ -149,7 +149,7 @@ def _bill_columns() -> tuple[TextColumn, ...]:
     )
 
 
-def _bill(explanation: BlockExplanation, one: BillLooked) -> list[Cell]:
+def _bill(explanation: BlockExplanation, one: CheckedBill) -> list[Cell]:
     library = printable(one.library.shortname) if one.library is not None else gettext("not known")
     counts = (gettext("yes") if one.counts else gettext("no")) if explanation.threshold is not None else ""
     bill = one.bill
@@ -326,7 +326,7 @@ def _threshold_json(explanation: BlockExplanation) -> dict[str, Any] | None:
     }
 
 
-def _bill_json(one: BillLooked) -> dict[str, Any]:
+def _bill_json(one: CheckedBill) -> dict[str, Any]:
     bill = one.bill
     return {
         "since": bill.since.isoformat(timespec="seconds"),

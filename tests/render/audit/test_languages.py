@@ -17,8 +17,8 @@ from support.audit_samples import FINES, LIBRARIES, ROOT, member, penalty, sampl
 from evergreen_groups.audit import (
     Audit,
     AuditCriteria,
-    BillLooked,
     BlockExplanation,
+    CheckedBill,
     Confidence,
     Evidence,
     FindingKind,
@@ -26,7 +26,7 @@ from evergreen_groups.audit import (
     PatronFinding,
     Reason,
 )
-from evergreen_groups.audit.explanation import LookedAt, PenaltyFate
+from evergreen_groups.audit.explanation import PenaltyFate, ThresholdLookup
 from evergreen_groups.groups import Group, Standing
 from evergreen_groups.ils import Bill
 from evergreen_groups.ils.bills import BillKind
@@ -79,7 +79,7 @@ def everything() -> Audit:
         for code in REASONS
     )
     group = Group(3, (member(1000, "12.00"), member(1001)), 2, Decimal("1.00"))
-    confidence = Confidence.by(Evidence(code, VALUES) for code in EVIDENCE)
+    confidence = Confidence.from_evidence(Evidence(code, VALUES) for code in EVIDENCE)
     found = GroupFinding(group, tuple(Reason(code, VALUES) for code in REASONS), confidence=confidence)
     return replace(
         audit,
@@ -163,10 +163,10 @@ def explanation(**changes: object) -> BlockExplanation:
         profile="Child",
         penalty=FINES,
         penalty_is_custom=True,
-        looked_at=(LookedAt(LIBRARIES[0], "Child", None), LookedAt(ROOT, "Child", Decimal("5.01"))),
+        looked_at=(ThresholdLookup(LIBRARIES[0], "Child", None), ThresholdLookup(ROOT, "Child", Decimal("5.01"))),
         scope=LIBRARIES * 2,
         scope_is_everywhere=False,
-        bills=(BillLooked(bill, LIBRARIES[0], counts=True), BillLooked(bill, None, counts=False)),
+        bills=(CheckedBill(bill, LIBRARIES[0], counts=True), CheckedBill(bill, None, counts=False)),
         counted=Decimal("1234.50"),
         any_open=True,
         standing=Standing(True, (fines[0],), (penalty(4, FINES, ROOT, None),)),
@@ -177,7 +177,7 @@ def explanation(**changes: object) -> BlockExplanation:
 
 
 NOT_SEEN = {"looked_at": None, "scope": (), "bills": None, "counted": None, "fates": {}}
-NO_THRESHOLD = {"looked_at": (LookedAt(ROOT, "Child", None),), "scope": (), "counted": None}
+NO_THRESHOLD = {"looked_at": (ThresholdLookup(ROOT, "Child", None),), "scope": (), "counted": None}
 
 
 @pytest.mark.parametrize(

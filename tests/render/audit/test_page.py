@@ -148,7 +148,7 @@ def test_a_reason_without_advice_of_its_own_gets_that_of_its_kind() -> None:
 
 
 def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
-    confidence = Confidence.by([Evidence("no-lead"), Evidence("strangers", {"count": 1})])
+    confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("strangers", {"count": 1})])
     split = GroupSplit((8,), ((7,),))
     known = GroupFinding(Group(3, (ADA, BO)), (Reason("no-lead"),), confidence=confidence, split=split)
     client = StaffClient(url="https://ils.example.org")
@@ -173,7 +173,7 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
 
 
 def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
-    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     reasons = (Reason("no-lead"),)
     odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)
     tree = page(groups=(odd,))

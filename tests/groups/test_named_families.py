@@ -17,10 +17,10 @@ from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
     MembershipReader,
+    NamedFamilies,
     PatronReference,
-    Surroundings,
     read_contacts,
-    read_surroundings,
+    read_named_families,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -46,7 +46,7 @@ def gateway(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gatewa
 
 def one_after_the_other(
     gateway: Gateway, reader: MembershipReader, references: list[PatronReference], groups: set[int]
-) -> Surroundings:
+) -> NamedFamilies:
     """The same by the reader of cards, that of patrons and that of groups."""
     barcodes = [named for named in references if isinstance(named, str)]
     ids = [named for named in references if isinstance(named, int)]
@@ -61,7 +61,7 @@ def one_after_the_other(
         cards[id] = (member, by_id.accounts[id])
     membership = type(everybody)(everybody.members, everybody.accounts, around.groups, everybody.own_fines)
     contacts = read_contacts(gateway, read_contact_records(gateway, sorted(everybody.members)))
-    return Surroundings(cards, membership, contacts)  # type: ignore[arg-type]
+    return NamedFamilies(cards, membership, contacts)  # type: ignore[arg-type]
 
 
 @hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -71,7 +71,7 @@ def one_after_the_other(
 )
 def test_it_is_the_same(gateway: Gateway, references: list[PatronReference], groups: set[int]) -> None:
     reader = MembershipReader(gateway)
-    found = read_surroundings(gateway, reader, references, groups, with_contacts=True)
+    found = read_named_families(gateway, reader, references, groups, with_contacts=True)
     expected = one_after_the_other(gateway, reader, references, groups)
     assert found.membership.members == expected.membership.members
     assert found.membership.accounts == expected.membership.accounts
@@ -89,12 +89,12 @@ def test_it_is_the_same(gateway: Gateway, references: list[PatronReference], gro
 
 def test_contacts_only_where_they_are_asked_for(gateway: Gateway) -> None:
     reader = MembershipReader(gateway)
-    assert read_surroundings(gateway, reader, [1052]).contacts == {}
-    assert 1051 in read_surroundings(gateway, reader, [1052], with_contacts=True).contacts
+    assert read_named_families(gateway, reader, [1052]).contacts == {}
+    assert 1051 in read_named_families(gateway, reader, [1052], with_contacts=True).contacts
 
 
 def test_the_deleted_are_named_and_no_members(gateway: Gateway) -> None:
-    found = read_surroundings(gateway, MembershipReader(gateway), [1040, 1041])
+    found = read_named_families(gateway, MembershipReader(gateway), [1040, 1041])
     assert set(found.cards) == {1040, 1041}
     assert found.cards[1040].member.patron.deleted
     assert [member.id for member in found.membership.groups[1011].members] == [1041, 1042]
@@ -112,10 +112,12 @@ def test_the_deleted_are_named_and_no_members(gateway: Gateway) -> None:
 def test_active_cards_alone(gateway: Gateway, references: list[PatronReference], refused: bool) -> None:
     reader = MembershipReader(gateway)
     if not refused:
-        assert set(read_surroundings(gateway, reader, references, active_cards=True).cards) == {*references} - {999_999}
+        assert set(read_named_families(gateway, reader, references, active_cards=True).cards) == {*references} - {
+            999_999
+        }
         return
     with pytest.raises(PlanError) as raised:
-        read_surroundings(gateway, reader, references, active_cards=True)
+        read_named_families(gateway, reader, references, active_cards=True)
     assert raised.value.code == "no-active-card"
 
 
@@ -141,16 +143,16 @@ def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str
     proxy.alter = altered
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         if cards == []:
-            found = read_surroundings(gateway, MembershipReader(gateway), ["20000000001052", 1051])
+            found = read_named_families(gateway, MembershipReader(gateway), ["20000000001052", 1051])
             assert [card.barcode for card in found.cards.values()] == [""]
         else:
             with pytest.raises(DataError):
-                read_surroundings(gateway, MembershipReader(gateway), [1051])
+                read_named_families(gateway, MembershipReader(gateway), [1051])
 
 
 def test_groups_alone(gateway: Gateway) -> None:
-    """As where a long list of patrons and groups is cut into portions: the last may have nothing but groups."""
-    found = read_surroundings(gateway, MembershipReader(gateway), [], [1001, 1015])
+    """As where a long list of patrons and groups is split into batches: the last may have nothing but groups."""
+    found = read_named_families(gateway, MembershipReader(gateway), [], [1001, 1015])
     assert found.cards == {}
     assert [len(found.membership.groups[number].members) for number in (1001, 1015)] == [6, 3]
 
@@ -158,4 +160,4 @@ def test_groups_alone(gateway: Gateway) -> None:
 def test_the_longest_barcodes_are_asked_for_in_several_questions(gateway: Gateway) -> None:
     """A thousand of them, none of which is anybody's: no question is too long for the gateway."""
     barcodes = [f"{number:04}{'é' * 96}" for number in range(1_000)]
-    assert read_surroundings(gateway, MembershipReader(gateway), barcodes).cards == {}
+    assert read_named_families(gateway, MembershipReader(gateway), barcodes).cards == {}

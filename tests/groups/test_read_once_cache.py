@@ -4,21 +4,21 @@ from collections.abc import Collection
 
 import pytest
 
-from evergreen_groups.groups import reader as read_before
-from evergreen_groups.groups.reader import ReadBefore
+from evergreen_groups.groups import reader
+from evergreen_groups.groups.reader import ReadOnceCache
 
 
 def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_before, "_MOST", 3)
+    monkeypatch.setattr(reader, "_MAX_CACHED", 3)
     asked: list[list[int]] = []
 
     def read(ids: Collection[int]) -> dict[int, str]:
         asked.append(list(ids))
         return dict.fromkeys(ids, "read")
 
-    kept: ReadBefore[str] = ReadBefore()
-    kept.keep({1: "kept", 2: "kept"})
-    kept.keep({3: "kept", 4: "too many"})
-    assert kept.of([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
-    assert kept.of([1, 2], read) == {1: "read", 2: "kept"}
+    cache: ReadOnceCache[str] = ReadOnceCache()
+    cache.put({1: "kept", 2: "kept"})
+    cache.put({3: "kept", 4: "too many"})
+    assert cache.take([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
+    assert cache.take([1, 2], read) == {1: "read", 2: "kept"}
     assert asked == [[4, 5], [1]]

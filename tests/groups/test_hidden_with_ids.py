@@ -14,7 +14,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import find_hidden_of_few
+from evergreen_groups.groups import find_hidden_with_ids
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -49,7 +49,7 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 
 def found_in(gateway: Gateway, *groups: int, org_units: tuple[int, ...] = ORG_UNITS) -> dict[int, tuple[set[int], str]]:
-    found = find_hidden_of_few(gateway, {group: VISIBLE[group] for group in groups}, lambda: org_units)
+    found = find_hidden_with_ids(gateway, {group: VISIBLE[group] for group in groups}, lambda: org_units)
     return {group: (set(hidden.ids), str(hidden.fines)) for group, hidden in found.items()}
 
 
@@ -92,7 +92,7 @@ def test_too_few_rows_for_an_answer(gateway: Gateway, proxy: FaultProxy, groups:
 
 def test_many_groups_are_looked_through(gateway: Gateway, proxy: FaultProxy) -> None:
     visible = {**{80_000 + number: set[int]() for number in range(30)}, ONE: VISIBLE[ONE]}
-    found = find_hidden_of_few(gateway, visible, lambda: ORG_UNITS)
+    found = find_hidden_with_ids(gateway, visible, lambda: ORG_UNITS)
     assert (set(found), found[ONE].fines) == ({ONE}, Decimal("9.00"))
     assert proxy.seen.count(BALANCES) == 1
 

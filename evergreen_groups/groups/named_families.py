@@ -1,4 +1,4 @@
-"""The people whom somebody has named, and everybody of their groups, with all their cards."""
+"""Read patrons named by barcode or id together with their whole groups and all cards."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from urllib.parse import quote
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, PlanError
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups.barcodes import all_spellings, first_spelled, spellings
+from evergreen_groups.groups.barcodes import all_spellings, first_match, spellings
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
     HiddenMembers,
-    are_the_members,
-    find_hidden_of_few,
-    members_not_asked_for,
+    find_hidden_with_ids,
+    inconsistent_members,
+    membership_holds,
     read_balances,
     read_member_ids,
 )
-from evergreen_groups.groups.models import Group, Member
+from evergreen_groups.groups.models import Group
 from evergreen_groups.groups.patron_record import read_card_owner, read_patron
 from evergreen_groups.groups.reader import MEMBER_FIELDS, Card, Membership, MembershipReader
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 Query = dict[str, Any]
 
-# A barcode stands in the question twice, percent-encoded: with so many characters it stays below the gateway's 32 kB.
+# A barcode occurs twice in the query, percent-encoded. This many characters stay below the gateway's 32 kB.
 _AT_ONCE, _CHARACTERS_AT_ONCE = 200, 8_000
-# With their cards these are under a megabyte.
+# A page with cards stays below a megabyte.
 _ROWS_AT_ONCE = 1_000
 _FIELDS = (*MEMBER_FIELDS, *CONTACT_FIELDS)
 _GROUP, _DELETED = map(MEMBER_FIELDS.index, ("usrgroup", "deleted"))
@@ -54,53 +54,54 @@ class Person:
 
     @property
     def group(self) -> int:
-        """The number of their group."""
+        """The number of the patron's group."""
         return int(self.row[_GROUP])
 
     @property
     def deleted(self) -> bool:
-        """Whether they have been deleted."""
+        """Whether the patron's record is deleted."""
         return bool(self.row[_DELETED])
 
     def in_group(self, number: int) -> Person:
-        """The same in the group with this number."""
+        """Return the person in the group with this number."""
         return replace(self, row=tuple(number if at == _GROUP else value for at, value in enumerate(self.row)))
 
-    def as_written(self, record: Record) -> Person:
-        """The same with what stands in a record."""
+    def with_record(self, record: Record) -> Person:
+        """Return the person with the fields of a newer record."""
         return replace(self, row=next(columns([record], *_FIELDS)))
 
 
 def read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Person]:
-    """Those whom some conditions name, and the members of their groups, by id.
+    """Read the patrons that match the conditions, and the members of their groups, by id.
 
-    A condition has one of ``id``, ``barcode`` and ``group``. One call for up to 200 of them.
+    A condition has one of ``id``, ``barcode`` and ``group``. Takes one call for up to 200 conditions.
     """
-    found = gateway.map(lambda portion: _people(gateway, portion), _portions(conditions))
+    found = gateway.map(lambda batch: _people(gateway, batch), _in_batches(conditions))
     return {person.id: person for person in chain.from_iterable(found)}
 
 
-def _portions(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """The conditions in as few questions as may be."""
-    portion: list[Mapping[str, Any]] = []
+def _in_batches(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Split the conditions into as few queries as possible."""
+    batch: list[Mapping[str, Any]] = []
     length = 0
     for condition in conditions:
         more = len(quote(str(condition.get("barcode", ""))))
-        if portion and (len(portion) == _AT_ONCE or length + more > _CHARACTERS_AT_ONCE):
-            yield portion
-            portion, length = [], 0
-        portion.append(condition)
+        if batch and (len(batch) == _AT_ONCE or length + more > _CHARACTERS_AT_ONCE):
+            yield batch
+            batch, length = [], 0
+        batch.append(condition)
         length += more
-    if portion:
-        yield portion
+    if batch:
+        yield batch
 
 
 def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Person]:
-    """Those whom some conditions name, and the members of their groups (``desk-010``)."""
-    gateway.idl("au", "ac", "mous", "aua")  # in one go, with what is read next
+    """Read the patrons that match the conditions, and the members of their groups (``desk-010``)."""
+    gateway.idl("au", "ac", "mous", "aua")  # load them in one request, together with those needed next
     queries = list(_queries(named))
-    everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
-    # All of their cards, for it may be an old one that somebody was named by. They are small.
+    # The ILS refuses a union of a single query.
+    everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
+    # Read all cards, because the named barcode may be on an old one.
     pages = gateway.pcrud.pages(
         "au",
         everybody,
@@ -119,7 +120,7 @@ def _people(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Person
 
 def _cards_of(record: Record) -> Sequence[Record]:
     cards = record.cards
-    # A list even where there is none (oils_sql.c, doFieldmapperSearch).
+    # The ILS sends an empty list for no cards (oils_sql.c, doFieldmapperSearch).
     if not isinstance(cards, list) or any(card.usr != record.id for card in cards):
         raise DataError(
             "the ILS gave no list of a patron's cards, or another patron's",
@@ -130,8 +131,13 @@ def _cards_of(record: Record) -> Sequence[Record]:
 
 
 def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
-    """Queries for ids, of which PostgreSQL takes each by its own index; in an "or" it would look at every patron."""
-    ids, barcodes, groups = ([it[kind] for it in named if kind in it] for kind in ("id", "barcode", "group"))
+    """Yield queries for patron ids.
+
+    Kept separate because PostgreSQL uses an index for each. With an "or" it would scan all patrons.
+    """
+    ids, barcodes, groups = (
+        [condition[kind] for condition in named if kind in condition] for kind in ("id", "barcode", "group")
+    )
     if ids:
         yield _ids({"id": ids})
         yield _ids({"deleted": "f", "usrgroup": {"in": _ids({"id": ids}, "usrgroup")}})
@@ -147,19 +153,22 @@ def _ids(where: Query, column: str = "id") -> Query:
     return {"select": {"au": [column]}, "from": "au", "where": where}
 
 
-_MOST_READINGS = 3
+_MAX_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CurrentPeople:
-    """``people`` (by id) with their groups and marks now, and the ids of the ``members`` of groups (numbers)."""
+class PrimaryPeople:
+    """``people`` by id as the primary database has them, and the ids of the ``members`` of each group."""
 
     people: Mapping[int, Person]
     members: Mapping[int, frozenset[int]]
 
 
 def read_owners(gateway: Gateway, barcodes: Iterable[str]) -> dict[str, tuple[int, bool]]:
-    """Whose each card is (a patron's id), and whether it is active; one call for each spelling of a barcode."""
+    """Find the owner (patron id) of each card, and whether the card is active.
+
+    Takes one call per spelling of a barcode.
+    """
     found = {}
     for barcode in barcodes:
         owners = (read_card_owner(gateway, spelling) for spelling in spellings(barcode))
@@ -169,74 +178,84 @@ def read_owners(gateway: Gateway, barcodes: Iterable[str]) -> dict[str, tuple[in
     return found
 
 
-def read_current(
+def read_from_primary(
     gateway: Gateway, people: Mapping[int, Person], named: Collection[int], groups: Collection[int]
-) -> CurrentPeople:
-    """What a copy says of ``people``, put right: the ``named`` (ids), and everybody of their groups and of ``groups``.
+) -> PrimaryPeople:
+    """Correct what a replica says about the ``named`` patrons (ids), their groups, and ``groups``.
 
-    One call for each of the named and each group, and one or two for those whom the copy has elsewhere.
+    Takes one call for each named patron and each group, and one or two for members whom the replica has in other
+    groups.
 
     Raises:
-        DataError: the copy doesn't have one of the named yet, or somebody is being moved all the time.
-        PermissionDeniedError: the account may see no patrons at its own library.
+        DataError: the replica doesn't have one of the named patrons yet, or patrons keep being moved between reads.
+        PermissionDeniedError: the account may not see patrons at its own library.
     """
     wanted = sorted(named)
-    for _ in range(_MOST_READINGS):
+    for _ in range(_MAX_READINGS):
         read = zip(wanted, gateway.map(partial(read_patron, gateway), wanted), strict=True)
         records = {id: record for id, record in read if record is not None}
         if not records.keys() <= people.keys():
-            raise not_copied_yet()
+            raise not_replicated_yet()
         numbers = {int(record.usrgroup) for record in records.values()}.union(groups)
-        # Whom pcrud shows and this method doesn't: the session's own user, where it may look at nobody at home.
+        # pcrud always shows the session's own user, even without VIEW_USER at the user's library. read_patron doesn't.
         numbers |= {people[id].group for id in people.keys() & set(wanted) - records.keys()}
         members = read_members(gateway, numbers)
         if _agree(records, members):
-            return CurrentPeople(_put_right(gateway, people, records, members), members)
-    raise members_not_asked_for()
+            return PrimaryPeople(_apply_moves(gateway, people, records, members), members)
+    raise inconsistent_members()
 
 
-def read_members(gateway: Gateway, groups: Collection[int], *, apart: bool = False) -> dict[int, frozenset[int]]:
-    """The ids of everybody in each group now, by number; one call for each, ``apart`` as for :func:`read_member_ids`.
+def read_members(
+    gateway: Gateway, groups: Collection[int], *, own_connection: bool = False
+) -> dict[int, frozenset[int]]:
+    """Read the ids of all members of each group from the primary database, by group number. Takes one call per group.
+
+    ``own_connection`` works as in :func:`read_member_ids`.
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
-    # Group by group: of all of them together nobody would see who has gone from one to another.
+    # A single call for all groups wouldn't show moves between them.
     numbers = sorted(groups)
-    found = gateway.map(lambda group: read_member_ids(gateway, [group], current=True, apart=apart), numbers)
+    found = gateway.map(
+        lambda group: read_member_ids(gateway, [group], primary=True, own_connection=own_connection), numbers
+    )
     return dict(zip(numbers, found, strict=True))
 
 
-def find_hidden_now(
+def find_hidden_on_primary(
     gateway: Gateway, members: Mapping[int, frozenset[int]], visible: Mapping[int, Set[int]]
 ) -> dict[int, HiddenMembers]:
-    """The ``members`` (ids by group) who aren't ``visible``, and what they owe.
+    """Find the ``members`` (ids by group) who aren't ``visible``, and what they owe, according to the primary database.
 
-    As elsewhere they are held against the groups by a query. A copy that is behind says no to that; then they are read
-    again, and have to be the same.
+    A query on the replica verifies the list. It fails while the replica lags behind; then the lists are read again from
+    the primary database and must be the same.
 
     Raises:
-        DataError: they aren't.
+        DataError: the lists differ.
     """
     hidden = {group: ids - visible.get(group, set()) for group, ids in members.items()}
     hidden = {group: ids for group, ids in hidden.items() if ids}
     if not hidden:
         return {}
     groups = sorted(hidden)
+    # Balances bypass visibility, so they can be summed up for members whose rows don't come back.
     owed = _balances(gateway, groups)
     everybody = frozenset[int]().union(*(members[group] for group in groups))
     if owed is not None and not owed.keys() <= everybody:
-        raise members_not_asked_for()
+        raise inconsistent_members()
     owing_nothing = frozenset[int]().union(*hidden.values()) - owed.keys() if owed is not None else frozenset[int]()
-    if not are_the_members(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
-        again = read_members(gateway, groups, apart=True)
-        if _balances(gateway, groups, apart=True) != owed or any(again[group] != members[group] for group in groups):
-            raise members_not_asked_for()
+    if not membership_holds(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing):
+        again = read_members(gateway, groups, own_connection=True)
+        if _balances(gateway, groups, own_connection=True) != owed or any(
+            again[group] != members[group] for group in groups
+        ):
+            raise inconsistent_members()
     return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
 
 
-def not_copied_yet() -> DataError:
-    """The error for somebody whom the database has that is written to, and the copy that is read doesn't."""
+def not_replicated_yet() -> DataError:
+    """Make the error for a patron whom the primary database has and the replica doesn't have yet."""
     return DataError(
         "the copy of the ILS's database that is read doesn't have this patron yet",
         advice="try again in a few seconds",
@@ -245,25 +264,26 @@ def not_copied_yet() -> DataError:
 
 
 def _agree(records: Mapping[int, Record], members: Mapping[int, Set[int]]) -> bool:
-    """Whether everybody is among the members of their group; not where somebody was moved between two looks."""
+    """Return whether records and member lists agree. They don't if a patron was moved between the two reads."""
     return all((id in members[int(record.usrgroup)]) is not bool(record.deleted) for id, record in records.items())
 
 
-def _put_right(
+def _apply_moves(
     gateway: Gateway,
     people: Mapping[int, Person],
     records: Mapping[int, Record],
     members: Mapping[int, frozenset[int]],
 ) -> dict[int, Person]:
-    """The people without those who have left these groups, and with those who have come."""
+    """Apply recent moves: drop members who left, add those who joined."""
     everybody = frozenset[int]().union(*members.values())
     elsewhere = sorted(everybody - people.keys())
     come = read_people(gateway, [{"id": id} for id in elsewhere]) if elsewhere else {}
     found: dict[int, Person] = {}
     for id, person in {**{id: come[id] for id in elsewhere if id in come}, **people}.items():
         record = records.get(id)
-        now = person if record is None else person.as_written(record)
+        now = person if record is None else person.with_record(record)
         number = next((number for number, ids in members.items() if id in ids), None)
+        # Drop patrons whom only the replica has in one of these groups. Keep patrons of other groups.
         if number is not None:
             found[id] = now.in_group(number)
         elif record is not None or now.group not in members:
@@ -271,23 +291,23 @@ def _put_right(
     return found
 
 
-def _balances(gateway: Gateway, groups: list[int], *, apart: bool = False) -> Mapping[int, Decimal] | None:
+def _balances(gateway: Gateway, groups: list[int], *, own_connection: bool = False) -> Mapping[int, Decimal] | None:
     try:
-        return read_balances(gateway, *groups, current=True, apart=apart)
-    except PermissionDeniedError:  # the ids may be had and the balances not: unknown then, never nought
+        return read_balances(gateway, *groups, primary=True, own_connection=own_connection)
+    except PermissionDeniedError:  # unknown, not zero
         return None
 
 
 PatronReference = str | int
-"""Somebody's barcode, in which blanks are ignored, or their id."""
+"""A barcode, in which blanks are ignored, or a patron id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is known of those who were named, and of everybody in their groups.
+class NamedFamilies:
+    """The named patrons with the members of their groups.
 
-    ``cards`` has the visible ones of them by how they were named, ``membership`` these and everybody of their groups,
-    ``contacts`` how each of them is reached, where that was asked for.
+    ``cards`` maps each name to the visible patron's card. ``membership`` has the patrons and their groups; ``contacts``
+    has their contacts by id, if requested.
     """
 
     cards: Mapping[PatronReference, Card]
@@ -295,7 +315,7 @@ class Surroundings:
     contacts: Mapping[int, Contacts]
 
 
-def read_surroundings(
+def read_named_families(
     gateway: Gateway,
     reader: MembershipReader,
     references: Iterable[PatronReference],
@@ -303,31 +323,31 @@ def read_surroundings(
     *,
     with_contacts: bool = False,
     active_cards: bool = False,
-) -> Surroundings:
-    """Read the named patrons, everybody of their groups, and of these ``groups`` as well.
+) -> NamedFamilies:
+    """Read the named patrons, their groups, and these ``groups``.
 
-    In two stages, whatever the size of the groups: who they are, with their cards, and beside one another what they
-    owe, who is in the groups, and how they are reached, where that is asked for. For up to 200 of them that is four
-    calls, and where members are hidden, two more after these (:func:`find_hidden_of_few` says where it is more).
-    With ``active_cards`` it is one where a barcode is that of no active card. Where plain reads come from copies of the
-    database, :func:`read_current` is asked as well.
+    Works in two stages, whatever the size of the groups. The first finds the patrons and their cards. The second reads
+    fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members are hidden
+    (:func:`find_hidden_with_ids` explains when it takes more). If plain reads go to replicas, :func:`read_from_primary`
+    adds its calls. With ``active_cards``, an unknown or inactive card stops the reading after the first call.
 
     Raises:
-        PlanError: that is so.
-        PermissionDeniedError: the account may see no patrons at its own library.
+        PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
+        PermissionDeniedError: the account may not see patrons at its own library.
     """
     wanted = list(dict.fromkeys(references))
     barcodes = [named for named in wanted if isinstance(named, str)]
     ids = [named for named in wanted if isinstance(named, int)]
     conditions = (
         [{"id": id} for id in ids]
-        + [{"barcode": it} for it in all_spellings(barcodes)]
-        + [{"group": it} for it in groups]
+        + [{"barcode": barcode} for barcode in all_spellings(barcodes)]
+        + [{"group": group} for group in groups]
     )
+    # Name families by subqueries, so the first stage takes a single call.
     people: Mapping[int, Person] = read_people(gateway, conditions)
     owners = _owners(people.values(), barcodes)
-    reads_copies = gateway.reads_copies
-    if reads_copies:
+    if gateway.reads_copies:
+        # A card that has just been issued isn't on the replica yet.
         owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
     if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
         raise PlanError(
@@ -337,36 +357,36 @@ def read_surroundings(
         )
     named = {*ids, *(patron for patron, _active in owners.values())}
     members: Mapping[int, frozenset[int]] | None = None
-    if reads_copies:
-        if not named <= people.keys():  # a copy knows the patron, but not the new card
+    if gateway.reads_copies:
+        if not named <= people.keys():  # the replica has the patron, but not the new card
             people = {**read_people(gateway, [{"id": id} for id in named - people.keys()]), **people}
-        current = read_current(gateway, people, named, groups)
-        people, members = current.people, current.members
-    # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
+        corrected = read_from_primary(gateway, people, named, groups)
+        people, members = corrected.people, corrected.members
+    # Subqueries ignore permissions (pcrud-141), so naming a hidden patron also finds the family. Drop those families.
     concerned = {person.group for id, person in people.items() if id in named}.union(groups)
     about = [person for person in people.values() if person.group in concerned]
-    membership, contacts = _completed(gateway, reader, about, set(groups), members, with_contacts)
-    return Surroundings(_cards(membership, ids, owners), membership, contacts)
+    membership, contacts = _read_details(gateway, reader, about, set(groups), members, with_contacts)
+    return NamedFamilies(_cards(membership, ids, owners), membership, contacts)
 
 
 def _owners(people: Iterable[Person], barcodes: Collection[str]) -> dict[str, tuple[int, bool]]:
-    """Whose each card is (a patron's id), and whether it is active; unknown barcodes are left out."""
+    """Find the owner (patron id) of each card and whether the card is active. Unknown barcodes are left out."""
     cards = {card.barcode: (person.id, bool(card.active)) for person in people for card in person.cards}
-    known = ((barcode, first_spelled(barcode, cards)) for barcode in barcodes)
+    known = ((barcode, first_match(barcode, cards)) for barcode in barcodes)
     return {barcode: owner for barcode, owner in known if owner is not None}
 
 
-def _completed(
+def _read_details(
     gateway: Gateway,
     reader: MembershipReader,
     people: Sequence[Person],
     groups: set[int],
-    everybody: Mapping[int, frozenset[int]] | None,
+    primary_members: Mapping[int, frozenset[int]] | None,
     with_contacts: bool,
 ) -> tuple[Membership, Mapping[int, Contacts]]:
-    """What stands about people, and the hidden members of all groups that they are in.
+    """Read the second stage: fines, contacts, and the hidden members of all groups.
 
-    ``everybody`` are the ids of all who are in these groups now, None where a plain read tells.
+    ``primary_members`` are the ids of each group's members on the primary database, None if plain reads will do.
     """
     by_group: dict[int, set[int]] = {number: set() for number in groups}
     for person in people:
@@ -377,23 +397,21 @@ def _completed(
     records = {person.id: person.row[len(MEMBER_FIELDS) :] for person in people}
 
     def hidden_members() -> Mapping[int, HiddenMembers]:
-        if everybody is not None:
-            return find_hidden_now(gateway, everybody, by_group)
-        return find_hidden_of_few(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
+        if primary_members is not None:
+            return find_hidden_on_primary(gateway, primary_members, by_group)
+        return find_hidden_with_ids(gateway, by_group, lambda: [unit.id for unit in reader.org_units])
 
     reads: tuple[Callable[[], Any], ...] = (
-        lambda: reader.completed((person.row for person in people), barcodes, sorted(by_group)),
+        lambda: reader.assemble((person.row for person in people), barcodes, sorted(by_group)),
         lambda: hidden_members() if by_group else {},
         lambda: read_contacts(gateway, records) if with_contacts else {},
     )
     read, hidden, contacts = gateway.map(lambda read: read(), reads)
-    members_of = {number: [read.members[id] for id in ids] for number, ids in by_group.items()}
-    found = {number: Group.by_name(number, _in_order(of), hidden.get(number)) for number, of in members_of.items()}
+    found = {
+        number: Group.by_name(number, [read.members[id] for id in sorted(ids)], hidden.get(number))
+        for number, ids in by_group.items()
+    }
     return Membership(read.members, read.accounts, found, read.own_fines), contacts
-
-
-def _in_order(members: Iterable[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: member.id)
 
 
 def _cards(
@@ -414,10 +432,10 @@ _CARD_FIELDS = ("id", "usr", "barcode", "active")
 
 
 def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> Record | None:
-    """The card (``ac``) with this barcode, blanks in it ignored, be it active or not.
+    """Find the card (``ac``) with this barcode, active or not, ignoring blanks.
 
-    None where there is none, or its patron is hidden. ``with_patron`` has the whole record of its ``usr`` in place of
-    the id, and of the card all fields.
+    Return None if the card is unknown or its patron is hidden. ``with_patron`` fleshes the card's ``usr`` with the
+    whole patron record and selects all fields of the card.
     """
     wanted = list(spellings(barcode))
     if not wanted:
@@ -430,11 +448,11 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
         flesh_fields={"ac": ("usr",)} if with_patron else None,
         limit=len(wanted),
     )
-    return first_spelled(barcode, {card.barcode: card for card in found})
+    return first_match(barcode, {card.barcode: card for card in found})
 
 
 def find_owner(gateway: Gateway, barcode: str) -> int | None:
-    """Whose card (a patron's id) has this barcode, as :func:`find_card` finds it, or one that no copy knows yet."""
+    """Return the id of the patron whose card has this barcode. Also find new cards that aren't on the replica yet."""
     card = find_card(gateway, barcode)
     if card is not None:
         return int(card.usr)
