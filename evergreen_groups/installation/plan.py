@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.connect import named
+from evergreen_groups.connect import gateway_and_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation import files as rendering
 from evergreen_groups.installation.files import (
@@ -204,7 +204,7 @@ def _there(path: Path) -> str | None:
 def _refuse(part: InstalledPart, machine: Machine) -> None:
     if machine.settings is not None:
         if part.needs_account or machine.settings.gateway.url is None:
-            named(machine.settings)
+            gateway_and_account(machine.settings)
     elif machine.root == Path("/"):
         raise ConfigurationError(
             "there is no configuration yet",
