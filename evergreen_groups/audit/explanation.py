@@ -221,7 +221,7 @@ class BlockExplainer:
         reader = ThresholdReader(self._gateway, org_units, profiles, penalties)
         if not reader.are_visible(patron.home_library.id):
             return None, None
-        looks = list(reader.looks(patron.profile, patron.home_library.id))
+        looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = [
             LookedAt(
                 org_units.unit(look.org_unit),

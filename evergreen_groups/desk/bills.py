@@ -142,7 +142,7 @@ class BillsReader:
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
         """How many items a member has out in all, be they visible or not; None where the ILS doesn't say. One call."""
         counting = circulation_reader(self._gateway, self._reference)
-        return counting.of_one(member.patron.id, member.patron.home_library.id)
+        return counting.count_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference

@@ -32,7 +32,7 @@ _SOON = timedelta(days=30)
 
 def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The ILS takes name and password, as staff."""
-    _url, name = connect.named(subject.settings)
+    _url, name = connect.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:
@@ -309,7 +309,7 @@ def _needed(subject: Subject, need: Need) -> bool:
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:
     """Short names of as few org units as say it, each meant with all below it."""
-    tops = org_units.tops_of(ids) or [unit for unit in org_units if unit.id in ids]
+    tops = org_units.subtree_roots(ids) or [unit for unit in org_units if unit.id in ids]
     return name_some([unit.shortname for unit in tops])
 
 

@@ -27,11 +27,11 @@ from evergreen_groups.groups.models import (
 )
 from evergreen_groups.ils import (
     LimitFinder,
-    OneLimit,
     OrgUnits,
     ResolvedLimit,
+    UniformLimit,
     decide_all,
-    decide_where_known,
+    decide_visible,
     read_fines_of,
     read_own_fines,
 )
@@ -241,7 +241,7 @@ def decide_about(
         DataError: somebody's transactions have to be looked at, and the account may not.
         PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
     """
-    if isinstance(limits, OneLimit):
+    if isinstance(limits, UniformLimit):
         resolved_for_all = limits.limit_for(0, 0)
         nothing = resolved_for_all.decide(None)  # most owe nothing: one decision will do for all of them
         decided = {} if known is None else known
@@ -261,7 +261,7 @@ def decide_where_visible(
     Raises:
         DataError: somebody's transactions have to be looked at, and the account may not.
     """
-    if isinstance(limits, OneLimit):
+    if isinstance(limits, UniformLimit):
         return decide_about(gateway, limits, patrons, own_fines)
     found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
@@ -286,7 +286,7 @@ def decide_by_thresholds(
     at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
     if at_nothing:
         own_fines |= read_own_fines(gateway, at_nothing)
-    return found, decide_where_known(gateway, found, own_fines)
+    return found, decide_visible(gateway, found, own_fines)
 
 
 def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:

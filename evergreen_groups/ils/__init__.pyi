@@ -23,10 +23,10 @@ from .items import read_titles as read_titles
 from .items import read_unreturned_items as read_unreturned_items
 from .limits import LimitFinder as LimitFinder
 from .limits import Limits as Limits
-from .limits import OneLimit as OneLimit
 from .limits import ResolvedLimit as ResolvedLimit
+from .limits import UniformLimit as UniformLimit
 from .limits import decide_all as decide_all
-from .limits import decide_where_known as decide_where_known
+from .limits import decide_visible as decide_visible
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import library_name as library_name
@@ -37,10 +37,10 @@ from .penalties import Penalty as Penalty
 from .penalties import PenaltyKind as PenaltyKind
 from .penalties import PenaltyKinds as PenaltyKinds
 from .penalties import PenaltyRow as PenaltyRow
-from .penalties import not_archived as not_archived
-from .penalties import not_stopped as not_stopped
+from .penalties import count_set_by_ils as count_set_by_ils
+from .penalties import is_in_force as is_in_force
 from .penalties import rows_in_force as rows_in_force
-from .penalties import set_by_ils as set_by_ils
+from .penalties import select_in_force as select_in_force
 from .permissions import STAFF_LOGIN as STAFF_LOGIN
 from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
@@ -64,7 +64,7 @@ from .thresholds import VIEW_THRESHOLDS as VIEW_THRESHOLDS
 from .thresholds import DifferenceKind as DifferenceKind
 from .thresholds import RuleDifference as RuleDifference
 from .thresholds import Threshold as Threshold
-from .thresholds import ThresholdLook as ThresholdLook
+from .thresholds import ThresholdLookup as ThresholdLookup
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import find_rule_differences as find_rule_differences

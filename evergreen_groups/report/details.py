@@ -320,7 +320,7 @@ class DetailReader:
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
             return Message("something was paid or billed while the report was made")
-        named = self._org_units.tops_of(missing) or [unit for unit in self._org_units if unit.id in missing]
+        named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
         libraries = ", ".join(unit.shortname for unit in named)
         return Message(
             "the account lacks {permission} at {libraries}",

@@ -286,7 +286,7 @@ class Admission:
     def _lacks(self, gateway: Gateway, account: SessionAccount) -> frozenset[str]:
         """The permissions that are missing where they work, by an answer that came just now."""
         try:
-            rights = self._reference.take(gateway, account)
+            rights = self._reference.store_account(gateway, account)
         except PermissionDeniedError:
             return frozenset(_NEEDED)
         # A new session's rights tell these as well. What is known of an old one's is from minutes ago.

@@ -11,7 +11,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.ils import (
     DifferenceKind,
     Limits,
-    OneLimit,
     OrgUnit,
     OrgUnits,
     PenaltyKind,
@@ -20,6 +19,7 @@ from evergreen_groups.ils import (
     RuleDifference,
     Threshold,
     Thresholds,
+    UniformLimit,
     find_rule_differences,
 )
 from evergreen_groups.policy import Comparison, Limit, LimitRule
@@ -45,7 +45,7 @@ def differences(
         ORG_UNITS,
         PROFILES,
     )
-    limits = OneLimit(limit) if isinstance(limit, Limit) else Limits(limit, ORG_UNITS, PROFILES, thresholds)
+    limits = UniformLimit(limit) if isinstance(limit, Limit) else Limits(limit, ORG_UNITS, PROFILES, thresholds)
     kinds = PenaltyKinds(KINDS, at_each)
     return find_rule_differences(limits, thresholds, kinds, ORG_UNITS, libraries=PARENTS, profiles=PROFILES)
 
