@@ -24,11 +24,11 @@ from evergreen_groups.ils import (
     Profiles,
     ThresholdReader,
     balance_of,
-    held_at,
-    read_bills_that_add_up,
+    orgs_by_permission,
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
+    read_verified_bills,
 )
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class BlockExplainer:
         gateway, org_units, home = self._gateway, self._reader.org_units, member.patron.home_library.id
         # Asked, because hidden bills may add up to the 0.00 of somebody without any, and because the account sees its
         # own record without VIEW_USER, though not what it owes (pcrud-056).
-        held = held_at(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
+        held = orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
         if home not in held[VIEW_USER]:
             raise nobody
         profiles = Profiles.read(gateway)
@@ -237,7 +237,7 @@ class BlockExplainer:
     ) -> _Counted:
         org_units = self._reader.org_units
         hidden = () if bills_are_visible else (member.id,)
-        read = read_bills_that_add_up(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
+        read = read_verified_bills(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
         if read is None:
             return _Counted(None, None, any_open=False)
         bills = tuple(

@@ -23,11 +23,11 @@ from evergreen_groups.ils import (
     ItemOut,
     OrgUnits,
     PatronItems,
-    add_up,
-    kinds_of_items,
     read_bills,
     read_items,
     read_titles,
+    verify_bills,
+    with_item_kinds,
 )
 from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
@@ -160,7 +160,7 @@ class BillsReader:
         )
         fines, bills, items = gateway.map(lambda read: read(), readers)
         own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}
-        known = add_up(gateway, own_fines, bills, hidden)
+        known = verify_bills(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
@@ -171,7 +171,7 @@ class BillsReader:
 
         def bills_of(patron: Patron) -> tuple[Bill, ...] | None:
             theirs = known[patron.id]
-            return None if theirs is None else kinds_of_items(theirs, stop_fines, items_at)
+            return None if theirs is None else with_item_kinds(theirs, stop_fines, items_at)
 
         members = (
             MemberBills(

@@ -16,7 +16,7 @@ from evergreen_groups.ils import (
     Limits,
     OrgUnits,
     Profiles,
-    held_at,
+    orgs_by_permission,
     read_fines_penalties,
 )
 from evergreen_groups.message import Message
@@ -177,7 +177,7 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 def others(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
     """A line for each of the other permissions, with the libraries at which the account has it."""
-    held = held_at(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
+    held = orgs_by_permission(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
     for permission in PERMISSIONS:
         yield _finding(subject, permission, held[permission.name])
 
@@ -187,7 +187,7 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not subject.changes:
         return
     wanted = _application_permissions(subject)
-    held = held_at(subject.gateway, subject.org_units, list(wanted))
+    held = orgs_by_permission(subject.gateway, subject.org_units, list(wanted))
     changed = sorted(name for permission, names in wanted.items() if held[permission] for name in names)
     others = sorted(name for permission, names in wanted.items() if not held[permission] for name in names)
     if not wanted:
@@ -217,7 +217,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         return
     root, application = subject.org_units.root, _application_permissions(subject)
     names = [*DESK_PERMISSIONS, *application]
-    held = held_at(subject.gateway, subject.org_units, names)
+    held = orgs_by_permission(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
     if application:
         changes &= frozenset().union(*(held[permission] for permission in application))

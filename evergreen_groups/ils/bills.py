@@ -97,10 +97,10 @@ class BillKind:
             billing_type = _STOCK_SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
-    def after(self, stop_fines: str | None) -> BillKind:
+    def with_stop_fines(self, stop_fines: str | None) -> BillKind:
         """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type.
 
-        >>> BillKind("circulation", "Lost Materials Processing Fee").after("LOST").text
+        >>> BillKind("circulation", "Lost Materials Processing Fee").with_stop_fines("LOST").text
         'lost materials'
         """
         if self.billing_type in _DAMAGE:
@@ -218,11 +218,11 @@ def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bi
     Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since before
     3.12: ``3.12/family-002``, ``details-002``).
 
-    The kinds are by billing type. Pass the bills to :func:`kinds_of_items` for kinds by what happened to the item.
+    The kinds are by billing type. Pass the bills to :func:`with_item_kinds` for kinds by what happened to the item.
 
     The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits all
     others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
-    :func:`read_bills_that_add_up` to tell the difference.
+    :func:`read_verified_bills` to tell the difference.
     """
     # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
     # (family-001).
@@ -280,7 +280,7 @@ def _leading(transaction: str, types: Collection[Billed], balance: Decimal) -> s
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
 
 
-def kinds_of_items(
+def with_item_kinds(
     bills: Iterable[Bill], stop_fines: Mapping[int, str | None], visible_at: Collection[int]
 ) -> tuple[Bill, ...]:
     """Return the bills with kinds that say what happened to the items.
@@ -292,12 +292,12 @@ def kinds_of_items(
     for bill in bills:
         kind = bill.kind
         if kind.transaction == "circulation" and bill.library in visible_at:
-            kind = kind.after(stop_fines.get(bill.id))
+            kind = kind.with_stop_fines(stop_fines.get(bill.id))
         found.append(bill if kind == bill.kind else replace(bill, kind=kind))
     return tuple(found)
 
 
-def read_bills_that_add_up(
+def read_verified_bills(
     gateway: Gateway, own_fines: Mapping[int, Decimal], hidden: Collection[int] = ()
 ) -> dict[int, tuple[Bill, ...] | None]:
     """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
@@ -306,16 +306,16 @@ def read_bills_that_add_up(
     account may not see. If the sums differ, the bills are read again once, because the patron may just have paid.
     """
     asked = own_fines.keys() - set(hidden)
-    return add_up(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
+    return verify_bills(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
 
 
-def add_up(
+def verify_bills(
     gateway: Gateway,
     own_fines: Mapping[int, Decimal],
     bills: Mapping[int, tuple[Bill, ...]],
     hidden: Collection[int] = (),
 ) -> dict[int, tuple[Bill, ...] | None]:
-    """Like :func:`read_bills_that_add_up`, for bills that the caller read together with the own fines."""
+    """Like :func:`read_verified_bills`, for bills that the caller read together with the own fines."""
     # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is pointless.
     doubtful = [id for id, theirs in bills.items() if id in own_fines and balance_of(theirs) != own_fines[id]]
     again = read_bills(gateway, doubtful) if doubtful else {}

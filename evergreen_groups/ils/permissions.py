@@ -125,7 +125,7 @@ class Access:
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int]) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` comes from :func:`granted_at`. If it includes the root, no further calls are needed.
+        ``granted`` comes from :func:`highest_view_user_orgs`. If it includes the root, no further calls are needed.
 
         Raises:
             PermissionDeniedError: the account sees no patrons at all.
@@ -161,7 +161,7 @@ class Access:
         return cls(frozenset(visible_orgs), tuple(named))
 
 
-def granted_at(gateway: Gateway) -> list[int]:
+def highest_view_user_orgs(gateway: Gateway) -> list[int]:
     """Return the highest org units (ids) at which the account has VIEW_USER through its work org units (``auth-058``).
 
     Permissions through its home library aren't included.
@@ -169,7 +169,7 @@ def granted_at(gateway: Gateway) -> list[int]:
     return highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
-def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
+def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
     """Return, by permission, the ids of the org units at which the account has it (by work org unit or home library).
 
     Two calls, and one more for each permission that it doesn't have everywhere.
@@ -177,11 +177,12 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
     highest = highest_granted(gateway, permissions)
     user = account_of_session(gateway).id
     return {
-        permission: held_by(gateway, org_units, permission, highest[permission], user) for permission in permissions
+        permission: orgs_with_permission(gateway, org_units, permission, highest[permission], user)
+        for permission in permissions
     }
 
 
-def held_by(
+def orgs_with_permission(
     gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
 ) -> frozenset[int]:
     """Return the ids of the org units at which a user (who must be the session's) has a permission.

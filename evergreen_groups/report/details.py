@@ -20,11 +20,11 @@ from evergreen_groups.ils import (
     Profiles,
     UnreturnedRead,
     account_of_session,
-    add_up,
-    held_by,
-    kinds_of_items,
+    orgs_with_permission,
     read_bills,
     read_unreturned_items,
+    verify_bills,
+    with_item_kinds,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
@@ -250,7 +250,7 @@ class DetailReader:
         if self._org_units.root.id in highest:
             return frozenset(unit.id for unit in self._org_units)
         user = account_of_session(self._gateway).id
-        return held_by(self._gateway, self._org_units, permission, highest, user)
+        return orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
         """The bills and unreturned items of these patrons, three calls for up to 3,000 of them."""
@@ -269,12 +269,12 @@ class DetailReader:
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        adding_up = add_up(self._gateway, own_fines, read.bills, hidden)
+        adding_up = verify_bills(self._gateway, own_fines, read.bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             bills = adding_up[id]
             if bills:
-                bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
+                bills = with_item_kinds(bills, read.items.stop_fines, self._items_at)
                 if any(one.kind.transaction == "circulation" and one.library not in self._items_at for one in bills):
                     self._by_billing_type.add(id)
             owed = None if bills is None else SummedBills.of(bills, self._kinds)

@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import Group, GroupReader
-from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, granted_at, shortnames_upwards
+from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, highest_view_user_orgs, shortnames_upwards
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import Lineage, Listing, PackedListings, group_of_most, groups_of
@@ -486,7 +486,7 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
 def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
     numbers = _present_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
-    access = Access.read(gateway, org_units, granted_at(gateway))
+    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
     reader = GroupReader(gateway, org_units, access, UniformLimit(Limit()))  # no limit matters here
     groups = reader.of_numbers(numbers.values()) if numbers else {}
     return tuple(

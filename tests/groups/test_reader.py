@@ -15,7 +15,7 @@ from support.gateways import gateway_of
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.groups.search import ChangedPatrons
-from evergreen_groups.ils import Access, LimitFinder, Limits, OrgUnits, UniformLimit, granted_at
+from evergreen_groups.ils import Access, LimitFinder, Limits, OrgUnits, UniformLimit, highest_view_user_orgs
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -34,7 +34,7 @@ def staff(proxy: FaultProxy) -> Iterator[Gateway]:
 
 def reader_of(gateway: Gateway, limits: LimitFinder | None = None) -> GroupReader:
     org_units = OrgUnits.read(gateway)
-    return GroupReader(gateway, org_units, Access.read(gateway, org_units, granted_at(gateway)), limits)
+    return GroupReader(gateway, org_units, Access.read(gateway, org_units, highest_view_user_orgs(gateway)), limits)
 
 
 def over(reader: GroupReader) -> dict[int, bool | None]:
