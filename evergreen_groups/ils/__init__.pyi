@@ -1,6 +1,5 @@
 from . import permissions as permissions
 from .bills import Bill as Bill
-from .bills import Billed as Billed
 from .bills import BillKind as BillKind
 from .bills import balance_of as balance_of
 from .bills import read_bills as read_bills
@@ -12,7 +11,6 @@ from .bills import verify_bills as verify_bills
 from .bills import with_item_kinds as with_item_kinds
 from .circulations import CirculationCounts as CirculationCounts
 from .circulations import CirculationReader as CirculationReader
-from .circulations import CirculationTally as CirculationTally
 from .items import CirculationKind as CirculationKind
 from .items import ItemOut as ItemOut
 from .items import PatronItems as PatronItems
@@ -47,7 +45,6 @@ from .permissions import VIEW_USER as VIEW_USER
 from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
 from .permissions import Access as Access
 from .permissions import SessionAccount as SessionAccount
-from .permissions import SessionRights as SessionRights
 from .permissions import account_of_session as account_of_session
 from .permissions import highest_granted as highest_granted
 from .permissions import highest_view_user_orgs as highest_view_user_orgs
@@ -55,7 +52,6 @@ from .permissions import library_of as library_of
 from .permissions import missing_at as missing_at
 from .permissions import orgs_by_permission as orgs_by_permission
 from .permissions import orgs_with_permission as orgs_with_permission
-from .permissions import workstation_of as workstation_of
 from .profiles import Profiles as Profiles
 from .reference_data import ReferenceData as ReferenceData
 from .thresholds import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
@@ -64,8 +60,6 @@ from .thresholds import VIEW_THRESHOLDS as VIEW_THRESHOLDS
 from .thresholds import DifferenceKind as DifferenceKind
 from .thresholds import RuleDifference as RuleDifference
 from .thresholds import Threshold as Threshold
-from .thresholds import ThresholdLookup as ThresholdLookup
 from .thresholds import ThresholdReader as ThresholdReader
-from .thresholds import Thresholds as Thresholds
 from .thresholds import find_rule_differences as find_rule_differences
 from .thresholds import read_fines_penalties as read_fines_penalties

@@ -7,7 +7,6 @@ from .machine import is_root as is_root
 from .machine import refuse_private_program as refuse_private_program
 from .machine import this_machine as this_machine
 from .machine import uncarried_variables as uncarried_variables
-from .plan import PARTS as PARTS
 from .plan import SHOWN as SHOWN
 from .plan import InstallationPlan as InstallationPlan
 from .plan import PlannedFile as PlannedFile

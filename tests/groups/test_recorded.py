@@ -20,7 +20,8 @@ from evergreen_groups.groups import (
 from evergreen_groups.groups.family import GroupQuestion
 from evergreen_groups.groups.hidden import members_conditions, part_by_group
 from evergreen_groups.groups.queries import GroupRange, HighFines
-from evergreen_groups.ils import CirculationReader, CirculationTally
+from evergreen_groups.ils import CirculationReader
+from evergreen_groups.ils.circulations import CirculationTally
 
 
 @pytest.mark.parametrize(

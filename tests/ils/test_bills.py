@@ -20,7 +20,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import (
     Bill,
-    Billed,
     BillKind,
     balance_of,
     read_bills,
@@ -29,6 +28,7 @@ from evergreen_groups.ils import (
     verify_bills,
     with_item_kinds,
 )
+from evergreen_groups.ils.bills import Billed
 from evergreen_groups.sandbox import Sandbox
 
 IDL = idl_of()

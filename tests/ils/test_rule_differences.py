@@ -18,10 +18,10 @@ from evergreen_groups.ils import (
     Profiles,
     RuleDifference,
     Threshold,
-    Thresholds,
     UniformLimit,
     find_rule_differences,
 )
+from evergreen_groups.ils.thresholds import Thresholds
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import PolicySettings
 

@@ -8,7 +8,8 @@ from support.gateways import gateway_of
 from support.web_caller import session
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnits, SessionAccount, SessionRights, permissions
+from evergreen_groups.ils import OrgUnits, SessionAccount, permissions
+from evergreen_groups.ils.permissions import SessionRights
 from evergreen_groups.sandbox import Sandbox
 
 SEVERAL = "open-ils.actor.user.perm.check.multi_org"

@@ -9,15 +9,8 @@ from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, UnexpectedAnswerError
-from evergreen_groups.ils import (
-    OrgUnit,
-    OrgUnits,
-    Profiles,
-    ThresholdReader,
-    Thresholds,
-    read_fines_penalties,
-)
-from evergreen_groups.ils.thresholds import Threshold
+from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, ThresholdReader, read_fines_penalties
+from evergreen_groups.ils.thresholds import Threshold, Thresholds
 from evergreen_groups.sandbox import Sandbox
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"

@@ -169,7 +169,7 @@ def show_left(path: Path, advice: str) -> None:
 
 def _show_plan(plan: InstallationPlan) -> None:
     for file in plan.files:
-        if file.is_as_it_should_be:
+        if file.is_up_to_date:
             click.echo(gettext("there already, as it should be: {file}", file=file.path))
         elif file.is_left:
             advice = gettext(
@@ -178,7 +178,7 @@ def _show_plan(plan: InstallationPlan) -> None:
                 file=file.path,
             )
             show_left(file.path, advice)
-        elif file.there is None:
+        elif file.current is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
             click.echo(gettext("to be written anew, as follows: {file}", file=file.path))
@@ -194,10 +194,10 @@ def _preview(file: PlannedFile) -> Iterator[str]:
     """A new file without its comments; of one that is there, what differs."""
     from evergreen_groups.installation import unmarked
 
-    if file.there is None:
+    if file.current is None:
         yield from (line for line in file.text.splitlines() if line and not line.lstrip().startswith("#"))
         return
-    former, wanted = unmarked(file.there).splitlines(), file.text.splitlines()
+    former, wanted = unmarked(file.current).splitlines(), file.text.splitlines()
     difference = difflib.unified_diff(former, wanted, "there", "wanted", lineterm="", n=1)
     yield from (line for line in difference)
 
