@@ -14,16 +14,16 @@ _FIRST_YEAR = 1971
 _OLDEST = 130
 
 
-def known(moment: datetime | None) -> datetime | None:
+def plausible(moment: datetime | None) -> datetime | None:
     """Return the timestamp, or None if it can't be real.
 
-    >>> known(UNKNOWN) is None
+    >>> plausible(UNKNOWN) is None
     True
     """
     return moment if moment is not None and moment.year >= _FIRST_YEAR else None
 
 
-def known_birth(born: date | None, today: date) -> date | None:
+def plausible_birth_date(born: date | None, today: date) -> date | None:
     """Return the birth date, or None if the person would be younger than 0 or older than 130 years."""
     if born is None or not 0 <= age_of(born, today) <= _OLDEST:
         return None

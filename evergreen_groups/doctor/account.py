@@ -20,7 +20,7 @@ from evergreen_groups.ils import (
     read_fines_penalties,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 from evergreen_groups.settings import passwords
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
     values = {"id": user.id, "library": home}
-    expires = known(user.expire_date)
+    expires = plausible(user.expire_date)
     if user.super_user:
         yield line.warning(
             "id {id}, home library {library}; it is a superuser, who may do everything",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.language import name_key
 from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import age_of, known, known_birth
+from evergreen_groups.odd_dates import age_of, plausible, plausible_birth_date
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
@@ -295,14 +295,14 @@ class PatronAccount:
     def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
         """Make one of the values of ``ACCOUNT_FIELDS``; ``now`` is aware."""
         active, barred, juvenile, sent, born = values
-        expire_date = known(sent)
+        expire_date = plausible(sent)
         return cls(
             active=bool(active),
             barred=bool(barred),
             juvenile=bool(juvenile),
             expired=expire_date is not None and expire_date < now,
             expire_date=expire_date,
-            birth_date=known_birth(born.date() if isinstance(born, datetime) else born, now.date()),
+            birth_date=plausible_birth_date(born.date() if isinstance(born, datetime) else born, now.date()),
             expiry_unknown=sent is not None and expire_date is None,
         )
 
@@ -319,7 +319,7 @@ class PatronState:
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
         """Make one of the values of ``STATE_FIELDS``; ``now`` is aware."""
         juvenile, barred, sent = values
-        expire_date = known(sent)
+        expire_date = plausible(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 

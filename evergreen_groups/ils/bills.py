@@ -19,7 +19,7 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 _FIELDS = (
     "id",
@@ -268,7 +268,7 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
         yield Bill(
-            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, known(last_payment), library, types
+            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, plausible(last_payment), library, types
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.bills import STOPPED
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -105,7 +105,7 @@ def kind_of(
         return None if finished and stopped is not CirculationKind.CLAIMS_RETURNED else stopped
     if due_date is None or fine_interval is None:
         return None  # in SQL, a comparison with null is neither true nor false
-    if known(due_date) is None:
+    if plausible(due_date) is None:
         return CirculationKind.OUT  # due at infinity
     if seconds_of(fine_interval) >= _DAY:
         # Items with daily fines are overdue from the next day. 'Today' is by the server's time zone, which is also the
@@ -232,7 +232,7 @@ def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemO
     found: dict[int, list[ItemOut]] = {}
     for id, usr, library, due, interval, stopped, returned, finish, copy in chain.from_iterable(pages):
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, known(due), kind, stopped))
+        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, plausible(due), kind, stopped))
     for theirs in found.values():
         theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
     return found

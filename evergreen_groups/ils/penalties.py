@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -204,13 +204,13 @@ def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
     for *row, stop_date in rows:
         # pcrud also returns archived penalties, fleshed or not (pcrud-072, pcrud-168).
         if is_in_force(stop_date, now):
-            row[-1] = known(row[-1])
+            row[-1] = plausible(row[-1])
             yield PenaltyRow(*row)
 
 
 def is_in_force(stop_date: datetime | None, now: datetime) -> bool:
     """Return whether a penalty with this ``stop_date`` is in force. Infinity arrives as a date in 1970."""
-    stop_date = known(stop_date)
+    stop_date = plausible(stop_date)
     return stop_date is None or stop_date > now
 
 

@@ -28,7 +28,7 @@ from evergreen_groups.ils import (
 )
 from evergreen_groups.message import Message
 from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import known as known_date
+from evergreen_groups.odd_dates import plausible as known_date
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
