@@ -133,13 +133,13 @@ class Limits:
             penalties = read_fines_penalties(gateway, org_units)
         return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
 
-    def reading_with(self, gateway: Gateway) -> Limits:
+    def with_gateway(self, gateway: Gateway) -> Limits:
         """Return the same limits, which read thresholds through ``gateway`` from now on."""
         if not isinstance(self._thresholds, ThresholdReader):
             return self
         # A shallow copy: both objects share everything read so far.
         limits = copy.copy(self)
-        limits._thresholds = self._thresholds.reading_with(gateway)
+        limits._thresholds = self._thresholds.with_gateway(gateway)
         return limits
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:

@@ -171,7 +171,7 @@ class ReferenceData:
         # The visible thresholds depend on the session; rules don't.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
-        return limits.reading_with(gateway)
+        return limits.with_gateway(gateway)
 
     def ils_limits(self, gateway: Gateway) -> LimitFinder:
         """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
@@ -192,7 +192,7 @@ class ReferenceData:
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):
             return self.limits(gateway)
-        return self._ils_limits.get(_key(gateway), read).reading_with(gateway)
+        return self._ils_limits.get(_key(gateway), read).with_gateway(gateway)
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
         return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))

@@ -177,7 +177,7 @@ class ThresholdReader:
         """Whether all thresholds are loaded, so that :meth:`find` needs no call."""
         return self._complete
 
-    def reading_with(self, gateway: Gateway) -> ThresholdReader:
+    def with_gateway(self, gateway: Gateway) -> ThresholdReader:
         """Return a reader that shares what was read so far, but reads through ``gateway``, of the same session."""
         reader = copy.copy(self)
         reader._gateway = gateway

@@ -26,7 +26,7 @@ ILS = PolicySettings(limit="ils")
 def test_thresholds_are_read_on_with_the_session_that_is_there(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as first, gateway_of(sandbox.url, "harbor_desk") as second:
         limits = Limits.read(first, ILS, OrgUnits.read(first))
-        read_on = limits.reading_with(second)
+        read_on = limits.with_gateway(second)
         calls = first.statistics.calls
         second.idl("pgpt")
         assert second.token
@@ -39,7 +39,7 @@ def test_thresholds_are_read_on_with_the_session_that_is_there(sandbox: Sandbox)
 
 def test_what_has_nothing_to_read_stays_as_it_is(admin: Gateway) -> None:
     limits = Limits.read(admin, RULES, OrgUnits.read(admin))
-    assert limits.reading_with(admin) is limits
+    assert limits.with_gateway(admin) is limits
 
 
 def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
