@@ -131,10 +131,10 @@ class BillKind:
             return self.billing_type
         return f"{self.billing_type} ({self.transaction})"
 
-    def is_called(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case.
 
-        >>> BillKind("circulation", "Overdue Materials").is_called("overdue materials")
+        >>> BillKind("circulation", "Overdue Materials").matches_name("overdue materials")
         True
         """
         names = (self.text, self.billing_type, self.claim, self.transaction)

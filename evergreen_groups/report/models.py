@@ -31,7 +31,7 @@ class Choice:
     """What a group must be besides owing enough; nothing of it: every group is listed.
 
     ``owing_since`` is a number of days: something has been owed for that long. ``kinds`` are names of kinds of bills
-    (:meth:`BillKind.is_called <evergreen_groups.ils.BillKind.is_called>`), one of which somebody owes for.
+    (:meth:`BillKind.matches_name <evergreen_groups.ils.BillKind.matches_name>`), one of which somebody owes for.
     ``with_items_out`` asks for overdue items that can still be returned, ``with_juvenile`` for a member whose record
     says so, ``profiles`` (names) for a member with one of these profiles or one below them. ``over_limit`` True asks
     for somebody over their own limit, False for nobody. ``blocked`` asks for somebody who is blocked for fines in
@@ -106,7 +106,7 @@ class Chooser:
             since = found.owing_since
             yield _somebody(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
         if choice.kinds:
-            owed = any(kind.is_called(name) for kind in found.owed_kinds for name in choice.kinds)
+            owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
             yield _somebody(owed, found.certain)
         if choice.with_items_out:
             yield found.returnable

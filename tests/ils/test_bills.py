@@ -186,9 +186,9 @@ def test_overdue_fines_are_overdue_materials_however_the_ils_writes_it() -> None
 )
 def test_kinds_are_called(kind: BillKind, text: str) -> None:
     assert kind.text == text
-    assert kind.is_called(text.upper())
-    assert kind.is_called(kind.transaction)
-    assert not kind.is_called("")
+    assert kind.matches_name(text.upper())
+    assert kind.matches_name(kind.transaction)
+    assert not kind.matches_name("")
 
 
 TOME, LOST_ITEM = 1058, 70052
@@ -246,7 +246,7 @@ def test_the_bill_for_an_item_is_what_happened_to_it(
         bills = read_bills(gateway, [TOME])[TOME]
     (kind,) = (bill.kind for bill in with_item_kinds(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
     assert kind.text == text
-    assert kind.is_called(text)
+    assert kind.matches_name(text)
 
 
 def test_an_item_at_a_library_that_is_hidden_keeps_its_billing_type(sandbox: Sandbox) -> None:
