@@ -58,7 +58,7 @@ MEANINGS = {
     TERMINATED: Message("terminated (SIGTERM)"),
 }
 
-MAY_PASS = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
+RETRYABLE = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
 """The statuses of a report run that wrote nothing and may succeed later.
 
 The systemd unit and the cron job retry only after these. Repeating a run that did write something would send its mails
@@ -109,6 +109,6 @@ def for_exception(error: BaseException) -> int:
             return FAILED
 
 
-def explained() -> str:
+def help_text() -> str:
     r"""Return the exit statuses as a paragraph for ``--help``, one per line. ``\b`` keeps click from rewrapping it."""
     return "\n".join(["\b", "Exit status:", *(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())])
