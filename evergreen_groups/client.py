@@ -155,7 +155,7 @@ class Client:
 
     @cached_property
     def patrons(self) -> PatronLookup:
-        """Finds the patrons that the account can see, by barcode, the end of a barcode, or name."""
+        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
         return PatronLookup(self.gateway)
 
     @cached_property
@@ -177,7 +177,7 @@ class Client:
         return GroupNights(database, self.gateway.url)
 
     def report(self, criteria: Criteria) -> Report:
-        """Build a report on the groups that ``criteria`` selects, such as those that owe more than a given total.
+        """Build a report on the groups that ``criteria`` selects, usually those whose members together owe a lot.
 
         Raises:
             ConfigurationError: ``criteria`` or a limit names an org unit or profile that doesn't exist.
@@ -248,5 +248,5 @@ class Client:
 
     @cached_property
     def recalculator(self) -> Recalculator:
-        """Has Evergreen recalculate the penalties of patrons, such as those an audit found, and records it."""
+        """Has Evergreen recalculate the penalties of patrons whom an audit found, and records this in the journal."""
         return Recalculator(self.gateway, self._state, self._operator)

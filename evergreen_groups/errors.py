@@ -203,14 +203,9 @@ class GatewayError(EvergreenGroupsError):
         self.raw = raw
 
     @property
-    def came_back(self) -> str:
-        """The message with its values, without the request."""
-        return filled(self.message, self.values)
-
-    @property
     def problem(self) -> str:
         """The request and the message with its values, without the advice."""
-        return ": ".join(part for part in (self.asked, self.came_back) if part)
+        return ": ".join(part for part in (self.asked, filled(self.message, self.values)) if part)
 
 
 class TransportError(GatewayError):

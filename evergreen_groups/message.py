@@ -79,7 +79,7 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     if not values:
         return template
     return "".join(
-        literal if name is None else literal + _written(_value(name, values), spec)
+        literal if name is None else literal + _format(_value(name, values), spec)
         for literal, name, spec in _parts(template)
     )
 
@@ -104,11 +104,11 @@ def _value(name: str, values: Mapping[str, object]) -> object:
     return values[name]
 
 
-def _written(value: object, spec: str) -> str:
-    return value if type(value) is str and not spec else _in_english(value, spec)
+def _format(value: object, spec: str) -> str:
+    return value if type(value) is str and not spec else _format_in_english(value, spec)  # most values are strings
 
 
-def _in_english(value: object, spec: str) -> str:
+def _format_in_english(value: object, spec: str) -> str:
     from datetime import date, datetime  # here, because every command imports this module and few get to this point
     from decimal import Decimal
 

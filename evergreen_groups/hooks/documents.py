@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         Draft,
         JournalStep,
         PlannedGroup,
-        PlanWarning,
         ProposedPlan,
         Step,
     )
@@ -295,7 +294,10 @@ def draft(draft: Draft) -> dict[str, Any]:
         "expires": None,
         "steps": [_planned(step) for step in draft.steps],
         "groups": [_group(group) for group in draft.groups],
-        "warnings": [_warning(warning) for warning in draft.warnings],
+        "warnings": [
+            {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
+            for warning in draft.warnings
+        ],
         "unchanged": list(draft.unchanged),
         "for_information_only": True,
         "note": NOTE,
@@ -365,10 +367,6 @@ def _group(group: PlannedGroup) -> dict[str, Any]:
             "members": [_patron(member) for member in group.after],
         },
     }
-
-
-def _warning(warning: PlanWarning) -> dict[str, Any]:
-    return {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
 
 
 def _step(step: JournalStep) -> dict[str, Any]:

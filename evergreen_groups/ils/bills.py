@@ -51,7 +51,7 @@ _STOCK = {
 _STOCK_SPELLING = {name.casefold(): name for name in _STOCK}
 _OVERDUE = "Overdue Materials"
 _DAMAGE = ("Damaged Item", "Damaged Item Processing Fee")
-# The item's fate by billing type. The circulation's stop_fines is more reliable.
+# Billing types that say what happened to an item. The circulation's stop_fines overrides them.
 _OF_ITEMS = (
     *(_OVERDUE, "Lost Materials", "Lost Materials Processing Fee"),
     *("Long-Overdue Materials", "Long-Overdue Materials Processing Fee"),
@@ -120,7 +120,7 @@ class BillKind:
 
     @property
     def text(self) -> str:
-        """The kind's name in English, which no other kind has."""
+        """The kind's name in English. No two kinds have the same name."""
         if self.claim:
             return _CLAIMED.get(self.claim, self.claim)
         if not self.billing_type:
@@ -263,7 +263,9 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
     kinds: dict[tuple[str, str], BillKind] = {}
     for id, usr, transaction, last, balance, billed, paid, since, last_payment, library in rows:
         types = by_type.get(id, ())
-        billing_type = _leading(transaction, types, (billed or NOTHING) - (paid or NOTHING)) if types else last or ""
+        billing_type = last or ""
+        if types:
+            billing_type = _largest_type(transaction, types, (billed or NOTHING) - (paid or NOTHING))
         kind = kinds.get((transaction, billing_type))
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
@@ -272,7 +274,7 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
         )
 
 
-def _leading(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
+def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
     """Return the billing type with the largest amount, the first if several are equal."""
     # The overdue fines are the rest of the balance, not of the total: payments settle the oldest billings first.
     largest = max(types, key=lambda billed: billed.amount)

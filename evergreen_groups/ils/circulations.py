@@ -158,9 +158,9 @@ class CirculationReader:
             return None
         if self._hidden_at and not 0 < len(self._visible_at) <= _MOST_LIBRARIES:
             return None
-        question = self._under(condition, countable)
+        query = self._conditional_query(condition, countable)
         try:
-            rows = self._gateway.pcrud.search("circ", question, select=_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
+            rows = self._gateway.pcrud.search("circ", query, select=_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
         except RequestTooLargeError:  # the condition may contain hidden members, too, and ids may have ten digits
             return None
         found = list(columns(rows, *_FIELDS))
@@ -199,7 +199,7 @@ class CirculationReader:
     def _may_hide(self, *, none_hidden: bool) -> bool:
         return bool(self._hidden_at) and not none_hidden
 
-    def _under(self, condition: Query, patrons: Sequence[int]) -> Query:
+    def _conditional_query(self, condition: Query, patrons: Sequence[int]) -> Query:
         """Build the query for the patrons' circulations and, if the condition holds, one row of another patron."""
         theirs = {"usr": list(patrons), "checkin_time": None}
         others: Query = {"usr": {"not in": list(patrons)}}

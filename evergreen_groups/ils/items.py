@@ -206,7 +206,7 @@ def read_items(
         return dict.fromkeys(patrons, PatronItems((), complete=False))
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: _visible(gateway, patrons),
+        lambda: _read_visible(gateway, patrons),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
     )
     found, hidden = gateway.map(lambda read: read(), readers)
@@ -224,7 +224,7 @@ def patrons_with_circulations_at(gateway: Gateway, patrons: Collection[int], lib
     return {id for page in pages for (id,) in page}
 
 
-def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
+def _read_visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
     now = datetime.now(UTC)
     # The transaction of a returned item stays open until everything is paid (items-004).
     where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
@@ -289,7 +289,7 @@ def read_unreturned_items(
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: _visible_circulations(gateway, patrons, now, all_visible=not hidden_at),
+        lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
         lambda: _with_hidden(gateway, patrons, now, hidden_at) if hidden_at else (),
     )
     (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
@@ -301,7 +301,7 @@ def _unreturned(now: datetime) -> dict[str, Any]:
     return {"checkin_time": None, "-or": [{"due_date": {"<": due}}, {"stop_fines": _AWAY}]}
 
 
-def _visible_circulations(
+def _count_visible(
     gateway: Gateway, patrons: Collection[int], now: datetime, *, all_visible: bool
 ) -> tuple[dict[int, UnreturnedItems], dict[int, str]]:
     where = {"-or": [_unreturned(now), {"xact_finish": None, "stop_fines": list(STOPPED)}]}

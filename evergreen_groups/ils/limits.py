@@ -64,7 +64,7 @@ class UniformLimit:
     def __init__(self, limit: Limit) -> None:
         self.limit = replace(limit, origin=limit.origin or _CONFIGURATION)
         self._resolved = ResolvedLimit(self.limit)
-        self.need_transactions = _is_reached_by_nothing(self.limit.amount, self.limit.comparison)
+        self.need_transactions = _is_reached_by_zero(self.limit.amount, self.limit.comparison)
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
         """Return the limit."""
@@ -102,11 +102,9 @@ class Limits:
     def need_transactions(self) -> bool:
         """See :attr:`LimitFinder.need_transactions`."""
         settings = self._settings
-        if settings.limit == "ils" or _is_reached_by_nothing(settings.limit, settings.comparison):
+        if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
             return True
-        return any(
-            _is_reached_by_nothing(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits
-        )
+        return any(_is_reached_by_zero(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
 
     @classmethod
     def read(
@@ -207,7 +205,7 @@ class Limits:
         )
 
 
-def _is_reached_by_nothing(amount: Decimal | None, comparison: Comparison) -> bool:
+def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
     """Return whether open transactions with a sum of 0.00 reach the limit. Without open transactions nothing does."""
     return amount is not None and amount <= 0 and comparison is Comparison.REACHES
 

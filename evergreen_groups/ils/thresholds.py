@@ -89,10 +89,10 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
             code="ils-setting-unusable",
             values={"name": PENALTY_OVERRIDE},
         )
-    return {unit.id: _penalty(values[unit.id]) for unit in org_units}
+    return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
 
 
-def _penalty(value: object) -> int:
+def _penalty_id(value: object) -> int:
     """Return the penalty id in a setting's value, or the stock penalty for None."""
     if value is None:
         return PATRON_EXCEEDS_FINES
@@ -319,7 +319,7 @@ def find_rule_differences(
             threshold = thresholds.find(profile, library)
             rule = limits.limit_for(profile, library)
             row = None if threshold is None else (threshold.org_unit, threshold.profile)
-            for kind in _kinds_of(rule, threshold, penalty, org_units):
+            for kind in _differences(rule, threshold, penalty, org_units):
                 case = _Case(kind, rule.limit, None if threshold is None else threshold.amount, penalty)
                 found.setdefault(case, []).append(_Affected(library, profile, row))
     differences = [
@@ -336,7 +336,7 @@ def find_rule_differences(
     return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
 
 
-def _kinds_of(
+def _differences(
     rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
 ) -> Iterator[DifferenceKind]:
     """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""

@@ -78,7 +78,7 @@ def report_timer(_machine: Machine) -> str:
 def service(machine: Machine) -> str:
     """Return the systemd unit of the web service. Raises what :func:`files_for_service` raises.
 
-    The unit doesn't pass the configuration as a credential, because a running service couldn't reload it.
+    The unit copies the configuration. If it were passed as a credential, a running service couldn't reload it.
     """
     text = _with_paths(data_text("systemd/evergreen-groups.service"), machine)
     if machine.settings is None:
