@@ -216,7 +216,7 @@ class SummaryReader:
         """What somebody owes, None without an open transaction."""
         if self._gateway.reads_copies:
             with suppress(PermissionDeniedError):
-                return read_fines_of(self._gateway, id, current=True)
+                return read_fines_of(self._gateway, id, primary=True)
         owed = read_own_fines(self._gateway, [id]).get(id)
         # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:

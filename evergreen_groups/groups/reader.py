@@ -78,7 +78,7 @@ def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] 
 def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
     # An answer about one says whose it is, which a list of groups' balances doesn't.
     try:
-        return read_fines_of(gateway, id, current=True)
+        return read_fines_of(gateway, id, primary=True)
     except PermissionDeniedError:
         return read
 

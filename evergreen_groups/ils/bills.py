@@ -359,16 +359,16 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
 
 
-def read_fines_of(gateway: Gateway, id: int, *, current: bool = False) -> Decimal | None:
+def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
     """Return what one patron owes at all libraries, or None if they have no open transaction.
 
-    Works for the session's own user, too (``patrons-070``). ``current`` asks the primary database.
+    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database.
 
     Raises:
         PermissionDeniedError: the session lacks the permission, and isn't the patron's own.
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
-    method = f"{_SUMMARY}.authoritative" if current else _SUMMARY
+    method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None
