@@ -225,12 +225,12 @@ class DetailsReader:
         else:
             under_condition: dict[int, CirculationCounts | None] = {}
 
-            def count_under(condition: dict[str, Any]) -> bool:
-                found_out = counting.count_under(condition, homes, none_hidden=none_hidden)
+            def count_if(condition: dict[str, Any]) -> bool:
+                found_out = counting.count_if(condition, homes, none_hidden=none_hidden)
                 under_condition.update(found_out or {})
                 return found_out is not None
 
-            own_fines, hidden = self._balances(found, count_under)
+            own_fines, hidden = self._balances(found, count_if)
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
         return own_fines, hidden, counting.complete(counted) if exact else counted
 

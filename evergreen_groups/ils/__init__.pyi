@@ -15,7 +15,7 @@ from .items import CirculationKind as CirculationKind
 from .items import ItemOut as ItemOut
 from .items import PatronItems as PatronItems
 from .items import UnreturnedItems as UnreturnedItems
-from .items import UnreturnedRead as UnreturnedRead
+from .items import UnreturnedResult as UnreturnedResult
 from .items import read_items as read_items
 from .items import read_titles as read_titles
 from .items import read_unreturned_items as read_unreturned_items

@@ -132,20 +132,20 @@ class CirculationReader:
         if not countable:
             return dict.fromkeys(patrons)
         if self._may_hide(none_hidden=none_hidden):
-            readers: tuple[Callable[..., Any], ...] = (self._by_rows, self._with_hidden)
+            readers: tuple[Callable[..., Any], ...] = (self._count_rows, self._with_hidden)
             by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
         else:
-            by_rows, hidden = self._by_rows(countable), set()
+            by_rows, hidden = self._count_rows(countable), set()
         return {id: _marked(by_rows.get(id), complete=id not in hidden) for id in patrons}
 
     def count_visible(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
         """Count in one call. If pcrud may hide circulations, all counts are lower bounds."""
         countable = self._countable(patrons)
-        by_rows = self._by_rows(countable) if countable else {}
+        by_rows = self._count_rows(countable) if countable else {}
         complete = not self._may_hide(none_hidden=none_hidden)
         return {id: _marked(by_rows.get(id), complete=complete) for id in patrons}
 
-    def count_under(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
+    def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
         """Check a condition made of subqueries and :meth:`count_visible` in one call. Return None unless it holds.
 
         The query also selects one visible circulation of another patron if the condition holds, as a signal
@@ -169,7 +169,7 @@ class CirculationReader:
         if len(others) > 1:
             raise not_asked_for()
         if not others:
-            # Without the signal, don't trust the other rows either.
+            # The condition doesn't hold, or the signal's row came with a wrong id: don't trust the other rows either.
             return None
         by_rows = self._counted(countable, theirs)
         complete = not self._may_hide(none_hidden=none_hidden)
@@ -184,13 +184,13 @@ class CirculationReader:
         unsure = [id for id, counts in counted.items() if counts is not None and not counts.complete]
         hidden = sorted(self._with_hidden(unsure)) if unsure else []
         requested = hidden[:_MOST_ONE_BY_ONE]
-        exact = dict(zip(requested, self._gateway.map(self._of_patron, requested), strict=True))
+        exact = dict(zip(requested, self._gateway.map(self._count_exactly, requested), strict=True))
         known = {id: _marked(counts, complete=True) for id, counts in counted.items()}
         return {**known, **dict.fromkeys(hidden), **exact}
 
     def count_one(self, patron: int, home: int) -> CirculationCounts | None:
         """Count all circulations of one patron, hidden ones included. ``home`` is the home library's id. One call."""
-        return self._of_patron(patron) if self._countable({patron: home}) else None
+        return self._count_exactly(patron) if self._countable({patron: home}) else None
 
     def _countable(self, patrons: Patrons) -> list[int]:
         # The ILS always lets users see their own counts (Actor.pm, checked_out).
@@ -214,7 +214,7 @@ class CirculationReader:
         # A union lets the database use an index for each part. With "or" it would scan all circulations.
         return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
 
-    def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
+    def _count_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
         # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
         ids = sorted(patrons) if self._visible_at else []
         pages = self._gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", ids, where={"checkin_time": None})
@@ -233,7 +233,7 @@ class CirculationReader:
         """Return the patrons with circulations that pcrud hides."""
         return patrons_with_circulations_at(self._gateway, patrons, self._hidden_at)
 
-    def _of_patron(self, patron: int) -> CirculationCounts | None:
+    def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
         # answer would go unnoticed on a shared connection (apart).
         result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)

@@ -261,7 +261,7 @@ _NONE = UnreturnedItems()
 
 
 @dataclass(frozen=True, slots=True)
-class UnreturnedRead:
+class UnreturnedResult:
     """The result of :func:`read_unreturned_items`.
 
     ``items`` are by patron id, None if some are hidden. ``stop_fines`` are by circulation id: the values of ``STOPPED``
@@ -274,7 +274,7 @@ class UnreturnedRead:
 
 def read_unreturned_items(
     gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-) -> UnreturnedRead:
+) -> UnreturnedResult:
     """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
 
     Items that aren't due yet aren't read, because they are the majority (``items-001``). Lost items are read whatever
@@ -285,7 +285,7 @@ def read_unreturned_items(
     unreturned items of those libraries (``items-002``, ``items-003``).
     """
     if not patrons or not visible_at:
-        return UnreturnedRead(dict.fromkeys(patrons), {})
+        return UnreturnedResult(dict.fromkeys(patrons), {})
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
@@ -293,7 +293,7 @@ def read_unreturned_items(
         lambda: _with_hidden(gateway, patrons, now, hidden_at) if hidden_at else (),
     )
     (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
-    return UnreturnedRead({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
+    return UnreturnedResult({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
 
 
 def _unreturned(now: datetime) -> dict[str, Any]:

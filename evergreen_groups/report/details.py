@@ -18,7 +18,7 @@ from evergreen_groups.ils import (
     Bill,
     OrgUnits,
     Profiles,
-    UnreturnedRead,
+    UnreturnedResult,
     account_of_session,
     orgs_with_permission,
     read_bills,
@@ -225,7 +225,7 @@ class DetailRows:
     """What was read of the members of some groups beside what they owe."""
 
     bills: Bills
-    items: UnreturnedRead
+    items: UnreturnedResult
 
 
 class DetailReader:
