@@ -140,7 +140,7 @@ class Access:
         if root in granted:
             return cls(frozenset(every), ())
         session = account_of_session(gateway)
-        if not missing_at(gateway, session.id, root, [VIEW_USER]):
+        if not missing_permissions(gateway, session.id, root, [VIEW_USER]):
             return cls(frozenset(every), ())
         visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not visible_orgs:
@@ -195,7 +195,7 @@ def orgs_with_permission(
     return every - _denied_at(gateway, user, sorted(every), permission)
 
 
-def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
+def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
     """Return the permissions that a user (who must be the session's) lacks at an org unit. One call.
 
     Raises:

@@ -14,7 +14,7 @@ from evergreen_groups.ils import (
     account_of_session,
     highest_view_user_orgs,
     library_of,
-    missing_at,
+    missing_permissions,
     orgs_by_permission,
 )
 from evergreen_groups.sandbox import Sandbox
@@ -97,7 +97,7 @@ def test_an_org_unit_that_was_not_asked_about_is_no_answer(proxy: FaultProxy) ->
 def test_the_missing_ones_are_named(proxy: FaultProxy, missing: list[str]) -> None:
     proxy.answer = lambda call: missing if call.method == ONE else None
     with gateway_of(proxy.url, "north_manager") as gateway:
-        assert missing_at(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
+        assert missing_permissions(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
 
 
 @pytest.mark.parametrize("answer", [{}, "x", 7, {"__c": "aou", "__p": []}, {"__c": "au", "__p": []}, [1]])

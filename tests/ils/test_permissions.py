@@ -8,7 +8,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.ils import Access, OrgUnits, account_of_session, highest_view_user_orgs, missing_at
+from evergreen_groups.ils import Access, OrgUnits, account_of_session, highest_view_user_orgs, missing_permissions
 
 ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"
 WORK = "open-ils.actor.user.has_work_perm_at.batch"
@@ -29,7 +29,7 @@ def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
         gateway_of(proxy.url, "north_manager") as gateway,
         pytest.raises(UnexpectedAnswerError, match=r"perm\.check"),
     ):
-        missing_at(gateway, 1, 1, ["VIEW_USER"])
+        missing_permissions(gateway, 1, 1, ["VIEW_USER"])
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy
         user = account_of_session(gateway).id
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
-        assert missing_at(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
+        assert missing_permissions(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
