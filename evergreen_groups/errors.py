@@ -44,7 +44,7 @@ from evergreen_groups.message import Message, filled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 class ErrorFields(TypedDict, total=False):
@@ -93,7 +93,7 @@ class EvergreenGroupsError(Exception):
         advice: str = "",
         setting: str | None = None,
         code: str = "",
-        values: Mapping[str, object] = _NOTHING,
+        values: Mapping[str, object] = _NO_VALUES,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -346,7 +346,7 @@ class CollisionError(EventError):
     """XACT_COLLISION: someone else has changed the record since it was read."""
 
 
-def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTHING) -> NotFoundError:
+def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NO_VALUES) -> NotFoundError:
     """Build the error for a patron or group that doesn't exist or is hidden, with advice on permissions."""
     return NotFoundError(
         message,

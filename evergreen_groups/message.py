@@ -11,7 +11,7 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Self
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 class Message(str):
@@ -36,7 +36,7 @@ class Message(str):
     values: Mapping[str, object]
 
     def __new__(
-        cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NOTHING
+        cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NO_VALUES
     ) -> Self:
         # A message in a constant has no values yet: with_values adds them later.
         count = values["count"] if plural and values else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-NOTHING = Decimal("0.00")
+ZERO = Decimal("0.00")
 
 
 def plain_amount(value: Decimal) -> str:

@@ -30,7 +30,7 @@ from evergreen_groups.ils import (
     with_item_kinds,
 )
 from evergreen_groups.language import name_key
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -159,7 +159,7 @@ class BillsReader:
             lambda: read_items(gateway, org_units, items_at, ids),
         )
         fines, bills, items = gateway.map(lambda read: read(), readers)
-        own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}
+        own_fines = {patron.id: fines.get(patron.id, ZERO) for patron in patrons}
         known = verify_bills(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
@@ -232,7 +232,7 @@ class Statement:
     @property
     def owed(self) -> Decimal:
         """What the members on it owe together, credits counted; nobody else's fines are in it."""
-        return sum((member.own_fines for member in self.members), NOTHING)
+        return sum((member.own_fines for member in self.members), ZERO)
 
 
 def make_statement(group: GroupBills, patron: int, settings: StatementSettings) -> Statement:

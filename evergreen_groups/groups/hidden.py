@@ -20,7 +20,7 @@ from evergreen_groups.groups.hidden_numbers import (
 )
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
@@ -249,12 +249,12 @@ def _money(value: object) -> Decimal:
     amount = finite_number(value)
     if amount is None:
         raise ArithmeticError("not an amount")
-    return amount.quantize(NOTHING)
+    return amount.quantize(ZERO)
 
 
 def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
-    return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
+    return sum((balances.get(id, ZERO) for id in ids), ZERO)
 
 
 def read_with_known(
@@ -457,7 +457,7 @@ class _HiddenInSet:
     def find(self) -> dict[int, HiddenMembers]:
         """The same with what they owe."""
         counts = {group: hidden.count for group, hidden in self.count().items()}
-        found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
+        found = {group: HiddenMembers(0, ZERO) for group, count in counts.items() if not count}
         with_hidden = counts.keys() - found.keys()
         if with_hidden:
             self._progress(0, len(with_hidden))
@@ -490,9 +490,9 @@ class _HiddenInSet:
         fines: dict[int, Decimal] = {}
         for group, number in self._read(MemberFines(), groups).items():
             if number is not None:
-                visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
+                visible = sum((own_fines.get(id, ZERO) for id in self._visible[group]), ZERO)
                 fines[group] = number * _CENT - visible
-        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
+        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), ZERO)
         proved = self._proved(fines, _owe_together) if fines.get(sample, reported) == reported else {}
         return {**proved}
 
@@ -543,7 +543,7 @@ def _owe_together(fines: Collection[Decimal], hidden: Query) -> Query:
 
     It holds in ``hidden-numbers-005``, and doesn't in ``hidden-numbers-006``.
     """
-    total = sum(fines, NOTHING)
+    total = sum(fines, ZERO)
     # Without a transaction there is no sum, which isn't the same as nought here.
     word, operator = ("-exists", "=") if total else ("-not-exists", "<>")
     owed: Query = {

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.language import name_key
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.odd_dates import age_of, plausible, plausible_birth_date
 from evergreen_groups.total import Total
 
@@ -113,7 +113,7 @@ class Group:
     number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
-    hidden_fines: Decimal | None = NOTHING
+    hidden_fines: Decimal | None = ZERO
     hidden_ids: frozenset[int] | None = frozenset()
     known_fines: Decimal = field(init=False, repr=False, compare=False)
     """What the visible members owe together, credits counted, and the hidden ones if that is known: to sort by."""
@@ -124,7 +124,7 @@ class Group:
         if self.hidden_fines:
             owed.append(self.hidden_fines)
         # Where one member owes all of it, as mostly, that is one amount, and not another as large.
-        together = sum(owed[1:], owed[0]) if owed else NOTHING
+        together = sum(owed[1:], owed[0]) if owed else ZERO
         object.__setattr__(self, "known_fines", together)
 
     @classmethod

@@ -36,7 +36,7 @@ from evergreen_groups.ils import (
     read_own_fines,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class GroupReader:
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
-            self._known_fines.keep({id: own_fines.get(id, NOTHING) for id in by_id})
+            self._known_fines.keep({id: own_fines.get(id, ZERO) for id in by_id})
             self._known_barcodes.keep(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
@@ -223,7 +223,7 @@ def make_members(
     patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
 ) -> list[Member]:
     """Put together what is known of each patron; who has no own fines owes nothing, and decisions may be missing."""
-    return [Member(patron, own_fines.get(patron.id, NOTHING), decisions.get(patron.id)) for patron in patrons]
+    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
 
 def decide_about(

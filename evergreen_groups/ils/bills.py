@@ -18,7 +18,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.odd_dates import plausible
 
 _FIELDS = (
@@ -186,7 +186,7 @@ class Bill:
     @property
     def billings(self) -> tuple[Billed, ...]:
         """The billings by type, which add up to ``billed``. Empty if there is only one type."""
-        rest = self.billed - sum((billed.amount for billed in self.by_type), NOTHING)
+        rest = self.billed - sum((billed.amount for billed in self.by_type), ZERO)
         found = (*self.by_type, Billed("", rest)) if rest > 0 else self.by_type
         return found if len(found) > 1 else ()
 
@@ -209,7 +209,7 @@ class Bill:
 
 def balance_of(bills: Iterable[Bill]) -> Decimal:
     """Add up the balances of bills, credits included."""
-    return sum((bill.balance for bill in bills), NOTHING)
+    return sum((bill.balance for bill in bills), ZERO)
 
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
@@ -255,7 +255,7 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     pages = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
     for transaction, billing_type, amount in chain.from_iterable(pages):
         theirs = sums.setdefault(transaction, {})
-        theirs[billing_type] = theirs.get(billing_type, NOTHING) + amount
+        theirs[billing_type] = theirs.get(billing_type, ZERO) + amount
     return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
 
 
@@ -265,20 +265,18 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
         types = by_type.get(id, ())
         billing_type = last or ""
         if types:
-            billing_type = _largest_type(transaction, types, (billed or NOTHING) - (paid or NOTHING))
+            billing_type = _largest_type(transaction, types, (billed or ZERO) - (paid or ZERO))
         kind = kinds.get((transaction, billing_type))
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
-        yield Bill(
-            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, plausible(last_payment), library, types
-        )
+        yield Bill(id, usr, kind, balance, billed or ZERO, paid or ZERO, since, plausible(last_payment), library, types)
 
 
 def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
     """Return the billing type with the largest amount, the first if several are equal."""
     # The overdue fines are the rest of the balance, not of the total: payments settle the oldest billings first.
     largest = max(types, key=lambda billed: billed.amount)
-    overdue = balance - sum((billed.amount for billed in types), NOTHING)
+    overdue = balance - sum((billed.amount for billed in types), ZERO)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
 
 
@@ -345,7 +343,7 @@ def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
     """
     owed = [amount for org_unit, amount in transactions if scope is None or org_unit in scope]
     # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
-    return sum(owed, NOTHING) if owed else None
+    return sum(owed, ZERO) if owed else None
 
 
 def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:

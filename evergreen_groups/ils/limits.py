@@ -12,7 +12,7 @@ from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.profiles import Profiles
 from evergreen_groups.ils.thresholds import ThresholdReader, Thresholds, read_fines_penalties
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ResolvedLimit:
             # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00
             # (actor.calculate_system_penalties). Open transactions that add up to 0.00 do reach it. Configured limits
             # follow the same logic.
-            return Decision(False, NOTHING, self.limit)
+            return Decision(False, ZERO, self.limit)
         return decide(own_balance, self.limit)
 
 

@@ -27,7 +27,7 @@ from evergreen_groups.ils import (
     with_item_kinds,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.odd_dates import plausible as known_date
 from evergreen_groups.total import Total
 
@@ -191,7 +191,7 @@ class ReportDetails:
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
-            not_known=None if fines is None else fines - sum((one.balance for one in bills.kinds), NOTHING),
+            not_known=None if fines is None else fines - sum((one.balance for one in bills.kinds), ZERO),
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,

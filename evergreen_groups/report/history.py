@@ -23,7 +23,7 @@ from sqlalchemy import delete, func, select
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, highest_view_user_orgs, shortnames_upwards
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import Lineage, Listing, PackedListings, group_of_most, groups_of
 from evergreen_groups.report.models import (
@@ -94,7 +94,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self._group_count = self._member_count = 0
-        self._combined_fines = NOTHING
+        self._combined_fines = ZERO
         self._certain = True
 
     def add(self, listing: Listing) -> None:
@@ -125,7 +125,7 @@ def compare(previous: Run | None, present: Run, lineage: Lineage | None = None) 
         for listing in previous.listings
         if lineage.number_now(listing.group) is None
     ]
-    gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
+    gone.sort(key=lambda change: (-(change.before or ZERO), change.group))
     newcomers = {
         patron
         for listing in islice(present.listings, present.listed_count)
@@ -272,7 +272,7 @@ class History:
                         "org_unit": name,
                         "group_count": totals.group_count,
                         "member_count": totals.member_count,
-                        "combined_fines": NOTHING if totals.combined_fines is None else totals.combined_fines,
+                        "combined_fines": ZERO if totals.combined_fines is None else totals.combined_fines,
                     }
                     for name, totals in present.totals.items()
                 ],
@@ -372,7 +372,7 @@ class _Totals(dict[str, RunTotals]):
         self._at = at
 
     def __missing__(self, shortname: str) -> RunTotals:
-        return RunTotals(self._at, 0, 0, NOTHING)
+        return RunTotals(self._at, 0, 0, ZERO)
 
 
 class _Remembered:

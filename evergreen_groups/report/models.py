@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.blocks import BlockTotals
 from evergreen_groups.total import Total, sum_of_counts
@@ -189,7 +189,7 @@ class Totals:
 def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
     """The sum of some amounts, None if one of them is."""
     known = [amount for amount in amounts if amount is not None]
-    return sum(known, NOTHING) if len(known) == len(amounts) else None
+    return sum(known, ZERO) if len(known) == len(amounts) else None
 
 
 def _count_of(truths: Collection[bool | None]) -> Total[int]:
@@ -306,7 +306,7 @@ class GroupChange:
 
         None where that isn't ``certain``.
         """
-        return (self.after or NOTHING) - (self.before or NOTHING) if self.certain else None
+        return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.render import ANGULARJS, StaffClient, hidden_members
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 
@@ -284,7 +284,7 @@ def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
     """Where each night stands in the picture: by its number of the way across, and by its amount from nothing up."""
     found = [_fines(night) for night in nights]
     amounts = [fines for fines in found if fines is not None]
-    lowest, highest = min(*amounts, NOTHING), max(*amounts, NOTHING)
+    lowest, highest = min(*amounts, ZERO), max(*amounts, ZERO)
     span = float(highest - lowest) or 1.0
     step = (WIDTH - 2 * _EDGE) / max(len(nights) - 1, 1)
     return [
