@@ -11,8 +11,8 @@ from enum import Enum
 
 from evergreen_groups import arguments
 from evergreen_groups.message import Message
-from evergreen_groups.money import ZERO
 
+_ZERO = Decimal("0.00")
 _CENT = Decimal("0.01")
 
 
@@ -67,8 +67,8 @@ class Decision:
     def over_by(self) -> Decimal:
         """By how much the balance exceeds the limit. 0.00 if it doesn't, or just reaches the limit."""
         if self.limit.amount is None:
-            return ZERO
-        return max(self.own_balance - self.limit.amount, ZERO)
+            return _ZERO
+        return max(self.own_balance - self.limit.amount, _ZERO)
 
     @property
     def explanation(self) -> Message:

@@ -88,7 +88,7 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
     with gateway_of(exchange_id) as gateway:
         reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
         counted = reader.count_if(condition, homes)
-        asked = reader._under(condition, list(homes))
+        asked = reader._conditional_query(condition, list(homes))
     assert json.dumps(asked) == json.dumps(params(exchange_id)[1])
     if exchange_id == "desk-004":
         assert {id: (counts.out, counts.lost, counts.complete) for id, counts in counted.items()} == {
