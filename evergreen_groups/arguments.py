@@ -59,13 +59,13 @@ def references(name: str, values: object) -> tuple[str | int, ...]:
 
 def reference(name: str, value: object) -> str | int:
     """Return a reference to a patron: a barcode (``str``) or a patron id (``int``)."""
-    return value if isinstance(value, str) else whole(name, value, "a barcode as text, or an id as int")
+    return value if isinstance(value, str) else integer(name, value, "a barcode as text, or an id as int")
 
 
-def whole(name: str, value: object, expected: str = "a whole number, as int") -> int:
+def integer(name: str, value: object, expected: str = "a whole number, as int") -> int:
     """Return an ``int``: an id or a group number. Refuse ``bool``, and strings of digits.
 
-    >>> whole("id", "1036")
+    >>> integer("id", "1036")
     Traceback (most recent call last):
     evergreen_groups.errors.ArgumentError: id takes a whole number, as int, not str
     """
@@ -74,15 +74,15 @@ def whole(name: str, value: object, expected: str = "a whole number, as int") ->
     return value
 
 
-def whole_or_none(name: str, value: object) -> int | None:
+def integer_or_none(name: str, value: object) -> int | None:
     """Return an ``int`` or None."""
-    return None if value is None else whole(name, value)
+    return None if value is None else integer(name, value)
 
 
-def wholes(name: str, values: object) -> tuple[int, ...]:
+def integers(name: str, values: object) -> tuple[int, ...]:
     """Return a collection of ``int`` as a tuple."""
     expected = "several whole numbers, as int"
-    return tuple(whole(name, value, expected) for value in _several(name, values, expected))
+    return tuple(integer(name, value, expected) for value in _several(name, values, expected))
 
 
 def money(name: str, value: object) -> Decimal:
@@ -105,7 +105,7 @@ def seconds(name: str, value: object) -> float:
     return value
 
 
-def truth(name: str, value: object) -> bool:
+def boolean(name: str, value: object) -> bool:
     """Return a ``bool``. Other types are refused because a string like ``"no"`` is truthy."""
     return instance(name, value, bool, "True or False")
 

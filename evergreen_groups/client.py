@@ -216,7 +216,7 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = MembershipReader(self.gateway).by_groups(arguments.wholes("numbers", numbers)).groups
+        groups = MembershipReader(self.gateway).by_groups(arguments.integers("numbers", numbers)).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(
@@ -230,7 +230,7 @@ class Client:
         Raises:
             StateError: the marks can't be read or written.
         """
-        return self._groups_to_keep().remove(arguments.wholes("numbers", numbers))
+        return self._groups_to_keep().remove(arguments.integers("numbers", numbers))
 
     def _groups_to_keep(self) -> GroupsToKeep:
         database = self._state.database  # first, because it imports SQLAlchemy under a lock

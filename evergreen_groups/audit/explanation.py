@@ -173,7 +173,7 @@ class BlockExplainer:
 
     def of_user(self, id: int) -> BlockExplanation:
         """Explain the blocks of the patron with this id; raises what :meth:`of_barcode` does."""
-        member = self._reader.by_ids([arguments.whole("id", id)]).members.get(id)
+        member = self._reader.by_ids([arguments.integer("id", id)]).members.get(id)
         return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
 
     def _explain(self, member: Member | None, nobody: NotFoundError) -> BlockExplanation:

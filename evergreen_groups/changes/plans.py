@@ -214,7 +214,7 @@ class PlanRequest:
         if self.target is not None:
             arguments.reference("target", self.target)
         for name in ("lead", "off", "active_cards"):
-            arguments.truth(name, getattr(self, name))
+            arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
 

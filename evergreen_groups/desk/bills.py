@@ -129,8 +129,8 @@ class BillsReader:
             NotFoundError: no visible patron has this id, or the group no such visible member.
             DataError: the group is too large to be a family.
         """
-        arguments.whole("id", id)
-        arguments.whole_or_none("member", member)
+        arguments.integer("id", id)
+        arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
         found = visible_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
         if found is None:

@@ -146,7 +146,7 @@ class DetailsReader:
 
         ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
         """
-        found = self._around(arguments.whole("id", id), beside)
+        found = self._around(arguments.integer("id", id), beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
@@ -157,7 +157,7 @@ class DetailsReader:
         Raises:
             NotFoundError: nobody is in it.
         """
-        arguments.whole("number", number)
+        arguments.integer("number", number)
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 

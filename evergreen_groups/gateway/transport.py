@@ -402,7 +402,7 @@ class Transport:
         ca_bundle: Path | None = None,
     ) -> None:
         require_positive(
-            arguments.seconds("connect_timeout", connect_timeout), arguments.whole("concurrency", concurrency)
+            arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
         )
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(

@@ -48,13 +48,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         """Refuse values of other types. Raises ArgumentError."""
-        arguments.whole_or_none("owing_since", self.owing_since)
+        arguments.integer_or_none("owing_since", self.owing_since)
         arguments.texts("kinds", self.kinds)
         arguments.texts("profiles", self.profiles)
         for name in ("with_items_out", "with_juvenile", "blocked"):
-            arguments.truth(name, getattr(self, name))
+            arguments.boolean(name, getattr(self, name))
         if self.over_limit is not None:
-            arguments.truth("over_limit", self.over_limit)
+            arguments.boolean("over_limit", self.over_limit)
 
     @property
     def needs_details(self) -> bool:
@@ -146,15 +146,15 @@ class Criteria:
     def __post_init__(self) -> None:
         """Refuse values of other types. Raises ArgumentError."""
         arguments.money("min_total", self.min_total)
-        arguments.whole("min_members", self.min_members)
+        arguments.integer("min_members", self.min_members)
         arguments.texts("orgs", self.orgs)
-        arguments.whole_or_none("top", self.top)
+        arguments.integer_or_none("top", self.top)
         if self.sort not in SORT_ORDERS:
             raise arguments.not_among("sort", self.sort, SORT_ORDERS)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.instance("choice", self.choice, Choice)
-        arguments.truth("details", self.details)
+        arguments.boolean("details", self.details)
 
 
 @dataclass(frozen=True, slots=True)
