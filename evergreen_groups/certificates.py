@@ -1,6 +1,6 @@
 """TLS contexts that accept the same certificates on every Python version, and at least those browsers and curl accept.
 
-Python 3.13 changed two defaults. It refuses certificates that deviate from RFC 5280 (``VERIFY_X509_STRICT``), such as
+Python 3.13 changed two defaults. It refuses certificates that deviate from RFC 5280 (``VERIFY_X509_STRICT``), like
 authorities without the *key usage* extension. ``openssl req -x509`` creates those by default, so most self-signed
 certificates in libraries would fail. It also trusts a server's own certificate in place of its authority's
 (``VERIFY_X509_PARTIAL_CHAIN``), which older versions don't. Issuer, host name and expiry are always checked.

@@ -272,7 +272,7 @@ class ProtocolError(GatewayError):
 
 
 class MethodNotFoundError(ProtocolError):
-    """No such method (404). Likely cause: an older release, or a missing parameter."""
+    """The method doesn't exist (404). Likely cause: an older release, or a missing parameter."""
 
 
 class ServerError(ProtocolError):
@@ -302,8 +302,7 @@ class OldReleaseError(GatewayError):
 class EventError(GatewayError):
     """Evergreen answered with an event other than SUCCESS.
 
-    ``textcode`` (such as ``"PERM_FAILURE"``), ``number`` (such as 5000; 0 if missing) and ``description`` are copied
-    from the event.
+    ``textcode`` (``"PERM_FAILURE"``), ``number`` (5000; 0 if missing) and ``description`` are copied from the event.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class OutputFormat(NamedTuple):
     report: str
     """The function that writes a report. It takes the report, a stream, and ``options`` as keywords."""
     parts: str | None = None
-    """The function that writes several parts of a report at once, such as one per library. None: one at a time.
+    """The function that writes several parts of a report at once, for example one per library. None: one at a time.
 
     It takes the report, the parts with their byte streams, and ``options`` as keywords.
     """
@@ -157,7 +157,7 @@ def output_format(name: str) -> OutputFormat:
     """Return the format with this name.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: the format is unknown.
     """
     for format in OUTPUT_FORMATS:
         if format.name == name:

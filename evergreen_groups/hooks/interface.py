@@ -1,4 +1,4 @@
-"""The functions for other programs, such as an ILS or its staff client. This is the package's stable interface.
+"""The functions for other programs, for example an ILS or its staff client. This is the package's stable interface.
 
 Example::
 

@@ -167,7 +167,7 @@ class ItemOut:
     due: datetime | None
     """The due date (aware), in the ILS's time zone."""
     kind: CirculationKind | None
-    """None for items that the ILS doesn't count, such as returned ones."""
+    """None for items that the ILS doesn't count, for example returned ones."""
     stop_fines: str | None = None
     """Why fines stopped. None: they haven't."""
 

@@ -159,6 +159,7 @@ class Limits:
         own branch (Evergreen's ``950.data.seed-values.sql``).
         """
         reader = self._thresholds
+        # Rules need no permission, and a cached threshold has been read with it.
         known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
         if not known and isinstance(reader, ThresholdReader) and not reader.are_visible(home_library):
             return None

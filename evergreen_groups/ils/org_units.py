@@ -63,7 +63,7 @@ class OrgUnits:
     @property
     def root(self) -> OrgUnit:
         """The consortium."""
-        return self._by_id[min(self._children[None])]
+        return self._by_id[min(self._children[None])]  # min: a broken tree may have several roots
 
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())

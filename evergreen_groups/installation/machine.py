@@ -30,8 +30,8 @@ _PLAIN_PATH = re.compile(r"/[\w./+@=,-]+", re.ASCII)
 class Machine:
     """The paths and settings of a machine. The defaults are the paths in the files in ``config/``.
 
-    ``settings`` are those of ``config_file``, or None if there is no such file. ``root`` is a directory to use in place
-    of ``/`` when reading and writing files, as for building images. The contents of files don't include it.
+    ``settings`` are those of ``config_file``, or None if the file doesn't exist. ``root`` is a directory to use
+    in place of ``/`` when reading and writing files, as for building images. The contents of files don't include it.
     """
 
     program: Path = Path("/opt/evergreen-groups/bin/evergreen-groups")

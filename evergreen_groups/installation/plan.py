@@ -165,7 +165,7 @@ def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = 
     """
     parts = [PARTS[name] for name in names]
     for part in parts:
-        _refuse(part, machine)
+        _refuse_unsuitable(part, machine)
     files = tuple(
         PlannedFile(path, render(machine), _current_text(machine.below_root(path)))
         for part in parts
@@ -200,11 +200,11 @@ def _current_text(path: Path) -> str | None:
         ) from error
 
 
-def _refuse(part: InstalledPart, machine: Machine) -> None:
+def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
     if machine.settings is not None:
         if part.needs_account or machine.settings.gateway.url is None:
-            gateway_and_account(machine.settings)
-    elif machine.root == Path("/"):
+            gateway_and_account(machine.settings)  # raises if either is missing
+    elif machine.root == Path("/"):  # an image may get its configuration later
         raise ConfigurationError(
             "there is no configuration yet",
             advice="`evergreen-groups init` makes one, and tries it",
@@ -234,7 +234,7 @@ def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]
     if part.unit is not None and runs_systemd(machine):
         yield ("systemctl", "daemon-reload")
         yield ("systemctl", "enable", part.unit)
-        yield ("systemctl", "restart", part.unit)
+        yield ("systemctl", "restart", part.unit)  # "enable --now" wouldn't apply a changed unit to a running service
     elif part.name == "apache" and shutil.which("a2enmod"):
         yield ("a2enmod", "--quiet", *APACHE_MODULES)
     elif part.name == "cron":
@@ -248,12 +248,13 @@ def _cron_commands(machine: Machine) -> Iterator[tuple[str, ...]]:
         yield ("useradd", "--system", "--home-dir", home, "--shell", "/usr/sbin/nologin", SERVICE_USER)
     yield ("install", "-d", "-o", SERVICE_USER, "-g", SERVICE_USER, "-m", "700", home)
     if Path(home).exists():  # it may have files of root, or of a unit's user
-        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)
+        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)  # -H: it may be systemd's link to private/
     if machine.settings is None:
         return
     read = [machine.config_file, *(handed.file for handed in files_for_report(machine, machine.settings))]
     closed = sorted({str(path) for path in read if closed_to_others(path) is not None})
     directory = machine.config_file.parent
+    # Grant access by group rather than to all users: these files hold passwords.
     if not directory.stat().st_mode & 0o001:
         yield ("chgrp", SERVICE_USER, str(directory))
         yield ("chmod", "g+rx", str(directory))

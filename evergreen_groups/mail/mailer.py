@@ -245,7 +245,7 @@ class Mailer:
         for number in queued:
             if number in refused:
                 log.error("mail %d stays queued: %s", number, refused[number])
-        reasons = dict.fromkeys(refused.get(number, reason) for number in queued)
+        reasons = dict.fromkeys(refused.get(number, reason) for number in queued)  # unique, in order
         return Delivery(sent, len(queued), dropped, "; ".join(filter(None, reasons)))
 
     def _try(self, numbers: Sequence[int]) -> _Attempt:

@@ -177,7 +177,7 @@ def family(name: str) -> Family:
     """Return the declaration of a metric, by name without the prefix ``evergreen_groups_``.
 
     Raises:
-        LookupError: there is no such metric.
+        LookupError: the metric doesn't exist.
     """
     return _BY_NAME[name]
 
