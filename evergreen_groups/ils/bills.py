@@ -274,7 +274,7 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
 
 def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
     """Return the billing type with the largest amount, the first if several are equal."""
-    # The overdue fines are the rest of the balance, not of the total: payments settle the oldest billings first.
+    # The overdue fines are the rest of the balance, not of the total: payments go to the oldest billings first.
     largest = max(types, key=lambda billed: billed.amount)
     overdue = balance - sum((billed.amount for billed in types), ZERO)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type

@@ -135,7 +135,7 @@ class Access:
         every = {unit.id for unit in org_units}
         for org_id in granted:
             org_units.unit(org_id)
-        # has_work_perm_at returns work org units with the permission. The root settles the question. Other org units
+        # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
         # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
         if root in granted:
             return cls(frozenset(every), ())
