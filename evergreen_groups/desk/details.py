@@ -232,7 +232,7 @@ class DetailsReader:
 
             own_fines, hidden = self._balances(found, count_if)
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
-        return own_fines, hidden, counting.complete(counted) if exact else counted
+        return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
         user = self._reference.user(self._gateway)

@@ -136,14 +136,14 @@ class CirculationReader:
             by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
         else:
             by_rows, hidden = self._count_rows(countable), set()
-        return {id: _marked(by_rows.get(id), complete=id not in hidden) for id in patrons}
+        return {id: _with_completeness(by_rows.get(id), complete=id not in hidden) for id in patrons}
 
     def count_visible(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
         """Count in one call. If pcrud may hide circulations, all counts are lower bounds."""
         countable = self._countable(patrons)
         by_rows = self._count_rows(countable) if countable else {}
         complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _marked(by_rows.get(id), complete=complete) for id in patrons}
+        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
 
     def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
         """Check a condition made of subqueries and :meth:`count_visible` in one call. Return None unless it holds.
@@ -173,9 +173,9 @@ class CirculationReader:
             return None
         by_rows = self._counted(countable, theirs)
         complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _marked(by_rows.get(id), complete=complete) for id in patrons}
+        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
 
-    def complete(self, counted: Counted) -> Counted:
+    def with_exact_counts(self, counted: Counted) -> Counted:
         """Replace lower bounds by exact counts.
 
         One call finds the patrons with hidden circulations, and one call each counts those of the first six. The counts
@@ -185,7 +185,7 @@ class CirculationReader:
         hidden = sorted(self._with_hidden(unsure)) if unsure else []
         requested = hidden[:_MOST_ONE_BY_ONE]
         exact = dict(zip(requested, self._gateway.map(self._count_exactly, requested), strict=True))
-        known = {id: _marked(counts, complete=True) for id, counts in counted.items()}
+        known = {id: _with_completeness(counts, complete=True) for id, counts in counted.items()}
         return {**known, **dict.fromkeys(hidden), **exact}
 
     def count_one(self, patron: int, home: int) -> CirculationCounts | None:
@@ -235,7 +235,7 @@ class CirculationReader:
 
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
-        # answer would go unnoticed on a shared connection (apart).
+        # answer would go unnoticed on a shared connection.
         result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
         if result.value is None:
             return None
@@ -244,7 +244,7 @@ class CirculationReader:
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 
-def _marked(counts: CirculationCounts | None, *, complete: bool) -> CirculationCounts | None:
+def _with_completeness(counts: CirculationCounts | None, *, complete: bool) -> CirculationCounts | None:
     return None if counts is None else replace(counts, complete=complete)
 
 
