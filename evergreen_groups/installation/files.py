@@ -236,17 +236,17 @@ class FileCondition(Enum):
     """Changed since, or not written by this program."""
 
 
-def marked(text: str) -> str:
+def with_digest(text: str) -> str:
     """Return the text below a first line with its digest, by which later changes are detected.
 
-    >>> condition_of(marked("a = 1\\n")), condition_of("a = 1\\n")
+    >>> condition_of(with_digest("a = 1\\n")), condition_of("a = 1\\n")
     (<FileCondition.OURS: 'ours'>, <FileCondition.CHANGED: 'changed'>)
     """
     return _FIRST_LINE.format(digest=_digest(text)) + text
 
 
-def unmarked(text: str) -> str:
-    """Return the text without the first line that :func:`marked` adds."""
+def without_digest(text: str) -> str:
+    """Return the text without the first line that :func:`with_digest` adds."""
     return _PATTERN.sub("", text, count=1) if _PATTERN.match(text) else text
 
 
@@ -282,7 +282,7 @@ def write_installed(path: Path, text: str) -> None:
     with writing_in(path.parent):
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with write_atomically(path) as stream:
-        stream.write(marked(text))
+        stream.write(with_digest(text))
         os.fchmod(stream.fileno(), _READABLE)
 
 

@@ -18,7 +18,7 @@ from evergreen_groups.installation.files import (
     FileCondition,
     condition_of,
     read_installed,
-    unmarked,
+    without_digest,
     write_installed,
 )
 from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others, files_for_report
@@ -61,7 +61,7 @@ PARTS = {
 }
 """The parts that ``install`` writes, by name."""
 
-SHOWN: dict[str, tuple[tuple[str, Rendering], ...]] = {
+RENDERED: dict[str, tuple[tuple[str, Rendering], ...]] = {
     **{name: tuple((str(path), render) for path, render in part.files) for name, part in PARTS.items()},
     "balancer": (("evergreen-groups-balancer.conf", rendering.balancer),),
     "permissions": (("permissions.sql", rendering.permissions_sql),),
@@ -75,14 +75,14 @@ _NOT_IN_ALL = {"dashboard"}
 """Left out of ``--show all``, because JSON has no comments for the line with the path."""
 
 
-def shown(name: str, machine: Machine) -> str:
+def render_files(name: str, machine: Machine) -> str:
     """Return the files of a part, or of all parts (``all``). Several files are preceded by comments with their paths.
 
     Raises:
         ConfigurationError: a file that the configuration names doesn't exist.
     """
-    everything = [file for part, files in SHOWN.items() if part not in _NOT_IN_ALL for file in files]
-    files = everything if name == "all" else SHOWN[name]
+    everything = [file for part, files in RENDERED.items() if part not in _NOT_IN_ALL for file in files]
+    files = everything if name == "all" else RENDERED[name]
     if len(files) == 1:
         return files[0][1](machine)
     return "\n".join(
@@ -113,8 +113,8 @@ class PlannedFile:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether the file has the planned text already, with or without the line that :func:`marked` adds."""
-        return self.current is not None and unmarked(self.current) == self.text
+        """Whether the file has the planned text already, with or without the line that :func:`with_digest` adds."""
+        return self.current is not None and without_digest(self.current) == self.text
 
     @property
     def is_left(self) -> bool:
