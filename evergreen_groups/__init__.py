@@ -1,6 +1,6 @@
 """Patron groups for the Evergreen library system.
 
-Group fines are for information only: nobody is blocked for what the rest of the family owes.
+Group fines are for information only. They never block anyone: only a member's own fines do.
 """
 
 from __future__ import annotations

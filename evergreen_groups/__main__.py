@@ -1,15 +1,15 @@
-"""Run the command: ``evergreen-groups`` and ``python -m evergreen_groups`` begin here."""
+"""Entry point of ``evergreen-groups`` and ``python -m evergreen_groups``."""
 
 from __future__ import annotations
 
 import sys
 from typing import NoReturn
 
-_INTERRUPTED = 130  # exit_status.INTERRUPTED, which isn't imported yet
+_INTERRUPTED = 130  # exit_status.INTERRUPTED; importing exit_status takes time in which Ctrl-C could be pressed
 
 
 def main() -> NoReturn:
-    """Run the command and leave with its exit status; Ctrl-C ends the imports as it ends the command."""
+    """Run the command and exit with its status. Ctrl-C during the imports exits the same way as in the command."""
     try:
         from evergreen_groups.cli import main as run
 

@@ -1,10 +1,11 @@
-"""What programs hand in, refused where it comes in when it is of another type than is documented.
+"""Type checks for the arguments of the public Python API.
 
-A text in place of a list of barcodes would be taken for its letters, ``"40"`` or ``40.0`` in place of an amount would
-be compared wrongly or not at all, and an id as text would find nobody: each far from the mistake, or nowhere. mypy says
-the same before anything runs; :class:`Several` is how it knows that one text isn't several.
+Each function returns the value, or raises ArgumentError if its type isn't the documented one. Without the checks, the
+mistake would surface far from its cause: a string passed as a list of barcodes would be read letter by letter, ``"40"``
+or ``40.0`` passed as an amount would be compared wrongly, and an id passed as a string would match no patron. mypy
+reports the same mistakes before the program runs, with the help of :class:`Several`.
 
-What is said is for whoever writes the program, so it stays English.
+The messages are for programmers, so they aren't translated.
 """
 
 from __future__ import annotations
@@ -21,10 +22,9 @@ Kind = TypeVar("Kind")
 
 
 class Several(Protocol[Item_co]):
-    """Several values, such as a list, a tuple or a set of texts; one text isn't that.
+    """A collection of values (a list, tuple or set), but not a single ``str``.
 
-    A text can only be asked for a text within it (``str.__contains__``); whatever holds values can be asked for
-    anything. By that, type checkers tell them apart.
+    Type checkers reject a ``str`` here because ``str.__contains__`` accepts only ``str``, not ``object``.
     """
 
     def __contains__(self, value: object, /) -> bool: ...
@@ -35,12 +35,12 @@ class Several(Protocol[Item_co]):
 
 
 def text(name: str, value: object) -> str:
-    """A text."""
+    """Return a ``str``."""
     return instance(name, value, str, "a text")
 
 
 def texts(name: str, values: object) -> tuple[str, ...]:
-    """Several texts, and not one.
+    """Return a collection of ``str`` as a tuple; refuse a single ``str``.
 
     >>> texts("barcodes", ["20000000001001"])
     ('20000000001001',)
@@ -53,19 +53,19 @@ def texts(name: str, values: object) -> tuple[str, ...]:
 
 
 def references(name: str, values: object) -> tuple[str | int, ...]:
-    """Several patrons: barcodes as texts, or ids as whole numbers."""
+    """Return references to patrons: each a barcode (``str``) or a patron id (``int``)."""
     return tuple(reference(name, value) for value in _several(name, values, "several barcodes or ids"))
 
 
 def reference(name: str, value: object) -> str | int:
-    """A patron: a barcode as text, or an id as whole number."""
-    return value if isinstance(value, str) else whole(name, value, "a barcode as text, or an id as int")
+    """Return a reference to a patron: a barcode (``str``) or a patron id (``int``)."""
+    return value if isinstance(value, str) else integer(name, value, "a barcode as text, or an id as int")
 
 
-def whole(name: str, value: object, expected: str = "a whole number, as int") -> int:
-    """A whole number, such as an id or a group's number; a truth value isn't one, and a text of digits neither.
+def integer(name: str, value: object, expected: str = "a whole number, as int") -> int:
+    """Return an ``int``: an id or a group number. Refuse ``bool``, and strings of digits.
 
-    >>> whole("id", "1036")
+    >>> integer("id", "1036")
     Traceback (most recent call last):
     evergreen_groups.errors.ArgumentError: id takes a whole number, as int, not str
     """
@@ -74,19 +74,19 @@ def whole(name: str, value: object, expected: str = "a whole number, as int") ->
     return value
 
 
-def whole_or_none(name: str, value: object) -> int | None:
-    """A whole number, where there is one."""
-    return None if value is None else whole(name, value)
+def integer_or_none(name: str, value: object) -> int | None:
+    """Return an ``int`` or None."""
+    return None if value is None else integer(name, value)
 
 
-def wholes(name: str, values: object) -> tuple[int, ...]:
-    """Several whole numbers, such as ids."""
+def integers(name: str, values: object) -> tuple[int, ...]:
+    """Return a collection of ``int`` as a tuple."""
     expected = "several whole numbers, as int"
-    return tuple(whole(name, value, expected) for value in _several(name, values, expected))
+    return tuple(integer(name, value, expected) for value in _several(name, values, expected))
 
 
 def money(name: str, value: object) -> Decimal:
-    """An amount of money: a finite ``Decimal``. What a float makes of 0.10 is wrong before it comes here.
+    """Return a monetary amount, a finite ``Decimal``. Floats are refused because they can't represent 0.10 exactly.
 
     >>> money("min_total", "40")
     Traceback (most recent call last):
@@ -99,26 +99,26 @@ def money(name: str, value: object) -> Decimal:
 
 
 def seconds(name: str, value: object) -> float:
-    """A number of seconds, or of another unit of time."""
+    """Return a duration as ``int`` or ``float``, in seconds or another unit."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise wrong(name, value, "a number of seconds")
     return value
 
 
-def truth(name: str, value: object) -> bool:
-    """A truth value; ``"no"`` would be true."""
+def boolean(name: str, value: object) -> bool:
+    """Return a ``bool``. Other types are refused because a string like ``"no"`` is truthy."""
     return instance(name, value, bool, "True or False")
 
 
 def instance(name: str, value: object, kind: type[Kind], expected: str = "") -> Kind:
-    """An instance of a class; ``expected`` says which in words."""
+    """Return an instance of ``kind``; ``expected`` describes it in the error (default: the class name)."""
     if not isinstance(value, kind):
         raise wrong(name, value, expected or kind.__name__)
     return value
 
 
 def condition(name: str, value: object) -> None:
-    """A condition of a query, in which no field is compared with a truth value: that matches nothing (``pcrud-011``).
+    """Check a pcrud query condition. Refuse ``bool`` values: pcrud matches no row with them (``pcrud-011``).
 
     >>> condition("where", {"deleted": False})
     Traceback (most recent call last):
@@ -132,7 +132,7 @@ def condition(name: str, value: object) -> None:
 
 
 def wrong(name: str, value: object, expected: str, given: str = "") -> ArgumentError:
-    """The error for an argument. It names the type alone of what was given, which may be about a patron."""
+    """Build the error. It names only the type of ``value``, because the value itself may be patron data."""
     return ArgumentError(
         "{name} takes {expected}, not {given}",
         code="wrong-argument",
@@ -141,7 +141,7 @@ def wrong(name: str, value: object, expected: str, given: str = "") -> ArgumentE
 
 
 def not_among(name: str, value: object, allowed: Iterable[str]) -> ArgumentError:
-    """The error for an argument that takes one of a few texts; a text that isn't among them is of the right type."""
+    """Build the error for an argument that isn't one of the ``allowed`` strings."""
     expected = f"one of {', '.join(allowed)}"
     return wrong(name, value, expected, "another text" if isinstance(value, str) else "")
 

@@ -1,4 +1,6 @@
-"""Everything this package does at one gateway, for programs::
+"""The main class of the Python API: everything this package can do with one Evergreen gateway.
+
+Example::
 
     with Gateway("https://ils.example.org", credentials=credentials) as gateway:
         client = Client(gateway, account="groups_report")
@@ -6,7 +8,7 @@
         if not plan.draft.warnings:
             plan.apply()
 
-Nothing changes before ``apply``.
+Nothing is written to Evergreen before ``apply``.
 """
 
 from __future__ import annotations
@@ -52,20 +54,23 @@ if TYPE_CHECKING:
 
 
 def adult_rule(settings: AuditSettings) -> AdultRule:
-    """How many adults are too many in one group, as ``[audit]`` says."""
+    """Return the rule of ``[audit]`` that says how many adults are too many in one group."""
     return AdultRule(settings.adults_from_age, settings.max_adults)
 
 
 class Client:
-    """The jobs at one gateway; close it, or use it in a ``with`` statement.
+    """A client for one gateway. Close it, or use it in a ``with`` statement.
 
-    ``account`` is the ILS account's name, for the journal, or all that is known of who has
-    something done; ``policy`` says which limits one person's own fines have (5.00 unless given).
-
-    ``reference``, of the same policy, is what several clients of one program have read once for all of them.
-    ``state`` has the journal (a file in ``$STATE_DIRECTORY`` or the user's own directory unless given).
-    ``may_undo_others`` says whether the operator may take back, by :attr:`plans`, what others have changed; ``adults``
-    how many of them may come together in a group before a plan warns of it (any number unless given).
+    Args:
+        gateway: The connection to Evergreen. The client doesn't close it.
+        account: Who makes changes, for the journal: the name of the Evergreen account, or an :class:`Operator`.
+        policy: The limits for a person's own fines. By default the limit is 5.00.
+        state: Holds the journal. By default the client opens the database in ``$STATE_DIRECTORY`` or the user's state
+            directory, and closes it.
+        progress: Called during long jobs.
+        reference: A cache of reference data that several clients with the same policy share.
+        may_undo_others: Tells whether the operator may undo, by :attr:`plans`, what other people changed.
+        adults: When to warn that a plan puts too many adults in one group. By default there is no warning.
     """
 
     def __init__(
@@ -104,26 +109,26 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close what this client has opened itself: the database of a state that it wasn't given. Raises nothing.
+        """Close the database if this client opened it. Raises nothing.
 
-        The gateway belongs to whoever made it, and so does a state that was given.
+        The gateway, and a state passed to the constructor, belong to the caller and stay open.
         """
         if self._own_state is not None:
             self._own_state.close()
 
     @property
     def state(self) -> State:
-        """What is kept: the journal, the history, events."""
+        """The stored journal, history and events."""
         return self._state
 
     @cached_property
     def moves(self) -> Moves:
-        """Changes to membership: planned first, and in the journal before they are sent."""
+        """Plans and applies membership changes. Each change is recorded in the journal before it is sent."""
         return Moves(self.gateway, self._state, self._operator, adults=self._adults)
 
     @cached_property
     def plans(self) -> DeskChanges:
-        """Changes as a desk makes them: planned, stored, applied once."""
+        """Plans changes for the desk, stores the plans, and applies each at most once."""
         return DeskChanges(
             self.gateway,
             self._state,
@@ -135,63 +140,64 @@ class Client:
 
     @cached_property
     def groups(self) -> DetailsReader:
-        """Groups with all that a desk sees of their members, by barcode, patron's id or group number."""
+        """Reads groups with the details that the desk shows, by barcode, patron id or group number."""
         return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
 
     @cached_property
     def bills(self) -> BillsReader:
-        """What the members of groups owe for, and have out."""
+        """Reads the open bills and checked-out items of group members."""
         return BillsReader(self.gateway, self._reference, self._recently_changed)
 
     @cached_property
     def checks(self) -> Checker:
-        """Who is blocked by their own fines, and what the ILS has recorded."""
+        """Decides whether patrons are over the limit, and reads the penalties that Evergreen has recorded."""
         return Checker(self.gateway, self._policy, self._recently_changed)
 
     @cached_property
     def patrons(self) -> PatronLookup:
-        """Patrons by card, a shortened barcode, or name, as far as the account sees them."""
+        """Finds visible patrons by barcode, by a barcode as the library shortens it, or by name."""
         return PatronLookup(self.gateway)
 
     @cached_property
     def summaries(self) -> SummaryReader:
-        """Patrons with their groups, as the desk sees them."""
+        """Reads patrons with their groups, as the desk's panel shows them."""
         return SummaryReader(self.gateway, self._reference, lambda: recently_changed_at_once(self.gateway, self._state))
 
     @cached_property
     def events(self) -> EventHandler:
-        """Works on events that the ILS sends."""
+        """Handles the events that Evergreen sends when patrons or their fines change."""
         return EventHandler(self.gateway, self.summaries, self.recalculator, self._state)
 
     @cached_property
     def nights(self) -> GroupNights:
-        """What groups owed in the recorded runs of the report."""
-        database = self._state.database  # it imports what the next line needs
+        """The groups' totals in previous nightly reports."""
+        database = self._state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.report import GroupNights
 
         return GroupNights(database, self.gateway.url)
 
     def report(self, criteria: Criteria) -> Report:
-        """The groups whose members together owe a lot.
+        """Build a report on the groups that ``criteria`` selects, usually those whose members together owe a lot.
 
         Raises:
-            ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
+            ConfigurationError: ``criteria`` or a limit names an org unit or profile that doesn't exist.
             PermissionDeniedError: the account sees no patrons.
-            GatewayError: the ILS can't be reached, or gives no usable answer.
+            GatewayError: Evergreen can't be reached, or gives no usable answer.
         """
         arguments.instance("criteria", criteria, Criteria)
         return build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
-        """What stands in the ILS and doesn't fit the rule, without the groups that are to be kept as they are.
+        """Find records that contradict the rule, and groups to review.
 
-        Of those whose members have changed since, that is forgotten.
+        Groups marked by :meth:`keep_groups` are left out. If a marked group's members have changed, the mark is removed
+        and the group is listed again.
 
         Raises:
-            ConfigurationError: ``criteria`` names an org unit or profile that isn't there, or a limit does.
+            ConfigurationError: ``criteria`` or a limit names an org unit or profile that doesn't exist.
             PermissionDeniedError: the account sees no patrons.
-            GatewayError: the ILS can't be reached, or gives no usable answer.
-            StateError: what is kept can't be read.
+            GatewayError: Evergreen can't be reached, or gives no usable answer.
+            StateError: the state can't be read.
         """
         arguments.instance("criteria", criteria, AuditCriteria)
         stored = self._groups_to_keep()
@@ -201,16 +207,16 @@ class Client:
         return audit
 
     def keep_groups(self, numbers: Collection[int]) -> None:
-        """Keep groups as they are, as long as their members are the same.
+        """Mark groups (by number) as intended, so that audits don't list them as accidental or for review.
 
-        An audit doesn't list them as accidental or for review then.
+        A mark lasts as long as the group's members stay the same.
 
         Raises:
-            NotFoundError: one of them has no visible member; nothing is kept then.
-            GatewayError: the ILS can't be reached or refuses.
-            StateError: what is kept can't be written.
+            NotFoundError: a group has no visible member. No group is marked then.
+            GatewayError: Evergreen can't be reached or refuses.
+            StateError: the marks can't be written.
         """
-        groups = MembershipReader(self.gateway).by_groups(arguments.wholes("numbers", numbers)).groups
+        groups = MembershipReader(self.gateway).by_groups(arguments.integers("numbers", numbers)).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(
@@ -219,15 +225,15 @@ class Client:
         self._groups_to_keep().add({number: group.ids for number, group in groups.items()})
 
     def list_groups_again(self, numbers: Collection[int]) -> int:
-        """Let an audit list groups (numbers) again that were to be kept; says how many of them were.
+        """Remove the marks of :meth:`keep_groups` from groups (by number), and return how many of them had one.
 
         Raises:
-            StateError: what is kept can't be read or written.
+            StateError: the marks can't be read or written.
         """
-        return self._groups_to_keep().remove(arguments.wholes("numbers", numbers))
+        return self._groups_to_keep().remove(arguments.integers("numbers", numbers))
 
     def _groups_to_keep(self) -> GroupsToKeep:
-        database = self._state.database  # before what comes with it: see State
+        database = self._state.database  # first, because it imports SQLAlchemy under a lock
         from evergreen_groups.audit import GroupsToKeep
 
         return GroupsToKeep(database, self.gateway.url)
@@ -237,10 +243,10 @@ class Client:
 
     @cached_property
     def explanations(self) -> BlockExplainer:
-        """Why a patron is blocked for fines or not, step by step."""
+        """Explains step by step why a patron is or isn't blocked for fines."""
         return BlockExplainer(self.gateway, self._policy)
 
     @cached_property
     def recalculator(self) -> Recalculator:
-        """Has the ILS recalculate the penalties of those whom an audit found; in the journal, as other changes are."""
+        """Has Evergreen recalculate the penalties of patrons whom an audit found, and records this in the journal."""
         return Recalculator(self.gateway, self._state, self._operator)

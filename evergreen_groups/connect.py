@@ -1,4 +1,4 @@
-"""What the configuration names, made from it: the gateway, and where state is kept."""
+"""Build the gateway and the state that the configuration describes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def connect(
     anonymous: bool = False,
     any_release: bool = False,
 ) -> Gateway:
-    """Make the gateway that ``[gateway]`` describes; nothing is asked of it yet.
+    """Create the gateway described in ``[gateway]``, without connecting to it.
 
-    ``cached`` takes the IDL from the disk where it hasn't changed on the server; ``anonymous`` does without a login.
-    ``any_release`` asks also an Evergreen that is too old for anything else than to be looked at.
+    ``cached`` reads the IDL from disk if it hasn't changed on the server. ``anonymous`` creates a gateway without a
+    login. ``any_release`` allows calls to an Evergreen older than the supported releases.
 
     Raises:
-        ConfigurationError: the address or the account is missing, or the password can't be had.
+        ConfigurationError: the address or the account is missing, or the password can't be read.
     """
-    from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
+    from evergreen_groups.gateway import Credentials, Gateway  # slow to import, and commands on the state don't need it
 
     chosen = settings.gateway
     url, credentials = gateway_url(settings), None
     if not anonymous:
-        _url, username = named(settings)
+        _url, username = gateway_and_account(settings)
         password = passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
@@ -55,9 +55,9 @@ def connect(
 
 
 def configured_state(settings: Settings, environ: Mapping[str, str], directory: Path | None = None) -> State:
-    """Where ``[state]`` has everything kept; nothing is opened yet.
+    """Create the state described in ``[state]``, without opening it.
 
-    ``directory`` is the state directory (``$STATE_DIRECTORY`` or the user's own unless given).
+    ``directory`` is the state directory, by default ``$STATE_DIRECTORY`` or the user's.
 
     Raises:
         ConfigurationError: the database's password can't be read.
@@ -68,11 +68,11 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     return State(directory, chosen.database, password)
 
 
-def named(settings: Settings) -> tuple[str, str]:
-    """The gateway's address and the account's name.
+def gateway_and_account(settings: Settings) -> tuple[str, str]:
+    """Return the gateway's address and the account's name.
 
     Raises:
-        ConfigurationError: one of them is missing.
+        ConfigurationError: either is missing.
     """
     url, username = gateway_url(settings), settings.gateway.username
     if username is None:
@@ -81,10 +81,10 @@ def named(settings: Settings) -> tuple[str, str]:
 
 
 def gateway_url(settings: Settings) -> str:
-    """The gateway's address.
+    """Return the gateway's address.
 
     Raises:
-        ConfigurationError: it is missing.
+        ConfigurationError: the address is missing.
     """
     if settings.gateway.url is None:
         raise _not_set("url", settings)
@@ -92,7 +92,7 @@ def gateway_url(settings: Settings) -> str:
 
 
 def _not_set(name: str, settings: Settings) -> ConfigurationError:
-    """That the gateway isn't named: whoever has no configuration at all is led to ``init`` first."""
+    """Build the error for a missing setting. If there is no configuration at all, it points to ``init``."""
     if settings.source is None and settings.gateway.url is None:
         return ConfigurationError(
             "no gateway",
@@ -111,7 +111,7 @@ def _not_set(name: str, settings: Settings) -> ConfigurationError:
 
 
 def _cache_directory(environ: Mapping[str, str]) -> Path | None:
-    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own."""
+    """Return the directory in which to cache the IDL: the one systemd provides, or the user's."""
     if environ.get("CACHE_DIRECTORY"):
         return Path(environ["CACHE_DIRECTORY"].split(":")[0])
     home = environ.get("HOME")

@@ -1,41 +1,36 @@
-"""Everything that can go wrong, as one tree under :class:`EvergreenGroupsError`.
+"""All errors that this package raises, in one tree under :class:`EvergreenGroupsError`.
 
-An error is fields first: a ``code`` that doesn't change with the wording, named ``values``, the ``advice`` for the
-reader and the ``setting`` it is about. Its text is made from them when somebody asks for it, so nobody has to take
-prose apart.
-No field holds a token, a password, or anything about a patron. docs/errors.md lists the codes.
-
-It is one module because the tree is read as one: what an ``except`` catches shows at a glance.
+An error consists of fields: a ``code`` that doesn't change with the wording, named ``values``, ``advice`` for the
+reader, and the ``setting`` to change. ``str(error)`` builds the text from them, so programs never need to parse it.
+No field holds a token, a password, or patron data. docs/errors.md lists the codes.
 
 ::
 
     EvergreenGroupsError
     ├── ConfigurationError       a setting is missing, unknown or not allowed
     │   └── DiskError            a file can't be written
-    ├── ArgumentError            a program handed in something of another type
-    ├── DataError                answers that contradict each other or aren't whole
-    ├── BusyError                another run is doing the same
-    ├── DeadlineError            a run took longer than it may
-    ├── StateError               what we keep ourselves can't be used
-    │   └── StateUnavailableError  … for now: its server is down, or somebody else holds it
-    ├── PlanError                what was asked for can't be done
-    ├── NotFoundError            what was asked for isn't there, or is hidden
-    │   └── RecordNotFoundError  … and the ILS said so: an EventError as well
-    ├── MailServerError          the mail server can't be reached or says no
-    └── GatewayError             between this program and the ILS
+    ├── ArgumentError            an argument has the wrong type
+    ├── DataError                answers contradict each other or are incomplete
+    ├── BusyError                another run is changing the same records
+    ├── DeadlineError            a run exceeded its deadline
+    ├── StateError               our own stored data can't be used
+    │   └── StateUnavailableError  … temporarily: its server is down, or it is locked
+    ├── PlanError                the requested change isn't possible
+    ├── NotFoundError            a patron, group or record doesn't exist, or is hidden
+    │   └── RecordNotFoundError  … and Evergreen said so: also an EventError
+    ├── MailServerError          the mail server can't be reached, or refused
+    └── GatewayError             a call to Evergreen failed
         ├── TransportError       no usable answer
         │   ├── UnreachableError, TimedOutError, CutOffError, ServiceNotFoundError
         │   └── NotJSONError, HTTPStatusError
         ├── ProtocolError        an answer that isn't a result
         │   ├── MethodNotFoundError, ServerError
-        │   │   └── UnexplainedError   … or anything else: the gateway doesn't say
+        │   │   └── UnexplainedError   … or any other error: the gateway gives no reason
         │   └── UnexpectedAnswerError, RequestTooLargeError
         ├── OldReleaseError      this Evergreen is too old
-        └── EventError           the ILS said no
+        └── EventError           Evergreen answered with an error event
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
             └── RecordNotFoundError, CollisionError
-
-They stand in one module because the tree is meant to be read as a whole.
 """
 
 from __future__ import annotations
@@ -49,11 +44,11 @@ from evergreen_groups.message import Message, filled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 class ErrorFields(TypedDict, total=False):
-    """What every error takes besides its message."""
+    """The keyword arguments of all errors."""
 
     advice: str
     setting: str | None
@@ -62,7 +57,7 @@ class ErrorFields(TypedDict, total=False):
 
 
 class CallNames(TypedDict):
-    """The names of a call, as an error of the gateway takes them."""
+    """The arguments of a :class:`GatewayError` that identify the call."""
 
     service: str
     method: str
@@ -70,7 +65,7 @@ class CallNames(TypedDict):
 
 
 class GatewayErrorFields(ErrorFields, total=False):
-    """What an error of the gateway takes besides: the call, and the beginning of the answer."""
+    """The keyword arguments of a :class:`GatewayError`."""
 
     service: str
     method: str
@@ -79,12 +74,12 @@ class GatewayErrorFields(ErrorFields, total=False):
 
 
 class EvergreenGroupsError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base class of all errors that this package raises on purpose.
 
-    ``message`` says what was being done and what came back; ``{name}`` in it stands for one of the named ``values``
-    (where there are none, the message is taken as it is). ``advice`` is what the reader can do, the same way.
-    ``setting`` is the dotted name of the setting it is about (``"mail.host"``), None where it is about none. ``code``
-    names the case for programs, in lower case with hyphens; the class's own name, without "Error", unless given.
+    ``message`` says what was attempted and what happened. A ``{name}`` in it is replaced from ``values``; if there are
+    no values, braces stay as they are. ``advice`` tells the reader what to do, with the same placeholders. ``setting``
+    is the dotted name of the setting to change (``"mail.host"``), or None. ``code`` identifies the error for programs,
+    in lower case with hyphens; by default it is the class name without "Error".
 
     >>> error = ConfigurationError("cannot read {path}", advice="name another file", values={"path": "a.toml"})
     >>> str(error), error.code, error.values["path"]
@@ -98,7 +93,7 @@ class EvergreenGroupsError(Exception):
         advice: str = "",
         setting: str | None = None,
         code: str = "",
-        values: Mapping[str, object] = _NOTHING,
+        values: Mapping[str, object] = _NO_VALUES,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -109,16 +104,16 @@ class EvergreenGroupsError(Exception):
 
     @property
     def problem(self) -> str:
-        """What was being done and what came back, without the advice."""
+        """The message with its values, without the advice."""
         return filled(self.message, self.values)
 
     @property
     def what_to_do(self) -> str:
-        """The advice with its values; empty where there is none."""
+        """The advice with its values, or an empty string."""
         return filled(self.advice, self.values)
 
     def __str__(self) -> str:
-        """The problem and the advice in one line."""
+        """Return the problem and the advice in one line."""
         return "; ".join(part for part in (self.problem, self.what_to_do) if part)
 
 
@@ -128,52 +123,55 @@ def _code_of(kind: type) -> str:
 
 
 class ConfigurationError(EvergreenGroupsError):
-    """A setting is missing, unknown or not allowed. Likely cause: a typing error in the configuration file."""
+    """A setting is missing, unknown or not allowed. Likely cause: a typo in the configuration file."""
 
 
 class DiskError(ConfigurationError):
-    """A file can't be written where the settings want it. Likely cause: the disk is full, failing, or read-only."""
+    """A file can't be written to the configured path. Likely cause: the disk is full, failing, or read-only."""
 
 
 class ArgumentError(EvergreenGroupsError, TypeError):
-    """A program handed in something of another type than is documented: a mistake in that program, nowhere else."""
+    """An argument has another type than documented: a bug in the calling program."""
 
 
 class DataError(EvergreenGroupsError):
-    """The gateway's answers contradict each other or can't be trusted to be whole."""
+    """The gateway's answers contradict each other, or may be incomplete."""
 
 
 class BusyError(EvergreenGroupsError):
-    """Another run is doing the same: changing one of the same patrons or groups, or making the report."""
+    """Another run is changing one of the same patrons or groups, or is making the report."""
 
 
 class DeadlineError(EvergreenGroupsError):
-    """A run took longer than it may. Likely cause: a server under load, or a deadline that is too short."""
+    """A run exceeded its deadline. Likely cause: a server under load, or a deadline that is too short."""
 
 
 class StateError(EvergreenGroupsError):
-    """A file in the state directory isn't what it should be. Likely cause: a damaged disk, or somebody edited it."""
+    """The state's database or a file in the state directory is damaged or can't be used.
+
+    Likely cause: a failing disk, or a manual edit.
+    """
 
 
 class StateUnavailableError(StateError):
-    """What is kept can't be used for now. Likely cause: PostgreSQL is down, or another program holds the database."""
+    """The state can't be used right now. Likely cause: PostgreSQL is down, or another program locks the database."""
 
 
 class PlanError(EvergreenGroupsError):
-    """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
+    """The requested change isn't possible: an unknown barcode, a patron named twice, no group to move to."""
 
 
 class NotFoundError(EvergreenGroupsError):
-    """What was asked for isn't there, or is hidden: a patron, a group, an entry of the journal, a plan.
+    """A patron, group, journal entry or plan doesn't exist, or is hidden.
 
-    Whether somebody is hidden or isn't there at all, nobody is told. Where an ILS's method says that it has no such
-    record, it is a :class:`RecordNotFoundError`; most of the time nothing but an empty list came back, or nobody was
-    asked but our own journal, so this is no :class:`EventError`.
+    The error doesn't tell which, so that it reveals nothing about hidden patrons. It usually stands for an empty list,
+    or for a missing row in our own database, so it isn't an :class:`EventError`. If an Evergreen method answers that a
+    record doesn't exist, a :class:`RecordNotFoundError` is raised.
     """
 
 
 class MailServerError(EvergreenGroupsError):
-    """The mail server can't be reached or says no; ``final``: to try again at once makes no sense."""
+    """The mail server can't be reached, or refused. If ``final`` is true, retrying right away is pointless."""
 
     def __init__(self, message: str, *, final: bool, **fields: Unpack[ErrorFields]) -> None:
         super().__init__(message, **fields)
@@ -181,11 +179,11 @@ class MailServerError(EvergreenGroupsError):
 
 
 class GatewayError(EvergreenGroupsError):
-    """Something went wrong between this program and the gateway, or the ILS behind it said no.
+    """A call to the gateway failed, or the ILS behind the gateway refused it.
 
-    ``service`` and ``method`` name the OpenSRF call (both empty for the IDL file), ``asked`` is what was asked for in
-    words: the method, or "the IDL" (empty where one call alone isn't to blame). ``raw`` is the beginning of the
-    answer's text as it came, with tokens blanked, or an empty string when there was none.
+    ``service`` and ``method`` name the OpenSRF call; both are empty for the IDL file. ``asked`` describes the request
+    in words: the method, or "the IDL". It is empty if no single call is to blame. ``raw`` is the beginning of the
+    response body with tokens redacted, or an empty string if there was no response.
     """
 
     def __init__(
@@ -205,21 +203,16 @@ class GatewayError(EvergreenGroupsError):
         self.raw = raw
 
     @property
-    def came_back(self) -> str:
-        """What came back, without what was asked for."""
-        return filled(self.message, self.values)
-
-    @property
     def problem(self) -> str:
-        """What was asked for and what came back, without the advice."""
-        return ": ".join(part for part in (self.asked, self.came_back) if part)
+        """The request and the message with its values, without the advice."""
+        return ": ".join(part for part in (self.asked, filled(self.message, self.values)) if part)
 
 
 class TransportError(GatewayError):
-    """No usable answer came back.
+    """There was no usable answer.
 
-    ``sent`` is True when the request may have reached the server, and so may have been done: after a write,
-    read the state back before doing anything else. Where it is False, nothing was done.
+    If ``sent`` is true, the server may have received and executed the request. After a write, read the record back
+    before doing anything else. If ``sent`` is false, nothing was executed.
     """
 
     def __init__(self, message: str, *, sent: bool = False, **fields: Unpack[GatewayErrorFields]) -> None:
@@ -228,25 +221,25 @@ class TransportError(GatewayError):
 
 
 class UnreachableError(TransportError):
-    """No connection. Likely cause: a wrong address, Apache is down, a firewall, or a TLS certificate that fails."""
+    """No connection. Likely cause: a wrong address, Apache is down, a firewall, or an invalid TLS certificate."""
 
 
 class TimedOutError(TransportError):
-    """No answer in time, from the gateway or (status 408) from the service behind it.
+    """The gateway, or (status 408) the service behind it, didn't answer in time.
 
     Likely cause: the service has no free child, or the query is too large.
     """
 
 
 class CutOffError(TransportError):
-    """The connection closed before the whole answer had come. Likely cause: a restart, or a proxy's limit."""
+    """The connection closed before the answer was complete. Likely cause: a restart, or a proxy's limit."""
 
 
 class ServiceNotFoundError(TransportError):
-    """The gateway has no such service (status 404, ``errors-001``, ``3.12/releases-060``), so nothing was done.
+    """The gateway doesn't know the service (status 404, ``errors-001``, ``3.12/releases-060``). Nothing was executed.
 
-    Likely cause: it is being restarted, or the gateway doesn't offer it. ``undelivered`` is True where the message came
-    back, as it does over XMPP; otherwise the bus itself said so.
+    Likely cause: the service is restarting, or the gateway doesn't offer it. ``undelivered`` is true if the message
+    bounced, as happens over XMPP, and false if the message bus itself reported the missing service.
     """
 
     def __init__(self, message: str, *, undelivered: bool = False, **fields: Unpack[GatewayErrorFields]) -> None:
@@ -255,11 +248,11 @@ class ServiceNotFoundError(TransportError):
 
 
 class NotJSONError(TransportError):
-    """Something else than the gateway's JSON came back. Likely cause: the address isn't a gateway's."""
+    """The response isn't the gateway's JSON. Likely cause: the address of another server."""
 
 
 class HTTPStatusError(TransportError):
-    """The web server itself refused (``status``). Likely cause: a wrong address, or a proxy in front of it."""
+    """The web server itself refused with ``status``. Likely cause: a wrong address, or a proxy in front of it."""
 
     def __init__(self, message: str, *, status: int, **fields: Unpack[GatewayErrorFields]) -> None:
         super().__init__(message, sent=True, **fields)
@@ -267,9 +260,10 @@ class HTTPStatusError(TransportError):
 
 
 class ProtocolError(GatewayError):
-    """The gateway answered, but not with a result; ``status`` is the status inside the body.
+    """The gateway's answer isn't a result.
 
-    The gateway sends HTTP 200 for these as well (``errors-001``, ``errors-022``).
+    ``status`` is the status in the body, because the HTTP status is 200 in this case as well (``errors-001``,
+    ``errors-022``).
     """
 
     def __init__(self, message: str, *, status: int = 0, **fields: Unpack[GatewayErrorFields]) -> None:
@@ -278,38 +272,37 @@ class ProtocolError(GatewayError):
 
 
 class MethodNotFoundError(ProtocolError):
-    """No such method (404). Likely cause: an older release, or a missing parameter."""
+    """The method doesn't exist (404). Likely cause: an older release, or a missing parameter."""
 
 
 class ServerError(ProtocolError):
-    """The method died on the server (500). Likely cause: a query it can't run, or a server bug."""
+    """The method crashed on the server (500). Likely cause: a query it can't run, or a server bug."""
 
 
 class UnexplainedError(ServerError):
-    """The call failed, and the gateway that is written in Rust says no more than HTTP 400.
+    """The call failed, and the Rust implementation of the gateway gave no reason except HTTP 400.
 
-    It may be what any other error under ProtocolError or TransportError stands for: no such method or service, a token
-    that has ended, a query that can't be run. So after a write, read the state back.
+    The cause may be that of any other ProtocolError or TransportError: an unknown method or service, an expired token,
+    a query that can't be run. So after a write, read the record back.
     """
 
 
 class UnexpectedAnswerError(ProtocolError):
-    """A whole answer of another shape than the method promises: nothing, several results, another type."""
+    """The answer is complete but doesn't have the method's shape: no result, several results, or another type."""
 
 
 class RequestTooLargeError(ProtocolError):
-    """The request would be 32 kB or more, which a real gateway can get stuck on; it was not sent."""
+    """The request wasn't sent because it has 32 kB or more. A real gateway can hang on requests of that size."""
 
 
 class OldReleaseError(GatewayError):
-    """This Evergreen is older than the oldest release that is served. Nothing was changed."""
+    """This Evergreen is older than the oldest supported release. Nothing was changed."""
 
 
 class EventError(GatewayError):
-    """The ILS answered with an event other than SUCCESS.
+    """Evergreen answered with an event other than SUCCESS.
 
-    ``textcode`` (``"PERM_FAILURE"``), ``number`` (``5000``; 0 where the server gives none) and ``description`` are
-    the event's own.
+    ``textcode`` (``"PERM_FAILURE"``), ``number`` (5000; 0 if missing) and ``description`` are copied from the event.
     """
 
     def __init__(
@@ -328,7 +321,7 @@ class EventError(GatewayError):
 
 
 class NoSessionError(EventError):
-    """The session has ended or never was (NO_SESSION, or pcrud's status 401)."""
+    """The session has expired or never existed (NO_SESSION, or pcrud's status 401)."""
 
 
 class LoginRefusedError(EventError):
@@ -336,7 +329,7 @@ class LoginRefusedError(EventError):
 
 
 class PermissionDeniedError(EventError):
-    """PERM_FAILURE: the account lacks ``permission`` at org unit ``org_unit`` (its id; None where it isn't given)."""
+    """PERM_FAILURE: the account lacks ``permission`` at ``org_unit`` (an id; None if Evergreen doesn't name it)."""
 
     def __init__(self, message: str, *, permission: str = "", org_unit: int | None = None, **rest: object) -> None:
         super().__init__(message, **rest)  # type: ignore[arg-type]  # passed through as they came
@@ -345,15 +338,15 @@ class PermissionDeniedError(EventError):
 
 
 class RecordNotFoundError(NotFoundError, EventError):
-    """The ILS says that there is no such record: an event whose textcode ends in ``_NOT_FOUND``."""
+    """Evergreen has no record with this id: an event whose textcode ends in ``_NOT_FOUND``."""
 
 
 class CollisionError(EventError):
-    """XACT_COLLISION: the record was changed by somebody else since it was read."""
+    """XACT_COLLISION: someone else has changed the record since it was read."""
 
 
-def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTHING) -> NotFoundError:
-    """The error for a patron or group that was asked for and isn't there, or is hidden."""
+def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NO_VALUES) -> NotFoundError:
+    """Build the error for a patron or group that doesn't exist or is hidden, with advice on permissions."""
     return NotFoundError(
         message,
         advice=Message("check the number, and that the account has VIEW_USER at the home library"),

@@ -1,4 +1,4 @@
-"""What the command's exit status says."""
+"""The command's exit statuses, their meanings, and which error leads to which status."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ MEANINGS = {
     TERMINATED: Message("terminated (SIGTERM)"),
 }
 
-MAY_PASS = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
-"""A run of the report that ended with one of these wrote nothing, and may well go right a while later.
+RETRYABLE = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
+"""The statuses of a report run that wrote nothing and may succeed later.
 
-The systemd unit and the line for cron try again after these alone. What was written isn't written again: the next run
-would be compared with one of the same night, and mails would go out twice.
+The systemd unit and the cron job retry only after these. Repeating a run that did write something would send its mails
+twice, and compare the report with one from the same night.
 """
 
 _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
@@ -81,18 +81,21 @@ _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
 
 
 def for_error(error: EvergreenGroupsError) -> int:
-    """The exit status for an error."""
+    """Return the exit status for an error."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
 
 
 def for_interruption(error: EvergreenGroupsError) -> int:
-    """The exit status for an error that ended changes on the way: some of them may have been written."""
+    """Return the exit status for an error that interrupted changes. Some of them may have been written.
+
+    So UNTRUSTED, which promises that nothing was written, becomes FAILED.
+    """
     status = for_error(error)
     return FAILED if status == UNTRUSTED else status
 
 
 def for_exception(error: BaseException) -> int:
-    """The exit status for whatever ended a command: an error, Ctrl-C, or a signal's own ``SystemExit``."""
+    """Return the exit status for any exception that ended a command: an error, Ctrl-C, or a signal's ``SystemExit``."""
     match error:
         case EvergreenGroupsError():
             return for_error(error)
@@ -106,6 +109,6 @@ def for_exception(error: BaseException) -> int:
             return FAILED
 
 
-def explained() -> str:
-    """The exit statuses as a paragraph for ``--help``, one to a line."""
+def help_text() -> str:
+    r"""Return the exit statuses as a paragraph for ``--help``, one per line. ``\b`` keeps click from rewrapping it."""
     return "\n".join(["\b", "Exit status:", *(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())])

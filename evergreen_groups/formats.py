@@ -1,7 +1,7 @@
-"""The formats that a report and an audit are written in, each declared once, and the ways to split a report.
+"""The output formats of reports and audits, each declared once, and the other choices for output.
 
-Everything that depends on a format follows from its line in :data:`OUTPUT_FORMATS`: what ``--format`` and the settings
-take, file names, the media type of an attachment, and which function writes it.
+:data:`OUTPUT_FORMATS` determines the values of ``--format`` and the settings, file extensions, the media types of
+attachments, and the functions that write each format.
 """
 
 from __future__ import annotations
@@ -21,37 +21,42 @@ _AUDIT = "evergreen_groups.render.audit"
 
 
 class OutputFormat(NamedTuple):
-    """One format: its ``name`` among the options, the ``ending`` of its files (no dot), and its ``media_type``.
+    """An output format.
 
-    ``report`` and ``audit`` are the functions that write one, as ``module:function`` (``audit`` None: an audit isn't
-    written in it). They are named and not imported, because writers stand above this file, and because a command that
-    writes nothing shouldn't load any. They take what is to be written, a stream (of bytes where ``binary``), and as
-    keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
-
-    ``parts`` is the function that writes parts of a report, such as those for its libraries, side by side to streams of
-    bytes (None: each is written alone); it takes the report, its parts with their streams, and the same keywords.
-
-    ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
-    call it; ``package`` has to be installed for it, and comes with the extra called as the format is. What is
-    ``for_programs`` is in English and has its columns and keys by the same names, whatever the language of its readers.
+    The writers are named as strings, ``module:function``. They can't be imported here because the renderers import this
+    module, and commands that write nothing shouldn't load them.
     """
 
     name: str
+    """The value of ``--format``."""
     ending: str
+    """The extension of its files, without the dot."""
     media_type: str
     report: str
+    """The function that writes a report. It takes the report, a stream, and ``options`` as keywords."""
     parts: str | None = None
+    """The function that writes several parts of a report at once, for example one per library. None: one at a time.
+
+    It takes the report, the parts with their byte streams, and ``options`` as keywords.
+    """
     audit: str | None = None
+    """The function that writes an audit, called as ``report`` is. None: audits can't be written in this format."""
     options: tuple[str, ...] = ("details",)
+    """The fields of ``WritingOptions`` (in ``render/report``) that the functions take."""
     binary: bool = False
+    """Whether the functions need a byte stream."""
     to_file: bool = True
+    """Whether the format makes sense for mail attachments and for one file per library."""
     phrase: str = Message("a file")
+    """What messages call it."""
     package: str | None = None
+    """A package that must be installed. It comes with the extra that has the format's name."""
     for_programs: bool = False
+    """Whether programs read it. Its text, columns and keys are then English, whatever the reader's language."""
 
     @property
     def installed(self) -> bool:
-        """Whether the package that it needs is there."""
+        """Whether the required package is installed."""
         return self.package is None or find_spec(self.package) is not None
 
 
@@ -119,40 +124,40 @@ OUTPUT_FORMATS = (
         for_programs=True,
     ),
 )
-"""Every format there is, in the order in which they are offered."""
+"""All formats, in the order of ``--help``."""
 
 PAGE = "html"
-"""The format that opens in a browser: it comes first where files are listed."""
+"""The format for browsers. It comes first in lists of files."""
 
 REPORT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS)
-"""The names of those that a report can be written in."""
+"""The formats of reports, by name."""
 TEXT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if not format.binary)
-"""Those of them that are text."""
+"""The text formats of reports, by name."""
 FILE_FORMATS = tuple(
     sorted((format.name for format in OUTPUT_FORMATS if format.to_file), key=lambda name: name != PAGE)
 )
-"""Those of them that each library gets a file in, and that go with a mail."""
+"""The formats for attachments and for one file per library, by name."""
 AUDIT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if format.audit)
-"""The names of those that an audit can be written in."""
+"""The formats of audits, by name."""
 
 _DOCUMENTS = {"doc", "docx", "htm", "md", "ods", "odt", "pdf", "tsv", "txt", "xls", "xml"}
 
 SPLITS = ("none", "library")
 CSV_DIALECTS = ("plain", "spreadsheet", "semicolon")
-"""For programs; for spreadsheets, with a byte order mark; for those set to languages with decimal commas."""
+"""For programs; for spreadsheets, with a byte order mark; for spreadsheets in locales with decimal commas."""
 SORT_ORDERS = ("total", "age", "members", "name", "library")
-"""The orders of the groups in a report."""
+"""The sort orders of groups in a report."""
 LOG_FORMATS = ("text", "json")
-"""How events are written to standard error."""
+"""The formats of log events on standard error."""
 LOG_FORMAT_VARIABLE = "EVERGREEN_GROUPS_LOG_FORMAT"
-"""The variable of the environment that says how."""
+"""The environment variable that selects one of :data:`LOG_FORMATS`."""
 
 
 def output_format(name: str) -> OutputFormat:
-    """The format of this name.
+    """Return the format with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the format is unknown.
     """
     for format in OUTPUT_FORMATS:
         if format.name == name:
@@ -161,27 +166,25 @@ def output_format(name: str) -> OutputFormat:
 
 
 def format_of_file(path: Path | None, names: Collection[str] = REPORT_FORMATS) -> str | None:
-    """The name of the one of these formats that a file's ending asks for; None where it asks for none."""
+    """Return the name of the format that the file's extension stands for, or None. Considers only ``names``."""
     ending = path.suffix.lstrip(".").lower() if path else ""
     return next((format.name for format in OUTPUT_FORMATS if format.ending == ending and format.name in names), None)
 
 
 def is_document(path: Path | None) -> bool:
-    """Whether a file's ending is that of a document, of ours or of another program's; a directory has none of these."""
+    """Return whether the path looks like a document, ours or another program's, rather than a directory."""
     ending = path.suffix.lstrip(".").lower() if path else ""
     return ending in _DOCUMENTS or any(format.ending == ending for format in OUTPUT_FORMATS)
 
 
-def format_for(
-    path: Path | None, asked_for: str | None, otherwise: str, names: Collection[str] = REPORT_FORMATS
-) -> str:
-    """The name of the format that is asked for, or that the file's ending asks for; ``otherwise`` where there is none.
+def format_for(path: Path | None, asked_for: str | None, default: str, names: Collection[str] = REPORT_FORMATS) -> str:
+    """Return the name of the requested format. Without one, use the file's extension, then ``default``.
 
     Raises:
-        ConfigurationError: the file has another ending, so nobody has said what is to be in it.
+        ConfigurationError: the extension is unknown and the default is a table, which is meant for the terminal.
     """
     found = asked_for or format_of_file(path, names)
-    if found is None and path is not None and otherwise == OUTPUT_FORMATS[0].name:
+    if found is None and path is not None and default == OUTPUT_FORMATS[0].name:
         raise ConfigurationError(
             "{path} has none of the endings that stand for a format",
             advice="let it end in {endings}, or say which with --format",
@@ -189,14 +192,14 @@ def format_for(
             code="ending-unknown",
             values={"path": path, "endings": ", ".join(f".{output_format(name).ending}" for name in names)},
         )
-    return found or otherwise
+    return found or default
 
 
 def require(names: Collection[str]) -> None:
-    """Check that what these formats need is installed, so that nobody finds out after a long run.
+    """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late.
 
     Raises:
-        ConfigurationError: it isn't; the advice says what to install.
+        ConfigurationError: a package is missing. The advice names the extra to install.
     """
     for format in map(output_format, names):
         if not format.installed:

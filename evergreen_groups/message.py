@@ -1,6 +1,6 @@
-"""A text of the catalogue that stands where it isn't shown yet: in a table, or among the values of an error.
+"""Translatable messages that are translated only when they are shown, and their English text for programs and logs.
 
-And how such a text is filled in for programs and logs, in English: that needs no catalogue and nothing about languages.
+The English text needs neither catalogues nor the language code, so that errors and ``--help`` stay fast.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Self
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
 
 class Message(str):
-    """A text that is translated where it is shown; until then, and for programs, it is the English text itself.
+    """A translatable message. As a ``str`` it is the English text; the display code translates it.
 
-    ``context`` says what a word means that has several meanings, in a word or two; translators see it. ``values`` are
-    what the names in braces stand for, ``text`` is the English text before they are filled in. ``plural`` is the text
-    for any other number than one of what ``count`` among the values counts.
+    ``text`` is the English template and ``values`` fill its placeholders. ``plural`` is the template to use if the
+    value ``count`` isn't 1. ``context`` tells translators in a word or two which meaning of an ambiguous word is meant.
 
     >>> Message("lost", context="items"), Message("lost", context="items").context
     ('lost', 'items')
@@ -37,9 +36,9 @@ class Message(str):
     values: Mapping[str, object]
 
     def __new__(
-        cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NOTHING
+        cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NO_VALUES
     ) -> Self:
-        # In a table there are no values yet.
+        # A message in a constant has no values yet: with_values adds them later.
         count = values["count"] if plural and values else 1
         known = {**values, "count": f"{count:,}"} if plural and values else values
         made = super().__new__(cls, filled(text if count == 1 else plural, known))
@@ -47,7 +46,7 @@ class Message(str):
         return made
 
     def with_values(self, values: Mapping[str, object]) -> Self:
-        """The same text, of a table, with what the names in it stand for.
+        """Return the same message with other values, for messages in constants.
 
         >>> str(Message("{count} lead", plural="{count} leads").with_values({"count": 2}))
         '2 leads'
@@ -58,21 +57,20 @@ class Message(str):
 
 
 def system_reason(error: OSError) -> Message:
-    """What the operating system says of an error, or the error's kind where it says nothing.
+    """Return the operating system's reason for an error, or the name of the error's class if there is no reason.
 
-    What it says oftenest is in the catalogue (:data:`SYSTEM_REASONS`). Where this package has raised the error itself,
-    its reason is a text of the catalogue already.
+    The most frequent reasons have translations (:data:`SYSTEM_REASONS`).
     """
-    if isinstance(error.strerror, Message):
+    if isinstance(error.strerror, Message):  # raised by this package itself
         return error.strerror
     return Message(error.strerror or type(error).__name__)
 
 
 def filled(template: str, values: Mapping[str, object]) -> str:
-    """A text with its values, in English; where there are none it is taken as it is, braces and all.
+    """Fill the placeholders of a template, in English. Without values, return the template unchanged, braces included.
 
-    Money stands without its currency, which only the settings know; moments are those of this machine's time zone, and
-    ``{until:time}`` is the time of one alone. Several texts (a tuple) stand one after the other.
+    Amounts have no currency sign, because only the settings know the currency. Timestamps are in this machine's time
+    zone; ``{until:time}`` shows only the time of day. The items of a tuple are joined with semicolons.
 
     >>> from decimal import Decimal
     >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
@@ -81,37 +79,38 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     if not values:
         return template
     return "".join(
-        literal if name is None else literal + _written(_value(name, values), spec)
+        literal if name is None else literal + _format(_value(name, values), spec)
         for literal, name, spec in _parts(template)
     )
 
 
 @lru_cache(maxsize=1_000)
 def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
-    """What stands before each name in braces, the name, and how its value is written; a list has few texts, often."""
+    """Parse a template into triples: literal text, the placeholder's name, its format spec.
+
+    Cached because long lists repeat a few templates many times.
+    """
     parts = []
     for literal, name, spec, conversion in Formatter().parse(template):
-        if conversion is not None:  # none of our texts has one: then it's what somebody else has said
+        if conversion is not None:  # our own templates have no "!r" or "!s", so this is text from another source
             raise ValueError(conversion)
         parts.append((literal, name, spec or ""))
     return tuple(parts)
 
 
 def _value(name: str, values: Mapping[str, object]) -> object:
-    """A value by its name, and nothing of what is in it: what an ILS has said may stand among the texts."""
-    if not name.isidentifier():
+    if not name.isidentifier():  # no attributes or items: the template may be text that Evergreen sent
         raise KeyError(name)
     return values[name]
 
 
-def _written(value: object, spec: str) -> str:
-    return value if type(value) is str and not spec else _in_english(value, spec)
+def _format(value: object, spec: str) -> str:
+    return value if type(value) is str and not spec else _format_in_english(value, spec)  # most values are strings
 
 
-def _in_english(value: object, spec: str) -> str:
-    """Money and moments in one form; the rest as Python has it."""
-    from datetime import date, datetime
-    from decimal import Decimal  # not above: every command begins with this module, and few need it
+def _format_in_english(value: object, spec: str) -> str:
+    from datetime import date, datetime  # here, because every command imports this module and few get to this point
+    from decimal import Decimal
 
     if isinstance(value, Decimal) and not spec:
         return f"{value:,.2f}"
@@ -153,4 +152,4 @@ SYSTEM_REASONS = (
     Message("Too many levels of symbolic links"),
     Message("Too many open files"),
 )
-"""What the operating system says in English, as far as there are translations."""
+"""The operating system's reasons that the catalogues translate."""

@@ -1,6 +1,7 @@
-"""Dates that say nothing: Evergreen sends 1970-01-01 for what is stored as infinity, and years of one digit for typos.
+"""Recognize dates that can't be real.
 
-No library's Evergreen has anything from before 1971 but birth dates.
+Evergreen sends 1970-01-01 for timestamps stored as infinity, and typos lead to years with one digit. Apart from birth
+dates, no Evergreen holds a date before 1971.
 """
 
 from __future__ import annotations
@@ -8,27 +9,27 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
-"""What a timestamp is read as that Python can't hold."""
+"""The placeholder for timestamps that Python's ``datetime`` can't represent."""
 _FIRST_YEAR = 1971
 _OLDEST = 130
 
 
-def known(moment: datetime | None) -> datetime | None:
-    """Return a moment, None for one that says nothing.
+def plausible(moment: datetime | None) -> datetime | None:
+    """Return the timestamp, or None if it can't be real.
 
-    >>> known(UNKNOWN) is None
+    >>> plausible(UNKNOWN) is None
     True
     """
     return moment if moment is not None and moment.year >= _FIRST_YEAR else None
 
 
-def known_birth(born: date | None, today: date) -> date | None:
-    """Return a birth date, None for one that makes somebody younger than 0 or older than 130 years."""
+def plausible_birth_date(born: date | None, today: date) -> date | None:
+    """Return the birth date, or None if the person would be younger than 0 or older than 130 years."""
     if born is None or not 0 <= age_of(born, today) <= _OLDEST:
         return None
     return born
 
 
 def age_of(born: date, today: date) -> int:
-    """Return how many years old somebody is."""
+    """Return a person's age in completed years."""
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))

@@ -1,6 +1,6 @@
-"""Who is over the limit: a pure function of one person's own balance and one limit.
+"""The rule: whether a person is over the limit is a pure function of their own balance and one limit.
 
-The combined fines of a group are not among its arguments, and there is no way to hand them in.
+A group's combined fines aren't an argument, so they can't influence the result.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from enum import Enum
 from evergreen_groups import arguments
 from evergreen_groups.message import Message
 
-_NOTHING = Decimal("0.00")
+_ZERO = Decimal("0.00")
 _CENT = Decimal("0.01")
 
 
 class Comparison(Enum):
-    """How a balance is held against the limit."""
+    """How a balance is compared with the limit."""
 
     EXCEEDS = "exceeds"
-    """Over the limit when above it, not at it: the library's rule."""
+    """A balance equal to the limit is still within it. This is the default rule."""
     REACHES = "reaches"
-    """Over the limit at it already: what Evergreen itself does (``100.circ_matrix.sql``)."""
+    """A balance equal to the limit is over it, as in Evergreen itself (``100.circ_matrix.sql``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The limit of one person's own fines.
+    """The limit for one person's own fines.
 
-    ``amount`` is in the library's currency; zero is a limit, ``None`` is none. ``origin`` says in a few words where the
-    limit comes from, nothing for one that was just given; limits are the same wherever they come from.
+    ``amount`` is in the library's currency. Zero is a limit; None means no limit. ``origin`` says in a few words where
+    the limit comes from, and may be empty. Limits that differ only in their origin are equal.
     """
 
     amount: Decimal | None = Decimal("5.00")
@@ -38,14 +38,14 @@ class Limit:
     origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what is no amount. Raises ArgumentError."""
+        """Raise ArgumentError for values of the wrong type."""
         if self.amount is not None:
             arguments.money("amount", self.amount)
         arguments.instance("comparison", self.comparison, Comparison)
 
     @property
     def least_over(self) -> Decimal | None:
-        """The smallest amount that is over the limit, to the cent; None where none is.
+        """The smallest amount that is over the limit, in whole cents. None if there is no limit.
 
         >>> str(Limit().least_over), str(Limit(comparison=Comparison.REACHES).least_over)
         ('5.01', '5.00')
@@ -57,7 +57,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the rule says about one person, who owes ``own_balance``."""
+    """The result of the rule for one person whose own fines are ``own_balance``."""
 
     over_limit: bool
     own_balance: Decimal
@@ -65,21 +65,21 @@ class Decision:
 
     @property
     def over_by(self) -> Decimal:
-        """How far the own balance is over the limit: 0.00 where it isn't, and at a limit that blocks when reached."""
+        """By how much the balance exceeds the limit. 0.00 if it doesn't, or just reaches the limit."""
         if self.limit.amount is None:
-            return _NOTHING
-        return max(self.own_balance - self.limit.amount, _NOTHING)
+            return _ZERO
+        return max(self.own_balance - self.limit.amount, _ZERO)
 
     @property
     def explanation(self) -> Message:
-        """One sentence for a person to read, with the own balance, the limit and the comparison."""
+        """One sentence for people that names the balance, the limit and the comparison."""
         if self.limit.amount is None:
             return Message("Not over the limit: there is no limit.")
         text = _EXPLANATIONS[self.over_limit, self.limit.comparison]
         return Message(text, values={"fines": self.own_balance, "limit": self.limit.amount})
 
 
-_EXPLANATIONS = {  # by whether somebody is over the limit
+_EXPLANATIONS = {  # the first part of the key: whether the person is over the limit
     (True, Comparison.EXCEEDS): Message("Over the limit: own fines of {fines} exceed the limit of {limit}."),
     (True, Comparison.REACHES): Message("Over the limit: own fines of {fines} reach the limit of {limit}."),
     (False, Comparison.EXCEEDS): Message(
@@ -90,7 +90,7 @@ _EXPLANATIONS = {  # by whether somebody is over the limit
 
 
 def decide(own_balance: Decimal, limit: Limit) -> Decision:
-    """Say whether someone who owes ``own_balance`` themselves is over the limit.
+    """Decide whether a person with the given balance of own fines is over the limit.
 
     >>> decide(Decimal("5.00"), Limit()).over_limit
     False
@@ -100,7 +100,7 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
     True
 
     Raises:
-        ArgumentError: the balance is no ``Decimal``.
+        ArgumentError: the balance isn't a finite ``Decimal``.
     """
     arguments.money("own_balance", own_balance)
     if limit.amount is None:
@@ -111,10 +111,10 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """A limit for some patrons: those of a profile, of a home library, or both (None: any).
+    """A limit for the patrons of a profile, a home library, or both (None: any).
 
-    It holds for everything below that profile or library as well. ``amount`` is in the library's currency, None for
-    no limit; ``comparison`` None is the one that is configured for everybody.
+    The limit applies to everything below the profile or library as well. ``amount`` is in the library's currency; None
+    means no limit. ``comparison`` None means the comparison that is configured for all patrons.
     """
 
     profile: str | None
@@ -123,6 +123,6 @@ class LimitRule:
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no amount. Raises ArgumentError."""
+        """Raise ArgumentError if the amount isn't a finite ``Decimal``."""
         if self.amount is not None:
             arguments.money("amount", self.amount)

@@ -1,4 +1,4 @@
-"""How a long job reports how far it is."""
+"""Progress reports of long jobs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is being done and how much of it is done; ``total`` is None while it isn't known."""
+    """A callback for progress."""
 
     def __call__(self, doing: str, done: int, total: int | None = None) -> None:
-        """Take note."""
+        """Report that ``done`` of ``total`` units of the task ``doing`` are finished. ``total`` None: not known yet."""
 
 
 def silent(doing: str, done: int, total: int | None = None) -> None:
-    """Report nothing."""
+    """Ignore all progress reports."""

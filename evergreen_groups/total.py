@@ -1,4 +1,4 @@
-"""Totals over a group, some of whose members may be hidden from the account."""
+"""Totals over groups in which some members may be hidden from the account."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Number = TypeVar("Number", bound=int | Decimal)
 
 
 class Total(NamedTuple, Generic[Number]):
-    """A total that is exact, or a lower bound because hidden members may raise it.
+    """A count or amount that is either exact or a lower bound, because hidden members may raise it.
 
-    What a group owes is no such total: a hidden member's credit would lower it. It is an amount, or None if unknown.
+    Don't use this class for what a group owes: a hidden member's credit could lower the sum.
 
     >>> str(Total(3)), str(Total(3, exact=False)), str(Total(0, exact=False))
     ('3', 'at least 3', 'unknown')
@@ -34,9 +34,9 @@ class Total(NamedTuple, Generic[Number]):
 
 
 def sum_of_counts(totals: Iterable[Total[int]]) -> Total[int]:
-    """Add up counts. The sum is exact only if each of them is."""
+    """Add up counts. The sum is exact only if all counts are."""
     found, exact = 0, True
-    for one in totals:
-        found += one.at_least
-        exact = exact and one.exact
+    for total in totals:
+        found += total.at_least
+        exact = exact and total.exact
     return Total(found, exact)

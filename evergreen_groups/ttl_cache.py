@@ -9,16 +9,14 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-# A key is a session or so: more than a consortium has desks, and a bound on what invented tokens can fill.
+# Most keys stand for sessions. This is more than a consortium has desks, and bounds the memory that a client with
+# invented session tokens can fill.
 MOST = 10_000
-"""How many values a cache holds; of more than that the oldest go."""
+"""The maximum number of values in a cache. The oldest are dropped first."""
 
 
 class TimeToLiveCache(Generic[Value]):
-    """Values by key, each for ``seconds`` of ``clock``. Safe to share between threads.
-
-    ``hits`` counts the values that were there, ``misses`` those that had to be read.
-    """
+    """Values by key, each valid for ``seconds`` on ``clock``. Thread-safe. Counts ``hits`` and ``misses``."""
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
         self._clock = clock
@@ -29,12 +27,12 @@ class TimeToLiveCache(Generic[Value]):
         self.misses = 0
 
     def knows(self, key: str) -> bool:
-        """Whether the value has been read before, be it too old by now."""
+        """Return whether the cache has a value for the key, even an expired one."""
         with self._lock:
             return key in self._values
 
     def get(self, key: str, read: Callable[[], Value]) -> Value:
-        """The value, read where it isn't there or too old. What can't be read isn't cached."""
+        """Return the value. If it is missing or expired, call ``read``, whose exceptions aren't cached."""
         now = self._clock()
         with self._lock:
             cached = self._values.get(key)
@@ -42,21 +40,20 @@ class TimeToLiveCache(Generic[Value]):
                 self.hits += 1
                 return cached[1]
             self.misses += 1
-        value = read()  # outside the lock: a slow ILS is to hold up nobody else
+        value = read()  # outside the lock, so that a slow ILS doesn't delay requests for other keys
         self.put(key, value)
         return value
 
     def put(self, key: str, value: Value) -> None:
-        """Keep a value that was read just now."""
+        """Store a fresh value."""
         with self._lock:
-            # Two that read the same at once both put it in, the later one last: no harm, and nobody waits for the
-            # other.
-            self._values.pop(key, None)
+            # Two threads may read the same key at the same time. The later value wins, and neither waits for the other.
+            self._values.pop(key, None)  # so that the key moves to the end, the place of the newest
             self._values[key] = (self._clock() + self._seconds, value)
             if len(self._values) > MOST:
                 self._values.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        """Have the value read again when it is next needed."""
+        """Drop the value, so that the next :meth:`get` reads it again."""
         with self._lock:
             self._values.pop(key, None)

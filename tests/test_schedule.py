@@ -43,7 +43,7 @@ def test_the_units_of_systemd() -> None:
     assert service["Service"]["NoNewPrivileges"] == "yes"
     ends_otherwise = {exit_status.BLOCKED, exit_status.STALE, exit_status.UNWELL}  # other commands do
     killed = {exit_status.INTERRUPTED, exit_status.TERMINATED}
-    never_again = set(exit_status.MEANINGS) - ends_otherwise - killed - {exit_status.DONE} - exit_status.MAY_PASS
+    never_again = set(exit_status.MEANINGS) - ends_otherwise - killed - {exit_status.DONE} - exit_status.RETRYABLE
     assert set(map(int, service["Service"]["RestartPreventExitStatus"].split())) == never_again
     assert (timer["Timer"]["Persistent"], timer["Timer"]["RandomizedDelaySec"]) == ("true", "30min")
 

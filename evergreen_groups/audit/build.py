@@ -21,7 +21,7 @@ from evergreen_groups.ils import (
     PenaltyKinds,
     Profiles,
     ThresholdReader,
-    granted_at,
+    highest_view_user_orgs,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
@@ -148,7 +148,7 @@ def build_audit(
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua", "pgt", "pgpt")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
-    access = Access.read(gateway, org_units, granted_at(gateway))
+    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
     homes = _homes(criteria, chosen, access)
     settings = policy or PolicySettings()
     if criteria.limit is not None:

@@ -24,11 +24,11 @@ from evergreen_groups.ils import (
     Profiles,
     ThresholdReader,
     balance_of,
-    held_at,
-    read_bills_that_add_up,
+    orgs_by_permission,
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
+    read_verified_bills,
 )
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class BlockExplainer:
 
     def of_user(self, id: int) -> BlockExplanation:
         """Explain the blocks of the patron with this id. Raises the same errors as :meth:`of_barcode`."""
-        member = self._reader.by_ids([arguments.whole("id", id)]).members.get(id)
+        member = self._reader.by_ids([arguments.integer("id", id)]).members.get(id)
         return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
 
     def _explain(self, member: Member | None, error: NotFoundError) -> BlockExplanation:
@@ -193,7 +193,7 @@ class BlockExplainer:
         gateway, org_units, home = self._gateway, self._reader.org_units, member.patron.home_library.id
         # Check permissions instead of relying on the data: hidden bills may add up to the 0.00 of a patron without any,
         # and an account sees its own record, but not its bills, without VIEW_USER (pcrud-056).
-        held = held_at(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
+        held = orgs_by_permission(gateway, org_units, [VIEW_USER, _VIEW_BILLS])
         if home not in held[VIEW_USER]:
             raise error
         profiles = Profiles.read(gateway)
@@ -234,7 +234,7 @@ class BlockExplainer:
         reader = ThresholdReader(self._gateway, org_units, profiles, penalties)
         if not reader.are_visible(patron.home_library.id):
             return None, None
-        looks = list(reader.looks(patron.profile, patron.home_library.id))
+        looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = [
             ThresholdLookup(
                 org_units.unit(look.org_unit),
@@ -251,7 +251,7 @@ class BlockExplainer:
         org_units = self._reader.org_units
         # Invisible bills come back empty, so name the patron as hidden.
         hidden = () if bills_are_visible else (member.id,)
-        read = read_bills_that_add_up(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
+        read = read_verified_bills(self._gateway, {member.id: member.own_fines}, hidden)[member.id]
         if read is None:
             return _CountedBills(None, None, any_open=False)
         bills = tuple(

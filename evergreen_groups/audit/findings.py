@@ -198,7 +198,7 @@ class AuditCriteria:
             arguments.instance("limit", self.limit, Limit)
         arguments.texts("institution_profiles", self.institution_profiles)
         if self.top is not None:
-            arguments.whole("top", self.top, "how many findings of each kind to list, as int")
+            arguments.integer("top", self.top, "how many findings of each kind to list, as int")
 
 
 Listed = TypeVar("Listed", PatronFinding, GroupFinding)

@@ -118,7 +118,7 @@ class Moves:
         Raises what :meth:`plan_move` does.
         """
         return self.plan(
-            self._planner.remove(arguments.texts("barcodes", barcodes), lead=arguments.truth("lead", lead))
+            self._planner.remove(arguments.texts("barcodes", barcodes), lead=arguments.boolean("lead", lead))
         )
 
     def plan_merge(self, source: str, *, to: str) -> Plan:
@@ -133,7 +133,7 @@ class Moves:
 
     def plan_lead(self, barcode: str, *, off: bool = False) -> Plan:
         """Plan to make the patron with this barcode a group lead, or no longer; raises what :meth:`plan_move` does."""
-        return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.truth("off", off)))
+        return self.plan(self._planner.lead([arguments.text("barcode", barcode)], off=arguments.boolean("off", off)))
 
     def plan_undo(self, entry: str) -> Plan:
         """Plan to take back the journal's entry with this id: who is still where it put them goes back.

@@ -40,7 +40,7 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
-from evergreen_groups.ils import set_by_ils
+from evergreen_groups.ils import count_set_by_ils
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
 
     Who changed them can't be told, and there is nothing to take back.
     """
-    now = set_by_ils(penalties.in_force)
+    now = count_set_by_ils(penalties.in_force)
     former = change.sending.other_fields
     if now != change.before if former is None else penalties.digest != former:
         return Landing(StepState.DONE, now)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import patron_in, read_patron
-from evergreen_groups.ils import OrgUnits, PenaltyRow, not_stopped, rows_in_force
+from evergreen_groups.ils import OrgUnits, PenaltyRow, is_in_force, rows_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def _rows(records: list[Any], patron: int) -> Iterator[PenaltyRow]:
     for row in records:
         if row.usr != patron:
             raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
-        if not_stopped(row.stop_date, now):
+        if is_in_force(row.stop_date, now):
             kind = row.standing_penalty
             yield PenaltyRow(
                 row.id, patron, kind if isinstance(kind, int) else kind.id, row.org_unit, row.staff, row.set_date

@@ -15,7 +15,7 @@ from evergreen_groups.changes.journal import PENALTIES, FieldChange, StepState
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class PlannedGroup:
     @property
     def total_before(self) -> Decimal | None:
         """What all members owe together before the plan is applied."""
-        return self.before.combined_fines if self.before else NOTHING
+        return self.before.combined_fines if self.before else ZERO
 
     @property
     def total_after(self) -> Decimal | None:
         """What all members owe together after it."""
-        hidden = self.before.hidden_fines if self.before else NOTHING
+        hidden = self.before.hidden_fines if self.before else ZERO
         return None if hidden is None else sum((member.own_fines for member in self.after), hidden)
 
     def counted_after(self, number: int) -> Total[int]:
@@ -214,7 +214,7 @@ class PlanRequest:
         if self.target is not None:
             arguments.reference("target", self.target)
         for name in ("lead", "off", "active_cards"):
-            arguments.truth(name, getattr(self, name))
+            arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
 

@@ -30,7 +30,7 @@ from evergreen_groups.changes.reasons import (
 from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
+from evergreen_groups.ils import PenaltyKinds, count_set_by_ils, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
@@ -161,7 +161,7 @@ class PatronRecalculation:
         still_there = {row.id for row in after.in_force}
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
             return self._ended(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
-        value = set_by_ils(after.in_force)
+        value = count_set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
             return self._ended(StepState.DONE, reason=OLD_COPY, value=value)

@@ -135,7 +135,7 @@ class _Commands(click.Group):
     cls=_Commands,
     params=global_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=exit_status.explained(),
+    epilog=exit_status.help_text(),
 )
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:

@@ -237,9 +237,9 @@ class Invocation:
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:
         """Open the configured gateway; yield it with the account's name."""
-        from evergreen_groups.connect import connect, named
+        from evergreen_groups.connect import connect, gateway_and_account
 
-        _url, account = named(self.settings)
+        _url, account = gateway_and_account(self.settings)
         with connect(self.settings, os.environ) as gateway:
             yield gateway, account
 

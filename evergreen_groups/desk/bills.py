@@ -23,14 +23,14 @@ from evergreen_groups.ils import (
     ItemOut,
     OrgUnits,
     PatronItems,
-    add_up,
-    kinds_of_items,
     read_bills,
     read_items,
     read_titles,
+    verify_bills,
+    with_item_kinds,
 )
 from evergreen_groups.language import name_key
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -129,8 +129,8 @@ class BillsReader:
             NotFoundError: no visible patron has this id, or the group no such visible member.
             DataError: the group is too large to be a family.
         """
-        arguments.whole("id", id)
-        arguments.whole_or_none("member", member)
+        arguments.integer("id", id)
+        arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
         found = visible_family_of(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
@@ -142,7 +142,7 @@ class BillsReader:
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
         """How many items a member has out in all, be they visible or not; None where the ILS doesn't say. One call."""
         counting = circulation_reader(self._gateway, self._reference)
-        return counting.of_one(member.patron.id, member.patron.home_library.id)
+        return counting.count_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference
@@ -159,8 +159,8 @@ class BillsReader:
             lambda: read_items(gateway, org_units, items_at, ids),
         )
         fines, bills, items = gateway.map(lambda read: read(), readers)
-        own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}
-        known = add_up(gateway, own_fines, bills, hidden)
+        own_fines = {patron.id: fines.get(patron.id, ZERO) for patron in patrons}
+        known = verify_bills(gateway, own_fines, bills, hidden)
         stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
@@ -171,7 +171,7 @@ class BillsReader:
 
         def bills_of(patron: Patron) -> tuple[Bill, ...] | None:
             theirs = known[patron.id]
-            return None if theirs is None else kinds_of_items(theirs, stop_fines, items_at)
+            return None if theirs is None else with_item_kinds(theirs, stop_fines, items_at)
 
         members = (
             MemberBills(
@@ -232,7 +232,7 @@ class Statement:
     @property
     def owed(self) -> Decimal:
         """What the members on it owe together, credits counted; nobody else's fines are in it."""
-        return sum((member.own_fines for member in self.members), NOTHING)
+        return sum((member.own_fines for member in self.members), ZERO)
 
 
 def make_statement(group: GroupBills, patron: int, settings: StatementSettings) -> Statement:

@@ -115,7 +115,7 @@ class Checker:
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
         nobody = not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._check(arguments.whole("id", id), all_members, nobody)
+        return self._check(arguments.integer("id", id), all_members, nobody)
 
     def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
         found = read_named_families(self._gateway, self._reader, [reference])

@@ -146,7 +146,7 @@ class DetailsReader:
 
         ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
         """
-        found = self._around(arguments.whole("id", id), beside)
+        found = self._around(arguments.integer("id", id), beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
@@ -157,7 +157,7 @@ class DetailsReader:
         Raises:
             NotFoundError: nobody is in it.
         """
-        arguments.whole("number", number)
+        arguments.integer("number", number)
         found, counting = self._with_reference(lambda viewer: visible_group(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
@@ -225,14 +225,14 @@ class DetailsReader:
         else:
             under_condition: dict[int, CirculationCounts | None] = {}
 
-            def count_under(condition: dict[str, Any]) -> bool:
-                found_out = counting.count_under(condition, homes, none_hidden=none_hidden)
+            def count_if(condition: dict[str, Any]) -> bool:
+                found_out = counting.count_if(condition, homes, none_hidden=none_hidden)
                 under_condition.update(found_out or {})
                 return found_out is not None
 
-            own_fines, hidden = self._balances(found, count_under)
+            own_fines, hidden = self._balances(found, count_if)
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
-        return own_fines, hidden, counting.complete(counted) if exact else counted
+        return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
         user = self._reference.user(self._gateway)

@@ -37,9 +37,9 @@ class Event:
 
     def __post_init__(self) -> None:
         """Refuse values of other types. Raises ArgumentError."""
-        arguments.whole("id", self.id)
+        arguments.integer("id", self.id)
         arguments.text("hook", self.hook)
-        arguments.whole("patron_id", self.patron_id)
+        arguments.integer("patron_id", self.patron_id)
 
 
 @dataclass(frozen=True, slots=True)

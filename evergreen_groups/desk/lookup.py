@@ -117,7 +117,7 @@ class PatronLookup:
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """The names of those of some patrons who are visible, deleted ones too; one call."""
         rows = chain.from_iterable(
-            self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(arguments.wholes("ids", ids)))
+            self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(arguments.integers("ids", ids)))
         )
         return {row.id: row.name for row in map(PatronRow._make, rows)}
 
@@ -127,7 +127,7 @@ class PatronLookup:
         Raises:
             NotFoundError: no visible patron has this id; deleted ones aren't visible.
         """
-        arguments.whole("id", id)
+        arguments.integer("id", id)
         record = read_patron(self._gateway, id) if self._gateway.reads_copies else None
         if record is None:
             fields = ("id", "usrgroup", "deleted")

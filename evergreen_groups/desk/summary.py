@@ -123,7 +123,7 @@ class SummaryReader:
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
             DataError: the group is too large to be a family.
         """
-        arguments.whole("id", id)
+        arguments.integer("id", id)
         recent = self._recent()
         found = self._with_reference(recent, lambda viewer: visible_family_of(self._gateway, id, viewer))
         if found is None:
@@ -137,7 +137,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no member of it is visible.
         """
-        arguments.whole("number", number)
+        arguments.integer("number", number)
         recent = self._recent()
         found = self._with_reference(recent, lambda viewer: visible_group(self._gateway, number, viewer))
         if not found.rows:
@@ -152,7 +152,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no visible patron has this id.
         """
-        arguments.whole("id", id)
+        arguments.integer("id", id)
         self._gateway.idl("au", "mous")  # in one go
         patron = self._record(id)
         if patron is None or patron.deleted:
@@ -216,7 +216,7 @@ class SummaryReader:
         """What somebody owes, None without an open transaction."""
         if self._gateway.reads_copies:
             with suppress(PermissionDeniedError):
-                return read_fines_of(self._gateway, id, current=True)
+                return read_fines_of(self._gateway, id, primary=True)
         owed = read_own_fines(self._gateway, [id]).get(id)
         # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:

@@ -16,11 +16,11 @@ from evergreen_groups.ils import (
     Limits,
     OrgUnits,
     Profiles,
-    held_at,
+    orgs_by_permission,
     read_fines_penalties,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 from evergreen_groups.settings import passwords
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SOON = timedelta(days=30)
 
 def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The ILS takes name and password, as staff."""
-    _url, name = connect.named(subject.settings)
+    _url, name = connect.gateway_and_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:
@@ -91,7 +91,7 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
     values = {"id": user.id, "library": home}
-    expires = known(user.expire_date)
+    expires = plausible(user.expire_date)
     if user.super_user:
         yield line.warning(
             "id {id}, home library {library}; it is a superuser, who may do everything",
@@ -177,7 +177,7 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 def others(subject: Subject, _line: FindingMaker) -> Iterator[Finding]:
     """A line for each of the other permissions, with the libraries at which the account has it."""
-    held = held_at(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
+    held = orgs_by_permission(subject.gateway, subject.org_units, [permission.name for permission in PERMISSIONS])
     for permission in PERMISSIONS:
         yield _finding(subject, permission, held[permission.name])
 
@@ -187,7 +187,7 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not subject.changes:
         return
     wanted = _application_permissions(subject)
-    held = held_at(subject.gateway, subject.org_units, list(wanted))
+    held = orgs_by_permission(subject.gateway, subject.org_units, list(wanted))
     changed = sorted(name for permission, names in wanted.items() if held[permission] for name in names)
     others = sorted(name for permission, names in wanted.items() if not held[permission] for name in names)
     if not wanted:
@@ -217,7 +217,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         return
     root, application = subject.org_units.root, _application_permissions(subject)
     names = [*DESK_PERMISSIONS, *application]
-    held = held_at(subject.gateway, subject.org_units, names)
+    held = orgs_by_permission(subject.gateway, subject.org_units, names)
     changes = held["UPDATE_USER"] & held["VIEW_USER"]
     if application:
         changes &= frozenset().union(*(held[permission] for permission in application))
@@ -309,7 +309,7 @@ def _needed(subject: Subject, need: Need) -> bool:
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:
     """Short names of as few org units as say it, each meant with all below it."""
-    tops = org_units.tops_of(ids) or [unit for unit in org_units if unit.id in ids]
+    tops = org_units.subtree_roots(ids) or [unit for unit in org_units if unit.id in ids]
     return name_some([unit.shortname for unit in tops])
 
 

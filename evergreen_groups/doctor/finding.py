@@ -27,7 +27,7 @@ from evergreen_groups.errors import (
     UnreachableError,
 )
 from evergreen_groups.gateway import TOKEN, Address, Capabilities, Gateway, Record, RetryPolicy
-from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
+from evergreen_groups.ils import VIEW_USER, OrgUnits, orgs_by_permission
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import Reading, Settings, passwords
 from evergreen_groups.settings import reading as load
@@ -317,7 +317,7 @@ class Subject:
     @cached_property
     def visible_orgs(self) -> frozenset[int]:
         """The ids of the org units whose patrons the account sees."""
-        return held_at(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
+        return orgs_by_permission(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
 
     @cached_property
     def user(self) -> Record:

@@ -55,7 +55,7 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         place = settings.source or Message("the environment")
         yield line.ok("{path}; without a username: for the web service alone, without events", values={"path": place})
         return
-    connect.named(settings)
+    connect.gateway_and_account(settings)
     if settings.source:
         yield line.ok("{path}", values={"path": settings.source})
     else:

@@ -17,7 +17,7 @@ from evergreen_groups.ils import (
     RuleDifference,
     ThresholdReader,
     find_rule_differences,
-    held_at,
+    orgs_by_permission,
     read_fines_penalties,
 )
 from evergreen_groups.language import name_key
@@ -104,7 +104,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     reader = ThresholdReader(gateway, org_units, profiles, penalties)
     libraries = {unit.id for unit in org_units}
     if not reader.complete:
-        libraries = set(held_at(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
+        libraries = set(orgs_by_permission(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
     hidden = subject.visible_orgs - libraries
     if hidden:
         yield line.warning(

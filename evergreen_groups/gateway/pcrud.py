@@ -109,7 +109,7 @@ class Pcrud:
         ``apart`` is as in :meth:`pages`.
         """
         _refuse_other_types(class_id, where, select)
-        arguments.whole("limit", limit)
+        arguments.integer("limit", limit)
         search = RowSearch(
             self._gateway,
             class_id,
@@ -128,7 +128,7 @@ class Pcrud:
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
         _refuse_other_types(class_id, where, names)
-        arguments.whole("limit", limit)
+        arguments.integer("limit", limit)
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
@@ -150,7 +150,7 @@ class Pcrud:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
         arguments.text("class_id", class_id)
         if not isinstance(id, str):
-            arguments.whole("id", id, "a key, as int or a text")
+            arguments.integer("id", id, "a key, as int or a text")
         # There an empty list is an answer, and nothing at all may be what is left of one.
         if self._gateway.kind is GatewayKind.RUST:
             return next(iter(self.search(class_id, {primary_key(self._class(class_id)): id}, limit=1)), None)
@@ -164,7 +164,7 @@ class Pcrud:
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
         _refuse_other_types(class_id, where)
-        arguments.whole("limit", limit)
+        arguments.integer("limit", limit)
         options = RowSearch(self._gateway, class_id, order_by=order_by).options(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]

@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
 from evergreen_groups import arguments
-from evergreen_groups.certificates import forgive_form
+from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
 from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.gateway.failures import Redactor, causes_of, explained, refusal, root_of
@@ -231,7 +231,7 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
             self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _stamp(str(trusted)))
             self.ca_certs = self.ca_cert_dir = None  # they are in it
         elif self.ssl_context is None:
-            self.ssl_context = forgive_form(create_urllib3_context())
+            self.ssl_context = relax_verification(create_urllib3_context())
         super().connect()
 
 
@@ -242,7 +242,7 @@ def _context(file: str, directory: str, _stamp: tuple[int, ...]) -> ssl.SSLConte
     One for all connections: each would read the file anew, some 140 certificates of authorities, which takes longer
     than many a call.
     """
-    made = forgive_form(create_urllib3_context())
+    made = relax_verification(create_urllib3_context())
     made.load_verify_locations(file or None, directory or None)
     made.set_alpn_protocols(ALPN_PROTOCOLS)
     # urllib3 sets them again for each connection, which frees those that another thread may be reading just then.
@@ -402,7 +402,7 @@ class Transport:
         ca_bundle: Path | None = None,
     ) -> None:
         require_positive(
-            arguments.seconds("connect_timeout", connect_timeout), arguments.whole("concurrency", concurrency)
+            arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
         )
         if ca_bundle is not None and not ca_bundle.is_file():
             raise ConfigurationError(

@@ -25,7 +25,7 @@ from evergreen_groups.groups.models import (
 )
 from evergreen_groups.groups.named_families import not_replicated_yet
 from evergreen_groups.groups.patron_record import read_patron
-from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
+from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, select_in_force
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnits
@@ -434,7 +434,7 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
             row.id: PatronAccount.of(values, now)
             for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(not_archived(penalties)),
+        penalties=tuple(select_in_force(penalties)),
         names={},
         complete=False,
         no_circulation_hidden=False,

@@ -26,7 +26,7 @@ from evergreen_groups.groups.hidden_sums import (
 )
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.groups.queries import Query
@@ -268,12 +268,12 @@ def _money(value: object) -> Decimal:
     amount = finite_number(value)
     if amount is None:
         raise ArithmeticError("not an amount")
-    return amount.quantize(NOTHING)
+    return amount.quantize(ZERO)
 
 
 def sum_balances(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     """Add up the balances of the patrons with these ids. A patron without a balance owes nothing."""
-    return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
+    return sum((balances.get(id, ZERO) for id in ids), ZERO)
 
 
 def _read_all_and_visible(
@@ -487,7 +487,7 @@ class _HiddenInBatch:
     def find(self) -> dict[int, HiddenMembers]:
         """Return the numbers of hidden members with what they owe."""
         counts = {group: hidden.count for group, hidden in self.count().items()}
-        found = {group: HiddenMembers(0, NOTHING) for group, count in counts.items() if not count}
+        found = {group: HiddenMembers(0, ZERO) for group, count in counts.items() if not count}
         with_hidden = counts.keys() - found.keys()
         if with_hidden:
             self._progress(0, len(with_hidden))
@@ -521,9 +521,9 @@ class _HiddenInBatch:
         fines: dict[int, Decimal] = {}
         for group, number in self._read(MemberFines(), groups).items():
             if number is not None:
-                visible = sum((own_fines.get(id, NOTHING) for id in self._visible[group]), NOTHING)
+                visible = sum((own_fines.get(id, ZERO) for id in self._visible[group]), ZERO)
                 fines[group] = number * _CENT - visible
-        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), NOTHING)
+        reported = sum((owed for id, owed in balances.items() if id not in self._visible[sample]), ZERO)
         verified = self._verified(fines, _sum_matches) if fines.get(sample, reported) == reported else {}
         return {**verified}
 
@@ -576,7 +576,7 @@ def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
 
     It holds in ``hidden-numbers-005`` and fails in ``hidden-numbers-006``.
     """
-    total = sum(fines, NOTHING)
+    total = sum(fines, ZERO)
     # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
     # other than zero.
     word, operator = ("-exists", "=") if total else ("-not-exists", "<>")

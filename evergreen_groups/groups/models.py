@@ -13,8 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.language import name_key
-from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import age_of, known, known_birth
+from evergreen_groups.money import ZERO
+from evergreen_groups.odd_dates import age_of, plausible, plausible_birth_date
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Group:
     number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
-    hidden_fines: Decimal | None = NOTHING
+    hidden_fines: Decimal | None = ZERO
     hidden_ids: frozenset[int] | None = frozenset()
     known_fines: Decimal = field(init=False, repr=False, compare=False)
     """What the visible members owe together, minus credits, plus what hidden members owe if known. Used for sorting."""
@@ -121,7 +121,7 @@ class Group:
         if self.hidden_fines:
             owed.append(self.hidden_fines)
         # In most groups a single member owes everything: reuse that Decimal instead of creating an equal one.
-        together = sum(owed[1:], owed[0]) if owed else NOTHING
+        together = sum(owed[1:], owed[0]) if owed else ZERO
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
@@ -293,14 +293,14 @@ class PatronAccount:
     def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
         """Make an account from the values of ``ACCOUNT_FIELDS``. ``now`` is aware."""
         active, barred, juvenile, sent, born = values
-        expire_date = known(sent)
+        expire_date = plausible(sent)
         return cls(
             active=bool(active),
             barred=bool(barred),
             juvenile=bool(juvenile),
             expired=expire_date is not None and expire_date < now,
             expire_date=expire_date,
-            birth_date=known_birth(born.date() if isinstance(born, datetime) else born, now.date()),
+            birth_date=plausible_birth_date(born.date() if isinstance(born, datetime) else born, now.date()),
             expiry_unknown=sent is not None and expire_date is None,
         )
 
@@ -317,7 +317,7 @@ class PatronState:
     def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
         """Make a state from the values of ``STATE_FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
-        expire_date = known(sent)
+        expire_date = plausible(sent)
         return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 

@@ -27,16 +27,16 @@ from evergreen_groups.groups.models import (
 )
 from evergreen_groups.ils import (
     LimitFinder,
-    OneLimit,
     OrgUnits,
     ResolvedLimit,
+    UniformLimit,
     decide_all,
-    decide_where_known,
+    decide_visible,
     read_fines_of,
     read_own_fines,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _balances(gateway: Gateway, groups: Sequence[int]) -> Mapping[int, Decimal] 
 def _owed_by(gateway: Gateway, id: int, read: Decimal | None) -> Decimal | None:
     # Ask about this patron alone: the answer names the patron, while a list of balances doesn't name the group.
     try:
-        return read_fines_of(gateway, id, current=True)
+        return read_fines_of(gateway, id, primary=True)
     except PermissionDeniedError:
         return read
 
@@ -183,7 +183,7 @@ class GroupReader:
         # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         if again:
-            self._known_fines.put({id: own_fines.get(id, NOTHING) for id in by_id})
+            self._known_fines.put({id: own_fines.get(id, ZERO) for id in by_id})
             self._known_barcodes.put(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
@@ -229,7 +229,7 @@ def make_members(
     patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
 ) -> list[Member]:
     """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
-    return [Member(patron, own_fines.get(patron.id, NOTHING), decisions.get(patron.id)) for patron in patrons]
+    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
 
 def decide_patrons(
@@ -247,7 +247,7 @@ def decide_patrons(
         DataError: some transactions must be read, and the account may not see them.
         PermissionDeniedError: the limit is the ILS's threshold, and the account may not see it.
     """
-    if isinstance(limits, OneLimit):
+    if isinstance(limits, UniformLimit):
         resolved_for_all = limits.limit_for(0, 0)
         nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
         decided = {} if known is None else known
@@ -267,7 +267,7 @@ def decide_where_visible(
     Raises:
         DataError: some transactions must be read, and the account may not see them.
     """
-    if isinstance(limits, OneLimit):
+    if isinstance(limits, UniformLimit):
         return decide_patrons(gateway, limits, patrons, own_fines)
     found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
@@ -292,7 +292,7 @@ def decide_by_thresholds(
     at_nothing = [id for id, amount in amounts.items() if amount is not None and amount <= 0]
     if at_nothing:
         own_fines |= read_own_fines(gateway, at_nothing)
-    return found, decide_where_known(gateway, found, own_fines)
+    return found, decide_visible(gateway, found, own_fines)
 
 
 def with_decisions(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:

@@ -1,4 +1,4 @@
-"""The stable interface for programs: summaries, block decisions and events, with versioned JSON forms."""
+"""The stable interface for other programs: summaries, block decisions, changes and events, as versioned JSON."""
 
 import lazy_loader
 

@@ -1,9 +1,10 @@
-"""The JSON forms of what the hooks give, version 2; ``schemas/`` beside this module describes each.
+"""The JSON forms of the results of the hooks, as described by the schemas in ``schemas/``.
 
-Within a version keys may be added, never changed or removed, so readers pass over keys they don't know. Amounts are
-strings with two places. A total is null unless it is exact; beside a count, ``NAME_at_least`` is its lower bound.
+Within a version, keys may be added but never changed or removed, so readers must ignore unknown keys. Amounts are
+strings with two decimal places. A total is null unless it is exact; ``NAME_at_least`` next to a count is its lower
+bound.
 
-Version 2 tells whoever is over the limit (``over_limit``, null where the account may not see the limit) from whoever is
+Version 2 distinguishes patrons over the limit (``over_limit``, null if the account may not see the limit) from patrons
 blocked in Evergreen (``blocked_in_evergreen``).
 """
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         Draft,
         JournalStep,
         PlannedGroup,
-        PlanWarning,
         ProposedPlan,
         Step,
     )
@@ -54,7 +54,7 @@ NOTE = "Group fines are for information only: nobody is blocked for what others 
 
 
 def patron_summary(summary: PatronSummary) -> dict[str, Any]:
-    """A patron and their group."""
+    """Return the form of a patron with their group."""
     member = summary.member
     return {
         "version": SUMMARY_VERSION,
@@ -64,18 +64,18 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_truths(member, summary.standing, summary.group.prospects.get(member.id)),
+        **_rule_and_penalties(member, summary.standing, summary.group.prospects.get(member.id)),
         **_summary_group(summary.group),
     }
 
 
 def group_summary(group: Group) -> dict[str, Any]:
-    """A group."""
+    """Return the form of a group."""
     return {"version": SUMMARY_VERSION, "kind": "group-summary", **_summary_group(group)}
 
 
 def block(decision: PatronDecision) -> dict[str, Any]:
-    """A decision about one patron, and whether Evergreen blocks that patron."""
+    """Return the form of a decision about one patron, with Evergreen's blocks."""
     standing = decision.standing
     return {
         "version": SUMMARY_VERSION,
@@ -92,7 +92,7 @@ def block(decision: PatronDecision) -> dict[str, Any]:
 
 
 def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
-    """What came of an event."""
+    """Return the form of an event's outcome."""
     return {
         "version": SUMMARY_VERSION,
         "kind": "event-outcome",
@@ -125,7 +125,7 @@ def _summary_group(group: Group) -> dict[str, Any]:
 def member_document(
     member: Member, standing: Standing | None, prospect: RecalculationProspect | None = None
 ) -> dict[str, Any]:
-    """A member of a group; ``standing`` None where no penalties were read."""
+    """Return the form of a group's member. ``standing`` None means that no penalties were read."""
     return {
         "id": member.id,
         "name": member.name,
@@ -133,21 +133,23 @@ def member_document(
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_amount(member),
-        **_truths(member, standing, prospect),
+        **_rule_and_penalties(member, standing, prospect),
         "group_lead": member.group_lead,
     }
 
 
-def _truths(member: Member, standing: Standing | None, prospect: RecalculationProspect | None) -> dict[str, Any]:
+def _rule_and_penalties(
+    member: Member, standing: Standing | None, prospect: RecalculationProspect | None
+) -> dict[str, Any]:
     if standing is not None:
         return {**standing_document(standing), **prospect_document(prospect)}
-    # Where no penalties were read, none are told of, which isn't the same as that there are none.
+    # Penalties that weren't read are null. An empty list would mean that there are none.
     unknown = {"blocked_in_evergreen": None, "other_blocks": None, "difference": None}
     return {"over_limit": member.over_limit_if_known, **unknown, **prospect_document(None)}
 
 
 def limit_amount(member: Member) -> str | None:
-    """The amount of a member's limit; None for no limit, and for one that the account may not see."""
+    """Return the amount of a member's limit, or None if there is no limit or the account may not see it."""
     limit = member.limit_if_known
     return None if limit is None else plain_amount_or_none(limit.amount)
 
@@ -156,7 +158,7 @@ DETAILS_VERSION = 2
 
 
 def group_details(details: GroupDetails) -> dict[str, Any]:
-    """A group with all that a desk sees of its members."""
+    """Return the form of a group with the details that the desk shows."""
     group = details.group
     return {
         "version": DETAILS_VERSION,
@@ -198,26 +200,23 @@ def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    # A number that is at least so many isn't one.
-    return (
-        None
-        if counts is None or not counts.complete
-        else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
-    )
+    if counts is None or not counts.complete:  # the form has no place for lower bounds
+        return None
+    return {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
 
 
 BILLS_VERSION = 2
 
 
 def group_bills(group: GroupBills) -> dict[str, Any]:
-    """The visible members of a group with their open bills, and the items that they have out."""
+    """Return the form of the visible members of a group with their open bills and items out."""
     return {
         "version": BILLS_VERSION,
         "kind": "group-bills",
         "group": group.group,
         "for_information_only": True,
         "note": NOTE,
-        "at": _moment(group.at),
+        "at": _timestamp(group.at),
         "complete": group.complete,
         "members": [_member_bills(group, member) for member in group.members],
     }
@@ -240,7 +239,7 @@ def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> dict[str, Any]:
         "transaction": bill.kind.transaction,
         "billing_type": bill.kind.billing_type or None,
         "for": bill.kind.text,
-        "since": _moment(bill.since),
+        "since": _timestamp(bill.since),
         "library": group.library(bill.library) or None,
         "billed": plain_amount(bill.billed),
         "paid": plain_amount(bill.paid),
@@ -249,7 +248,7 @@ def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> dict[str, Any]:
             {"billing_type": billed.billing_type or None, "amount": plain_amount(billed.amount)}
             for billed in bill.billings
         ],
-        "last_payment": _moment(bill.last_payment) if bill.last_payment else None,
+        "last_payment": _timestamp(bill.last_payment) if bill.last_payment else None,
         "title": None if item is None else _title(member, item),
     }
 
@@ -258,7 +257,7 @@ def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> dict[str, An
     return {
         "id": item.id,
         "state": item.kind.value if item.kind else None,
-        "due": _moment(item.due) if item.due else None,
+        "due": _timestamp(item.due) if item.due else None,
         "days_overdue": item.days_overdue(group.at),
         "library": group.library(item.library) or None,
         "title": _title(member, item),
@@ -269,8 +268,8 @@ def _title(member: MemberBills, item: ItemOut) -> str | None:
     return None if member.titles is None else member.titles.get(item.copy)
 
 
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+def _timestamp(value: datetime) -> str:
+    return value.isoformat(timespec="seconds")
 
 
 CHANGE_VERSION = 1
@@ -280,13 +279,13 @@ _LEAD = "lead"
 
 
 def plan(proposed: ProposedPlan) -> dict[str, Any]:
-    """A plan that can be agreed to."""
+    """Return the form of a stored plan, which can be applied."""
     stored = proposed.stored
-    return {**draft(proposed.draft), "id": stored.id, "expires": stored.expires.isoformat(timespec="seconds")}
+    return {**draft(proposed.draft), "id": stored.id, "expires": _timestamp(stored.expires)}
 
 
 def draft(draft: Draft) -> dict[str, Any]:
-    """The same of a plan that isn't stored: it has no id by which it could be agreed to."""
+    """Return the form of a plan that isn't stored. It has no id, so it can't be applied."""
     return {
         "version": CHANGE_VERSION,
         "kind": "plan",
@@ -295,7 +294,10 @@ def draft(draft: Draft) -> dict[str, Any]:
         "expires": None,
         "steps": [_planned(step) for step in draft.steps],
         "groups": [_group(group) for group in draft.groups],
-        "warnings": [_warning(warning) for warning in draft.warnings],
+        "warnings": [
+            {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
+            for warning in draft.warnings
+        ],
         "unchanged": list(draft.unchanged),
         "for_information_only": True,
         "note": NOTE,
@@ -303,14 +305,14 @@ def draft(draft: Draft) -> dict[str, Any]:
 
 
 def change(seen: Change) -> dict[str, Any]:
-    """A change that was made, or is being made, as far as the caller may see it."""
+    """Return the form of a change that was or is being made, as far as the caller may see it."""
     entry = seen.entry
     return {
         "version": CHANGE_VERSION,
         "kind": "change",
         "id": entry.id,
         "action": entry.action,
-        "at": entry.at.isoformat(timespec="seconds"),
+        "at": _timestamp(entry.at),
         "staff": entry.operator.staff,
         "workstation": entry.operator.workstation,
         "approved_by": entry.operator.approved_by,
@@ -324,7 +326,7 @@ def change(seen: Change) -> dict[str, Any]:
 
 
 def changes(found: Iterable[Change]) -> dict[str, Any]:
-    """Several, in the order given."""
+    """Return the form of several changes, in the same order."""
     return {"version": CHANGE_VERSION, "kind": "changes", "changes": [change(seen) for seen in found]}
 
 
@@ -365,10 +367,6 @@ def _group(group: PlannedGroup) -> dict[str, Any]:
             "members": [_patron(member) for member in group.after],
         },
     }
-
-
-def _warning(warning: PlanWarning) -> dict[str, Any]:
-    return {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
 
 
 def _step(step: JournalStep) -> dict[str, Any]:

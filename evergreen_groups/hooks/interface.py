@@ -1,4 +1,6 @@
-"""What an ILS and its desk call: the stable interface of this package::
+"""The functions for other programs, for example an ILS or its staff client. This is the package's stable interface.
+
+Example::
 
     client = Client(gateway, account="groups_report")
     summary = patron_summary(client, 1001)
@@ -6,8 +8,8 @@
     print(block_decision(client, 1001).explanation)
     print(json.dumps(as_json(summary)))
 
-Each function reads with the client's own session, so the ILS's permissions decide what is seen. :func:`as_json` gives
-the versioned form of what they return.
+All functions use the client's session, so the session's permissions decide which patrons are visible. :func:`as_json`
+converts their results to versioned JSON.
 """
 
 from __future__ import annotations
@@ -29,9 +31,6 @@ from evergreen_groups.desk import (
 )
 from evergreen_groups.groups import Group
 from evergreen_groups.hooks import documents
-from evergreen_groups.hooks import documents as bills_document
-from evergreen_groups.hooks import documents as change_documents
-from evergreen_groups.hooks import documents as details_document
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -77,147 +76,150 @@ Document = (
     | Change
     | list[Change]
 )
-"""What has a JSON form."""
+"""The types that :func:`as_json` accepts."""
 
 
 def patron_summary(client: Client, patron_id: int) -> PatronSummary:
-    """The own fines of the patron with this id (``au.id``), and the group's with all its members, for information only.
+    """Return a patron (by ``au.id``) with their own fines, and their group with all visible members.
 
-    Money is ``Decimal`` with two places, in the library's currency.
+    The group's combined fines are for information only. Amounts are ``Decimal`` with two decimal places, in the
+    library's currency.
 
     Raises:
-        ArgumentError: the id is no whole number.
-        NotFoundError: there is no such patron, or the account may not see them.
-        GatewayError: the ILS can't be reached or refuses.
-        DataError: its answers contradict each other.
+        ArgumentError: the id isn't an ``int``.
+        NotFoundError: the patron doesn't exist, or the account may not see them.
+        GatewayError: Evergreen can't be reached or refuses.
+        DataError: Evergreen's answers contradict each other.
     """
     return client.summaries.of_patron(patron_id)
 
 
 def group_details(client: Client, patron_id: int) -> GroupDetails:
-    """The group of a patron with all that a desk sees of its members; raises what :func:`patron_summary` does."""
+    """Return a patron's group with the details that the desk shows. Raises what :func:`patron_summary` raises."""
     return client.groups.of_user(patron_id)
 
 
 def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) -> GroupBills:
-    """What the visible members of a patron's group owe for, and have out; raises what :func:`patron_summary` does.
+    """Return the bills and items of the visible members of a patron's group.
 
-    With ``titles``, of whom these tell what is read: that somebody looked is in the log.
+    ``titles`` selects the members whose titles are included. Reading titles is logged. Raises what
+    :func:`patron_summary` raises.
     """
     return client.bills.of_user(patron_id, titles=titles)
 
 
 def group_summary(client: Client, group: int) -> GroupSummary:
-    """A group by its number (``au.usrgroup``); raises what :func:`patron_summary` does."""
+    """Return a group by number (``au.usrgroup``). Raises what :func:`patron_summary` raises."""
     return client.summaries.of_group(group)
 
 
 def block_decision(client: Client, patron_id: int) -> PatronDecision:
-    """Whether the patron with this id (``au.id``) is over the limit, by their own fines alone.
+    """Decide whether a patron (by ``au.id``) is over the limit by their own fines.
 
-    Nothing is read about anybody else of the group, and the answer has what they owe and the limit, both in the
-    library's currency. Raises what :func:`patron_summary` does.
+    Reads nothing about other members of the group. The result includes the patron's own fines and the limit, both in
+    the library's currency. Raises what :func:`patron_summary` raises.
     """
     return client.summaries.decision(patron_id)
 
 
 def block_decision_by_barcode(client: Client, barcode: str) -> PatronDecision:
-    """The same for the patron with a barcode, of any of their cards; blanks in it are ignored."""
+    """Like :func:`block_decision`, by the barcode of any of the patron's cards. Ignores blanks in the barcode."""
     return client.summaries.decision_by_barcode(barcode)
 
 
 def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> EventOutcome:
-    """Work on an event of the ILS: decide anew about its patron and write that into the audit trail.
+    """Handle an event from Evergreen: decide about its patron again, and write the decision to the audit trail.
 
-    With ``recalculate`` the ILS is asked to recalculate the patron's penalties, which is in the journal as well; who
-    has a block that staff set is left out. An event that was worked on before changes nothing and gives the
-    former outcome. To keep to a deadline, give a client whose gateway has one (:meth:`Gateway.within`).
+    With ``recalculate``, Evergreen also recalculates the patron's penalties, which is recorded in the journal. Patrons
+    with a block set by staff are skipped. An event that was handled before changes nothing and returns its previous
+    outcome. For a deadline, pass a client whose gateway has one (:meth:`Gateway.within`).
+
+    After an error, the event is recorded as failed and may be sent again.
 
     Raises:
-        NotFoundError: there is no such patron, or the account may not see them.
-        BusyError: another run was changing something all the time.
-        GatewayError: the ILS can't be reached or refuses.
-        DataError: its answers contradict each other, or the trail can't be written.
-
-    After an error the event may be sent again; the trail has it as failed.
+        NotFoundError: the patron doesn't exist, or the account may not see them.
+        BusyError: another run kept changing the same records.
+        GatewayError: Evergreen can't be reached or refuses.
+        DataError: Evergreen's answers contradict each other, or the trail can't be written.
     """
     return client.events.handle(event, recalculate=recalculate)
 
 
 def propose_plan(client: Client, request: PlanRequest) -> ProposedPlan:
-    """Plan to move, remove or merge patrons, make them leads, or take a change back; nothing is changed by that.
+    """Plan to move, remove or merge patrons, make them leads, or undo a change. Nothing is changed yet.
 
-    Look at ``draft`` first; ``stored.id`` is what :func:`apply_plan` takes, within an hour.
+    Check the result's ``draft``, then pass ``stored.id`` to :func:`apply_plan` within an hour.
 
     Raises:
-        PlanError: the request is unclear, or can't be done; for an undo, nothing is left to undo.
-        NotFoundError: there is no such change to undo.
-        GatewayError: the ILS can't be reached or refuses.
+        PlanError: the request is unclear or impossible, or there is nothing to undo.
+        NotFoundError: the change to undo doesn't exist.
+        GatewayError: Evergreen can't be reached or refuses.
     """
     return client.plans.propose(request)
 
 
 def apply_plan(client: Client, plan: str, key: str) -> Change:
-    """Apply a plan once, under an idempotency key of the caller's: with the same key, the answer is the same.
+    """Apply a plan (by id) at most once. Repeated calls with the same idempotency ``key`` return the same change.
 
     Raises:
-        NotFoundError: the caller has no such plan.
-        PlanError: it no longer fits, is too old, or was applied under another key.
-        BusyError: somebody else is changing the same patrons or groups.
-        GatewayError: the ILS can't be reached; nothing has been sent.
+        NotFoundError: the caller has no plan with this id.
+        PlanError: the plan is out of date or expired, or was applied under another key.
+        BusyError: another run is changing the same patrons or groups.
+        GatewayError: Evergreen can't be reached. Nothing was sent.
     """
     id = client.plans.apply(plan, key)
     return client.plans.past.own(id)
 
 
 def undo_change(client: Client, change: str, key: str) -> Change:
-    """Take a change (its id) back under an idempotency key: those who are still where it put them go back.
+    """Undo a change (by id) for all members who haven't been changed again since. ``key`` is an idempotency key.
 
     Raises:
-        NotFoundError: there is no such change, or the caller may see nobody whom it is about.
-        PlanError: it is somebody else's, is already undone, has nothing to undo, or the key stands for another change.
-        BusyError: somebody else is changing the same patrons or groups.
-        GatewayError: the ILS can't be reached; nothing has been sent.
+        NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
+        PlanError: the change was made by someone else, is already undone, has nothing to undo, or the key was used for
+            another change.
+        BusyError: another run is changing the same patrons or groups.
+        GatewayError: Evergreen can't be reached. Nothing was sent.
     """
     id = client.plans.undo(change, key)
     return client.plans.past.own(id)
 
 
 def change(client: Client, id: str) -> Change:
-    """A change, with what became of it.
+    """Return a change (by id) with its outcome.
 
     Raises:
-        NotFoundError: there is none, or the caller may see nobody whom it is about.
+        NotFoundError: the change doesn't exist, or the caller may see none of its patrons.
     """
     arguments.text("id", id)
     return client.plans.past.change(id)
 
 
 def own_change(client: Client, id: str) -> Change:
-    """A change of the caller's own, as far as it is known here: nothing is asked of the ILS.
+    """Return one of the caller's own changes from the journal, without asking Evergreen.
 
     Raises:
-        NotFoundError: there is none, or it is somebody else's.
+        NotFoundError: the change doesn't exist, or was made by someone else.
     """
     arguments.text("id", id)
     return client.plans.past.own(id)
 
 
 def recent_changes(client: Client) -> list[Change]:
-    """The caller's own changes of the last days, the latest first."""
+    """Return the caller's own changes of the last days, newest first."""
     return client.plans.past.recent()
 
 
 def as_json(value: Document) -> dict[str, Any]:
-    """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it.
+    """Return the versioned JSON form, as described by the schemas in ``evergreen_groups/hooks/schemas``.
 
-    Amounts of money are texts with two places (``"12.40"``), moments are in ISO 8601 with their offset from UTC.
+    Amounts are strings with two decimal places (``"12.40"``). Timestamps are in ISO 8601 with their offset from UTC.
 
     Raises:
-        ArgumentError: there is no such form of the value.
+        ArgumentError: the value has no JSON form.
     """
     if isinstance(value, list):
-        return change_documents.changes(value)
+        return documents.changes(value)
     form = next((form for kind, form in _FORMS.items() if isinstance(value, kind)), None)
     if form is None:
         raise arguments.wrong("value", value, "what one of these functions has returned")
@@ -228,11 +230,11 @@ _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronSummary: documents.patron_summary,
     Group: documents.group_summary,
     GroupSummary: documents.group_summary,
-    GroupDetails: details_document.group_details,
-    GroupBills: bills_document.group_bills,
+    GroupDetails: documents.group_details,
+    GroupBills: documents.group_bills,
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
-    ProposedPlan: change_documents.plan,
-    Draft: change_documents.draft,
-    Change: change_documents.change,
+    ProposedPlan: documents.plan,
+    Draft: documents.draft,
+    Change: documents.change,
 }

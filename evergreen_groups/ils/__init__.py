@@ -1,4 +1,4 @@
-"""What the ILS knows: org units, profiles, permissions, fines, penalties, thresholds."""
+"""Facts read from the ILS: org units, profiles, permissions, bills, circulations, penalties, thresholds, limits."""
 
 import lazy_loader
 

@@ -1,7 +1,8 @@
-"""Bills: the open transactions on which patrons owe something, or have something to their credit.
+"""Bills: open transactions with a balance, which is positive for debts and negative for credits.
 
-A bill for an item is of the kind of what happened to the item; any other one is of the billing type with the largest
-amount. Payments are made on a transaction, not on one of its billings, so what is still owed can't be divided further.
+The kind of a bill for an item says what happened to the item. The kind of any other bill is the billing type with the
+largest amount. A bill has only one kind because payments belong to a transaction, not to one of its billings, so the
+balance can't be divided among billing types.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import known
+from evergreen_groups.money import ZERO
+from evergreen_groups.odd_dates import plausible
 
 _FIELDS = (
     "id",
@@ -32,8 +33,8 @@ _FIELDS = (
     "last_payment_ts",
     "billing_location",
 )
-# The billing types of a stock Evergreen (950.data.seed-values.sql), as people say them. A library's own, and renamed
-# ones, are said as they are called.
+# The billing types of a stock Evergreen (950.data.seed-values.sql), with translatable names. Billing types that the
+# library added or renamed are shown under the library's names.
 _STOCK = {
     "Overdue Materials": Message("overdue materials"),
     "Lost Materials": Message("lost materials"),
@@ -47,10 +48,10 @@ _STOCK = {
     "System: Deposit": Message("deposit"),
     "System: Rental": Message("rental"),
 }
-_SPELLING = {name.casefold(): name for name in _STOCK}
+_STOCK_SPELLING = {name.casefold(): name for name in _STOCK}
 _OVERDUE = "Overdue Materials"
 _DAMAGE = ("Damaged Item", "Damaged Item Processing Fee")
-# These say what happened to an item, which its circulation knows better.
+# Billing types that say what happened to an item. The circulation's stop_fines overrides them.
 _OF_ITEMS = (
     *(_OVERDUE, "Lost Materials", "Lost Materials Processing Fee"),
     *("Long-Overdue Materials", "Long-Overdue Materials Processing Fee"),
@@ -60,7 +61,7 @@ _CLAIMED = {
     "CLAIMSNEVERCHECKEDOUT": Message("items claimed never checked out"),
 }
 _OVERDUE_FINES = 1
-"""Their id among the billing types, the same in every Evergreen (950.data.seed-values.sql)."""
+"""The billing type's id, the same in every Evergreen (950.data.seed-values.sql)."""
 _WITHOUT_BILLING = {
     "circulation": Message("items"),
     "grocery": Message("other bills"),
@@ -70,7 +71,7 @@ _WITHOUT_BILLING = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class BillKind:
-    """What a bill is for: the type of its transaction (``circulation``, ``grocery`` …), and a billing type.
+    """What a bill is for, by transaction type (``circulation``, ``grocery`` …) and billing type.
 
     >>> BillKind("circulation", "Lost Materials").text, BillKind("grocery", "Photocopies").text
     ('lost materials', 'Photocopies')
@@ -78,28 +79,28 @@ class BillKind:
 
     transaction: str
     billing_type: str = ""
-    """As the library calls it; empty for a claim, and for a transaction with no billing in force (a mere payment)."""
+    """The library's name for it. Empty for claims, and for transactions without billings in force (only payments)."""
     claim: str = ""
-    """What the patron claims of the item: the circulation's ``stop_fines``, such as ``CLAIMSRETURNED``."""
+    """The circulation's ``stop_fines`` if it is a claim (``CLAIMSRETURNED``), or an empty string."""
 
     @classmethod
     def of(cls, transaction: str, billing_type: str) -> BillKind:
-        """The kind of a transaction with this billing type; for an item, a stock one's capitals don't matter.
+        """Return the kind for a billing type. For items, ignore upper and lower case in stock billing types.
 
-        What makes the fines writes "Overdue materials", while the table has "Overdue Materials" (``desk-003``;
-        ``CircCommon.pm``, generate_fines): it is the same thing.
+        Evergreen's fine generator writes "Overdue materials", but the table of billing types has "Overdue Materials"
+        (``desk-003``; ``CircCommon.pm``, generate_fines).
 
         >>> BillKind.of("circulation", "Overdue materials") == BillKind("circulation", "Overdue Materials")
         True
         """
         if transaction == "circulation":
-            billing_type = _SPELLING.get(billing_type.casefold(), billing_type)
+            billing_type = _STOCK_SPELLING.get(billing_type.casefold(), billing_type)
         return cls(transaction, billing_type)
 
-    def after(self, stop_fines: str | None) -> BillKind:
-        """The kind of an item's bill, given why its fines stopped; this is the kind by its leading billing type.
+    def with_stop_fines(self, stop_fines: str | None) -> BillKind:
+        """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type.
 
-        >>> BillKind("circulation", "Lost Materials Processing Fee").after("LOST").text
+        >>> BillKind("circulation", "Lost Materials Processing Fee").with_stop_fines("LOST").text
         'lost materials'
         """
         if self.billing_type in _DAMAGE:
@@ -109,7 +110,7 @@ class BillKind:
         return BillKind("circulation", _OVERDUE) if self.billing_type in _OF_ITEMS else self
 
     def describe(self) -> str:
-        """What it is for, in the language that is written now; billing types of the library's own are its names."""
+        """Return the kind's name in the current language. The library's own billing types aren't translated."""
         text = self.text
         if isinstance(text, Message):
             return gettext(text)
@@ -119,7 +120,7 @@ class BillKind:
 
     @property
     def text(self) -> str:
-        """What it is for, in English; two kinds never have the same text."""
+        """The kind's name in English. No two kinds have the same name."""
         if self.claim:
             return _CLAIMED.get(self.claim, self.claim)
         if not self.billing_type:
@@ -130,10 +131,10 @@ class BillKind:
             return self.billing_type
         return f"{self.billing_type} ({self.transaction})"
 
-    def is_called(self, name: str) -> bool:
-        """Whether people may mean this kind by a name: its text, its billing type, or the type of its transaction.
+    def matches_name(self, name: str) -> bool:
+        """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case.
 
-        >>> BillKind("circulation", "Overdue Materials").is_called("overdue materials")
+        >>> BillKind("circulation", "Overdue Materials").matches_name("overdue materials")
         True
         """
         names = (self.text, self.billing_type, self.claim, self.transaction)
@@ -146,16 +147,15 @@ _BY_STOP_FINES = {
     "DAMAGED": BillKind("circulation", "Damaged Item"),
     **{claim: BillKind("circulation", claim=claim) for claim in _CLAIMED},
 }
-"""The kinds of bills for items, by what happened to them."""
 STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
-"""The values of ``stop_fines`` that make a kind of bill."""
+"""The values of ``stop_fines`` that decide the kind of a bill."""
 
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """What one transaction was billed for one type, voided and adjusted billings left out.
+    """The sum of a transaction's billings of one type, without voided and adjusted ones.
 
-    ``billing_type`` is empty for what isn't listed by type: overdue fines, and what was adjusted.
+    ``billing_type`` is empty for the rest that isn't listed by type: overdue fines and adjusted billings.
     """
 
     billing_type: str
@@ -164,34 +164,34 @@ class Billed:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """An open transaction of the patron with the id ``patron`` on which the balance isn't nought.
-
-    ``balance`` is what is owed, below zero for a credit: ``billed`` without what was ``paid``. ``since`` is when the
-    transaction began and ``last_payment`` when something was last paid on it (both aware). ``library`` is the id of
-    the org unit that billed, None where the ILS names none. ``by_type`` are its billings by type, overdue fines left
-    out.
-    """
+    """A patron's open transaction with a balance other than 0.00."""
 
     id: int
     patron: int
+    """The patron's id."""
     kind: BillKind
     balance: Decimal
+    """``billed`` minus ``paid``; negative for a credit."""
     billed: Decimal
     paid: Decimal
     since: datetime
+    """When the transaction began (aware)."""
     last_payment: datetime | None
+    """When the last payment was made (aware)."""
     library: int | None
+    """The id of the org unit that billed, or None if the ILS names none."""
     by_type: tuple[Billed, ...] = ()
+    """The billings by type, without overdue fines."""
 
     @property
     def billings(self) -> tuple[Billed, ...]:
-        """What was billed by type, which adds up to ``billed``; empty where it was billed for one type alone."""
-        rest = self.billed - sum((billed.amount for billed in self.by_type), NOTHING)
+        """The billings by type, which add up to ``billed``. Empty if there is only one type."""
+        rest = self.billed - sum((billed.amount for billed in self.by_type), ZERO)
         found = (*self.by_type, Billed("", rest)) if rest > 0 else self.by_type
         return found if len(found) > 1 else ()
 
     def describe_billings(self) -> str:
-        """Say what was billed by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
+        """List the billings by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
         return ", ".join(
             gettext("{kind}: {amount}", kind=self._describe_type(billed.billing_type), amount=billed.amount)
             for billed in self.billings
@@ -208,23 +208,27 @@ class Bill:
 
 
 def balance_of(bills: Iterable[Bill]) -> Decimal:
-    """What is owed on bills together, credits counted."""
-    return sum((bill.balance for bill in bills), NOTHING)
+    """Add up the balances of bills, credits included."""
+    return sum((bill.balance for bill in bills), ZERO)
 
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
-    """The visible bills of patrons, oldest first, by patron's id, up to 3,000 patrons in a call, and as many bills in
-    another (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
+    """Return the visible bills of patrons by patron id, oldest first.
 
-    Their kinds are those by billing type; :func:`kinds_of_items` makes them those of what happened to items.
+    Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since before
+    3.12: ``3.12/family-002``, ``details-002``).
 
-    Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are
-    left out without a word (``family-018``, ``details-003``), so that nobody's lack of bills says that nothing is owed:
-    :func:`read_bills_that_add_up` does.
+    The kinds are by billing type. Pass the bills to :func:`with_item_kinds` for kinds by what happened to the item.
+
+    The account sees the bills of patrons at whose home library it has VIEW_USER_TRANSACTIONS. pcrud silently omits all
+    others (``family-018``, ``details-003``), so a patron without bills may still owe something. Use
+    :func:`read_verified_bills` to tell the difference.
     """
-    # Each item that is out has an open transaction, on which mostly nothing is owed (family-001): hundreds of them.
+    # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
+    # (family-001).
     owed = {"balance_owed": {"<>": 0}}
-    # Whoever's bills are hidden isn't asked about, and if some were hidden even so, they wouldn't add up.
+    # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are added
+    # up.
     pages = gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
     rows = list(chain.from_iterable(pages))
     found: dict[int, list[Bill]] = {}
@@ -234,11 +238,12 @@ def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bi
 
 
 def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tuple[Billed, ...]]:
-    """What transactions were billed for by type, the first billing first; those with overdue fines alone are left out.
+    """Return the billings of transactions by type, in order of the first billing.
 
-    There may be a billing for each day of overdue fines: they are told by what is left of the transaction's total.
-    Adjustments can't be read through pcrud, but asked about. The account sees the billings of whom it sees bills.
+    Transactions with nothing but overdue fines are left out. There may be an overdue billing for each day, so these
+    aren't read: their sum is the rest of the transaction's total. The account sees the billings of all bills it sees.
     """
+    # pcrud doesn't let anyone read adjustments (maa), but allows them in a subquery.
     adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
     where = {
         "voided": "f",
@@ -250,7 +255,7 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     pages = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
     for transaction, billing_type, amount in chain.from_iterable(pages):
         theirs = sums.setdefault(transaction, {})
-        theirs[billing_type] = theirs.get(billing_type, NOTHING) + amount
+        theirs[billing_type] = theirs.get(billing_type, ZERO) + amount
     return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
 
 
@@ -258,65 +263,60 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
     kinds: dict[tuple[str, str], BillKind] = {}
     for id, usr, transaction, last, balance, billed, paid, since, last_payment, library in rows:
         types = by_type.get(id, ())
-        billing_type = _leading(transaction, types, (billed or NOTHING) - (paid or NOTHING)) if types else last or ""
+        billing_type = last or ""
+        if types:
+            billing_type = _largest_type(transaction, types, (billed or ZERO) - (paid or ZERO))
         kind = kinds.get((transaction, billing_type))
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
-        yield Bill(
-            id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, known(last_payment), library, types
-        )
+        yield Bill(id, usr, kind, balance, billed or ZERO, paid or ZERO, since, plausible(last_payment), library, types)
 
 
-def _leading(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
-    """The billing type with the largest amount, the first of equal ones.
-
-    Overdue fines are what is left of the balance: payments go to what was billed first.
-    """
+def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
+    """Return the billing type with the largest amount, the first if several are equal."""
+    # The overdue fines are the rest of the balance, not of the total: payments go to the oldest billings first.
     largest = max(types, key=lambda billed: billed.amount)
-    overdue = balance - sum((billed.amount for billed in types), NOTHING)
+    overdue = balance - sum((billed.amount for billed in types), ZERO)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
 
 
-def kinds_of_items(
+def with_item_kinds(
     bills: Iterable[Bill], stop_fines: Mapping[int, str | None], visible_at: Collection[int]
 ) -> tuple[Bill, ...]:
-    """Bills with the kinds of what happened to the items that they are for.
+    """Return the bills with kinds that say what happened to the items.
 
-    ``stop_fines`` are those of circulations by id, as far as they make a kind. ``visible_at`` are the ids of the org
-    units whose circulations the account sees; bills from elsewhere keep their kind.
+    ``stop_fines`` has the values of :data:`STOPPED` by circulation id. ``visible_at`` are the ids of the org units
+    whose circulations the account sees; bills of other libraries keep their kind by billing type.
     """
-    return tuple(
-        bill
-        if bill.kind.transaction != "circulation" or bill.library not in visible_at
-        else _of_kind(bill, bill.kind.after(stop_fines.get(bill.id)))
-        for bill in bills
-    )
+    found = []
+    for bill in bills:
+        kind = bill.kind
+        if kind.transaction == "circulation" and bill.library in visible_at:
+            kind = kind.with_stop_fines(stop_fines.get(bill.id))
+        found.append(bill if kind == bill.kind else replace(bill, kind=kind))
+    return tuple(found)
 
 
-def _of_kind(bill: Bill, kind: BillKind) -> Bill:
-    return bill if kind == bill.kind else replace(bill, kind=kind)
-
-
-def read_bills_that_add_up(
+def read_verified_bills(
     gateway: Gateway, own_fines: Mapping[int, Decimal], hidden: Collection[int] = ()
 ) -> dict[int, tuple[Bill, ...] | None]:
-    """The bills of each patron, by id; None where they aren't known: hidden, or they don't add up to the own fines.
+    """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
 
-    ``own_fines`` is what each of the patrons owes, 0.00 for who owes nothing. ``hidden`` are the ids of those whose
-    bills the account may not see. Whoever paid between the two looks is looked at once more.
+    ``own_fines`` has an amount for each patron, 0.00 included. ``hidden`` are the ids of patrons whose bills the
+    account may not see. If the sums differ, the bills are read again once, because the patron may just have paid.
     """
     asked = own_fines.keys() - set(hidden)
-    return add_up(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
+    return verify_bills(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
 
 
-def add_up(
+def verify_bills(
     gateway: Gateway,
     own_fines: Mapping[int, Decimal],
     bills: Mapping[int, tuple[Bill, ...]],
     hidden: Collection[int] = (),
 ) -> dict[int, tuple[Bill, ...] | None]:
-    """Like :func:`read_bills_that_add_up`, with the bills that were read beside the own fines."""
-    # Who owes something and shows no bill has hidden ones: they aren't asked about again.
+    """Like :func:`read_verified_bills`, for bills that the caller read together with the own fines."""
+    # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is pointless.
     doubtful = [id for id, theirs in bills.items() if id in own_fines and balance_of(theirs) != own_fines[id]]
     again = read_bills(gateway, doubtful) if doubtful else {}
     found: dict[int, tuple[Bill, ...] | None] = {}
@@ -327,46 +327,46 @@ def add_up(
 
 
 Scope = frozenset[int] | None
-"""The ids of the org units whose transactions count, None for those of everywhere."""
+"""The ids of the org units whose transactions count. None: all."""
 
 _SUMMARY = "open-ils.actor.user.fines.summary"
 
 Transaction = tuple[int | None, Decimal]
-"""Where an open transaction was made (an org unit's id), and what is owed on it, below zero for a credit."""
+"""An open transaction: the id of the billing org unit, and the balance (negative for a credit)."""
 
 
 def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
-    """What is owed on the transactions within a scope, None where there are none.
+    """Add up the balances of the transactions within a scope. Return None if there are none.
 
     >>> within([(4, Decimal("3.00")), (5, Decimal("1.50"))], frozenset({4}))
     Decimal('3.00')
     """
-    owed = [amount for place, amount in transactions if scope is None or place in scope]
-    # None isn't nought: over no transaction at all the ILS's sum reaches no threshold, not even one of 0.00.
-    return sum(owed, NOTHING) if owed else None
+    owed = [amount for org_unit, amount in transactions if scope is None or org_unit in scope]
+    # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
+    return sum(owed, ZERO) if owed else None
 
 
 def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
-    """What patrons owe anywhere (``mous``), by id; who has no open transaction is left out.
+    """Return what patrons owe at all libraries (``mous``), by id. Leaves out patrons without an open transaction.
 
-    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``). ``debtors_only``
-    leaves out those whose open transactions come to nothing as well, which makes the answer for many patrons smaller.
+    The session's own user is also left out, unless they have VIEW_USER at their home library (``pcrud-056``).
+    ``debtors_only`` leaves out patrons with a balance of 0.00, which makes large answers smaller.
     """
     fields = ("usr", "balance_owed")
     owes = {"balance_owed": {"<>": 0}} if debtors_only else None
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
 
 
-def read_fines_of(gateway: Gateway, id: int, *, current: bool = False) -> Decimal | None:
-    """What one patron owes anywhere, the session's own user too (``patrons-070``); None without an open transaction.
+def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
+    """Return what one patron owes at all libraries, or None if they have no open transaction.
 
-    ``current`` asks where changes are written.
+    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database.
 
     Raises:
-        PermissionDeniedError: the session may not know, unless it is the patron's own.
+        PermissionDeniedError: the session lacks the permission, and isn't the patron's own.
     """
-    # An empty payload, for a null result, where nothing is open (patrons-056).
-    method = f"{_SUMMARY}.authoritative" if current else _SUMMARY
+    # Without open transactions the payload is empty, because the result is null (patrons-056).
+    method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None
@@ -385,21 +385,21 @@ def read_fines_within(
     *,
     leave_out_hidden: bool = False,
 ) -> dict[int, Decimal | None]:
-    """What each patron owes within the scope of each, by patron's id; None for no open transaction there.
+    """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
-    ``totals`` are what those with an open transaction owe anywhere. Reads the open transactions (``mobts``) up to 3,000
-    patrons at a time. ``leave_out_hidden`` leaves out patrons whose transactions the account can't see.
+    ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
+    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see.
 
     Raises:
-        DataError: somebody has open transactions of which the account may see none (VIEW_USER_TRANSACTIONS).
+        DataError: a patron has open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
     """
     found: dict[int, list[Transaction]] = {id: [] for id in scopes}
     fields = ("usr", "billing_location", "balance_owed")
     for page in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
-        for id, place, amount in page:
-            found[id].append((place, amount))
-    # Hidden transactions are left out without a word (family-018): who has a total, be it 0.00, and shows none isn't
-    # somebody without any. Unless the last one was closed between the two looks.
+        for id, org_unit, amount in page:
+            found[id].append((org_unit, amount))
+    # pcrud silently omits hidden transactions (family-018). So a patron who has a total, even 0.00, but no transactions
+    # has hidden ones, unless the last was closed between the two calls. Reading the totals again tells.
     suspects = [id for id in scopes if id in totals and not found[id]]
     hidden = read_own_fines(gateway, suspects) if suspects else {}
     if hidden and not leave_out_hidden:

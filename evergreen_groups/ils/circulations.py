@@ -1,4 +1,4 @@
-"""Circulations: how many items patrons have out, as the library counts them."""
+"""Circulation counts: how many items patrons have out, overdue and lost, by the library's rules."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
 _NO_CLAIMS = "circ.do_not_tally_claims_returned"
 _LOST = "circ.tally_lost"
-# A program doesn't wait for three hundred calls, nor has the ILS the children to spare.
+# With hundreds of calls the program would take too long, and the ILS would run out of children for others.
 _MOST_ONE_BY_ONE = 6
-"""Of how many patrons, whose circulations aren't all visible, the ILS is asked: of more it isn't known."""
+"""The maximum number of patrons with hidden circulations whose exact counts are requested, one call each."""
 
-# The patrons' ids stand in a question that is asked under a condition three times, in the condition itself up to twice,
-# and libraries once: so many of either are 30 kB of a request that may have 32.
+# A query under a condition has the patrons' ids three times, the condition itself has them up to twice, and the
+# libraries' ids occur once. These numbers make 30 kB of the 32 kB that a request may have.
 _MOST_UNDER_CONDITION = 400
 _MOST_LIBRARIES = 800
-# Of these fields that makes half a megabyte.
-_MOST_ROWS_UNDER_CONDITION = 2_000
+_MOST_ROWS_UNDER_CONDITION = 2_000  # about 500 kB with these fields
 
 _FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 
 
 @dataclass(frozen=True, slots=True)
 class CirculationCounts:
-    """How many items a patron has: ``out`` in all as the library counts them, of them ``overdue`` and ``lost``.
+    """How many items a patron has ``out`` by the library's rules, and how many are ``overdue`` and ``lost``.
 
-    Without ``complete`` there are at least so many: the account may not see all of them.
+    If ``complete`` is false, the counts are lower bounds: the account can't see all circulations.
     """
 
     out: int
@@ -50,43 +49,43 @@ class CirculationCounts:
 
     @property
     def totals(self) -> tuple[Total[int], Total[int], Total[int]]:
-        """``out``, ``overdue`` and ``lost``, each as a total."""
+        """``out``, ``overdue`` and ``lost`` as totals."""
         return Total(self.out, self.complete), Total(self.overdue, self.complete), Total(self.lost, self.complete)
 
     @classmethod
     def sum_of(cls, counts: Iterable[CirculationCounts]) -> CirculationCounts:
-        """All of these together."""
+        """Add up counts. The sum is complete only if all counts are."""
         found = list(counts)
         return cls(
-            sum(it.out for it in found),
-            sum(it.overdue for it in found),
-            sum(it.lost for it in found),
-            all(it.complete for it in found),
+            sum(count.out for count in found),
+            sum(count.overdue for count in found),
+            sum(count.lost for count in found),
+            all(count.complete for count in found),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CirculationTally:
-    """Which circulations a library counts as out, besides those that are due or overdue."""
+    """The library's rules: whether items claimed returned and lost items count as out."""
 
     claims_returned: bool = True
     lost: bool = False
 
     @classmethod
     def read(cls, gateway: Gateway, library: int) -> CirculationTally:
-        """Read two settings of a library (its id), which is where the account works; one call."""
+        """Read the settings of a library (its id), which must be where the account works. One call."""
         result = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN)
         settings = result.mapping()
 
         def is_set(name: str) -> bool:
-            # Null where nobody has set it at or above the library (settings-015).
+            # Null if the setting has no value at the library or above (settings-015).
             return settings[name] is not None and bool(settings[name]["value"])
 
         with result.understood(Message("the values of settings")):
             return cls(claims_returned=not is_set(_NO_CLAIMS), lost=is_set(_LOST))
 
     def counts(self, numbers: Mapping[CirculationKind, int]) -> CirculationCounts:
-        """What a patron has out, of the number of each kind, as the staff client adds up (``patron.service.ts``)."""
+        """Combine the numbers by kind in the same way as the staff client (``patron.service.ts``)."""
         kind = CirculationKind
         overdue = numbers[kind.OVERDUE] + numbers[kind.LONG_OVERDUE]
         out = numbers[kind.OUT] + overdue
@@ -98,25 +97,25 @@ class CirculationTally:
 Query = dict[str, Any]
 
 Patrons = Mapping[int, int]
-"""Patrons' ids, each with that of the home library."""
+"""Patron ids with the ids of their home libraries."""
 
 Counted = dict[int, CirculationCounts | None]
-"""What patrons have out, by their ids; None: the ILS doesn't say."""
+"""Counts by patron id. None: the account may not ask for this patron's counts."""
 
 
 class CirculationReader:
-    """Counts what patrons have out, a set at a time, as far as the account may see it.
+    """Counts the circulations of sets of patrons, as far as the account may see them.
 
-    pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation, and leaves out
-    the others without a word; ``checked_out.count`` tells all of a patron's where it has it at the patron's home
-    library. So who has something out that pcrud hides is found out beside the rows, and asked about one by one where
-    exact numbers are wanted.
+    Two sources complement each other. pcrud returns rows for many patrons at once, but silently omits circulations at
+    libraries where the account lacks VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if
+    the account has VIEW_CIRCULATIONS at the patron's home library. So the reader counts pcrud's rows, finds out which
+    patrons have hidden circulations, and requests exact counts only for them, if the caller wants exact counts.
     """
 
     def __init__(
         self, gateway: Gateway, org_units: OrgUnits, tally: CirculationTally, visible_at: Collection[int], user: int
     ) -> None:
-        """``visible_at`` are the org units (ids) with VIEW_CIRCULATIONS, ``user`` is whose session it is."""
+        """``visible_at`` are the ids of the org units with VIEW_CIRCULATIONS, ``user`` is the session's user id."""
         self._gateway = gateway
         self._tally = tally
         self._visible_at = visible_at
@@ -124,32 +123,34 @@ class CirculationReader:
         self._user = user
 
     def count(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
-        """Count for each patron; None where the ILS doesn't say, and at least what is visible where there is more.
+        """Count each patron's circulations. Patrons with hidden ones get lower bounds.
 
-        One call where VIEW_CIRCULATIONS is held everywhere, or ``none_hidden`` says that pcrud hides nothing that they
-        have out; otherwise two side by side.
+        One call if the account has VIEW_CIRCULATIONS everywhere, or if the caller knows that pcrud hides none of these
+        patrons' circulations (``none_hidden``). Two parallel calls in other cases.
         """
         countable = self._countable(patrons)
         if not countable:
             return dict.fromkeys(patrons)
-        whose = self._with_hidden if self._may_hide(none_hidden=none_hidden) else _nobody
-        readers: tuple[Callable[..., Any], ...] = (self._by_rows, whose)
-        by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
-        return {id: _marked(by_rows.get(id), complete=id not in hidden) for id in patrons}
+        if self._may_hide(none_hidden=none_hidden):
+            readers: tuple[Callable[..., Any], ...] = (self._count_rows, self._with_hidden)
+            by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
+        else:
+            by_rows, hidden = self._count_rows(countable), set()
+        return {id: _with_completeness(by_rows.get(id), complete=id not in hidden) for id in patrons}
 
     def count_visible(self, patrons: Patrons, *, none_hidden: bool = False) -> Counted:
-        """The same in one call; where pcrud may hide something, there are at least so many for everybody."""
+        """Count in one call. If pcrud may hide circulations, all counts are lower bounds."""
         countable = self._countable(patrons)
-        by_rows = self._by_rows(countable) if countable else {}
+        by_rows = self._count_rows(countable) if countable else {}
         complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _marked(by_rows.get(id), complete=complete) for id in patrons}
+        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
 
-    def count_under(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
-        """What :meth:`count_visible` does, in the same call as a condition made of queries; None unless that holds.
+    def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
+        """Check a condition made of subqueries and :meth:`count_visible` in one call. Return None unless it holds.
 
-        That it holds is told by a row beside those of the patrons: any one visible circulation of somebody else
-        (``desk-004``; without it the condition doesn't hold, ``desk-005``). So None says too that there is none to tell
-        it, or that there is no room for the question.
+        The query also selects one visible circulation of another patron if the condition holds, as a signal
+        (``desk-004``; without the row the condition is false, ``desk-005``). So the result is also None if there is no
+        other circulation that could be the signal, or if the query would be too large.
         """
         countable = self._countable(patrons)
         asked = frozenset(countable)
@@ -157,10 +158,10 @@ class CirculationReader:
             return None
         if self._hidden_at and not 0 < len(self._visible_at) <= _MOST_LIBRARIES:
             return None
-        question = self._under(condition, countable)
+        query = self._conditional_query(condition, countable)
         try:
-            rows = self._gateway.pcrud.search("circ", question, select=_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
-        except RequestTooLargeError:  # hidden members stand in the condition as well, and ids may have ten digits
+            rows = self._gateway.pcrud.search("circ", query, select=_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
+        except RequestTooLargeError:  # the condition may contain hidden members, too, and ids may have ten digits
             return None
         found = list(columns(rows, *_FIELDS))
         theirs = [row for row in found if row[0] in asked]
@@ -168,52 +169,53 @@ class CirculationReader:
         if len(others) > 1:
             raise not_asked_for()
         if not others:
-            # Its row may have come under the id of a patron, too: nothing of this answer is used.
+            # The condition doesn't hold, or the signal's row came with a wrong id: don't trust the other rows either.
             return None
         by_rows = self._counted(countable, theirs)
         complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _marked(by_rows.get(id), complete=complete) for id in patrons}
+        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
 
-    def complete(self, counted: Counted) -> Counted:
-        """Counts with exact numbers in place of those that are at least so many.
+    def with_exact_counts(self, counted: Counted) -> Counted:
+        """Replace lower bounds by exact counts.
 
-        One call finds out whose there are that pcrud hides, and one for each of those how many; of more than six of
-        them only the first are known.
+        One call finds the patrons with hidden circulations, and one call each counts those of the first six. The counts
+        of further patrons become None.
         """
         unsure = [id for id, counts in counted.items() if counts is not None and not counts.complete]
         hidden = sorted(self._with_hidden(unsure)) if unsure else []
-        apart = hidden[:_MOST_ONE_BY_ONE]
-        exact = dict(zip(apart, self._gateway.map(self._of_patron, apart), strict=True))
-        known = {id: _marked(counts, complete=True) for id, counts in counted.items()}
+        requested = hidden[:_MOST_ONE_BY_ONE]
+        exact = dict(zip(requested, self._gateway.map(self._count_exactly, requested), strict=True))
+        known = {id: _with_completeness(counts, complete=True) for id, counts in counted.items()}
         return {**known, **dict.fromkeys(hidden), **exact}
 
-    def of_one(self, patron: int, home: int) -> CirculationCounts | None:
-        """All that one patron has out, be it visible or not; ``home`` is the id of the home library. One call."""
-        return self._of_patron(patron) if self._countable({patron: home}) else None
+    def count_one(self, patron: int, home: int) -> CirculationCounts | None:
+        """Count all circulations of one patron, hidden ones included. ``home`` is the home library's id. One call."""
+        return self._count_exactly(patron) if self._countable({patron: home}) else None
 
     def _countable(self, patrons: Patrons) -> list[int]:
-        # Of oneself the ILS always tells (Actor.pm, checked_out).
+        # The ILS always lets users see their own counts (Actor.pm, checked_out).
         return [id for id, home in patrons.items() if home in self._visible_at or id == self._user]
 
     def _may_hide(self, *, none_hidden: bool) -> bool:
         return bool(self._hidden_at) and not none_hidden
 
-    def _under(self, condition: Query, patrons: Sequence[int]) -> Query:
-        """The question for what these patrons have out, and for somebody else's row where the condition holds."""
+    def _conditional_query(self, condition: Query, patrons: Sequence[int]) -> Query:
+        """Build the query for the patrons' circulations and, if the condition holds, one row of another patron."""
         theirs = {"usr": list(patrons), "checkin_time": None}
-        somebody: Query = {"usr": {"not in": list(patrons)}}
+        others: Query = {"usr": {"not in": list(patrons)}}
         if self._hidden_at:
-            somebody["circ_lib"] = sorted(self._visible_at)
+            others["circ_lib"] = sorted(self._visible_at)
         signal: Query = {
-            "id": {"in": {**_ids(somebody), "limit": 1}},
-            # Before 3.14 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
+            "id": {"in": {**_ids(others), "limit": 1}},
+            # Before 3.14, hidden rows count toward the limit, so an answer below the limit may still be cut off
+            # (3.12/releases-044). Send no signal then.
             "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
-        # Each by its own index; in an "or" the database would look at every circulation.
+        # A union lets the database use an index for each part. With "or" it would scan all circulations.
         return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
 
-    def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
-        # pcrud shows nobody's then, one's own neither.
+    def _count_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
+        # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
         ids = sorted(patrons) if self._visible_at else []
         pages = self._gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", ids, where={"checkin_time": None})
         return self._counted(patrons, chain.from_iterable(pages))
@@ -228,12 +230,12 @@ class CirculationReader:
         return {id: self._tally.counts(counted) for id, counted in numbers.items()}
 
     def _with_hidden(self, patrons: Collection[int]) -> set[int]:
-        """Those of the patrons who have something out that pcrud hides."""
+        """Return the patrons with circulations that pcrud hides."""
         return patrons_with_circulations_at(self._gateway, patrons, self._hidden_at)
 
-    def _of_patron(self, patron: int) -> CirculationCounts | None:
-        # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
-        # Nor does it say whose counts these are.
+    def _count_exactly(self, patron: int) -> CirculationCounts | None:
+        # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
+        # answer would go unnoticed on a shared connection.
         result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
         if result.value is None:
             return None
@@ -242,11 +244,7 @@ class CirculationReader:
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 
-def _nobody(_patrons: Collection[int]) -> set[int]:
-    return set()
-
-
-def _marked(counts: CirculationCounts | None, *, complete: bool) -> CirculationCounts | None:
+def _with_completeness(counts: CirculationCounts | None, *, complete: bool) -> CirculationCounts | None:
     return None if counts is None else replace(counts, complete=complete)
 
 
@@ -255,7 +253,7 @@ def _ids(where: Query) -> Query:
 
 
 def _count(value: object) -> int:
-    """A count; raises ValueError for anything else, nothing at all among it: that isn't the same as none."""
+    """Return a count. Raise ValueError for anything else, including null, which doesn't mean 0."""
     number = whole_number(value)
     if number is None or number < 0:
         raise ValueError("not a count")

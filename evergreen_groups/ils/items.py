@@ -1,4 +1,4 @@
-"""Items that patrons have out, one by one: which, due when, at which library."""
+"""The items that patrons have out: title, due date, library, and whether they are overdue or lost."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.bills import STOPPED
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnits
 
 _NOT_CATALOGED = -1
-"""The call number that all items have which aren't cataloged (``-1`` in every Evergreen)."""
+"""The call number id of all uncataloged items, the same in every Evergreen."""
 _ISBD = " /:;,="
-"""What a cataloger's title ends with where more follows it on the card."""
+"""ISBD punctuation at the end of titles that is followed by other data on a catalog card."""
 
 
 def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
-    """The titles of items by the items' ids (``acp.id``); an item without one isn't there.
+    """Return titles by item id (``acp.id``). Items without a title are left out.
 
-    Three calls for up to 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``): fleshing would
-    be three queries for each item in the ILS.
-    All three are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in its ``fm_IDL.xml``); who may
-    know what somebody has out is decided where circulations are read. What isn't cataloged yet has a title of its own
-    (``dummy_title``).
+    Takes three calls per 3,000 items, one for each table (``items-007``, ``items-008``, ``items-009``). Fleshing would
+    make the ILS run three queries per item.
+
+    All three tables are public in Evergreen (``permacrud`` of ``acp``, ``acn`` and ``rmsr`` in ``fm_IDL.xml``).
+    Permissions to know what a patron has out are checked when circulations are read.
     """
     if not copies:
         return {}
@@ -40,7 +40,8 @@ def read_titles(gateway: Gateway, copies: Collection[int]) -> dict[int, str]:
     volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
     records = dict(_rows(gateway, "acn", ("id", "record"), volumes)) if volumes else {}
     titles = dict(_rows(gateway, "rmsr", ("id", "title"), {*records.values()})) if records else {}
-    # As the staff client says it (circ.service.ts): an item that was cataloged later keeps its former title beside.
+    # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
+    # cataloging.
     found = {
         id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
         for id, (volume, dummy) in items.items()
@@ -53,14 +54,14 @@ def _rows(gateway: Gateway, class_id: str, fields: tuple[str, ...], ids: Collect
 
 
 _DAY = 86_400
-# As PostgreSQL compares intervals (interval_cmp_value): a month is 30 days, a day is 24 hours.
+# For comparisons, PostgreSQL takes a month as 30 days and a day as 24 hours (interval_cmp_value).
 _SECONDS = {"year": 360 * _DAY, "mon": 30 * _DAY, "day": _DAY}
 _PARTS = re.compile(r"(?P<number>[+-]?\d{1,9}) (?P<unit>year|mon|day)s?", re.ASCII)
 _TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d{1,9}):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
 
 
 class CirculationKind(Enum):
-    """The kinds that the ILS counts apart; the values are its own names for them."""
+    """The kinds of circulations that the ILS counts separately, under these names."""
 
     OUT = "out"
     OVERDUE = "overdue"
@@ -84,9 +85,9 @@ def kind_of(
     finished: bool,
     now: datetime,
 ) -> CirculationKind | None:
-    """The kind of a circulation that hasn't been checked in, None for one that the ILS counts nowhere.
+    """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
-    ``finished`` says that its transaction is: all that was lost with it has been paid. ``now`` is aware.
+    ``finished`` says whether the transaction is closed, as when a lost item has been paid. ``now`` is aware.
 
     >>> from datetime import UTC
     >>> noon, midnight = datetime(2026, 11, 2, 12, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
@@ -100,15 +101,15 @@ def kind_of(
     """
     stopped = _STOPPED.get(stop_fines or "")
     if stopped is not None:
-        # What is claimed to have been returned counts whether anything is owed for it or not.
+        # Lost items stop counting once they are paid; items claimed returned count either way.
         return None if finished and stopped is not CirculationKind.CLAIMS_RETURNED else stopped
     if due_date is None or fine_interval is None:
-        return None  # a comparison with null is neither true nor false
-    if known(due_date) is None:
-        return CirculationKind.OUT  # the ILS compares the infinity that it has stored
+        return None  # in SQL, a comparison with null is neither true nor false
+    if plausible(due_date) is None:
+        return CirculationKind.OUT  # due at infinity
     if seconds_of(fine_interval) >= _DAY:
-        # What is fined by the day is overdue from the day after. The server's 'today' begins by its own clock, which
-        # the times that it writes are in.
+        # Items with daily fines are overdue from the next day. 'Today' is by the server's time zone, which is also the
+        # time zone of the timestamps it sends.
         late = due_date.date() < now.astimezone(due_date.tzinfo).date()
     else:
         late = due_date < now
@@ -116,13 +117,13 @@ def kind_of(
 
 
 def seconds_of(interval: str) -> int:
-    """How long an interval is, in whole seconds, as PostgreSQL writes and compares them.
+    """Return the length of a PostgreSQL interval in whole seconds, as PostgreSQL compares intervals.
 
     >>> seconds_of("1 day"), seconds_of("23:59:59"), seconds_of("1 mon -1 days +00:00:01")
     (86400, 86399, 2505601)
 
     Raises:
-        DataError: it is none.
+        DataError: the text isn't an interval.
     """
     total, rest = 0, interval.strip()
     for part in _PARTS.finditer(interval):
@@ -153,24 +154,25 @@ _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.
 
 @dataclass(frozen=True, slots=True)
 class ItemOut:
-    """An item that the patron with the id ``patron`` has out, or has brought back and still owes something for.
-
-    ``id`` is that of the circulation, and of its bill where it has one; ``copy`` is the item's (``acp.id``) and
-    ``library`` the id of the org unit that lent it. ``due`` is aware, in the ILS's own time. ``kind`` is None for what
-    the ILS counts nowhere, such as an item that has come back; ``stop_fines`` is why fines stopped, None where they go
-    on.
-    """
+    """An item that a patron has out, or has returned but still owes something for."""
 
     id: int
+    """The id of the circulation, and of its bill if there is one."""
     patron: int
+    """The patron's id."""
     copy: int
+    """The item's id (``acp.id``)."""
     library: int
+    """The id of the org unit that lent it."""
     due: datetime | None
+    """The due date (aware), in the ILS's time zone."""
     kind: CirculationKind | None
+    """None for items that the ILS doesn't count, for example returned ones."""
     stop_fines: str | None = None
+    """Why fines stopped. None: they haven't."""
 
     def days_overdue(self, now: datetime) -> int:
-        """How many days ago it was due, by the ILS's calendar; 0 for what isn't overdue or lost."""
+        """Return how many days ago the item was due, in the ILS's time zone. 0 unless it is overdue or lost."""
         if self.due is None or self.kind not in _LATE:
             return 0
         return max((now.astimezone(self.due.tzinfo).date() - self.due.date()).days, 0)
@@ -178,32 +180,33 @@ class ItemOut:
 
 @dataclass(frozen=True, slots=True)
 class PatronItems:
-    """The visible circulations of a patron. ``complete`` says that there are no others with the item still out."""
+    """The visible circulations of a patron. ``complete`` says that no item still out is hidden."""
 
     items: tuple[ItemOut, ...]
     complete: bool
 
     @property
     def out(self) -> tuple[ItemOut, ...]:
-        """The items that count as out in some way, what is due first before the others."""
+        """The items still out, lost and claimed ones included, by due date."""
         return tuple(item for item in self.items if item.kind is not None)
 
 
 def read_items(
     gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
 ) -> dict[int, PatronItems]:
-    """The items of each patron, by id, up to 3,000 patrons in a call.
+    """Return the items of each patron, by patron id. Takes a call per 3,000 patrons.
 
-    Those that came back are among them where something is still owed for them, so that a bill can be told by its item.
-    pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation (``visible_at``
-    are the ids of those), and leaves out the others without a word. Where it hasn't it everywhere, one more call finds
-    out who has something out elsewhere (``items-005``, ``items-006``).
+    Includes returned items for which something is still owed, so that bills can be matched with items.
+
+    pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the ids
+    of the libraries where it has the permission. If there are others, one more call finds the patrons who have items of
+    those libraries (``items-005``, ``items-006``).
     """
     if not patrons or not visible_at:
         return dict.fromkeys(patrons, PatronItems((), complete=False))
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: _visible(gateway, patrons),
+        lambda: _read_visible(gateway, patrons),
         lambda: patrons_with_circulations_at(gateway, patrons, hidden_at),
     )
     found, hidden = gateway.map(lambda read: read(), readers)
@@ -211,25 +214,25 @@ def read_items(
 
 
 def patrons_with_circulations_at(gateway: Gateway, patrons: Collection[int], libraries: Collection[int]) -> set[int]:
-    """Those of the patrons who have something out of one of the libraries (ids), visible or not; one call."""
+    """Return the patrons who have items out from one of the libraries (ids), hidden ones included. One call."""
     if not libraries:
         return set()
-    # Inside a query nothing is hidden (items-006).
+    # pcrud doesn't check permissions inside subqueries (items-006).
     there = {"usr": {"=": {"+au": "id"}}, "checkin_time": None, "circ_lib": sorted(libraries)}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": there}}
     pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
     return {id for page in pages for (id,) in page}
 
 
-def _visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
+def _read_visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
     now = datetime.now(UTC)
-    # An item that came back has an open transaction as long as something is owed for it (items-004).
+    # The transaction of a returned item stays open until everything is paid (items-004).
     where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
     pages = gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", sorted(patrons), where=where)
     found: dict[int, list[ItemOut]] = {}
     for id, usr, library, due, interval, stopped, returned, finish, copy in chain.from_iterable(pages):
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, known(due), kind, stopped))
+        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, plausible(due), kind, stopped))
     for theirs in found.values():
         theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
     return found
@@ -242,27 +245,27 @@ _AWAY = ["LOST", "LONGOVERDUE"]
 
 @dataclass(frozen=True, slots=True)
 class UnreturnedItems:
-    """How many items a patron has ``overdue`` (long overdue ones among them) and how many are ``lost``, now."""
+    """How many of a patron's items are ``overdue`` (including long overdue) and ``lost``."""
 
     overdue: int = 0
     lost: int = 0
 
     @classmethod
     def sum_of(cls, items: Iterable[UnreturnedItems]) -> UnreturnedItems:
-        """All of these together."""
+        """Add up the numbers of several patrons."""
         found = list(items)
-        return cls(sum(it.overdue for it in found), sum(it.lost for it in found))
+        return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
 
 
 _NONE = UnreturnedItems()
 
 
 @dataclass(frozen=True, slots=True)
-class UnreturnedRead:
-    """What was read: unreturned items by patron's id, None where some are hidden, and why fines stopped.
+class UnreturnedResult:
+    """The result of :func:`read_unreturned_items`.
 
-    ``stop_fines`` are those of visible circulations by id, those that came back among them where something is owed;
-    only such as make a kind of bill.
+    ``items`` are by patron id, None if some are hidden. ``stop_fines`` are by circulation id: the values of ``STOPPED``
+    of all visible open circulations, including returned items for which something is owed.
     """
 
     items: Mapping[int, UnreturnedItems | None]
@@ -271,24 +274,26 @@ class UnreturnedRead:
 
 def read_unreturned_items(
     gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-) -> UnreturnedRead:
-    """The unreturned items of each patron, by id, in lists of up to 3,000; None where some are hidden.
+) -> UnreturnedResult:
+    """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
 
-    pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation
-    (``visible_at`` are the ids of those), and leaves out the others without a word. Where it hasn't it everywhere, one
-    more call finds out who has an unreturned item elsewhere (``items-002``, ``items-003``). Items that are out and not
-    yet due aren't read (``items-001``): they are most of them. What is lost is, whenever it is due.
+    Items that aren't due yet aren't read, because they are the majority (``items-001``). Lost items are read whatever
+    their due date.
+
+    pcrud silently omits circulations at libraries where the account lacks VIEW_CIRCULATIONS. ``visible_at`` are the ids
+    of the libraries where it has the permission. If there are others, one more call finds the patrons who have
+    unreturned items of those libraries (``items-002``, ``items-003``).
     """
     if not patrons or not visible_at:
-        return UnreturnedRead(dict.fromkeys(patrons), {})
+        return UnreturnedResult(dict.fromkeys(patrons), {})
     now = datetime.now(UTC)
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: _visible_circulations(gateway, patrons, now, all_visible=not hidden_at),
+        lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
         lambda: _with_hidden(gateway, patrons, now, hidden_at) if hidden_at else (),
     )
     (found, stop_fines), hidden = gateway.map(lambda read: read(), readers)
-    return UnreturnedRead({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
+    return UnreturnedResult({id: None if id in hidden else found.get(id, _NONE) for id in patrons}, stop_fines)
 
 
 def _unreturned(now: datetime) -> dict[str, Any]:
@@ -296,7 +301,7 @@ def _unreturned(now: datetime) -> dict[str, Any]:
     return {"checkin_time": None, "-or": [{"due_date": {"<": due}}, {"stop_fines": _AWAY}]}
 
 
-def _visible_circulations(
+def _count_visible(
     gateway: Gateway, patrons: Collection[int], now: datetime, *, all_visible: bool
 ) -> tuple[dict[int, UnreturnedItems], dict[int, str]]:
     where = {"-or": [_unreturned(now), {"xact_finish": None, "stop_fines": list(STOPPED)}]}
@@ -320,8 +325,8 @@ def _visible_circulations(
 
 
 def _with_hidden(gateway: Gateway, patrons: Collection[int], now: datetime, hidden_at: list[int]) -> set[int]:
-    """Those of the patrons who have an unreturned item that pcrud hides."""
-    # Inside a query nothing is hidden (items-003: somebody's item at a branch that the account doesn't see).
+    """Return the patrons with unreturned items that pcrud hides."""
+    # pcrud doesn't check permissions inside subqueries (items-003: an item of a branch that the account can't see).
     hidden = {"usr": {"=": {"+au": "id"}}, "circ_lib": hidden_at, **_unreturned(now)}
     exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}}
     pages = gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
 _NEAREST = 3
-"""How many names are given to whoever has mistyped one."""
+"""How many similar names the error for a mistyped name suggests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class OrgUnits:
         """Read the tree. Org units are public in Evergreen (``pcrud-084``).
 
         Raises:
-            DataError: some are missing.
+            DataError: the root is missing, or an org unit's parent.
         """
-        # The methods for the tree nest it (settings-030), or send every number as text (settings-034).
+        # Evergreen's methods for the tree nest it (settings-030), or send all numbers as strings (settings-034).
         rows = gateway.pcrud.all_columns("aou", ("id", "shortname", "name", "parent_ou"))
         return cls(OrgUnit(*row) for row in rows)
 
     @property
     def root(self) -> OrgUnit:
         """The consortium."""
-        return self._by_id[min(self._children[None])]
+        return self._by_id[min(self._children[None])]  # min: a broken tree may have several roots
 
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
@@ -72,15 +72,14 @@ class OrgUnits:
         return len(self._by_id)
 
     def __contains__(self, org_id: object) -> bool:
-        """Whether there is an org unit with this id."""
+        """Return whether there is an org unit with this id."""
         return org_id in self._by_id
 
     def unit(self, org_id: int) -> OrgUnit:
-        """The org unit with this id.
+        """Return the org unit with this id.
 
         Raises:
-            DataError: it isn't among those that the ILS listed. Who belongs there would be left out of what is asked
-                about them, and what counts for them wouldn't be found.
+            DataError: the ILS didn't list it. Going on without it would silently leave out its patrons and limits.
         """
         try:
             return self._by_id[org_id]
@@ -93,11 +92,11 @@ class OrgUnits:
             ) from None
 
     def shortname(self, org_id: int) -> str:
-        """The short name of an org unit; raises what :meth:`unit` does."""
+        """Return the short name of an org unit. Raises what :meth:`unit` raises."""
         return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
-        """The ids of an org unit and of everything below it."""
+        """Return the ids of an org unit and of everything below it."""
         found, waiting = set(), [org_id]
         while waiting:
             current = waiting.pop()
@@ -107,29 +106,29 @@ class OrgUnits:
         return found
 
     def upwards(self, org_id: int) -> list[int]:
-        """The ids of an org unit and of everything above it, the nearest first; raises what :meth:`unit` does."""
+        """Return the ids of an org unit and its ancestors, nearest first. Raises what :meth:`unit` raises."""
         path: list[int] = []
         current: OrgUnit | None = self.unit(org_id)
         while current is not None and current.id not in path:
             path.append(current.id)
-            # A ring of parents, a slip of somebody's in the database, mustn't hang the run.
+            # The condition above ends the loop if a mistake in the database made the parents circular.
             current = self.unit(current.parent) if current.parent is not None else None
         return path
 
     def full_path(self, org_id: int) -> set[int]:
-        """The ids above an org unit, its own, and those below (``actor.org_unit_full_path``)."""
+        """Return the ids of an org unit, its ancestors and its descendants (``actor.org_unit_full_path``)."""
         return {*self.upwards(org_id), *self.with_descendants(org_id)}
 
     def find(self, shortname: str) -> OrgUnit:
-        """The org unit with this short name, upper and lower case alike.
+        """Return the org unit with this short name, ignoring case.
 
         Raises:
-            ConfigurationError: there is no such org unit; the message has the three that are called most like it.
+            ConfigurationError: no org unit has this name. The message suggests the three most similar ones.
         """
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
-        nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._called_like(shortname))
+        nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._most_similar(shortname))
         raise ConfigurationError(
             'there is no org unit "{name}"',
             advice="the short names that come nearest: {nearest}",
@@ -137,31 +136,31 @@ class OrgUnits:
             values={"name": shortname, "nearest": nearest},
         )
 
-    def _called_like(self, name: str) -> list[OrgUnit]:
-        """The three whose short name or name is most like this one, the nearest first."""
+    def _most_similar(self, name: str) -> list[OrgUnit]:
+        """Return the org units whose short name or name is most similar to this one, the most similar first."""
         matcher = SequenceMatcher(b=name.casefold())
 
-        def likeness(unit: OrgUnit) -> float:
+        def similarity(unit: OrgUnit) -> float:
             found = 0.0
             for text in (unit.shortname.casefold(), unit.name.casefold()):
                 matcher.set_seq1(text)
                 found = max(found, matcher.ratio(), 1.0 if name and name.casefold() in text else 0.0)
             return found
 
-        return sorted(self, key=lambda unit: (-likeness(unit), unit.shortname))[:_NEAREST]
+        return sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:_NEAREST]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
-        """The ids of the org units with these short names and of everything below them.
+        """Return the ids of the org units with these short names and of everything below them.
 
         Raises:
-            ConfigurationError: there is no such org unit; the message has the three that are called most like it.
+            ConfigurationError: no org unit has one of the names. The message suggests the three most similar ones.
         """
         return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 
-    def tops_of(self, org_ids: set[int]) -> list[OrgUnit]:
-        """The fewest org units that stand, with all below them, for exactly ``org_ids`` where that can be said.
+    def subtree_roots(self, org_ids: set[int]) -> list[OrgUnit]:
+        """Return the roots of the largest subtrees that ``org_ids`` contains as a whole, sorted by id.
 
-        An org unit of the set of which a descendant isn't in the set is left out in favour of those below it.
+        An org unit in the set with a descendant outside isn't a root, and isn't covered by the result.
         """
         whole = {org for org in org_ids if org in self._by_id and self.with_descendants(org) <= org_ids}
         return sorted(
@@ -170,7 +169,7 @@ class OrgUnits:
 
 
 def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
-    """For the short name of each org unit those on its way to the root: its own first, the root's last."""
+    """Return, by each org unit's short name, the short names on the path to the root, its own included."""
     if not org_units:
         return {}
     tree = OrgUnits(org_units)
@@ -178,7 +177,7 @@ def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, .
 
 
 def library_name(gateway: Gateway, id: int | None) -> str:
-    """Return an org unit's short name for a message; empty where it isn't known or can't be read."""
+    """Return an org unit's short name for a message, or an empty string if it is unknown or can't be read."""
     if id is None:
         return ""
     try:
@@ -189,20 +188,19 @@ def library_name(gateway: Gateway, id: int | None) -> str:
 
 
 TIMEZONE = "lib.timezone"
-"""The setting: a name in the IANA database, such as ``America/Toronto``, for an org unit and those below it."""
+"""The library setting for the time zone: a name in the IANA database (``America/Toronto``). Inherited downwards."""
 
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 
 
 def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
-    """The time zone of each org unit (id) that has one, of its own or from above.
+    """Return the time zones of the org units (by id) that have one, set or inherited.
 
-    One call (``desk-006``). pcrud doesn't show settings (``aous`` is for cstore alone), and this one takes no
-    permission to see (950.data.seed-values.sql). Where the
-    setting has a value that is no time zone's name, an org unit isn't there.
+    One call (``desk-006``). pcrud can't read settings (``aous`` is only for cstore). This setting needs no permission
+    to view (950.data.seed-values.sql). Org units with an unknown time zone are left out.
 
     Raises:
-        DataError: the answer isn't what the method gives.
+        DataError: the answer has the wrong shape.
     """
     try:
         answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, TIMEZONE).listing()

@@ -1,4 +1,4 @@
-"""Standing penalties (``ausp``) in force for patrons, and the kinds that there are of them (``csp``)."""
+"""Standing penalties of patrons (``ausp``) and the kinds of penalties (``csp``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PenaltyKind:
-    """A kind of penalty; ``blocks`` names what it blocks (``CIRC``, ``HOLD``), nothing for a mere note."""
+    """A kind of penalty. ``blocks`` lists the actions it blocks (``CIRC``, ``HOLD``). A note has none."""
 
     id: int
     name: str
@@ -28,9 +28,9 @@ class PenaltyKind:
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """A standing penalty in force for the patron with the id ``patron``.
+    """A standing penalty in force for a patron (``patron``, an id).
 
-    ``staff`` is the id of the staff user who set it, None where the ILS did itself.
+    ``staff`` is the id of the staff user who set it, or None if the ILS did.
     """
 
     id: int
@@ -42,15 +42,15 @@ class Penalty:
 
     @property
     def by_staff(self) -> bool:
-        """Whether staff set it, and not the ILS itself."""
+        """Whether staff set the penalty, not the ILS."""
         return self.staff is not None
 
 
 class PenaltyRow(NamedTuple):
-    """A standing penalty in force as its row has it: ``kind``, ``org_unit`` and ``staff`` (who set it) are ids.
+    """A standing penalty in force with ids for ``kind``, ``org_unit`` and ``staff`` (who set it).
 
-    It is no :class:`Penalty` yet, because the kinds stand in another table (``csp``). Changes compare rows before and
-    after, and have no need of it.
+    Unlike :class:`Penalty`, it can be built without reading the kinds (``csp``). That suffices to compare penalties
+    before and after a change.
     """
 
     id: int
@@ -62,25 +62,28 @@ class PenaltyRow(NamedTuple):
 
 
 class PenaltyKinds:
-    """The kinds of penalties that an ILS has, and which of them it sets for fines."""
+    """All kinds of penalties, and the knowledge which of them are for fines at which library.
+
+    By default that is the stock kind, PATRON_EXCEEDS_FINES. A library setting can replace it.
+    """
 
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
-        """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
+        """``fines_penalties`` comes from :func:`read_fines_penalties`: the id of the kind for fines by org unit."""
         self._by_id = {kind.id: kind for kind in kinds}
         self.fines_penalties = fines_penalties
-        # The stock one stays among them: a patron of a library with its own may still hold it from before
+        # Always includes the stock kind: patrons of a library that replaced it may still have old ones
         # (penalties-update-013).
         self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
-        """The ids of those for fines: the stock one, and those that a setting puts in its place."""
+        """The ids of all kinds for fines at any library."""
 
     @classmethod
     def read(
         cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
     ) -> PenaltyKinds:
-        """Read them in three calls side by side, or in two where ``fines_penalties`` are known."""
+        """Read the kinds in three calls, or in two if ``fines_penalties`` is given."""
         fields = ("id", "name", "block_list")
         readers: tuple[Callable[[], Any], ...] = (
-            # csp is served to every staff account (pcrud-089).
+            # All staff accounts may read csp (pcrud-089).
             lambda: gateway.pcrud.all_columns("csp", fields),
             lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
         )
@@ -93,52 +96,52 @@ class PenaltyKinds:
         return len(self._by_id)
 
     def __contains__(self, kind: object) -> bool:
-        """Whether there is a kind with this id."""
+        """Return whether there is a kind with this id."""
         return kind in self._by_id
 
     def for_fines_at(self, home_library: int) -> frozenset[int]:
-        """The ids of the kinds that stand for the fines of patrons with this home library.
+        """Return the ids of the kinds that are for fines of patrons of this home library.
 
-        One that another library has in place of the stock one may stand for something else here, such as overdue items:
-        seven settings name penalties, each at any org unit. A recalculation that names ``PATRON_EXCEEDS_FINES`` sets
-        and removes these alone (``OpenILS/Utils/Penalty.pm`` lets both ids through; ``penalties-update-022``).
+        Another library's replacement may mean something else here, such as overdue items, because seven settings name
+        penalties, each for any org unit. A recalculation for ``PATRON_EXCEEDS_FINES`` sets and removes only the kinds
+        returned here (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
         """
         return frozenset({PATRON_EXCEEDS_FINES, self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
-        """The kind that the ILS sets for the fines of patrons with this home library.
+        """Return the kind that the ILS sets for fines of patrons of this home library.
 
         Raises:
-            DataError: the ILS's settings name one that isn't among its kinds.
+            DataError: the library setting names an unknown kind.
         """
         return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
 
     def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Whether a kind stands for the fines of patrons with this home library."""
+        """Return whether a kind is for fines of patrons of this home library."""
         return kind.id in self.for_fines_at(home_library)
 
     def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Whether a kind blocks patrons with this home library for their fines; a mere note blocks nobody."""
+        """Return whether a kind blocks patrons of this home library for fines. Notes don't block."""
         return bool(kind.blocks) and self.is_for_fines(kind, home_library)
 
     def blocking_for_fines_at(self, home_library: int) -> frozenset[int]:
-        """The ids of those that do."""
+        """Return the ids of the kinds that block patrons of this home library for fines."""
         kinds = (self._by_id.get(id) for id in self.for_fines_at(home_library))
         return frozenset(kind.id for kind in kinds if kind is not None and kind.blocks)
 
     def sets_block_for_fines_at(self, home_library: int) -> bool:
-        """Whether the kind that the ILS sets for the fines of patrons with this home library blocks, and is no note."""
+        """Return whether the kind that the ILS sets for fines at this home library is a block, not a note."""
         kind = self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)
         return kind in self.blocking_for_fines_at(home_library)
 
     @property
     def blocking_for_fines_anywhere(self) -> frozenset[int]:
-        """The ids of those that block for fines at some home library."""
+        """The ids of the kinds that block for fines at one home library or more. Unknown kinds count as blocking."""
         return frozenset(id for id in self.for_fines if self._by_id.get(id) is None or self._by_id[id].blocks)
 
     @property
     def blocking_for_fines_everywhere(self) -> frozenset[int]:
-        """The ids of those that block for fines whatever the home library."""
+        """The ids of the kinds that block for fines at all home libraries."""
         homes = self.fines_penalties
         return frozenset(
             id
@@ -147,17 +150,17 @@ class PenaltyKinds:
         )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs.
+        """Return the penalties in force of each patron, by patron id, sorted by the penalties' ids.
 
         Raises:
-            DataError: one is of a kind, or at an org unit, that the ILS didn't list.
+            DataError: a penalty has an unknown kind or org unit.
         """
         return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
 
     def by_patron(
         self, rows: Iterable[PenaltyRow], org_units: OrgUnits, patrons: Collection[int]
     ) -> dict[int, list[Penalty]]:
-        """The penalties that these rows are, as :meth:`in_force` gives them; raises what that does."""
+        """Build the result of :meth:`in_force` from rows. Raises the same errors."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
         for id, patron, kind, org_unit, staff, set_date in sorted(rows, key=itemgetter(0)):
             penalty = Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date)
@@ -168,7 +171,7 @@ class PenaltyKinds:
         try:
             return self._by_id[kind]
         except KeyError:
-            # What it blocks isn't known, and nothing may pass for a mere note.
+            # Without knowing what the kind blocks, don't treat it as a note.
             raise DataError(
                 "the ILS names a kind of penalty {id} that isn't among its kinds",
                 advice="try again: it may have been added just now",
@@ -178,39 +181,39 @@ class PenaltyKinds:
 
 
 PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-"""The fields of an ``ausp`` that tell whether it is in force, and what it is then."""
+"""The fields of ``ausp`` that a :class:`PenaltyRow` needs, and ``stop_date``, which tells if it is in force."""
 
 
 def rows_in_force(
     gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None, all_visible: bool = False
 ) -> Iterator[PenaltyRow]:
-    """The rows of the penalties of these patrons that haven't been archived; ``kinds`` (ids) narrows them.
+    """Read the penalties in force of these patrons, optionally only of some ``kinds`` (ids).
 
-    ``all_visible`` says that the account has VIEW_USER at the home library of each.
+    ``all_visible`` promises that the account has VIEW_USER at the home library of each patron.
     """
     where = None if kinds is None else {"standing_penalty": list(kinds)}
     for batch in gateway.pcrud.columns_by_values(
         "ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
     ):
-        yield from not_archived(batch)
+        yield from select_in_force(batch)
 
 
-def not_archived(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
-    """Those of the rows, in ``PENALTY_FIELDS``, that are in force."""
+def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
+    """Yield the penalties in force among rows with the columns ``PENALTY_FIELDS``."""
     now = datetime.now(UTC)
     for *row, stop_date in rows:
-        # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
-        if not_stopped(stop_date, now):
-            row[-1] = known(row[-1])
+        # pcrud also returns archived penalties, fleshed or not (pcrud-072, pcrud-168).
+        if is_in_force(stop_date, now):
+            row[-1] = plausible(row[-1])
             yield PenaltyRow(*row)
 
 
-def not_stopped(stop_date: datetime | None, now: datetime) -> bool:
-    """Whether a penalty with this end is in force; one that ends at infinity comes as one of 1970."""
-    stop_date = known(stop_date)
+def is_in_force(stop_date: datetime | None, now: datetime) -> bool:
+    """Return whether a penalty with this ``stop_date`` is in force. Infinity arrives as a date in 1970."""
+    stop_date = plausible(stop_date)
     return stop_date is None or stop_date > now
 
 
-def set_by_ils(rows: Collection[PenaltyRow]) -> int:
-    """How many of the penalties the ILS has set itself."""
+def count_set_by_ils(rows: Collection[PenaltyRow]) -> int:
+    """Count the penalties that the ILS set, as opposed to staff."""
     return sum(row.staff is None for row in rows)

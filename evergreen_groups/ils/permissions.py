@@ -1,7 +1,6 @@
-"""What the service account may see: where it has VIEW_USER.
+"""The account of the session and its permissions, above all the org units whose patrons it can see (VIEW_USER).
 
-pcrud leaves out the rows of other patrons without a word (``pcrud-034``), so this is asked before anything is
-summed.
+pcrud silently omits the rows of hidden patrons (``pcrud-034``). So permissions are checked before anything is added up.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
-    """The account (``au``) that the session belongs to; one call.
+    """Return the account (``au``) that the session belongs to. One call.
 
-    ``prolong`` False keeps the look from counting as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
+    With ``prolong`` False, the call doesn't count as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
 
     Raises:
-        UnexpectedAnswerError: the answer is no account.
+        UnexpectedAnswerError: the answer isn't an account.
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
@@ -36,7 +35,7 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
 
 
 def workstation_of(account: Record) -> int | None:
-    """The workstation of the account's session (``aws.id``), None for a session without one."""
+    """Return the id of the session's workstation (``aws.id``), or None."""
     try:
         return int(account.wsid) if account.wsid else None
     except (TypeError, ValueError, AttributeError):
@@ -44,13 +43,13 @@ def workstation_of(account: Record) -> int | None:
 
 
 def library_of(account: Record) -> int:
-    """The org unit at which the account of a session works (``aou.id``): its workstation's, or its home library.
+    """Return the id of the org unit where the session works: its workstation's library, or the account's home library.
 
-    A session without a workstation has its home library there (``auth-015``), one with a workstation that one's
-    library, as text (``auth-004``).
+    The ILS puts either in ``ws_ou``: the home library without a workstation (``auth-015``), and the workstation's
+    library, as a string, with one (``auth-004``).
 
     Raises:
-        DataError: the account says neither.
+        DataError: the account names neither.
     """
     try:
         return int(account.ws_ou or account.home_ou)
@@ -60,27 +59,28 @@ def library_of(account: Record) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SessionAccount:
-    """Whose session it is (``user``, an ``au.id``), and the org unit where they work (``library``, an ``aou.id``).
-
-    ``home`` is their home library, ``workstation`` the session's (``aws.id``), None without one; ``group`` is the
-    number of the patron group that they are in themselves (None: not said).
-    """
+    """The account of a session."""
 
     user: int
+    """The account's id (``au.id``)."""
     library: int
+    """The id of the org unit where the session works."""
     home: int
+    """The id of the account's home library."""
     workstation: int | None
+    """The workstation's id (``aws.id``)."""
     group: int | None = None
+    """The number of the account's own patron group. None: unknown."""
 
     @classmethod
     def read(cls, gateway: Gateway) -> SessionAccount:
-        """Read it; one call, which doesn't prolong the session.
+        """Read the account. One call, which doesn't prolong the session.
 
         Raises:
-            DataError: the ILS doesn't say where they work.
-            UnexpectedAnswerError: the answer is no account.
+            DataError: the ILS doesn't say where the account works.
+            UnexpectedAnswerError: the answer isn't an account.
         """
-        # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session alive.
+        # The panel refreshes by itself, which mustn't keep an abandoned session alive.
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
         home, group = account.home_ou, account.usrgroup
@@ -103,9 +103,9 @@ VIEW_USER_TRANSACTIONS = "VIEW_USER_TRANSACTIONS"
 class Access:
     """Where the account may see patrons.
 
-    ``visible_orgs`` are the ids of the org units whose patrons it sees; ``missing`` stands for the rest, as few org
-    units as possible; ``everywhere`` says that nothing is missing. Any org unit can be somebody's home, a system or the
-    consortium as well as a branch, so none may be missing.
+    ``visible_orgs`` are the ids of all org units whose patrons it sees. ``missing`` covers the remaining org units,
+    with as few entries as possible. All types of org units count, because a patron's home library may also be a system
+    or the consortium.
     """
 
     visible_orgs: frozenset[int]
@@ -113,7 +113,7 @@ class Access:
 
     @property
     def everywhere(self) -> bool:
-        """Whether the account sees every patron of the consortium."""
+        """Whether the account sees all patrons of the consortium."""
         return not self.missing
 
     @property
@@ -123,24 +123,24 @@ class Access:
 
     @classmethod
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int]) -> Access:
-        """Work out where the account sees patrons.
+        """Find out where the account sees patrons.
 
-        ``granted`` is what :func:`granted_at` gave; where it has the root, nothing more is asked.
+        ``granted`` comes from :func:`highest_view_user_orgs`. If it includes the root, no further calls are needed.
 
         Raises:
-            PermissionDeniedError: the account sees no patron at all.
-            DataError: it works somewhere that isn't among the org units.
+            PermissionDeniedError: the account sees no patrons at all.
+            DataError: ``granted`` has an unknown org unit.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
         for org_id in granted:
             org_units.unit(org_id)
-        # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
-        # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
+        # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
+        # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
         if root in granted:
             return cls(frozenset(every), ())
         session = account_of_session(gateway)
-        if not missing_at(gateway, session.id, root, [VIEW_USER]):
+        if not missing_permissions(gateway, session.id, root, [VIEW_USER]):
             return cls(frozenset(every), ())
         visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not visible_orgs:
@@ -155,39 +155,39 @@ class Access:
                 org_unit=org_units.root.id,
             )
         missing = every - visible_orgs
-        # Where only org units above others are missing, none stands for all below it, and nothing but they themselves
-        # can be named: the account still doesn't see everybody.
-        named = org_units.tops_of(missing) or [unit for unit in org_units if unit.id in missing]
+        # If a system is missing but its branches aren't, it isn't the root of a missing subtree. If there are no
+        # missing subtrees at all, name the org units themselves, because the account still doesn't see all patrons.
+        named = org_units.subtree_roots(missing) or [unit for unit in org_units if unit.id in missing]
         return cls(frozenset(visible_orgs), tuple(named))
 
 
-def granted_at(gateway: Gateway) -> list[int]:
-    """The highest org units at which the account has the permission through its work org units (``auth-058``).
+def highest_view_user_orgs(gateway: Gateway) -> list[int]:
+    """Return the highest org units (ids) at which the account has VIEW_USER through its work org units (``auth-058``).
 
-    What it has through its home library isn't in it.
+    Permissions through its home library aren't included.
     """
     return highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
-def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
-    """The ids of the org units at which the account has each permission, through its work org units or its home.
+def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
+    """Return, by permission, the ids of the org units at which the account has it (by work org unit or home library).
 
-    One call, and one more for each permission that it doesn't have everywhere.
+    Two calls, and one more for each permission that it doesn't have everywhere.
     """
     highest = highest_granted(gateway, permissions)
     user = account_of_session(gateway).id
     return {
-        permission: held_by(gateway, org_units, permission, highest[permission], user) for permission in permissions
+        permission: orgs_with_permission(gateway, org_units, permission, highest[permission], user)
+        for permission in permissions
     }
 
 
-def held_by(
+def orgs_with_permission(
     gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
 ) -> frozenset[int]:
-    """The ids of the org units at which a user, the session's own, has a permission.
+    """Return the ids of the org units at which a user (who must be the session's) has a permission.
 
-    ``highest`` is what :func:`highest_granted` gave for it: where the root is in it, nothing more is asked, otherwise
-    it is one call.
+    ``highest`` comes from :func:`highest_granted`. Without the root in it, the function needs one call.
     """
     every = frozenset(unit.id for unit in org_units)
     if org_units.root.id in highest:
@@ -195,16 +195,16 @@ def held_by(
     return every - _denied_at(gateway, user, sorted(every), permission)
 
 
-def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
-    """Those of the permissions that a user (the session's own) doesn't have at an org unit; one call.
+def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
+    """Return the permissions that a user (who must be the session's) lacks at an org unit. One call.
 
     Raises:
-        UnexpectedAnswerError: the answer isn't a list of some of the permissions; nothing else may pass for none.
+        UnexpectedAnswerError: the answer isn't a list of these permissions. It must not pass for "none missing".
     """
     method = "open-ils.actor.user.perm.check"
-    # It may name nothing at all, neither whom nor where.
+    # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
     result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), apart=True)
-    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
+    # The answer lists the missing permissions: an empty list means that all are held (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
         raise result.unexpected(Message("a list of permissions that were asked about"))
@@ -212,7 +212,7 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """The highest org units (ids) at which the account has each permission through its work org units; one call."""
+    """Return by permission the highest org units (ids) where the account has it by its work org units. One call."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
@@ -223,14 +223,14 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
 def denied_pairs(
     gateway: Gateway, user: int, org_units: Sequence[int], permissions: Sequence[str]
 ) -> set[tuple[int, str]]:
-    """Where which of the permissions is missing; one call.
+    """Return the pairs of org unit (id) and permission that a user (who must be the session's) lacks. One call.
 
     Raises:
-        UnexpectedAnswerError: the answer isn't a list of such pairs; nothing else may pass for none.
+        UnexpectedAnswerError: the answer isn't a list of these pairs. It must not pass for "none missing".
     """
     method = "open-ils.actor.user.perm.check.multi_org"
     result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
-    # Pairs of org unit and missing permission (releases-054).
+    # The answer lists pairs of org unit and missing permission (releases-054).
     with result.understood(Message("a list of org units and permissions")):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
     if not all(org_id in org_units and missing in permissions for org_id, missing in pairs):
@@ -239,7 +239,6 @@ def denied_pairs(
 
 
 def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
-    """Where the permission is missing; costs and raises what :func:`denied_pairs` does."""
     return {org_id for org_id, _missing in denied_pairs(gateway, user, org_ids, [permission])}
 
 
@@ -250,7 +249,7 @@ def _list(answer: object) -> list[Any]:
 
 
 def _id(value: object) -> int:
-    """An id, which is a number or the same as text."""
+    """Return an id, which the ILS sends as a number or a string of digits."""
     number = whole_number(value)
     if number is None:
         raise TypeError("not an id")
@@ -262,7 +261,7 @@ _ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
 
 @dataclass(frozen=True, slots=True)
 class SessionRights:
-    """The ids of the org units at which the account has each of the permissions, as the ILS itself says of them."""
+    """The ids of the org units at which the account has each permission, by the ILS's own check."""
 
     _held: Mapping[str, frozenset[int]]
 
@@ -270,17 +269,17 @@ class SessionRights:
     def read(
         cls, gateway: Gateway, account: SessionAccount, org_units: Callable[[Collection[int]], OrgUnits]
     ) -> SessionRights:
-        """Read them in two calls; ``org_units`` gives all there are, with those named (ids) among them.
+        """Read the rights in two calls. ``org_units`` returns all org units, given ids that must be among them.
 
-        Whoever has a permission at an org unit has it at all below: it is held at those of which some place where the
-        account works, or its home library, is below the ancestor of a certain depth (``permission.usr_has_work_perm``,
-        ``permission.usr_has_home_perm``). So a few are asked about and not each of the consortium's: those above the
-        places that are known, and the highest that the ILS names. What it names is only a hint, and is asked about
-        itself (``Access.read`` says why).
+        A permission held at an org unit is held at all org units below: Evergreen checks whether a work org unit or the
+        home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
+        ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
+        with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
+        (see the comment in ``Access.read``), so those org units are checked, too.
 
         Raises:
-            PermissionDeniedError: the account may not even ask.
-            UnexpectedAnswerError: an answer isn't of the right shape.
+            PermissionDeniedError: the account may not ask for permissions.
+            UnexpectedAnswerError: an answer has the wrong shape.
         """
         highest = highest_granted(gateway, _ASKED)
         named = {account.library, account.home}.union(*highest.values())
@@ -295,9 +294,9 @@ class SessionRights:
         return cls(held)
 
     def at(self, permission: str) -> frozenset[int]:
-        """The ids of all org units at which the account has a permission that was asked about."""
+        """Return the ids of all org units at which the account has one of the four permissions."""
         return self._held[permission]
 
     def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:
-        """Those of the permissions, of those asked about, that it doesn't have at an org unit (an id)."""
+        """Return which of these permissions the account lacks at an org unit (an id)."""
         return frozenset(name for name in permissions if org_unit not in self._held[name])

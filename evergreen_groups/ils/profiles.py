@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Profiles:
-    """All profiles, by id and by name, with their tree; made of id, name and the id above (None at the root)."""
+    """The tree of all profiles, built from triples: id, name, and the parent's id (None for the root)."""
 
     def __init__(self, profiles: Iterable[tuple[int, str, int | None]]) -> None:
         found = list(profiles)
@@ -25,36 +25,36 @@ class Profiles:
 
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
-        """Read the tree. Any staff account may (``pgt`` asks for STAFF_LOGIN).
+        """Read the tree. All staff accounts may (``pgt`` requires STAFF_LOGIN).
 
         Raises:
-            DataError: some are missing.
+            DataError: a profile's parent is missing.
         """
-        # pcrud-082 has them; a patron's session sees none (pcrud-083).
+        # Recorded in pcrud-082. A patron's session gets an empty list (pcrud-083).
         rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent"))
         return cls((id, name, parent) for id, name, parent in rows)
 
     def __iter__(self) -> Iterator[int]:
-        """The ids of all profiles."""
+        """Iterate over the ids of all profiles."""
         return iter(self._names)
 
     def __contains__(self, profile: object) -> bool:
-        """Whether there is a profile with this id."""
+        """Return whether there is a profile with this id."""
         return profile in self._names
 
     def __len__(self) -> int:
         return len(self._names)
 
     def name(self, profile: int) -> str:
-        """The name of a profile.
+        """Return the name of a profile.
 
         Raises:
-            DataError: it isn't among those that the ILS listed; which limit counts for its patrons isn't known then.
+            DataError: the ILS didn't list the profile, so the limit of its patrons is unknown.
         """
         return self._names[self._known(profile)]
 
     def upwards(self, profile: int) -> list[int]:
-        """The ids of a profile and of everything above it, the nearest first; raises what :meth:`name` does."""
+        """Return the ids of a profile and its ancestors, nearest first. Raises what :meth:`name` raises."""
         path: list[int] = []
         current: int | None = self._known(profile)
         while current is not None and current not in path:
@@ -73,15 +73,15 @@ class Profiles:
         return profile
 
     def named(self, names: Iterable[str]) -> frozenset[int]:
-        """The ids of the profiles with these names and of all below them; raises what :meth:`find` does."""
+        """Return the ids of the profiles with these names and of all below. Raises what :meth:`find` raises."""
         tops = {self.find(name) for name in names}
         return frozenset(id for id in self if tops.intersection(self.upwards(id)))
 
     def find(self, name: str) -> int:
-        """The id of the profile with this name, upper and lower case alike.
+        """Return the id of the profile with this name, ignoring case.
 
         Raises:
-            ConfigurationError: there is no such profile; the message lists those there are.
+            ConfigurationError: no profile has this name. The message lists the profiles.
         """
         for id, known in self._names.items():
             if known.casefold() == name.casefold():

@@ -1,4 +1,4 @@
-"""What changes seldom in the ILS and is needed again and again: its org units, kinds of things, limits, permissions."""
+"""A cache of ILS data that rarely changes: org units, profiles, kinds of penalties, limits, permissions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils.circulations import CirculationTally
-from evergreen_groups.ils.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.ils.limits import LimitFinder, Limits, UniformLimit
 from evergreen_groups.ils.org_units import OrgUnits, read_timezones
 from evergreen_groups.ils.penalties import PenaltyKinds
 from evergreen_groups.ils.permissions import SessionAccount, SessionRights
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
 
-# Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
-# summary itself. So a change is noticed within five minutes. Fines and penalties are never cached, and pcrud checks
-# each row again in any case.
+# Reading profiles, thresholds and permissions takes up to ten calls, more than the panel's summary itself, and they
+# change a few times a year. Five minutes is soon enough to notice. Fines and penalties are never cached, and pcrud
+# checks permissions for each row anyway.
 SECONDS = 300.0
-"""How long something that was read is taken to be true, in seconds."""
+"""How long values stay in the cache, in seconds."""
 
 
 class ReferenceData:
-    """Reads such things when they are first needed, and again after a while. Safe to share between threads.
+    """Reads reference data on first use and caches it for :data:`SECONDS`. Thread-safe.
 
-    One object may serve many sessions; what depends on a session's permissions is cached for each, under a digest of
-    its token. ``clock`` gives seconds that only ever grow.
+    One object can serve many sessions. Data that depends on a session's permissions is cached per session, under a
+    digest of its token. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class ReferenceData:
 
     @property
     def caches(self) -> Mapping[str, TimeToLiveCache[Any]]:
-        """What is kept, by what it is; for whoever looks how often something was there."""
+        """All caches by name, for metrics."""
         return {
             "rights": self._rights,
             "accounts": self._accounts,
@@ -66,28 +66,29 @@ class ReferenceData:
         }
 
     def account(self, gateway: Gateway) -> SessionAccount:
-        """Whose session it is, and where they work; one call, which doesn't prolong the session.
+        """Return the session's account. One call, which doesn't prolong the session.
 
         Raises:
-            DataError: the ILS doesn't say where.
+            DataError: the ILS doesn't say where the account works.
         """
         return self._accounts.get(_key(gateway), lambda: SessionAccount.read(gateway))
 
     def user(self, gateway: Gateway) -> int:
-        """Whose session it is (``au.id``); raises and costs what :meth:`account` does."""
+        """Return the session's user id (``au.id``), see :meth:`account`."""
         return self.account(gateway).user
 
     def rights(self, gateway: Gateway) -> SessionRights:
-        """Where the session has the permissions that decide what it sees.
+        """Return where the session has the permissions that decide what it sees.
 
-        Two calls beside those of :meth:`account` and :meth:`org_units`.
+        Two calls, plus those of :meth:`account` and :meth:`org_units`.
         """
         return self._rights.get(_key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
 
-    def take(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
-        """Take over whose session it is, as was read just now, and read its rights where they aren't known.
+    def store_account(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
+        """Store the session's account, just read by the caller, and read its rights unless they are cached.
 
-        Gives those that were read by this, None where they were known: a permission may have been taken away since.
+        Return the rights if they were just read, and None if they were cached. A cached permission may have been
+        revoked in the meantime, so the caller can't rely on it.
         """
         key, read = _key(gateway), list[SessionRights]()
         self._accounts.put(key, account)
@@ -100,9 +101,9 @@ class ReferenceData:
         return read[0] if read else None
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
-        """All org units; two calls.
+        """Return all org units. Two calls.
 
-        They are read anew where one of those ``named`` (ids) isn't among them: it may have been added just now.
+        If one of the ids in ``named`` isn't cached, read them again: the org unit may be new.
         """
         org_units = self._org_units.get(gateway.url, lambda: OrgUnits.read(gateway))
         if all(org_unit in org_units for org_unit in named):
@@ -111,10 +112,10 @@ class ReferenceData:
         return self.org_units(gateway)
 
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
-        """All permission profiles; two calls, and again where one of those ``named`` (ids) isn't among them.
+        """Return all permission profiles. Two calls, and again if one of the ids in ``named`` isn't cached.
 
         Raises:
-            PermissionDeniedError: the account isn't staff's, so it sees none.
+            PermissionDeniedError: the account isn't a staff account, so it sees no profiles.
         """
         profiles = self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
         if all(profile in profiles for profile in named):
@@ -123,16 +124,16 @@ class ReferenceData:
         return self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
 
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
-        """The kinds of penalties; three calls, and again where one of those ``named`` (ids) isn't among them.
+        """Return the kinds of penalties. Three calls, and again if one of the ids in ``named`` isn't cached.
 
         Raises:
-            DataError: the ILS's settings name a penalty that can't be.
-            PermissionDeniedError: the account isn't staff's, so it sees none.
+            DataError: the ILS's setting for the penalty is invalid.
+            PermissionDeniedError: the account isn't a staff account, so it sees no penalties.
         """
 
         def read() -> PenaltyKinds:
             kinds = PenaltyKinds.read(gateway, self.org_units(gateway))
-            # All sessions share them.
+            # All sessions share this cache, so don't cache the empty answer to a patron's session.
             if not len(kinds):
                 raise _not_staff(Message("kinds of penalties"))
             return kinds
@@ -144,43 +145,43 @@ class ReferenceData:
         return self._penalty_kinds.get(gateway.url, read)
 
     def circulation_tally(self, gateway: Gateway) -> CirculationTally:
-        """Which circulations count as out where the session's account works; one call, and that of :meth:`account`."""
+        """Return which circulations count as out where the session works. One call, plus that of :meth:`account`."""
         library = self.account(gateway).library
         return self._tallies.get(f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library))
 
     def timezone(self, gateway: Gateway) -> tzinfo | None:
-        """The time zone of where the session's account works; one call for all libraries, and that of :meth:`account`.
+        """Return the time zone where the session works, or None if the ILS has none for it.
 
-        None where the ILS names none.
+        One call for all libraries, plus that of :meth:`account`.
 
         Raises:
-            DataError: the ILS's answer isn't what the method gives.
+            DataError: the answer has the wrong shape.
         """
         return self._timezones.get(gateway.url, lambda: read_timezones(gateway)).get(self.account(gateway).library)
 
     def limits(self, gateway: Gateway) -> LimitFinder:
-        """The limits of own fines: no call for one amount, four with rules, eight and more for the ILS's thresholds.
+        """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds.
 
         Raises:
-            ConfigurationError: a rule names a profile or library that isn't there.
-            DataError: the ILS's settings name a penalty that can't be.
+            ConfigurationError: a rule names a profile or library that doesn't exist.
+            DataError: the ILS's setting for the penalty is invalid.
         """
         if self._policy.uniform:
-            return OneLimit(self._policy.as_limit())
-        # Which thresholds are seen depends on the session; rules are the same for all.
+            return UniformLimit(self._policy.as_limit())
+        # The visible thresholds depend on the session; rules don't.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
-        return limits.reading_with(gateway)
+        return limits.with_gateway(gateway)
 
     def ils_limits(self, gateway: Gateway) -> LimitFinder:
-        """What the ILS itself blocks by, whatever the rule is: its thresholds.
+        """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
 
-        Three calls or, where the session doesn't see all thresholds, one and another for each home library; besides
-        those of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
+        Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
+        plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
 
         Raises:
-            DataError: the ILS's settings name a penalty that can't be.
-            PermissionDeniedError: the account isn't staff's.
+            DataError: the ILS's setting for the penalty is invalid.
+            PermissionDeniedError: the account isn't a staff account.
         """
 
         def read() -> Limits:
@@ -191,7 +192,7 @@ class ReferenceData:
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):
             return self.limits(gateway)
-        return self._ils_limits.get(_key(gateway), read).reading_with(gateway)
+        return self._ils_limits.get(_key(gateway), read).with_gateway(gateway)
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
         return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))
@@ -199,7 +200,8 @@ class ReferenceData:
 
 def _read_profiles(gateway: Gateway) -> Profiles:
     profiles = Profiles.read(gateway)
-    # Any staff account sees all, any other none (pcrud-083), and all sessions share them.
+    # Staff accounts see all profiles, patrons' sessions none (pcrud-083). All sessions share this cache, so don't cache
+    # the empty answer.
     if not len(profiles):
         raise _not_staff(Message("permission profiles"))
     return profiles
@@ -219,5 +221,5 @@ def _not_staff(what: str) -> PermissionDeniedError:
 
 
 def _key(gateway: Gateway) -> str:
-    # Keys outlive requests; a token shouldn't.
+    # A digest, because keys stay in memory after the request, and tokens shouldn't.
     return sha256(f"{gateway.url} {gateway.token}".encode()).hexdigest()

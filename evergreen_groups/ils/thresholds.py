@@ -1,4 +1,4 @@
-"""The ILS's own thresholds for fines (``pgpt``), found as it finds them itself when it recalculates penalties.
+"""The ILS's own thresholds for fines (``pgpt``), found by the same search that recalculates penalties.
 
 Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100.circ_matrix.sql``).
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from evergreen_groups.policy import Limit
 
 PATRON_EXCEEDS_FINES = 1
-"""The stock penalty for fines (``csp``), unless a library has one of its own."""
+"""The id of the stock penalty for fines (``csp``)."""
 
 PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-"""The library setting that names a penalty of its own."""
+"""The library setting that replaces the stock penalty."""
 VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 """The permission to see thresholds."""
 
@@ -41,7 +41,7 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One row of ``pgpt``: from ``amount`` on, patrons of ``profile`` and below get ``penalty`` at ``org_unit``."""
+    """A row of ``pgpt``: at ``org_unit``, patrons of ``profile`` and below who owe ``amount`` get ``penalty``."""
 
     org_unit: int
     profile: int
@@ -49,7 +49,7 @@ class Threshold:
     amount: Decimal
 
     def __post_init__(self) -> None:
-        """Raise DataError for an amount that the column, ``NUMERIC(8,2)``, can't hold."""
+        """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
         if abs(self.amount) >= _MILLION:
             raise DataError(
                 "the field {field} of class {name} has a wrong value; expected: {what}",
@@ -59,8 +59,8 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdLook:
-    """One place where a threshold is looked for: an org unit and a profile (ids), and what was found there."""
+class ThresholdLookup:
+    """A step of the search for a threshold: an org unit and a profile (ids), and the threshold set there, if any."""
 
     org_unit: int
     profile: int
@@ -68,17 +68,18 @@ class ThresholdLook:
 
 
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
-    """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
+    """Return the id of each org unit's penalty for fines: the stock one, or the one set in :data:`PENALTY_OVERRIDE`.
 
     One call (``explanation-008``).
 
     Raises:
-        DataError: the setting names something else than a penalty's id.
+        DataError: a setting's value isn't a penalty id.
     """
     try:
         answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, PENALTY_OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-        # Each org unit is there, be it with null (explanation-008): one that isn't may well have a penalty of its own.
+        # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty
+        # is unknown, which isn't the same as the stock one.
         complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
     except (TypeError, KeyError, ValueError):
         values, complete = {}, False
@@ -88,15 +89,15 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
             code="ils-setting-unusable",
             values={"name": PENALTY_OVERRIDE},
         )
-    return {unit.id: _penalty(values[unit.id]) for unit in org_units}
+    return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
 
 
-def _penalty(value: object) -> int:
-    """The penalty that a setting's value names: a number, or a number as a text."""
+def _penalty_id(value: object) -> int:
+    """Return the penalty id in a setting's value, or the stock penalty for None."""
     if value is None:
         return PATRON_EXCEEDS_FINES
     try:
-        # Settings are JSON texts in the database: a number (settings-001), or one in quotation marks.
+        # Settings are stored as JSON: a number (settings-001), or a number in quotation marks.
         return int(str(value).strip('"'))
     except ValueError:
         raise DataError(
@@ -108,7 +109,7 @@ def _penalty(value: object) -> int:
 
 
 class Thresholds:
-    """Finds the threshold that counts for a patron. ``penalties`` are those of :func:`read_fines_penalties`."""
+    """Finds the threshold that applies to a patron. ``penalties`` come from :func:`read_fines_penalties`."""
 
     def __init__(
         self,
@@ -124,32 +125,35 @@ class Thresholds:
         self.add(rows)
 
     def add(self, rows: Iterable[Threshold]) -> None:
-        """Take in more rows."""
+        """Add more rows."""
         self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
-        """The nearest threshold: up the profiles at the home library, then at each org unit above; None: none."""
-        return next((look.found for look in self.looks(profile, home_library) if look.found is not None), None)
+        """Return the nearest threshold, or None.
 
-    def looks(self, profile: int, home_library: int) -> Iterator[ThresholdLook]:
-        """Where the ILS looks for it, in its order, up to the place where it finds one."""
+        The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
+        """
+        return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
+
+    def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
+        """Yield the steps of the ILS's search in its order, up to the first with a threshold."""
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
         profiles = self._profiles.upwards(profile)
-        # In the SQL function's order: all profiles at one org unit before the next above (penalties-update-019: a
-        # profile's own 25.00 counts before everybody's 10.00).
+        # The SQL function searches all profiles at one org unit before the org unit above (penalties-update-019: a
+        # profile's own 25.00 comes before the 10.00 for all patrons).
         for org_unit in self._org_units.upwards(home_library):
             for ancestor in profiles:
                 found = self._rows.get((org_unit, ancestor, penalty))
-                yield ThresholdLook(org_unit, ancestor, found)
+                yield ThresholdLookup(org_unit, ancestor, found)
                 if found is not None:
                     return
 
 
 class ThresholdReader:
-    """Reads thresholds, all at once where the account may, otherwise once for each home library asked about.
+    """Reads thresholds: all at once if the account may see them all, else once per home library.
 
-    Branch staff don't see the rows of the org units above in pcrud, without a word (``pcrud-080``), but do see them in
-    ``grp_penalty_threshold.ranged.retrieve`` (``settings-023``).
+    pcrud silently omits the rows of higher org units for branch staff (``pcrud-080``), but
+    ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
     """
 
     def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
@@ -157,11 +161,10 @@ class ThresholdReader:
         self._org_units = org_units
         self._thresholds = Thresholds((), penalties, org_units, profiles)
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
-        permitted = result.mapping().get(VIEW_THRESHOLDS)  # without it, each library is asked about
+        permitted = result.mapping().get(VIEW_THRESHOLDS)
         if not isinstance(permitted, list | None):
             raise result.unexpected(Message("a list of org units for each permission"))
-        # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
-        # missed makes somebody's limit another.
+        # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
         self._complete = org_units.root.id in (permitted or ())
         self._libraries: set[int] = set()
         self._refused: set[int] = set()
@@ -171,19 +174,19 @@ class ThresholdReader:
 
     @property
     def complete(self) -> bool:
-        """Whether the account sees all thresholds, so that asking for one takes no call."""
+        """Whether all thresholds are loaded, so that :meth:`find` needs no call."""
         return self._complete
 
-    def reading_with(self, gateway: Gateway) -> ThresholdReader:
-        """What has been read so far, with the rest read through ``gateway``, which is of the same session."""
+    def with_gateway(self, gateway: Gateway) -> ThresholdReader:
+        """Return a reader that shares what was read so far, but reads through ``gateway``, of the same session."""
         reader = copy.copy(self)
         reader._gateway = gateway
         return reader
 
     def are_visible(self, home_library: int) -> bool:
-        """Whether the account may see the thresholds that count for patrons with this home library."""
+        """Return whether the account may see the thresholds that apply to patrons of this home library."""
         if home_library in self._refused:
-            return False  # asked once, and not for each patron of the library
+            return False  # ask once per library, not once per patron
         try:
             self._read(home_library)
         except PermissionDeniedError:
@@ -192,7 +195,7 @@ class ThresholdReader:
         return True
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
-        """The threshold that counts for a patron, None where there is none.
+        """Return the threshold that applies to a patron, or None.
 
         Raises:
             PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
@@ -200,15 +203,15 @@ class ThresholdReader:
         self._read(home_library)
         return self._thresholds.find(profile, home_library)
 
-    def looks(self, profile: int, home_library: int) -> Iterator[ThresholdLook]:
-        """Where the ILS looks for it, as :meth:`Thresholds.looks` has it; raises what :meth:`find` does."""
+    def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
+        """Yield the steps of the search, see :meth:`Thresholds.lookups`. Raises what :meth:`find` does."""
         self._read(home_library)
-        return self._thresholds.looks(profile, home_library)
+        return self._thresholds.lookups(profile, home_library)
 
     def _read(self, home_library: int) -> None:
         if self._complete or home_library in self._libraries:
             return
-        # The permission counts at the library asked about: refused for any other than one's own (settings-024).
+        # The ILS checks the permission at the requested library, so branch staff get only their own (settings-024).
         result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
         above = self._org_units.upwards(home_library)
         records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
@@ -217,50 +220,51 @@ class ThresholdReader:
 
 
 class DifferenceKind(Enum):
-    """How the ILS and the rule may differ. Those that concern as many patrons are listed in this order."""
+    """How the ILS's thresholds and the rule can differ. The order breaks ties between equally frequent differences."""
 
     BLOCKS_NOTHING = "penalty-blocks-nothing"
-    """The penalty that is set for fines is a mere note."""
+    """The penalty for fines is only a note."""
     NO_THRESHOLD = "no-threshold"
-    """There is a limit, and no threshold: nobody is blocked."""
+    """There is a limit but no threshold, so the ILS blocks no one."""
     NO_LIMIT = "no-limit"
-    """There is a threshold, and no limit."""
+    """There is a threshold but no limit."""
     BLOCKS_LATER = "blocks-later"
-    """Who is over the limit is blocked only when they owe more."""
+    """The threshold is above the limit, so some patrons over the limit aren't blocked."""
     BLOCKS_EARLIER = "blocks-earlier"
-    """Who is within the limit is blocked."""
+    """The threshold is below the limit, so patrons within the limit are blocked."""
     BLOCKS_AT_LIMIT = "blocks-at-limit"
-    """Only who owes the limit to the cent is blocked, and not over the limit: the ILS compares with "or more"."""
+    """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
     COUNTS_FEWER = "counts-fewer-bills"
-    """The threshold counts the bills of some libraries alone, the rule those of all."""
+    """The threshold counts only the bills of some libraries; the rule counts all bills."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleDifference:
-    """One way in which the ILS blocks otherwise than the rule, with all whom it is about.
-
-    ``limit`` is the rule's, ``threshold`` the ILS's (None: none), from which on ``penalty`` is set. ``rows`` are the
-    places where the threshold stands, as ids of org unit and profile. ``libraries`` and ``profiles`` (ids) are those
-    of the patrons concerned, ``pair_count`` how many pairs of both that makes.
-    """
+    """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
 
     kind: DifferenceKind
     limit: Limit
+    """The rule's limit."""
     threshold: Decimal | None
+    """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
     penalty: PenaltyKind
     rows: frozenset[tuple[int, int]]
+    """Where the threshold is set: pairs of org unit and profile ids."""
     libraries: frozenset[int]
+    """The home libraries of affected patrons (ids)."""
     profiles: frozenset[int]
+    """The profiles of affected patrons (ids)."""
     pair_count: int
+    """The number of affected pairs of home library and profile."""
 
     @property
     def threshold_to_set(self) -> Decimal | None:
-        """The threshold with which the ILS would block whom the rule means, None where it would block nobody."""
+        """The threshold that would make the ILS follow the rule. None: no threshold."""
         return self.limit.least_over
 
     @property
     def example(self) -> Decimal:
-        """What somebody owes whom the rule and the ILS see differently: the smallest such amount."""
+        """The smallest balance on which the rule and the ILS disagree."""
         amounts = (self.threshold, self.limit.least_over)
         return min(amount for amount in amounts if amount is not None)
 
@@ -269,11 +273,11 @@ class ThresholdSource(Protocol):
     """Finds the ILS's threshold for a patron."""
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
-        """The threshold for patrons with this profile and home library (ids), None where there is none."""
+        """Return the threshold for patrons with this profile and home library (ids), or None."""
 
 
 class _Case(NamedTuple):
-    """What makes two differences the same one. Limits are the same wherever they come from."""
+    """The key by which differences are grouped."""
 
     kind: DifferenceKind
     limit: Limit
@@ -281,7 +285,9 @@ class _Case(NamedTuple):
     penalty: PenaltyKind
 
 
-class _Place(NamedTuple):
+class _Affected(NamedTuple):
+    """The patrons of one home library and profile, and the threshold's row as ids of org unit and profile."""
+
     library: int
     profile: int
     row: tuple[int, int] | None
@@ -296,46 +302,44 @@ def find_rule_differences(
     libraries: Iterable[int],
     profiles: Iterable[int],
 ) -> list[RuleDifference]:
-    """The differences for patrons of these home libraries and profiles (ids), those that concern most pairs first.
+    """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
 
-    Seen from the home library, as when the ILS recalculates there: a check-out at another library may count for that
-    one's threshold.
+    The result holds for recalculations at the home library. A checkout at another library is subject to that library's
+    threshold.
 
     Raises:
         PermissionDeniedError: the account may not see the thresholds of one of the libraries.
-        DataError: the ILS names a profile or penalty that it doesn't list.
+        DataError: the ILS refers to a profile or penalty that it doesn't list.
     """
-    found: dict[_Case, list[_Place]] = {}
-    everyone = list(profiles)
+    found: dict[_Case, list[_Affected]] = {}
+    profile_ids = list(profiles)
     for library in libraries:
         penalty = kinds.set_for_fines_at(library)
-        for profile in everyone:
+        for profile in profile_ids:
             threshold = thresholds.find(profile, library)
             rule = limits.limit_for(profile, library)
             row = None if threshold is None else (threshold.org_unit, threshold.profile)
-            for kind in _kinds_of(rule, threshold, penalty, org_units):
+            for kind in _differences(rule, threshold, penalty, org_units):
                 case = _Case(kind, rule.limit, None if threshold is None else threshold.amount, penalty)
-                found.setdefault(case, []).append(_Place(library, profile, row))
-    order = {kind: place for place, kind in enumerate(DifferenceKind)}
-    differences = _differences(found)
-    return sorted(differences, key=lambda one: (-one.pair_count, order[one.kind], one.example))
-
-
-def _differences(found: Mapping[_Case, list[_Place]]) -> Iterator[RuleDifference]:
-    for case, places in found.items():
-        yield RuleDifference(
+                found.setdefault(case, []).append(_Affected(library, profile, row))
+    differences = [
+        RuleDifference(
             *case,
-            rows=frozenset(place.row for place in places if place.row is not None),
-            libraries=frozenset(place.library for place in places),
-            profiles=frozenset(place.profile for place in places),
-            pair_count=len(places),
+            rows=frozenset(pair.row for pair in pairs if pair.row is not None),
+            libraries=frozenset(pair.library for pair in pairs),
+            profiles=frozenset(pair.profile for pair in pairs),
+            pair_count=len(pairs),
         )
+        for case, pairs in found.items()
+    ]
+    order = list(DifferenceKind)
+    return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
 
 
-def _kinds_of(
+def _differences(
     rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
 ) -> Iterator[DifferenceKind]:
-    """How the two differ for one profile and library: in the amount, in what is counted, in both or not at all."""
+    """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""
     over = rule.limit.least_over
     if threshold is None:
         if over is not None:
@@ -346,8 +350,8 @@ def _kinds_of(
     elif over is None:
         yield DifferenceKind.NO_LIMIT
     else:
-        # Amounts are in whole cents on both sides (pgpt.threshold is numeric(8,2)), and the ILS compares with >=
-        # (penalties-update-015): so the two agree where the threshold is the least amount over the limit.
+        # Both amounts are in whole cents (pgpt.threshold is numeric(8,2)), and the ILS compares with >=
+        # (penalties-update-015). So they agree if the threshold is the smallest amount over the limit.
         if threshold.amount == rule.limit.amount != over:
             yield DifferenceKind.BLOCKS_AT_LIMIT
         elif threshold.amount != over:

@@ -1,4 +1,4 @@
-"""Installing on a machine: units, a crontab, Apache's configuration and SQL, filled in for where the program lives."""
+"""Installation on a machine: systemd units, a cron job, Apache's configuration and SQL, adapted to its paths."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The files of ``config/`` with this machine's paths, address and credentials in the place of the usual ones."""
+"""Render the files in ``config/`` with this machine's paths, address and credentials, and recognize them later."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_PLACES = (_PACKAGE / "data", _PACKAGE.parent / "config")
-"""Where they are in an installed package, and in a checkout."""
+_DIRECTORIES = (_PACKAGE / "data", _PACKAGE.parent / "config")
+"""Where the files are in an installed package, and in a checkout."""
 
 
-def data_file(name: str) -> Path:
-    """Where a file is, by its name in ``config/`` (``systemd/evergreen-groups.service``).
+def data_text(name: str) -> str:
+    """Return the text of a file in ``config/``, by its path there.
+
+    >>> data_text("systemd/evergreen-groups-report.timer").splitlines()[-1]
+    'WantedBy=timers.target'
 
     Raises:
-        ConfigurationError: the package was installed without it.
+        ConfigurationError: the file is missing from the installed package.
     """
-    found = next((place / name for place in _PLACES if (place / name).is_file()), None)
+    found = next((directory / name for directory in _DIRECTORIES if (directory / name).is_file()), None)
     if found is None:
         raise ConfigurationError(
             "{name} didn't come with this installation of the program",
@@ -43,47 +46,39 @@ def data_file(name: str) -> Path:
             code="data-file-missing",
             values={"name": name},
         )
-    return found
+    return found.read_text(encoding="utf-8")
 
 
-def data_text(name: str) -> str:
-    """What is in such a file; raises what :func:`data_file` does.
-
-    >>> data_text("systemd/evergreen-groups-report.timer").splitlines()[-1]
-    'WantedBy=timers.target'
-    """
-    return data_file(name).read_text(encoding="utf-8")
-
-
-_USUAL = Machine()
+_DEFAULT = Machine()
+"""The machine whose paths and address the files in ``config/`` contain."""
 _SPLIT = "--split library --output {directory}/reports"
 _CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_(?!CONFIG=%t))")
 _ACCOUNT = re.compile(r"[\w.@+-]+", re.ASCII)
 
 
 def report_service(machine: Machine) -> str:
-    """The unit that makes the report once; raises what the credentials do."""
+    """Return the systemd unit that makes the report once. Raises what :func:`files_for_report` raises."""
     text = _with_paths(data_text("systemd/evergreen-groups-report.service"), machine)
     if machine.settings is None:
         return text
     settings = machine.settings
-    usual = _SPLIT.format(directory="%S/evergreen-groups")
+    default = _SPLIT.format(directory="%S/evergreen-groups")
     arguments = f"report --scheduled {report_arguments(settings, '%S/evergreen-groups')}".rstrip()
-    text = text.replace(f"report --scheduled {usual}\n", f"{arguments}\n")
+    text = text.replace(f"report --scheduled {default}\n", f"{arguments}\n")
     text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
     elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
     return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
 
 
 def report_timer(_machine: Machine) -> str:
-    """When the report is made."""
+    """Return the systemd timer that starts the report."""
     return data_text("systemd/evergreen-groups-report.timer")
 
 
 def service(machine: Machine) -> str:
-    """The web service's unit; raises what the credentials do.
+    """Return the systemd unit of the web service. Raises what :func:`files_for_service` raises.
 
-    Its configuration is no credential but a copy, so that it can be read anew while the service runs.
+    The unit copies the configuration. If it were passed as a credential, a running service couldn't reload it.
     """
     text = _with_paths(data_text("systemd/evergreen-groups.service"), machine)
     if machine.settings is None:
@@ -92,49 +87,52 @@ def service(machine: Machine) -> str:
 
 
 def crontab(machine: Machine) -> str:
-    """The line for cron, with variables for what the configuration doesn't name; raises what the credentials do."""
+    """Return the crontab, with variables for files that the configuration doesn't name.
+
+    Raises what :func:`files_for_report` raises.
+    """
     text = _with_paths(data_text("cron.d/evergreen-groups"), machine)
     if machine.settings is None:
         return text
-    usual = _SPLIT.format(directory=machine.state_directory)
+    default = _SPLIT.format(directory=machine.state_directory)
     arguments = report_arguments(machine.settings, str(machine.state_directory))
-    text = text.replace(f"report --scheduled {usual};", f"report --scheduled {arguments}".rstrip() + ";")
-    named = [handed for handed in files_for_report(machine, machine.settings) if not handed.is_set]
-    if machine.config_file != _USUAL.config_file:
-        named.insert(0, configuration_for_unit(machine))
+    text = text.replace(f"report --scheduled {default};", f"report --scheduled {arguments}".rstrip() + ";")
+    variables = [handed for handed in files_for_report(machine, machine.settings) if not handed.is_set]
+    if machine.config_file != _DEFAULT.config_file:
+        variables.insert(0, configuration_for_unit(machine))
     state = f"STATE_DIRECTORY={machine.state_directory}\n"
-    return text.replace(state, state + "".join(f"{handed.variable}={handed.file}\n" for handed in named), 1)
+    return text.replace(state, state + "".join(f"{handed.variable}={handed.file}\n" for handed in variables), 1)
 
 
 def apache(machine: Machine) -> str:
-    """What Apache's virtual host includes."""
+    """Return the file to include in Apache's virtual host."""
     return _with_address(_with_paths(data_text("apache/evergreen-groups.conf"), machine), machine)
 
 
 def balancer(machine: Machine) -> str:
-    """The same for several instances of the service."""
+    """Return the file to include in Apache's virtual host for several instances of the service."""
     return _with_address(data_text("apache/evergreen-groups-balancer.conf"), machine)
 
 
 def wsgi(machine: Machine) -> str:
-    """The web service for mod_wsgi."""
+    """Return the script that runs the web service in mod_wsgi."""
     return _with_paths(data_text("wsgi.py"), machine)
 
 
 def dashboard(_machine: Machine) -> str:
-    """The dashboard for Grafana, which asks for the Prometheus to use when it is imported."""
+    """Return the Grafana dashboard. On import, Grafana asks which Prometheus to use."""
     return data_text("grafana/evergreen-groups.json")
 
 
 def events_sql(machine: Machine) -> str:
-    """What makes the event definitions in the ILS's database."""
+    """Return the SQL that creates the event definitions in Evergreen's database."""
     text = _with_address(_with_paths(data_text("evergreen/action-trigger.sql"), machine), machine)
     secret = machine.settings.events.secret_file if machine.settings else None
-    return text.replace(str(_USUAL.config_file.with_name("events-secret")), str(secret)) if secret else text
+    return text.replace(str(_DEFAULT.config_file.with_name("events-secret")), str(secret)) if secret else text
 
 
 def permissions_sql(machine: Machine) -> str:
-    """What gives the service account its rights: those that the configuration needs."""
+    """Return the SQL that grants the service account the permissions that the configuration needs."""
     text = data_text("evergreen/permissions.sql")
     if machine.settings is None:
         return text
@@ -153,7 +151,10 @@ def permissions_sql(machine: Machine) -> str:
 
 
 def report_arguments(settings: Settings, state_directory: str) -> str:
-    """What the report is started with: its configured output, else a page for each library; mail, where it is set."""
+    """Return the command-line arguments of the scheduled report.
+
+    It writes to the configured output, by default one page per library, and sends mails if they are configured.
+    """
     arguments = [] if settings.report.output else [_SPLIT.format(directory=state_directory)]
     recipients = settings.mail.recipients or any(report.recipients for report in settings.reports)
     if settings.mail.host and recipients:
@@ -162,14 +163,14 @@ def report_arguments(settings: Settings, state_directory: str) -> str:
 
 
 def directories_elsewhere(machine: Machine) -> list[Path]:
-    """Directories outside of the state's into which reports are written.
+    """Return the report directories outside of the state directory.
 
     Raises:
-        ConfigurationError: one isn't there, so that the unit wouldn't start.
+        ConfigurationError: a directory doesn't exist, so the unit wouldn't start.
     """
     if machine.settings is None:
         return []
-    outputs = [(named.report.output, named.report.split) for named in machine.settings.reports]
+    outputs = [(report.report.output, report.report.split) for report in machine.settings.reports]
     outputs.append((machine.settings.report.output, machine.settings.report.split))
     written = [path if split == "library" else path.parent for path, split in outputs if path]
     elsewhere = sorted({path for path in written if not path.is_relative_to(machine.state_directory)})
@@ -187,7 +188,7 @@ def directories_elsewhere(machine: Machine) -> list[Path]:
 
 
 def service_address(settings: Settings | None) -> str:
-    """Where requests to the service go from this machine."""
+    """Return the host and port at which this machine reaches the web service."""
     if settings is None:
         return "127.0.0.1:8211"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.serve.host, settings.serve.host)  # noqa: S104 - compared
@@ -195,12 +196,12 @@ def service_address(settings: Settings | None) -> str:
 
 
 def _with_paths(text: str, machine: Machine) -> str:
-    for usual, own in (
-        (_USUAL.program, machine.program),
-        (_USUAL.panel_script, machine.panel_script),
-        (_USUAL.config_file, machine.config_file),
+    for default, own in (
+        (_DEFAULT.program, machine.program),
+        (_DEFAULT.panel_script, machine.panel_script),
+        (_DEFAULT.config_file, machine.config_file),
     ):
-        text = text.replace(str(usual), str(own))
+        text = text.replace(str(default), str(own))
     return text
 
 
@@ -209,14 +210,14 @@ def _with_address(text: str, machine: Machine) -> str:
 
 
 def _with_credentials(text: str, files: Iterable[HandedFile]) -> str:
-    """The unit with these credentials in the place of those that stand there, commented out or not."""
-    lines, is_placed = [], False
+    """Replace the unit's credentials, including those commented out, by the credentials for ``files``."""
+    lines, is_replaced = [], False
     for line in text.splitlines():
         if not _CREDENTIAL.match(line):
             lines.append(line)
-        elif not is_placed:
-            is_placed = True
-            lines += [name for handed in files for name in handed.lines]
+        elif not is_replaced:
+            is_replaced = True
+            lines += [new for handed in files for new in handed.lines]
     return "\n".join([*lines, ""])
 
 
@@ -226,31 +227,31 @@ _READABLE = 0o644
 
 
 class FileCondition(Enum):
-    """What is there in the place of a file that is to be written."""
+    """Whether a file exists, and if so, whether the administrator changed it."""
 
     ABSENT = "absent"
     OURS = "ours"
-    """As it was written."""
+    """As this program wrote it."""
     CHANGED = "changed"
-    """By somebody, or never written by this program."""
+    """Changed since, or not written by this program."""
 
 
-def marked(text: str) -> str:
-    """A text with the line before it by which it is known again.
+def with_digest(text: str) -> str:
+    """Return the text below a first line with its digest, by which later changes are detected.
 
-    >>> condition_of(marked("a = 1\\n")), condition_of("a = 1\\n")
+    >>> condition_of(with_digest("a = 1\\n")), condition_of("a = 1\\n")
     (<FileCondition.OURS: 'ours'>, <FileCondition.CHANGED: 'changed'>)
     """
     return _FIRST_LINE.format(digest=_digest(text)) + text
 
 
-def unmarked(text: str) -> str:
-    """The text without that line."""
+def without_digest(text: str) -> str:
+    """Return the text without the first line that :func:`with_digest` adds."""
     return _PATTERN.sub("", text, count=1) if _PATTERN.match(text) else text
 
 
 def condition_of(text: str | None) -> FileCondition:
-    """Whether a text, None for no file, is as it was written."""
+    """Return the condition of a file with this text (None: no file)."""
     if text is None:
         return FileCondition.ABSENT
     found = _PATTERN.match(text)
@@ -260,28 +261,28 @@ def condition_of(text: str | None) -> FileCondition:
 
 
 def read_installed(path: Path) -> str | None:
-    """What is in a file, None where there is none; a link, or what isn't text, is nothing that this program wrote.
+    """Return the text of a file, or None if there is no file.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file can't be read.
     """
     if not os.path.lexists(path):
         return None
     if path.is_symlink() or not path.is_file():
-        return ""
+        return ""  # counts as changed: this program writes only regular files
     return path.read_text(encoding="utf-8", errors="replace")
 
 
 def write_installed(path: Path, text: str) -> None:
-    """Write a file that everybody may read, whole or not at all, and its directory where there is none.
+    """Write a world-readable file atomically, and create its directory if necessary.
 
     Raises:
-        ConfigurationError: it can't be written.
+        ConfigurationError: the file can't be written.
     """
     with writing_in(path.parent):
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with write_atomically(path) as stream:
-        stream.write(marked(text))
+        stream.write(with_digest(text))
         os.fchmod(stream.fileno(), _READABLE)
 
 

@@ -1,4 +1,4 @@
-"""The machine that is installed on: where the program, its configuration and its state are."""
+"""The machine to install on: its paths and settings, and the files that units must be able to read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 SERVICE_USER = "evergreen-groups"
 _PACKAGE = Path(__file__).resolve().parent.parent
 _PLAIN_PATH = re.compile(r"/[\w./+@=,-]+", re.ASCII)
-"""Paths that mean themselves in a unit, a crontab, Apache's configuration and a shell."""
+"""Paths that need no quoting in units, crontabs, Apache's configuration and shells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where things are. The defaults are the places that the files in ``config/`` name.
+    """The paths and settings of a machine. The defaults are the paths in the files in ``config/``.
 
-    ``settings`` are those of ``config_file``, None where there is none. ``root`` is the directory that stands for
-    ``/`` while files are looked for and written; paths in the files are without it.
+    ``settings`` are those of ``config_file``, or None if the file doesn't exist. ``root`` is a directory to use
+    in place of ``/`` when reading and writing files, as for building images. The contents of files don't include it.
     """
 
     program: Path = Path("/opt/evergreen-groups/bin/evergreen-groups")
@@ -42,22 +42,22 @@ class Machine:
     root: Path = Path("/")
 
     def below_root(self, path: Path) -> Path:
-        """Where a path of this machine is while ``root`` stands for ``/``."""
+        """Return the path below ``root``."""
         return self.root / path.relative_to(path.anchor)
 
 
 def this_machine(
     config_file: Path | None, environ: Mapping[str, str], *, root: Path = Path("/"), program: Path | None = None
 ) -> Machine:
-    """The machine as it is, with the configuration that counts: of its file alone, for no unit gets root's environment.
+    """Return this machine's paths and settings.
 
-    ``config_file`` and ``program`` are taken as they are where they are given.
+    ``config_file`` and ``program`` override the paths found.
 
     Raises:
-        ConfigurationError: the configuration can't be read, or a path can't be written into the files.
+        ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
     """
     found = _configuration(config_file, environ, root)
-    settings = load.load(found, {}) if found else None
+    settings = load.load(found, {}) if found else None  # no environment: units don't get the installing user's
     configuration = load.SYSTEM_FILE if found is None else found.absolute()
     if root != Path("/") and configuration.is_relative_to(root.absolute()):
         configuration = Path("/") / configuration.relative_to(root.absolute())
@@ -74,10 +74,10 @@ def this_machine(
 
 
 def refuse_unusual(path: Path) -> None:
-    """Refuse a path that would mean something else where it is written down.
+    """Refuse a path that would need quoting in units, crontabs or Apache's configuration.
 
     Raises:
-        ConfigurationError: it isn't made of letters, digits and a few signs, or isn't absolute.
+        ConfigurationError: the path isn't absolute, or has characters other than letters, digits and ``._+@=,-``.
     """
     if not _PLAIN_PATH.fullmatch(str(path)):
         raise ConfigurationError(
@@ -89,34 +89,30 @@ def refuse_unusual(path: Path) -> None:
 
 
 def own_program(started_as: str) -> Path:
-    """The command of this very installation: as it was started, else beside its Python, and for everybody if it can be.
+    """Return the path of the ``evergreen-groups`` command that is running, if possible one that all users can execute.
 
-    A link that was made for the command (by pipx, or in ``/usr/bin``) is taken before what it leads to, for it stays
-    where it is when the program is replaced.
+    Symbolic links to the command (created by pipx, or in ``/usr/bin``) are preferred to their targets, because links
+    stay in place when the program is upgraded.
     """
-    beside = Path(sysconfig.get_path("scripts"), "evergreen-groups")
-    named = [path.absolute() for path in (Path(started_as), beside) if _is_command(path)]
-    if not named and (found := shutil.which("evergreen-groups")):
-        named = [Path(found)]
-    candidates = [candidate for path in named for candidate in (path, path.resolve())]
+    script = Path(sysconfig.get_path("scripts"), "evergreen-groups")
+    commands = [path.absolute() for path in (Path(started_as), script) if path.name == script.name and path.is_file()]
+    if not commands and (found := shutil.which("evergreen-groups")):
+        commands = [Path(found)]
+    candidates = [candidate for path in commands for candidate in (path, path.resolve())]
     usable = (path for path in candidates if closed_to_others(path) is None)
-    return next(usable, candidates[0] if candidates else beside)
-
-
-def _is_command(path: Path) -> bool:
-    return path.name == "evergreen-groups" and path.is_file()
+    return next(usable, candidates[0] if candidates else script)
 
 
 def refuse_private_program(machine: Machine) -> None:
-    """Refuse to install a program that the service's user can't start, such as one in root's home directory.
+    """Refuse to install a program that the service's user can't run, for example in root's home directory.
 
     Raises:
-        ConfigurationError: a part of it can't be reached by others, or is in a home directory, which units don't see.
+        ConfigurationError: the command, its Python or the package isn't accessible to all users.
     """
     for part in (machine.program, machine.program.resolve(), Path(sys.executable).resolve(), _PACKAGE):
         closed = closed_to_others(part)
         if closed is None and part.is_relative_to("/home"):
-            closed = Path("/home")
+            closed = Path("/home")  # the units have ProtectHome
         if closed is not None:
             raise ConfigurationError(
                 "{part} can't be used by the service's user, who may not enter {closed}",
@@ -128,7 +124,7 @@ def refuse_private_program(machine: Machine) -> None:
 
 
 def closed_to_others(path: Path) -> Path | None:
-    """The first part of a path that others than its owner can't pass, or read; None where they can.
+    """Return the first part of a path that other users can't enter or read, or None if they can read the whole path.
 
     >>> closed_to_others(Path("/etc/passwd")) is None
     True
@@ -150,25 +146,26 @@ def _configuration(config_file: Path | None, environ: Mapping[str, str], root: P
 
 
 def uncarried_variables(environ: Mapping[str, str]) -> list[str]:
-    """Variables that set something for whoever runs this, and nothing for the units."""
+    """Return the environment variables with settings that the units won't get."""
     return sorted(name for name in environ if name.startswith("EVERGREEN_GROUPS_") and name != CONFIG_VARIABLE)
 
 
 def is_root() -> bool:
-    """Whether this is root."""
+    """Return whether the process runs as root."""
     return os.geteuid() == 0
 
 
-_FOR_THE_SERVICE_ALONE = frozenset({"events", "redis", "serve", "metrics"})
-_FOR_THE_REPORT_ALONE = frozenset({"mail"})
+_SERVICE_SECTIONS = frozenset({"events", "redis", "serve", "metrics"})
+_REPORT_SECTIONS = frozenset({"mail"})
 _CERTIFICATES = "ca_bundle"
 
 
 @dataclass(frozen=True, slots=True)
 class HandedFile:
-    """A file that a unit's user gets to read: the credential's name, the file, and the variable that names it there.
+    """A file that a unit passes to its user as a systemd credential.
 
-    ``is_set`` says whether the configuration names the very file.
+    ``variable`` is the environment variable that tells the program its path. ``is_set`` says whether the configuration
+    names the file.
     """
 
     credential: str
@@ -178,7 +175,7 @@ class HandedFile:
 
     @property
     def lines(self) -> tuple[str, str]:
-        """What a unit needs for it."""
+        """The lines of the unit that pass the file."""
         return (
             f"LoadCredential={self.credential}:{self.file}",
             f"Environment={self.variable}=%d/{self.credential}",
@@ -186,12 +183,12 @@ class HandedFile:
 
 
 def files_for_report(machine: Machine, settings: Settings) -> list[HandedFile]:
-    """What the nightly report reads: certificates, the password, and that of mail and database where they have one.
+    """Return the files that the nightly report reads: certificates and the passwords of account, mail and database.
 
     Raises:
-        ConfigurationError: there is no password, or a file that is set isn't there.
+        ConfigurationError: the account's password file is missing, or a configured file doesn't exist.
     """
-    left_out = _FOR_THE_SERVICE_ALONE if settings.mail.host else _FOR_THE_SERVICE_ALONE | _FOR_THE_REPORT_ALONE
+    left_out = _SERVICE_SECTIONS if settings.mail.host else _SERVICE_SECTIONS | _REPORT_SECTIONS
     found = list(_files(machine, settings, left_out))
     if not any(handed.credential == "password" for handed in found):
         raise ConfigurationError(
@@ -205,18 +202,18 @@ def files_for_report(machine: Machine, settings: Settings) -> list[HandedFile]:
 
 
 def files_for_service(machine: Machine, settings: Settings) -> list[HandedFile]:
-    """What the web service reads: with a secret for events that, and the password with which their work is done.
+    """Return the files that the web service reads. Only a service with events needs the account's password.
 
     Raises:
-        ConfigurationError: a file that is set isn't there.
+        ConfigurationError: a configured file doesn't exist.
     """
-    found = list(_files(machine, settings, _FOR_THE_REPORT_ALONE))
+    found = list(_files(machine, settings, _REPORT_SECTIONS))
     takes_events = any(handed.credential == "events_secret" for handed in found)
     return [handed for handed in found if takes_events or handed.credential != "password"]
 
 
 def configuration_for_unit(machine: Machine) -> HandedFile:
-    """The configuration itself."""
+    """Return the configuration file as a credential."""
     return HandedFile("config.toml", machine.config_file, "EVERGREEN_GROUPS_CONFIG")
 
 
@@ -232,22 +229,22 @@ def _files(machine: Machine, settings: Settings, left_out: Collection[str]) -> I
 
 
 def _is_needed(setting: Setting, settings: Settings) -> bool:
-    """Whether something else in the section says that there is a secret: an account, a server."""
-    opens = {"gateway": "username", "mail": "username", "state": "database", "redis": "url"}.get(setting.section)
-    return opens is None or getattr(getattr(settings, setting.section), opens) is not None
+    """Return whether the section's account or server is configured, so that its secret is needed."""
+    user = {"gateway": "username", "mail": "username", "state": "database", "redis": "url"}.get(setting.section)
+    return user is None or getattr(getattr(settings, setting.section), user) is not None
 
 
 def _secret_file(machine: Machine, setting: Setting, chosen: Path | None, *, is_needed: bool) -> Iterator[HandedFile]:
-    """The file that is set, else one of the usual name beside the configuration, if that is there."""
+    """Yield the configured file, or the file with the default name next to the configuration, if it exists."""
     credential = secret_of(setting).credential
     if chosen is not None:
         yield _handed(machine, setting, credential, chosen)
         return
     if not is_needed:
         return
-    usual = machine.config_file.with_name(Path(str(setting.example)).name)
-    if machine.below_root(usual).is_file():
-        yield _handed(machine, setting, credential, usual, is_set=False)
+    default = machine.config_file.with_name(Path(str(setting.example)).name)
+    if machine.below_root(default).is_file():
+        yield _handed(machine, setting, credential, default, is_set=False)
 
 
 def _handed(machine: Machine, setting: Setting, credential: str, file: Path, *, is_set: bool = True) -> HandedFile:

@@ -1,4 +1,4 @@
-"""What an installation would write and run, found out before anything is."""
+"""Plan an installation: which files to write and which commands to run, before anything is changed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.connect import named
+from evergreen_groups.connect import gateway_and_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation import files as rendering
 from evergreen_groups.installation.files import (
     FileCondition,
     condition_of,
     read_installed,
-    unmarked,
+    without_digest,
     write_installed,
 )
 from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others, files_for_report
@@ -30,7 +30,7 @@ _UNITS = Path("/etc/systemd/system")
 
 @dataclass(frozen=True, slots=True)
 class InstalledPart:
-    """Something that is installed as a whole: its name, its files, and the unit that starts it, if one does."""
+    """A part that can be installed: its name, its files, and the systemd unit to start, if any."""
 
     name: str
     files: tuple[tuple[Path, Rendering], ...]
@@ -59,9 +59,9 @@ PARTS = {
         InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), rendering.crontab),)),
     )
 }
-"""What ``install`` writes."""
+"""The parts that ``install`` writes, by name."""
 
-SHOWN: dict[str, tuple[tuple[str, Rendering], ...]] = {
+RENDERED: dict[str, tuple[tuple[str, Rendering], ...]] = {
     **{name: tuple((str(path), render) for path, render in part.files) for name, part in PARTS.items()},
     "balancer": (("evergreen-groups-balancer.conf", rendering.balancer),),
     "permissions": (("permissions.sql", rendering.permissions_sql),),
@@ -69,31 +69,29 @@ SHOWN: dict[str, tuple[tuple[str, Rendering], ...]] = {
     "wsgi": (("wsgi.py", rendering.wsgi),),
     "dashboard": (("evergreen-groups.json", rendering.dashboard),),
 }
-"""What ``install --show`` shows: the path or name of each file, and how it is made."""
+"""The parts that ``install --show`` prints, by name: each file's path or name, and the function that renders it."""
 
-_ALONE = {"dashboard"}
-"""Shown for themselves alone: JSON has no comments to say which file it is."""
+_NOT_IN_ALL = {"dashboard"}
+"""Left out of ``--show all``, because JSON has no comments for the line with the path."""
 
 
-def shown(name: str, machine: Machine) -> str:
-    """The files of a part, filled in; with ``all`` those of all. Where there are several, each has its path above it.
+def render_files(name: str, machine: Machine) -> str:
+    """Return the files of a part, or of all parts (``all``). Several files are preceded by comments with their paths.
 
     Raises:
-        ConfigurationError: what the configuration names isn't there.
+        ConfigurationError: a file that the configuration names doesn't exist.
     """
-    everything = [file for part, files in SHOWN.items() if part not in _ALONE for file in files]
-    files = everything if name == "all" else SHOWN[name]
+    everything = [file for part, files in RENDERED.items() if part not in _NOT_IN_ALL for file in files]
+    files = everything if name == "all" else RENDERED[name]
     if len(files) == 1:
         return files[0][1](machine)
-    return "\n".join(f"{_comment(path)} ---- {path} ----\n{render(machine)}" for path, render in files)
+    return "\n".join(
+        f"{'--' if path.endswith('.sql') else '#'} ---- {path} ----\n{render(machine)}" for path, render in files
+    )
 
 
-def _comment(path: str) -> str:
-    return "--" if path.endswith(".sql") else "#"
-
-
-ONE_REPORT = ("nightly", "cron")
-"""Two that would make the same report twice."""
+REPORT_SCHEDULERS = ("nightly", "cron")
+"""Alternatives: both together would make each report twice."""
 APACHE_MODULES = ("proxy", "proxy_http", "substitute", "filter", "headers")
 APACHE_DIRECTORY = Path("/etc/apache2")
 _CRONS = ("cron", "crond", "fcron")
@@ -102,31 +100,31 @@ _BOOTED = Path("/run/systemd/system")
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file that is to be there: ``there`` is what is there now (None: nothing)."""
+    """A file to install. ``current`` is its present text (None: no file)."""
 
     path: Path
     text: str
-    there: str | None
+    current: str | None
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it has to be written: it isn't as it should be, and nobody has changed it."""
-        return not self.is_as_it_should_be and not self.is_left
+        """Whether the file must be written."""
+        return not self.is_up_to_date and not self.is_left
 
     @property
-    def is_as_it_should_be(self) -> bool:
-        """Whether it is there already, with that first line or without."""
-        return self.there is not None and unmarked(self.there) == self.text
+    def is_up_to_date(self) -> bool:
+        """Whether the file has the planned text already, with or without the line that :func:`with_digest` adds."""
+        return self.current is not None and without_digest(self.current) == self.text
 
     @property
     def is_left(self) -> bool:
-        """Whether somebody has changed it, or made it, so that it isn't written over."""
-        return not self.is_as_it_should_be and condition_of(self.there) is FileCondition.CHANGED
+        """Whether an administrator has changed or created the file, so that it must not be overwritten."""
+        return not self.is_up_to_date and condition_of(self.current) is FileCondition.CHANGED
 
 
 @dataclass(frozen=True, slots=True)
 class InstallationPlan:
-    """Files to write, and commands to run after that; ``directory`` is the state directory where there is none yet."""
+    """Files to write and commands to run afterwards. ``directory`` is the state directory if it must be created."""
 
     machine: Machine
     files: tuple[PlannedFile, ...]
@@ -135,19 +133,19 @@ class InstallationPlan:
 
     @property
     def wanted(self) -> list[PlannedFile]:
-        """The files that are written."""
+        """The files to write."""
         return [file for file in self.files if file.is_wanted]
 
     @property
     def left(self) -> list[PlannedFile]:
-        """The files that are left alone because they were changed."""
+        """The files that aren't overwritten because an administrator changed them."""
         return [file for file in self.files if file.is_left]
 
     def write(self) -> Iterator[Path]:
-        """Write the files, and give each path once it is written.
+        """Write the files, and yield each path after writing it.
 
         Raises:
-            ConfigurationError: one can't be written.
+            ConfigurationError: a file can't be written.
         """
         if self.directory is not None:
             make_state_directory(self.machine.below_root(self.directory))
@@ -158,17 +156,18 @@ class InstallationPlan:
 
 
 def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = True) -> InstallationPlan:
-    """Find out what it takes to install these parts; ``starts`` False leaves the commands out.
+    """Plan the installation of these parts. ``starts`` False leaves out the commands.
 
     Raises:
-        ConfigurationError: the configuration lacks what a part needs, the part makes no sense on this machine, or a
-            file can't be read.
+        ConfigurationError: a part needs a setting that is missing, the machine isn't suitable for it, or a file can't
+        be
+            read.
     """
     parts = [PARTS[name] for name in names]
     for part in parts:
-        _refuse(part, machine)
+        _refuse_unsuitable(part, machine)
     files = tuple(
-        PlannedFile(path, render(machine), _there(machine.below_root(path)))
+        PlannedFile(path, render(machine), _current_text(machine.below_root(path)))
         for part in parts
         for path, render in part.files
     )
@@ -180,16 +179,16 @@ def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = 
 
 
 def runs_systemd(machine: Machine) -> bool:
-    """Whether systemd runs here, and is to be asked to start something."""
+    """Return whether systemd manages this machine. False for any other ``root``."""
     return machine.root == Path("/") and _BOOTED.is_dir()
 
 
 def has_cron() -> bool:
-    """Whether something here would read a crontab."""
+    """Return whether a cron daemon is installed."""
     return any(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for name in _CRONS)
 
 
-def _there(path: Path) -> str | None:
+def _current_text(path: Path) -> str | None:
     try:
         return read_installed(path)
     except OSError as error:
@@ -201,11 +200,11 @@ def _there(path: Path) -> str | None:
         ) from error
 
 
-def _refuse(part: InstalledPart, machine: Machine) -> None:
+def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
     if machine.settings is not None:
         if part.needs_account or machine.settings.gateway.url is None:
-            named(machine.settings)
-    elif machine.root == Path("/"):
+            gateway_and_account(machine.settings)  # raises if either is missing
+    elif machine.root == Path("/"):  # an image may get its configuration later
         raise ConfigurationError(
             "there is no configuration yet",
             advice="`evergreen-groups init` makes one, and tries it",
@@ -219,8 +218,8 @@ def _refuse(part: InstalledPart, machine: Machine) -> None:
             code="no-apache",
             values={"directory": APACHE_DIRECTORY},
         )
-    if part.name in ONE_REPORT:
-        (other,) = (PARTS[name] for name in ONE_REPORT if name != part.name)
+    if part.name in REPORT_SCHEDULERS:
+        (other,) = (PARTS[name] for name in REPORT_SCHEDULERS if name != part.name)
         for path, _render in other.files:
             if machine.below_root(path).exists():
                 raise ConfigurationError(
@@ -235,26 +234,27 @@ def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]
     if part.unit is not None and runs_systemd(machine):
         yield ("systemctl", "daemon-reload")
         yield ("systemctl", "enable", part.unit)
-        yield ("systemctl", "restart", part.unit)
+        yield ("systemctl", "restart", part.unit)  # "enable --now" wouldn't apply a changed unit to a running service
     elif part.name == "apache" and shutil.which("a2enmod"):
         yield ("a2enmod", "--quiet", *APACHE_MODULES)
     elif part.name == "cron":
-        yield from _for_cron(machine)
+        yield from _cron_commands(machine)
 
 
-def _for_cron(machine: Machine) -> Iterator[tuple[str, ...]]:
-    """Make the user that cron's line names, and let it read the configuration and what that names."""
+def _cron_commands(machine: Machine) -> Iterator[tuple[str, ...]]:
+    """Yield commands that create the crontab's user and let it read the configuration and the files named there."""
     home = str(machine.state_directory)
     if not _has_user(SERVICE_USER):
         yield ("useradd", "--system", "--home-dir", home, "--shell", "/usr/sbin/nologin", SERVICE_USER)
     yield ("install", "-d", "-o", SERVICE_USER, "-g", SERVICE_USER, "-m", "700", home)
-    if Path(home).exists():  # with what root, or a unit, has kept in it
-        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)
+    if Path(home).exists():  # it may have files of root, or of a unit's user
+        yield ("chown", "-R", "-H", f"{SERVICE_USER}:{SERVICE_USER}", home)  # -H: it may be systemd's link to private/
     if machine.settings is None:
         return
     read = [machine.config_file, *(handed.file for handed in files_for_report(machine, machine.settings))]
     closed = sorted({str(path) for path in read if closed_to_others(path) is not None})
     directory = machine.config_file.parent
+    # Grant access by group rather than to all users: these files hold passwords.
     if not directory.stat().st_mode & 0o001:
         yield ("chgrp", SERVICE_USER, str(directory))
         yield ("chmod", "g+rx", str(directory))
@@ -271,20 +271,21 @@ def _has_user(name: str) -> bool:
     return True
 
 
-_MOST = 300
+_MAX_REASON = 300
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Run a command, and wait for it.
+    """Run a command and wait for it.
 
     Raises:
-        EvergreenGroupsError: it isn't there, or ends with another status than 0.
+        EvergreenGroupsError: the command doesn't exist, or exits with a status other than 0.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - the words are this program's own, and it was asked
+        done = subprocess.run(  # noqa: S603 - only this program's own commands, at the administrator's request
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
-        reason = "" if done.returncode == 0 else (done.stderr or done.stdout).strip()[-_MOST:] or str(done.returncode)
+        output = (done.stderr or done.stdout).strip()[-_MAX_REASON:]
+        reason = "" if done.returncode == 0 else output or str(done.returncode)
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:

@@ -1,4 +1,4 @@
-"""Taking back what was installed: what is as it was written goes, what was changed since stays."""
+"""Uninstall: remove the files that this program wrote, unless an administrator has changed them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _CACHE = Path("/var/cache/evergreen-groups")
 _PRIVATE = "private"
-"""Where systemd has the directories of users that exist only while they are needed; links lead there."""
+"""Where systemd puts the state and cache directories of dynamic users. The usual directories are links to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
-    """Files that go, files that stay because they were changed, commands before and after, and what is purged."""
+    """Files to remove, changed files to leave, commands to run before and after, and files and directories to purge."""
 
     machine: Machine
     files: tuple[Path, ...]
@@ -40,10 +40,10 @@ class RemovalPlan:
         return not self.files and not self.purged
 
     def remove(self) -> Iterator[Path]:
-        """Remove files and directories, and give each path once it is gone.
+        """Remove files and directories, and yield each path after removing it.
 
         Raises:
-            ConfigurationError: one can't be removed.
+            ConfigurationError: a file can't be removed.
         """
         for path in (*self.files, *self.purged):
             here = self.machine.below_root(path)
@@ -55,17 +55,17 @@ class RemovalPlan:
             yield here
         for path in self.files:
             for directory in self.machine.below_root(path.parent).glob("*.wants"):
-                (directory / path.name).unlink(missing_ok=True)  # the link of a unit that was enabled
+                (directory / path.name).unlink(missing_ok=True)  # the link that enables a unit
         if self.files:
-            with suppress(OSError):  # something is kept in it, or it is a link
+            with suppress(OSError):  # the directory isn't empty, or is a link
                 self.machine.below_root(SYSTEM_DIRECTORY).rmdir()
 
 
 def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False) -> RemovalPlan:
-    """Find out what there is of these parts; ``purges`` takes configuration, passwords, state and cache as well.
+    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache.
 
     Raises:
-        ConfigurationError: something still needs a file, or a directory that is to be purged is another one.
+        ConfigurationError: Apache's configuration still includes one of the files.
     """
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
@@ -88,7 +88,7 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
 
 
 def _refuse_needed(path: Path, machine: Machine) -> None:
-    """Apache doesn't start where a file that it includes isn't there."""
+    """Refuse to remove a file that an Apache site includes, because Apache wouldn't start without it."""
     if not path.is_relative_to(APACHE_DIRECTORY):
         return
     for site in sorted(machine.below_root(APACHE_DIRECTORY / "sites-enabled").glob("*")):
@@ -108,12 +108,12 @@ def _refuse_needed(path: Path, machine: Machine) -> None:
 
 
 def _purged(machine: Machine) -> Iterator[Path]:
-    """The directories that are this program's alone."""
+    """Yield this program's own directories, as far as they exist."""
     for path in (SYSTEM_DIRECTORY, _CACHE):
-        for there in (path, path.parent / _PRIVATE / path.name):
-            here = machine.below_root(there)
-            if here.is_symlink() or here.is_dir():
-                yield there
+        for candidate in (path, path.parent / _PRIVATE / path.name):
+            below_root = machine.below_root(candidate)
+            if below_root.is_symlink() or below_root.is_dir():
+                yield candidate
     configuration = load.SYSTEM_FILE.parent
     if machine.below_root(configuration).is_dir():
         yield configuration

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language.language import current_language
-from evergreen_groups.odd_dates import known
+from evergreen_groups.odd_dates import plausible
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -178,7 +178,7 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 
 def _day(moment: date, width: str) -> str:
-    if isinstance(moment, datetime) and known(moment) is None:
+    if isinstance(moment, datetime) and plausible(moment) is None:
         from evergreen_groups.language.messages import pgettext  # which writes dates
 
         return pgettext("a date", "unknown")

@@ -1,4 +1,4 @@
-"""Messages, the outbox they wait in, and the server that takes them."""
+"""Mails, the outbox that queues them, and the mail server."""
 
 import lazy_loader
 

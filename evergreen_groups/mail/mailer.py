@@ -1,4 +1,4 @@
-"""Handing mails to the mail server, and keeping those that it doesn't take."""
+"""Send mails to the mail server, and queue those it doesn't accept."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state import Transactions
 
-_END_OF_HEAD = b"\r\n\r\n"
+_END_OF_HEADERS = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingMail:
-    """A mail that waits: its headers, and all of it as it is sent."""
+class QueuedMail:
+    """A mail in the outbox: its parsed headers, and the whole mail in the form to send."""
 
     headers: email.message.Message[Any, Any]
     content: bytes
 
 
 class Outbox:
-    """The mails that wait. Only one run at a time may send them: that which holds the lease for making the report."""
+    """The queue of mails, stored in the database.
+
+    Only the run that holds the lease for making the report may send them, so that no mail is sent twice.
+
+    Methods raise StateError if the database can't be used.
+    """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     def __len__(self) -> int:
-        """How many mails wait.
-
-        Raises:
-            StateError: the database can't be used; so do all the others.
-        """
+        """Return the number of queued mails."""
         if not self._transactions.is_there:
             return 0
         with self._transactions.reading() as connection:
             return int(connection.execute(select(func.count()).select_from(schema.mails)).scalar_one())
 
     def numbers(self) -> list[int]:
-        """The numbers of the mails that wait, the oldest first."""
+        """Return the numbers (database ids) of the queued mails, oldest first."""
         with self._transactions.reading() as connection:
             return list(
                 connection.execute(
@@ -66,13 +67,13 @@ class Outbox:
             )
 
     def add(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
-        """Keep mails, all of them or none; one with the same Message-ID takes the place of the former.
+        """Add all mails or none. A mail replaces a queued one with the same Message-ID.
 
-        ``within`` is the connection of a transaction that also writes other things.
+        ``within`` is a connection with an open transaction, if the caller also writes other things.
         """
         mails = schema.mails
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            for message in messages:  # one after the other: each may have a spreadsheet of a dozen megabytes
+            for message in messages:  # insert one at a time, because each may have a spreadsheet of a dozen megabytes
                 row = {
                     "message_id": str(message["Message-ID"]),
                     "written_at": message["Date"].datetime,
@@ -81,26 +82,27 @@ class Outbox:
                 connection.execute(delete(mails).where(mails.c.message_id == row["message_id"]))
                 connection.execute(mails.insert(), row)
 
-    def read(self, number: int) -> WaitingMail | None:
-        """A mail that waits; None where it doesn't any more."""
+    def read(self, number: int) -> QueuedMail | None:
+        """Return a queued mail, or None if it is no longer queued."""
         with self._transactions.reading() as connection:
             content = connection.execute(
                 select(schema.mails.c.content).where(schema.mails.c.id == number)
             ).scalar_one_or_none()
         if content is None:
             return None
-        head = content[: content.find(_END_OF_HEAD)]
-        return WaitingMail(message_from_bytes(head, policy=SMTP), content)
+        headers = content[: content.find(_END_OF_HEADERS)]
+        return QueuedMail(message_from_bytes(headers, policy=SMTP), content)
 
-    def forget(self, number: int) -> None:
+    def remove(self, number: int) -> None:
         """Remove a mail that was sent."""
         with self._transactions.writing() as connection:
             connection.execute(delete(schema.mails).where(schema.mails.c.id == number))
 
     def drop_older(self, days: int) -> int:
-        """Remove mails that have waited for more than ``days``; say how many.
+        """Remove mails queued for more than ``days``, and return how many.
 
-        None is removed on the word of a clock that is far ahead of the last run's.
+        The clock is checked against the previous run's: if it is far ahead, it is probably wrong, and nothing is
+        removed.
         """
         with self._transactions.writing() as connection:
             too_old = believed_now(connection, self._transactions.now()) - timedelta(days=days)
@@ -110,14 +112,14 @@ class Outbox:
 log = logging.getLogger("evergreen_groups.mail")
 
 _PAUSES = (2.0, 10.0, 30.0, 60.0)
-_TOO_LARGE = (452, 552)  # RFC 1870; raised at once where the server names its limit beforehand
+_TOO_LARGE = (452, 552)  # RFC 1870; smtplib raises it before sending if the server announced its limit
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How it went: mails sent, queued for the next time, and given up because they had waited too long.
+    """The result: how many mails were sent, are queued for the next run, and were dropped because they were too old.
 
-    ``reason`` says why those that are queued are, without addresses; empty where none are.
+    ``reason`` says why mails are queued, without their addresses. It is empty if there are none.
     """
 
     sent: int
@@ -127,28 +129,28 @@ class Delivery:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything was sent."""
+        """Whether all mails were sent."""
         return not self.queued and not self.dropped
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What became of some mails: those to try again with, how many went, and why the rest didn't.
-
-    ``refused`` says it of single mails, ``reason`` of all others.
-    """
+    """The result of one connection to the mail server."""
 
     again: list[int]
+    """The mails to retry."""
     sent: int = 0
     refused: dict[int, str] = field(default_factory=dict)
+    """The mails that the server refused individually, and why."""
     reason: str = ""
+    """Why all other mails weren't sent."""
 
 
 class Mailer:
-    """Sends mails through the server of the configuration.
+    """Sends mails through the configured server.
 
-    ``pauses`` are the waits between tries, in seconds, for trouble that may pass: no connection, or an answer that
-    says "later" (4xx, RFC 5321); a few seconds at first, then more, unless given.
+    ``pauses`` are the seconds to wait before each retry after a temporary failure: no connection, or a 4xx reply
+    (RFC 5321). By default they grow from a few seconds to a minute.
 
     Raises:
         ConfigurationError: the configuration names no server or no sender.
@@ -173,10 +175,10 @@ class Mailer:
 
     @classmethod
     def configured(cls, settings: MailSettings, environ: Mapping[str, str], transactions: Transactions) -> Mailer:
-        """The mailer of the configuration.
+        """Create the mailer that the configuration describes.
 
         Raises:
-            ConfigurationError: no server, sender or recipients, or a password that can't be read.
+            ConfigurationError: the server, sender or recipients are missing, or the password can't be read.
         """
         if not settings.recipients:
             raise ConfigurationError(
@@ -191,11 +193,11 @@ class Mailer:
 
     @property
     def waiting(self) -> int:
-        """How many mails wait to be sent; raises StateError where the database can't be used."""
+        """The number of queued mails. Raises StateError if the database can't be used."""
         return len(self._outbox)
 
     def obstacle(self) -> MailServerError | None:
-        """Connect, encrypt and log in, and nothing more: why that fails, None where it doesn't."""
+        """Connect, encrypt and log in without sending anything. Return the error, or None."""
         try:
             server = self._server.connection()
         except MailServerError as refusal:
@@ -206,9 +208,9 @@ class Mailer:
         return None
 
     def keep(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
-        """Put mails into the outbox: this run sends them (:meth:`deliver`), or if it is killed the next one.
+        """Add mails to the outbox. This run sends them (:meth:`deliver`), or the next one if this run is killed.
 
-        ``within`` is the connection of a transaction that also writes other things.
+        ``within`` is a connection with an open transaction, if the caller also writes other things.
 
         Raises:
             StateError: the database can't be written.
@@ -216,14 +218,13 @@ class Mailer:
         self._outbox.add(messages, within)
 
     def deliver(self) -> Delivery:
-        """Send what is in the outbox, the oldest first, each to its one recipient.
+        """Send the mails in the outbox, oldest first. Each has one recipient.
 
-        A mail leaves the outbox when the server has taken it. A connection that took some of them doesn't count as a
-        try: many servers take a number of mails at a time and hang up. One that is refused by itself is logged by its
-        number.
+        A mail leaves the outbox once the server has accepted it. Connections that sent any mail don't count as tries,
+        because many servers hang up after a number of mails. Mails that are refused individually are logged by number.
 
         Raises:
-            StateError: the database can't be used; a mail that was being sent may go out again with the next run.
+            StateError: the database can't be used. The next run may repeat the mail that was just being sent.
         """
         dropped = self._outbox.drop_older(self._settings.keep_days)
         waiting, sent, reason = self._outbox.numbers(), 0, ""
@@ -244,11 +245,11 @@ class Mailer:
         for number in queued:
             if number in refused:
                 log.error("mail %d stays queued: %s", number, refused[number])
-        reasons = dict.fromkeys(refused.get(number, reason) for number in queued)
+        reasons = dict.fromkeys(refused.get(number, reason) for number in queued)  # unique, in order
         return Delivery(sent, len(queued), dropped, "; ".join(filter(None, reasons)))
 
     def _try(self, numbers: Sequence[int]) -> _Attempt:
-        """Send mails over one connection; what isn't taken stays in the outbox."""
+        """Send mails over one connection. Mails that aren't accepted stay in the outbox."""
         try:
             server = self._server.connection()
         except MailServerError as refusal:
@@ -268,7 +269,7 @@ class Mailer:
                     break
             with suppress(smtplib.SMTPException, OSError):
                 server.quit()
-        finally:  # a run at its deadline doesn't wait for a server's good-bye
+        finally:  # also when the run's deadline interrupts quit()
             server.close()
         return attempt
 
@@ -284,7 +285,7 @@ class Mailer:
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
-            raise self._server.refused(_what(error), error.smtp_code) from None
+            raise self._server.refused(_refused_part(error), error.smtp_code) from None
         except (UnicodeError, IndexError, AttributeError) as error:
             raise MailServerError(
                 "a mail can't be sent ({reason})",
@@ -292,11 +293,11 @@ class Mailer:
                 values={"reason": type(error).__name__},
                 final=True,
             ) from None
-        self._outbox.forget(number)
+        self._outbox.remove(number)
 
 
-def _what(error: smtplib.SMTPResponseException) -> str:
-    """What of a mail was refused."""
+def _refused_part(error: smtplib.SMTPResponseException) -> str:
+    """Say which part of a mail was refused."""
     if not isinstance(error, smtplib.SMTPSenderRefused):
         return Message("a mail")
     return Message("a mail that is too large") if error.smtp_code in _TOO_LARGE else Message("the sender")

@@ -1,4 +1,4 @@
-"""One mail, ready to be sent."""
+"""Build mails whose attachments stay in their files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, BinaryIO
 
-_PLACE = b"here comes what is attached, from its own file"
-_MARK = encodebytes(_PLACE).replace(b"\n", b"\r\n")
-_PIECE = 57 * 4096  # bytes; 57 of them make a line
+_PLACEHOLDER = b"here comes what is attached, from its own file"
+_ENCODED_PLACEHOLDER = encodebytes(_PLACEHOLDER).replace(b"\n", b"\r\n")
+_CHUNK = 57 * 4096  # bytes; a multiple of 57, which is a line of Base64
 
 
 class Attachment:
-    """A file that goes with a mail; ``content_type`` such as ``text/html``.
+    """A file to attach. ``content_type`` is a media type such as ``text/html``.
 
-    ``content`` is open for reading at any place, and is closed when nobody has the attachment any more.
+    ``content`` must be seekable. It is closed when the attachment is garbage-collected, because several mails share it.
     """
 
     def __init__(self, name: str, content_type: str, content: BinaryIO) -> None:
@@ -33,40 +33,41 @@ class Attachment:
         weakref.finalize(self, content.close)
 
     def write_encoded(self, stream: BinaryIO) -> None:
-        """Write the content as lines in Base64, a piece at a time."""
+        """Write the content as lines of Base64, one chunk at a time."""
         self._content.seek(0)
-        for piece in iter(partial(self._content.read, _PIECE), b""):
-            stream.write(encodebytes(piece).replace(b"\n", b"\r\n"))
+        for chunk in iter(partial(self._content.read, _CHUNK), b""):
+            stream.write(encodebytes(chunk).replace(b"\n", b"\r\n"))
 
 
 class Mail(EmailMessage):
-    """A mail whose attachment, where it has one, stays in its file until the mail is written.
+    """A mail whose attachment, if any, stays in its file until the mail is written.
 
-    A report for several addresses has it once, and a spreadsheet of a large library has a dozen megabytes.
+    A large library's spreadsheet has a dozen megabytes. The mails to all recipients share one file.
     """
 
     _attachment: Attachment | None = None
 
     def attach_file(self, attachment: Attachment) -> None:
-        """Put a file behind all else."""
+        """Attach a file as the last part. The message itself holds only a placeholder."""
         main, _, sub = attachment.content_type.partition("/")
         parameters = {"charset": "utf-8"} if main == "text" else {}
-        self.add_attachment(_PLACE, maintype=main, subtype=sub, filename=attachment.name, params=parameters)
+        self.add_attachment(_PLACEHOLDER, maintype=main, subtype=sub, filename=attachment.name, params=parameters)
         self._attachment = attachment
 
     def write(self, stream: BinaryIO) -> None:
-        """Write it as RFC 5322 has it, with line ends for SMTP."""
+        """Write the mail in the format of RFC 5322 with CRLF line ends, as SMTP needs it."""
         written = super().as_bytes(policy=SMTP)
         if self._attachment is None:
             stream.write(written)
             return
-        before, _mark, behind = written.rpartition(_MARK)  # the last one: whatever stands in the text before it
+        # rpartition, because the attachment is the last part, and the text could contain the placeholder, too.
+        before, _placeholder, after = written.rpartition(_ENCODED_PLACEHOLDER)
         stream.write(before)
         self._attachment.write_encoded(stream)
-        stream.write(behind)
+        stream.write(after)
 
     def as_bytes(self, unixfrom: bool = False, policy: Policy[Any] | None = None) -> bytes:  # noqa: ARG002
-        """The same as bytes."""
+        """Return what :meth:`write` writes."""
         stream = io.BytesIO()
         self.write(stream)
         return stream.getvalue()
@@ -74,7 +75,7 @@ class Mail(EmailMessage):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What a mail says: the subject, the same text plain and as HTML, what is attached, and its language (a tag)."""
+    """The content of a mail: subject, the same text as plain text and HTML, an attachment, and a language tag."""
 
     subject: str
     text: str
@@ -84,10 +85,10 @@ class Letter:
 
 
 def build_message(letter: Letter, *, sender: str, recipient: str, written_at: datetime, run: str) -> Mail:
-    """Put a letter into an envelope for one address.
+    """Build the mail of a letter to one address.
 
-    ``run`` names the run that the letter is about. The same run and address give the same Message-ID, so that a mail
-    that was sent twice after a crash is known for one.
+    ``run`` identifies the run that the letter reports on. The Message-ID depends on the run and the address, so that
+    mail clients recognize a mail that was sent twice after a crash.
     """
     message = Mail(policy=SMTP)
     message["From"] = Address(addr_spec=sender)
@@ -96,11 +97,11 @@ def build_message(letter: Letter, *, sender: str, recipient: str, written_at: da
     message["Date"] = format_datetime(written_at)
     digest = sha256(f"{run}\n{recipient}".encode()).hexdigest()[:32]
     message["Message-ID"] = f"<{written_at:%Y%m%d}.{digest}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps absence notes from answering
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
     message.set_content(letter.text)
     message.add_alternative(letter.html, subtype="html")
     if letter.attachment is not None:
         message.attach_file(letter.attachment)
-    if letter.language:  # RFC 3282; at the end, for what makes parts takes such headers into the first of them
+    if letter.language:  # RFC 3282; last, because building a multipart moves Content-* headers to the first part
         message["Content-Language"] = letter.language
     return message

@@ -1,4 +1,4 @@
-"""The mail server of the configuration: connected to, encrypted, logged in to."""
+"""Connections to the configured mail server: encryption, login, and its errors."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ if TYPE_CHECKING:
 
     from evergreen_groups.settings import MailSettings
 
-_PIECE = 1 << 18
+_CHUNK = 1 << 18
 
 
 class MailSession(smtplib.SMTP):
-    """One that begins unencrypted.
+    """A session that starts unencrypted and sends mails in chunks.
 
-    Its own class would have a mail four times in memory at once while it is sent, and one may have a dozen megabytes.
+    smtplib itself holds up to four copies of a mail in memory while sending it, and a mail can have a dozen megabytes.
     """
 
     def data(self, msg: ReadableBuffer | str) -> tuple[int, bytes]:
-        """Send a mail whose lines end as SMTP wants it, and give the server's answer.
+        """Send a mail with CRLF line ends, and return the server's reply.
 
         Raises:
-            SMTPDataError: the server doesn't want it.
+            SMTPDataError: the server refuses the mail.
         """
         self.putcmd("data")
         code, reply = self.getreply()
         if code != 354:
             raise smtplib.SMTPDataError(code, reply)
         mail = msg.encode("ascii") if isinstance(msg, str) else bytes(msg)
-        for piece in _pieces(mail):
-            self.send(piece)
+        for chunk in _dot_stuffed(mail):
+            self.send(chunk)
         self.send(b".\r\n" if mail.endswith(b"\r\n") else b"\r\n.\r\n")
         return self.getreply()
 
 
 class EncryptedMailSession(MailSession, smtplib.SMTP_SSL):
-    """One that is encrypted from the start."""
+    """A session that is encrypted from the start."""
 
 
-def _pieces(mail: bytes) -> Iterator[bytes]:
-    """A mail in pieces of whole lines, with a point more where a line begins with one (RFC 5321)."""
-    lines = io.BytesIO(mail)
-    for some in iter(partial(lines.readlines, _PIECE), []):
-        yield b"".join(b"." + line if line.startswith(b".") else line for line in some)
+def _dot_stuffed(mail: bytes) -> Iterator[bytes]:
+    """Yield a mail in chunks of whole lines, with leading dots doubled (RFC 5321)."""
+    stream = io.BytesIO(mail)
+    for lines in iter(partial(stream.readlines, _CHUNK), []):
+        yield b"".join(b"." + line if line.startswith(b".") else line for line in lines)
 
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 class MailServer:
-    """The server at ``host``, with the rest of the settings, and the password of the account there.
+    """The mail server at ``host``. ``password`` belongs to the account in the settings.
 
     Raises:
-        ConfigurationError: the login can't be sent, or the certificates can't be read.
+        ConfigurationError: the login has characters that SMTP can't send, or the certificates can't be read.
     """
 
     def __init__(self, host: str, settings: MailSettings, password: str | None) -> None:
@@ -95,7 +95,7 @@ class MailServer:
         """Connect, encrypt and log in.
 
         Raises:
-            MailServerError: it can't be reached, or says no.
+            MailServerError: the server can't be reached, or refuses.
         """
         try:
             server = self._connect()
@@ -120,9 +120,9 @@ class MailServer:
         return server
 
     def _connect(self) -> smtplib.SMTP:
-        """Open the connection, encrypted if it's to be."""
+        """Open the connection, encrypted as configured."""
         security, seconds = self._settings.security, self._settings.timeout
-        name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
+        name = socket.gethostname()  # without a name, smtplib queries name servers, which can be slow
         if security == "tls":
             return EncryptedMailSession(self._host, self._port, name, timeout=seconds, context=self._tls)
         server = MailSession(self._host, self._port, name, timeout=seconds)
@@ -178,7 +178,7 @@ class MailServer:
         return f"{self._host}:{self._port}"
 
     def refused(self, what: str, reply: int) -> MailServerError:
-        """The error for ``what`` the server refused. Its own words stay out of it: they may hold addresses."""
+        """Build the error for ``what`` the server refused. It omits the server's text, which may contain addresses."""
         return MailServerError(
             "mail server {server} refused this: {what} ({reply})",
             code="mail-refused",
@@ -187,7 +187,7 @@ class MailServer:
         )
 
     def lost(self, error: Exception) -> MailServerError:
-        """The error for a connection that there never was, or that broke off."""
+        """Build the error for a connection that failed or broke off."""
         words = system_reason(error) if isinstance(error, OSError) else type(error).__name__
         return MailServerError(
             "mail server {server} can't be reached or hung up ({reason})",

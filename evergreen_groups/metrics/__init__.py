@@ -1,5 +1,5 @@
-"""What is counted and measured, for monitoring by Prometheus: nothing of a patron, and no more series than there are
-routes, methods and libraries.
+"""Metrics for Prometheus. They contain no patron data, and only as many series as there are routes, methods and
+libraries.
 """
 
 import lazy_loader

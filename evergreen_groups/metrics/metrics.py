@@ -1,6 +1,6 @@
-"""Every metric, declared once: its name, what it is, and what tells its series apart.
+"""All metrics, each declared once, with the code that counts them, reads them from the database, and writes them.
 
-``docs/monitoring.md`` has this table, and what the service and the nightly run write is made by it.
+The table in ``docs/monitoring.md`` is generated from :data:`FAMILIES`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _PREFIX = "evergreen_groups_"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric, by the name that Prometheus gets it under; ``labels`` tell its series apart.
+    """The declaration of a metric: its full name, kind, help text and labels.
 
-    ``nightly``: it is also in the file that the nightly run writes.
+    ``nightly`` says that the nightly run's text file has it, too.
     """
 
     name: str
@@ -168,35 +168,35 @@ FAMILIES = (
         nightly=True,
     ),
 )
-"""All there are, in the order of the page; beside them Python's client adds ``process_…``, what the process uses."""
+"""All metrics, in the order of the page. Python's Prometheus client adds ``process_…`` for the process's resources."""
 
-_BY_NAME = {one.name.removeprefix(_PREFIX): one for one in FAMILIES}
+_BY_NAME = {family.name.removeprefix(_PREFIX): family for family in FAMILIES}
 
 
 def family(name: str) -> Family:
-    """The one of that name, without what all names begin with.
+    """Return the declaration of a metric, by name without the prefix ``evergreen_groups_``.
 
     Raises:
-        LookupError: there is none.
+        LookupError: the metric doesn't exist.
     """
     return _BY_NAME[name]
 
 
 def as_table() -> str:
-    """All of them as a table in Markdown."""
+    """Return all metrics as a table in Markdown."""
     lines = ["| metric | kind | labels | what it says |", "| --- | --- | --- | --- |"]
-    for one in FAMILIES:
-        labels = ", ".join(f"`{label}`" for label in one.labels) or "–"
-        kind = f"{one.kind}, nightly" if one.nightly else one.kind
-        lines.append(f"| `{one.name}` | {kind} | {labels} | {one.help} |")
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "–"
+        kind = f"{family.kind}, nightly" if family.nightly else family.kind
+        lines.append(f"| `{family.name}` | {kind} | {labels} | {family.help} |")
     return "\n".join(lines) + "\n"
 
 
 def samples_of(name: str, samples: Iterable[tuple[tuple[str, ...], float | Decimal]]) -> Metric:
-    """The metric of that name with these values, each behind the values of its labels.
+    """Build a metric from pairs of label values and value.
 
-    An amount becomes the float that is nearest to it, here and nowhere before: sums are made of Decimal. Up to
-    10,000,000,000,000.00 that float is written as the very amount.
+    Amounts are converted to float only here, after all additions. Up to 10,000,000,000,000.00, Prometheus shows the
+    exact amount.
     """
     wanted = family(name)
     kind = CounterMetricFamily if wanted.kind == "counter" else GaugeMetricFamily
@@ -211,14 +211,11 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # se
 
 
 class ServiceCounters:
-    """The counts of one process, for as long as it runs; a reload of the settings doesn't touch them.
-
-    Safe to share between threads. A count takes a few microseconds. :meth:`add` has others tell what they know
-    when somebody looks.
-    """
+    """The counters of one process. They survive a reload of the settings. Thread-safe; counting takes microseconds."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each series began doubles them all, and Prometheus makes no use of it
+        # Creation times would double the number of series, and Prometheus doesn't use them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._requests = _counter("requests_total", registry)
         seconds = family("request_seconds")
@@ -233,19 +230,19 @@ class ServiceCounters:
         build = family("build_info")
         Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
         ProcessCollector(registry=registry)
-        self._gather: Callable[[], bytes] | None = None
+        self._merged: Callable[[], bytes] | None = None
 
     def add(self, collector: Collector) -> None:
-        """Have this one tell as well what it knows, whenever somebody looks."""
+        """Add a collector whose metrics are read at each scrape."""
         self._registry.register(collector)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered; ``route`` has names in place of ids and barcodes."""
+        """Count a request that was answered. ``route`` has placeholders for ids and barcodes."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def refusal(self, code: str) -> None:
-        """Count a request that was turned away."""
+        """Count a request that was refused, by the problem's code."""
         self._refusals.labels(code).inc()
 
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
@@ -254,22 +251,22 @@ class ServiceCounters:
         self._call_seconds.labels(service, method).inc(seconds)
 
     def reload(self, *, taken: bool) -> None:
-        """Count that the settings were read anew."""
+        """Count a reload of the settings, which were accepted (``taken``) or refused."""
         self._reloads.labels("taken" if taken else "refused").inc()
         if taken:
             self._settings_read.set(time.time())
 
-    def gathered_by(self, gather: Callable[[], bytes]) -> None:
-        """Have :meth:`exposition` be what this gives: the figures of all processes that serve together."""
-        self._gather = gather
+    def use_merged(self, merged: Callable[[], bytes]) -> None:
+        """Let :meth:`exposition` return the result of ``merged``: the metrics of all worker processes."""
+        self._merged = merged
 
     def figures(self) -> list[Metric]:
-        """What this process has counted, and what others tell it."""
+        """Return the metrics of this process, including those of added collectors."""
         return list(self._registry.collect())
 
     def exposition(self) -> bytes:
-        """All of it as Prometheus reads it (text, version 0.0.4)."""
-        return generate_latest(self._registry) if self._gather is None else self._gather()
+        """Return the metrics in Prometheus's text format, version 0.0.4."""
+        return generate_latest(self._registry) if self._merged is None else self._merged()
 
 
 def _counter(name: str, registry: CollectorRegistry) -> Counter:
@@ -278,19 +275,19 @@ def _counter(name: str, registry: CollectorRegistry) -> Counter:
 
 
 ALL_LIBRARIES = "*"
-"""What the sums of all libraries have in place of a library's short name."""
+"""The library label of sums over all libraries."""
 
 FRESH_SECONDS = 5.0
-"""How long what was read is taken to be true: however often somebody looks, the database isn't asked more often."""
+"""How long values from the database are cached, to limit queries however often metrics are scraped."""
 PAUSE_SECONDS = 30.0
-"""How long a database that could not be used is left alone: it may take seconds to find out."""
+"""How long to wait before trying an unavailable database again, because a failed attempt may take seconds."""
 
 
 class StateCollector:
-    """Reads the database of ``transactions`` when somebody looks. Safe to share between threads.
+    """Reads metrics from the database at each scrape. Thread-safe.
 
-    ``transactions`` gives the one that counts at the time. What a database that can't be used is asked for is left
-    out, and ``database_up`` says so.
+    ``transactions`` returns the current database, which may change on a reload. If the database can't be used, only
+    ``database_up`` is reported, as 0.
     """
 
     def __init__(self, transactions: Callable[[], Transactions]) -> None:
@@ -300,12 +297,12 @@ class StateCollector:
         self._until = 0.0
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: whoever registers this mustn't read the database for it."""
+        """Return nothing. Without this method, registering the collector would read the database."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What it knows now."""
-        with self._lock:  # whoever looks at the same time gets the same
+        """Yield the metrics, read from the database or cached."""
+        with self._lock:  # simultaneous scrapes share one query
             if time.monotonic() >= self._until:
                 seconds = FRESH_SECONDS
                 try:
@@ -318,17 +315,17 @@ class StateCollector:
 
 
 def figures(transactions: Transactions, status: RunStatus | None = None) -> list[Metric]:
-    """What the database knows; ``status`` is how the last run ended, looked up unless given.
+    """Return the metrics in the database. ``status`` is the last run's outcome, read from the database if None.
 
     Raises:
         StateError: the database can't be used.
     """
     status = status or run_status.read(transactions)
     totals = history.latest_totals(transactions)
-    found = list(of_the_run(status)) if status else []
-    if written := last_written(status, totals):
+    found = list(_run_metrics(status)) if status else []
+    if written := _last_written(status, totals):
         found.append(samples_of("last_report_timestamp_seconds", [((), written.timestamp())]))
-    found += _of_reports(totals)
+    found += _report_metrics(totals)
     if transactions.is_there:
         with transactions.reading() as connection:
             waiting = select(func.count()).select_from(schema.steps).where(schema.steps.c.state == "sending")
@@ -338,17 +335,16 @@ def figures(transactions: Transactions, status: RunStatus | None = None) -> list
     return found
 
 
-def last_written(
+def _last_written(
     status: RunStatus | None, totals: Mapping[str, Mapping[str, RunTotals]] | None = None
 ) -> datetime | None:
-    """When a run last wrote a report, as far as is known; a failed one has left that of the run before it."""
+    """Return when a report was last written, or None if unknown. A failed run leaves the previous report in place."""
     if status is not None and status.outcome is not RunOutcome.FAILED:
         return status.finished
     return max((found[""].at for found in (totals or {}).values()), default=None)
 
 
-def of_the_run(status: RunStatus) -> Iterator[Metric]:
-    """How a run ended."""
+def _run_metrics(status: RunStatus) -> Iterator[Metric]:
     yield samples_of("last_run_timestamp_seconds", [((), status.finished.timestamp())])
     yield samples_of("last_run_seconds", [((), status.seconds)])
     outcomes = [((outcome.value,), float(outcome is status.outcome)) for outcome in RunOutcome]
@@ -356,7 +352,7 @@ def of_the_run(status: RunStatus) -> Iterator[Metric]:
     yield samples_of("last_run_exit_status", [((), status.exit_code)])
 
 
-def _of_reports(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[Metric]:
+def _report_metrics(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[Metric]:
     yield samples_of(
         "report_timestamp_seconds", [((name,), found[""].at.timestamp()) for name, found in totals.items()]
     )
@@ -369,18 +365,18 @@ def _of_reports(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[Metri
     yield samples_of("report_combined_fines", fines)
 
 
-_SUMS = ("counter", "histogram")
-_LEAST = ("breaker_closed", "database_up", "settings_timestamp_seconds", "process_start_time_seconds")
-_MOST = ("reloads",)
-"""What each process counts alike."""
-_SUMS_OF_GAUGES = ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
+_SUMMED_KINDS = ("counter", "histogram")
+_SUMMED_GAUGES = ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
+_MINIMUM = ("breaker_closed", "database_up", "settings_timestamp_seconds", "process_start_time_seconds")
+_MAXIMUM = ("reloads",)
+"""A reload reaches all processes, so a sum would count it several times."""
 
 
-def gathered(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """One list of metrics from those of several processes: counts are added up.
+def merge_metrics(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
+    """Merge the metrics of several worker processes.
 
-    Of gauges, those of the first part count that has them, so give those first that were seen last; whether all is
-    well is so only where it is in each, and settings are as old as the oldest.
+    Counters and histograms are added up. Health gauges, and the time the settings were read, take the minimum of all
+    processes. Other gauges take the value of the first part that has them, so pass the most recent parts first.
     """
     found: dict[str, Metric] = {}
     samples: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], Sample]] = {}
@@ -388,31 +384,29 @@ def gathered(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
         for metric in part:
             if metric.name not in found:
                 found[metric.name] = Metric(metric.name, metric.documentation, metric.type)
-            known, together = samples.setdefault(metric.name, {}), _together(metric)
+            known, merge = samples.setdefault(metric.name, {}), _merge_function(metric)
             for sample in metric.samples:
                 key = (sample.name, tuple(sorted(sample.labels.items())))
                 before = known.get(key)
-                known[key] = sample if before is None else sample._replace(value=together(before.value, sample.value))
+                known[key] = sample if before is None else sample._replace(value=merge(before.value, sample.value))
     for name, metric in found.items():
         metric.samples = list(samples[name].values())
     return list(found.values())
 
 
-def counts_of(metrics: Iterable[Metric]) -> list[Metric]:
-    """What is left of a process that has ended: its counts."""
-    return [metric for metric in metrics if metric.type in _SUMS]
+def counts_only(metrics: Iterable[Metric]) -> list[Metric]:
+    """Return the counters and histograms, which stay valid after their process has exited."""
+    return [metric for metric in metrics if metric.type in _SUMMED_KINDS]
 
 
-def exposition_of(metrics: Iterable[Metric]) -> bytes:
-    """Metrics as Prometheus reads them (text, version 0.0.4)."""
+def format_metrics(metrics: Iterable[Metric]) -> bytes:
+    """Return metrics in Prometheus's text format, version 0.0.4."""
     registry = CollectorRegistry()
-    registry.register(_Given(metrics))
+    registry.register(_FixedCollector(metrics))
     return generate_latest(registry)
 
 
-class _Given:
-    """Metrics that are there already."""
-
+class _FixedCollector:
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
 
@@ -423,52 +417,50 @@ class _Given:
         return self._metrics
 
 
-def _together(metric: Metric) -> Callable[[float, float], float]:
-    """What two values of a metric are together."""
-    if metric.name.endswith(_MOST):
+def _merge_function(metric: Metric) -> Callable[[float, float], float]:
+    if metric.name.endswith(_MAXIMUM):
         return max
-    if metric.type in _SUMS or metric.name in _SUMS_OF_GAUGES:
-        return lambda one, other: one + other
-    if metric.name.endswith(_LEAST):
+    if metric.type in _SUMMED_KINDS or metric.name in _SUMMED_GAUGES:
+        return lambda first, second: first + second
+    if metric.name.endswith(_MINIMUM):
         return min
     return lambda first, _other: first
 
 
-_MODE = 0o644
-_WRITTEN = "last_report_timestamp_seconds"
+_MODE = 0o644  # readable by the node exporter; the file has no patron data
+_LAST_REPORT = "last_report_timestamp_seconds"
 
 
 def write_textfile(path: Path, status: RunStatus, transactions: Transactions | None) -> None:
-    """Write what a run found and how it ended, whole or not at all; everybody may read it, for nothing is a patron's.
+    """Write a run's outcome and the database's metrics atomically to a text file for Prometheus's node exporter.
 
-    A database that can't be used (or None, where it is none at all) leaves out what is in it. When a report was last
-    written then stays as the file had it before.
+    If the database can't be used (None: there is none), its metrics are left out, and the time of the last report is
+    copied from the previous file.
 
     Raises:
         ConfigurationError: the file can't be written.
     """
-    found = _found(path, status, transactions)
-    text = exposition_of(found).decode()
+    text = format_metrics(_nightly_metrics(path, status, transactions)).decode()
     with write_atomically(path) as stream:
         os.fchmod(stream.fileno(), _MODE)
         stream.write(text)
 
 
-def _found(path: Path, status: RunStatus, transactions: Transactions | None) -> list[Metric]:
+def _nightly_metrics(path: Path, status: RunStatus, transactions: Transactions | None) -> list[Metric]:
     found = [samples_of("build_info", [((__version__,), 1)])]
     if transactions is not None:
         with suppress(EvergreenGroupsError):
             found += figures(transactions, status)
             return [*found, samples_of("database_up", [((), 1)])]
-    found += [*of_the_run(status), samples_of("database_up", [((), 0)])]
-    written = last_written(status)
-    moment = _written_before(path) if written is None else written.timestamp()
-    return found if moment is None else [*found, samples_of(_WRITTEN, [((), moment)])]
+    found += [*_run_metrics(status), samples_of("database_up", [((), 0)])]
+    written = _last_written(status)
+    timestamp = _previous_last_report(path) if written is None else written.timestamp()
+    return found if timestamp is None else [*found, samples_of(_LAST_REPORT, [((), timestamp)])]
 
 
-def _written_before(path: Path) -> float | None:
-    """When a report was last written, by the file as it is; None where it doesn't say."""
-    name = family(_WRITTEN).name
+def _previous_last_report(path: Path) -> float | None:
+    """Return the time of the last report according to the previous file, or None."""
+    name = family(_LAST_REPORT).name
     with suppress(OSError, ValueError):
         for metric in text_string_to_metric_families(path.read_text("utf-8")):
             for sample in metric.samples:

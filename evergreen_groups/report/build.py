@@ -26,9 +26,9 @@ from evergreen_groups.ils import (
     Access,
     LimitFinder,
     Limits,
-    OneLimit,
     OrgUnits,
     PenaltyKinds,
+    UniformLimit,
     highest_granted,
 )
 from evergreen_groups.language import name_key
@@ -274,8 +274,8 @@ class _BatchResult(NamedTuple):
 def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
     """Return the one limit of the criteria, or the policy's limits."""
     if criteria.limit is not None:
-        return OneLimit(criteria.limit)
-    return OneLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
+        return UniformLimit(criteria.limit)
+    return UniformLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
 
 
 def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:

@@ -18,17 +18,17 @@ from evergreen_groups.ils import (
     Bill,
     OrgUnits,
     Profiles,
-    UnreturnedRead,
+    UnreturnedResult,
     account_of_session,
-    add_up,
-    held_by,
-    kinds_of_items,
+    orgs_with_permission,
     read_bills,
     read_unreturned_items,
+    verify_bills,
+    with_item_kinds,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
-from evergreen_groups.odd_dates import known as known_date
+from evergreen_groups.money import ZERO
+from evergreen_groups.odd_dates import plausible as known_date
 from evergreen_groups.total import Total
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class ReportDetails:
         return SummedDetails(
             kinds=bills.kinds,
             owed_kinds=bills.owed_kinds,
-            not_known=None if fines is None else fines - sum((sums.balance for sums in bills.kinds), NOTHING),
+            not_known=None if fines is None else fines - sum((sums.balance for sums in bills.kinds), ZERO),
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,
@@ -221,7 +221,7 @@ class DetailRows:
     """Bills and items of the members of some groups."""
 
     bills: Bills
-    items: UnreturnedRead
+    items: UnreturnedResult
 
 
 class DetailReader:
@@ -250,7 +250,7 @@ class DetailReader:
         if self._org_units.root.id in highest:
             return frozenset(unit.id for unit in self._org_units)
         user = account_of_session(self._gateway).id
-        return held_by(self._gateway, self._org_units, permission, highest, user)
+        return orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> DetailRows:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
@@ -270,13 +270,13 @@ class DetailReader:
         """
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
-        verified = add_up(self._gateway, own_fines, read.bills, hidden)
+        verified = verify_bills(self._gateway, own_fines, read.bills, hidden)
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             bills = verified[id]
             if bills:
                 # A bill for an item counts as overdue, lost and so on by the circulation's state.
-                bills = kinds_of_items(bills, read.items.stop_fines, self._items_at)
+                bills = with_item_kinds(bills, read.items.stop_fines, self._items_at)
                 if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in bills):
                     self._by_billing_type.add(id)
             owed = None if bills is None else SummedBills.of(bills, self._kinds)
@@ -322,7 +322,7 @@ class DetailReader:
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
             return Message("something was paid or billed while the report was made")
-        named = self._org_units.tops_of(missing) or [unit for unit in self._org_units if unit.id in missing]
+        named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
         libraries = ", ".join(unit.shortname for unit in named)
         return Message(
             "the account lacks {permission} at {libraries}",

@@ -22,8 +22,8 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import Group, GroupReader
-from evergreen_groups.ils import Access, OneLimit, OrgUnit, OrgUnits, granted_at, shortnames_upwards
-from evergreen_groups.money import NOTHING
+from evergreen_groups.ils import Access, OrgUnit, OrgUnits, UniformLimit, highest_view_user_orgs, shortnames_upwards
+from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings, group_by_patron, majority_group
 from evergreen_groups.report.models import (
@@ -94,7 +94,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self._group_count = self._member_count = 0
-        self._combined_fines = NOTHING
+        self._combined_fines = ZERO
         self._certain = True
 
     def add(self, listing: Listing) -> None:
@@ -126,7 +126,7 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
         if matching.current_number(listing.group) is None
     ]
     # Show the largest former debts first.
-    gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
+    gone.sort(key=lambda change: (-(change.before or ZERO), change.group))
     newcomers = {
         patron
         for listing in islice(current.listings, current.listed_count)
@@ -276,7 +276,7 @@ class History:
                         "org_unit": name,
                         "group_count": totals.group_count,
                         "member_count": totals.member_count,
-                        "combined_fines": NOTHING if totals.combined_fines is None else totals.combined_fines,
+                        "combined_fines": ZERO if totals.combined_fines is None else totals.combined_fines,
                     }
                     for name, totals in current.totals.items()
                 ],
@@ -375,7 +375,7 @@ class _Totals(dict[str, RunTotals]):
         self._at = at
 
     def __missing__(self, shortname: str) -> RunTotals:
-        return RunTotals(self._at, 0, 0, NOTHING)
+        return RunTotals(self._at, 0, 0, ZERO)
 
 
 class _RunRecord:
@@ -480,8 +480,8 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
 def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange]) -> tuple[GroupChange, ...]:
     numbers = _current_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
-    access = Access.read(gateway, org_units, granted_at(gateway))
-    reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # the limit doesn't matter here
+    access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
+    reader = GroupReader(gateway, org_units, access, UniformLimit(Limit()))  # the limit doesn't matter here
     groups = reader.read_groups(numbers.values()) if numbers else {}
     return tuple(
         replace(change, present=_group_now(groups[numbers[change.group]]))

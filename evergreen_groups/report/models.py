@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.formats import SORT_ORDERS
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.blocks import BlockTotals
 from evergreen_groups.total import Total, sum_of_counts
@@ -48,13 +48,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         """Raise ArgumentError for values of the wrong type."""
-        arguments.whole_or_none("owing_since", self.owing_since)
+        arguments.integer_or_none("owing_since", self.owing_since)
         arguments.texts("kinds", self.kinds)
         arguments.texts("profiles", self.profiles)
         for name in ("with_items_out", "with_juvenile", "blocked"):
-            arguments.truth(name, getattr(self, name))
+            arguments.boolean(name, getattr(self, name))
         if self.over_limit is not None:
-            arguments.truth("over_limit", self.over_limit)
+            arguments.boolean("over_limit", self.over_limit)
 
     @property
     def needs_details(self) -> bool:
@@ -109,7 +109,7 @@ class Chooser:
             since = found.owing_since
             yield _any_member(since is not None and since <= self.now - timedelta(choice.owing_since), found.certain)
         if choice.kinds:
-            owed = any(kind.is_called(name) for kind in found.owed_kinds for name in choice.kinds)
+            owed = any(kind.matches_name(name) for kind in found.owed_kinds for name in choice.kinds)
             yield _any_member(owed, found.certain)
         if choice.with_items_out:
             yield found.returnable
@@ -148,15 +148,15 @@ class Criteria:
     def __post_init__(self) -> None:
         """Raise ArgumentError for values of the wrong type."""
         arguments.money("min_total", self.min_total)
-        arguments.whole("min_members", self.min_members)
+        arguments.integer("min_members", self.min_members)
         arguments.texts("orgs", self.orgs)
-        arguments.whole_or_none("top", self.top)
+        arguments.integer_or_none("top", self.top)
         if self.sort not in SORT_ORDERS:
             raise arguments.not_among("sort", self.sort, SORT_ORDERS)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.instance("choice", self.choice, Choice)
-        arguments.truth("details", self.details)
+        arguments.boolean("details", self.details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Totals:
 def _sum_of(amounts: Collection[Decimal | None]) -> Decimal | None:
     """Return the sum of the amounts, None if any amount is None."""
     known = [amount for amount in amounts if amount is not None]
-    return sum(known, NOTHING) if len(known) == len(amounts) else None
+    return sum(known, ZERO) if len(known) == len(amounts) else None
 
 
 def _count_of(truths: Collection[bool | None]) -> Total[int]:
@@ -305,7 +305,7 @@ class GroupChange:
 
         A new or cleared group counts in full. None unless ``certain``.
         """
-        return (self.after or NOTHING) - (self.before or NOTHING) if self.certain else None
+        return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select
 
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.report.listings import GroupMatching, Listing, PackedListings
 from evergreen_groups.state import schema
 
@@ -140,7 +140,7 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
 
 
 def _listing(number: int, count: int, members: frozenset[int]) -> Listing:
-    return Listing(number, NOTHING, True, count, members, "", frozenset())
+    return Listing(number, ZERO, True, count, members, "", frozenset())
 
 
 def _series_of(connection: Connection, url: str, numbers: Collection[int]) -> int | None:
@@ -193,7 +193,7 @@ def _nights_of(
     current = set(numbers)
     for run in runs:
         there = [rows[run.id, number] for number in current if (run.id, number) in rows]
-        fines = sum((row.combined_fines for row in there), NOTHING) if there else None
+        fines = sum((row.combined_fines for row in there), ZERO) if there else None
         nights.append(GroupNight(run.at, fines, all(row.certain for row in there)))
         for row in there:
             if row.formerly is not None:

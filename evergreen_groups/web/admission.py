@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_at
+from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_permissions
 from evergreen_groups.message import Message
 from evergreen_groups.state import counter_store
 from evergreen_groups.ttl_cache import TimeToLiveCache
@@ -286,7 +286,7 @@ class Admission:
     def _lacks(self, gateway: Gateway, account: SessionAccount) -> frozenset[str]:
         """The permissions that are missing where they work, by an answer that came just now."""
         try:
-            rights = self._reference.take(gateway, account)
+            rights = self._reference.store_account(gateway, account)
         except PermissionDeniedError:
             return frozenset(_NEEDED)
         # A new session's rights tell these as well. What is known of an old one's is from minutes ago.
@@ -307,6 +307,6 @@ def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
     try:
-        return missing_at(gateway, user, org_unit, permissions)
+        return missing_permissions(gateway, user, org_unit, permissions)
     except PermissionDeniedError:
         return frozenset(permissions)

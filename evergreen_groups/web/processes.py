@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from limits.storage import MovingWindowSupport, Storage
 
 from evergreen_groups import exit_status
-from evergreen_groups.metrics import counts_of, exposition_of, gathered
+from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.render import SERVICE
 from evergreen_groups.web.admission import Counters
 
@@ -163,7 +163,7 @@ class Worker:
 
         ``reload`` has the settings as they are now count, and gives whether they do.
         """
-        succession.counters.gathered_by(self._gather)
+        succession.counters.use_merged(self._gather)
         threading.Thread(target=self._obey, args=(server, succession, reload), name="orders", daemon=True).start()
         self._send("ready", server.url)
 
@@ -244,7 +244,7 @@ class Gathering:
 
     def bury(self, process: ServingProcess) -> None:
         """One has ended."""
-        self._gone = gathered([self._gone, counts_of(process.figures)])
+        self._gone = merge_metrics([self._gone, counts_only(process.figures)])
         self._waiting = [one for one in self._waiting if one is not process]
 
     def end_if_due(self) -> None:
@@ -254,7 +254,7 @@ class Gathering:
         ):
             return
         latest_first = sorted(self._processes, key=lambda one: one.seen, reverse=True)
-        text = exposition_of(gathered([*(one.figures for one in latest_first), self._gone]))
+        text = format_metrics(merge_metrics([*(one.figures for one in latest_first), self._gone]))
         waiting, self._waiting, self.until = self._waiting, [], None
         for process in waiting:
             with suppress(OSError):

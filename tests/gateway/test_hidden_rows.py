@@ -12,7 +12,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.rows import LARGEST_LIST
 from evergreen_groups.gateway.walks import AMPLE
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long
@@ -68,7 +68,7 @@ def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) ->
                 assert found
             assert list(gateway.pcrud.pages("au", {"home_ou": MILL}, page_size=50)) == []
             assert list(gateway.pcrud.pages("au", {"home_ou": 777}, page_size=50)) == []
-            query = HighFines(NOTHING, visible_orgs=[11])
+            query = HighFines(ZERO, visible_orgs=[11])
             assert GroupSearch(gateway, query).highest_group() > 0
     finally:
         with sandbox._store.transaction() as connection:

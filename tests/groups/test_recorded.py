@@ -18,7 +18,8 @@ from evergreen_groups.groups import (
 from evergreen_groups.groups.family import FamilyQuery
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.queries import GroupRange, HighFines
-from evergreen_groups.ils import CirculationReader, CirculationTally
+from evergreen_groups.ils import CirculationReader
+from evergreen_groups.ils.circulations import CirculationTally
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,8 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
     (condition,) = membership_conditions([17], {17: {14}}, total)
     with gateway_of(exchange_id) as gateway:
         reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
-        counted = reader.count_under(condition, homes)
-        asked = reader._under(condition, list(homes))
+        counted = reader.count_if(condition, homes)
+        asked = reader._conditional_query(condition, list(homes))
     assert json.dumps(asked) == json.dumps(params(exchange_id)[1])
     if exchange_id == "desk-004":
         assert {id: (counts.out, counts.lost, counts.complete) for id, counts in counted.items()} == {

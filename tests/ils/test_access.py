@@ -12,10 +12,10 @@ from evergreen_groups.ils import (
     Access,
     OrgUnits,
     account_of_session,
-    granted_at,
-    held_at,
+    highest_view_user_orgs,
     library_of,
-    missing_at,
+    missing_permissions,
+    orgs_by_permission,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -26,7 +26,7 @@ VIEW, UPDATE = "VIEW_USER", "UPDATE_USER"
 
 
 def access_of(gateway: Gateway) -> Access:
-    return Access.read(gateway, OrgUnits.read(gateway), granted_at(gateway))
+    return Access.read(gateway, OrgUnits.read(gateway), highest_view_user_orgs(gateway))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_where_accounts_see_patrons(
     sandbox: Sandbox, account: str, granted: list[int], seen: set[int], missing: str
 ) -> None:
     with gateway_of(sandbox.url, account) as gateway:
-        assert granted_at(gateway) == granted
+        assert highest_view_user_orgs(gateway) == granted
         access = access_of(gateway)
     assert access.visible_orgs == seen
     assert access.missing_names == missing
@@ -79,11 +79,11 @@ def test_who_sees_nobody_is_refused_and_told_what_to_ask_for(proxy: FaultProxy) 
 def test_where_permissions_are_held(proxy: FaultProxy) -> None:
     with gateway_of(proxy.url, "north_manager") as gateway:
         org_units = OrgUnits.read(gateway)
-        assert held_at(gateway, org_units, [VIEW, "EVERYTHING"]) == {VIEW: NORTH, "EVERYTHING": frozenset()}
+        assert orgs_by_permission(gateway, org_units, [VIEW, "EVERYTHING"]) == {VIEW: NORTH, "EVERYTHING": frozenset()}
     asked = proxy.seen.count(SEVERAL)
     assert asked == 2
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        assert held_at(gateway, org_units, [VIEW]) == {VIEW: EVERY}
+        assert orgs_by_permission(gateway, org_units, [VIEW]) == {VIEW: EVERY}
     assert proxy.seen.count(SEVERAL) == asked, "held at the root, so not asked about"
 
 
@@ -97,7 +97,7 @@ def test_an_org_unit_that_was_not_asked_about_is_no_answer(proxy: FaultProxy) ->
 def test_the_missing_ones_are_named(proxy: FaultProxy, missing: list[str]) -> None:
     proxy.answer = lambda call: missing if call.method == ONE else None
     with gateway_of(proxy.url, "north_manager") as gateway:
-        assert missing_at(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
+        assert missing_permissions(gateway, 1, 11, (VIEW, UPDATE)) == frozenset(missing)
 
 
 @pytest.mark.parametrize("answer", [{}, "x", 7, {"__c": "aou", "__p": []}, {"__c": "au", "__p": []}, [1]])

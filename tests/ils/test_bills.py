@@ -21,12 +21,12 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import (
     Bill,
     BillKind,
-    add_up,
     balance_of,
-    kinds_of_items,
     read_bills,
-    read_bills_that_add_up,
     read_own_fines,
+    read_verified_bills,
+    verify_bills,
+    with_item_kinds,
 )
 from evergreen_groups.ils.bills import Billed
 from evergreen_groups.sandbox import Sandbox
@@ -101,8 +101,8 @@ def test_hidden_bills_are_not_no_bills() -> None:
     """An account without the permission gets an empty answer (family-017, family-018)."""
     assert payload("family-017") == payload("family-018") == [[]]
     with answering([]) as gateway:
-        found = read_bills_that_add_up(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
-        hidden = read_bills_that_add_up(gateway, {5004: Decimal(0)}, hidden={5004})
+        found = read_verified_bills(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
+        hidden = read_verified_bills(gateway, {5004: Decimal(0)}, hidden={5004})
     assert found == {5001: None, 5004: ()}
     assert hidden == {5004: None}
 
@@ -113,7 +113,7 @@ def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
     with gateway_of("pcrud-051", alike=False) as gateway:
         assert read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042]) == owed
     with answering(open_transactions()) as gateway:
-        found = read_bills_that_add_up(gateway, owed)
+        found = read_verified_bills(gateway, owed)
     assert {id: balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
 
 
@@ -144,8 +144,8 @@ def test_bills_of_patrons_of_elsewhere_are_left_out() -> None:
 def test_who_paid_between_the_two_looks_is_looked_at_once_more() -> None:
     """The own fines are those after the payment; the bills were read before it."""
     with answering(open_transactions()) as gateway:
-        found = add_up(gateway, {5001: Decimal("4.50")}, {5001: (bill(50001, 5001, "9.00"),)})
-        stale = add_up(gateway, {5001: Decimal("9.00")}, {5001: (bill(50001, 5001, "4.50"),)})
+        found = verify_bills(gateway, {5001: Decimal("4.50")}, {5001: (bill(50001, 5001, "9.00"),)})
+        stale = verify_bills(gateway, {5001: Decimal("9.00")}, {5001: (bill(50001, 5001, "4.50"),)})
     assert found[5001] is not None
     assert balance_of(found[5001]) == Decimal("4.50")
     assert stale == {5001: None}
@@ -186,9 +186,9 @@ def test_overdue_fines_are_overdue_materials_however_the_ils_writes_it() -> None
 )
 def test_kinds_are_called(kind: BillKind, text: str) -> None:
     assert kind.text == text
-    assert kind.is_called(text.upper())
-    assert kind.is_called(kind.transaction)
-    assert not kind.is_called("")
+    assert kind.matches_name(text.upper())
+    assert kind.matches_name(kind.transaction)
+    assert not kind.matches_name("")
 
 
 TOME, LOST_ITEM = 1058, 70052
@@ -244,13 +244,13 @@ def test_the_bill_for_an_item_is_what_happened_to_it(
         billing(sandbox, loan, *row)
     with session_of(sandbox.url, "admin") as gateway:
         bills = read_bills(gateway, [TOME])[TOME]
-    (kind,) = (bill.kind for bill in kinds_of_items(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
+    (kind,) = (bill.kind for bill in with_item_kinds(bills, {loan: stopped}, {11, 12}) if bill.id == loan)
     assert kind.text == text
-    assert kind.is_called(text)
+    assert kind.matches_name(text)
 
 
 def test_an_item_at_a_library_that_is_hidden_keeps_its_billing_type(sandbox: Sandbox) -> None:
     with session_of(sandbox.url, "admin") as gateway:
         bills = read_bills(gateway, [TOME])[TOME]
-    assert kinds_of_items(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
-    assert kinds_of_items(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"
+    assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {11}) == bills
+    assert with_item_kinds(bills, {LOST_ITEM: "LONGOVERDUE"}, {12})[0].kind.text == "long overdue materials"

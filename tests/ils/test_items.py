@@ -16,7 +16,7 @@ from evergreen_groups.ils import (
     ItemOut,
     OrgUnits,
     PatronItems,
-    held_at,
+    orgs_by_permission,
     permissions,
     read_items,
     read_titles,
@@ -28,7 +28,7 @@ HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
 
 def items_of(gateway: Gateway, *patrons: int) -> dict[int, PatronItems]:
     org_units = OrgUnits.read(gateway)
-    visible = held_at(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[permissions.VIEW_CIRCULATIONS]
+    visible = orgs_by_permission(gateway, org_units, [permissions.VIEW_CIRCULATIONS])[permissions.VIEW_CIRCULATIONS]
     return read_items(gateway, org_units, visible, patrons)
 
 

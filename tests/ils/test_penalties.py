@@ -14,9 +14,9 @@ from evergreen_groups.ils import (
     PenaltyKind,
     PenaltyKinds,
     PenaltyRow,
+    count_set_by_ils,
     penalties,
     rows_in_force,
-    set_by_ils,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -120,8 +120,8 @@ class TestInForce:
         assert found[PATRON][1].kind.blocks
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
-        assert [set_by_ils([row]) for row in rows] == [0, 1]
-        assert set_by_ils(rows) == 1
+        assert [count_set_by_ils([row]) for row in rows] == [0, 1]
+        assert count_set_by_ils(rows) == 1
 
     def test_a_kind_that_is_not_among_the_ils_s_is_an_error(self, cleared: Sandbox) -> None:
         insert(cleared, 77)

@@ -8,7 +8,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.ils import Access, OrgUnits, account_of_session, granted_at, missing_at
+from evergreen_groups.ils import Access, OrgUnits, account_of_session, highest_view_user_orgs, missing_permissions
 
 ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"
 WORK = "open-ils.actor.user.has_work_perm_at.batch"
@@ -19,7 +19,7 @@ MALFORMED = [{}, "", 0, False, "VIEW_USER", {"VIEW_USER": []}, ["SOMETHING_ELSE"
 def test_where_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == SEVERAL else None
     with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match="multi_org"):
-        Access.read(gateway, OrgUnits.read(gateway), granted_at(gateway))
+        Access.read(gateway, OrgUnits.read(gateway), highest_view_user_orgs(gateway))
 
 
 @pytest.mark.parametrize("answer", MALFORMED)
@@ -29,7 +29,7 @@ def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
         gateway_of(proxy.url, "north_manager") as gateway,
         pytest.raises(UnexpectedAnswerError, match=r"perm\.check"),
     ):
-        missing_at(gateway, 1, 1, ["VIEW_USER"])
+        missing_permissions(gateway, 1, 1, ["VIEW_USER"])
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
         gateway_of(proxy.url, "north_manager") as gateway,
         pytest.raises(UnexpectedAnswerError, match="has_work"),
     ):
-        granted_at(gateway)
+        highest_view_user_orgs(gateway)
 
 
 @pytest.mark.parametrize("units", [(1,), (1, 10)])
@@ -52,7 +52,7 @@ def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units
         above = [unit for unit in org_units if len(org_units.with_descendants(unit.id)) > 1][: len(units)]
         answer = [[unit.id, "VIEW_USER"] for unit in above]
         proxy.answer = lambda call: answer if call.method == SEVERAL else None
-        access = Access.read(gateway, org_units, granted_at(gateway))
+        access = Access.read(gateway, org_units, highest_view_user_orgs(gateway))
     assert not access.everywhere
     assert access.missing_names == ", ".join(unit.shortname for unit in above)
     assert not access.visible_orgs & {unit.id for unit in above}
@@ -65,4 +65,4 @@ def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy
         user = account_of_session(gateway).id
         proxy.decide = lambda call: Fault.ANSWERS_BEHIND
         assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
-        assert missing_at(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}
+        assert missing_permissions(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}

@@ -11,7 +11,7 @@ from support.gateways import gateway_of
 from support.web_caller import Clock
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import Limits, OneLimit, OrgUnits, ReferenceData, ResolvedLimit, decide_all
+from evergreen_groups.ils import Limits, OrgUnits, ReferenceData, ResolvedLimit, UniformLimit, decide_all
 from evergreen_groups.ils.reference_data import SECONDS
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
@@ -26,7 +26,7 @@ ILS = PolicySettings(limit="ils")
 def test_thresholds_are_read_on_with_the_session_that_is_there(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as first, gateway_of(sandbox.url, "harbor_desk") as second:
         limits = Limits.read(first, ILS, OrgUnits.read(first))
-        read_on = limits.reading_with(second)
+        read_on = limits.with_gateway(second)
         calls = first.statistics.calls
         second.idl("pgpt")
         assert second.token
@@ -39,7 +39,7 @@ def test_thresholds_are_read_on_with_the_session_that_is_there(sandbox: Sandbox)
 
 def test_what_has_nothing_to_read_stays_as_it_is(admin: Gateway) -> None:
     limits = Limits.read(admin, RULES, OrgUnits.read(admin))
-    assert limits.reading_with(admin) is limits
+    assert limits.with_gateway(admin) is limits
 
 
 def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
@@ -83,7 +83,7 @@ class TestReferenceData:
         policy = PolicySettings(limit=Decimal("7.00"), comparison=Comparison.REACHES)
         before = admin.statistics.calls
         limits = ReferenceData(policy).limits(admin)
-        assert isinstance(limits, OneLimit)
+        assert isinstance(limits, UniformLimit)
         assert limits.limit == Limit(Decimal("7.00"), Comparison.REACHES)
         assert admin.statistics.calls == before
 

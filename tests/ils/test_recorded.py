@@ -9,8 +9,8 @@ from evergreen_groups.ils import (
     OrgUnits,
     Profiles,
     ThresholdReader,
-    granted_at,
-    held_at,
+    highest_view_user_orgs,
+    orgs_by_permission,
     read_fines_of,
     read_own_fines,
     rows_in_force,
@@ -78,18 +78,18 @@ def test_archived_penalties_are_not_in_force():
 
 def test_where_somebody_works_with_a_permission():
     with gateway_of("auth-058", alike=False) as gateway:
-        assert granted_at(gateway) == [4]
+        assert highest_view_user_orgs(gateway) == [4]
 
 
 def test_where_the_permission_is_held(org_units):
     with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
-        assert held_at(gateway, org_units, ["VIEW_USER"]) == {"VIEW_USER": {4, 8}}
+        assert orgs_by_permission(gateway, org_units, ["VIEW_USER"]) == {"VIEW_USER": {4, 8}}
 
 
 def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(org_units):
     """One question, put by an account that sees everybody and by the one whose permissions are looked up."""
     with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
-        held = held_at(gateway, org_units, ["VIEW_USER"])["VIEW_USER"]
+        held = orgs_by_permission(gateway, org_units, ["VIEW_USER"])["VIEW_USER"]
     places = [idl_of()["au"].field(name).position for name in ("id", "home_ou")]
     everybody, shown = ({tuple(row["__p"][place] for place in places) for row in payload(id)[0]} for id in ANSWERS)
     assert shown == {(id, home) for id, home in everybody if home in held}

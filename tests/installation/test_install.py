@@ -9,7 +9,7 @@ from support.command import Command
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation import Machine
-from evergreen_groups.installation.files import FileCondition, condition_of, marked, unmarked
+from evergreen_groups.installation.files import FileCondition, condition_of, with_digest, without_digest
 from evergreen_groups.installation.removal import plan_removal
 
 UNITS = Path("etc/systemd/system")
@@ -47,9 +47,9 @@ def root(tmp_path: Path) -> Root:
 
 
 def test_a_text_is_known_again_until_it_is_changed() -> None:
-    text = marked("a = 1\nb = 2\n")
+    text = with_digest("a = 1\nb = 2\n")
     assert condition_of(text) is FileCondition.OURS
-    assert unmarked(text) == "a = 1\nb = 2\n"
+    assert without_digest(text) == "a = 1\nb = 2\n"
     for changed in (text + "\n", text.replace("1", "2", 1), "a = 1\nb = 2\n", "", f"\n{text}"):
         assert condition_of(changed) is FileCondition.CHANGED
     assert condition_of(None) is FileCondition.ABSENT
@@ -68,7 +68,7 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     assert (root.directory / SERVICE).stat().st_mode & 0o777 == 0o644
     shown = root("install", "--show", "nightly")
     for file in (SERVICE, TIMER):
-        assert unmarked((root.directory / file).read_text()) in shown
+        assert without_digest((root.directory / file).read_text()) in shown
     assert (root.directory / "var/lib/evergreen-groups").stat().st_mode & 0o777 == 0o700
     assert root("install", "nightly").count("there already, as it should be") == 2
     assert "removed: " in root("uninstall", answer="y\n")
@@ -176,7 +176,7 @@ def test_only_a_purge_takes_configuration_and_state(root: Root) -> None:
 def test_the_links_of_an_enabled_unit_go_with_it(tmp_path: Path) -> None:
     timer = tmp_path / TIMER
     (timer.parent / "timers.target.wants").mkdir(parents=True)
-    timer.write_text(marked("[Timer]\n"))
+    timer.write_text(with_digest("[Timer]\n"))
     link = timer.parent / "timers.target.wants" / timer.name
     link.symlink_to(f"/{TIMER}")
     list(plan_removal(Machine(root=tmp_path), ["nightly"]).remove())
@@ -186,7 +186,7 @@ def test_the_links_of_an_enabled_unit_go_with_it(tmp_path: Path) -> None:
 def test_a_file_that_can_not_be_removed_is_an_error(tmp_path: Path) -> None:
     timer = tmp_path / TIMER
     timer.parent.mkdir(parents=True)
-    timer.write_text(marked("[Timer]\n"))
+    timer.write_text(with_digest("[Timer]\n"))
     plan = plan_removal(Machine(root=tmp_path), ["nightly"])
     timer.unlink()
     with pytest.raises(ConfigurationError, match="cannot write"):

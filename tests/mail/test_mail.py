@@ -283,7 +283,7 @@ class TestTheOutbox:
     def test_what_was_sent_is_gone(self, outbox: Outbox) -> None:
         outbox.add([mail_for("a@library.example"), mail_for("b@library.example")])
         first, second = outbox.numbers()
-        outbox.forget(first)
+        outbox.remove(first)
         assert outbox.numbers() == [second]
         assert outbox.read(first) is None
 

@@ -14,7 +14,7 @@ from support.report_samples import ORG_UNITS, member, report_of
 from support.states import FILE_FIRST, state_on
 
 from evergreen_groups.groups import Group
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.report import Criteria, GroupNights, History, Report
 from evergreen_groups.report.nights import NIGHTS
 from evergreen_groups.state import State, schema
@@ -33,7 +33,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 def group(number: int, owed: str, members: Iterable[int] = (), hidden: int = 0) -> Group:
     ids = list(members) or [number * 10, number * 10 + 1]
     found = [member(id, f"Secret{id}, Name", owed if place == 0 else "0.00") for place, id in enumerate(ids)]
-    return Group(number, tuple(found), hidden, None if hidden else NOTHING)
+    return Group(number, tuple(found), hidden, None if hidden else ZERO)
 
 
 def run(state: State, night: int, *groups: Group, criteria: Criteria | None = None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from support.repository import REPOSITORY
 from support.web_caller import PASSWORD, SECRET, bearer, client_of
 
-from evergreen_groups.installation import shown, this_machine
+from evergreen_groups.installation import render_files, this_machine
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import reading as load
 from evergreen_groups.web import PREFIX, close, create_app
@@ -36,7 +36,7 @@ def test_the_table_of_troubles_has_every_message_of_the_panel() -> None:
 
 
 def test_what_is_installed_hands_out_the_script_from_where_it_is(tmp_path: Path) -> None:
-    installed = shown("apache", this_machine(None, {}, root=tmp_path))
+    installed = render_files("apache", this_machine(None, {}, root=tmp_path))
     (where,) = re.findall(r'<IfFile "(.+)">', installed)
     assert f'Alias "{PREFIX}/panel.js" "{where}"' in installed
     assert Path(where).read_text(encoding="utf-8") == PANEL

@@ -26,7 +26,7 @@ from support.waiting import wait_until
 from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status
-from evergreen_groups.metrics import counts_of, exposition_of, gathered
+from evergreen_groups.metrics import counts_only, format_metrics, merge_metrics
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import PREFIX, share_of
@@ -92,7 +92,7 @@ def test_figures_of_several_processes_are_one() -> None:
         return registry
 
     one, other, gone = (list(counting(*each).collect()) for each in ((1, 0.5, 1), (2, 1.5, 0), (4, 9.0, 1)))
-    text = exposition_of(gathered([one, other, counts_of(gone)])).decode()
+    text = format_metrics(merge_metrics([one, other, counts_only(gone)])).decode()
     values = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if not line.startswith("#")}
     assert values['requests_total{status="200"}'] == 7
     assert values['seconds_bucket{le="1.0"}'] == 1

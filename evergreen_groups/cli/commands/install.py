@@ -104,13 +104,13 @@ def install_command(
     configuration. They are shown, and written by root alone when the question is answered with yes. A file that
     somebody has changed is named and left as it is; then the exit status is 1. `uninstall` takes back what was written.
     """
-    from evergreen_groups.installation import plan_installation, refuse_private_program, shown, this_machine
+    from evergreen_groups.installation import plan_installation, refuse_private_program, render_files, this_machine
 
     if bool(parts) == bool(show):
         raise click.UsageError("name what to install, or what to --show: nightly, serve, apache, cron")
     machine = this_machine(session.config_file, os.environ, root=root or Path("/"), program=program)
     if show:
-        click.echo(shown(show, machine), nl=False)
+        click.echo(render_files(show, machine), nl=False)
         return exit_status.DONE
     require_root(machine)
     if root is None and program is None:
@@ -169,7 +169,7 @@ def show_modified_file(path: Path, advice: str) -> None:
 
 def _show_plan(plan: InstallationPlan) -> None:
     for file in plan.files:
-        if file.is_as_it_should_be:
+        if file.is_up_to_date:
             click.echo(gettext("there already, as it should be: {file}", file=file.path))
         elif file.is_left:
             advice = gettext(
@@ -178,7 +178,7 @@ def _show_plan(plan: InstallationPlan) -> None:
                 file=file.path,
             )
             show_modified_file(file.path, advice)
-        elif file.there is None:
+        elif file.current is None:
             click.echo(gettext("new: {file}", file=file.path))
         else:
             click.echo(gettext("to be written anew, as follows: {file}", file=file.path))
@@ -192,12 +192,12 @@ def _show_plan(plan: InstallationPlan) -> None:
 
 def _preview(file: PlannedFile) -> Iterator[str]:
     """Yield a new file without comments and blank lines, or the differences to the existing file."""
-    from evergreen_groups.installation import unmarked
+    from evergreen_groups.installation import without_digest
 
-    if file.there is None:
+    if file.current is None:
         yield from (line for line in file.text.splitlines() if line and not line.lstrip().startswith("#"))
         return
-    former, wanted = unmarked(file.there).splitlines(), file.text.splitlines()
+    former, wanted = without_digest(file.current).splitlines(), file.text.splitlines()
     difference = difflib.unified_diff(former, wanted, "there", "wanted", lineterm="", n=1)
     yield from (line for line in difference)
 

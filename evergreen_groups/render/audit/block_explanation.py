@@ -19,7 +19,7 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING, plain_amount, plain_amount_or_none
+from evergreen_groups.money import ZERO, plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document, printable
 from evergreen_groups.render.report import limit_document, text
 from evergreen_groups.render.text import PLAIN, Cell, Columns, TextColumn
@@ -126,7 +126,7 @@ def _bills(explanation: BlockExplanation, width: int) -> Iterator[str]:
     written += "".join(segment.text for row in rows for segment in columns.row(row))
     yield from (f"  {line}" for line in written.splitlines())
     if explanation.threshold is not None:
-        yield gettext("Counted: {amount}.", amount=explanation.counted or NOTHING)
+        yield gettext("Counted: {amount}.", amount=explanation.counted or ZERO)
 
 
 def _scope(explanation: BlockExplanation, place: str) -> str:
@@ -167,7 +167,7 @@ def _verdict(explanation: BlockExplanation) -> Iterator[str]:
         return
     place = printable(threshold.org_unit.shortname)
     values = {
-        "counted": explanation.counted or NOTHING,
+        "counted": explanation.counted or ZERO,
         "threshold": threshold.amount,
         "penalty": printable(explanation.penalty.name),
         "library": place,

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from evergreen_groups.language import describe_total, gettext, name_key, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, Weight, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
@@ -286,7 +286,7 @@ def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
     """Return each night's point in the chart, None without a known amount. The vertical axis always includes zero."""
     found = [_fines(night) for night in nights]
     amounts = [fines for fines in found if fines is not None]
-    lowest, highest = min(*amounts, NOTHING), max(*amounts, NOTHING)
+    lowest, highest = min(*amounts, ZERO), max(*amounts, ZERO)
     span = float(highest - lowest) or 1.0
     step = (WIDTH - 2 * _EDGE) / max(len(nights) - 1, 1)
     return [

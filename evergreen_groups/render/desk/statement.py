@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.ils import Bill, CirculationKind, balance_of
 from evergreen_groups.language import gettext, long_day, ngettext
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupBills, MemberBills, Statement
@@ -259,7 +259,7 @@ def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:
         key = line.bill.kind.describe(), line.title or ""
-        sums[key] = sums.get(key, NOTHING) + line.bill.balance
+        sums[key] = sums.get(key, ZERO) + line.bill.balance
     return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 
 
@@ -267,7 +267,7 @@ def _sums(lines: Iterable[OwedAmount]) -> tuple[OwedAmount, ...]:
     """Return what all members owe by kind, the highest amount first."""
     sums: dict[str, Decimal] = {}
     for line in lines:
-        sums[line.text] = sums.get(line.text, NOTHING) + line.amount
+        sums[line.text] = sums.get(line.text, ZERO) + line.amount
     return tuple(
         OwedAmount(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair))
     )

@@ -26,7 +26,7 @@ from evergreen_groups.language import (
     price,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.money import NOTHING
+from evergreen_groups.money import ZERO
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report.wording import (
@@ -310,13 +310,13 @@ def trend_charts(trend: Sequence[RunTotals]) -> tuple[TrendChart, ...]:
 
 def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decimal], str]) -> TrendChart:
     """Return a chart whose bars start at zero; negative sums (credits) get no bar."""
-    highest = max(*values, NOTHING) or Decimal(1)
+    highest = max(*values, ZERO) or Decimal(1)
     return TrendChart(
         name=name,
         first=written(values[0]),
         last=written(values[-1]),
         extent=gettext("between {lowest} and {highest}", lowest=written(min(values)), highest=written(max(values))),
-        bars=tuple(max(value / highest * 100, NOTHING) for value in values),
+        bars=tuple(max(value / highest * 100, ZERO) for value in values),
     )
 
 
@@ -333,7 +333,7 @@ def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
 def _group_bar(group: Group, scale: Decimal) -> GroupBar:
     """Return a group's bar. Credits of other members may make the total less than what members over the limit owe."""
     whole = group.known_fines / scale * 100
-    fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)
+    fines_over = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
     return GroupBar(group, whole, min(fines_over / scale * 100, whole))
 
 
@@ -378,7 +378,7 @@ class _PageWriter:
         self._marks = GroupMarks(report)
         self._values = {
             "kinds": KINDS,
-            "nothing": NOTHING,
+            "nothing": ZERO,
             "details": details,
             "client": client,
             "index": index,
