@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -326,11 +325,14 @@ def _number(value: object) -> int | None:
 
 
 def _looks_cut_off(text: str, error: ValueError) -> bool:
-    """Say whether a text that isn't JSON is the beginning of a gateway's answer, or nothing at all."""
+    """Say whether a text that isn't JSON is the beginning of a gateway's answer, or empty.
+
+    A proxy that cuts an answer off leaves HTTP 200, too. Asking again helps there; it doesn't for a wrong address.
+    """
     stripped = text.strip()
     if not stripped:
         return True
-    if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError) or error.msg == "Extra data":
+    reason = str(error)  # msgspec's wording is all that tells the reasons apart
+    if not stripped.startswith("{") or "trailing characters" in reason or "too deep" in reason:
         return False
-    # An answer cut off by a proxy has HTTP 200 as well. It is worth another try, a wrong address isn't.
-    return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    return not stripped.endswith("}") or "truncated" in reason

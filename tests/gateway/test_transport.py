@@ -4,6 +4,7 @@ import gzip
 import threading
 import tracemalloc
 import zlib
+from decimal import Decimal
 
 import pytest
 from support.gateway_server import (
@@ -294,10 +295,12 @@ class TestRequests:
             assert len(server.requests) == 1
             assert len(server.requests[0].body) < 32_000
 
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), Decimal("NaN"), {"a": [None, 1.5, float("-inf")]}, [Decimal("Infinity")]]
+    )
     def test_what_json_does_not_know_is_not_sent(self, value):
         with Server() as server, connect(server) as gateway:
-            with pytest.raises(ValueError, match=r"not JSON compliant"):
+            with pytest.raises(ValueError, match=r"not JSON compliant|non-finite"):
                 gateway.call("open-ils.actor", "open-ils.actor.thing", value)
             assert server.requests == []
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-import orjson
+import msgspec
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document, total_document
@@ -37,6 +37,15 @@ SCHEMA = "evergreen-groups/report/1"
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
+
+def _plain_text(value: object) -> str:
+    """Return a Message as a plain string: msgspec takes no subclass of str."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain_text)
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -104,18 +113,18 @@ class GroupDocuments:
 
 
 def text(value: dict[str, Any]) -> str:
-    """The value as JSON, indented by two, as Python's own encoder lays it out: byte for byte, and ten times as fast."""
+    """Return JSON indented by two, byte for byte as Python's own encoder lays it out, and faster."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONEncodeError:  # half of a pair somewhere, which no encoding has
+        return msgspec.json.format(_encoder.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # half a surrogate pair
         return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
-    """The value as JSON on one line, which ends with it."""
+    """Return JSON on one line that ends with a line feed."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
-    except orjson.JSONEncodeError:
+        return _encoder.encode(value).decode() + "\n"
+    except UnicodeEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         return _HALF_A_PAIR.sub("\ufffd", written) + "\n"
 
