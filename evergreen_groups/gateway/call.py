@@ -7,31 +7,21 @@ import logging
 import math
 import random
 import re
-import secrets
-import ssl
 import string
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from evergreen_groups.errors import (
-    CutOffError,
-    DataError,
-    HTTPStatusError,
     RequestTooLargeError,
-    ServerError,
-    ServiceNotFoundError,
     TimedOutError,
-    TransportError,
-    UnexplainedError,
-    UnreachableError,
 )
 from evergreen_groups.message import Message
 
@@ -274,8 +264,6 @@ def _too_late(call: Call) -> TimedOutError:
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -307,54 +295,12 @@ class RetryPolicy:
             whole = min(self.longest_delay, self.first_delay * 2.0**number)
             yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
 
-    def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:
-        """Return what ``attempt`` returns, trying again after an error that may pass by itself.
-
-        ``on_retry`` is called before each further try. Once ``stop`` is set, the last error is raised at once.
-        """
-        began = time.monotonic()
-        delays = self.delays()
-        while True:
-            try:
-                return attempt()
-            except (TransportError, ServerError) as error:
-                delay = next(delays, None)
-                if (
-                    delay is None
-                    or not may_pass(error)
-                    or (isinstance(error, UnexplainedError) and not self.unexplained)
-                ):
-                    raise
-                if time.monotonic() - began + delay > self.total_seconds or stop.wait(delay):
-                    raise
-                log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
-                on_retry()
-
-
-def may_pass(error: TransportError | ServerError) -> bool:
-    """Say whether the same request may well succeed a little later."""
-    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
-    # that from a query that it will never take, which costs a few seconds more then.
-    if isinstance(error, ServerError):
-        return True
-    # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
-    if isinstance(error, HTTPStatusError):
-        return error.status >= 500
-    if isinstance(error, UnreachableError):
-        # A certificate doesn't get better within seconds.
-        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
-
 
 # Well before it cuts off an answer: one that came within this time is whole, and one that didn't isn't an answer.
 LONGEST_CALL = 240.0
 """How long, in seconds, an answer of the Rust gateway is waited for at most, whatever the settings say."""
 BRIEF_CALL = 10.0
 """How long, in seconds, the answer to a question may take that any service answers at once."""
-
-_ECHO = "opensrf.system.echo"
-_TRIES = 2
-_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
 
 
 class GatewayKind(Enum):
@@ -381,43 +327,6 @@ class KindSeen:
 def is_of_rust(headers: Mapping[str, str]) -> bool:
     """Whether an answer is the Rust gateway's: it calls it text/json, Apache's calls it text/plain (``errors-004``)."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
-
-
-def is_mixed_up(service: str, ask: Callable[[Call, str], list[Any] | None]) -> bool:
-    """Whether a service doesn't give back a word: then a worker is behind. ``ask`` gives None for a failure.
-
-    It need not be the worker that has answered before, though where nothing else goes on it is: requests go to the
-    first that is idle.
-    """
-    for _ in range(_TRIES):
-        word = secrets.token_hex(8)
-        answer = ask(Call(service, _ECHO), word)
-        # The failure may be what was left over from another request. Then the next answer is the first word.
-        if answer is not None:
-            return answer != [word]
-    return False
-
-
-def not_believed() -> DataError:
-    """The error for an answer that may be another request's."""
-    return DataError(
-        "the gateway gave an answer that belongs to another request",
-        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
-        code="answers-mixed-up",
-        values={"variable": _SETTING, "program": _PROGRAM},
-    )
-
-
-def not_sent(call: Call) -> TransportError:
-    """The error for a write whose answer might be another request's: it hasn't been sent."""
-    return TransportError(
-        "not sent, because the gateway gives answers that belong to other requests",
-        advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
-        code="write-withheld",
-        values={"variable": _SETTING, "program": _PROGRAM},
-        sent=False,
-        **call.names,
-    )
 
 
 class Statistics:

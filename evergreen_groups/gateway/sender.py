@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import copy
+import logging
+import secrets
+import ssl
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import (
+    CutOffError,
+    DataError,
     EventError,
+    HTTPStatusError,
     MethodNotFoundError,
     ProtocolError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
     TransportError,
     UnexplainedError,
     UnreachableError,
@@ -22,13 +31,11 @@ from evergreen_groups.gateway.call import (
     BRIEF_CALL,
     IDL_CALL,
     LONGEST_CALL,
+    Call,
     CallOutcome,
     GatewayKind,
     KindSeen,
     form,
-    is_mixed_up,
-    not_believed,
-    not_sent,
     seconds_left,
 )
 from evergreen_groups.gateway.transport import require_positive
@@ -37,11 +44,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from evergreen_groups.gateway.answer import Expect, Result
-    from evergreen_groups.gateway.call import Call, CallObserver, RetryPolicy
+    from evergreen_groups.gateway.call import CallObserver, RetryPolicy
     from evergreen_groups.gateway.failures import Redactor
     from evergreen_groups.gateway.transport import Reply, Transport
 
+log = logging.getLogger("evergreen_groups.gateway")
+
 Value = TypeVar("Value")
+
+_ECHO = "opensrf.system.echo"
+_ECHOES = 2
+_RESTART_WORKERS = "set {variable}=1 for {program} and restart it: its workers mix up answers after a failure"
+_WORKERS = {"variable": "EG_HTTP_GATEWAY_MAX_REQUESTS", "program": "eg-http-gateway"}
 
 
 class SendOptions(TypedDict, total=False):
@@ -208,7 +222,24 @@ class Sender:
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return what ``attempt`` returns, tried again as long as that may help."""
-        return self._retries.before(self.deadline).run(attempt, self._transport.stop, self._transport.statistics.retry)
+        policy = self._retries.before(self.deadline)
+        stop = self._transport.stop
+        began = time.monotonic()
+        delays = policy.delays()
+        while True:
+            try:
+                return attempt()
+            except (TransportError, ServerError) as error:
+                delay = next(delays, None)
+                if delay is None or not _may_pass(error):
+                    raise
+                if isinstance(error, UnexplainedError) and not policy.unexplained:
+                    raise
+                # stop.wait() is True once the gateway is closed.
+                if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
+                    raise
+                log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
+                self._transport.statistics.retry()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
         longest = seconds + self._grace
@@ -243,32 +274,54 @@ class Sender:
             self._on_call(call, time.monotonic() - began, outcome)
 
     def _is_mixed_up(self, call: Call) -> bool:
-        """Whether the Rust gateway gives answers that belong to other requests."""
+        """Whether the Rust gateway returns answers that belong to other requests: an echo brings another word.
 
-        def ask(echo: Call, word: str) -> list[Any] | None:
-            def attempt() -> list[Any] | None:
+        The echo may reach another worker than the call did. When nothing else is going on, it reaches the same one,
+        because requests go to the first idle worker.
+        """
+        for _ in range(_ECHOES):
+            word = secrets.token_hex(8)
+
+            def echo(word: str = word) -> list[Any] | None:
                 try:
-                    answer: list[Any] = self.once(echo, [word], expect="many", seconds=BRIEF_CALL).value
+                    answer: list[Any] = self.once(
+                        Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL
+                    ).value
                 except UnexplainedError:
                     return None
                 return answer
 
-            return self.with_retries(attempt)
-
-        return is_mixed_up(call.service, ask)
+            answer = self.with_retries(echo)
+            # The failure may be left over from another request. Then the next answer is this word.
+            if answer is not None:
+                return answer != [word]
+        return False
 
     def _refuse_mixed_up(self, call: Call) -> None:
         if self._is_mixed_up(call):
-            raise not_believed()
+            raise DataError(
+                "the gateway gave an answer that belongs to another request",
+                advice=_RESTART_WORKERS,
+                code="answers-mixed-up",
+                values=_WORKERS,
+            )
 
     def _refuse_to_write(self, call: Call) -> None:
-        """Raises a TransportError, ``sent`` being false, where the Rust gateway mixes up answers or may do so."""
+        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers, or may."""
         try:
-            if self._is_mixed_up(call):
-                raise not_sent(call)
+            mixed_up = self._is_mixed_up(call)
         except TransportError as error:
             error.sent = False
             raise
+        if mixed_up:
+            raise TransportError(
+                "not sent, because the gateway gives answers that belong to other requests",
+                advice=_RESTART_WORKERS,
+                code="write-withheld",
+                values=_WORKERS,
+                sent=False,
+                **call.names,
+            )
 
     def _refuse_closed(self, call: Call) -> None:
         sender: Sender | None = self
@@ -276,3 +329,18 @@ class Sender:
             if sender.is_closed:
                 raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
             sender = sender._origin
+
+
+def _may_pass(error: TransportError | ServerError) -> bool:
+    """Say whether the same request may well succeed a little later."""
+    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
+    # that from a query that it will never take, which costs a few seconds more then.
+    if isinstance(error, ServerError):
+        return True
+    # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
+    if isinstance(error, HTTPStatusError):
+        return error.status >= 500
+    if isinstance(error, UnreachableError):
+        # A certificate doesn't get better within seconds.
+        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
