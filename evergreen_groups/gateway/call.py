@@ -191,10 +191,10 @@ IDL_CALL = Call("", "")
 _UNQUOTED = (string.ascii_letters + string.digits + "_.~,-").encode()
 
 
-def in_form(value: str) -> str:
+def percent_encoded(value: str) -> str:
     """Percent-encode a value for a form.
 
-    >>> in_form('{"id": [7, 8]}')
+    >>> percent_encoded('{"id": [7, 8]}')
     '%7B%22id%22%3A%20%5B7,%208%5D%7D'
     """
     # Ten times as fast as urllib's quote(), which looks up each character: lists of ids have few others, repeated.
@@ -219,7 +219,7 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
         fields.append(("locale", locale))
     # A plus sign reaches the JSON parser as it is, and what doesn't parse is taken as null without a word
     # (errors-013): it looks like bad parameters, not like bad encoding.
-    body = "&".join(f"{name}={in_form(value)}" for name, value in fields).encode("ascii")
+    body = "&".join(f"{name}={percent_encoded(value)}" for name, value in fields).encode("ascii")
     if len(body) >= REQUEST_LIMIT:
         raise RequestTooLargeError(
             "the request would be {size:,} bytes, and the gateway is only safe below {limit:,}",
@@ -310,7 +310,7 @@ class GatewayKind(Enum):
     RUST = "rust"
 
 
-class KindSeen:
+class DetectedKind:
     """What the answers that have come show of the gateway's ``kind``: None before the first."""
 
     def __init__(self) -> None:
@@ -318,13 +318,13 @@ class KindSeen:
 
     def learn(self, headers: Mapping[str, str]) -> None:
         """Take in the headers of an answer. Where both kinds answer in turn, it is the one that wants more care."""
-        if is_of_rust(headers):
+        if is_rust_gateway(headers):
             self.kind = GatewayKind.RUST
         elif self.kind is None:
             self.kind = GatewayKind.OPENSRF
 
 
-def is_of_rust(headers: Mapping[str, str]) -> bool:
+def is_rust_gateway(headers: Mapping[str, str]) -> bool:
     """Whether an answer is the Rust gateway's: it calls it text/json, Apache's calls it text/plain (``errors-004``)."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/json"
 

@@ -154,7 +154,7 @@ class Capabilities:
     @classmethod
     def read(cls, gateway: Gateway) -> Capabilities:
         """Ask for everything, without a login: some ten calls, three at a time."""
-        once = gateway.for_questions(_ONCE)
+        once = gateway.for_probes(_ONCE)
         found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
@@ -200,14 +200,14 @@ class KnownCapabilities:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
+                asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 known = (time.monotonic() + SECONDS, not _has_count(asked))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
             return known[1]
 
     @contextmanager
-    def supported(self, gateway: Gateway, *, beforehand: bool) -> Iterator[None]:
+    def refuse_old_release(self, gateway: Gateway, *, beforehand: bool) -> Iterator[None]:
         """Do something while ``gateway`` is asked for its release, or ``beforehand`` only when that is known.
 
         Once there has been an answer, nobody waits for the next. A server that gives none is taken to be recent enough.
@@ -231,7 +231,7 @@ class KnownCapabilities:
                 self._version, self._asking = self._asking.result(), None
             if self._asking is None and time.monotonic() >= self._expires:
                 self._expires = time.monotonic() + SECONDS
-                once = gateway.for_questions(_ONCE)
+                once = gateway.for_probes(_ONCE)
                 self._asking = gateway.begin(lambda: _version_or_nothing(once))
             return self._version or self._asking or Version()
 

@@ -22,7 +22,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
     UnreachableError,
 )
-from evergreen_groups.gateway.call import is_of_rust
+from evergreen_groups.gateway.call import is_rust_gateway
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ _NOT_CONNECTED = (
 )
 
 
-def refusal(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
+def http_error(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
     """Return the error for an HTTP answer that is no result; ``base`` is the server's root, ``raw`` safe to keep."""
     status = response.status_code
-    if status == 400 and call.method and is_of_rust(response.headers):
+    if status == 400 and call.method and is_rust_gateway(response.headers):
         return UnexplainedError(
             "the call failed, and this gateway gives no reason (HTTP {status})",
             advice="look into the logs of {service} and of the gateway",
@@ -97,7 +97,7 @@ def refusal(response: requests.Response, call: Call, raw: str, base: str) -> Tra
     )
 
 
-def explained(
+def transport_error(
     error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
 ) -> TransportError:
     """Return the error to raise in place of one from requests, urllib3 or the socket.
@@ -118,7 +118,7 @@ def explained(
             **call.names,
         )
     if found(*_NOT_CONNECTED) or not sent:
-        return _not_connected(causes, call, sent=sent, base=base, connect_timeout=connect_timeout)
+        return _connection_error(causes, call, sent=sent, base=base, connect_timeout=connect_timeout)
     if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
         return TimedOutError(
             "no whole answer within {seconds:g} seconds",
@@ -152,13 +152,13 @@ def explained(
     )
 
 
-def _not_connected(
+def _connection_error(
     causes: list[BaseException], call: Call, *, sent: bool, base: str, connect_timeout: float
 ) -> UnreachableError:
     """Return the error that says why there was no connection."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _not_accepted(cause, call, sent=sent, base=base)
+            return _certificate_error(cause, call, sent=sent, base=base)
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
             cause, urllib3.exceptions.NewConnectionError
         ):
@@ -212,7 +212,7 @@ def _not_connected(
     )
 
 
-def _not_accepted(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool, base: str) -> UnreachableError:
+def _certificate_error(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool, base: str) -> UnreachableError:
     """Return the error for a certificate: of an authority that isn't trusted here, or otherwise wrong."""
     values = {"address": base, "reason": cause.verify_message}
     if cause.verify_code in _UNKNOWN_AUTHORITY:
@@ -293,7 +293,7 @@ class Redactor:
         with self._lock:
             self._secrets |= forms
 
-    def blank(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return ``text`` with every secret, and everything that looks like a token, written as asterisks.
 
         The length stays the same, so that text cut afterwards can't end in half a secret.
@@ -322,7 +322,7 @@ class Beginning:
         self._body = body
 
     def __str__(self) -> str:
-        return self._redactor.blank(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
+        return self._redactor.redact(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
 
     def __repr__(self) -> str:
         return f"Beginning({len(self._body)} bytes)"

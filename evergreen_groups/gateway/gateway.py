@@ -53,7 +53,7 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         yield from map(function, items)
         return
     if isinstance(items, Sequence) and len(items) <= concurrency:
-        yield from _few(function, items)
+        yield from _map_few(function, items)
         return
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
@@ -74,7 +74,7 @@ def begin(function: Callable[[], Value]) -> Future[Value]:
     return _helpers.begin(function)
 
 
-def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
+def _map_few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
     """The same for items that may all be under way: the first in the calling thread, which would only wait for it."""
     if not items:
         return
@@ -84,7 +84,7 @@ def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[V
         yield other.result()
 
 
-class _Helpers:
+class _HelperThreads:
     """Threads beside the calling one, as many as are needed at once. Safe to share between threads.
 
     Each is kept for a while for whoever needs one next: a service needs several for each request, and to start one
@@ -131,7 +131,7 @@ class _Helpers:
 
 
 _IDLE_SECONDS = 10.0
-_helpers = _Helpers()
+_helpers = _HelperThreads()
 
 
 _METHOD = "opensrf.open-ils.system.use_authoritative"
@@ -340,10 +340,10 @@ class Gateway:
         view._only_supported = True
         return view
 
-    def for_questions(self, retries: RetryPolicy | None = None) -> Gateway:
+    def for_probes(self, retries: RetryPolicy | None = None) -> Gateway:
         """This gateway and its session, to find out what the server is: what is refused here says nothing new of it."""
         known = KnownCapabilities()
-        view = self._view(self._sender.for_questions(retries, known.forget_rows))
+        view = self._view(self._sender.for_probes(retries, known.forget_rows))
         view._known, view._only_supported = known, False
         return view
 
@@ -414,7 +414,7 @@ class Gateway:
         options: SendOptions = {"expect": expect, "write": write, "apart": apart, "timeout": timeout}
         if not self._only_supported:
             return self._session.send(self._sender, call, params, **options)
-        with self._known.supported(self, beforehand=write):
+        with self._known.refuse_old_release(self, beforehand=write):
             return self._session.send(self._sender, call, params, **options)
 
     def idl(self, *class_ids: str) -> Idl:

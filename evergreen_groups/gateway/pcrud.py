@@ -10,7 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import PCRUD, GatewayKind
 from evergreen_groups.gateway.record import ColumnReader, Record, class_ids, whole_number
-from evergreen_groups.gateway.rows import RowQuestion, RowSearch, primary_key
+from evergreen_groups.gateway.rows import RowCheck, RowSearch, primary_key
 from evergreen_groups.gateway.session import TOKEN
 from evergreen_groups.gateway.walks import RowsByKey, RowsByValues
 
@@ -145,8 +145,8 @@ class Pcrud:
         if value is None:
             return None
         known = self._class(class_id)
-        question = RowQuestion(known, {known.primary: id} if known.primary else {})
-        return self._records(class_id, question.answer([value]))[0]
+        check = RowCheck(known, {known.primary: id} if known.primary else {})
+        return self._records(class_id, check.apply([value]))[0]
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
@@ -269,7 +269,7 @@ class Pcrud:
         Raises:
             DataError: ``where`` doesn't hold for them, or they aren't rows of the class, whole, and each there once.
         """
-        return self._records(class_id, RowQuestion(self._class(class_id), where).answer(rows))
+        return self._records(class_id, RowCheck(self._class(class_id), where).answer(rows))
 
     def _by_values(
         self,

@@ -170,7 +170,7 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
 }
 """How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
 
-AS_IT_COMES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+UNDECODED_TYPES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
 """The type, by decoder, of wire values that the decoder gives back as they are."""
 
 
@@ -437,7 +437,7 @@ class ColumnReader:
         """The values of one field of these rows."""
         decoder = decoder_of(self._class.datatypes[name])
         kinds = set(map(type, values))
-        if kinds <= {_NONE, AS_IT_COMES.get(decoder)}:
+        if kinds <= {_NONE, UNDECODED_TYPES.get(decoder)}:
             return values
         if kinds <= {_NONE, str}:
             table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}

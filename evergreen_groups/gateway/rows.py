@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.gateway.call import PCRUD, in_form
+from evergreen_groups.gateway.call import PCRUD, percent_encoded
 from evergreen_groups.gateway.record import FALSE, TRUE, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 from evergreen_groups.message import Message
@@ -53,7 +53,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<"
 _LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
 
 
-class RowQuestion:
+class RowCheck:
     """One search: what ``where`` asks for of a class, of it the fields of ``select`` (None: all), up to ``limit``.
 
     ``joined`` says that other classes are joined to it, which may bring a row several times; ``fleshed`` are the fields
@@ -80,7 +80,7 @@ class RowQuestion:
         self._joined = joined
         self._fleshed = frozenset(fleshed)
 
-    def answer(self, rows: list[Any]) -> list[list[Any]]:
+    def apply(self, rows: list[Any]) -> list[list[Any]]:
         """The values of each row of an answer.
 
         Raises:
@@ -91,18 +91,18 @@ class RowQuestion:
             return values
         if self._limit is not None and len(values) > self._limit:
             raise not_asked_for()
-        self._refuse_parts(values)
-        self._refuse_twice(values)
+        self._refuse_incomplete(values)
+        self._refuse_duplicates(values)
         for field, test in _conditions(self._where):
             if field in self._fields and field not in self._fleshed:
-                self._hold_against(field, test, values)
-        self._refuse_other_order(values)
+                self._check_values(field, test, values)
+        self._refuse_wrong_order(values)
         return values
 
     def _column(self, field: str, values: list[list[Any]]) -> Iterator[Any]:
         return map(itemgetter(self._class.positions[field]), values)
 
-    def _refuse_parts(self, values: list[list[Any]]) -> None:
+    def _refuse_incomplete(self, values: list[list[Any]]) -> None:
         # Real rows end at the last field that was selected, null or not (pcrud-001, and all others).
         due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
         if min(map(len, values)) < due:
@@ -116,13 +116,13 @@ class RowQuestion:
             if None in self._column(field, values):
                 raise missing_field(self._class.id, field)
 
-    def _refuse_twice(self, values: list[list[Any]]) -> None:
+    def _refuse_duplicates(self, values: list[list[Any]]) -> None:
         key = self._class.primary
         if key not in self._fields or key in self._fleshed:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise without_key()
+            raise missing_key()
         if len(set(keys)) < len(keys) and not self._joined:
             raise DataError(
                 "the same row of {name} came twice in one answer",
@@ -131,16 +131,16 @@ class RowQuestion:
                 values={"name": self._class.id},
             )
 
-    def _hold_against(self, field: str, test: Any, values: list[list[Any]]) -> None:
+    def _check_values(self, field: str, test: Any, values: list[list[Any]]) -> None:
         known = self._class.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
             if not all(value in right for value in set(map(_hashable, self._column(field, values)))):
                 raise not_asked_for()
         elif known.datatype in _IDS or (known.datatype == "text" and not known.translated):
-            _hold_against(test, list(self._column(field, values)))
+            _check_values(test, list(self._column(field, values)))
 
-    def _refuse_other_order(self, values: list[list[Any]]) -> None:
+    def _refuse_wrong_order(self, values: list[list[Any]]) -> None:
         """What comes behind a page is asked for by the last row of it, which has to be the last one."""
         fields = _ascending(self._order_by, self._class)
         if not fields or not self._fields.issuperset(fields):
@@ -167,12 +167,12 @@ def _conditions(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, test
 
 
-def _hold_against(test: Any, found: list[Any]) -> None:
+def _check_values(test: Any, found: list[Any]) -> None:
     """Raise DataError where one of the values that were found isn't what a condition asks for."""
     if isinstance(test, Mapping):
         for operator, bound in test.items():
             if operator == "in" and isinstance(bound, list | tuple):
-                _hold_against(bound, found)
+                _check_values(bound, found)
             elif operator in ("<>", "!=") and bound is None and None in found:
                 raise not_asked_for()
             elif type(bound) is int and operator in _COMPARISONS and set(map(type, found)) == {int}:
@@ -214,7 +214,7 @@ def not_asked_for() -> DataError:
     return DataError("rows came that were not asked for", advice=_LOOK_AT_PROXY, code="rows-not-asked-for")
 
 
-def without_key() -> DataError:
+def missing_key() -> DataError:
     """The error for a row without its primary key."""
     return DataError("a row came without its key", advice=_LOOK_AT_PROXY, code="row-without-key")
 
@@ -307,7 +307,7 @@ def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class KeyRange:
     """A range of keys that is walked page by page: those above ``after``, up to ``high``; None is no bound.
 
     ``inclusive`` makes ``after`` itself belong to it. ``in_windows`` says that pages are narrow ranges of its whole
@@ -319,13 +319,13 @@ class Stretch:
     inclusive: bool = False
     in_windows: bool = False
 
-    def window(self, width: int) -> Stretch:
+    def window(self, width: int) -> KeyRange:
         """The first ``width`` keys of it."""
-        return Stretch(self.after, min(self.after + width, self.high))
+        return KeyRange(self.after, min(self.after + width, self.high))
 
-    def behind(self, key: Any) -> list[Stretch]:
+    def rest_after(self, key: Any) -> list[KeyRange]:
         """What is left of it behind a key."""
-        return [] if self.high is not None and key >= self.high else [Stretch(key, self.high, False, self.in_windows)]
+        return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
 
     def holds(self, key: Any) -> bool:
         """Whether a key belongs to it; one that isn't a whole number may be sorted in a way of the server's own."""
@@ -342,50 +342,50 @@ class Stretch:
         return above + ([] if self.high is None else [{key: {"<=": self.high}}])
 
 
-def stretches(low: int, high: int, count: int) -> list[Stretch]:
+def key_ranges(low: int, high: int, count: int) -> list[KeyRange]:
     """Cut the keys from ``low`` to ``high``, both included, into ``count`` stretches or fewer, about equally long."""
     count = max(1, min(count, high - low + 1))
     edges = [low - 1 + (high - low + 1) * part // count for part in range(count + 1)]
-    return [Stretch(after, upto) for after, upto in pairwise(edges)]
+    return [KeyRange(after, upto) for after, upto in pairwise(edges)]
 
 
 def walk(
-    fetch: Callable[[Stretch, int], Page],
+    fetch: Callable[[KeyRange, int], Page],
     key_of: Callable[[list[Any]], Any],
-    parts: Iterable[Stretch],
+    parts: Iterable[KeyRange],
     size: PageSize,
     concurrency: int,
-    rest_of: Callable[[Stretch], list[Stretch]],
+    remaining: Callable[[KeyRange], list[KeyRange]],
 ) -> Iterator[Page]:
     """Yield the pages of all stretches as they come: in key order within each.
 
-    ``fetch`` gets the beginning of what is left of a stretch, ``key_of`` the key of a row. A page that is shorter than
-    asked for is the last of its stretch, unless ``rest_of`` knows better: it gets what lies behind the page. While the
+    ``fetch`` gets the beginning of what is left of a key_range, ``key_of`` the key of a row. A page that is shorter than
+    asked for is the last of its key_range, unless ``remaining`` knows better: it gets what lies behind the page. While the
     caller deals with one page, the next ones are already under way.
 
     Raises:
         DataError: a page has rows that weren't asked for.
     """
 
-    def step(stretch: Stretch) -> tuple[Page, list[Stretch]]:
+    def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
         asked = size.rows
         # There are no more rows than keys in a window, so its page is whole however many of them are hidden.
-        part = stretch.window(asked) if stretch.in_windows else stretch
+        part = key_range.window(asked) if key_range.in_windows else key_range
         page = fetch(part, asked)
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
         # The keys alone: that rows fit what else was asked for is looked at where they come in (rows.py).
         if not all(map(part.holds, keys)):
             raise not_asked_for()
-        if stretch.in_windows:
-            return page, stretch.behind(part.high)
+        if key_range.in_windows:
+            return page, key_range.rest_after(part.high)
         if len(keys) >= asked:
-            return page, stretch.behind(keys[-1])
-        return page, rest_of(Stretch(keys[-1], stretch.high) if keys else stretch)
+            return page, key_range.rest_after(keys[-1])
+        return page, remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
 
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
     waiting = list(reversed(list(parts)))
-    under_way: set[Future[tuple[Page, list[Stretch]]]] = set()
+    under_way: set[Future[tuple[Page, list[KeyRange]]]] = set()
     try:
         while waiting or under_way:
             while waiting and len(under_way) < concurrency:
@@ -393,47 +393,47 @@ def walk(
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in done:
                 page, rest = future.result()
-                under_way.update(executor.submit(step, stretch) for stretch in rest)
+                under_way.update(executor.submit(step, key_range) for key_range in rest)
                 if page.rows:
                     yield page
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def portions(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
+def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
     """Cut values, as they are needed, into lists of at most ``room`` bytes in a form.
 
     ``longest`` says how many values a list may have that has so many; it is asked where one has as many as it said.
     """
-    portion: list[int | str] = []
+    batch: list[int | str] = []
     used = 0
     most = longest(0)
     comma = len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
-        if len(portion) >= most:
-            most = longest(len(portion))
-        if portion and (used + length > room or len(portion) >= most):
-            yield portion
-            portion, used = [], 0
-        portion.append(value)
+        if len(batch) >= most:
+            most = longest(len(batch))
+        if batch and (used + length > room or len(batch) >= most):
+            yield batch
+            batch, used = [], 0
+        batch.append(value)
         used += length
-    if portion:
-        yield portion
+    if batch:
+        yield batch
 
 
 def encoded_length(value: object) -> int:
     """Return how many bytes a value needs in a form."""
-    return len(in_form(wire.dumps(value)))
+    return len(percent_encoded(wire.dumps(value)))
 
 
-def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
+def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a WHERE clause that asks for ``where`` and for all of ``conditions``."""
     parts = ([dict(where)] if where else []) + conditions
     return parts[0] if len(parts) == 1 else {"-and": parts}
 
 
-def anything(key: str) -> list[dict[str, Any]]:
+def any_row(key: str) -> list[dict[str, Any]]:
     """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
 
@@ -493,7 +493,7 @@ class RowSearch:
             )
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         known = self._gateway.idl(class_id)[class_id]
-        question = RowQuestion(
+        check = RowCheck(
             known,
             where,
             select=options.get("select", {}).get(class_id),
@@ -502,7 +502,7 @@ class RowSearch:
             joined="join" in options,
             fleshed=fleshed,
         )
-        rows = question.answer(result.value)
+        rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
 
@@ -515,4 +515,4 @@ class RowSearch:
                 objects = [one for one in found if isinstance(one, dict)]
                 # One library is the home of many.
                 leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
-                RowQuestion(leads_to, {}, joined=True).answer(objects)
+                RowCheck(leads_to, {}, joined=True).apply(objects)

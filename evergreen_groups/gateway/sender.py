@@ -33,8 +33,8 @@ from evergreen_groups.gateway.call import (
     LONGEST_CALL,
     Call,
     CallOutcome,
+    DetectedKind,
     GatewayKind,
-    KindSeen,
     form,
     seconds_left,
 )
@@ -98,7 +98,7 @@ class Sender:
         self._grace = grace
         self._on_call = on_call
         self._on_change = on_change
-        self._seen = KindSeen()
+        self._seen = DetectedKind()
         self._origin: Sender | None = None  # what a view shares its connections with
 
     @property
@@ -140,7 +140,7 @@ class Sender:
         view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
         return view
 
-    def for_questions(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
+    def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
         """A view with other ``retries``, where they are given, and ``on_change``."""
         view = self.view()
         view._retries = retries or self._retries

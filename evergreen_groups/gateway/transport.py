@@ -30,7 +30,7 @@ from evergreen_groups import arguments
 from evergreen_groups.certificates import forgive_form
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
 from evergreen_groups.gateway.call import Statistics
-from evergreen_groups.gateway.failures import Redactor, causes_of, explained, refusal, root_of
+from evergreen_groups.gateway.failures import Redactor, causes_of, http_error, root_of, transport_error
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Exchange:
         self._deadline = deadline
         self._expires: float | None = None
 
-    def wait(self) -> float:
+    def read_timeout(self) -> float:
         """Return how long the next read may block, in seconds.
 
         Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange has been stopped.
@@ -89,7 +89,7 @@ class Exchange:
         if self._stop.is_set():
             raise ConnectionAbortedError("stopped")
 
-    def left(self, seconds: float) -> float:
+    def remaining(self, seconds: float) -> float:
         """Return how much of ``seconds`` there is before everything has to be over."""
         if self._deadline is None:
             return seconds
@@ -130,7 +130,7 @@ class _TimedReader(io.RawIOBase):
         if self._answer_ended:
             return 0
         while True:
-            self._sock.settimeout(self._exchange.wait())
+            self._sock.settimeout(self._exchange.read_timeout())
             try:
                 return self._sock.recv_into(buffer)
             except TimeoutError:
@@ -228,7 +228,9 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     def connect(self) -> None:
         trusted = self.ca_certs or self.ca_cert_dir
         if self.ssl_context is None and trusted:
-            self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _stamp(str(trusted)))
+            self.ssl_context = _context(
+                str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _file_version(str(trusted))
+            )
             self.ca_certs = self.ca_cert_dir = None  # they are in it
         elif self.ssl_context is None:
             self.ssl_context = forgive_form(create_urllib3_context())
@@ -236,8 +238,8 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
 
 
 @lru_cache(4)
-def _context(file: str, directory: str, _stamp: tuple[int, ...]) -> ssl.SSLContext:
-    """What trusts the certificates of a file, or of a directory, as they are at ``_stamp``.
+def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
+    """What trusts the certificates of a file, or of a directory, in this version of the file.
 
     One for all connections: each would read the file anew, some 140 certificates of authorities, which takes longer
     than many a call.
@@ -250,25 +252,25 @@ def _context(file: str, directory: str, _stamp: tuple[int, ...]) -> ssl.SSLConte
     return made
 
 
-def _stamp(path: str) -> tuple[int, ...]:
+def _file_version(path: str) -> tuple[int, ...]:
     """When a file was changed, and which it is: a new one counts from the next connection on."""
     found = Path(path).stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-class _PatientPool(HTTPConnectionPool):
+class _DeadlinePool(HTTPConnectionPool):
     """Waits for a free connection no longer than the exchange has time."""
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         exchange = current_exchange.get()
-        return super()._get_conn(timeout if exchange is None else exchange.left(threading.TIMEOUT_MAX))
+        return super()._get_conn(timeout if exchange is None else exchange.remaining(threading.TIMEOUT_MAX))
 
 
-class _Pool(_PatientPool):
+class _Pool(_DeadlinePool):
     ConnectionCls = _WatchedConnection
 
 
-class _TLSPool(_PatientPool, HTTPSConnectionPool):
+class _TLSPool(_DeadlinePool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
@@ -316,10 +318,10 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-ACCEPTED = "gzip"
-"""What a request says about packing."""
+ACCEPTED_ENCODING = "gzip"
+"""What a request says about encoding."""
 
-_PORTION = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -327,7 +329,7 @@ class TooLargeError(Exception):
     """The body is larger than it may be."""
 
 
-def read(response: urllib3.HTTPResponse, limit: int) -> bytes:
+def read_body(response: urllib3.HTTPResponse, limit: int) -> bytes:
     """The whole body, unpacked: ``limit`` bytes of it at most.
 
     Raises:
@@ -335,32 +337,32 @@ def read(response: urllib3.HTTPResponse, limit: int) -> bytes:
         DecodeError: it is packed otherwise than asked for, or what it is packed in is broken.
     """
     body = bytearray()
-    for portion in _unpacked(response, limit):
-        body += portion
+    for chunk in _decompressed(response, limit):
+        body += chunk
         if len(body) > limit:
             raise TooLargeError
     return bytes(body)
 
 
-def _unpacked(response: urllib3.HTTPResponse, limit: int) -> Iterator[bytes]:
-    packing = response.headers.get("Content-Encoding", "").strip().lower()
-    if packing not in ("", "identity", "gzip", "x-gzip"):
+def _decompressed(response: urllib3.HTTPResponse, limit: int) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-    portions = iter(lambda: response.read(_PORTION, decode_content=False), b"")
-    if not packing.endswith("gzip"):
-        yield from portions
+    chunks = iter(lambda: response.read(_CHUNK_BYTES, decode_content=False), b"")
+    if not encoding.endswith("gzip"):
+        yield from chunks
         return
     unpack = None
-    for packed in portions:
+    for packed in chunks:
         while packed:
             unpack = unpack or zlib.decompressobj(_GZIP)
             try:
                 yield unpack.decompress(packed, limit + 1)
             except zlib.error as error:
-                raise urllib3.exceptions.DecodeError("broken packing") from error
+                raise urllib3.exceptions.DecodeError("broken encoding") from error
             packed, unpack = unpack.unused_data, None if unpack.eof else unpack  # noqa: PLW2901
     if unpack is not None:
-        raise urllib3.exceptions.DecodeError("the packing ends in the middle")
+        raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
 
 
 log = logging.getLogger("evergreen_groups.gateway")
@@ -483,7 +485,7 @@ class Transport:
         """What prepares requests; it sends none."""
         session = requests.Session()
         session.auth = _nothing_added
-        session.headers["Accept-Encoding"] = ACCEPTED
+        session.headers["Accept-Encoding"] = ACCEPTED_ENCODING
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
@@ -507,7 +509,7 @@ class Transport:
         last: bool = False,
     ) -> Reply:
         exchange = Exchange(seconds, self._stop, deadline)
-        seconds = exchange.left(seconds)
+        seconds = exchange.remaining(seconds)
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
@@ -515,7 +517,7 @@ class Transport:
             response = adapter.send(
                 request,
                 stream=True,
-                timeout=(exchange.left(self._connect_timeout), seconds),
+                timeout=(exchange.remaining(self._connect_timeout), seconds),
                 verify=self._environment["verify"] or True,
                 cert=self._environment["cert"],
                 proxies=self._environment["proxies"],
@@ -533,7 +535,7 @@ class Transport:
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
             if stale is not None and not last:
                 raise stale from None
-            raise explained(
+            raise transport_error(
                 error,
                 call,
                 sent=exchange.sent,
@@ -555,7 +557,7 @@ class Transport:
 
     def _read(self, response: requests.Response, call: Call) -> bytes:
         try:
-            return read(response.raw, ANSWER_LIMIT)
+            return read_body(response.raw, ANSWER_LIMIT)
         except TooLargeError:
             raise UnexpectedAnswerError(
                 "the answer is over {megabytes} MB",
@@ -571,7 +573,7 @@ class Transport:
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
             return Reply(status, response.headers, content)
-        raise refusal(response, call, self.redactor.raw(content), self._address.base)
+        raise http_error(response, call, self.redactor.raw(content), self._address.base)
 
 
 def require_positive(*settings: float) -> None:

@@ -13,17 +13,17 @@ from evergreen_groups.gateway.rows import (
     LARGEST_PAGE,
     LIST_OF_SLOW_ROWS,
     TARGET_BYTES,
+    KeyRange,
     Page,
     PageSize,
     RowSearch,
-    Stretch,
-    anything,
-    both,
+    all_of,
+    any_row,
+    batches,
     encoded_length,
     guessed_bytes,
-    portions,
+    key_ranges,
     primary_key,
-    stretches,
     walk,
 )
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LARGEST_KEY = 2**63 - 1  # a bigint
 
 
-def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
+def has_more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
     """Whether a condition holds for more than this many rows of a class, hidden ones among them.
 
     ``source`` is a class's id, or with others that it is joined to, as in a query's ``from``; it has the ``field``.
@@ -55,13 +55,13 @@ def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False
 
 
 def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """A query for the rows that are left after this many; :func:`more_than` says what the others are."""
+    """A query for the rows that are left after this many; :func:`has_more_than` says what the others are."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
     return {**found, "limit": 1, "offset": number} if number else found
 
 
-class HiddenKeys:
+class HiddenRows:
     """What is left of a walk along ``key`` behind a page that is short, in ranges so narrow that none can be cut."""
 
     def __init__(self, gateway: Gateway, source: Any, where: Mapping[str, Any] | None, key: str) -> None:
@@ -71,24 +71,24 @@ class HiddenKeys:
         self._where = where
         self._key = key
 
-    def rest_of(self, stretch: Stretch) -> list[Stretch]:
-        """The stretch, to be walked in windows; nothing where the page was the last.
+    def remaining(self, key_range: KeyRange) -> list[KeyRange]:
+        """The key_range, to be walked in windows; nothing where the page was the last.
 
         Raises:
             DataError: there are more rows, and the keys aren't whole numbers.
         """
-        if not self._gateway.hidden_rows_count() or not self._exists(stretch.condition(self._key)):
+        if not self._gateway.hidden_rows_count() or not self._exists(key_range.condition(self._key)):
             return []
-        after, high = stretch.after, stretch.high
+        after, high = key_range.after, key_range.high
         if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
             raise self._not_walkable()
         if after is None:
             if self._exists([{self._key: {"<": 0}}]):  # nobody knows where to begin
                 raise self._not_walkable()
             after = -1
-        elif stretch.inclusive:
+        elif key_range.inclusive:
             after -= 1
-        return [Stretch(after, self._highest(after) if high is None else high, in_windows=True)]
+        return [KeyRange(after, self._highest(after) if high is None else high, in_windows=True)]
 
     def _highest(self, after: int) -> int:
         """A key that none is above, at most twice as far away as the highest there is."""
@@ -101,8 +101,8 @@ class HiddenKeys:
 
     def _exists(self, conditions: list[dict[str, Any]]) -> bool:
         """Whether there is a row for which the conditions hold, be it hidden."""
-        where = both(self._where, conditions or anything(self._key))
-        return more_than(0, self._gateway, self._source, where, self._key)
+        where = all_of(self._where, conditions or any_row(self._key))
+        return has_more_than(0, self._gateway, self._source, where, self._key)
 
     def _not_walkable(self) -> DataError:
         return DataError(
@@ -147,41 +147,41 @@ class RowsByKey:
         self._search = RowSearch(gateway, class_id, select=select, order_by=key, join=join, **options)
         self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
         source: Any = class_id if join is None else {class_id: join}
-        self._hidden = None if all_visible else HiddenKeys(gateway, source, where, key)
+        self._hidden = None if all_visible else HiddenRows(gateway, source, where, key)
 
     def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
-        """Yield the pages, of ``page_size`` rows at first, with up to ``concurrency`` stretches under way at once."""
+        """Yield the pages, of ``page_size`` rows at first, with up to ``concurrency`` key ranges under way at once."""
 
-        def fetch(stretch: Stretch, limit: int) -> Page:
-            return self._search.page(self._condition(stretch), limit)
+        def fetch(key_range: KeyRange, limit: int) -> Page:
+            return self._search.page(self._condition(key_range), limit)
 
-        parts = self._stretches(concurrency)
+        parts = self._key_ranges(concurrency)
         position = self._gateway.idl(self._class_id)[self._class_id].field(self._key).position
         size = PageSize(page_size or self._first)
-        rest_of = _nothing_left if self._hidden is None else self._hidden.rest_of
-        return walk(fetch, itemgetter(position), parts, size, concurrency, rest_of)
+        remaining = _nothing_left if self._hidden is None else self._hidden.remaining
+        return walk(fetch, itemgetter(position), parts, size, concurrency, remaining)
 
-    def _condition(self, stretch: Stretch) -> dict[str, Any]:
-        return both(self._where, stretch.condition(self._key) or anything(self._key))
+    def _condition(self, key_range: KeyRange) -> dict[str, Any]:
+        return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
 
-    def _stretches(self, concurrency: int) -> list[Stretch]:
-        """Return the stretches of keys to walk: one, or as many as may be under way at once."""
+    def _key_ranges(self, concurrency: int) -> list[KeyRange]:
+        """Return the key ranges of keys to walk: one, or as many as may be under way at once."""
         low, high = self._bounds
         if concurrency == 1:
-            return [Stretch(low, high, inclusive=True)]
+            return [KeyRange(low, high, inclusive=True)]
         low = self._edge("asc") if low is None else low
         high = self._edge("desc") if high is None and low is not None else high
         if low is None or high is None:
             # Nothing is there, or the row at one end is hidden.
-            return self._hidden.rest_of(Stretch(*self._bounds, inclusive=True)) if self._hidden is not None else []
+            return self._hidden.remaining(KeyRange(*self._bounds, inclusive=True)) if self._hidden is not None else []
         if low > high:
             return []
-        return stretches(low, high, concurrency)
+        return key_ranges(low, high, concurrency)
 
     def _edge(self, direction: str) -> int | None:
         """Return the lowest or highest key that matches, None where nothing does."""
         class_id, key = self._class_id, self._key
-        condition = self._condition(Stretch(*self._bounds, inclusive=True))
+        condition = self._condition(KeyRange(*self._bounds, inclusive=True))
         order = [{"class": class_id, "field": key, "direction": direction}]
         found = self._gateway.pcrud.search(class_id, condition, select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
@@ -195,13 +195,13 @@ class RowsByKey:
         return value
 
 
-def _nothing_left(_stretch: Stretch) -> list[Stretch]:
+def _nothing_left(_key_range: KeyRange) -> list[KeyRange]:
     """A short page was the last."""
     return []
 
 
 # A page this much larger than usual is still far from what gets stuck, and what matches several values seldom fills it.
-AMPLE = 4
+LIMIT_FACTOR = 4
 
 _FIRST_OF_VALUES = 2001
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
@@ -238,7 +238,7 @@ class RowsByValues:
         """Yield the rows in lists that follow the order of the values, which are taken as they are needed."""
         fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
-        lists: Iterable[list[int | str]] = portions(values, room, self._longest)
+        lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         for pages in self._gateway.map(self._fetch, lists):
@@ -253,47 +253,47 @@ class RowsByValues:
         known = count >= LIST_OF_SLOW_ROWS
         return LARGEST_LIST if known and not self._gateway.hidden_rows_count() else LIST_OF_SLOW_ROWS
 
-    def _fetch(self, portion: list[int | str]) -> list[Page]:
-        return list(self._by_keys(portion) if self._unique else self._in_halves(portion))
+    def _fetch(self, batch: list[int | str]) -> list[Page]:
+        return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
 
-    def _by_keys(self, portion: list[int | str]) -> Iterator[Page]:
+    def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these primary keys: no more than there are keys, so hidden ones leave none out."""
-        while portion:
+        while batch:
             count = self._size.fitting
-            page = self._ask(portion[:count], len(portion[:count]))
-            portion = portion[count:]
+            page = self._ask(batch[:count], len(batch[:count]))
+            batch = batch[count:]
             if page.rows:
                 yield page
 
-    def _in_halves(self, portion: list[int | str]) -> Iterator[Page]:
+    def _in_halves(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these values, the list cut in halves until the answer to each is whole."""
-        limit = max(AMPLE * self._size.rows, len(portion) + 1)
-        page = self._ask(portion, limit)
-        if len(page.rows) < limit and not self._cut_off(portion, limit):
+        limit = max(LIMIT_FACTOR * self._size.rows, len(batch) + 1)
+        page = self._ask(batch, limit)
+        if len(page.rows) < limit and not self._cut_off(batch, limit):
             if page.rows:
                 yield page
-        elif len(portion) > 1:
-            middle = len(portion) // 2
-            yield from self._in_halves(portion[:middle])
-            yield from self._in_halves(portion[middle:])
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            yield from self._in_halves(batch[:middle])
+            yield from self._in_halves(batch[middle:])
         else:
-            yield from self._one_by_key(portion[0])
+            yield from self._one_by_key(batch[0])
 
-    def _ask(self, portion: list[int | str], limit: int) -> Page:
-        page = self._search.page(self._condition(portion), limit)
+    def _ask(self, batch: list[int | str], limit: int) -> Page:
+        page = self._search.page(self._condition(batch), limit)
         self._size.learn(page)
         return page
 
-    def _cut_off(self, portion: list[int | str], limit: int) -> bool:
+    def _cut_off(self, batch: list[int | str], limit: int) -> bool:
         """Whether an answer with fewer rows than ``limit`` may still lack some."""
         if self._all_visible or not self._gateway.hidden_rows_count():
             return False
-        return more_than(limit, self._gateway, self._class_id, self._condition(portion), self._field)
+        return has_more_than(limit, self._gateway, self._class_id, self._condition(batch), self._field)
 
     def _one_by_key(self, value: int | str) -> Iterator[Page]:
         """Yield the rows with one value, of which there are too many for an answer."""
         key, condition = primary_key(self._class), self._condition([value])
         return RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
 
-    def _condition(self, portion: list[int | str]) -> dict[str, Any]:
-        return both(self._where, [{self._field: portion}])
+    def _condition(self, batch: list[int | str]) -> dict[str, Any]:
+        return all_of(self._where, [{self._field: batch}])

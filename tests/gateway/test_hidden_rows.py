@@ -10,7 +10,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.rows import LARGEST_LIST
-from evergreen_groups.gateway.walks import AMPLE
+from evergreen_groups.gateway.walks import LIMIT_FACTOR
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import NOTHING
 from evergreen_groups.sandbox import Sandbox
@@ -94,7 +94,7 @@ def test_lists_of_values(sandbox: Sandbox) -> None:
 
 def test_a_list_with_more_hidden_rows_than_an_answer_takes(sandbox: Sandbox) -> None:
     """Those that may be seen stand behind them, in the table and so in what the server looks at."""
-    copies = 3 * AMPLE * LARGEST_LIST
+    copies = 3 * LIMIT_FACTOR * LARGEST_LIST
     with sandbox._store.transaction() as connection:
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(au)")]
         [hidden, *_] = [id for (id,) in connection.execute("SELECT id FROM au WHERE home_ou = ?", [MILL])]
