@@ -274,12 +274,12 @@ def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set
         DataError: it isn't, or not everybody can be seen whom it is about.
     """
     suspects = others
-    if gateway.reads_copies and not others:
+    if gateway.reads_replicas and not others:
         where = _others_in(group, patron)
         suspects = frozenset(gateway.pcrud.id_list("au", where, limit=_MOST_SUSPECTS))
         if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
             raise members_not_asked_for()
-    records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_copies]
+    records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_replicas]
     here = [value_of(record, GROUP) == group and not record.deleted for record in records if record is not None]
     if not here or (not any(here) if others else any(here) or len(here) < len(suspects)):
         raise members_not_asked_for()

@@ -141,7 +141,7 @@ _SECONDS = 300.0
 _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 
 
-class Copies:
+class Replicas:
     """Whether there are such copies, or may be: asked once for a server, and again after five minutes.
 
     Where there are, the ``.authoritative`` form of a method reads where changes are written. Elsewhere it is the plain
@@ -244,7 +244,7 @@ class Gateway:
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._only_supported = only_supported
-        self._copies = Copies()  # views share it
+        self._replicas = Replicas()  # views share it
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -284,12 +284,12 @@ class Gateway:
         return self._sender.seconds_left
 
     @property
-    def reads_copies(self) -> bool:
+    def reads_replicas(self) -> bool:
         """Whether plain reads, and pcrud's, may be some seconds behind what was written; one call, now and then.
 
         Then the ``.authoritative`` forms of methods read where changes are written.
         """
-        return self._copies.are_read(self)
+        return self._replicas.are_read(self)
 
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.

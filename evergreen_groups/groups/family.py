@@ -331,7 +331,7 @@ def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> Visibl
     Raises:
         DataError: there are more than ``MOST_MEMBERS``.
     """
-    if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
+    if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
         return None if record.deleted else _current_around(gateway, record, viewer)
     # In the ILS's own query, so that a desk waits for one call and not for two.
     question = GroupQuestion.around(patron, viewer)
@@ -356,7 +356,7 @@ def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatr
         members = [record for page in pages for record in page]
         return _of_members(group, members, _penalties(members))
 
-    if not gateway.reads_copies:
+    if not gateway.reads_replicas:
         return look()
     return put_right(gateway, group, look, patrons_of_copy, viewer.changed)
 

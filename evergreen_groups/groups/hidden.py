@@ -612,7 +612,7 @@ def read_whole_balances(
         DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
     """
-    current = gateway.reads_copies
+    current = gateway.reads_replicas
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MOST_READINGS):
         balances, everybody = _read(gateway, group, current=current, apart=former is not None)

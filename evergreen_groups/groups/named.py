@@ -326,8 +326,8 @@ def read_surroundings(
     )
     people: Mapping[int, Person] = read_people(gateway, conditions)
     owners = _owners(people.values(), barcodes)
-    reads_copies = gateway.reads_copies
-    if reads_copies:
+    reads_replicas = gateway.reads_replicas
+    if reads_replicas:
         owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
     if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
         raise PlanError(
@@ -337,7 +337,7 @@ def read_surroundings(
         )
     named = {*ids, *(patron for patron, _active in owners.values())}
     members: Mapping[int, frozenset[int]] | None = None
-    if reads_copies:
+    if reads_replicas:
         if not named <= people.keys():  # a copy knows the patron, but not the new card
             people = {**read_people(gateway, [{"id": id} for id in named - people.keys()]), **people}
         current = read_current(gateway, people, named, groups)
@@ -438,7 +438,7 @@ def find_owner(gateway: Gateway, barcode: str) -> int | None:
     card = find_card(gateway, barcode)
     if card is not None:
         return int(card.usr)
-    if not gateway.reads_copies:
+    if not gateway.reads_replicas:
         return None
     owner = read_owners(gateway, [barcode]).get(barcode)
     return None if owner is None else owner[0]

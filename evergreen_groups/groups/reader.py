@@ -54,7 +54,7 @@ def put_fines_right(
     Where plain reads come from copies of the database, one call beside that, and one for each patron of whom the two
     say different things. Else, and where the session may not know, it is what was read.
     """
-    if not groups or not gateway.reads_copies:
+    if not groups or not gateway.reads_replicas:
         return read()
     readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
     fines, now = gateway.map(lambda read: read(), readers)

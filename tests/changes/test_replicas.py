@@ -176,7 +176,7 @@ def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: S
         proxy.carried_out = lambda call, answer: joined(call)
         assert client.moves.plan_remove([CARD]).apply().done
         assert proxy.seen.count(NEW_GROUP) == 1
-        assert staff.reads_copies
+        assert staff.reads_replicas
 
 
 @pytest.mark.long

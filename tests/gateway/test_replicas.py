@@ -14,8 +14,8 @@ from evergreen_groups.sandbox import Sandbox
 def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
     """Where it can't say so, there may be some."""
     with gateway_of(exchange_id) as gateway:
-        assert gateway.reads_copies is may_be
-        assert gateway.reads_copies is may_be  # and it isn't asked again
+        assert gateway.reads_replicas is may_be
+        assert gateway.reads_replicas is may_be  # and it isn't asked again
 
 
 def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
@@ -24,4 +24,4 @@ def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
         Sandbox(release="3.11", gateway="rust") as sandbox,
         gateways.gateway_of(sandbox.url, "consortium_staff") as gateway,
     ):
-        assert gateway.reads_copies
+        assert gateway.reads_replicas
