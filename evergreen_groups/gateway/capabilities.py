@@ -25,7 +25,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway.call import PCRUD, GatewayKind, RetryPolicy
-from evergreen_groups.gateway.rows import not_asked_for
+from evergreen_groups.gateway.rows import unrequested_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class KnownCapabilities:
         self._forgotten += 1
         self._hidden_rows = None
 
-    def hidden_rows_count(self, gateway: Gateway) -> bool:
+    def counts_hidden_rows(self, gateway: Gateway) -> bool:
         """Whether rows that the account may not see may count against ``limit``: asked when it matters.
 
         They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
@@ -293,7 +293,7 @@ def _has_count(gateway: Gateway) -> bool:
     except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
         return False
     if str(found) not in ("0", "1"):
-        raise not_asked_for()
+        raise unrequested_rows()
     return True
 
 

@@ -351,12 +351,12 @@ class Gateway:
         """What the server can do, asked now; takes no login. Raises GatewayError where it can't be asked."""
         return Capabilities.read(self)
 
-    def hidden_rows_count(self) -> bool:
+    def counts_hidden_rows(self) -> bool:
         """Whether rows that the account may not see may count against ``limit``; known for a minute once it was asked.
 
         Raises GatewayError where it can't be asked.
         """
-        return self._known.hidden_rows_count(self)
+        return self._known.counts_hidden_rows(self)
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""

@@ -90,7 +90,7 @@ class RowCheck:
         if not values:
             return values
         if self._limit is not None and len(values) > self._limit:
-            raise not_asked_for()
+            raise unrequested_rows()
         self._refuse_incomplete(values)
         self._refuse_duplicates(values)
         for field, test in _conditions(self._where):
@@ -136,7 +136,7 @@ class RowCheck:
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
             if not all(value in right for value in set(map(_hashable, self._column(field, values)))):
-                raise not_asked_for()
+                raise unrequested_rows()
         elif known.datatype in _IDS or (known.datatype == "text" and not known.translated):
             _check_values(test, list(self._column(field, values)))
 
@@ -174,16 +174,16 @@ def _check_values(test: Any, found: list[Any]) -> None:
             if operator == "in" and isinstance(bound, list | tuple):
                 _check_values(bound, found)
             elif operator in ("<>", "!=") and bound is None and None in found:
-                raise not_asked_for()
+                raise unrequested_rows()
             elif type(bound) is int and operator in _COMPARISONS and set(map(type, found)) == {int}:
                 compare = _COMPARISONS[operator]
                 if not all(compare(value, bound) for value in (min(found), max(found))):
-                    raise not_asked_for()
+                    raise unrequested_rows()
         return
     asked = test if isinstance(test, list | tuple) else [test]
     # Numbers come as text from some methods, and the other way round.
     if not set(map(str, found)) <= set(map(str, asked)):
-        raise not_asked_for()
+        raise unrequested_rows()
 
 
 def _hashable(value: Any) -> Any:
@@ -209,7 +209,7 @@ def _ascending_field(part: Mapping[str, Any], known: Class) -> Any:
 _PLAIN_ORDER = {"class", "field", "direction"}
 
 
-def not_asked_for() -> DataError:
+def unrequested_rows() -> DataError:
     """The error for rows that don't fit the question."""
     return DataError("rows came that were not asked for", advice=_LOOK_AT_PROXY, code="rows-not-asked-for")
 
@@ -376,7 +376,7 @@ def walk(
         keys = [key_of(row) for row in page.rows]
         # The keys alone: that rows fit what else was asked for is looked at where they come in (rows.py).
         if not all(map(part.holds, keys)):
-            raise not_asked_for()
+            raise unrequested_rows()
         if key_range.in_windows:
             return page, key_range.rest_after(part.high)
         if len(keys) >= asked:

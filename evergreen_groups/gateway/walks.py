@@ -40,7 +40,7 @@ def has_more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str
 
     ``source`` is a class's id, or with others that it is joined to, as in a query's ``from``; it has the ``field``.
     """
-    return holds(gateway, {"-exists": beyond(number, source, where, field)})
+    return holds(gateway, {"-exists": rows_beyond(number, source, where, field)})
 
 
 def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False) -> bool:
@@ -54,7 +54,7 @@ def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False
     return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, apart=apart))
 
 
-def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
+def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
     """A query for the rows that are left after this many; :func:`has_more_than` says what the others are."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
@@ -77,7 +77,7 @@ class HiddenRows:
         Raises:
             DataError: there are more rows, and the keys aren't whole numbers.
         """
-        if not self._gateway.hidden_rows_count() or not self._exists(key_range.condition(self._key)):
+        if not self._gateway.counts_hidden_rows() or not self._exists(key_range.condition(self._key)):
             return []
         after, high = key_range.after, key_range.high
         if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
@@ -251,7 +251,7 @@ class RowsByValues:
         list nobody has to know.
         """
         known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.hidden_rows_count() else LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
 
     def _fetch(self, batch: list[int | str]) -> list[Page]:
         return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
@@ -286,7 +286,7 @@ class RowsByValues:
 
     def _cut_off(self, batch: list[int | str], limit: int) -> bool:
         """Whether an answer with fewer rows than ``limit`` may still lack some."""
-        if self._all_visible or not self._gateway.hidden_rows_count():
+        if self._all_visible or not self._gateway.counts_hidden_rows():
             return False
         return has_more_than(limit, self._gateway, self._class_id, self._condition(batch), self._field)
 

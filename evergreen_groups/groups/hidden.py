@@ -9,7 +9,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
-from evergreen_groups.gateway import TOKEN, Gateway, beyond, finite_number, holds, whole_number
+from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.hidden_numbers import (
     FEWEST_LABELS,
     MOST_LABELS,
@@ -123,11 +123,11 @@ def cut(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
 
 
 def _nobody_beside(total: int, groups: Sequence[int]) -> dict[str, Any]:
-    return {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
+    return {"-not-exists": rows_beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
 def _is_member(group: int, id: int) -> dict[str, Any]:
-    return {"-exists": beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
+    return {"-exists": rows_beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
 
 
 def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
@@ -138,11 +138,11 @@ def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
         by_group.setdefault(group, []).append(id)
     # Within -or the fields of a hash are alternatives too, unless -and is put around them.
     theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
+    return [{"-exists": rows_beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
 
 
 def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
-    return [{"-not-exists": beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
+    return [{"-not-exists": rows_beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
 
 
 def members_not_asked_for() -> DataError:

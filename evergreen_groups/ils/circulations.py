@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import RequestTooLargeError
-from evergreen_groups.gateway import TOKEN, Gateway, beyond, columns, not_asked_for, whole_number
+from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.items import CirculationKind, kind_of, patrons_with_circulations_at
 from evergreen_groups.message import Message
 from evergreen_groups.total import Total
@@ -166,7 +166,7 @@ class CirculationReader:
         theirs = [row for row in found if row[0] in asked]
         others = [row for row in found if row[0] not in asked]
         if len(others) > 1:
-            raise not_asked_for()
+            raise unrequested_rows()
         if not others:
             # Its row may have come under the id of a patron, too: nothing of this answer is used.
             return None
@@ -207,7 +207,7 @@ class CirculationReader:
         signal: Query = {
             "id": {"in": {**_ids(somebody), "limit": 1}},
             # Before 3.14 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
-            "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
+            "-and": [{"-not-exists": rows_beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
         # Each by its own index; in an "or" the database would look at every circulation.
         return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
