@@ -128,7 +128,7 @@ class BlockSearch:
             select=PATRON_FIELDS,
             order_by="id",
             limit=_PAGE,
-            apart=True,  # nobody found is believed
+            own_connection=True,  # nobody found is believed
         )
         rows = list(map(PatronRow._make, columns(page, *PATRON_FIELDS)))
         if len(rows) == _PAGE:

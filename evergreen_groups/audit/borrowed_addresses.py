@@ -50,7 +50,7 @@ def find_borrowed_addresses(context: SearchContext) -> None:
         page_size=_PAGE,
         concurrency=1,
         all_visible=True,
-        apart=True,  # nobody found is believed
+        own_connection=True,  # nobody found is believed
     )
     with PatronListing(context) as found:
         for page in pages:

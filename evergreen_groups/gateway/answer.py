@@ -332,7 +332,7 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
     stripped = text.strip()
     if not stripped:
         return True
-    reason = str(error)  # msgspec's wording is all that tells the reasons apart
+    reason = str(error)  # msgspec's wording is all that tells the reasons
     if not stripped.startswith("{") or "trailing characters" in reason or "too deep" in reason:
         return False
     return not stripped.endswith("}") or "truncated" in reason

@@ -289,7 +289,7 @@ def _has_count(gateway: Gateway) -> bool:
     """Whether pcrud surely has a ``count``."""
     service, method, _token, where = _COUNT
     try:
-        found = gateway.call(service, method, TOKEN, where, apart=True).value
+        found = gateway.call(service, method, TOKEN, where, own_connection=True).value
     except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
         return False
     if str(found) not in ("0", "1"):

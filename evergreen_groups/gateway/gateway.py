@@ -386,7 +386,7 @@ class Gateway:
         *params: object,
         expect: Expect = "one",
         write: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
         timeout: float | None = None,
     ) -> Result:
         """Call a method and return its result.
@@ -395,7 +395,7 @@ class Gateway:
         promises: ``"one"``, ``"optional"`` (one or nothing), or ``"many"`` (streaming methods; their ``.atomic`` form
         with ``"one"`` is better, for a stream that is cut short looks whole).
 
-        ``apart`` gives a read a connection of its own as well. It is for answers that don't say what they are about,
+        ``own_connection`` gives a read a connection of its own as well. It is for answers that don't say what they are about,
         such as a count or an empty list: were answers on a kept-alive connection one behind, nothing would tell.
 
         A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
@@ -411,7 +411,7 @@ class Gateway:
         if timeout is not None:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
-        options: SendOptions = {"expect": expect, "write": write, "apart": apart, "timeout": timeout}
+        options: SendOptions = {"expect": expect, "write": write, "own_connection": own_connection, "timeout": timeout}
         if not self._only_supported:
             return self._session.send(self._sender, call, params, **options)
         with self._known.refuse_old_release(self, beforehand=write):

@@ -53,13 +53,13 @@ class Pcrud:
         flesh: int | None = None,
         flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
-        apart: bool = False,
+        own_connection: bool = False,
     ) -> list[Record]:
         """Return at most ``limit`` rows of a class.
 
         ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
         them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
-        ``apart`` is as in :meth:`pages`.
+        ``own_connection`` is as in :meth:`pages`.
         """
         _refuse_other_types(class_id, where, select)
         arguments.whole("limit", limit)
@@ -68,7 +68,7 @@ class Pcrud:
             class_id,
             select=select,
             order_by=order_by,
-            apart=apart,
+            own_connection=own_connection,
             offset=offset,
             flesh=flesh,
             flesh_fields=flesh_fields,
@@ -188,7 +188,7 @@ class Pcrud:
         flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
         all_visible: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
     ) -> Iterator[list[Record]]:
         """Yield all rows, page by page, by ascending ``key``: an indexed field, no value of which occurs twice.
 
@@ -199,7 +199,7 @@ class Pcrud:
 
         Before 3.14 rows that the account may not see count against a page, so a short one isn't the last; where they
         are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
-        that ``where`` leaves no hidden rows, which saves asking how the release behaves. ``apart`` asks for each page
+        that ``where`` leaves no hidden rows, which saves asking how the release behaves. ``own_connection`` asks for each page
         on a connection of its own: for what may well find nothing, where nothing tells whether that was the answer.
 
         Raises:
@@ -215,7 +215,7 @@ class Pcrud:
             select=select,
             join=join,
             all_visible=all_visible,
-            apart=apart,
+            own_connection=own_connection,
             flesh=flesh,
             flesh_fields=flesh_fields,
         )

@@ -456,12 +456,12 @@ class RowSearch:
         *,
         select: Several[str] | None = None,
         order_by: Any = None,
-        apart: bool = False,
+        own_connection: bool = False,
         **options: Any,
     ) -> None:
         self._gateway = gateway
         self._class_id = class_id
-        self._apart = apart
+        self._own_connection = own_connection
         if select is not None:
             primary = gateway.idl(class_id)[class_id].primary
             options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
@@ -485,7 +485,12 @@ class RowSearch:
         """
         class_id, options = self._class_id, self._options
         result = self._gateway.call(
-            PCRUD, f"{PCRUD}.search.{class_id}.atomic", TOKEN, where, self.options(limit), apart=self._apart
+            PCRUD,
+            f"{PCRUD}.search.{class_id}.atomic",
+            TOKEN,
+            where,
+            self.options(limit),
+            own_connection=self._own_connection,
         )
         if not isinstance(result.value, list):
             raise DataError(

@@ -63,7 +63,7 @@ class SendOptions(TypedDict, total=False):
 
     expect: Expect
     write: bool
-    apart: bool
+    own_connection: bool
     timeout: float | None
 
 
@@ -167,7 +167,7 @@ class Sender:
         *,
         expect: Expect = "one",
         write: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
         timeout: float | None = None,
         explain: Callable[[], None] | None = None,
     ) -> Result:
@@ -183,7 +183,7 @@ class Sender:
 
         def read() -> Result:
             try:
-                result = self._attempt(call, body, expect, seconds, fresh=apart)
+                result = self._attempt(call, body, expect, seconds, fresh=own_connection)
                 # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
                 if self.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
                     self._refuse_mixed_up(call)

@@ -43,15 +43,15 @@ def has_more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str
     return holds(gateway, {"-exists": rows_beyond(number, source, where, field)})
 
 
-def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False) -> bool:
+def holds(gateway: Gateway, condition: Mapping[str, Any], *, own_connection: bool = False) -> bool:
     """Whether a condition holds that is made of queries (``-exists`` and ``-not-exists``).
 
     What is inside a query isn't filtered by permission (``pcrud-141``), and org units are everybody's to see. The row
-    that says yes doesn't say to what: ``apart`` asks over a connection of its own, where several such questions follow
+    that says yes doesn't say to what: ``own_connection`` asks over a connection of its own, where several such questions follow
     one another.
     """
     where = {"parent_ou": None, **condition}
-    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, apart=apart))
+    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, own_connection=own_connection))
 
 
 def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def read_member_ids(
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     method = f"{_MEMBERS}{_CURRENT}" if current else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=apart).value
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=apart).value
     try:
         ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
@@ -214,7 +214,7 @@ def read_balances(gateway: Gateway, *groups: int, current: bool = False, apart: 
     """
     wanted = list(groups) if len(groups) > 1 else groups[0]
     method = f"{_BALANCES}{_CURRENT}" if current else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=apart).value
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=apart).value
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
@@ -506,7 +506,7 @@ class _HiddenInSet:
         if not found:
             return {}
         hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
-        if holds(self._gateway, together(found.values(), hidden), apart=True):
+        if holds(self._gateway, together(found.values(), hidden), own_connection=True):
             return dict(found)
         if len(found) <= _FEW:
             return {}

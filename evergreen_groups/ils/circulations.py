@@ -234,7 +234,7 @@ class CirculationReader:
     def _of_patron(self, patron: int) -> CirculationCounts | None:
         # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
         # Nor does it say whose counts these are.
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
+        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", own_connection=True)
         if result.value is None:
             return None
         answer = result.mapping()

@@ -203,7 +203,7 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
     """
     method = "open-ils.actor.user.perm.check"
     # It may name nothing at all, neither whom nor where.
-    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), apart=True)
+    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), own_connection=True)
     # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
@@ -229,7 +229,9 @@ def denied_pairs(
         UnexpectedAnswerError: the answer isn't a list of such pairs; nothing else may pass for none.
     """
     method = "open-ils.actor.user.perm.check.multi_org"
-    result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
+    result = gateway.call(
+        "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True
+    )
     # Pairs of org unit and missing permission (releases-054).
     with result.understood(Message("a list of org units and permissions")):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
