@@ -1,4 +1,4 @@
-"""Sending a call: how long it may take, how often it is tried, and whether its answer is to be believed."""
+"""Sending calls: timeouts, retries, and checks of whose answer arrived."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _WORKERS = {"variable": "EG_HTTP_GATEWAY_MAX_REQUESTS", "program": "eg-http-gate
 
 
 class SendOptions(TypedDict, total=False):
-    """How a call is sent, as in :meth:`Sender.send`."""
+    """Options for sending a call, as in :meth:`Sender.send`."""
 
     expect: Expect
     write: bool
@@ -68,10 +68,10 @@ class SendOptions(TypedDict, total=False):
 
 
 class Sender:
-    """Sends calls over a transport, whose times and retries it knows; of sessions it knows nothing.
+    """Sends calls over a transport, with timeouts and retries, but without knowing about sessions.
 
-    Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are the gateway's own.
-    ``on_change`` is called when a failure looks as after an upgrade of the ILS.
+    Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are as in the gateway.
+    ``on_change`` is called after failures that suggest an upgrade of Evergreen.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Sender:
     ) -> None:
         require_positive(arguments.seconds("timeout", timeout), arguments.seconds("grace", grace))
         self.timeout = timeout
-        """How long a service is waited for, in seconds, unless a call says otherwise."""
+        """How long to wait for a service, in seconds, unless a call overrides it."""
         self.deadline: float | None = None
-        """When everything has to be over, on the monotonic clock."""
+        """When all calls must have ended, on the monotonic clock."""
         self.is_closed = False
-        """Whether it takes no more calls; a view takes none either once what it is a view of doesn't."""
+        """Whether this sender refuses calls. A view also refuses calls when the original sender is closed."""
         self._transport = transport
         self._retries = retries
         self._locale = locale
@@ -99,58 +99,58 @@ class Sender:
         self._on_call = on_call
         self._on_change = on_change
         self._seen = DetectedKind()
-        self._origin: Sender | None = None  # what a view shares its connections with
+        self._origin: Sender | None = None  # the sender that owns a view's connections
 
     @property
     def kind(self) -> GatewayKind | None:
-        """Which gateway answers there, None before its first answer."""
+        """The kind of gateway, None before its first answer."""
         return self._seen.kind
 
     @property
     def seconds_left(self) -> float | None:
-        """How long calls may still begin, in seconds; None where there is no deadline."""
+        """Seconds in which calls may still begin, None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     @property
     def redactor(self) -> Redactor:
-        """Blanks the secrets of the session that calls are sent for."""
+        """The redactor of the session that calls are sent for."""
         return self._transport.redactor
 
     @property
     def is_view(self) -> bool:
-        """Whether its connections are another's."""
+        """Whether another sender owns the connections."""
         return self._origin is not None
 
     def view(self) -> Sender:
-        """The same over the same connections, which can be closed by itself."""
+        """Return a sender over the same connections that can be closed separately."""
         view = copy.copy(self)
         view._origin = self
         return view
 
     def for_session(self) -> Sender:
-        """A view for another session, of whose secrets this one knows nothing."""
+        """Return a view for another session, whose secrets it doesn't share."""
         view = self.view()
         view._transport = self._transport.for_session()
         return view
 
     def within(self, seconds: float) -> Sender:
-        """A view for calls that are all to be over ``seconds`` from now."""
+        """Return a view for calls that must all end ``seconds`` from now."""
         view = self.view()
         deadline = time.monotonic() + seconds
         view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
         return view
 
     def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
-        """A view with other ``retries``, where they are given, and ``on_change``."""
+        """Return a view with another ``on_change`` and, if given, other ``retries``."""
         view = self.view()
         view._retries = retries or self._retries
         view._on_change = on_change
         return view
 
     def stop(self) -> None:
-        """Take no more calls; those that are under way in other threads are ended, unless this is a view.
+        """Refuse further calls and, unless this is a view, end running ones in other threads.
 
-        A connection is free then.
+        The logout that follows then finds a free connection.
         """
         self.is_closed = True
         if not self.is_view:
@@ -171,9 +171,9 @@ class Sender:
         timeout: float | None = None,
         explain: Callable[[], None] | None = None,
     ) -> Result:
-        """Send a call and return its result: a read is repeated where that may help, a write goes out once.
+        """Send a call and return its result. A read is retried if the failure may pass; a write is sent once.
 
-        ``explain`` raises an error that says more than that the gateway gave no reason, where there is one.
+        ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
         left = seconds_left(self.deadline, call)
         seconds = timeout or self.timeout
@@ -184,7 +184,8 @@ class Sender:
         def read() -> Result:
             try:
                 result = self._attempt(call, body, expect, seconds, fresh=own_connection)
-                # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
+                # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
+                # token.
                 if self.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
                     self._refuse_mixed_up(call)
             except UnexplainedError:
@@ -195,7 +196,7 @@ class Sender:
             return result
 
         self._refuse_closed(call)
-        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
+        # The answer may get lost after the work was done, and a second usergroup.new would create a second group.
         if write:
             if self.kind is GatewayKind.RUST:
                 self._refuse_to_write(call)
@@ -203,14 +204,14 @@ class Sender:
         return self.with_retries(read)
 
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
-        """Send a call that takes no longer than ``seconds``, and isn't repeated."""
+        """Send a call once, with a timeout of at most ``seconds``."""
         seconds = min(self.timeout, seconds)
         return self._attempt(
             call, form(call, params, locale=self._locale, timeout=seconds), expect, seconds, fresh=False
         )
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """Get an IDL file."""
+        """Fetch an IDL file."""
 
         def attempt() -> Reply:
             with self._observed(IDL_CALL):
@@ -221,7 +222,7 @@ class Sender:
         return self.with_retries(attempt)
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
-        """Return what ``attempt`` returns, tried again as long as that may help."""
+        """Return the result of ``attempt``, retrying while the failure may pass."""
         policy = self._retries.before(self.deadline)
         stop = self._transport.stop
         began = time.monotonic()
@@ -235,7 +236,7 @@ class Sender:
                     raise
                 if isinstance(error, UnexplainedError) and not policy.unexplained:
                     raise
-                # stop.wait() is True once the gateway is closed.
+                # stop.wait() returns True once the gateway is closed.
                 if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
                     raise
                 log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
@@ -254,12 +255,12 @@ class Sender:
             self._seen.kind = GatewayKind.RUST
             raise
         except (MethodNotFoundError, TransportError):
-            self._on_change()  # so looks an upgrade, and the way back
+            self._on_change()  # these failures suggest an upgrade or a downgrade
             raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:
-        """Tell whoever wants to know how one request ended, and how long it took."""
+        """Report a request's outcome and duration to ``on_call``."""
         if self._on_call is None:
             yield
             return
@@ -274,10 +275,10 @@ class Sender:
             self._on_call(call, time.monotonic() - began, outcome)
 
     def _is_mixed_up(self, call: Call) -> bool:
-        """Whether the Rust gateway returns answers that belong to other requests: an echo brings another word.
+        """Return whether the Rust gateway returns answers that belong to other requests, by echoing a random word.
 
-        The echo may reach another worker than the call did. When nothing else is going on, it reaches the same one,
-        because requests go to the first idle worker.
+        The echo may reach another worker than the call did. On an idle gateway it reaches the same one, because
+        requests go to the first idle worker.
         """
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)
@@ -292,7 +293,7 @@ class Sender:
                 return answer
 
             answer = self.with_retries(echo)
-            # The failure may be left over from another request. Then the next answer is this word.
+            # This failure may belong to an earlier request. If so, the next answer is this word.
             if answer is not None:
                 return answer != [word]
         return False
@@ -307,7 +308,8 @@ class Sender:
             )
 
     def _refuse_to_write(self, call: Call) -> None:
-        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers, or may."""
+        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers, or if it can't be
+        checked."""
         try:
             mixed_up = self._is_mixed_up(call)
         except TransportError as error:
@@ -332,15 +334,15 @@ class Sender:
 
 
 def _may_pass(error: TransportError | ServerError) -> bool:
-    """Say whether the same request may well succeed a little later."""
-    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
-    # that from a query that it will never take, which costs a few seconds more then.
+    """Return whether the same request may succeed a little later."""
+    # A method may fail because a database or another service is down for a moment. A query that will never work looks
+    # the same, and retrying it costs only a few seconds.
     if isinstance(error, ServerError):
         return True
-    # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
+    # A 4xx status won't change. A proxy sends 5xx while the server behind it restarts.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
     if isinstance(error, UnreachableError):
-        # A certificate doesn't get better within seconds.
+        # A bad certificate doesn't get better within seconds.
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
     return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
