@@ -93,7 +93,7 @@ class Result:
             raise self.unexpected(due) from None
 
     def unexpected(self, due: Message) -> UnexpectedAnswerError:
-        """Return the error for a value that isn't ``due``, such as "a list"."""
+        """Return the error for a value that isn't ``due``, which names the expected shape."""
         return UnexpectedAnswerError(
             "the answer has another shape than Evergreen's; expected: {due}",
             advice="look at the server's release, and into its log",

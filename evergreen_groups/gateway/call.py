@@ -40,7 +40,7 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 @runtime_checkable
 class Encodable(Protocol):
-    """An object that knows its own wire form, such as :class:`~evergreen_groups.gateway.record.Record`."""
+    """An object that knows its own wire form, like :class:`~evergreen_groups.gateway.record.Record`."""
 
     def to_wire(self, *, full: bool = False) -> dict[str, Any]:
         """Return plain JSON values."""

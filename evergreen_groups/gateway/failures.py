@@ -44,7 +44,7 @@ _NOT_CONNECTED = (
 
 
 def http_error(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
-    """Return the error for an HTTP status that isn't a result. ``base`` is the server's root; ``raw`` must be redacted."""
+    """Return the error for an HTTP status. ``base`` is the server's root; ``raw`` must be redacted already."""
     status = response.status_code
     if status == 400 and call.method and is_rust_gateway(response.headers):
         return UnexplainedError(

@@ -143,8 +143,8 @@ _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 class Replicas:
     """Whether the site reads, or may read, from database replicas; cached for five minutes.
 
-    On such a site, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
-    the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no such form.
+    There, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
+    the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no ``.authoritative`` form.
     """
 
     def __init__(self) -> None:
@@ -279,7 +279,7 @@ class Gateway:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds in which calls may still begin after :meth:`within`; None without such a limit."""
+        """Seconds in which calls may still begin after :meth:`within`; None without a limit."""
         return self._sender.seconds_left
 
     @property

@@ -80,7 +80,7 @@ class Pcrud:
     def search_columns(
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
-        """Return the fields ``names`` of the rows that :meth:`search` would return, decoded but without making records."""
+        """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
         _refuse_other_types(class_id, where, names)
         arguments.whole("limit", limit)
         idl = self._gateway.idl(class_id)

@@ -267,8 +267,8 @@ class Record:
         """Return the record in wire form.
 
         By default, return the values as they came, with the changes of ``replace``. ``full`` pads the record and nested
-        objects to all fields and the three flags, because methods that store an object otherwise write nothing
-        (``patron-update-odd-031``). ``changed`` also sets the flag that makes methods store the record
+        objects to all fields and the three flags, because methods that store an object write nothing
+        without them (``patron-update-odd-031``). ``changed`` also sets the flag that makes methods store the record
         (``patron-update-odd-014``), but not the flags of nested objects. Raises DataError if the flag would overwrite a
         field that the IDL doesn't know.
         """

@@ -209,8 +209,8 @@ class Session:
                 "the login was accepted, but no token came with it", code="login-without-token", **_LOGIN.names
             )
         self._redactor.learn(token)
-        # Since 3.14 such a login succeeds, but its token is useless until the second factor arrives. Earlier releases
-        # don't send this key (3.12/auth-001).
+        # Since 3.14, an account with a second factor gets a token that is useless until the factor arrives. Earlier
+        # releases don't send this key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
             raise LoginRefusedError(
                 "the account must confirm logins with a second factor, which a program can't",
