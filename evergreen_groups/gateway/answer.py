@@ -168,7 +168,7 @@ class Answer:
         return payload
 
     def _envelope(self) -> dict[str, Any]:
-        self._refuse_what_would_fill_the_memory()
+        self._refuse_too_many_values()
         try:
             text = self._body.decode("utf-8")
             envelope = wire.loads(text)
@@ -201,7 +201,7 @@ class Answer:
             self._fail_as_no_gateway()
         return envelope
 
-    def _refuse_what_would_fill_the_memory(self) -> None:
+    def _refuse_too_many_values(self) -> None:
         """Refuse a body with too many values: a value of a few bytes takes a hundred in memory."""
         if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
             self._fail(

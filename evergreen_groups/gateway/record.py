@@ -16,7 +16,7 @@ from evergreen_groups.odd_dates import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Statistics
-    from evergreen_groups.gateway.idl import Class, Idl, Link
+    from evergreen_groups.gateway.idl import Class, Idl
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -303,14 +303,11 @@ def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
         return decoder_of(known.datatypes[name])(value, known.id, name)
     # Only links hold objects (even an amount: circ.billing_total). A hash or a list in any other field is an error.
     items = value if isinstance(value, list) else [value]
-    if _link_of(known, name) is None or not all(map(is_object, items)):
+    position = known.positions[name]
+    is_link = position < len(known.fields) and known.fields[position].link is not None  # flags come after the fields
+    if not is_link or not all(map(is_object, items)):
         raise wrong_value(known.id, name, Message("a value of its datatype"))
     return decode(value, idl)
-
-
-def _link_of(known: Class, name: str) -> Link | None:
-    position = known.positions[name]
-    return known.fields[position].link if position < len(known.fields) else None  # flags have no link
 
 
 def is_object(value: object) -> bool:

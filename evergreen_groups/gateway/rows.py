@@ -95,7 +95,7 @@ class RowCheck:
         self._refuse_duplicates(values)
         for field, test in _conditions(self._where):
             if field in self._fields and field not in self._fleshed:
-                self._check_values(field, test, values)
+                self._check_condition(field, test, values)
         self._refuse_wrong_order(values)
         return values
 
@@ -131,7 +131,7 @@ class RowCheck:
                 values={"name": self._class.id},
             )
 
-    def _check_values(self, field: str, test: Any, values: list[list[Any]]) -> None:
+    def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
         known = self._class.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE

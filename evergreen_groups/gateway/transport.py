@@ -228,9 +228,9 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     def connect(self) -> None:
         trusted = self.ca_certs or self.ca_cert_dir
         if self.ssl_context is None and trusted:
-            self.ssl_context = _context(
-                str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _file_version(str(trusted))
-            )
+            found = Path(str(trusted)).stat()
+            version = (found.st_mtime_ns, found.st_size, found.st_ino)  # new connections load a changed file
+            self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), version)
             self.ca_certs = self.ca_cert_dir = None  # the context has them now
         elif self.ssl_context is None:
             self.ssl_context = forgive_form(create_urllib3_context())
@@ -249,12 +249,6 @@ def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLCon
     # urllib3 sets the protocols again for each connection, and would free memory that another thread is reading.
     setattr(made, "set_alpn_protocols", lambda _protocols: None)  # noqa: B010  # mypy refuses to assign to a method
     return made
-
-
-def _file_version(path: str) -> tuple[int, ...]:
-    """Return a key that changes with the file, so that new connections load a new one."""
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class _DeadlinePool(HTTPConnectionPool):
@@ -551,7 +545,10 @@ class Transport:
             time.monotonic() - began,
             len(content),
         )
-        return self._checked(response, call, content)
+        status = response.status_code
+        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
+            return Reply(status, response.headers, content)
+        raise http_error(response, call, self.redactor.raw(content), self._address.base)
 
     def _read(self, response: requests.Response, call: Call) -> bytes:
         try:
@@ -566,12 +563,6 @@ class Transport:
             ) from None
         finally:
             self.statistics.answer(response.raw.tell())
-
-    def _checked(self, response: requests.Response, call: Call, content: bytes) -> Reply:
-        status = response.status_code
-        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
-            return Reply(status, response.headers, content)
-        raise http_error(response, call, self.redactor.raw(content), self._address.base)
 
 
 def require_positive(*settings: float) -> None:

@@ -280,8 +280,9 @@ class RowsByValues:
             middle = len(batch) // 2
             yield from self._in_halves(batch[:middle])
             yield from self._in_halves(batch[middle:])
-        else:
-            yield from self._one_by_key(batch[0])
+        else:  # more rows with one value than fit an answer
+            key, condition = primary_key(self._class), self._condition(batch)
+            yield from RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
 
     def _ask(self, batch: list[int | str], limit: int) -> Page:
         page = self._search.page(self._condition(batch), limit)
@@ -293,11 +294,6 @@ class RowsByValues:
         if self._all_visible or not self._gateway.counts_hidden_rows():
             return False
         return has_more_than(limit, self._gateway, self._class_id, self._condition(batch), self._field)
-
-    def _one_by_key(self, value: int | str) -> Iterator[Page]:
-        """Yield the rows with one value, page by page, because they don't fit one answer."""
-        key, condition = primary_key(self._class), self._condition([value])
-        return RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
 
     def _condition(self, batch: list[int | str]) -> dict[str, Any]:
         return all_of(self._where, [{self._field: batch}])

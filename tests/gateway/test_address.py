@@ -1,4 +1,5 @@
-"""The gateway's address: one form for every spelling, because leases, the journal and caches go by it."""
+"""The gateway's address: one form for every spelling, because it identifies the server in leases, the journal and
+caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that reading many rows is made of: stretches, page sizes, portions."""
+"""The parts of reading many rows: key ranges, page sizes, batches."""
 
 from hypothesis import given
 from hypothesis import strategies as st

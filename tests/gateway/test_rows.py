@@ -1,4 +1,4 @@
-"""Rows are held against the question: whole, each once, and none that wasn't asked for."""
+"""Rows are checked against the search: complete, no duplicates, and none that doesn't match."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IDL = idl_of()
 
 
 def row(class_id: str, **values: Any) -> dict[str, Any]:
-    """A whole row; what isn't given is 1 where the ILS has no null."""
+    """Build a complete row; fields that are never null are 1 unless given."""
     known = IDL[class_id]
     filled = [values.get(field.name, 1 if field.name in NEVER_NULL[class_id] else None) for field in known.fields]
     last = max(field.position for field in known.fields if not field.virtual)
@@ -82,7 +82,7 @@ def test_more_rows_than_were_asked_for() -> None:
 
 
 def test_what_cannot_be_held_against_rows() -> None:
-    """Another class's conditions, alternatives, subqueries, amounts, and texts that come translated."""
+    """Conditions on other classes, OR clauses, subqueries, amounts, and translated text aren't checked."""
     where = {"+mbts": {"id": 1}, "-or": [{"id": 1}], "id": {"in": {"from": "au"}}, "usrgroup": {"=": {"+d": "id"}}}
     assert RowCheck(IDL["au"], where).apply([row("au", id=7)])
     assert RowCheck(IDL["mous"], {"balance_owed": {"<>": 0}}).apply([row("mous", balance_owed="0.00")])
@@ -100,7 +100,7 @@ def test_another_order() -> None:
 
 
 def test_rows_of_a_real_server_are_as_long_as_was_asked_for() -> None:
-    """Over all that was recorded; trailing nulls are there."""
+    """Checked over everything recorded; trailing nulls are included."""
     counted = 0
     for exchange_id in exchanges():
         name = method(exchange_id)
