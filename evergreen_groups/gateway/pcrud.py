@@ -256,8 +256,7 @@ class Pcrud:
         where: Where | None = None,
         all_visible: bool = False,
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the fields ``names`` of the rows that :meth:`by_values` would yield, decoded but without making
-        records.
+        """Yield the fields ``names`` of the rows that :meth:`by_values` would yield, without making records.
 
         ``all_visible`` promises that the account may see all rows with these values. Before 3.16 this saves one call
         per list, which checks whether hidden rows crowded out others.

@@ -136,8 +136,10 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
 
 
 def decode_date(value: Any, class_id: str, name: str) -> date | None:
-    """Decode a timestamp or a plain date. If Python can't hold it, return ``UNKNOWN`` for a timestamp, None for a
-    date."""
+    """Decode a timestamp or a plain date.
+
+    If Python can't hold the value, return ``UNKNOWN`` for a timestamp and None for a date.
+    """
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)

@@ -53,11 +53,10 @@ _LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mix
 
 
 class RowCheck:
-    """A check of one search's rows: the condition ``where``, the fields of ``select`` (None: all), at most ``limit``
-    rows.
+    """A check of one search's rows.
 
-    ``joined`` allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold
-    objects.
+    At most ``limit`` rows must meet the condition ``where`` and have the fields of ``select`` (None: all). ``joined``
+    allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
 
     def __init__(  # pcrud's own options, by name
@@ -329,9 +328,11 @@ class KeyRange:
         """Return what remains of the range after a key, as a list of one range or none."""
         return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
 
-    def holds(self, key: Any) -> bool:
-        """Return whether a key is in the range. Accept keys that aren't whole numbers: the server sorts them by its
-        own collation."""
+    def contains(self, key: Any) -> bool:
+        """Return whether a key is in the range.
+
+        Accept all keys that aren't whole numbers, because the server sorts them by its own collation.
+        """
         if not isinstance(key, int):
             return key is not None
         above = self.after is None or key > self.after or (self.inclusive and key == self.after)
@@ -378,7 +379,7 @@ def walk(
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
         # Only the keys are checked here; RowCheck has checked the rest.
-        if not all(map(part.holds, keys)):
+        if not all(map(part.contains, keys)):
             raise unrequested_rows()
         if key_range.in_windows:
             return page, key_range.rest_after(part.high)
@@ -438,8 +439,7 @@ def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) ->
 
 
 def any_row(key: str) -> list[dict[str, Any]]:
-    """Return a condition that holds for every row (``audit-015``), because pcrud refuses an empty one
-    (``pcrud-159``)."""
+    """Return a condition that holds for all rows (``audit-015``); pcrud refuses an empty one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
 
 

@@ -308,8 +308,7 @@ class Sender:
             )
 
     def _refuse_to_write(self, call: Call) -> None:
-        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers, or if it can't be
-        checked."""
+        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers or can't be checked."""
         try:
             mixed_up = self._is_mixed_up(call)
         except TransportError as error:

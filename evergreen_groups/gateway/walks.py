@@ -62,8 +62,7 @@ def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) 
 
 
 class HiddenRows:
-    """Finds what remains of a read by ``key`` after a short page, in ranges narrow enough that hidden rows don't
-    matter."""
+    """Finds what remains of a read by ``key`` after a page that hidden rows may have made short."""
 
     def __init__(self, gateway: Gateway, source: Any, where: Mapping[str, Any] | None, key: str) -> None:
         """``source`` is a class's id or, with joined classes, a query's ``from``."""
@@ -247,11 +246,11 @@ class RowsByValues:
             yield from pages
 
     def _longest(self, count: int) -> int:
-        """Return how long a list with ``count`` values may become. Lists are shorter if the server checks rows one by
-        one.
+        """Return how long a list with ``count`` values may become.
 
-        These checks take a millisecond per row, so a long list would leave the server's other processes idle at the
-        end. For short lists the answer doesn't matter, and the server isn't asked.
+        Lists are shorter if the server checks permission row by row. This takes a millisecond per row, so a long list
+        would leave the server's other processes idle at the end. For short lists the answer doesn't matter, and the
+        server isn't asked.
         """
         known = count >= LIST_OF_SLOW_ROWS
         return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
@@ -260,8 +259,7 @@ class RowsByValues:
         return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
 
     def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
-        """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows can't crowd out
-        others."""
+        """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
         while batch:
             count = self._size.fitting
             page = self._ask(batch[:count], len(batch[:count]))

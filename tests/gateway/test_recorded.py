@@ -214,8 +214,7 @@ def objects(value) -> Iterator[dict]:
 
 
 def recorded_objects(*, odd: bool) -> Iterator[dict]:
-    """Yield every object of the current release. ``odd`` includes wrong values that were sent to see the server's
-    reaction."""
+    """Yield every object of the current release. ``odd`` includes wrong values, sent to see the reaction."""
     for exchange_id, exchange in exchanges().items():
         if release_of(exchange_id) != CURRENT:
             continue
