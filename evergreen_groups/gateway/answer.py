@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -181,8 +182,8 @@ class Answer:
                 code="not-text",
                 sent=True,
             )
-        except ValueError as error:
-            if _looks_cut_off(text, error):
+        except ValueError:
+            if _looks_cut_off(text):
                 self._fail(
                     CutOffError,
                     "the answer stops in the middle",
@@ -325,7 +326,7 @@ def _number(value: object) -> int | None:
         return None
 
 
-def _looks_cut_off(text: str, error: ValueError) -> bool:
+def _looks_cut_off(text: str) -> bool:
     """Return whether a text that isn't JSON is the beginning of a gateway's answer, or is empty.
 
     A proxy that cuts an answer off leaves HTTP 200 in place. Retrying helps in this case, but not for a wrong address.
@@ -333,7 +334,14 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
     stripped = text.strip()
     if not stripped:
         return True
-    reason = str(error)  # only msgspec's wording distinguishes the reasons
-    if not stripped.startswith("{") or "trailing characters" in reason or "too deep" in reason:
+    if not stripped.startswith("{"):
         return False
-    return not stripped.endswith("}") or "truncated" in reason
+    try:
+        json.loads(text)  # msgspec's errors don't have the position
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return False
+        return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    except (ValueError, RecursionError):
+        return False
+    return False

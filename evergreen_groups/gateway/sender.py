@@ -54,8 +54,7 @@ Value = TypeVar("Value")
 
 _ECHO = "opensrf.system.echo"
 _ECHOES = 2
-_RESTART_WORKERS = "set {variable}=1 for {program} and restart it: its workers mix up answers after a failure"
-_WORKERS = {"variable": "EG_HTTP_GATEWAY_MAX_REQUESTS", "program": "eg-http-gateway"}
+_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
 
 
 class SendOptions(TypedDict, total=False):
@@ -302,9 +301,9 @@ class Sender:
         if self._is_mixed_up(call):
             raise DataError(
                 "the gateway gave an answer that belongs to another request",
-                advice=_RESTART_WORKERS,
+                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
                 code="answers-mixed-up",
-                values=_WORKERS,
+                values={"variable": _SETTING, "program": _PROGRAM},
             )
 
     def _refuse_to_write(self, call: Call) -> None:
@@ -317,9 +316,9 @@ class Sender:
         if mixed_up:
             raise TransportError(
                 "not sent, because the gateway gives answers that belong to other requests",
-                advice=_RESTART_WORKERS,
+                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
                 code="write-withheld",
-                values=_WORKERS,
+                values={"variable": _SETTING, "program": _PROGRAM},
                 sent=False,
                 **call.names,
             )
