@@ -256,7 +256,7 @@ def test_the_tests_mirror_the_rooms() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom evergreen_groups.cli.application import run\nrun(['report', '--help'])\n"
-        "heavy = {'requests', 'lxml', 'orjson', 'rich', 'sqlite3', 'flask', 'cheroot', 'jinja2', "
+        "heavy = {'requests', 'lxml', 'msgspec', 'rich', 'sqlite3', 'flask', 'cheroot', 'jinja2', "
         "'evergreen_groups.gateway.gateway', 'evergreen_groups.sandbox.sandbox'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

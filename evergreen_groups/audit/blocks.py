@@ -127,7 +127,7 @@ class BlockSearch:
             select=PATRON_FIELDS,
             order_by="id",
             limit=_PAGE,
-            apart=True,  # an empty answer is believed, so it must not be another request's
+            own_connection=True,  # an empty answer is believed, so it must not be another request's
         )
         rows = list(map(PatronRow._make, columns(page, *PATRON_FIELDS)))
         if len(rows) == _PAGE:

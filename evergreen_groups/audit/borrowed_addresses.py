@@ -50,7 +50,7 @@ def find_borrowed_addresses(context: SearchContext) -> None:
         page_size=_PAGE,
         concurrency=1,
         all_visible=True,
-        apart=True,  # an empty answer is believed, so it must not be another request's
+        own_connection=True,  # an empty answer is believed, so it must not be another request's
     )
     with PatronListing(context) as found:
         for page in pages:

@@ -321,7 +321,7 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
 
 
 def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
-    now = _read_written(gateway, plan.patrons) if gateway.reads_copies else _read(gateway, plan.patrons)
+    now = _read_written(gateway, plan.patrons) if gateway.reads_replicas else _read(gateway, plan.patrons)
     for step in plan.steps:
         if step.patron_id not in now:
             yield Message("patron {patron} can't be seen any more", values={"patron": step.patron_id})

@@ -38,7 +38,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     TransportError,
 )
-from evergreen_groups.gateway import TOKEN, beyond, holds, whole_number
+from evergreen_groups.gateway import TOKEN, holds, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
 from evergreen_groups.ils import count_set_by_ils
 from evergreen_groups.message import Message
@@ -261,7 +261,7 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     if None in ids:
         raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
     # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
-    if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
+    if bool(others) is not holds(gateway, {"-exists": rows_beyond(0, "au", _others_in(group, patron), "id")}):
         _refuse_unless_behind(gateway, patron, group, others)
     return not others
 
@@ -274,12 +274,12 @@ def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set
         DataError: it isn't, or not everybody can be seen whom it is about.
     """
     suspects = others
-    if gateway.reads_copies and not others:
+    if gateway.reads_replicas and not others:
         where = _others_in(group, patron)
         suspects = frozenset(gateway.pcrud.id_list("au", where, limit=_MOST_SUSPECTS))
-        if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
+        if holds(gateway, {"-exists": rows_beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
             raise inconsistent_members()
-    records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_copies]
+    records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_replicas]
     here = [value_of(record, GROUP) == group and not record.deleted for record in records if record is not None]
     if not here or (not any(here) if others else any(here) or len(here) < len(suspects)):
         raise inconsistent_members()

@@ -87,7 +87,7 @@ class PenaltyReader:
             rows = (*near, *(row for row in rows if row.org_unit not in self._near))
         home_is_near = near is not None and self._near.issuperset(self.org_units.full_path(home_library))
         return PatronPenalties(
-            home_library, tuple(sorted(rows)), current=home_is_near or not self._gateway.reads_copies
+            home_library, tuple(sorted(rows)), current=home_is_near or not self._gateway.reads_replicas
         )
 
     def _read_near(self, patron: int) -> list[PenaltyRow] | None:

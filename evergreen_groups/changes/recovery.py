@@ -156,7 +156,7 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
     Raises:
         StateError: the journal can't be read.
     """
-    if not gateway.reads_copies or not state.database.is_there:
+    if not gateway.reads_replicas or not state.database.is_there:
         return RecentlyChanged()
     from sqlalchemy import select  # takes long to import
 
@@ -175,7 +175,7 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
 
 def recently_changed_at_once(gateway: Gateway, state: State) -> RecentlyChanged:
     """Whom the journal names, or anybody where it can't be read at once: nobody waits for a server that hangs."""
-    if not gateway.reads_copies:
+    if not gateway.reads_replicas:
         return RecentlyChanged()
     found = [ANYBODY]
 

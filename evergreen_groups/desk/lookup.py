@@ -128,7 +128,7 @@ class PatronLookup:
             NotFoundError: no visible patron has this id; deleted ones aren't visible.
         """
         arguments.integer("id", id)
-        record = read_patron(self._gateway, id) if self._gateway.reads_copies else None
+        record = read_patron(self._gateway, id) if self._gateway.reads_replicas else None
         if record is None:
             fields = ("id", "usrgroup", "deleted")
             record = next(iter(self._gateway.pcrud.search("au", {"id": id}, select=fields, limit=1)), None)
@@ -141,7 +141,7 @@ class PatronLookup:
         card = find_card(self._gateway, text)
         if card is not None:
             return card.usr, bool(card.active)
-        return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_copies else None
+        return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_replicas else None
 
     def _shortened(self, text: str) -> Lookup:
         """By the barcode completion of the library where the session works: the ILS tries its cards' forms."""

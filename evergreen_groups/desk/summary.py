@@ -166,7 +166,7 @@ class SummaryReader:
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
         card = find_card(self._gateway, barcode, with_patron=True)
         patron = None if card is None else card.usr
-        if self._gateway.reads_copies:
+        if self._gateway.reads_replicas:
             id = patron.id if isinstance(patron, Record) else find_owner(self._gateway, barcode)
             patron = None if id is None else self._record(id)
         if not isinstance(patron, Record) or patron.deleted:
@@ -180,7 +180,7 @@ class SummaryReader:
 
     def _record(self, id: int) -> Record | None:
         """A patron's record, deleted ones too: where it is written, if plain reads may be old."""
-        if self._gateway.reads_copies and (record := read_patron(self._gateway, id)) is not None:
+        if self._gateway.reads_replicas and (record := read_patron(self._gateway, id)) is not None:
             return record
         found = self._gateway.pcrud.search("au", {"id": id}, select=_DECIDING, limit=1)
         return found[0] if found else None
@@ -214,7 +214,7 @@ class SummaryReader:
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""
-        if self._gateway.reads_copies:
+        if self._gateway.reads_replicas:
             with suppress(PermissionDeniedError):
                 return read_fines_of(self._gateway, id, primary=True)
         owed = read_own_fines(self._gateway, [id]).get(id)

@@ -5,7 +5,7 @@
         for patron in gateway.pcrud.search("au", {"usrgroup": 6001, "deleted": "f"}):
             print(patron.family_name, patron.expire_date)
 
-It logs in with the first call that needs a session, and out at the end."""
+The first call that needs a session logs in; closing the gateway logs out."""
 
 import lazy_loader
 

@@ -23,8 +23,8 @@ from .record import Record as Record
 from .record import columns as columns
 from .record import finite_number as finite_number
 from .record import whole_number as whole_number
-from .rows import not_asked_for as not_asked_for
+from .rows import unrequested_rows as unrequested_rows
 from .session import TOKEN as TOKEN
 from .session import Credentials as Credentials
-from .walks import beyond as beyond
 from .walks import holds as holds
+from .walks import rows_beyond as rows_beyond

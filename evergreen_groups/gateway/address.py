@@ -1,4 +1,4 @@
-"""Where a gateway is, and whether secrets may travel there."""
+"""The gateway's address, and whether secrets may be sent to it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _USUAL_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The root of an Evergreen web server: ``base`` has no slash at its end.
+    """The root of an Evergreen web server. ``base`` has no trailing slash.
 
-    Leases, the journal and caches go by ``base``, so every spelling of an address has the same.
+    ``base`` identifies the server in leases, the journal and caches, so all spellings of an address have the same one.
     """
 
     base: str
@@ -30,9 +30,10 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Read ``https://host[:port][/prefix]``, with or without the gateway's own path at the end.
+        """Parse ``https://host[:port][/prefix]``, with or without the gateway's path at the end.
 
-        Raises ConfigurationError for anything else. A password in the address is refused, and not repeated.
+        Raises ConfigurationError for anything else, including an address with a password. The error doesn't repeat the
+        password.
         """
         try:
             parts = urlsplit(url.strip())
@@ -51,7 +52,7 @@ class Address:
                 setting=_SETTING,
                 code="address-without-host",
             )
-        # The address is shown in errors, logs and reports, and a password in it would be as well.
+        # Errors, logs and reports show the address, and would show the password with it.
         if "@" in parts.netloc:
             raise ConfigurationError(
                 "the gateway's address must not hold a user name or password",
@@ -64,7 +65,7 @@ class Address:
                 setting=_SETTING,
                 code="address-with-query",
             )
-        # People copy the address from where they see it, as often with the gateway's own path as without.
+        # People copy the address with the gateway's path as often as without it.
         path = path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         place = f"[{host}]" if ":" in host else host
         if port not in (None, _USUAL_PORTS[parts.scheme]):
@@ -73,19 +74,19 @@ class Address:
 
     @property
     def gateway(self) -> str:
-        """Where calls are posted."""
+        """The URL that calls are posted to."""
         return self.base + GATEWAY_PATH
 
     @property
     def idl(self) -> str:
-        """Where the server keeps its IDL."""
+        """The URL of the server's IDL."""
         return self.base + IDL_PATH
 
     @property
     def loopback(self) -> bool:
-        """Whether the host is this machine itself."""
-        # The one name that is always this machine; any other may lead elsewhere tomorrow, so it has to be a literal
-        # address.
+        """Whether the host is this machine."""
+        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow, so
+        # only literal addresses count.
         if self.host == "localhost":
             return True
         try:
@@ -94,7 +95,7 @@ class Address:
             return False
 
     def refuse_plain_http(self) -> None:
-        """Raise ConfigurationError where a password or token would cross the network unencrypted."""
+        """Raise ConfigurationError if a password or token would cross the network unencrypted."""
         if not self.encrypted and not self.loopback:
             raise ConfigurationError(
                 "{address} is not encrypted: the password and patron data would cross the network in clear",
@@ -106,9 +107,9 @@ class Address:
 
 
 def _normalized_host(host: str) -> str:
-    """Return a host in the one form that DNS knows: lower case, ASCII, no dot at the end.
+    """Return a host in canonical form: lower case, ASCII, no trailing dot.
 
-    Raises what requests would raise when it first sends something there.
+    Raises the exceptions that requests would raise when sending.
     """
     if not host:
         return host
@@ -120,7 +121,7 @@ def _normalized_host(host: str) -> str:
 
 
 def _normalized_path(path: str) -> str:
-    """Return a path as requests sends it: without dot segments, and with the least percent-encoding."""
+    """Return a path as requests sends it, without dot segments and with minimal percent-encoding."""
     prepared = requests.PreparedRequest()
     prepared.prepare_url(f"https://host{path}", None)
     return urlsplit(prepared.url or "").path

@@ -1,4 +1,4 @@
-"""Reading an answer of the gateway strictly: a result, or the exception that says what came instead."""
+"""Strict reading of the gateway's answers: a result, or an exception that names the problem."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 Shape = TypeVar("Shape")
 Expect = Literal["one", "optional", "many"]
-"""How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
+"""The number of results that a method promises: one, one or none (``null`` isn't sent), or any number."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """What a call gave.
+    """The result of a call.
 
-    ``value`` is the result itself (``expect="one"``), the result or None (``"optional"``), or the list of all
-    results (``"many"``), in wire form: numbers with a point are ``Decimal``, fieldmapper objects are not decoded yet.
-    ``size`` is the answer's length in bytes; ``call`` is what was asked.
+    ``value`` is the result (``expect="one"``), the result or None (``"optional"``), or the list of all results
+    (``"many"``), in wire form: numbers with a decimal point are ``Decimal``, and fieldmapper objects aren't decoded
+    yet. ``size`` is the answer's length in bytes, and ``call`` is the call that was made.
     """
 
     value: Any
@@ -57,22 +57,22 @@ class Result:
 
     @property
     def raw(self) -> str:
-        """The beginning of the answer's text, with tokens blanked."""
+        """The beginning of the answer's text, with tokens redacted."""
         return str(self.beginning)
 
     def listing(self) -> list[Any]:
-        """The value, which has to be a list: of nothing else can one say that something isn't in it.
+        """Return the value, which must be a list.
 
         Raises:
-            UnexpectedAnswerError: it is something else.
+            UnexpectedAnswerError: it isn't.
         """
         return self._of(list, Message("a list"))
 
     def mapping(self) -> dict[str, Any]:
-        """The value, which has to be a hash.
+        """Return the value, which must be a hash.
 
         Raises:
-            UnexpectedAnswerError: it is something else.
+            UnexpectedAnswerError: it isn't.
         """
         return self._of(dict, Message("a hash"))
 
@@ -83,10 +83,10 @@ class Result:
 
     @contextmanager
     def understood(self, due: Message) -> Iterator[None]:
-        """Take what goes wrong in the block, where the value is read, for a value of another shape than ``due``.
+        """Read the value in this block; report any error there as a value that isn't ``due``.
 
         Raises:
-            UnexpectedAnswerError: its shape is another one.
+            UnexpectedAnswerError: the value has another shape.
         """
         try:
             yield
@@ -94,7 +94,7 @@ class Result:
             raise self.unexpected(due) from None
 
     def unexpected(self, due: Message) -> UnexpectedAnswerError:
-        """The error for a value of another shape than is ``due``."""
+        """Return the error for a value that isn't ``due``, which names the expected shape."""
         return UnexpectedAnswerError(
             "the answer has another shape than Evergreen's; expected: {due}",
             advice="look at the server's release, and into its log",
@@ -107,7 +107,8 @@ class Result:
 
 _MOST_VALUES = 2_000_000
 _NO_SESSION_NUMBER = 1001
-# On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
+# Over Redis the bus itself reports the missing service (errors-001); over XMPP the message comes back undelivered
+# (3.12/releases-060).
 _NO_SERVICE = re.compile(r"osrfServiceException *:|(?P<undelivered>Internal Server Error *: *Transport Error)")
 _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
@@ -116,7 +117,7 @@ _URL = "gateway.url"
 
 
 class Answer:
-    """The body of one answer to ``call``; ``redactor`` blanks what nobody may see of it."""
+    """The body of the answer to ``call``; ``redactor`` hides its secrets in errors."""
 
     def __init__(self, call: Call, body: bytes, redactor: Redactor) -> None:
         self._call = call
@@ -126,14 +127,14 @@ class Answer:
     def result(self, expect: Expect) -> Result:
         """Return the result.
 
-        Raises NotJSONError and CutOffError for a body that isn't the gateway's JSON, TimedOutError,
-        ServiceNotFoundError, MethodNotFoundError, NoSessionError and ServerError for the status inside it,
-        UnexpectedAnswerError for another number of results than ``expect`` allows, and an EventError for an event
-        other than SUCCESS.
+        Raises NotJSONError and CutOffError for a body that isn't the gateway's JSON; TimedOutError,
+        ServiceNotFoundError, MethodNotFoundError, NoSessionError and ServerError for the status in the body;
+        UnexpectedAnswerError for a number of results that ``expect`` doesn't allow; and EventError for any event but
+        SUCCESS.
         """
         payload = self._payload()
-        # A streaming method sends an element for each of its results (pcrud-114): without .atomic the first row would
-        # pass for the whole answer.
+        # A streaming method sends one element per result (pcrud-114). Without .atomic, the first row would pass for the
+        # whole answer.
         if expect != "many" and len(payload) > 1:
             self._fail(
                 UnexpectedAnswerError,
@@ -141,8 +142,8 @@ class Answer:
                 code="several-results",
                 values={"count": len(payload)},
             )
-        # A null isn't sent (errors-059, patrons-056), and nothing is also what older gateways answer for a time-out.
-        # So nothing is a value only where the caller knows that the method may give null.
+        # The gateway doesn't send a null (errors-059, patrons-056), and older gateways send an empty payload after a
+        # timeout, too. Only the caller knows whether the method may return null.
         if expect == "one" and not payload:
             self._fail(
                 UnexpectedAnswerError,
@@ -159,16 +160,16 @@ class Answer:
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
         payload, status = envelope.get("payload"), envelope.get("status")
-        # True is an int in Python; some proxy's {"status": true} is still no gateway's.
+        # True is an int in Python, and a proxy's {"status": true} isn't a gateway's answer.
         if not isinstance(payload, list) or not isinstance(status, int) or isinstance(status, bool):
             self._fail_as_no_gateway()
-        # HTTP says 200 for these too (errors-004): only the status in the body tells.
+        # HTTP says 200 for errors, too (errors-004). Only the status in the body counts.
         if status != 200:
             self._raise_status(status, envelope.get("debug"))
         return payload
 
     def _envelope(self) -> dict[str, Any]:
-        self._refuse_what_would_fill_the_memory()
+        self._refuse_too_many_values()
         try:
             text = self._body.decode("utf-8")
             envelope = wire.loads(text)
@@ -181,8 +182,8 @@ class Answer:
                 code="not-text",
                 sent=True,
             )
-        except ValueError as error:
-            if _looks_cut_off(text, error):
+        except ValueError:
+            if _looks_cut_off(text):
                 self._fail(
                     CutOffError,
                     "the answer stops in the middle",
@@ -201,8 +202,8 @@ class Answer:
             self._fail_as_no_gateway()
         return envelope
 
-    def _refuse_what_would_fill_the_memory(self) -> None:
-        """Each value of a few bytes takes a hundred once it is read, so a small answer of many isn't small."""
+    def _refuse_too_many_values(self) -> None:
+        """Refuse a body with too many values: a value of a few bytes takes a hundred in memory."""
         if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
             self._fail(
                 UnexpectedAnswerError,
@@ -223,7 +224,7 @@ class Answer:
         )
 
     def _raise_status(self, status: int, debug: object) -> NoReturn:
-        # Of the debug text only the exception's name is repeated: the rest may quote tokens and patron data.
+        # Repeat only the exception's name from the debug text; the rest may quote tokens and patron data.
         name = re.match(r"[A-Za-z]+(?: Error)?(?= *:)", debug) if isinstance(debug, str) else None
         known: dict[str, object] = {"number": status}
         shown = Message("status {number}", values=known)
@@ -232,8 +233,8 @@ class Answer:
         values = {"status": shown}
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
-        # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
-        # the first may be there again in a moment.
+        # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060).
+        # Only the service may be back in a moment.
         if status == 404 and isinstance(debug, str) and (no_service := _NO_SERVICE.match(debug)):
             self._fail(
                 ServiceNotFoundError,
@@ -268,9 +269,9 @@ class Answer:
         )
 
     def _raise_events(self, value: object) -> None:
-        # An event may be the result, or an item of the list that .atomic makes of results (settings-024, fielder-014).
-        # The textcode decides, not the number: that is an integer from C (auth-016), a text from Perl (errors-057), or
-        # empty (patrons-051), and success is an event too (auth-001).
+        # An event may be the result, or an item in the list that .atomic makes of several results (settings-024,
+        # fielder-014). Read the textcode and not the number, which is an integer from C (auth-016), text from Perl
+        # (errors-057), or empty (patrons-051). Success is an event as well (auth-001).
         for item in [value, *(value if isinstance(value, list) else ())]:
             if isinstance(item, dict) and "ilsevent" in item and item.get("textcode", "SUCCESS") != "SUCCESS":
                 self._raise_event(item)
@@ -283,7 +284,7 @@ class Answer:
         if textcode == "NO_SESSION":
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, **rest)
         if textcode == "PERM_FAILURE":
-            # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
+            # The org unit is text in most of these events (errors-057), and a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
             which: str = permission or Message("not named by the server")
             if org_unit is not None:
@@ -305,7 +306,7 @@ class Answer:
                 advice="fetch the record again, and repeat the change",
                 **rest,
             )
-        # Named after whatever was looked for: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
+        # The textcode names the record: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
         # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
             self._fail(
@@ -318,19 +319,29 @@ class Answer:
 
 
 def _number(value: object) -> int | None:
-    """Read an event's number or org unit: an integer, the same as text, or nothing."""
+    """Read an event's number or org unit, which may be an integer, text or empty."""
     try:
         return int(value) if isinstance(value, int | str) else None
     except ValueError:
         return None
 
 
-def _looks_cut_off(text: str, error: ValueError) -> bool:
-    """Say whether a text that isn't JSON is the beginning of a gateway's answer, or nothing at all."""
+def _looks_cut_off(text: str) -> bool:
+    """Return whether a text that isn't JSON is the beginning of a gateway's answer, or is empty.
+
+    A proxy that cuts an answer off leaves HTTP 200 in place. Retrying helps in this case, but not for a wrong address.
+    """
     stripped = text.strip()
     if not stripped:
         return True
-    if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError) or error.msg == "Extra data":
+    if not stripped.startswith("{"):
         return False
-    # An answer cut off by a proxy has HTTP 200 as well. It is worth another try, a wrong address isn't.
-    return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    try:
+        json.loads(text)  # msgspec's errors don't have the position
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return False
+        return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    except (ValueError, RecursionError):
+        return False
+    return False

@@ -1,7 +1,7 @@
-"""What the server behind a gateway can do: asked once, and known for a short time to all who share the gateway.
+"""Capabilities of the server behind a gateway, asked for once and cached for a short time.
 
-No answer depends on it, only how something is asked, and whether at all. A server that was away, that has another IDL
-or lacks a method is asked again: it may be of another release by now.
+They decide only how to ask a question, and whether to ask it at all; no answer depends on them. After a server was
+unreachable, sent another IDL or lacked a method, they are asked for again, because it may have been upgraded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway.call import PCRUD, GatewayKind, RetryPolicy
-from evergreen_groups.gateway.rows import not_asked_for
+from evergreen_groups.gateway.rows import unrequested_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway.gateway import Gateway
 
-# "3-12-10", "3-12" of a branch, "3-11-0-rc1" and "3-9-0RC1" before a release (OpenILS/Application.pm, ils_version).
+# Examples: "3-12-10", "3-12" from a branch, "3-11-0-rc1" and "3-9-0RC1" before a release (OpenILS/Application.pm,
+# ils_version).
 _RELEASE_NAME = re.compile(r"(\d{1,3})-(\d{1,3})(?:-(\d{1,3}))?(?:-?([A-Za-z][A-Za-z0-9]{0,9}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class IlsRelease:
-    """A release such as 3.12.10; the ``patch`` is None where only the series is meant.
+    """A release such as 3.12.10; ``patch`` is None for a whole series.
 
-    Releases of one series are alike in what they can do here, those that come before its first one among them.
+    All releases of a series, release candidates included, have the same capabilities.
 
     >>> str(IlsRelease(3, 12, 10)), IlsRelease(3, 12, 10).series < IlsRelease(3, 16).series
     ('3.12.10', True)
@@ -53,7 +54,7 @@ class IlsRelease:
 
     @classmethod
     def named(cls, name: str) -> IlsRelease | None:
-        """The release that a server names; None for a build from git (``HEAD``), and for what is no release's name.
+        """Parse a release name; None for a build from git (``HEAD``) and for anything else.
 
         >>> IlsRelease.named("3-12-10")
         IlsRelease(major=3, minor=12, patch=10)
@@ -71,28 +72,26 @@ class IlsRelease:
 
     @property
     def series(self) -> tuple[int, int]:
-        """Its first two numbers."""
+        """The major and minor number."""
         return self.major, self.minor
 
 
 OLDEST_RELEASE = IlsRelease(3, 11)
-"""The first that recalculates penalties at a patron's home library (Evergreen's commit 20a752e24f)."""
+"""The first release that recalculates penalties at a patron's home library (Evergreen's commit 20a752e24f)."""
 
 
 SECONDS = 60.0
-"""How long what was found out is taken to be so. An upgrade, or the way back, takes longer."""
+"""How long capabilities stay cached. An upgrade or a downgrade takes longer."""
 
 NO_TOKEN: Final = "0" * 32
-"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
+"""A token that no session has. It probes for a method without running it (``errors-028``, ``pcrud-148``)."""
 
 _ACTOR = "open-ils.actor"
 _VERSION = "opensrf.open-ils.system.ils_version"
-_VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # those in C have no such method
-# Nobody's run is to wait long for something that it goes on without.
+_VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # services written in C lack this method
+# A run can go on without the version, so it shouldn't wait long for one.
 _VERSION_SECONDS = 5.0
-_NAME = re.compile(
-    r"[A-Za-z0-9._-]{1,24}", re.ASCII
-)  # what else comes is none, and is shown to nobody: a token is longer
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,24}", re.ASCII)  # anything longer might be a token, and isn't shown
 _COUNT_SINCE = IlsRelease(3, 16)
 _NO_SERVICE = "open-ils.evergreen-groups"
 _ONCE = RetryPolicy(tries=1)
@@ -103,14 +102,14 @@ _OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_T
 
 
 class Bus(Enum):
-    """What a site's OpenSRF sends its messages over."""
+    """The message bus of a site's OpenSRF."""
 
     REDIS = "redis"
     XMPP = "xmpp"
 
 
 class RowChecks(Enum):
-    """How pcrud finds out which rows an account may see."""
+    """How pcrud checks which rows an account may see."""
 
     IN_QUERY = "in-query"
     ROW_BY_ROW = "row-by-row"
@@ -118,9 +117,9 @@ class RowChecks(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a server calls its release: ``HEAD`` where it was built from git, an empty text where it doesn't say.
+    """A server's name for its release: ``HEAD`` for a build from git, an empty string if the server doesn't say.
 
-    ``is_old``: it lacks what is there since :data:`OLDEST_RELEASE`, by its number or, without one, by what it offers.
+    ``is_old`` means older than :data:`OLDEST_RELEASE`, judged by its number or, for a build from git, by its methods.
     """
 
     name: str = ""
@@ -128,16 +127,16 @@ class Version:
 
     @property
     def release(self) -> IlsRelease | None:
-        """The release that it names, None where that is none."""
+        """The release, None if the name isn't one."""
         return IlsRelease.named(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server could do when it was asked; None for what couldn't be told.
+    """The capabilities of a server; None for anything that couldn't be determined.
 
-    ``versions`` are what its services call their release, by the service; one that isn't offered is left out.
-    ``at_least`` is the latest release of which something is there.
+    ``versions`` maps each service that is running to its name for the release. ``at_least`` is the latest release of
+    which a method was found.
     """
 
     versions: Mapping[str, Version]
@@ -148,17 +147,17 @@ class Capabilities:
 
     @property
     def version(self) -> Version:
-        """What the service that knows patrons calls its release."""
+        """The version according to the service for patrons."""
         return self.versions.get(_ACTOR, Version())
 
     @classmethod
     def read(cls, gateway: Gateway) -> Capabilities:
-        """Ask for everything, without a login: some ten calls, three at a time."""
-        once = gateway.for_questions(_ONCE)
+        """Ask for everything, without a login: about ten calls, three at a time."""
+        once = gateway.for_probes(_ONCE)
         found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
-        # Behind the Rust gateway a worker would be behind after pcrud has refused the token.
+        # Behind the Rust gateway, a token that pcrud refuses would leave a worker one answer behind.
         has_count = None if gateway.kind is GatewayKind.RUST else _offers(once, *_COUNT)
         signs = ((overdue_count, IlsRelease(3, 17)), (has_count, _COUNT_SINCE), (at_home, OLDEST_RELEASE))
         kind, bus = _kind_and_bus(once)
@@ -172,7 +171,7 @@ class Capabilities:
 
 
 class KnownCapabilities:
-    """What is known of a server, for a gateway and all its views. Safe to share between threads."""
+    """Cached capabilities of a server, shared by a gateway and its views. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -184,36 +183,35 @@ class KnownCapabilities:
         self._expires = 0.0
 
     def forget_rows(self) -> None:
-        """Ask anew how pcrud checks rows: the server may be another one, or of another release."""
+        """Drop what is cached about pcrud's row checks: the server may have been replaced or upgraded."""
         self._forgotten += 1
         self._hidden_rows = None
 
-    def hidden_rows_count(self, gateway: Gateway) -> bool:
-        """Whether rows that the account may not see may count against ``limit``: asked when it matters.
+    def counts_hidden_rows(self, gateway: Gateway) -> bool:
+        """Return whether hidden rows may count against ``limit``.
 
-        They don't where pcrud has ``count``, which came with the check in the SQL. Of releases without it some count
-        them and some don't (from 3.14 on they are left out of what a cursor gives, ``3.14/releases-044``): they are
-        taken to, and so are those of which the Rust gateway says nothing but that it failed: that costs calls, and
-        nothing else.
+        They don't if pcrud has the method ``count``, which arrived together with permission checks in SQL. Releases
+        without it differ (from 3.14 on, a cursor leaves hidden rows out, ``3.14/releases-044``), and the Rust gateway
+        doesn't explain a failure. Assuming that hidden rows count costs some calls and nothing else.
         """
         with self._counting:
             known = self._hidden_rows
             if known is None or time.monotonic() > known[0]:
                 forgotten = self._forgotten
-                asked = gateway.for_questions(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
+                asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
                 known = (time.monotonic() + SECONDS, not _has_count(asked))
                 if forgotten == self._forgotten:
                     self._hidden_rows = known
             return known[1]
 
     @contextmanager
-    def supported(self, gateway: Gateway, *, beforehand: bool) -> Iterator[None]:
-        """Do something while ``gateway`` is asked for its release, or ``beforehand`` only when that is known.
+    def refuse_old_release(self, gateway: Gateway, *, beforehand: bool) -> Iterator[None]:
+        """Run a block while ``gateway`` is asked for its release; ``beforehand`` waits for the answer first.
 
-        Once there has been an answer, nobody waits for the next. A server that gives none is taken to be recent enough.
+        After the first answer, later ones are fetched in the background. A server that doesn't answer passes as recent.
 
         Raises:
-            OldReleaseError: it is older than :data:`OLDEST_RELEASE`.
+            OldReleaseError: the release is older than :data:`OLDEST_RELEASE`.
         """
         asked = self._asked(gateway)
         if beforehand:
@@ -231,7 +229,7 @@ class KnownCapabilities:
                 self._version, self._asking = self._asking.result(), None
             if self._asking is None and time.monotonic() >= self._expires:
                 self._expires = time.monotonic() + SECONDS
-                once = gateway.for_questions(_ONCE)
+                once = gateway.for_probes(_ONCE)
                 self._asking = gateway.begin(lambda: _version_or_nothing(once))
             return self._version or self._asking or Version()
 
@@ -239,7 +237,7 @@ class KnownCapabilities:
         version = asked if isinstance(asked, Version) else asked.result()
         if version.is_old:
             with self._lock:
-                # It may have been upgraded by the next call.
+                # Ask again at the next call, after an upgrade perhaps.
                 self._version, self._asking, self._expires = None, None, 0.0
             raise OldReleaseError(
                 "this is Evergreen {release}, which is too old",
@@ -251,12 +249,12 @@ class KnownCapabilities:
 def _version_or_nothing(gateway: Gateway) -> Version:
     try:
         return _version(gateway, _ACTOR) or Version()
-    except EvergreenGroupsError:  # an answer that can't be trusted is for the others to find
+    except EvergreenGroupsError:  # leave it to the other calls to report an answer that can't be trusted
         return Version()
 
 
 def _version(gateway: Gateway, service: str) -> Version | None:
-    """What a service calls its release, None where there is no such service."""
+    """Return a service's name for its release, None if the service isn't running."""
     in_time = gateway.within(_VERSION_SECONDS)
     try:
         answer = in_time.call(service, _VERSION, expect="optional").value
@@ -268,12 +266,12 @@ def _version(gateway: Gateway, service: str) -> Version | None:
     release = IlsRelease.named(name)
     if release is not None:
         return Version(name, release.series < OLDEST_RELEASE.series)
-    # A build from git says HEAD, one of an old branch as well (Application.pm).
+    # A build from git says HEAD, even from an old branch (Application.pm).
     return Version(name, _offers(in_time, *_AT_HOME) is False)
 
 
 def _offers(gateway: Gateway, service: str, method: str, *parameters: object) -> bool | None:
-    """Whether a service has a method that does nothing with these parameters; None where that can't be told."""
+    """Return whether a service has a method that does nothing with these parameters; None if unknown."""
     try:
         gateway.call(service, method, *parameters, expect="optional")
     except MethodNotFoundError:
@@ -286,24 +284,24 @@ def _offers(gateway: Gateway, service: str, method: str, *parameters: object) ->
 
 
 def _has_count(gateway: Gateway) -> bool:
-    """Whether pcrud surely has a ``count``."""
+    """Return whether pcrud has the method ``count`` for certain."""
     service, method, _token, where = _COUNT
     try:
-        found = gateway.call(service, method, TOKEN, where, apart=True).value
+        found = gateway.call(service, method, TOKEN, where, own_connection=True).value
     except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
         return False
     if str(found) not in ("0", "1"):
-        raise not_asked_for()
+        raise unrequested_rows()
     return True
 
 
 def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
-    """Which gateway this is, and the bus behind it: how it answers for a service that isn't there tells."""
+    """Tell the gateway's kind and its bus from the way it refuses a service that doesn't exist."""
     try:
         gateway.call(_NO_SERVICE, "opensrf.system.echo")
     except ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
     except GatewayError:
         pass
-    # The one written in Rust refuses all alike, and works over Redis alone (http-gateway.rs).
+    # The Rust gateway refuses everything in the same way, and works over Redis only (http-gateway.rs).
     return (GatewayKind.RUST, Bus.REDIS) if gateway.kind is GatewayKind.RUST else (None, None)

@@ -1,4 +1,4 @@
-"""Which error stands for a request that failed on the way, or that the web server itself refused."""
+"""Errors for requests that failed on the way or that the web server refused, and redaction of secrets in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
     UnreachableError,
 )
-from evergreen_groups.gateway.call import is_of_rust
+from evergreen_groups.gateway.call import is_rust_gateway
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _URL = "gateway.url"
 _CA_BUNDLE = "gateway.ca_bundle"
 _UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
-"""OpenSSL's verdicts on a certificate of its own, and on one whose authority isn't known."""
+"""OpenSSL's codes for self-signed certificates and for unknown authorities."""
 _NOT_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -43,10 +43,10 @@ _NOT_CONNECTED = (
 )
 
 
-def refusal(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
-    """Return the error for an HTTP answer that is no result; ``base`` is the server's root, ``raw`` safe to keep."""
+def http_error(response: requests.Response, call: Call, raw: str, base: str) -> TransportError | UnexplainedError:
+    """Return the error for an HTTP status. ``base`` is the server's root; ``raw`` must be redacted already."""
     status = response.status_code
-    if status == 400 and call.method and is_of_rust(response.headers):
+    if status == 400 and call.method and is_rust_gateway(response.headers):
         return UnexplainedError(
             "the call failed, and this gateway gives no reason (HTTP {status})",
             advice="look into the logs of {service} and of the gateway",
@@ -97,12 +97,12 @@ def refusal(response: requests.Response, call: Call, raw: str, base: str) -> Tra
     )
 
 
-def explained(
+def transport_error(
     error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
 ) -> TransportError:
-    """Return the error to raise in place of one from requests, urllib3 or the socket.
+    """Return the error to raise instead of an exception from requests, urllib3 or the socket.
 
-    ``sent``: the request may have reached the server. ``seconds`` is how long the whole answer could have taken.
+    ``sent`` means that the request may have reached the server. ``seconds`` is the time limit for the whole answer.
     """
     causes = list(causes_of(error))
 
@@ -118,7 +118,7 @@ def explained(
             **call.names,
         )
     if found(*_NOT_CONNECTED) or not sent:
-        return _not_connected(causes, call, sent=sent, base=base, connect_timeout=connect_timeout)
+        return _connection_error(causes, call, sent=sent, base=base, connect_timeout=connect_timeout)
     if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
         return TimedOutError(
             "no whole answer within {seconds:g} seconds",
@@ -152,13 +152,13 @@ def explained(
     )
 
 
-def _not_connected(
+def _connection_error(
     causes: list[BaseException], call: Call, *, sent: bool, base: str, connect_timeout: float
 ) -> UnreachableError:
-    """Return the error that says why there was no connection."""
+    """Return the error that explains why no connection was made."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _not_accepted(cause, call, sent=sent, base=base)
+            return _certificate_error(cause, call, sent=sent, base=base)
         if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
             cause, urllib3.exceptions.NewConnectionError
         ):
@@ -212,8 +212,8 @@ def _not_connected(
     )
 
 
-def _not_accepted(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool, base: str) -> UnreachableError:
-    """Return the error for a certificate: of an authority that isn't trusted here, or otherwise wrong."""
+def _certificate_error(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool, base: str) -> UnreachableError:
+    """Return the error for a certificate: from an authority that isn't trusted here, or invalid in another way."""
     values = {"address": base, "reason": cause.verify_message}
     if cause.verify_code in _UNKNOWN_AUTHORITY:
         return UnreachableError(
@@ -238,7 +238,7 @@ def _not_accepted(cause: ssl.SSLCertVerificationError, call: Call, *, sent: bool
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that is behind it; requests and urllib3 keep causes in different places."""
+    """Yield an error and all its causes; requests and urllib3 keep them in different places."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop(0)
@@ -251,34 +251,33 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def root_of(error: BaseException) -> BaseException:
-    """Return the cause worth keeping: a certificate that failed, or the error itself."""
+    """Return the cause to chain from: a failed certificate check, or the error itself."""
     return next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError)), error)
 
 
 def _place(response: requests.Response) -> str:
-    """Where a redirect points, without query and fragment."""
+    """Return a redirect's target, without query and fragment."""
     try:
         parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
-    except ValueError:  # such as http://[
+    except ValueError:  # for example http://[
         return Message("an address that can't be read")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 RAW_LENGTH = 4000
-"""How many characters of an answer stay reachable as ``raw``."""
+"""Maximum number of characters of an answer that errors keep as ``raw``."""
 
 _LONGEST_SECRET = 200
-# A secret may lie across the place where the text is cut (up to three times as long in a form): more is blanked than
-# is kept.
+# A secret may straddle the cut (and be up to three times as long in a form), so redact more text than is kept.
 _MARGIN = 3 * _LONGEST_SECRET
-# Evergreen's tokens are MD5 digests in hexadecimal (oils_auth.c); any value called authtoken is one as well.
+# Evergreen's tokens are MD5 digests in hexadecimal (oils_auth.c). Any value named authtoken is a token as well.
 _TOKEN_LIKE = re.compile(
     r'(?i)(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])|(?<="authtoken":")[^"]+|(?<=bad auth token: )[^"\s]+'
 )
 
 
 class Redactor:
-    """Knows the secrets of one gateway's sessions, and blanks them. Safe to share between threads."""
+    """Replaces the secrets of a gateway's sessions with asterisks. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._secrets: frozenset[str] = frozenset()
@@ -288,17 +287,17 @@ class Redactor:
         return "Redactor()"
 
     def learn(self, secret: str) -> None:
-        """Blank ``secret`` from now on, also as it looks inside JSON and in a form."""
+        """Redact ``secret`` from now on, also in its JSON and form encodings."""
         forms = {secret, json.dumps(secret)[1:-1], quote(secret, safe="")} - {""}
         with self._lock:
             self._secrets |= forms
 
-    def blank(self, text: str) -> str:
-        """Return ``text`` with every secret, and everything that looks like a token, written as asterisks.
+    def redact(self, text: str) -> str:
+        """Return ``text`` with every secret, and everything that looks like a token, as asterisks.
 
-        The length stays the same, so that text cut afterwards can't end in half a secret.
+        The length stays the same, so cutting the text later can't leave half a secret.
         """
-        # The longer first, for one may be a part of another.
+        # Longest first, because one secret may contain another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "*" * len(secret))
         return _TOKEN_LIKE.sub(lambda found: "*" * len(found.group()), text)
@@ -308,12 +307,12 @@ class Redactor:
         return str(self.beginning(body))
 
     def beginning(self, body: bytes) -> Beginning:
-        """The same, blanked only when somebody reads it: of nearly all answers nobody does."""
+        """Like :meth:`raw`, but redacted only when read, which hardly ever happens."""
         return Beginning(self, body[: RAW_LENGTH + _MARGIN])
 
 
 class Beginning:
-    """The beginning of an answer. As text it is safe to keep, and nothing else of it is shown."""
+    """The beginning of an answer, redacted when converted to text; the original is never shown."""
 
     __slots__ = ("_body", "_redactor")
 
@@ -322,7 +321,7 @@ class Beginning:
         self._body = body
 
     def __str__(self) -> str:
-        return self._redactor.blank(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
+        return self._redactor.redact(self._body.decode("utf-8", "replace"))[:RAW_LENGTH]
 
     def __repr__(self) -> str:
         return f"Beginning({len(self._body)} bytes)"

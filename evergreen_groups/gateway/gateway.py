@@ -1,4 +1,4 @@
-"""The gateway itself: what programs use."""
+"""The gateway, the entry point of this package."""
 
 from __future__ import annotations
 
@@ -42,18 +42,17 @@ Value = TypeVar("Value")
 
 
 def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concurrency: int) -> Iterator[Value]:
-    """Yield ``function(item)`` for each item, in the items' order, up to ``concurrency`` of them under way at once.
+    """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls running at once.
 
-    Items are taken as they are needed, never more than ``concurrency`` ahead of the value last yielded, so neither
-    the items nor the values need fit in memory. The first exception, in the items' order, is raised; what hasn't
-    begun then never does. With a concurrency of 1, or a list of one item, everything happens in the
-    calling thread.
+    Items are taken as needed, never more than ``concurrency`` ahead of the last value yielded, so neither the items nor
+    the values have to fit in memory. The first exception, in the items' order, is raised, and calls that haven't begun
+    never do. With a concurrency of 1, or a list of one item, everything runs in the calling thread.
     """
     if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
         yield from map(function, items)
         return
     if isinstance(items, Sequence) and len(items) <= concurrency:
-        yield from _few(function, items)
+        yield from _map_few(function, items)
         return
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
@@ -61,21 +60,21 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
         while under_way:
             value = under_way.popleft().result()
-            # Before the value is handed out, so that the next call runs while the caller works on this one.
+            # Before yielding, so that the next call runs while the caller works on this value.
             under_way.extend(executor.submit(function, item) for item in islice(source, 1))
             yield value
     finally:
-        # Calls still under way end by themselves, at the latest when their time is up or the gateway is closed.
+        # Running calls end by themselves, at the latest on their timeout or when the gateway is closed.
         executor.shutdown(wait=False, cancel_futures=True)
 
 
 def begin(function: Callable[[], Value]) -> Future[Value]:
-    """Begin something that is needed later, in a thread of its own; what it raises is raised by the result."""
+    """Run a function in another thread. The future raises what the function raises."""
     return _helpers.begin(function)
 
 
-def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
-    """The same for items that may all be under way: the first in the calling thread, which would only wait for it."""
+def _map_few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
+    """Map at most ``concurrency`` items. The calling thread takes the first one, since it would only wait."""
     if not items:
         return
     others = [_helpers.begin(partial(function, item)) for item in items[1:]]
@@ -84,19 +83,19 @@ def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[V
         yield other.result()
 
 
-class _Helpers:
-    """Threads beside the calling one, as many as are needed at once. Safe to share between threads.
+class _HelperThreads:
+    """A pool of daemon threads that grows as needed. Safe to share between threads.
 
-    Each is kept for a while for whoever needs one next: a service needs several for each request, and to start one
-    takes as long as much of what it does. They don't keep the process from ending.
+    Idle threads stay for a while: every request of a web service needs several, and starting a thread takes about as
+    long as much of its work.
     """
 
     def __init__(self) -> None:
         self._idle: list[SimpleQueue[Callable[[], None]]] = []
-        os.register_at_fork(after_in_child=self._idle.clear)  # of another process's threads none is here
+        os.register_at_fork(after_in_child=self._idle.clear)  # a forked process doesn't have these threads
 
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
-        """Have one do something; what it raises is raised by the result."""
+        """Run a function in an idle or a new thread. The future raises what the function raises."""
         future: Future[Value] = Future()
         try:
             tasks = self._idle.pop()
@@ -113,11 +112,11 @@ class _Helpers:
             except Empty:
                 try:
                     self._idle.remove(tasks)
-                except ValueError:  # somebody has just taken this one
+                except ValueError:  # another thread has just taken this one
                     continue
                 return
             task()
-            del task  # what came of it isn't kept for as long as nothing else is to be done
+            del task  # don't keep the result in memory while idle
 
     def _do(self, tasks: SimpleQueue[Callable[[], None]], function: Callable[[], Value], future: Future[Value]) -> None:
         try:
@@ -126,39 +125,39 @@ class _Helpers:
             self._idle.append(tasks)
             future.set_exception(error)
         else:
-            self._idle.append(tasks)  # before the result is known: whoever waits for it may need one at once
+            self._idle.append(tasks)  # before the result is set: its reader may need a thread at once
             future.set_result(value)
 
 
 _IDLE_SECONDS = 10.0
-_helpers = _Helpers()
+_helpers = _HelperThreads()
 
 
 _METHOD = "opensrf.open-ils.system.use_authoritative"
-# The site's opensrf.xml says it, and its services are restarted for that.
+# The answer comes from the site's opensrf.xml, and services have to be restarted after a change there.
 _SECONDS = 300.0
-# A Perl truth: nothing, an empty text (releases-056) or a nought is no.
+# Perl's truth: None, an empty string (releases-056) and zero are false.
 _ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
 
 
-class Copies:
-    """Whether there are such copies, or may be: asked once for a server, and again after five minutes.
+class Replicas:
+    """Whether the site reads, or may read, from database replicas; cached for five minutes.
 
-    Where there are, the ``.authoritative`` form of a method reads where changes are written. Elsewhere it is the plain
-    one under another name (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no such form.
+    There, the ``.authoritative`` form of a method reads from the primary database. Elsewhere it is an alias of
+    the plain form (``OpenILS/Application.pm``, authoritative_wrapper). pcrud has no ``.authoritative`` form.
     """
 
     def __init__(self) -> None:
         self._answer = False
-        self._until = -1.0  # of the monotonic clock, in seconds
+        self._until = -1.0  # on the monotonic clock, in seconds
         self._lock = threading.Lock()
 
     def are_read(self, gateway: Gateway) -> bool:
-        """Whether plain reads come from them."""
+        """Whether plain reads use replicas."""
         with self._lock:
             if time.monotonic() < self._until:
                 return self._answer
-        answer = _ask(gateway)  # outside the lock: a slow ILS is to hold up nobody else
+        answer = _ask(gateway)  # outside the lock, so that a slow Evergreen doesn't hold up other threads
         with self._lock:
             self._answer, self._until = answer, time.monotonic() + _SECONDS
         return answer
@@ -168,8 +167,8 @@ def _ask(gateway: Gateway) -> bool:
     try:
         result = gateway.call("open-ils.actor", _METHOD, expect="optional")
     except (MethodNotFoundError, UnexplainedError):
-        # Before 3.12 nobody says so (3.11/releases-056), over the Rust gateway without a reason; and an .authoritative
-        # form always reads where is written.
+        # Servers before 3.12 lack the method (3.11/releases-056), and the Rust gateway gives no reason for a failure.
+        # Assuming replicas is safe: an .authoritative form always reads from the primary database.
         return True
     if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
         raise result.unexpected(Message("a boolean"))
@@ -177,23 +176,23 @@ def _ask(gateway: Gateway) -> bool:
 
 
 class Gateway:
-    """An Evergreen gateway. Safe to share between threads; close it, or use it in a ``with`` statement.
+    """An Evergreen gateway. Safe to share between threads. Close it, or use it in a ``with`` statement.
 
     ``url`` is the server's root (``https://host``), with or without ``/osrf-gateway-v1``. Give ``credentials``, or an
-    existing ``token``, which is then neither renewed nor logged out; calls that need neither work without. ``locale``
-    (such as ``fr-CA``) is the language of descriptions.
+    existing ``token``, which is neither renewed nor logged out; calls without a session need neither. ``locale`` (such
+    as ``fr-CA``) sets the language of descriptions.
 
-    ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must have come ``grace``
-    seconds after that. ``connect_timeout`` is the same for the connection. ``concurrency`` is the number of calls
-    at once. With ``keep_alive`` connections are kept for the next call. ``ca_bundle`` is a PEM file of certificates to
-    trust instead of the usual ones; TLS is always verified. ``allow_plain_http`` lets secrets go unencrypted to
-    another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
-    for this machine itself. ``on_call`` is told of each request, for whoever counts them.
+    ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must arrive within ``grace``
+    more seconds. ``connect_timeout`` limits connecting. ``concurrency`` is the maximum number of calls at once.
+    ``keep_alive`` reuses connections. ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones;
+    TLS is always verified. ``allow_plain_http`` permits sending secrets unencrypted to another machine.
+    ``cache_directory`` keeps IDL files between runs. ``on_call`` is called after each request. Proxies come from the
+    environment, except for this machine itself.
 
-    With ``only_supported`` a release before 3.11 is refused: it is asked for beside the first call, whose result is
-    handed out, or which is sent if it is a write, when it is known that all goes well (OldReleaseError).
+    ``only_supported`` refuses releases before 3.11 with OldReleaseError. The release is read in parallel with the first
+    call. The result of a read is held back, and a write isn't sent, until the release is known.
 
-    Raises ConfigurationError for settings that can't be, ArgumentError for those of another type.
+    Raises ConfigurationError for invalid settings and ArgumentError for arguments of a wrong type.
     """
 
     def __init__(  # noqa: PLR0913  # the settings of a connection, all by name and with a default
@@ -203,12 +202,12 @@ class Gateway:
         credentials: Credentials | None = None,
         token: str | None = None,
         locale: str | None = None,
-        # The gateway's own answer to a time-out (errors-034) says more than our giving up, so it gets a little longer.
+        # The gateway's own answer to a timeout (errors-034) says more than our giving up, so it gets a little longer.
         timeout: float = 60.0,
         grace: float = 5.0,
         connect_timeout: float = 10.0,
-        # A service answers with few children, one request each. Three calls at once took 2.5 s for what one took 4.1 s
-        # for (10,901 members); dozens would keep the desks waiting.
+        # A service has few processes, and each handles one request at a time. Three calls at once took 2.5 s for what
+        # one at a time took 4.1 s for (10,901 members); dozens would keep the circulation desks waiting.
         concurrency: int = 3,
         keep_alive: bool = True,
         ca_bundle: Path | str | None = None,
@@ -244,7 +243,7 @@ class Gateway:
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
         self._only_supported = only_supported
-        self._copies = Copies()  # views share it
+        self._replicas = Replicas()  # shared by views
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -260,50 +259,50 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        """The server's root, without a slash at its end."""
+        """The server's root, without a trailing slash."""
         return self._address.base
 
     @property
     def timeout(self) -> float:
-        """How long the gateway waits for a service, in seconds, unless a call says otherwise."""
+        """How long the gateway waits for a service, in seconds, unless a call overrides it."""
         return self._sender.timeout
 
     @property
     def kind(self) -> GatewayKind | None:
-        """Which gateway answers there, None before its first answer."""
+        """The kind of gateway, None before its first answer."""
         return self._sender.kind
 
     @property
     def token(self) -> str:
-        """The session's token; logs in where there is none yet."""
+        """The session's token. Logs in if necessary."""
         return self._session.token(self._sender)
 
     @property
     def seconds_left(self) -> float | None:
-        """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
+        """Seconds in which calls may still begin after :meth:`within`; None without a limit."""
         return self._sender.seconds_left
 
     @property
-    def reads_copies(self) -> bool:
-        """Whether plain reads, and pcrud's, may be some seconds behind what was written; one call, now and then.
+    def reads_replicas(self) -> bool:
+        """Whether plain reads, and pcrud's, may lag some seconds behind writes, because they use replicas.
 
-        Then the ``.authoritative`` forms of methods read where changes are written.
+        If so, the ``.authoritative`` forms of methods read from the primary database. Makes a call now and then.
         """
-        return self._copies.are_read(self)
+        return self._replicas.are_read(self)
 
     def acting_as(self, token: str) -> Gateway:
-        """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
+        """Return this gateway for another session, which is neither renewed nor logged out.
 
-        Connections, the IDL, retries and statistics are shared. Closing the result leaves them alone; once this gateway
-        is closed, the result is as well. Errors of the result don't show ``token``, and nothing keeps it.
+        Connections, the IDL, retries and statistics are shared. Closing the returned gateway leaves them open; closing
+        this one closes both. Errors don't show ``token``, and nothing stores it.
         """
         return self._for_session(token=arguments.text("token", token))
 
     @contextmanager
     def logged_in(self, credentials: Credentials) -> Iterator[Gateway]:
-        """This gateway in the name of somebody who logs in for the block alone; the session is ended after it.
+        """Return this gateway for a session that lasts for the block only.
 
-        Otherwise as :meth:`acting_as`. The login takes place at the first call.
+        Logs in with the first call and out at the end. The rest is as in :meth:`acting_as`.
         """
         view = self._for_session(credentials=credentials)
         try:
@@ -312,11 +311,10 @@ class Gateway:
             view._session.logout()
 
     def within(self, seconds: float) -> Gateway:
-        """This gateway and its session, for calls that are all to be over ``seconds`` from now.
+        """Return this gateway and its session, for calls that must all end ``seconds`` from now.
 
-        Waiting for a connection, trying again, a login and getting the IDL count, and so does waiting for another
-        thread that does either. What isn't over then, or is only begun later, raises a TimedOutError. Closing the
-        result closes nothing.
+        The limit includes waiting for a connection or another thread, retries, a login, and fetching the IDL. Calls
+        that run longer, or begin later, raise TimedOutError. Closing the returned gateway closes nothing.
         """
         arguments.seconds("seconds", seconds)
         return self._view(self._sender.within(seconds))
@@ -333,47 +331,47 @@ class Gateway:
         return view
 
     def refusing_old_releases(self) -> Gateway:
-        """This gateway and its session, with ``only_supported``. Closing the result closes nothing."""
+        """Return this gateway and its session with ``only_supported``. Closing the returned gateway closes nothing."""
         if self._only_supported:
             return self
         view = self._view(self._sender.view())
         view._only_supported = True
         return view
 
-    def for_questions(self, retries: RetryPolicy | None = None) -> Gateway:
-        """This gateway and its session, to find out what the server is: what is refused here says nothing new of it."""
+    def for_probes(self, retries: RetryPolicy | None = None) -> Gateway:
+        """Return this gateway and its session for probing the server: failures don't reset cached capabilities."""
         known = KnownCapabilities()
-        view = self._view(self._sender.for_questions(retries, known.forget_rows))
+        view = self._view(self._sender.for_probes(retries, known.forget_rows))
         view._known, view._only_supported = known, False
         return view
 
     def capabilities(self) -> Capabilities:
-        """What the server can do, asked now; takes no login. Raises GatewayError where it can't be asked."""
+        """Ask the server for its capabilities, without a login. Raises GatewayError if it can't be asked."""
         return Capabilities.read(self)
 
-    def hidden_rows_count(self) -> bool:
-        """Whether rows that the account may not see may count against ``limit``; known for a minute once it was asked.
+    def counts_hidden_rows(self) -> bool:
+        """Return whether hidden rows may count against ``limit``; cached for a minute.
 
-        Raises GatewayError where it can't be asked.
+        Raises GatewayError if the server can't be asked.
         """
-        return self._known.hidden_rows_count(self)
+        return self._known.counts_hidden_rows(self)
 
     def login(self) -> None:
-        """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
+        """Log in now instead of with the first call. Raises LoginRefusedError if Evergreen refuses."""
         self._session.token(self._sender)
 
     def logout(self) -> None:
-        """End the session on the server, if it was opened here; the next call that needs one logs in again."""
+        """End the session on the server if it was opened here. The next call that needs a session logs in again."""
         self._session.logout()
 
     def close(self) -> None:
-        """Stop what is under way in other threads, log out and close all connections. Raises nothing.
+        """Stop calls in other threads, log out and close all connections. Raises nothing.
 
-        What :meth:`acting_as` and :meth:`within` gave only stops taking calls.
+        Gateways returned by :meth:`acting_as` and :meth:`within` only stop accepting calls.
         """
         if self._sender.is_closed:
             return
-        # Before the session is ended: a thread that goes on to its next call would open another.
+        # Before logging out, because another thread's next call would open a new session.
         self._sender.stop()
         if not self._sender.is_view:
             self._session.logout()
@@ -386,58 +384,59 @@ class Gateway:
         *params: object,
         expect: Expect = "one",
         write: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
         timeout: float | None = None,
     ) -> Result:
         """Call a method and return its result.
 
-        :data:`TOKEN` among ``params`` becomes the session's token. ``expect`` says how many results the method
-        promises: ``"one"``, ``"optional"`` (one or nothing), or ``"many"`` (streaming methods; their ``.atomic`` form
-        with ``"one"`` is better, for a stream that is cut short looks whole).
+        :data:`TOKEN` among ``params`` is replaced with the session's token. ``expect`` is the number of results that
+        the method promises: ``"one"``, ``"optional"`` (one or none), or ``"many"`` for streaming methods. Prefer their
+        ``.atomic`` form with ``"one"``, because a truncated stream looks complete.
 
-        ``apart`` gives a read a connection of its own as well. It is for answers that don't say what they are about,
-        such as a count or an empty list: were answers on a kept-alive connection one behind, nothing would tell.
+        ``own_connection`` sends a read over a new connection. Use it when an answer doesn't show what it belongs to,
+        such as a count or an empty list: if answers on a kept-alive connection were off by one, nothing else would
+        tell.
 
-        A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
-        own; a TransportError says in ``sent`` whether it may have been done. Where the session has ended, it
-        is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
+        A read is retried if the failure may pass. A ``write`` is sent once, over its own connection; the
+        TransportError's ``sent`` says whether the server may have executed it. After the session has ended, it is
+        renewed and the call repeated, even a write, because NO_SESSION means that nothing was done.
 
-        Over the gateway that is written in Rust, what is empty and what fails is held against an echo, and so is each
-        write beforehand: its workers may give an answer that belongs to another request.
+        Workers of the Rust gateway may return an answer that belongs to another request. With this gateway, an echo
+        verifies every empty result and every failure, and precedes every write.
 
-        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`, and DataError where what was read
-        may belong to another request.
+        Raises a GatewayError from :mod:`evergreen_groups.errors`, and DataError if the answer may belong to another
+        request.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
-        options: SendOptions = {"expect": expect, "write": write, "apart": apart, "timeout": timeout}
+        options: SendOptions = {"expect": expect, "write": write, "own_connection": own_connection, "timeout": timeout}
         if not self._only_supported:
             return self._session.send(self._sender, call, params, **options)
-        with self._known.supported(self, beforehand=write):
+        with self._known.refuse_old_release(self, beforehand=write):
             return self._session.send(self._sender, call, params, **options)
 
     def idl(self, *class_ids: str) -> Idl:
-        """Return the classes known so far, with at least ``class_ids`` among them.
+        """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
         Raises DataError for a class that the server doesn't have.
         """
         return self._idl_source.require(class_ids, self._sender.fetch, self._sender.deadline)
 
     def decode(self, value: Any) -> Any:
-        """Return ``value`` with every fieldmapper object in it turned into a Record; gets the classes it needs.
+        """Return ``value`` with every fieldmapper object in it as a Record, fetching the classes if necessary.
 
-        Raises DataError for an object of a class that the server doesn't have.
+        Raises DataError for a class that the server doesn't have.
         """
         return decode(value, self.idl(*class_ids(value)))
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
-        """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` under way at once.
+        """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls at once.
 
-        Items are taken as they are needed. The first exception is raised and the rest is given up.
+        Items are taken as needed. The first exception is raised, and the remaining items are dropped.
         """
         return ordered_map(function, items, self.concurrency)
 
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
-        """Begin to read something that is needed later; its connection is one of those ``concurrency`` allows."""
+        """Start reading in another thread. The read uses one of the ``concurrency`` connections."""
         return begin(function)

@@ -1,4 +1,4 @@
-"""The IDL: which classes the ILS has, and the fields of each in the order in which they go over the wire."""
+"""The IDL: Evergreen's classes, with their fields in wire order."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from evergreen_groups.gateway.call import IDL_CALL, held
 from evergreen_groups.gateway.transport import Reply
 
 IDL_LIMIT = 16 * 1024 * 1024
-"""A larger IDL, in bytes, is refused; Evergreen's has about 1.1 million."""
+"""Maximum size of an IDL in bytes; Evergreen's has about 1.1 million."""
 
 FLAGS = ("isnew", "ischanged", "isdeleted")
-"""What follows the fields of every object in a request; answers leave them out."""
+"""The flags after the fields of every object in a request; answers omit them."""
 
 _BASE = "{http://opensrf.org/spec/IDL/base/v1}"
 _PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
@@ -37,9 +37,9 @@ _REPORTER = "{http://open-ils.org/spec/opensrf/IDL/reporter/v1}"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How a field leads to another class: ``kind`` is ``has_a``, ``has_many`` or ``might_have``.
+    """A field's link to another class: ``kind`` is ``has_a``, ``has_many`` or ``might_have``.
 
-    ``key`` is the field of ``class_id`` that is matched; ``through`` is what an indirect link goes on by, or empty.
+    ``key`` is the matching field of ``class_id``. ``through`` is the map of an indirect link, or empty.
     """
 
     kind: str
@@ -50,9 +50,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a class. ``virtual`` ones aren't columns: they are filled by fleshing only.
+    """One field of a class. ``virtual`` fields aren't columns; only fleshing fills them.
 
-    What is in a ``translated`` one comes in the language of the call, and is searched for as it was written.
+    A ``translated`` field is returned in the language of the call, but searched in the original.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Field:
 class Class:
     """One class of the IDL: ``id`` is its short name (``au``), ``fieldmapper`` its long one (``actor::user``).
 
-    ``primary`` is the name of the primary key's field, or an empty text.
+    ``primary`` is the name of the primary key's field, or empty.
     """
 
     id: str
@@ -77,8 +77,8 @@ class Class:
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Where each field, and after them each flag, stands in an object's values."""
-        # Read from the server's own IDL each time: a release that adds a field moves those behind it, as
+        """The position of each field, and then of each flag, in an object's values."""
+        # Always read from the server's own IDL: a release that adds a field shifts the fields after it, as
         # au.guardian_email did in 3.16 (pcrud-007 and 3.12/pcrud-007 show the same patrons).
         names = [field.name for field in self.fields]
         names += [flag for flag in FLAGS if flag not in names]
@@ -86,11 +86,11 @@ class Class:
 
     @cached_property
     def datatypes(self) -> dict[str, str]:
-        """The datatype of each field and flag: ``id``, ``money``, ``text`` and so on."""
+        """The datatype of each field and flag, such as ``id``, ``money`` or ``text``."""
         return dict.fromkeys(FLAGS, "bool") | {field.name: field.datatype for field in self.fields}
 
     def field(self, name: str) -> Field:
-        """Return the field called ``name``; raises AttributeError when there is none."""
+        """Return a field. Raises AttributeError for an unknown name."""
         position = self.positions.get(name, len(self.fields))
         if position >= len(self.fields):
             raise AttributeError(f"class {self.id} has no field {name}")
@@ -98,7 +98,7 @@ class Class:
 
 
 class Idl:
-    """The classes that are known so far, by their short names. Safe to share between threads.
+    """The classes known so far, by their short names. Safe to share between threads.
 
     >>> idl = Idl.parse(b'''<IDL xmlns="http://opensrf.org/spec/IDL/base/v1"><class id="ac"><fields>
     ... <field name="active"/><field name="barcode"/></fields></class></IDL>''')
@@ -112,10 +112,10 @@ class Idl:
 
     @classmethod
     def parse(cls, document: bytes) -> Idl:
-        """Read an IDL file.
+        """Parse an IDL file.
 
-        Raises DataError for anything else, for a file over ``IDL_LIMIT`` and for one with a document type
-        declaration: entities aren't resolved and nothing else is fetched.
+        Raises DataError for other documents, for files over ``IDL_LIMIT``, and for a document type declaration.
+        Entities aren't resolved, and nothing else is fetched.
         """
         if len(document) > IDL_LIMIT:
             raise DataError(
@@ -123,8 +123,8 @@ class Idl:
                 code="idl-too-large",
                 values={"megabytes": IDL_LIMIT // 1024**2},
             )
-        # It comes from the network, from a wrong address perhaps: nothing in it may lead to a file or to another
-        # server.
+        # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
+        # servers.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)
@@ -169,16 +169,16 @@ class Idl:
         return f"Idl({len(self)} classes)"
 
     def add(self, other: Idl) -> None:
-        """Take over the classes of another one; a class known already stays as it is."""
+        """Add the classes of another IDL; known classes stay unchanged."""
         with self._lock:
             self._classes = other._classes | self._classes
 
 
 def _read_class(element: etree._Element) -> Class | None:
-    """Read a class; None if its fields have no clear positions.
+    """Read a class; None if its fields have no unambiguous positions.
 
-    Evergreen's own IDL of August 2026 names a field of ``auml`` twice. That must not keep the other 620 classes from
-    being read.
+    Evergreen's IDL of August 2026 names a field of ``auml`` twice. This must not keep the other 620 classes from being
+    read.
     """
     class_id = element.get("id", "")
     links = {
@@ -214,21 +214,21 @@ log = logging.getLogger("evergreen_groups.gateway")
 
 Fetch = Callable[[str, Mapping[str, str]], Reply]
 
-# Long enough that a run asks once or twice, and each time again it is a conditional request answered with 304; short,
-# because with another order of fields every value would be read into its neighbour.
+# Long enough for a run to ask once or twice, each time with a conditional request answered by 304. Short, because after
+# a change of the order, every value would be read into the neighboring field.
 SECONDS = 300.0
-"""How long classes are taken to be current. An upgrade of the ILS may put fields into another order at any time."""
+"""How long classes stay cached. An upgrade of Evergreen may reorder fields at any time."""
 
 
 class IdlSource:
-    """Gets the classes that are needed, each once in a while. Safe to share between threads.
+    """Fetches and caches the classes that are needed. Safe to share between threads.
 
-    The server is asked for single classes (``?class=``, Apache's idlchunk
-    module); where it refuses, or answers without them, for its whole IDL.
+    Asks the server for single classes (``?class=``, Apache's idlchunk module), and for the whole IDL if it refuses or
+    omits them.
     """
 
     def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
-        """``on_change`` is called when a class has other fields than a while ago."""
+        """``on_change`` is called when the fields of a class have changed."""
         self._url = url
         self._on_change = on_change
         self._cache = cache
@@ -237,41 +237,41 @@ class IdlSource:
         self._lock = threading.Lock()
 
     def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
-        """Return the classes known so far, with at least ``class_ids`` among them.
+        """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
-        ``fetch`` gets an address with some headers. While another thread does that, this one waits, but not beyond
-        ``deadline``, a time of the monotonic clock (None: however long that takes).
+        ``fetch`` gets a URL with headers. If another thread is fetching, wait until ``deadline`` on the monotonic clock
+        (None: no limit).
 
-        Raises DataError for a class that the server doesn't have, and for an IDL that can't be read, TimedOutError
-        when it is too late.
+        Raises DataError for a class that the server doesn't have and for an IDL that can't be read, and TimedOutError
+        at the deadline.
         """
-        if time.monotonic() <= self._expires:  # looked at before the classes, which are given up first
+        if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl
             if all(class_id in known for class_id in class_ids):
                 return known
         with held(self._lock, deadline, IDL_CALL):
             wanted, former = set(class_ids), Idl()
             if time.monotonic() > self._expires:
-                wanted |= set(self._idl)  # somebody may be about to read an answer with them
+                wanted |= set(self._idl)  # another thread may be about to decode an answer with them
                 former, self._idl = self._idl, Idl()
                 self._expires = time.monotonic() + SECONDS
             missing = sorted(wanted - set(self._idl))
             if missing:
                 self._narrow(missing, fetch)
-            # A class that the server doesn't know is left out with HTTP 200 (idl-005), and a server without idlchunk
-            # may send anything: whether it is there is seen from the answer alone. That a class is in none isn't kept:
-            # it may have been another answer, and the next who needs it looks again.
+            # The server omits an unknown class with HTTP 200 (idl-005), and a server without idlchunk may send
+            # anything, so only the document tells whether a class is there. Don't cache its absence: the answer may
+            # have been meant for another request.
             if any(class_id not in self._idl for class_id in missing):
                 self._idl.add(self._get(self._url, fetch, missing))
             idl = self._idl
             if any(class_id in idl and former[class_id] != idl[class_id] for class_id in former):
                 self._on_change()
         for class_id in missing:
-            _ = idl[class_id]  # raises for what isn't there
+            _ = idl[class_id]  # raise DataError for a missing class
         return idl
 
     def _narrow(self, class_ids: Sequence[str], fetch: Fetch) -> None:
-        # The whole file has 1.1 MB (idl-006), two classes 3 kB (idl-003).
+        # The whole file has 1.1 MB (idl-006), two classes have 3 kB (idl-003).
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
         try:
             self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
@@ -279,7 +279,7 @@ class IdlSource:
             log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
 
     def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
-        """The classes of a file, which is kept where it has all that are asked for."""
+        """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""
         cached = self._cache.load(url) if self._cache else None
         known = _parsed(cached.document) if cached else None
         reply = fetch(url, cached.conditions if cached and known else {})
@@ -304,20 +304,20 @@ _VALIDATORS = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since")
 
 @dataclass(frozen=True, slots=True)
 class CachedIdl:
-    """An IDL file and the headers that ask a server whether it is still the current one."""
+    """An IDL file and the headers for asking whether it is current."""
 
     document: bytes
     conditions: Mapping[str, str]
 
 
 class IdlCache:
-    """A directory of IDL files, each with its address and its checksum. Broken and foreign files are ignored."""
+    """A directory of IDL files, each with its URL and checksum. Broken and foreign files are ignored."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def load(self, url: str) -> CachedIdl | None:
-        """Return what is cached for ``url``, or None."""
+        """Return the cached file for ``url``, or None."""
         try:
             with _opened(self._path(url)) as file:
                 heading = json.loads(file.readline(_HEADING_LIMIT))
@@ -332,13 +332,13 @@ class IdlCache:
         return CachedIdl(document, conditions) if whole else None
 
     def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
-        """Keep a file that came with ``headers``, readable by its owner alone.
+        """Cache a file that came with ``headers``, readable by its owner only.
 
-        One that came with neither ETag nor Last-Modified isn't kept: nobody could tell when it is out of date. A
-        directory that can't be written is no error.
+        A file without ETag and Last-Modified isn't cached, because nothing tells when it is out of date. An unwritable
+        directory isn't an error.
         """
         conditions = {condition: headers[name] for name, condition in _VALIDATORS if headers.get(name)}
-        # Without a validator each use would be a guess about the server's release.
+        # Without a validator, each use would be a guess about the server's release.
         if not conditions:
             return
         heading = {"url": url, "sha256": hashlib.sha256(document).hexdigest(), "conditions": conditions}
@@ -352,7 +352,7 @@ class IdlCache:
         return self._directory / (hashlib.sha256(url.encode()).hexdigest() + ".idl")
 
     def _write(self, path: Path, content: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".idl-")  # 0600 from the start
+        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".idl-")  # created with mode 0600
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -363,10 +363,10 @@ class IdlCache:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A file of the cache, where it is one: a pipe in its place would be waited for, and a link leads who knows where.
+    """Open a regular file of the cache. Opening a pipe would block, and a link may lead anywhere.
 
     Raises:
-        OSError: it isn't there, or isn't a regular file.
+        OSError: the file is missing or isn't a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

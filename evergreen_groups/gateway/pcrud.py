@@ -1,4 +1,4 @@
-"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them."""
+"""The service open-ils.pcrud, which reads rows of Evergreen's classes that the account may see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evergreen_groups import arguments
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import PCRUD, GatewayKind
 from evergreen_groups.gateway.record import ColumnReader, Record, class_ids, whole_number
-from evergreen_groups.gateway.rows import RowQuestion, RowSearch, primary_key
+from evergreen_groups.gateway.rows import RowCheck, RowSearch, primary_key
 from evergreen_groups.gateway.session import TOKEN
 from evergreen_groups.gateway.walks import RowsByKey, RowsByValues
 
@@ -22,68 +22,22 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.rows import Page, Where
 
 MOST_ROWS = 20_000
-"""The most rows in one answer; org units, profiles, kinds of penalties and thresholds are fewer nearly everywhere."""
+"""Maximum number of rows in one answer. Nearly every site has fewer org units, profiles, penalty types and thresholds.
+"""
 
 _TRIES = 2
-
-
-def all_columns(
-    pcrud: Pcrud, side_by_side: Callable[..., Any], class_id: str, names: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """The fields ``names`` of all rows, by ascending ``id``; ``side_by_side`` is the gateway's ``map``.
-
-    Raises:
-        DataError: twice the rows weren't those whose ids the ILS gave beside them.
-    """
-    wanted = ("id", *names)
-    for _ in range(_TRIES):  # a row may come or go between the two looks
-        rows, ids = side_by_side(
-            lambda read: read(), (lambda: _all_rows(pcrud, class_id, wanted), lambda: _all_ids(pcrud, class_id))
-        )
-        if [row[0] for row in rows] == ids[::-1]:
-            return [row[1:] for row in rows]
-    raise DataError(
-        "the list of {name} rows isn't whole: their ids, asked for beside it, are others",
-        advice="try again; look at the proxy, where there is one",
-        code="rows-missing",
-        values={"name": class_id},
-    )
-
-
-def _all_rows(pcrud: Pcrud, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    # A condition that all rows meet: pcrud refuses an empty one (pcrud-159).
-    condition: dict[str, Any] = {"id": {"<>": None}}
-    while True:
-        page = pcrud.search_columns(class_id, names, condition, order_by="id", limit=MOST_ROWS)
-        rows.extend(page)
-        if len(page) < MOST_ROWS:
-            return rows
-        condition = {"id": {">": page[-1][0]}}
-
-
-def _all_ids(pcrud: Pcrud, class_id: str) -> list[int]:
-    ids: list[int] = []
-    condition: dict[str, Any] = {"id": {"<>": None}}
-    descending = [{"class": class_id, "field": "id", "direction": "desc"}]
-    while True:
-        page = pcrud.id_list(class_id, condition, order_by=descending, limit=MOST_ROWS)
-        ids.extend(page)
-        if len(page) < MOST_ROWS:
-            return ids
-        condition = {"id": {"<": page[-1]}}
 
 
 class Pcrud:
     """Searches through open-ils.pcrud.
 
-    Rows that the account may not see are left out without a word (``pcrud-034``). A boolean is asked for as ``"t"``
-    or ``"f"``: ``False`` matches nothing (``pcrud-011``). An empty condition, an empty list in it and unknown fields
-    are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
+    Rows that the account may not see are left out silently (``pcrud-034``). Ask for a boolean as ``"t"`` or ``"f"``;
+    ``False`` matches nothing (``pcrud-011``). An empty condition, an empty list in a condition, and unknown fields
+    raise ServerError (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
     """
 
     SERVICE = PCRUD
-    """Its name on the bus."""
+    """The service's name on the bus."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -100,13 +54,13 @@ class Pcrud:
         flesh: int | None = None,
         flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
-        apart: bool = False,
+        own_connection: bool = False,
     ) -> list[Record]:
         """Return at most ``limit`` rows of a class.
 
-        ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
-        them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
-        ``apart`` is as in :meth:`pages`.
+        ``select`` names fields of the class itself and must include fields to be fleshed (``pcrud-017``); all others
+        are None. ``order_by`` is a field's name, several names, or one of pcrud's own forms. ``flesh`` is a depth.
+        ``own_connection`` is as in :meth:`pages`.
         """
         _refuse_other_types(class_id, where, select)
         arguments.integer("limit", limit)
@@ -115,7 +69,7 @@ class Pcrud:
             class_id,
             select=select,
             order_by=order_by,
-            apart=apart,
+            own_connection=own_connection,
             offset=offset,
             flesh=flesh,
             flesh_fields=flesh_fields,
@@ -126,7 +80,7 @@ class Pcrud:
     def search_columns(
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
-        """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
+        """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
         _refuse_other_types(class_id, where, names)
         arguments.integer("limit", limit)
         idl = self._gateway.idl(class_id)
@@ -135,31 +89,68 @@ class Pcrud:
         return list(reader.read(search.page(where, limit).rows))
 
     def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
-        """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
+        """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
 
-        In two calls side by side, as long as it is small, the second of which shows that no row is missing; it is for
-        classes of which an account sees every row or none.
+        Reads the rows and, in parallel, their ids in reverse order; if the two agree, no row is missing. Suits classes
+        of which an account sees either every row or none.
 
         Raises:
             DataError: rows are missing.
         """
-        wanted = arguments.texts("names", names)
-        return all_columns(self, self._gateway.map, arguments.text("class_id", class_id), wanted)
+        wanted = ("id", *arguments.texts("names", names))
+        arguments.text("class_id", class_id)
+        for _ in range(_TRIES):  # a row may be added or deleted between the two calls
+            reads: tuple[Callable[[], Any], ...] = (
+                lambda: self._all_rows(class_id, wanted),
+                lambda: self._all_ids(class_id),
+            )
+            rows, ids = self._gateway.map(lambda read: read(), reads)
+            if [row[0] for row in rows] == ids[::-1]:
+                return [row[1:] for row in rows]
+        raise DataError(
+            "the list of {name} rows isn't whole: their ids, asked for beside it, are others",
+            advice="try again; look at the proxy, where there is one",
+            code="rows-missing",
+            values={"name": class_id},
+        )
+
+    def _all_rows(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+        # A condition that holds for all rows, because pcrud refuses an empty one (pcrud-159).
+        condition: dict[str, Any] = {"id": {"<>": None}}
+        while True:
+            page = self.search_columns(class_id, names, condition, order_by="id", limit=MOST_ROWS)
+            rows.extend(page)
+            if len(page) < MOST_ROWS:
+                return rows
+            condition = {"id": {">": page[-1][0]}}
+
+    def _all_ids(self, class_id: str) -> list[int]:
+        ids: list[int] = []
+        condition: dict[str, Any] = {"id": {"<>": None}}
+        descending = [{"class": class_id, "field": "id", "direction": "desc"}]
+        while True:
+            page = self.id_list(class_id, condition, order_by=descending, limit=MOST_ROWS)
+            ids.extend(page)
+            if len(page) < MOST_ROWS:
+                return ids
+            condition = {"id": {"<": page[-1]}}
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
-        """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
+        """Return the row with a primary key, None if it is missing or hidden (``pcrud-105``)."""
         arguments.text("class_id", class_id)
         if not isinstance(id, str):
             arguments.integer("id", id, "a key, as int or a text")
-        # There an empty list is an answer, and nothing at all may be what is left of one.
+        # With the Rust gateway an empty payload may be a truncated answer, so search: an empty list is a definite
+        # answer.
         if self._gateway.kind is GatewayKind.RUST:
             return next(iter(self.search(class_id, {primary_key(self._class(class_id)): id}, limit=1)), None)
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
         if value is None:
             return None
         known = self._class(class_id)
-        question = RowQuestion(known, {known.primary: id} if known.primary else {})
-        return self._records(class_id, question.answer([value]))[0]
+        check = RowCheck(known, {known.primary: id} if known.primary else {})
+        return self._records(class_id, check.apply([value]))[0]
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
@@ -177,8 +168,8 @@ class Pcrud:
         return [id for id in ids if id is not None]
 
     def count(self, class_id: str, where: Where) -> int:
-        """Return how many rows match and may be seen."""
-        # Neither this nor retrieve has an .atomic form (pcrud-100, pcrud-113); before 3.16 there is no count at all
+        """Return the number of matching rows that the account may see."""
+        # Neither count nor retrieve has an .atomic form (pcrud-100, pcrud-113), and count is missing before 3.16
         # (3.12/releases-059).
         _refuse_other_types(class_id, where)
         count = self._call(f"count.{class_id}", where).value
@@ -201,22 +192,22 @@ class Pcrud:
         flesh_fields: Mapping[str, Several[str]] | None = None,
         join: Any = None,
         all_visible: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
     ) -> Iterator[list[Record]]:
-        """Yield all rows, page by page, by ascending ``key``: an indexed field, no value of which occurs twice.
+        """Yield all rows, page by page, by ascending ``key``, which must be an indexed field without duplicates.
 
-        With a ``concurrency`` over 1 (the gateway's, unless given), whole-numbered keys from ``low`` to ``high``
-        (looked up where they aren't given) are cut into as many stretches, walked side by side: pages are in order
-        within each stretch only. ``page_size`` rows are asked for at first (1,000, or 100 fleshed ones, unless given),
-        then as many as make about 1 MB.
+        With a ``concurrency`` over 1 (default: the gateway's), whole-number keys from ``low`` to ``high`` (default:
+        looked up) are split into as many ranges, which are read in parallel. Pages are in order within each range only.
+        The first page of each has ``page_size`` rows (default: 1,000, or 100 if fleshed), later pages as many rows as
+        make about 1 MB.
 
-        Before 3.14 rows that the account may not see count against a page, so a short one isn't the last; where they
-        are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
-        that ``where`` leaves no hidden rows, which saves asking how the release behaves. ``apart`` asks for each page
-        on a connection of its own: for what may well find nothing, where nothing tells whether that was the answer.
+        Before 3.14, hidden rows count against a page, so a short page isn't always the last. If hidden rows turn up,
+        whole-number keys are read in narrow ranges up to the highest key. ``all_visible`` promises that ``where``
+        excludes hidden rows, which saves asking how the release behaves. ``own_connection`` reads each page over a new
+        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to.
 
         Raises:
-            DataError: rows came that weren't asked for, or rows may be hidden in a walk along other keys.
+            DataError: rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
         """
         _refuse_other_types(class_id, where, select)
         rows = RowsByKey(
@@ -228,7 +219,7 @@ class Pcrud:
             select=select,
             join=join,
             all_visible=all_visible,
-            apart=apart,
+            own_connection=own_connection,
             flesh=flesh,
             flesh_fields=flesh_fields,
         )
@@ -248,10 +239,9 @@ class Pcrud:
     ) -> Iterator[list[Record]]:
         """Yield the rows whose ``field`` is among ``values``, in lists that follow the order of the values.
 
-        The values are taken as they are needed and cut so that a request names at most 3,000 of them (1,500 before
-        3.16) and stays under 32 kB; several requests are under way at once. A value that occurs twice may bring its
-        rows twice. ``unique`` says that no two rows have the same value, as with the primary key: then no answer can
-        lack rows unnoticed.
+        The values are taken as needed. A request names at most 3,000 of them (1,500 before 3.16) and stays under 32 kB;
+        several requests run in parallel. A repeated value may yield its rows twice. ``unique`` promises that no two
+        rows share a value, as with the primary key, so that no answer can silently lack rows.
         """
         for page in self._by_values(class_id, field, values, where, select=select, order_by=order_by, unique=unique):
             yield self._records(class_id, page.rows)
@@ -266,10 +256,10 @@ class Pcrud:
         where: Where | None = None,
         all_visible: bool = False,
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the fields ``names`` of the rows that :meth:`by_values` finds, decoded, without making records.
+        """Yield the fields ``names`` of the rows that :meth:`by_values` would yield, without making records.
 
-        ``all_visible`` says that the account may see all rows with these values: before 3.16 it saves a question for
-        each list, whether hidden rows have left out others.
+        ``all_visible`` promises that the account may see all rows with these values. Before 3.16 this saves one call
+        per list, which checks whether hidden rows crowded out others.
         """
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
@@ -277,12 +267,12 @@ class Pcrud:
             yield list(reader.read(page.rows))
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
-        """Turn whole rows that another service's method gave into records, as if they had been searched for.
+        """Turn whole rows that another service's method returned into records, checked like the rows of a search.
 
         Raises:
-            DataError: ``where`` doesn't hold for them, or they aren't rows of the class, whole, and each there once.
+            DataError: a row is of another class, incomplete, duplicated, or doesn't match ``where``.
         """
-        return self._records(class_id, RowQuestion(self._class(class_id), where).answer(rows))
+        return self._records(class_id, RowCheck(self._class(class_id), where).apply(rows))
 
     def _by_values(
         self,
@@ -303,7 +293,7 @@ class Pcrud:
         return self._gateway.idl(class_id)[class_id]
 
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
-        """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""
+        """Turn rows into records. If they may be ``nested``, fetch the classes of the records inside first."""
         if nested:
             self._gateway.idl(*class_ids(rows))
         idl = self._gateway.idl(class_id)
@@ -314,7 +304,7 @@ class Pcrud:
 
 
 def _refuse_other_types(class_id: object, where: object | None, select: object | None = None) -> None:
-    """Raises ArgumentError: before anything is asked, where an argument is of another type than is documented."""
+    """Raise ArgumentError for an argument of a wrong type, before any call is made."""
     arguments.text("class_id", class_id)
     if where is not None:
         arguments.condition("where", where)

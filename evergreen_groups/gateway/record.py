@@ -1,4 +1,4 @@
-"""Fieldmapper objects as records: named fields and real types on the one side, the wire's arrays on the other."""
+"""Fieldmapper objects as records with named fields and real types, decoded from the arrays on the wire."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from evergreen_groups.odd_dates import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Statistics
-    from evergreen_groups.gateway.idl import Class, Idl, Link
+    from evergreen_groups.gateway.idl import Class, Idl
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_MAX_BITS = 20  # of PostgreSQL's bigint, with its sign; int() refuses more than 4,300
+_MOST_DIGITS = 20  # PostgreSQL's bigint with a sign; int() refuses over 4,300 digits
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# Years beyond 9999 or before 1, months and days that there aren't, infinities.
+# Years after 9999 or before 1, impossible months and days, infinities.
 _ODD_DATE = re.compile(r"[+-]?\d{1,6}-\d\d-\d\d([T ]\d\d:\d\d.*)?( BC)?|-?infinity", re.ASCII)
-# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
+# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods send numbers.
 TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
 
 
 def encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a value of a field. Raises TypeError for a type that no field holds."""
+    """Return the wire form of a field's value. Raises TypeError for a type that no field holds."""
     if isinstance(value, bool):
-        # Never JSON's own: false matches nothing in a condition (pcrud-011).
+        # Never JSON's booleans: false matches nothing in a condition (pcrud-011).
         return "t" if value else "f"
     if isinstance(value, Decimal):
         return str(value.quantize(_CENT) if datatype == "money" else value)
@@ -53,7 +53,7 @@ def _encode_date(value: date) -> str:
 
 
 def wrong_value(class_id: str, name: str, what: str) -> DataError:
-    """The error for a field's value that isn't ``what`` is due."""
+    """Return the error for a field whose value isn't ``what`` is expected."""
     return DataError(
         "the field {field} of class {name} has a wrong value; expected: {what}",
         code="field-broken",
@@ -62,23 +62,23 @@ def wrong_value(class_id: str, name: str, what: str) -> DataError:
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number, or the same as text; None for anything else, a truth value among it.
+    """Return a whole number given as a number or text; None for anything else, including booleans.
 
     >>> whole_number("247"), whole_number(True), whole_number("7.0")
     (247, None, None)
     """
-    if isinstance(value, str) and len(value) <= _MAX_BITS and _INTEGER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
         return int(value)
     return value if type(value) is int else None
 
 
 def finite_number(value: Any) -> Decimal | None:
-    """A number, or the same as text; None for anything else, a truth value, NaN and infinities among it.
+    """Return a number given as a number or text; None for anything else, including booleans, NaN and infinities.
 
     >>> finite_number("7.50"), finite_number(True), finite_number("1_0"), finite_number("NaN")
     (Decimal('7.50'), None, None, None)
     """
-    # Python takes true for 1, and "1_0", or digits of any script, for numbers.
+    # Python accepts True, "1_0" and digits of any script as numbers.
     if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
         return None
     try:
@@ -94,8 +94,8 @@ def _decode_text(value: Any, class_id: str, name: str) -> str:
     return value if isinstance(value, str) else str(value)
 
 
-# Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
-# full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
+# Ids are numbers from pcrud, and text from usergroup.new (usergroup-new-001), patron search (patrons-085) and full_path
+# (settings-034). A link may lead to a text key with leading zeros, which stays text.
 def _decode_id(value: Any, class_id: str, name: str) -> Any:
     number = whole_number(value)
     if number is None and (not isinstance(value, str) or _INTEGER.fullmatch(value)):
@@ -119,7 +119,8 @@ def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
 
 def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
     try:
-        # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
+        # "0.0" is an open circulation without bills (groups-026), "0.00" a paid one (groups-008). Both are the same
+        # amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
         raise wrong_value(class_id, name, Message("an amount of money")) from None
@@ -135,7 +136,10 @@ def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
 
 
 def decode_date(value: Any, class_id: str, name: str) -> date | None:
-    """Decode a timestamp or a plain date. One that Python can't hold is ``UNKNOWN``, or None without a time of day."""
+    """Decode a timestamp or a plain date.
+
+    If Python can't hold the value, return ``UNKNOWN`` for a timestamp and None for a date.
+    """
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
@@ -154,7 +158,7 @@ def decode_date(value: Any, class_id: str, name: str) -> date | None:
 
 @cache
 def _zone(offset: timedelta) -> timezone:
-    """One time zone for all moments with its offset from UTC: reports have them by the 100,000."""
+    """Return a shared time zone per offset from UTC; a report has 100,000 timestamps."""
     return timezone(offset)
 
 
@@ -168,28 +172,28 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
     "bool": _decode_boolean,
     "timestamp": decode_date,
 }
-"""How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
+"""Decoders by datatype; ids and links (``id``, ``link``, ``org_unit``) use :func:`_decode_id`."""
 
-AS_IT_COMES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
-"""The type, by decoder, of wire values that the decoder gives back as they are."""
+UNDECODED_TYPES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+"""For each decoder, the type of wire values that it returns unchanged."""
 
 
 def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
-    """Return what decodes a field's wire value, given the value, the class's id and the field's name."""
+    """Return the decoder of a datatype. It takes the wire value, the class's id and the field's name."""
     return _DECODERS.get(datatype, _decode_id)
 
 
-_set = object.__setattr__  # records refuse their own
+_set = object.__setattr__  # Record.__setattr__ refuses
 
 
 class Record:
-    """One object of the ILS, immutable. Fields are attributes, and items too: ``record.usrgroup``, ``record["id"]``.
+    """One object from Evergreen, immutable. Read fields as attributes or items: ``record.usrgroup``, ``record["id"]``.
 
-    A field is decoded when it is read, by the datatype that the IDL gives it: money is ``Decimal`` with two places,
-    booleans are ``bool``, ids and links ``int`` where they are whole numbers and text otherwise, timestamps aware
-    ``datetime``s and plain dates ``date``. A fleshed field is a Record or a list of them. What wasn't sent is None.
-    Fields that the server sent and the IDL doesn't know are kept for writing back. Reading raises AttributeError (as
-    item: KeyError) for a field that the class doesn't have, DataError for a value that its datatype doesn't allow.
+    Fields are decoded when they are read, by their datatype in the IDL: money is ``Decimal`` with two places, booleans
+    are ``bool``, ids and links are ``int`` or, if they aren't whole numbers, text. Timestamps are aware ``datetime``s
+    and plain dates ``date``. A fleshed field is a Record or a list of Records. A field that wasn't sent is None. Fields
+    that the IDL doesn't know are kept for writing back. Reading raises AttributeError (as an item: KeyError) for an
+    unknown field, and DataError for a value that doesn't fit the datatype.
     """
 
     __slots__ = ("_class", "_idl", "_values")
@@ -205,15 +209,15 @@ class Record:
 
     @property
     def class_id(self) -> str:
-        """The short name of the record's class, such as ``au``."""
+        """The short name of the record's class, for example ``au``."""
         return self._class.id
 
     def raw(self, name: str) -> Any:
-        """Return a field's value as it came, None where it wasn't sent. Raises AttributeError for an unknown field."""
+        """Return a field's undecoded value, None if it wasn't sent. Raises AttributeError for an unknown field."""
         position = self._class.positions.get(name)
         if position is None:
             raise AttributeError(f"class {self._class.id} has no field {name}")
-        # An au with a select ends at the last field selected (pcrud-001).
+        # After a select, an au ends at the last selected field (pcrud-001).
         return self._values[position] if position < len(self._values) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -249,26 +253,26 @@ class Record:
         return f"Record({self._class.id} {primary if isinstance(primary, int | str) else '?'})"
 
     def replace(self, **changes: Any) -> Record:
-        """Return a copy with other values in some fields, given in the types that reading gives.
+        """Return a copy with other values in some fields, given in the types that reading returns.
 
-        Raises AttributeError for a field that the class doesn't have, TypeError for a value that can't be encoded.
+        Raises AttributeError for an unknown field, TypeError for a value that can't be encoded.
         """
         values = list(self._values)
         for name, value in changes.items():
-            self.raw(name)  # refuses unknown names
+            self.raw(name)  # raise AttributeError for unknown names
             position = self._class.positions[name]
             values.extend([None] * (position + 1 - len(values)))
             values[position] = _encode(value, self._class.datatypes[name])
         return Record(self._class, values, self._idl)
 
     def to_wire(self, *, full: bool = False, changed: bool = False) -> dict[str, Any]:
-        """Return the record as it goes over the wire.
+        """Return the record in wire form.
 
-        Without options that is what came, value for value, with what ``replace`` put in. ``full`` adds what may have
-        been cut off the end, to all fields and the three flags, in nested objects too: methods that store an object
-        write nothing without them (``patron-update-odd-031``). ``changed`` also sets the flag that makes them store
-        it (``patron-update-odd-014``); nested objects are not marked. Raises DataError where the mark would overwrite
-        a field that the IDL doesn't know.
+        By default, return the values as they came, with the changes of ``replace``. ``full`` pads the record and nested
+        objects to all fields and the three flags, because methods that store an object write nothing
+        without them (``patron-update-odd-031``). ``changed`` also sets the flag that makes methods store the record
+        (``patron-update-odd-014``), but not the flags of nested objects. Raises DataError if the flag would overwrite a
+        field that the IDL doesn't know.
         """
         values: list[Any] = list(self._values)
         if full or changed:
@@ -282,9 +286,9 @@ _OWN_NAMES = frozenset(name for name in dir(Record) if not name.startswith("_"))
 
 
 def decode(value: Any, idl: Idl) -> Any:
-    """Return ``value`` with every fieldmapper object in it turned into a Record, also inside lists and hashes.
+    """Return ``value`` with every fieldmapper object turned into a Record, also inside lists and hashes.
 
-    Raises DataError for an object of a class that ``idl`` doesn't have.
+    Raises DataError for a class that ``idl`` doesn't have.
     """
     if isinstance(value, list):
         return [decode(item, idl) for item in value]
@@ -296,24 +300,20 @@ def decode(value: Any, idl: Idl) -> Any:
 
 
 def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
-    """Return a field's value decoded: a plain one by its datatype, what a link leads to as records."""
+    """Return a field's value, decoded by its datatype, or as records if the field is a link to objects."""
     if not isinstance(value, dict | list):
         return decoder_of(known.datatypes[name])(value, known.id, name)
-    # Only a link holds objects (an amount may be one: circ.billing_total); a hash or a list in another field isn't what
-    # it should be, and mustn't pass for something.
+    # Only links hold objects (even an amount: circ.billing_total). A hash or a list in any other field is an error.
     items = value if isinstance(value, list) else [value]
-    if _link_of(known, name) is None or not all(map(is_object, items)):
+    position = known.positions[name]
+    is_link = position < len(known.fields) and known.fields[position].link is not None  # flags come after the fields
+    if not is_link or not all(map(is_object, items)):
         raise wrong_value(known.id, name, Message("a value of its datatype"))
     return decode(value, idl)
 
 
-def _link_of(known: Class, name: str) -> Link | None:
-    position = known.positions[name]
-    return known.fields[position].link if position < len(known.fields) else None  # the flags have none
-
-
 def is_object(value: object) -> bool:
-    """Say whether a wire value is a fieldmapper object."""
+    """Return whether a wire value is a fieldmapper object."""
     return (
         isinstance(value, dict)
         and len(value) == 2
@@ -323,7 +323,7 @@ def is_object(value: object) -> bool:
 
 
 def class_ids(value: Any) -> set[str]:
-    """Return the classes of all fieldmapper objects in a wire value, nested ones included."""
+    """Return the classes of all fieldmapper objects in a wire value, including nested ones."""
     found: set[str] = set()
     waiting = [value]
     while waiting:
@@ -343,7 +343,7 @@ _CONTAINERS = {dict, list}
 
 
 def _filled(values: list[Any], known: Class, idl: Idl) -> list[Any]:
-    """Return an object's values up to the flags, with those of nested objects filled up in the same way."""
+    """Return an object's values padded to all fields and flags, with nested objects padded as well."""
     filled = [_filled_inside(value, idl) for value in values]
     return filled + [None] * (len(known.positions) - len(filled))
 
@@ -357,7 +357,7 @@ def _filled_inside(value: Any, idl: Idl) -> Any:
 
 
 def _mark_changed(values: list[Any], known: Class) -> None:
-    """Set the flag that says that an object has changed."""
+    """Set the flag that marks an object as changed."""
     flags = values[len(known.fields) :]
     if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
         raise DataError(
@@ -365,13 +365,13 @@ def _mark_changed(values: list[Any], known: Class) -> None:
             code="unknown-fields",
             values={"name": known.id},
         )
-    # As the staff client has it. With 0 or null the answer looks right and nothing is written (patron-update-odd-014,
-    # patron-update-odd-016).
+    # The staff client sends 1, too. With 0 or null the answer looks right, but nothing is written
+    # (patron-update-odd-014, patron-update-odd-016).
     values[known.positions["ischanged"]] = 1
 
 
 def _encode(value: Any, datatype: str) -> Any:
-    """Return the wire form of a value that is to be put into a field."""
+    """Return the wire form of a new value, which may be a record or a list."""
     if isinstance(value, Record):
         return value.to_wire()
     if isinstance(value, list | tuple):
@@ -380,10 +380,10 @@ def _encode(value: Any, datatype: str) -> Any:
 
 
 def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
-    """Return the values of each row. Raises DataError where one isn't an object of the class."""
+    """Return the values of each row. Raises DataError if a row isn't an object of the class."""
     try:
         values = list(map(_values, rows))
-        # A class that isn't a text, as of something else than an object, may be no key of a set.
+        # The class of something that isn't an object may be unhashable.
         if set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
             return values
     except (TypeError, KeyError):
@@ -396,9 +396,9 @@ def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the fields ``names`` of each record, decoded as reading them one by one would; several times as fast.
+    """Yield the fields ``names`` of each record, several times as fast as reading them one by one.
 
-    The records are of one class. Raises AttributeError for a field that it doesn't have, DataError as reading does.
+    All records must be of one class. Raises AttributeError for an unknown field, and DataError as reading does.
     """
     records = list(records)
     if not records:
@@ -408,13 +408,13 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
 
 
 class ColumnReader:
-    """Reads fields of one class from objects' values in wire form, a column after the other.
+    """Reads fields of one class from objects in wire form, column by column.
 
-    Most columns have values of types that reading gives as they are: a look at the types of all of them is enough.
+    In most columns reading returns the values unchanged, which shows from their types alone.
     """
 
     def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
-        """``statistics`` notes dates that can't be read, each with its record."""
+        """``statistics`` records dates that can't be read."""
         self._statistics = statistics
         self._names = tuple(names)
         self._class = known
@@ -423,7 +423,7 @@ class ColumnReader:
         self._longest = max(self._positions, default=-1) + 1
 
     def read(self, rows: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
-        """Give the fields of each object."""
+        """Yield the fields of each object."""
         rows = [
             values if len(values) >= self._longest else values + [None] * (self._longest - len(values))
             for values in rows
@@ -434,10 +434,10 @@ class ColumnReader:
         )
 
     def _decoded(self, name: str, values: list[Any], rows: list[list[Any]]) -> list[Any]:
-        """The values of one field of these rows."""
+        """Return one field of these rows, decoded."""
         decoder = decoder_of(self._class.datatypes[name])
         kinds = set(map(type, values))
-        if kinds <= {_NONE, AS_IT_COMES.get(decoder)}:
+        if kinds <= {_NONE, UNDECODED_TYPES.get(decoder)}:
             return values
         if kinds <= {_NONE, str}:
             table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
@@ -445,7 +445,7 @@ class ColumnReader:
                 self._note_unreadable(
                     name, {sent for sent, read in table.items() if read is None or read is UNKNOWN}, rows
                 )
-            return list(map(table.get, values))  # many are alike: "t" and "f", 0.00
+            return list(map(table.get, values))  # columns repeat few values: "t" and "f", 0.00
         if kinds.isdisjoint(_CONTAINERS):
             return [None if value is None else decoder(value, self._class.id, name) for value in values]
         return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]

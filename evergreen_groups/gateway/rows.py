@@ -1,8 +1,7 @@
-"""Holding the rows of an answer against the question: each once, each whole, and none that wasn't asked for.
+"""Searches for rows, and checks of their answers: no duplicates, no missing fields, no rows that don't match.
 
-An answer may be another question's, or half of one: a proxy mixes them up, a service dies in the middle. Rows are
-what sums are made of, so all of this is looked at before anybody sees one, for a whole answer at a time: a report has
-thousands of rows.
+A proxy may mix up answers, and a service may die halfway through one. Sums are made of rows, so every answer is checked
+before its rows are used. The checks run on whole columns, because a report reads thousands of rows.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.gateway.call import PCRUD, in_form
+from evergreen_groups.gateway.call import PCRUD, percent_encoded
 from evergreen_groups.gateway.record import FALSE, TRUE, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 from evergreen_groups.message import Message
@@ -45,19 +44,19 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "pgt": "id name",
     }.items()
 }
-"""Fields by class in which the ILS has no null: its tables don't allow it, and its balances are sums of such columns
-(Evergreen's ``005.schema.actors.sql``, ``080.schema.money.sql``; no row that was recorded has one)."""
+"""Fields by class that are never null in Evergreen: its tables forbid it, and its balances are sums of such columns
+(``005.schema.actors.sql``, ``080.schema.money.sql``; no recorded row has a null there)."""
 
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 _LOOK_AT_PROXY = Message("look at the proxy, where there is one: it may have mixed up answers")
 
 
-class RowQuestion:
-    """One search: what ``where`` asks for of a class, of it the fields of ``select`` (None: all), up to ``limit``.
+class RowCheck:
+    """A check of one search's rows.
 
-    ``joined`` says that other classes are joined to it, which may bring a row several times; ``fleshed`` are the fields
-    that hold objects.
+    At most ``limit`` rows must meet the condition ``where`` and have the fields of ``select`` (None: all). ``joined``
+    allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
 
     def __init__(  # pcrud's own options, by name
@@ -80,30 +79,30 @@ class RowQuestion:
         self._joined = joined
         self._fleshed = frozenset(fleshed)
 
-    def answer(self, rows: list[Any]) -> list[list[Any]]:
-        """The values of each row of an answer.
+    def apply(self, rows: list[Any]) -> list[list[Any]]:
+        """Return the values of each row.
 
         Raises:
-            DataError: a row is none of the class's, came twice, isn't whole, or wasn't asked for.
+            DataError: a row is of another class, duplicated, incomplete, or doesn't match the search.
         """
         values = values_of_rows(rows, self._class.id)
         if not values:
             return values
         if self._limit is not None and len(values) > self._limit:
-            raise not_asked_for()
-        self._refuse_parts(values)
-        self._refuse_twice(values)
+            raise unrequested_rows()
+        self._refuse_incomplete(values)
+        self._refuse_duplicates(values)
         for field, test in _conditions(self._where):
             if field in self._fields and field not in self._fleshed:
-                self._hold_against(field, test, values)
-        self._refuse_other_order(values)
+                self._check_condition(field, test, values)
+        self._refuse_wrong_order(values)
         return values
 
     def _column(self, field: str, values: list[list[Any]]) -> Iterator[Any]:
         return map(itemgetter(self._class.positions[field]), values)
 
-    def _refuse_parts(self, values: list[list[Any]]) -> None:
-        # Real rows end at the last field that was selected, null or not (pcrud-001, and all others).
+    def _refuse_incomplete(self, values: list[list[Any]]) -> None:
+        # Rows end at the last selected field, null or not (pcrud-001 and all others).
         due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
         if min(map(len, values)) < due:
             raise DataError(
@@ -116,13 +115,13 @@ class RowQuestion:
             if None in self._column(field, values):
                 raise missing_field(self._class.id, field)
 
-    def _refuse_twice(self, values: list[list[Any]]) -> None:
+    def _refuse_duplicates(self, values: list[list[Any]]) -> None:
         key = self._class.primary
         if key not in self._fields or key in self._fleshed:
             return
         keys = list(self._column(key, values))
         if not set(map(type, keys)) <= {int, str}:
-            raise without_key()
+            raise missing_key()
         if len(set(keys)) < len(keys) and not self._joined:
             raise DataError(
                 "the same row of {name} came twice in one answer",
@@ -131,17 +130,17 @@ class RowQuestion:
                 values={"name": self._class.id},
             )
 
-    def _hold_against(self, field: str, test: Any, values: list[list[Any]]) -> None:
+    def _check_condition(self, field: str, test: Any, values: list[list[Any]]) -> None:
         known = self._class.field(field)
         if known.datatype == "bool" and isinstance(test, str):
             right = TRUE if test in TRUE else FALSE
             if not all(value in right for value in set(map(_hashable, self._column(field, values)))):
-                raise not_asked_for()
+                raise unrequested_rows()
         elif known.datatype in _IDS or (known.datatype == "text" and not known.translated):
-            _hold_against(test, list(self._column(field, values)))
+            _check_values(test, list(self._column(field, values)))
 
-    def _refuse_other_order(self, values: list[list[Any]]) -> None:
-        """What comes behind a page is asked for by the last row of it, which has to be the last one."""
+    def _refuse_wrong_order(self, values: list[list[Any]]) -> None:
+        """Refuse rows out of order: the next page starts after the last row of this one."""
         fields = _ascending(self._order_by, self._class)
         if not fields or not self._fields.issuperset(fields):
             return
@@ -158,7 +157,7 @@ class RowQuestion:
 
 
 def _conditions(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The conditions on single fields that hold for each row: those of the class itself, not of others beside it."""
+    """Yield the conditions on single fields of the class itself, skipping those on joined classes and OR clauses."""
     for name, test in where.items():
         if name == "-and" and isinstance(test, list | tuple):
             for part in test:
@@ -167,23 +166,23 @@ def _conditions(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, test
 
 
-def _hold_against(test: Any, found: list[Any]) -> None:
-    """Raise DataError where one of the values that were found isn't what a condition asks for."""
+def _check_values(test: Any, found: list[Any]) -> None:
+    """Raise DataError if a value doesn't meet a condition."""
     if isinstance(test, Mapping):
         for operator, bound in test.items():
             if operator == "in" and isinstance(bound, list | tuple):
-                _hold_against(bound, found)
+                _check_values(bound, found)
             elif operator in ("<>", "!=") and bound is None and None in found:
-                raise not_asked_for()
+                raise unrequested_rows()
             elif type(bound) is int and operator in _COMPARISONS and set(map(type, found)) == {int}:
                 compare = _COMPARISONS[operator]
                 if not all(compare(value, bound) for value in (min(found), max(found))):
-                    raise not_asked_for()
+                    raise unrequested_rows()
         return
     asked = test if isinstance(test, list | tuple) else [test]
-    # Numbers come as text from some methods, and the other way round.
+    # Some methods send numbers as text, or the other way round.
     if not set(map(str, found)) <= set(map(str, asked)):
-        raise not_asked_for()
+        raise unrequested_rows()
 
 
 def _hashable(value: Any) -> Any:
@@ -191,7 +190,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _ascending(order_by: Any, known: Class) -> list[str]:
-    """The fields by which rows are to ascend, none where they are to come in another order."""
+    """Return the fields that rows ascend by; empty for any other order."""
     if isinstance(order_by, Mapping):
         order_by = order_by.get(known.id) if set(order_by) == {known.id} else None
     if isinstance(order_by, str):
@@ -209,25 +208,25 @@ def _ascending_field(part: Mapping[str, Any], known: Class) -> Any:
 _PLAIN_ORDER = {"class", "field", "direction"}
 
 
-def not_asked_for() -> DataError:
-    """The error for rows that don't fit the question."""
+def unrequested_rows() -> DataError:
+    """Return the error for rows that don't match the search."""
     return DataError("rows came that were not asked for", advice=_LOOK_AT_PROXY, code="rows-not-asked-for")
 
 
-def without_key() -> DataError:
-    """The error for a row without its primary key."""
+def missing_key() -> DataError:
+    """Return the error for a row without its primary key."""
     return DataError("a row came without its key", advice=_LOOK_AT_PROXY, code="row-without-key")
 
 
 def primary_key(known: Class) -> str:
-    """The field by which rows of a class are told apart. Raises DataError for a class that has none."""
+    """Return the name of a class's primary key. Raises DataError if there is none."""
     if not known.primary:
         raise DataError("{name} has no primary key to read it by", code="class-without-key", values={"name": known.id})
     return known.primary
 
 
 def missing_field(class_id: str, field: str) -> DataError:
-    """The error for null where the ILS has none."""
+    """Return the error for a null in a field that is never null."""
     return DataError(
         "the field {field} of a {name} came empty, which it never is in the ILS",
         advice=_LOOK_AT_PROXY,
@@ -236,15 +235,17 @@ def missing_field(class_id: str, field: str) -> DataError:
     )
 
 
-# 20,000 whole au rows, about 10 MB, got stuck: the service logs a JSON error, the caller waits 60 s for a 408.
+# Evergreen got stuck on 20,000 whole au rows, about 10 MB: the service logs a JSON error, and the caller gets 408 after
+# 60 s.
 TARGET_BYTES = 1024 * 1024
-"""How large an answer ought to be; real gateways get stuck on those of about 10 MB."""
+"""Target size of an answer; real gateways get stuck at about 10 MB."""
 
-# Rows in an answer; more would save few calls and put off the first row.
+# Maximum rows per answer. More would save few calls and delay the first row.
 LARGEST_PAGE = 5000
-# Values in a list: 3,000 ids of seven digits are 24 kB in a form, which leaves the rest of REQUEST_LIMIT to the query.
+# Maximum values per list: 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the
+# query.
 LARGEST_LIST = 3000
-# Where the server asks for permission row by row, before 3.16: 3,000 cards took it 3 seconds.
+# The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
 LIST_OF_SLOW_ROWS = 1500
 _SMALLEST_PAGE = 10
 
@@ -253,17 +254,17 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The values of rows in wire form, with the length in bytes of the answer that they came in."""
+    """Rows in wire form, with the size of their answer in bytes."""
 
     rows: list[list[Any]]
     size: int
 
 
 class PageSize:
-    """How many rows to ask for, learnt from how large the rows have been. Safe to share between threads.
+    """The number of rows to ask for, adapted to the size of earlier rows. Safe to share between threads.
 
-    ``first`` rows at first, then as many as make an answer of about ``TARGET_BYTES``, at most ``LARGEST_PAGE``, and
-    never more than four times as many as have been tried. ``guess`` is what a row may need, in bytes.
+    Starts with ``first`` rows. Later pages have as many rows as make about ``TARGET_BYTES``, at most ``LARGEST_PAGE``,
+    and at most four times as many as any page before. ``guess`` is the expected size of a row in bytes.
     """
 
     def __init__(self, first: int, guess: int = 1) -> None:
@@ -280,38 +281,38 @@ class PageSize:
 
     @property
     def fitting(self) -> int:
-        """The number of rows that make about ``TARGET_BYTES``, however many have been tried."""
+        """The number of rows that make about ``TARGET_BYTES``, without limiting growth."""
         return max(_SMALLEST_PAGE, int(TARGET_BYTES / (self._row_bytes or self._guess)))
 
     def learn(self, page: Page) -> None:
-        """Take in what an answer weighed."""
+        """Adapt to the size of an answer."""
         if not page.rows:
             return
         with self._lock:
             row_bytes = page.size / len(page.rows)
-            # Larger rows count at once, smaller ones by and by: an answer that is too large gets stuck, one that is
-            # too small costs a call.
+            # Larger rows count at once, smaller ones gradually: an answer that is too large gets stuck, one that is too
+            # small only costs a call.
             self._row_bytes = max(row_bytes, (self._row_bytes + row_bytes) / 2)
             wanted = int(TARGET_BYTES / self._row_bytes)
             self._rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self._rows, 4 * len(page.rows))))
 
 
 def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
-    """Return how many bytes a row of a class may need, before any has been seen.
+    """Estimate the bytes per row of a class before the first answer.
 
-    Recorded rows need about 15 bytes for a field that is sent and 5 for the null in place of one that isn't
-    (``pcrud-001``, ``pcrud-007``).
+    Recorded rows take about 15 bytes per sent field, and 5 per null in place of a field that isn't sent (``pcrud-001``,
+    ``pcrud-007``).
     """
     sent = [field.position for field in known.fields if (field.name in select if select else not field.virtual)]
     return 30 + 15 * len(sent) + 5 * max(sent, default=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A range of keys that is walked page by page: those above ``after``, up to ``high``; None is no bound.
+class KeyRange:
+    """A range of keys, read page by page: keys above ``after``, up to ``high``; None is unbounded.
 
-    ``inclusive`` makes ``after`` itself belong to it. ``in_windows`` says that pages are narrow ranges of its whole
-    numbers, because a page that is short tells nothing about what comes behind it.
+    ``inclusive`` includes ``after``. ``in_windows`` reads narrow ranges of whole-number keys instead of pages, for
+    classes in which a short page may not be the last.
     """
 
     after: Any
@@ -319,73 +320,76 @@ class Stretch:
     inclusive: bool = False
     in_windows: bool = False
 
-    def window(self, width: int) -> Stretch:
-        """The first ``width`` keys of it."""
-        return Stretch(self.after, min(self.after + width, self.high))
+    def window(self, width: int) -> KeyRange:
+        """Return the first ``width`` keys of the range."""
+        return KeyRange(self.after, min(self.after + width, self.high))
 
-    def behind(self, key: Any) -> list[Stretch]:
-        """What is left of it behind a key."""
-        return [] if self.high is not None and key >= self.high else [Stretch(key, self.high, False, self.in_windows)]
+    def rest_after(self, key: Any) -> list[KeyRange]:
+        """Return what remains of the range after a key, as a list of one range or none."""
+        return [] if self.high is not None and key >= self.high else [KeyRange(key, self.high, False, self.in_windows)]
 
-    def holds(self, key: Any) -> bool:
-        """Whether a key belongs to it; one that isn't a whole number may be sorted in a way of the server's own."""
+    def contains(self, key: Any) -> bool:
+        """Return whether a key is in the range.
+
+        Accept all keys that aren't whole numbers, because the server sorts them by its own collation.
+        """
         if not isinstance(key, int):
             return key is not None
         above = self.after is None or key > self.after or (self.inclusive and key == self.after)
         return above and (self.high is None or key <= self.high)
 
     def condition(self, key: str) -> list[dict[str, Any]]:
-        """Return what the WHERE clause has to say about the key."""
-        # Keys rather than offsets: the server walks all rows that an offset skips, and a row that comes or goes
-        # meanwhile would shift all later pages.
+        """Return the range as conditions for a WHERE clause."""
+        # Don't use offsets: the server reads all rows that an offset skips, and rows added or deleted in between would
+        # shift later pages.
         above = [] if self.after is None else [{key: {">=" if self.inclusive else ">": self.after}}]
         return above + ([] if self.high is None else [{key: {"<=": self.high}}])
 
 
-def stretches(low: int, high: int, count: int) -> list[Stretch]:
-    """Cut the keys from ``low`` to ``high``, both included, into ``count`` stretches or fewer, about equally long."""
+def key_ranges(low: int, high: int, count: int) -> list[KeyRange]:
+    """Split the keys from ``low`` to ``high``, both included, into at most ``count`` ranges of about equal length."""
     count = max(1, min(count, high - low + 1))
     edges = [low - 1 + (high - low + 1) * part // count for part in range(count + 1)]
-    return [Stretch(after, upto) for after, upto in pairwise(edges)]
+    return [KeyRange(after, upto) for after, upto in pairwise(edges)]
 
 
 def walk(
-    fetch: Callable[[Stretch, int], Page],
+    fetch: Callable[[KeyRange, int], Page],
     key_of: Callable[[list[Any]], Any],
-    parts: Iterable[Stretch],
+    parts: Iterable[KeyRange],
     size: PageSize,
     concurrency: int,
-    rest_of: Callable[[Stretch], list[Stretch]],
+    remaining: Callable[[KeyRange], list[KeyRange]],
 ) -> Iterator[Page]:
-    """Yield the pages of all stretches as they come: in key order within each.
+    """Yield the pages of all ranges as they arrive, in key order within each range.
 
-    ``fetch`` gets the beginning of what is left of a stretch, ``key_of`` the key of a row. A page that is shorter than
-    asked for is the last of its stretch, unless ``rest_of`` knows better: it gets what lies behind the page. While the
-    caller deals with one page, the next ones are already under way.
+    ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. A page shorter than requested is the
+    last of its range, unless ``remaining`` returns ranges to read after it. The next pages are fetched while the caller
+    works on one.
 
     Raises:
-        DataError: a page has rows that weren't asked for.
+        DataError: a page has rows that don't match.
     """
 
-    def step(stretch: Stretch) -> tuple[Page, list[Stretch]]:
+    def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
         asked = size.rows
-        # There are no more rows than keys in a window, so its page is whole however many of them are hidden.
-        part = stretch.window(asked) if stretch.in_windows else stretch
+        # A window has at least as many keys as rows, so its page is complete however many rows are hidden.
+        part = key_range.window(asked) if key_range.in_windows else key_range
         page = fetch(part, asked)
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
-        # The keys alone: that rows fit what else was asked for is looked at where they come in (rows.py).
-        if not all(map(part.holds, keys)):
-            raise not_asked_for()
-        if stretch.in_windows:
-            return page, stretch.behind(part.high)
+        # Only the keys are checked here; RowCheck has checked the rest.
+        if not all(map(part.contains, keys)):
+            raise unrequested_rows()
+        if key_range.in_windows:
+            return page, key_range.rest_after(part.high)
         if len(keys) >= asked:
-            return page, stretch.behind(keys[-1])
-        return page, rest_of(Stretch(keys[-1], stretch.high) if keys else stretch)
+            return page, key_range.rest_after(keys[-1])
+        return page, remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
 
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
     waiting = list(reversed(list(parts)))
-    under_way: set[Future[tuple[Page, list[Stretch]]]] = set()
+    under_way: set[Future[tuple[Page, list[KeyRange]]]] = set()
     try:
         while waiting or under_way:
             while waiting and len(under_way) < concurrency:
@@ -393,60 +397,61 @@ def walk(
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in done:
                 page, rest = future.result()
-                under_way.update(executor.submit(step, stretch) for stretch in rest)
+                under_way.update(executor.submit(step, key_range) for key_range in rest)
                 if page.rows:
                     yield page
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def portions(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
-    """Cut values, as they are needed, into lists of at most ``room`` bytes in a form.
+def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
+    """Split values, as they are needed, into lists of at most ``room`` bytes in a form.
 
-    ``longest`` says how many values a list may have that has so many; it is asked where one has as many as it said.
+    ``longest`` takes the current length of a list and returns the maximum; it is called when a list reaches the last
+    maximum.
     """
-    portion: list[int | str] = []
+    batch: list[int | str] = []
     used = 0
     most = longest(0)
     comma = len(",")
     for value in values:
         length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
-        if len(portion) >= most:
-            most = longest(len(portion))
-        if portion and (used + length > room or len(portion) >= most):
-            yield portion
-            portion, used = [], 0
-        portion.append(value)
+        if len(batch) >= most:
+            most = longest(len(batch))
+        if batch and (used + length > room or len(batch) >= most):
+            yield batch
+            batch, used = [], 0
+        batch.append(value)
         used += length
-    if portion:
-        yield portion
+    if batch:
+        yield batch
 
 
 def encoded_length(value: object) -> int:
-    """Return how many bytes a value needs in a form."""
-    return len(in_form(wire.dumps(value)))
+    """Return the size of a value in a form, in bytes."""
+    return len(percent_encoded(wire.dumps(value)))
 
 
-def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a WHERE clause that asks for ``where`` and for all of ``conditions``."""
+def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a WHERE clause that combines ``where`` and ``conditions`` with AND."""
     parts = ([dict(where)] if where else []) + conditions
     return parts[0] if len(parts) == 1 else {"-and": parts}
 
 
-def anything(key: str) -> list[dict[str, Any]]:
-    """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
+def any_row(key: str) -> list[dict[str, Any]]:
+    """Return a condition that holds for all rows (``audit-015``); pcrud refuses an empty one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
 
 
 Where = Mapping[str, Any]
-"""A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
+"""A condition in Evergreen's JSON query form, such as ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 
 class RowSearch:
-    """A search of a class, but for its condition and limit.
+    """A search of a class, without its condition and limit.
 
-    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. A ``select`` always names the
-    primary key: without it releases before 3.16 answer 500 as soon as there is a row (``3.12/releases-019``).
+    ``select``, ``order_by`` and further ``options`` are those of :meth:`Pcrud.search`. The primary key is added to
+    ``select``, because releases before 3.16 answer 500 without it if there is a row (``3.12/releases-019``).
     """
 
     def __init__(
@@ -456,12 +461,12 @@ class RowSearch:
         *,
         select: Several[str] | None = None,
         order_by: Any = None,
-        apart: bool = False,
+        own_connection: bool = False,
         **options: Any,
     ) -> None:
         self._gateway = gateway
         self._class_id = class_id
-        self._apart = apart
+        self._own_connection = own_connection
         if select is not None:
             primary = gateway.idl(class_id)[class_id].primary
             options["select"] = {class_id: list(dict.fromkeys([*select, primary] if primary else select))}
@@ -473,19 +478,25 @@ class RowSearch:
         self._options = {name: value for name, value in options.items() if value is not None}
 
     def options(self, limit: int) -> dict[str, Any]:
-        """Return the search's options in pcrud's form, without those that aren't given."""
-        # Every search has one: without it the server takes its rows a hundred at a time (20,000: 3.4 s, not 1.2 s).
+        """Return the search's options in pcrud's form, omitting unset ones."""
+        # Always set a limit: without one the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2
+        # s).
         return {**self._options, "limit": limit}
 
     def page(self, where: Where, limit: int) -> Page:
         """Return the values of at most ``limit`` rows.
 
         Raises:
-            DataError: they don't fit what was asked for.
+            DataError: the rows don't match the search.
         """
         class_id, options = self._class_id, self._options
         result = self._gateway.call(
-            PCRUD, f"{PCRUD}.search.{class_id}.atomic", TOKEN, where, self.options(limit), apart=self._apart
+            PCRUD,
+            f"{PCRUD}.search.{class_id}.atomic",
+            TOKEN,
+            where,
+            self.options(limit),
+            own_connection=self._own_connection,
         )
         if not isinstance(result.value, list):
             raise DataError(
@@ -493,7 +504,7 @@ class RowSearch:
             )
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         known = self._gateway.idl(class_id)[class_id]
-        question = RowQuestion(
+        check = RowCheck(
             known,
             where,
             select=options.get("select", {}).get(class_id),
@@ -502,17 +513,17 @@ class RowSearch:
             joined="join" in options,
             fleshed=fleshed,
         )
-        rows = question.answer(result.value)
+        rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
         return Page(rows, result.size)
 
     def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
-        """Hold the objects in rows' fields against the classes that their links lead to."""
+        """Check fleshed objects against the classes that their fields link to."""
         for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
             if field.link is not None and not field.link.through:
                 values = [row[field.position] for row in rows if len(row) > field.position]
                 found = [one for value in values for one in (value if isinstance(value, list) else [value])]
                 objects = [one for one in found if isinstance(one, dict)]
-                # One library is the home of many.
+                # Allow duplicates: one library is the home of many patrons.
                 leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
-                RowQuestion(leads_to, {}, joined=True).answer(objects)
+                RowCheck(leads_to, {}, joined=True).apply(objects)

@@ -1,17 +1,26 @@
-"""Sending a call: how long it may take, how often it is tried, and whether its answer is to be believed."""
+"""Sending calls: timeouts, retries, and checks of whose answer arrived."""
 
 from __future__ import annotations
 
 import copy
+import logging
+import secrets
+import ssl
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import (
+    CutOffError,
+    DataError,
     EventError,
+    HTTPStatusError,
     MethodNotFoundError,
     ProtocolError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
     TransportError,
     UnexplainedError,
     UnreachableError,
@@ -22,13 +31,11 @@ from evergreen_groups.gateway.call import (
     BRIEF_CALL,
     IDL_CALL,
     LONGEST_CALL,
+    Call,
     CallOutcome,
+    DetectedKind,
     GatewayKind,
-    KindSeen,
     form,
-    is_mixed_up,
-    not_believed,
-    not_sent,
     seconds_left,
 )
 from evergreen_groups.gateway.transport import require_positive
@@ -37,27 +44,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from evergreen_groups.gateway.answer import Expect, Result
-    from evergreen_groups.gateway.call import Call, CallObserver, RetryPolicy
+    from evergreen_groups.gateway.call import CallObserver, RetryPolicy
     from evergreen_groups.gateway.failures import Redactor
     from evergreen_groups.gateway.transport import Reply, Transport
 
+log = logging.getLogger("evergreen_groups.gateway")
+
 Value = TypeVar("Value")
+
+_ECHO = "opensrf.system.echo"
+_ECHOES = 2
+_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
 
 
 class SendOptions(TypedDict, total=False):
-    """How a call is sent, as in :meth:`Sender.send`."""
+    """Options for sending a call, as in :meth:`Sender.send`."""
 
     expect: Expect
     write: bool
-    apart: bool
+    own_connection: bool
     timeout: float | None
 
 
 class Sender:
-    """Sends calls over a transport, whose times and retries it knows; of sessions it knows nothing.
+    """Sends calls over a transport, with timeouts and retries, but without knowing about sessions.
 
-    Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are the gateway's own.
-    ``on_change`` is called when a failure looks as after an upgrade of the ILS.
+    Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are as in the gateway.
+    ``on_change`` is called after failures that suggest an upgrade of Evergreen.
     """
 
     def __init__(
@@ -73,70 +86,70 @@ class Sender:
     ) -> None:
         require_positive(arguments.seconds("timeout", timeout), arguments.seconds("grace", grace))
         self.timeout = timeout
-        """How long a service is waited for, in seconds, unless a call says otherwise."""
+        """How long to wait for a service, in seconds, unless a call overrides it."""
         self.deadline: float | None = None
-        """When everything has to be over, on the monotonic clock."""
+        """When all calls must have ended, on the monotonic clock."""
         self.is_closed = False
-        """Whether it takes no more calls; a view takes none either once what it is a view of doesn't."""
+        """Whether this sender refuses calls. A view also refuses calls when the original sender is closed."""
         self._transport = transport
         self._retries = retries
         self._locale = locale
         self._grace = grace
         self._on_call = on_call
         self._on_change = on_change
-        self._seen = KindSeen()
-        self._origin: Sender | None = None  # what a view shares its connections with
+        self._seen = DetectedKind()
+        self._origin: Sender | None = None  # the sender that owns a view's connections
 
     @property
     def kind(self) -> GatewayKind | None:
-        """Which gateway answers there, None before its first answer."""
+        """The kind of gateway, None before its first answer."""
         return self._seen.kind
 
     @property
     def seconds_left(self) -> float | None:
-        """How long calls may still begin, in seconds; None where there is no deadline."""
+        """Seconds in which calls may still begin, None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     @property
     def redactor(self) -> Redactor:
-        """Blanks the secrets of the session that calls are sent for."""
+        """The redactor of the session that calls are sent for."""
         return self._transport.redactor
 
     @property
     def is_view(self) -> bool:
-        """Whether its connections are another's."""
+        """Whether another sender owns the connections."""
         return self._origin is not None
 
     def view(self) -> Sender:
-        """The same over the same connections, which can be closed by itself."""
+        """Return a sender over the same connections that can be closed separately."""
         view = copy.copy(self)
         view._origin = self
         return view
 
     def for_session(self) -> Sender:
-        """A view for another session, of whose secrets this one knows nothing."""
+        """Return a view for another session, whose secrets it doesn't share."""
         view = self.view()
         view._transport = self._transport.for_session()
         return view
 
     def within(self, seconds: float) -> Sender:
-        """A view for calls that are all to be over ``seconds`` from now."""
+        """Return a view for calls that must all end ``seconds`` from now."""
         view = self.view()
         deadline = time.monotonic() + seconds
         view.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
         return view
 
-    def for_questions(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
-        """A view with other ``retries``, where they are given, and ``on_change``."""
+    def for_probes(self, retries: RetryPolicy | None, on_change: Callable[[], None]) -> Sender:
+        """Return a view with another ``on_change`` and, if given, other ``retries``."""
         view = self.view()
         view._retries = retries or self._retries
         view._on_change = on_change
         return view
 
     def stop(self) -> None:
-        """Take no more calls; those that are under way in other threads are ended, unless this is a view.
+        """Refuse further calls and, unless this is a view, end running ones in other threads.
 
-        A connection is free then.
+        The logout that follows then finds a free connection.
         """
         self.is_closed = True
         if not self.is_view:
@@ -153,13 +166,13 @@ class Sender:
         *,
         expect: Expect = "one",
         write: bool = False,
-        apart: bool = False,
+        own_connection: bool = False,
         timeout: float | None = None,
         explain: Callable[[], None] | None = None,
     ) -> Result:
-        """Send a call and return its result: a read is repeated where that may help, a write goes out once.
+        """Send a call and return its result. A read is retried if the failure may pass; a write is sent once.
 
-        ``explain`` raises an error that says more than that the gateway gave no reason, where there is one.
+        ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
         left = seconds_left(self.deadline, call)
         seconds = timeout or self.timeout
@@ -169,8 +182,9 @@ class Sender:
 
         def read() -> Result:
             try:
-                result = self._attempt(call, body, expect, seconds, fresh=apart)
-                # What is empty doesn't show whose answer it is, and with another's token one would be somebody else.
+                result = self._attempt(call, body, expect, seconds, fresh=own_connection)
+                # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
+                # token.
                 if self.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
                     self._refuse_mixed_up(call)
             except UnexplainedError:
@@ -181,7 +195,7 @@ class Sender:
             return result
 
         self._refuse_closed(call)
-        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
+        # The answer may get lost after the work was done, and a second usergroup.new would create a second group.
         if write:
             if self.kind is GatewayKind.RUST:
                 self._refuse_to_write(call)
@@ -189,14 +203,14 @@ class Sender:
         return self.with_retries(read)
 
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
-        """Send a call that takes no longer than ``seconds``, and isn't repeated."""
+        """Send a call once, with a timeout of at most ``seconds``."""
         seconds = min(self.timeout, seconds)
         return self._attempt(
             call, form(call, params, locale=self._locale, timeout=seconds), expect, seconds, fresh=False
         )
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """Get an IDL file."""
+        """Fetch an IDL file."""
 
         def attempt() -> Reply:
             with self._observed(IDL_CALL):
@@ -207,8 +221,25 @@ class Sender:
         return self.with_retries(attempt)
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
-        """Return what ``attempt`` returns, tried again as long as that may help."""
-        return self._retries.before(self.deadline).run(attempt, self._transport.stop, self._transport.statistics.retry)
+        """Return the result of ``attempt``, retrying while the failure may pass."""
+        policy = self._retries.before(self.deadline)
+        stop = self._transport.stop
+        began = time.monotonic()
+        delays = policy.delays()
+        while True:
+            try:
+                return attempt()
+            except (TransportError, ServerError) as error:
+                delay = next(delays, None)
+                if delay is None or not _may_pass(error):
+                    raise
+                if isinstance(error, UnexplainedError) and not policy.unexplained:
+                    raise
+                # stop.wait() returns True once the gateway is closed.
+                if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
+                    raise
+                log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
+                self._transport.statistics.retry()
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
         longest = seconds + self._grace
@@ -223,12 +254,12 @@ class Sender:
             self._seen.kind = GatewayKind.RUST
             raise
         except (MethodNotFoundError, TransportError):
-            self._on_change()  # so looks an upgrade, and the way back
+            self._on_change()  # these failures suggest an upgrade or a downgrade
             raise
 
     @contextmanager
     def _observed(self, call: Call) -> Iterator[None]:
-        """Tell whoever wants to know how one request ended, and how long it took."""
+        """Report a request's outcome and duration to ``on_call``."""
         if self._on_call is None:
             yield
             return
@@ -243,32 +274,54 @@ class Sender:
             self._on_call(call, time.monotonic() - began, outcome)
 
     def _is_mixed_up(self, call: Call) -> bool:
-        """Whether the Rust gateway gives answers that belong to other requests."""
+        """Return whether the Rust gateway returns answers that belong to other requests, by echoing a random word.
 
-        def ask(echo: Call, word: str) -> list[Any] | None:
-            def attempt() -> list[Any] | None:
+        The echo may reach another worker than the call did. On an idle gateway it reaches the same one, because
+        requests go to the first idle worker.
+        """
+        for _ in range(_ECHOES):
+            word = secrets.token_hex(8)
+
+            def echo(word: str = word) -> list[Any] | None:
                 try:
-                    answer: list[Any] = self.once(echo, [word], expect="many", seconds=BRIEF_CALL).value
+                    answer: list[Any] = self.once(
+                        Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL
+                    ).value
                 except UnexplainedError:
                     return None
                 return answer
 
-            return self.with_retries(attempt)
-
-        return is_mixed_up(call.service, ask)
+            answer = self.with_retries(echo)
+            # This failure may belong to an earlier request. If so, the next answer is this word.
+            if answer is not None:
+                return answer != [word]
+        return False
 
     def _refuse_mixed_up(self, call: Call) -> None:
         if self._is_mixed_up(call):
-            raise not_believed()
+            raise DataError(
+                "the gateway gave an answer that belongs to another request",
+                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+                code="answers-mixed-up",
+                values={"variable": _SETTING, "program": _PROGRAM},
+            )
 
     def _refuse_to_write(self, call: Call) -> None:
-        """Raises a TransportError, ``sent`` being false, where the Rust gateway mixes up answers or may do so."""
+        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers or can't be checked."""
         try:
-            if self._is_mixed_up(call):
-                raise not_sent(call)
+            mixed_up = self._is_mixed_up(call)
         except TransportError as error:
             error.sent = False
             raise
+        if mixed_up:
+            raise TransportError(
+                "not sent, because the gateway gives answers that belong to other requests",
+                advice="set {variable}=1 for {program} and restart it: its workers mix up answers after a failure",
+                code="write-withheld",
+                values={"variable": _SETTING, "program": _PROGRAM},
+                sent=False,
+                **call.names,
+            )
 
     def _refuse_closed(self, call: Call) -> None:
         sender: Sender | None = self
@@ -276,3 +329,18 @@ class Sender:
             if sender.is_closed:
                 raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
             sender = sender._origin
+
+
+def _may_pass(error: TransportError | ServerError) -> bool:
+    """Return whether the same request may succeed a little later."""
+    # A method may fail because a database or another service is down for a moment. A query that will never work looks
+    # the same, and retrying it costs only a few seconds.
+    if isinstance(error, ServerError):
+        return True
+    # A 4xx status won't change. A proxy sends 5xx while the server behind it restarts.
+    if isinstance(error, HTTPStatusError):
+        return error.status >= 500
+    if isinstance(error, UnreachableError):
+        # A bad certificate doesn't get better within seconds.
+        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)

@@ -1,4 +1,4 @@
-"""The login session: opened by the first call that needs it, renewed when it ended, closed in the end."""
+"""The login session: opened by the first call that needs one, renewed after it ends, and closed at the end."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ _LOGIN: Final = Call(AUTH, "open-ils.auth.login")
 _LOGOUT: Final = Call(AUTH, "open-ils.auth.session.delete")
 _RETRIEVE: Final = Call(AUTH, "open-ils.auth.session.retrieve")
 
-# Sessions of the type temp end after 300 idle seconds, the others later (opensrf.xml).
+# Sessions of type temp end after 300 idle seconds, other types later (opensrf.xml).
 _SURE_SECONDS = 120.0
-# Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
-# to wait for it.
+# In seconds, and short: a session that isn't logged out ends when it has been idle (staff: 7,200 s, auth-001).
 _LOGOUT_TIMEOUT = 5.0
 
 
@@ -50,15 +49,15 @@ class Token:
 
 
 TOKEN: Final = Token()
-"""Stands for the session's token among the parameters of a call; it is put in when the call is sent."""
+"""A placeholder for the session's token among a call's parameters, replaced when the call is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
-    """Who logs in: a user name or a barcode (one of them), and the password.
+    """The account that logs in: either a user name or a barcode, and the password.
 
     ``workstation`` is the name of a registered workstation, ``login_type`` one of Evergreen's (``staff``, ``opac``,
-    ``temp``). Raises ConfigurationError when there isn't exactly one name, or no password.
+    ``temp``). Raises ConfigurationError without exactly one name and a password.
     """
 
     username: str | None = None
@@ -77,7 +76,7 @@ class Credentials:
         return f"Credentials(login_type={self.login_type!r})"
 
     def arguments(self) -> dict[str, str]:
-        """Return the argument of the login method."""
+        """Return the argument for the login method."""
         given = {
             "username": self.username,
             "barcode": self.barcode,
@@ -89,11 +88,11 @@ class Credentials:
 
 
 class Session:
-    """A token and where it comes from. Safe to share between threads: several that need a login cause one.
+    """A token and its source. Safe to share between threads: a login happens once, however many threads need it.
 
-    What is given ``sender`` is sent with it; the logout with the session's own, whatever its deadline. A ``token``
-    handed in is used as it is, and neither renewed nor logged out. While another thread logs in, one waits, but not
-    beyond the deadline of ``sender``; then TimedOutError is raised.
+    Methods send their calls through the given ``sender``; only the logout uses the session's own, which has no
+    deadline. A ``token`` that was passed in is neither renewed nor logged out. While another thread logs in, a call
+    waits until its sender's deadline, and then raises TimedOutError.
     """
 
     def __init__(
@@ -124,13 +123,13 @@ class Session:
 
     @property
     def renewable(self) -> bool:
-        """Whether a new token can be had when the present one has ended."""
+        """Whether the session can log in again."""
         return self._credentials is not None
 
     def token(self, sender: Sender) -> str:
-        """Return the token, logging in where there is none yet.
+        """Return the token, logging in first if necessary.
 
-        Raises ConfigurationError without credentials, LoginRefusedError when the ILS says no.
+        Raises ConfigurationError without credentials, LoginRefusedError if Evergreen refuses.
         """
         with held(self._lock, sender.deadline, _LOGIN):
             if self._token is None:
@@ -138,19 +137,20 @@ class Session:
             return self._token
 
     def send(self, sender: Sender, call: Call, params: Sequence[object], **options: Unpack[SendOptions]) -> Result:
-        """Send a call, with the token where it takes one; where the session had ended, again with that of a new one."""
+        """Send a call, with the token if it takes one. If the session has ended, log in again and repeat the call."""
         if TOKEN not in params:
             return sender.send(call, params, **options)
         token = self.token(sender)
         refuse_ended = partial(self._refuse_ended, sender, token)
         try:
-            # The Rust gateway tells nobody that a session has ended, and is behind after pcrud has said so.
+            # The Rust gateway doesn't report an ended session, and its worker is one answer behind after pcrud has
+            # refused one. So check before the call.
             if sender.kind is GatewayKind.RUST and call.service == PCRUD and self._may_have_ended:
                 sender.with_retries(refuse_ended)
             result = sender.send(call, _with_token(params, token), explain=refuse_ended, **options)
         except NoSessionError:
-            # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
-            # event (auth-042). Both come before anything is done.
+            # Sessions also end during a long run. pcrud then answers 401 (auth-043), actor an event (auth-042), both
+            # before doing anything.
             if not self.renewable:
                 raise
             log.info("%s %s: the session had ended; logging in again", call.service, call.method)
@@ -161,7 +161,7 @@ class Session:
         return result
 
     def logout(self) -> None:
-        """End the session on the server, if it was opened here. What goes wrong is logged, not raised."""
+        """End the session on the server if it was opened here. Log errors instead of raising them."""
         with self._lock:
             token, self._token = self._token, (None if self.renewable else self._token)
         if token is None or not self.renewable:
@@ -173,21 +173,20 @@ class Session:
 
     @property
     def _may_have_ended(self) -> bool:
-        """Whether the token hasn't been of use lately, on the clock that deadlines are on."""
+        """Whether the token hasn't been used for so long that the session may have ended."""
         return self._used is None or time.monotonic() - self._used > _SURE_SECONDS
 
     def _was_used(self) -> None:
-        """The token was of use just now."""
         self._used = time.monotonic()
 
     def _refuse_ended(self, sender: Sender, token: str) -> None:
-        """Raises NoSessionError where that is what becomes of the token; the Rust gateway wouldn't say so."""
+        """Raise NoSessionError if the session has ended; the Rust gateway wouldn't report it."""
         with suppress(UnexplainedError):
             sender.once(_RETRIEVE, [token], expect="one", seconds=BRIEF_CALL)
             self._was_used()
 
     def _renew(self, ended: str, sender: Sender) -> str:
-        """Return a token in place of ``ended``; another thread may have fetched it already."""
+        """Return a token to replace ``ended``; another thread may already have fetched one."""
         with held(self._lock, sender.deadline, _LOGIN):
             if self._token is None or self._token == ended:
                 self._token = None
@@ -210,8 +209,8 @@ class Session:
                 "the login was accepted, but no token came with it", code="login-without-token", **_LOGIN.names
             )
         self._redactor.learn(token)
-        # Since 3.14 such a login is a success whose token opens nothing until the second factor has come. Releases
-        # before don't send the key (3.12/auth-001).
+        # Since 3.14, an account with a second factor gets a token that is useless until the factor arrives. Earlier
+        # releases don't send this key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
             raise LoginRefusedError(
                 "the account must confirm logins with a second factor, which a program can't",
@@ -226,8 +225,8 @@ class Session:
 
     def _refused(self, error: EventError) -> LoginRefusedError:
         advice = {
-            # One answer for a wrong password (auth-016), a deleted user (auth-024) and a permission that is missing at
-            # the root (auth-012).
+            # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at
+            # the root org unit (auth-012).
             "LOGIN_FAILED": Message(
                 "check the name and password, and that the account may log in like this "
                 "(STAFF_LOGIN at the root org unit for staff)"

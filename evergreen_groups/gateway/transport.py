@@ -1,4 +1,4 @@
-"""Sending one HTTP request and getting the whole answer, or an error that says what happened."""
+"""HTTP transport: send one request and return its complete answer, or raise an error that says what happened."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from evergreen_groups import arguments
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
 from evergreen_groups.gateway.call import Statistics
-from evergreen_groups.gateway.failures import Redactor, causes_of, explained, refusal, root_of
+from evergreen_groups.gateway.failures import Redactor, causes_of, http_error, root_of, transport_error
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -43,38 +43,38 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.address import Address
     from evergreen_groups.gateway.call import Call
 
-_SHORTEST_WAIT = 0.001  # in seconds; nought would be no limit to a socket
-_LONGEST_WAIT = 0.5  # how long a read may go on, in seconds, after the gateway was closed in another thread
+_SHORTEST_WAIT = 0.001  # seconds; a socket takes zero as non-blocking
+_LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread has closed the gateway
 
 
 class StaleConnectionError(ConnectionError):
-    """A kept-alive connection was no good any more by the time it was used again.
+    """A pooled connection was no longer usable.
 
-    The server had closed it, and nothing was answered; or an answer came of which nobody can say to what.
+    Either the server had closed it, or an answer arrived that may belong to another request.
     """
 
 
 class Exchange:
-    """One request and its answer: the time that is left for it, and whether it may have reached the server.
+    """The state of one request: the time left, and whether it may have reached the server.
 
-    The time, ``seconds``, starts when the request has been sent. Setting ``stop`` ends the exchange early, and so does
-    ``deadline``, a time of the monotonic clock by which everything has to be over, waiting for a connection included.
+    The answer must arrive within ``seconds`` after the request was sent. Setting ``stop`` ends the exchange early.
+    ``deadline``, on the monotonic clock, limits everything, including the wait for a connection.
     """
 
     def __init__(self, seconds: float, stop: threading.Event, deadline: float | None = None) -> None:
         self.sent = False
         self.mixed_up = False
-        """Whether the answer, which has come whole, may be to another request."""
+        """Whether the complete answer may belong to another request."""
         self.connection: _WatchedConnection | None = None
         self._seconds = seconds
         self._stop = stop
         self._deadline = deadline
         self._expires: float | None = None
 
-    def wait(self) -> float:
+    def read_timeout(self) -> float:
         """Return how long the next read may block, in seconds.
 
-        Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange has been stopped.
+        Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange was stopped.
         """
         self.refuse_stopped()
         now = time.monotonic()
@@ -85,12 +85,12 @@ class Exchange:
         return min(self._expires - now, _LONGEST_WAIT)
 
     def refuse_stopped(self) -> None:
-        """Raise ConnectionAbortedError where the exchange has been stopped."""
+        """Raise ConnectionAbortedError if the exchange was stopped."""
         if self._stop.is_set():
             raise ConnectionAbortedError("stopped")
 
-    def left(self, seconds: float) -> float:
-        """Return how much of ``seconds`` there is before everything has to be over."""
+    def remaining(self, seconds: float) -> float:
+        """Return ``seconds``, or less if the deadline comes first."""
         if self._deadline is None:
             return seconds
         return min(seconds, max(self._deadline - time.monotonic(), _SHORTEST_WAIT))
@@ -100,11 +100,11 @@ current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", d
 
 
 class _TimedReader(io.RawIOBase):
-    """A socket's bytes, for as long as the exchange has time."""
+    """A socket's bytes, limited by the time of the exchange."""
 
     def __init__(self, sock: socket.socket, owner: io.BufferedIOBase, exchange: Exchange) -> None:
         self._sock = sock
-        self._owner = owner  # closing it gives the socket back
+        self._owner = owner  # closing the owner releases the socket
         self._exchange = exchange
         self._answer_ended = False
 
@@ -112,16 +112,16 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def end_answer(self) -> None:
-        """Nothing more of what comes belongs to the answer, and nothing more is read."""
+        """Stop reading: the answer is complete."""
         self._answer_ended = True
 
     def has_more(self) -> bool:
-        """Whether the server has sent more than the answer, as far as that is known without waiting."""
+        """Return whether the server has sent more than the answer, without waiting for more."""
         pending = getattr(self._sock, "pending", None)
-        if pending is not None:  # TLS sends more than data, so that there are bytes says nothing
+        if pending is not None:  # waiting bytes may be TLS's own, such as session tickets
             return bool(pending())
         try:
-            self._sock.settimeout(0)  # each read sets its own
+            self._sock.settimeout(0)  # every read sets its own timeout
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
@@ -130,7 +130,7 @@ class _TimedReader(io.RawIOBase):
         if self._answer_ended:
             return 0
         while True:
-            self._sock.settimeout(self._exchange.wait())
+            self._sock.settimeout(self._exchange.read_timeout())
             try:
                 return self._sock.recv_into(buffer)
             except TimeoutError:
@@ -143,9 +143,9 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """An answer whose bytes are read through :class:`_TimedReader`."""
+    """A response that reads through :class:`_TimedReader`."""
 
-    fp: Any = None  # there even when a signal ends the run before the answer's own beginning has
+    fp: Any = None  # for a signal that interrupts __init__ before it sets this
     _reader: _TimedReader | None = None
     _exchange: Exchange | None = None
 
@@ -158,20 +158,20 @@ class _TimedResponse(http.client.HTTPResponse):
             self.fp = io.BufferedReader(self._reader)
 
     def _close_conn(self) -> None:
-        # Called as soon as the whole answer has been read, before the connection goes back to the pool.
+        # http.client calls this after the complete answer, before the connection returns to the pool.
         reader, self._reader = self._reader, None
         connection = None if self._exchange is None else self._exchange.connection
         if reader is not None and connection is not None and self._exchange is not None and not self.will_close:
             reader.end_answer()
             if self.fp.peek(1) or reader.has_more():
                 connection.is_mixed_up = True
-                # The first answer on a connection is to the only request that there was.
+                # The first answer on a connection can only belong to the only request.
                 self._exchange.mixed_up = connection.answers > 1
         super()._close_conn()  # type: ignore[misc]  # http.client's own
 
 
 class _WatchedConnection(HTTPConnection):
-    """A connection that knows how many ``answers`` it has carried since it was opened, and whether too many came."""
+    """A connection that counts its ``answers``, and notices surplus data after one."""
 
     response_class = _TimedResponse
     answers = 0
@@ -183,18 +183,18 @@ class _WatchedConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether a pooled connection may be used again; one with bytes to read before anything was asked may not."""
+        """Whether the pool may reuse the connection. Surplus data rules it out."""
         return super().is_connected and not self.is_mixed_up
 
     def send(self, data: Any) -> None:
         exchange = current_exchange.get()
         if exchange is not None:
-            exchange.refuse_stopped()  # while it waited for a connection
+            exchange.refuse_stopped()  # the gateway may have been closed during the wait for a connection
         if self.sock is None:
             self.connect()
         if exchange is not None:
             exchange.connection = self
-            # Before the first byte rather than after the last: half a request may have been enough.
+            # Set before the first byte, because half a request may be enough to act on.
             exchange.sent = True
         try:
             super().send(data)
@@ -208,7 +208,7 @@ class _WatchedConnection(HTTPConnection):
         try:
             answer = super().getresponse()
         except (ConnectionError, http.client.BadStatusLine) as error:
-            # That one is our own stop (Exchange.wait), not the server's.
+            # ConnectionAbortedError comes from our own stop (Exchange.read_timeout), not from the server.
             if not isinstance(error, ConnectionAbortedError):
                 self._raise_if_stale(error)
             raise
@@ -216,159 +216,154 @@ class _WatchedConnection(HTTPConnection):
         return answer
 
     def _raise_if_stale(self, error: Exception) -> None:
-        # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled one has often
-        # just been closed. One that never carried an answer is no such case: there the server itself went away.
+        # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled connection has
+        # often just been closed. On a new connection the same error means that the server itself failed.
         if self.answers:
             raise StaleConnectionError("the server had closed this connection") from error
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    """The same over TLS; the form of a certificate is forgiven."""
+    """A watched connection over TLS that tolerates certificates of an unusual form."""
 
     def connect(self) -> None:
         trusted = self.ca_certs or self.ca_cert_dir
         if self.ssl_context is None and trusted:
-            self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), _stamp(str(trusted)))
-            self.ca_certs = self.ca_cert_dir = None  # they are in it
+            found = Path(str(trusted)).stat()
+            version = (found.st_mtime_ns, found.st_size, found.st_ino)  # new connections load a changed file
+            self.ssl_context = _context(str(self.ca_certs or ""), str(self.ca_cert_dir or ""), version)
+            self.ca_certs = self.ca_cert_dir = None  # the context has them now
         elif self.ssl_context is None:
             self.ssl_context = relax_verification(create_urllib3_context())
         super().connect()
 
 
 @lru_cache(4)
-def _context(file: str, directory: str, _stamp: tuple[int, ...]) -> ssl.SSLContext:
-    """What trusts the certificates of a file, or of a directory, as they are at ``_stamp``.
+def _context(file: str, directory: str, _version: tuple[int, ...]) -> ssl.SSLContext:
+    """Return a context that trusts the certificates in a file or directory, in this version of it.
 
-    One for all connections: each would read the file anew, some 140 certificates of authorities, which takes longer
-    than many a call.
+    Shared by all connections: reading some 140 certificates takes longer than many calls.
     """
     made = relax_verification(create_urllib3_context())
     made.load_verify_locations(file or None, directory or None)
     made.set_alpn_protocols(ALPN_PROTOCOLS)
-    # urllib3 sets them again for each connection, which frees those that another thread may be reading just then.
-    setattr(made, "set_alpn_protocols", lambda _protocols: None)  # noqa: B010 - a method isn't assigned to otherwise
+    # urllib3 sets the protocols again for each connection, and would free memory that another thread is reading.
+    setattr(made, "set_alpn_protocols", lambda _protocols: None)  # noqa: B010  # mypy refuses to assign to a method
     return made
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """When a file was changed, and which it is: a new one counts from the next connection on."""
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-class _PatientPool(HTTPConnectionPool):
-    """Waits for a free connection no longer than the exchange has time."""
+class _DeadlinePool(HTTPConnectionPool):
+    """A pool that waits for a free connection until the exchange's deadline."""
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         exchange = current_exchange.get()
-        return super()._get_conn(timeout if exchange is None else exchange.left(threading.TIMEOUT_MAX))
+        return super()._get_conn(timeout if exchange is None else exchange.remaining(threading.TIMEOUT_MAX))
 
 
-class _Pool(_PatientPool):
+class _Pool(_DeadlinePool):
     ConnectionCls = _WatchedConnection
 
 
-class _TLSPool(_PatientPool, HTTPSConnectionPool):
+class _TLSPool(_DeadlinePool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
 class Adapter(HTTPAdapter):
-    """Gives a requests session these connections, ``size`` at most at once, all to one server."""
+    """An adapter for requests with at most ``size`` connections, all to one server."""
 
     _pool: ConnectionPool | None = None
 
     def __init__(self, size: int) -> None:
-        # No retries down here: only retry.py knows reads from writes. And a thread waits for a connection rather than
-        # opening one more, for a service has a fixed number of children to share among everybody.
+        # No retries at this level, because only the sender can tell reads from writes. Threads wait for a free
+        # connection instead of opening more, because a service has a fixed number of processes for all its users.
         super().__init__(pool_connections=1, pool_maxsize=size, max_retries=0, pool_block=True)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the pool manager; called by requests."""
+        """Create the pool manager; called by requests."""
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> ConnectionPool:
-        """Find the pool; called by requests for each request, though it's the same for all."""
+        """Return the pool, which is the same for every request; called by requests."""
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **options)
         return self._pool
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """Make an answer, without what nobody here reads: cookies, and how a text is encoded; called by requests."""
+        """Build a response without cookies and text encoding, which aren't needed; called by requests."""
         response = Response()
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         response.url, response.request = req.url or "", req
         return response
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
-        # requests only forgets the pool. Its connections would stay open until the garbage collector finds it, which
-        # takes time after an error, whose traceback still holds it.
+        """Close idle connections."""
+        # requests only drops its reference to the pool. Connections would stay open until garbage collection, which an
+        # error's traceback can delay.
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
         super().close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Make the pool manager for a proxy; called by requests."""
+        """Create the pool manager for a proxy; called by requests."""
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager
 
 
-ACCEPTED = "gzip"
-"""What a request says about packing."""
+ACCEPTED_ENCODING = "gzip"
+"""The value of the request header Accept-Encoding."""
 
-_PORTION = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 class TooLargeError(Exception):
-    """The body is larger than it may be."""
+    """The body exceeds the limit."""
 
 
-def read(response: urllib3.HTTPResponse, limit: int) -> bytes:
-    """The whole body, unpacked: ``limit`` bytes of it at most.
+def read_body(response: urllib3.HTTPResponse, limit: int) -> bytes:
+    """Read and decompress a whole body.
 
     Raises:
-        TooLargeError: there is more.
-        DecodeError: it is packed otherwise than asked for, or what it is packed in is broken.
+        TooLargeError: it has more than ``limit`` bytes.
+        DecodeError: it is compressed in another way than requested, or damaged.
     """
     body = bytearray()
-    for portion in _unpacked(response, limit):
-        body += portion
+    for chunk in _decompressed(response, limit):
+        body += chunk
         if len(body) > limit:
             raise TooLargeError
     return bytes(body)
 
 
-def _unpacked(response: urllib3.HTTPResponse, limit: int) -> Iterator[bytes]:
-    packing = response.headers.get("Content-Encoding", "").strip().lower()
-    if packing not in ("", "identity", "gzip", "x-gzip"):
+def _decompressed(response: urllib3.HTTPResponse, limit: int) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-    portions = iter(lambda: response.read(_PORTION, decode_content=False), b"")
-    if not packing.endswith("gzip"):
-        yield from portions
+    chunks = iter(lambda: response.read(_CHUNK_BYTES, decode_content=False), b"")
+    if not encoding.endswith("gzip"):
+        yield from chunks
         return
     unpack = None
-    for packed in portions:
+    for packed in chunks:
         while packed:
             unpack = unpack or zlib.decompressobj(_GZIP)
             try:
                 yield unpack.decompress(packed, limit + 1)
             except zlib.error as error:
-                raise urllib3.exceptions.DecodeError("broken packing") from error
+                raise urllib3.exceptions.DecodeError("broken encoding") from error
             packed, unpack = unpack.unused_data, None if unpack.eof else unpack  # noqa: PLW2901
     if unpack is not None:
-        raise urllib3.exceptions.DecodeError("the packing ends in the middle")
+        raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
 
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-# The largest answer that is meant to come is the IDL, 1.1 MB. What is fifteen times that isn't ours, and mustn't fill
-# the memory.
+# The largest expected answer is the IDL, 1.1 MB. An answer fifteen times as large can't be right and mustn't fill the
+# memory.
 ANSWER_LIMIT = 16 * 1024 * 1024
-"""An answer with a larger body, in bytes, is refused while it is still being read."""
+"""Maximum size of a body in bytes, checked while reading."""
 
 _CA_BUNDLE = "gateway.ca_bundle"
 _ANOTHER_BUNDLE = "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it"
@@ -377,7 +372,7 @@ _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply:
-    """An HTTP answer that came whole: its status below 300 or 304, its headers and its body, decompressed."""
+    """A complete HTTP answer: its status (below 300, or 304), headers and decompressed body."""
 
     status: int
     headers: Mapping[str, str]
@@ -387,9 +382,8 @@ class Reply:
 class Transport:
     """The connections to one web server. Safe to share between threads.
 
-    ``concurrency`` is the greatest number of connections; a further request waits for one of them. With ``keep_alive``
-    they are kept for the next request.
-    TLS certificates are always verified, against ``ca_bundle`` (a PEM file) where it is given.
+    ``concurrency`` is the maximum number of connections; further requests wait. ``keep_alive`` reuses connections. TLS
+    certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
     def __init__(
@@ -417,15 +411,15 @@ class Transport:
         self._address = address
         self.statistics = Statistics()
         self.redactor = Redactor()
-        """Blanks the secrets of the session that all this is sent for."""
+        """Redacts the secrets of the session that requests are sent for."""
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
-        self._adapter = Adapter(concurrency)  # used directly: no redirects are followed, no cookies kept
+        self._adapter = Adapter(concurrency)  # used without a requests session, so no redirects and no cookies
         self._requests = self._new_session()
         if not keep_alive:
             self._requests.headers["Connection"] = "close"
-        # What requests works out anew for each request is the same for all of them.
+        # Prepare these once: requests would compute the same for every request.
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         self._form = self._requests.prepare_request(requests.Request("POST", address.gateway, headers))
         bundle = str(ca_bundle) if ca_bundle else None
@@ -433,17 +427,17 @@ class Transport:
 
     @property
     def stop(self) -> threading.Event:
-        """Set when the exchanges now under way are to end."""
+        """Set to end the running exchanges."""
         return self._stop
 
     def for_session(self) -> Transport:
-        """The same connections for another session, of whose secrets this one knows nothing."""
+        """Return a transport over the same connections for another session, whose secrets it doesn't share."""
         shared = copy.copy(self)
         shared.redactor = Redactor()
         return shared
 
     def interrupt(self) -> None:
-        """End every exchange that is under way in other threads, within a second; later ones are not touched."""
+        """End running exchanges in other threads within a second. Later exchanges aren't affected."""
         stopped, self._stop = self._stop, threading.Event()
         stopped.set()
 
@@ -454,19 +448,19 @@ class Transport:
     def post(
         self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
     ) -> Reply:
-        """Post a form and return the answer, which must have come whole ``seconds`` after the request was sent.
+        """Post a form and return the answer, which must be complete ``seconds`` after the request was sent.
 
-        ``fresh`` uses a new connection, for this request alone; ``deadline`` is a time of the monotonic clock by which
-        everything must be over, waiting for a connection included. Raises a TransportError, or
-        UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
+        ``fresh`` opens a new connection for this request only. ``deadline``, on the monotonic clock, limits everything,
+        including the wait for a connection. Raises a TransportError, or UnexpectedAnswerError if the answer exceeds
+        ``ANSWER_LIMIT``.
         """
         request = copy.copy(self._form)
         request.body, request.headers = form, self._form.headers.copy()
         request.headers["Content-Length"] = str(len(form))
         if not fresh:
             return self._send(call, request, seconds, deadline)
-        # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
-        # done.
+        # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
+        # write.
         request.headers["Connection"] = "close"
         with closing(Adapter(1)) as adapter:
             return self._exchange(adapter, call, request, seconds, deadline, last=True)
@@ -474,21 +468,21 @@ class Transport:
     def get(
         self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
     ) -> Reply:
-        """Get an address, with the same promises as :meth:`post`."""
+        """Get a URL, with the same limits and errors as :meth:`post`."""
         return self._send(
             call, self._requests.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
         )
 
     def _new_session(self) -> requests.Session:
-        """What prepares requests; it sends none."""
+        """Return a session for preparing requests; it sends none."""
         session = requests.Session()
         session.auth = _nothing_added
-        session.headers["Accept-Encoding"] = ACCEPTED
-        session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
+        session.headers["Accept-Encoding"] = ACCEPTED_ENCODING
+        session.trust_env = not self._address.loopback  # proxies from the environment, but not for this machine
         return session
 
     def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, deadline: float | None) -> Reply:
-        # Each pooled connection can have gone stale, but each only once.
+        # Every pooled connection may be stale, but only once.
         for _ in range(self._concurrency):
             try:
                 return self._exchange(self._adapter, call, request, seconds, deadline)
@@ -507,7 +501,7 @@ class Transport:
         last: bool = False,
     ) -> Reply:
         exchange = Exchange(seconds, self._stop, deadline)
-        seconds = exchange.left(seconds)
+        seconds = exchange.remaining(seconds)
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
@@ -515,7 +509,7 @@ class Transport:
             response = adapter.send(
                 request,
                 stream=True,
-                timeout=(exchange.left(self._connect_timeout), seconds),
+                timeout=(exchange.remaining(self._connect_timeout), seconds),
                 verify=self._environment["verify"] or True,
                 cert=self._environment["cert"],
                 proxies=self._environment["proxies"],
@@ -527,13 +521,13 @@ class Transport:
         except EvergreenGroupsError:
             raise
         except Exception as error:
-            # Below are requests, urllib3, http.client and ssl. What they raise can't be listed: a negative chunk length
-            # ends in a bare ValueError.
+            # requests, urllib3, http.client and ssl can raise anything: a negative chunk length, for example, ends in a
+            # bare ValueError.
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
             if stale is not None and not last:
                 raise stale from None
-            raise explained(
+            raise transport_error(
                 error,
                 call,
                 sent=exchange.sent,
@@ -551,11 +545,14 @@ class Transport:
             time.monotonic() - began,
             len(content),
         )
-        return self._checked(response, call, content)
+        status = response.status_code
+        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
+            return Reply(status, response.headers, content)
+        raise http_error(response, call, self.redactor.raw(content), self._address.base)
 
     def _read(self, response: requests.Response, call: Call) -> bytes:
         try:
-            return read(response.raw, ANSWER_LIMIT)
+            return read_body(response.raw, ANSWER_LIMIT)
         except TooLargeError:
             raise UnexpectedAnswerError(
                 "the answer is over {megabytes} MB",
@@ -567,24 +564,18 @@ class Transport:
         finally:
             self.statistics.answer(response.raw.tell())
 
-    def _checked(self, response: requests.Response, call: Call, content: bytes) -> Reply:
-        status = response.status_code
-        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
-            return Reply(status, response.headers, content)
-        raise refusal(response, call, self.redactor.raw(content), self._address.base)
-
 
 def require_positive(*settings: float) -> None:
-    """Raises ConfigurationError where one of these isn't greater than nothing."""
+    """Raise ConfigurationError unless all values are greater than zero."""
     if min(settings) <= 0:
         raise ConfigurationError("timeouts and concurrency must be greater than nothing", code="timeouts-not-positive")
 
 
 def _refuse_unusable(ca_bundle: Path) -> None:
-    """Refuse a file without certificates now: with the first call it would look like a server without TLS."""
+    """Refuse a file without certificates early; in the first call, it would look like a server without TLS."""
     try:
         ssl.create_default_context(cafile=str(ca_bundle))
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         without = Message("it holds no certificate")
         raise ConfigurationError(
             "ca_bundle {path} can't be used: {reason}",
@@ -596,5 +587,5 @@ def _refuse_unusable(ca_bundle: Path) -> None:
 
 
 def _nothing_added(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """In place of the name and password that requests takes from ``~/.netrc``, which aren't for this program."""
+    """Replace the default of requests, which sends name and password from ``~/.netrc``."""
     return request

@@ -1,4 +1,4 @@
-"""All rows of a class in the order of a key: page by page, in ranges of it side by side."""
+"""Reading many rows: in the order of a key, or by a list of values, in parallel."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from evergreen_groups.gateway.rows import (
     LARGEST_PAGE,
     LIST_OF_SLOW_ROWS,
     TARGET_BYTES,
+    KeyRange,
     Page,
     PageSize,
     RowSearch,
-    Stretch,
-    anything,
-    both,
+    all_of,
+    any_row,
+    batches,
     encoded_length,
     guessed_bytes,
-    portions,
+    key_ranges,
     primary_key,
-    stretches,
     walk,
 )
 
@@ -32,66 +32,66 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
     from evergreen_groups.gateway.rows import Where
 
-_LARGEST_KEY = 2**63 - 1  # a bigint
+_LARGEST_KEY = 2**63 - 1  # PostgreSQL's bigint
 
 
-def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
-    """Whether a condition holds for more than this many rows of a class, hidden ones among them.
+def has_more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
+    """Return whether a condition holds for more than ``number`` rows, hidden rows included.
 
-    ``source`` is a class's id, or with others that it is joined to, as in a query's ``from``; it has the ``field``.
+    ``source`` is a class's id or, with joined classes, a query's ``from``. ``field`` is any field of it.
     """
-    return holds(gateway, {"-exists": beyond(number, source, where, field)})
+    return holds(gateway, {"-exists": rows_beyond(number, source, where, field)})
 
 
-def holds(gateway: Gateway, condition: Mapping[str, Any], *, apart: bool = False) -> bool:
-    """Whether a condition holds that is made of queries (``-exists`` and ``-not-exists``).
+def holds(gateway: Gateway, condition: Mapping[str, Any], *, own_connection: bool = False) -> bool:
+    """Return whether a condition made of subqueries holds (``-exists`` and ``-not-exists``).
 
-    What is inside a query isn't filtered by permission (``pcrud-141``), and org units are everybody's to see. The row
-    that says yes doesn't say to what: ``apart`` asks over a connection of its own, where several such questions follow
-    one another.
+    Subqueries aren't filtered by permission (``pcrud-141``). They are attached to a search for the root org unit, which
+    every account may see. A row means yes, but doesn't say to which question: if several follow one another, ask with
+    ``own_connection``.
     """
     where = {"parent_ou": None, **condition}
-    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, apart=apart))
+    return bool(gateway.pcrud.search("aou", where, select=["id"], limit=1, own_connection=own_connection))
 
 
-def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """A query for the rows that are left after this many; :func:`more_than` says what the others are."""
+def rows_beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return a subquery for the rows after the first ``number``; parameters as in :func:`has_more_than`."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
     return {**found, "limit": 1, "offset": number} if number else found
 
 
-class HiddenKeys:
-    """What is left of a walk along ``key`` behind a page that is short, in ranges so narrow that none can be cut."""
+class HiddenRows:
+    """Finds what remains of a read by ``key`` after a page that hidden rows may have made short."""
 
     def __init__(self, gateway: Gateway, source: Any, where: Mapping[str, Any] | None, key: str) -> None:
-        """``source`` is a class's id, or with others that it is joined to, as in a query's ``from``."""
+        """``source`` is a class's id or, with joined classes, a query's ``from``."""
         self._gateway = gateway
         self._source = source
         self._where = where
         self._key = key
 
-    def rest_of(self, stretch: Stretch) -> list[Stretch]:
-        """The stretch, to be walked in windows; nothing where the page was the last.
+    def remaining(self, key_range: KeyRange) -> list[KeyRange]:
+        """Return the rest as a range to read in windows; nothing if the page was the last.
 
         Raises:
-            DataError: there are more rows, and the keys aren't whole numbers.
+            DataError: more rows exist, and the keys aren't whole numbers.
         """
-        if not self._gateway.hidden_rows_count() or not self._exists(stretch.condition(self._key)):
+        if not self._gateway.counts_hidden_rows() or not self._exists(key_range.condition(self._key)):
             return []
-        after, high = stretch.after, stretch.high
+        after, high = key_range.after, key_range.high
         if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
             raise self._not_walkable()
         if after is None:
-            if self._exists([{self._key: {"<": 0}}]):  # nobody knows where to begin
+            if self._exists([{self._key: {"<": 0}}]):  # negative keys: there is no known start
                 raise self._not_walkable()
             after = -1
-        elif stretch.inclusive:
+        elif key_range.inclusive:
             after -= 1
-        return [Stretch(after, self._highest(after) if high is None else high, in_windows=True)]
+        return [KeyRange(after, self._highest(after) if high is None else high, in_windows=True)]
 
     def _highest(self, after: int) -> int:
-        """A key that none is above, at most twice as far away as the highest there is."""
+        """Return a key that no row exceeds, at most about twice as far away as the highest key."""
         step = 1024
         while self._exists([{self._key: {">": after + step}}]):
             step *= 2
@@ -100,9 +100,9 @@ class HiddenKeys:
         return after + step
 
     def _exists(self, conditions: list[dict[str, Any]]) -> bool:
-        """Whether there is a row for which the conditions hold, be it hidden."""
-        where = both(self._where, conditions or anything(self._key))
-        return more_than(0, self._gateway, self._source, where, self._key)
+        """Return whether a row, hidden or not, meets the conditions."""
+        where = all_of(self._where, conditions or any_row(self._key))
+        return has_more_than(0, self._gateway, self._source, where, self._key)
 
     def _not_walkable(self) -> DataError:
         return DataError(
@@ -114,13 +114,13 @@ class HiddenKeys:
 
 
 _FIRST_PAGE = 1000
-_FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
+_FIRST_FLESHED = 100  # rows; the size of fleshed ones is unpredictable
 
 
 class RowsByKey:
-    """The rows for which a condition holds, by ascending ``key``, as :meth:`Pcrud.pages` describes it.
+    """The rows that meet a condition, by ascending ``key``, as described in :meth:`Pcrud.pages`.
 
-    ``bounds`` are the lowest and the highest key, None where there is none; ``options`` those of :class:`RowSearch`.
+    ``bounds`` are the lowest and highest key, None if unbounded. ``options`` are those of :class:`RowSearch`.
     """
 
     def __init__(
@@ -141,47 +141,47 @@ class RowsByKey:
         self._where = where
         self._key = key
         self._bounds = bounds
-        # A field that isn't selected comes as null (pcrud-001), the key to go on from as well.
+        # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
         if select is not None and key not in select:
             select = [*select, key]
         self._search = RowSearch(gateway, class_id, select=select, order_by=key, join=join, **options)
         self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
         source: Any = class_id if join is None else {class_id: join}
-        self._hidden = None if all_visible else HiddenKeys(gateway, source, where, key)
+        self._hidden = None if all_visible else HiddenRows(gateway, source, where, key)
 
     def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
-        """Yield the pages, of ``page_size`` rows at first, with up to ``concurrency`` stretches under way at once."""
+        """Yield pages, with ``page_size`` rows at first and up to ``concurrency`` key ranges in parallel."""
 
-        def fetch(stretch: Stretch, limit: int) -> Page:
-            return self._search.page(self._condition(stretch), limit)
+        def fetch(key_range: KeyRange, limit: int) -> Page:
+            return self._search.page(self._condition(key_range), limit)
 
-        parts = self._stretches(concurrency)
+        parts = self._key_ranges(concurrency)
         position = self._gateway.idl(self._class_id)[self._class_id].field(self._key).position
         size = PageSize(page_size or self._first)
-        rest_of = _nothing_left if self._hidden is None else self._hidden.rest_of
-        return walk(fetch, itemgetter(position), parts, size, concurrency, rest_of)
+        remaining = _nothing_left if self._hidden is None else self._hidden.remaining
+        return walk(fetch, itemgetter(position), parts, size, concurrency, remaining)
 
-    def _condition(self, stretch: Stretch) -> dict[str, Any]:
-        return both(self._where, stretch.condition(self._key) or anything(self._key))
+    def _condition(self, key_range: KeyRange) -> dict[str, Any]:
+        return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
 
-    def _stretches(self, concurrency: int) -> list[Stretch]:
-        """Return the stretches of keys to walk: one, or as many as may be under way at once."""
+    def _key_ranges(self, concurrency: int) -> list[KeyRange]:
+        """Return the key ranges to read: one, or as many as may be read in parallel."""
         low, high = self._bounds
         if concurrency == 1:
-            return [Stretch(low, high, inclusive=True)]
+            return [KeyRange(low, high, inclusive=True)]
         low = self._edge("asc") if low is None else low
         high = self._edge("desc") if high is None and low is not None else high
         if low is None or high is None:
-            # Nothing is there, or the row at one end is hidden.
-            return self._hidden.rest_of(Stretch(*self._bounds, inclusive=True)) if self._hidden is not None else []
+            # No rows, or the row at one end is hidden.
+            return self._hidden.remaining(KeyRange(*self._bounds, inclusive=True)) if self._hidden is not None else []
         if low > high:
             return []
-        return stretches(low, high, concurrency)
+        return key_ranges(low, high, concurrency)
 
     def _edge(self, direction: str) -> int | None:
-        """Return the lowest or highest key that matches, None where nothing does."""
+        """Return the lowest or highest matching key, None without matching rows."""
         class_id, key = self._class_id, self._key
-        condition = self._condition(Stretch(*self._bounds, inclusive=True))
+        condition = self._condition(KeyRange(*self._bounds, inclusive=True))
         order = [{"class": class_id, "field": key, "direction": direction}]
         found = self._gateway.pcrud.search(class_id, condition, select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
@@ -195,20 +195,21 @@ class RowsByKey:
         return value
 
 
-def _nothing_left(_stretch: Stretch) -> list[Stretch]:
-    """A short page was the last."""
+def _nothing_left(_key_range: KeyRange) -> list[KeyRange]:
+    """End at a short page: no rows are hidden."""
     return []
 
 
-# A page this much larger than usual is still far from what gets stuck, and what matches several values seldom fills it.
-AMPLE = 4
+# Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
+# fill them.
+LIMIT_FACTOR = 4
 
 _FIRST_OF_VALUES = 2001
-_ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
+_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
 class RowsByValues:
-    """The rows whose ``field`` is among some values, as :meth:`Pcrud.by_values` describes it."""
+    """The rows whose ``field`` is among some values, as described in :meth:`Pcrud.by_values`."""
 
     def __init__(
         self,
@@ -235,65 +236,62 @@ class RowsByValues:
         self._size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
 
     def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
-        """Yield the rows in lists that follow the order of the values, which are taken as they are needed."""
+        """Yield pages in the order of the values, which are taken as needed."""
         fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
-        lists: Iterable[list[int | str]] = portions(values, room, self._longest)
+        lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         for pages in self._gateway.map(self._fetch, lists):
             yield from pages
 
     def _longest(self, count: int) -> int:
-        """How many values a list may have that has so many: fewer where the server looks up each row by itself.
+        """Return how long a list with ``count`` values may become.
 
-        It takes a millisecond for each, so that a long list would leave its other processes idle at the end. Of a short
-        list nobody has to know.
+        Lists are shorter if the server checks permission row by row. This takes a millisecond per row, so a long list
+        would leave the server's other processes idle at the end. For short lists the answer doesn't matter, and the
+        server isn't asked.
         """
         known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.hidden_rows_count() else LIST_OF_SLOW_ROWS
+        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
 
-    def _fetch(self, portion: list[int | str]) -> list[Page]:
-        return list(self._by_keys(portion) if self._unique else self._in_halves(portion))
+    def _fetch(self, batch: list[int | str]) -> list[Page]:
+        return list(self._by_keys(batch) if self._unique else self._in_halves(batch))
 
-    def _by_keys(self, portion: list[int | str]) -> Iterator[Page]:
-        """Yield the rows with these primary keys: no more than there are keys, so hidden ones leave none out."""
-        while portion:
+    def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
+        """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
+        while batch:
             count = self._size.fitting
-            page = self._ask(portion[:count], len(portion[:count]))
-            portion = portion[count:]
+            page = self._ask(batch[:count], len(batch[:count]))
+            batch = batch[count:]
             if page.rows:
                 yield page
 
-    def _in_halves(self, portion: list[int | str]) -> Iterator[Page]:
-        """Yield the rows with these values, the list cut in halves until the answer to each is whole."""
-        limit = max(AMPLE * self._size.rows, len(portion) + 1)
-        page = self._ask(portion, limit)
-        if len(page.rows) < limit and not self._cut_off(portion, limit):
+    def _in_halves(self, batch: list[int | str]) -> Iterator[Page]:
+        """Yield the rows with these values, halving the list until every answer is complete."""
+        limit = max(LIMIT_FACTOR * self._size.rows, len(batch) + 1)
+        page = self._ask(batch, limit)
+        if len(page.rows) < limit and not self._cut_off(batch, limit):
             if page.rows:
                 yield page
-        elif len(portion) > 1:
-            middle = len(portion) // 2
-            yield from self._in_halves(portion[:middle])
-            yield from self._in_halves(portion[middle:])
-        else:
-            yield from self._one_by_key(portion[0])
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            yield from self._in_halves(batch[:middle])
+            yield from self._in_halves(batch[middle:])
+        else:  # more rows with one value than fit an answer
+            key, condition = primary_key(self._class), self._condition(batch)
+            yield from RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
 
-    def _ask(self, portion: list[int | str], limit: int) -> Page:
-        page = self._search.page(self._condition(portion), limit)
+    def _ask(self, batch: list[int | str], limit: int) -> Page:
+        page = self._search.page(self._condition(batch), limit)
         self._size.learn(page)
         return page
 
-    def _cut_off(self, portion: list[int | str], limit: int) -> bool:
-        """Whether an answer with fewer rows than ``limit`` may still lack some."""
-        if self._all_visible or not self._gateway.hidden_rows_count():
+    def _cut_off(self, batch: list[int | str], limit: int) -> bool:
+        """Return whether an answer with fewer rows than ``limit`` may be incomplete."""
+        if self._all_visible or not self._gateway.counts_hidden_rows():
             return False
-        return more_than(limit, self._gateway, self._class_id, self._condition(portion), self._field)
+        return has_more_than(limit, self._gateway, self._class_id, self._condition(batch), self._field)
 
-    def _one_by_key(self, value: int | str) -> Iterator[Page]:
-        """Yield the rows with one value, of which there are too many for an answer."""
-        key, condition = primary_key(self._class), self._condition([value])
-        return RowsByKey(self._gateway, self._class_id, condition, key, select=self._select).pages(None, 1)
-
-    def _condition(self, portion: list[int | str]) -> dict[str, Any]:
-        return both(self._where, [{self._field: portion}])
+    def _condition(self, batch: list[int | str]) -> dict[str, Any]:
+        return all_of(self._where, [{self._field: batch}])

@@ -339,7 +339,7 @@ def visible_family_of(gateway: Gateway, patron: int, viewer: GroupViewer) -> Vis
     Raises:
         DataError: the group has more than ``MAX_MEMBERS`` members.
     """
-    if gateway.reads_copies and (record := read_patron(gateway, patron)) is not None:
+    if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
         if record.deleted:
             return None
         family = visible_group(gateway, int(record.usrgroup), viewer)
@@ -372,7 +372,7 @@ def visible_group(gateway: Gateway, group: int, viewer: GroupViewer) -> VisibleP
         members = [record for page in pages for record in page]
         return _of_members(group, members, _penalties(members))
 
-    if not gateway.reads_copies:
+    if not gateway.reads_replicas:
         return read_replica()
     return correct_from_primary(gateway, group, read_replica, read_replica_patrons, viewer.changed)
 

@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
-from evergreen_groups.gateway import TOKEN, Gateway, beyond, finite_number, holds, whole_number
+from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, whole_number
 from evergreen_groups.groups.hidden_sums import (
     MAX_MARKERS,
     MIN_MARKERS,
@@ -139,11 +139,11 @@ def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[An
 
 
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
-    return {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
+    return {"-not-exists": rows_beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
 def _is_member(group: int, id: int) -> dict[str, Any]:
-    return {"-exists": beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
+    return {"-exists": rows_beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
 
 
 def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
@@ -154,11 +154,11 @@ def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
         by_group.setdefault(group, []).append(id)
     # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
     alternatives = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": alternatives}, "id")}]
+    return [{"-exists": rows_beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": alternatives}, "id")}]
 
 
 def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
-    return [{"-not-exists": beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
+    return [{"-not-exists": rows_beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
 
 
 def inconsistent_members() -> DataError:
@@ -209,7 +209,7 @@ def read_member_ids(
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), apart=own_connection).value
+    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=own_connection).value
     try:
         ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
@@ -233,7 +233,7 @@ def read_balances(
     """
     wanted = list(groups) if len(groups) > 1 else groups[0]
     method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, apart=own_connection).value
+    answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
     try:
         # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
         # missing (groups-002), which means a balance of zero, not an unknown balance.
@@ -538,7 +538,7 @@ class _HiddenInBatch:
         if not found:
             return {}
         hidden: Query = {"deleted": "f", "usrgroup": sorted(found), "id": {"not in": self._known(found)}}
-        if holds(self._gateway, together(found.values(), hidden), apart=True):
+        if holds(self._gateway, together(found.values(), hidden), own_connection=True):
             return dict(found)
         # Leave small remainders to find_hidden_with_ids instead of halving further.
         if len(found) <= _FEW:
@@ -646,7 +646,7 @@ def read_group_balances(
         DataError: the ILS lists members or balances of other groups, or leaves some out.
         PermissionDeniedError: the account has no VIEW_USER at its own library, or may not see the balances.
     """
-    primary = gateway.reads_copies
+    primary = gateway.reads_replicas
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
     for _ in range(_MAX_READINGS):
         again = former is not None

@@ -346,7 +346,7 @@ def read_named_families(
     # Name families by subqueries, so the first stage takes a single call.
     people: Mapping[int, Person] = read_people(gateway, conditions)
     owners = _owners(people.values(), barcodes)
-    if gateway.reads_copies:
+    if gateway.reads_replicas:
         # A card that has just been issued isn't on the replica yet.
         owners |= read_owners(gateway, (barcode for barcode in barcodes if barcode not in owners))
     if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
@@ -357,7 +357,7 @@ def read_named_families(
         )
     named = {*ids, *(patron for patron, _active in owners.values())}
     members: Mapping[int, frozenset[int]] | None = None
-    if gateway.reads_copies:
+    if gateway.reads_replicas:
         if not named <= people.keys():  # the replica has the patron, but not the new card
             people = {**read_people(gateway, [{"id": id} for id in named - people.keys()]), **people}
         corrected = read_from_primary(gateway, people, named, groups)
@@ -456,7 +456,7 @@ def find_owner(gateway: Gateway, barcode: str) -> int | None:
     card = find_card(gateway, barcode)
     if card is not None:
         return int(card.usr)
-    if not gateway.reads_copies:
+    if not gateway.reads_replicas:
         return None
     owner = read_owners(gateway, [barcode]).get(barcode)
     return None if owner is None else owner[0]

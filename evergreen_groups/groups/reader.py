@@ -55,7 +55,7 @@ def correct_fines_from_primary(
     with differing balances. Without replicas, or if the session may not see the balances, return the result of
     ``read``.
     """
-    if not groups or not gateway.reads_copies:
+    if not groups or not gateway.reads_replicas:
         return read()
     readers: tuple[Callable[[], Any], ...] = (read, lambda: _balances(gateway, groups))
     fines, now = gateway.map(lambda read: read(), readers)

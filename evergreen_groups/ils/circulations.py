@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import RequestTooLargeError
-from evergreen_groups.gateway import TOKEN, Gateway, beyond, columns, not_asked_for, whole_number
+from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
 from evergreen_groups.ils.items import CirculationKind, kind_of, patrons_with_circulations_at
 from evergreen_groups.message import Message
 from evergreen_groups.total import Total
@@ -167,7 +167,7 @@ class CirculationReader:
         theirs = [row for row in found if row[0] in asked]
         others = [row for row in found if row[0] not in asked]
         if len(others) > 1:
-            raise not_asked_for()
+            raise unrequested_rows()
         if not others:
             # The condition doesn't hold, or the signal's row came with a wrong id: don't trust the other rows either.
             return None
@@ -209,7 +209,7 @@ class CirculationReader:
             "id": {"in": {**_ids(others), "limit": 1}},
             # Before 3.14, hidden rows count toward the limit, so an answer below the limit may still be cut off
             # (3.12/releases-044). Send no signal then.
-            "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
+            "-and": [{"-not-exists": rows_beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
         # A union lets the database use an index for each part. With "or" it would scan all circulations.
         return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
@@ -236,7 +236,7 @@ class CirculationReader:
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
         # answer would go unnoticed on a shared connection.
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
+        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", own_connection=True)
         if result.value is None:
             return None
         answer = result.mapping()

@@ -203,7 +203,7 @@ def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions:
     """
     method = "open-ils.actor.user.perm.check"
     # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
-    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), apart=True)
+    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), own_connection=True)
     # The answer lists the missing permissions: an empty list means that all are held (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
@@ -229,7 +229,9 @@ def denied_pairs(
         UnexpectedAnswerError: the answer isn't a list of these pairs. It must not pass for "none missing".
     """
     method = "open-ils.actor.user.perm.check.multi_org"
-    result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
+    result = gateway.call(
+        "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True
+    )
     # The answer lists pairs of org unit and missing permission (releases-054).
     with result.understood(Message("a list of org units and permissions")):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]

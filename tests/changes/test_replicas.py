@@ -176,7 +176,7 @@ def test_who_is_alone_is_told_by_records_where_the_copy_says_otherwise(copied: S
         proxy.carried_out = lambda call, answer: joined(call)
         assert client.moves.plan_remove([CARD]).apply().done
         assert proxy.seen.count(NEW_GROUP) == 1
-        assert staff.reads_copies
+        assert staff.reads_replicas
 
 
 @pytest.mark.long
@@ -300,8 +300,9 @@ class Course:
         try:
             return moves.plan_undo(entries[-which % len(entries)].id)
         except PlanError as error:
-            assert error.code in ("already-undone", "nothing-to-undo")
-            return None
+            if error.code in ("already-undone", "nothing-to-undo"):
+                return None
+            raise
 
     def _complete(self, kind: str, who: object, more: object, draft: Draft, now: dict[int, tuple[int, bool]]) -> None:
         """Nobody is left out who isn't so already."""

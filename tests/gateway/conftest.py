@@ -1,4 +1,4 @@
-"""What the tests of the gateway share."""
+"""Fixtures for the gateway's tests."""
 
 import pytest
 from support.gateway_server import TOKEN, Server, connect
@@ -6,7 +6,7 @@ from support.gateway_server import TOKEN, Server, connect
 
 @pytest.fixture
 def gateways():
-    """Open gateways on servers; both are closed in the end."""
+    """Open gateways on servers, and close both at the end."""
     opened = []
 
     def start(answers, **settings):

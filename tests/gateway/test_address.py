@@ -1,4 +1,4 @@
-"""The gateway's address: one form for every spelling, because leases, the journal and caches go by it."""
+"""Every spelling of the gateway's address has one form, which identifies the server in leases and caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the adapter makes of each kind of answer: a result, or an exception of its own."""
+"""Each kind of answer gives a result or its own exception."""
 
 from decimal import Decimal
 
@@ -26,13 +26,13 @@ ONCE = RetryPolicy(tries=1)
 
 
 def ask(action, expect="one"):
-    """Make one call that is answered by ``action``."""
+    """Make one call, answered by ``action``."""
     with Server([action]) as server, connect(server, retries=ONCE) as gateway:
         return gateway.call("open-ils.actor", "open-ils.actor.thing", 1, expect=expect)
 
 
 def refusal(action, kind, expect="one"):
-    """Return the error of exactly ``kind`` that the answer leads to."""
+    """Return the answer's error, which must be exactly of ``kind``."""
     with pytest.raises(GatewayError) as caught:
         ask(action, expect)
     assert type(caught.value) is kind
@@ -210,7 +210,7 @@ def test_raw_is_cut_to_a_sane_length():
 
 
 def test_half_a_letter_is_replaced():
-    """A single surrogate can be written to no file and no terminal; pairs and escaped backslashes are left alone."""
+    """A single surrogate can't be written to a file or a terminal. Pairs and escaped backslashes stay as they are."""
     body = r'{"payload":["\ud800 \\ud800 \ud83d\ude00 \uDC00x"],"status":200}'
     with Server(otherwise=raw(http(body))) as server, connect(server) as gateway:
         value = gateway.call("open-ils.actor", "opensrf.system.echo").value

@@ -1,4 +1,4 @@
-"""What a server can do is asked once, is known for a while, and is asked again when the server may be another one."""
+"""Capabilities are asked for once, cached for a while, and asked for again when the server may have changed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Answering = Callable[[str], None]
 
 @pytest.fixture
 def calls_itself(proxy: FaultProxy) -> Answering:
-    """Has the server behind the proxy call its release so."""
+    """Make the server behind the proxy report this release."""
 
     def answering(name: str) -> None:
         proxy.answer = lambda call: name if call.method == VERSION else None
@@ -52,7 +52,7 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 
 class Time:
-    """Stands in for the monotonic clock of a module."""
+    """Replaces the monotonic clock of a module."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -63,7 +63,7 @@ class Time:
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """The clock by which it is decided whether what is known has to be asked again."""
+    """The clock by which cached capabilities expire."""
     stands_in = Time()
     monkeypatch.setattr(capabilities, "time", stands_in)
     return stands_in
@@ -169,7 +169,7 @@ def test_nor_does_anybody_wait_long_for_it(
 
 
 def test_it_is_asked_beside_the_first_call(gateway: Gateway, proxy: FaultProxy, calls_itself: Answering) -> None:
-    """The proxy answers neither before both are there."""
+    """Make the proxy hold back either answer until both calls have arrived."""
     calls_itself("3-12-10")
     both = threading.Barrier(2)
 
@@ -254,7 +254,7 @@ def test_services_of_different_releases_are_all_named(proxy: FaultProxy) -> None
 
 
 def shown_to_the_harbor(gateway: Gateway) -> list[int]:
-    """The patrons whom an account of one library sees, read in pages of twenty."""
+    """The patrons that an account of one library sees, read in pages of twenty."""
     pages = gateway.pcrud.pages("au", select=["id"], page_size=20, concurrency=1)
     return [record.id for page in pages for record in page]
 
@@ -272,7 +272,7 @@ def newer() -> Iterator[Sandbox]:
 
 
 def moved(proxy: FaultProxy, sandbox: Sandbox) -> None:
-    """Have another server stand where the former one stood."""
+    """Replace the server by another one at the same address."""
     proxy.close()
     proxy._closed = False
     proxy.target = type(proxy.target)(scheme="http", netloc=sandbox.url[7:], path="", query="", fragment="")
@@ -283,7 +283,7 @@ def moved(proxy: FaultProxy, sandbox: Sandbox) -> None:
 def test_what_was_known_of_another_release_makes_no_answer_shorter(
     older: Sandbox, newer: Sandbox, upgrade: bool, seen: str, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upgrade, or the way back, is seen by something that it does; or by nothing, and what is known gets too old."""
+    """An upgrade or a downgrade is noticed by its effects, or else when the cache expires."""
     former, present = (older, newer) if upgrade else (newer, older)
     idl_time = Time()
     monkeypatch.setattr(idl_source, "time", idl_time)
@@ -291,9 +291,9 @@ def test_what_was_known_of_another_release_makes_no_answer_shorter(
     with fault_proxy(former.url) as proxy, gateway_of(proxy.url, "harbor_desk", retries=once) as gateway:
         expected = shown_to_the_harbor(gateway)
         assert expected
-        assert gateway.hidden_rows_count() is upgrade
+        assert gateway.counts_hidden_rows() is upgrade
         moved(proxy, present)
-        # The session isn't one there: it is renewed when that is found out.
+        # The other server doesn't know the session, which is then renewed.
         if seen == "a method that is missing":
             with pytest.raises(MethodNotFoundError):
                 gateway.call("open-ils.actor", "open-ils.actor.no.such.method")
@@ -306,19 +306,19 @@ def test_what_was_known_of_another_release_makes_no_answer_shorter(
         else:
             time.now += capabilities.SECONDS + 1
         if seen != "the IDL":
-            assert gateway.hidden_rows_count() is not upgrade
+            assert gateway.counts_hidden_rows() is not upgrade
         found = shown_to_the_harbor(gateway)
-        assert gateway.hidden_rows_count() is not upgrade
+        assert gateway.counts_hidden_rows() is not upgrade
     assert set(found) - {_own_id(present)} == set(expected) - {_own_id(former)}
 
 
 def _own_id(sandbox: Sandbox) -> int:
-    """Whom the account itself is; newer releases show it wherever it is at home."""
+    """The account's own patron; newer releases show it at any library."""
     return int(sandbox._store.rows("au", {"usrname": "harbor_desk"})[0]["id"])
 
 
 def _fails(gateway: Gateway, proxy: FaultProxy, refuse: tuple[int, str] | None) -> None:
-    """Have one call fail as when the services are restarted, or (None) the web server."""
+    """Make one call fail as during a restart of the services or (None) of the web server."""
     proxy.refuse = lambda call: refuse
     proxy.decide = lambda call: Fault.DROP_REQUEST if refuse is None else Fault.NONE
     with pytest.raises(TransportError):

@@ -1,4 +1,4 @@
-"""Values of the wire that aren't what their field holds."""
+"""Wire values that don't fit their field."""
 
 from __future__ import annotations
 

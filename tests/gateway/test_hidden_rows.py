@@ -1,4 +1,4 @@
-"""Reading whole classes and lists on releases where rows that the account may not see count against ``limit``."""
+"""Reading whole classes and lists from releases in which hidden rows count against ``limit``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.rows import LARGEST_LIST
-from evergreen_groups.gateway.walks import AMPLE
+from evergreen_groups.gateway.walks import LIMIT_FACTOR
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import ZERO
 from evergreen_groups.sandbox import Sandbox
@@ -21,7 +21,7 @@ OLD = "3.12"
 NEW = None
 MILL = 21
 COPIES = 10_000
-"""Ids below those of the invented patrons, above those of the families."""
+"""Ids below those of the generated patrons, above those of the families."""
 
 
 @pytest.fixture(scope="module", params=[OLD, NEW], ids=["3.12", "newest"])
@@ -31,7 +31,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 
 
 def visible(sandbox: Sandbox, account: str) -> set[int]:
-    """The patrons whom an account sees, straight from the data."""
+    """The patrons that an account sees, straight from the data."""
     homes = {"harbor_desk": "(11)", "north_manager": "(2, 11, 12)", "admin": "(SELECT id FROM aou)"}[account]
     return {id for (id,) in sandbox._store.read().execute(f"SELECT id FROM au WHERE home_ou IN {homes}")}
 
@@ -46,14 +46,14 @@ def test_every_row_that_is_seen_once(sandbox: Sandbox, account: str, concurrency
         pages = gateway.pcrud.pages("au", select=["home_ou"], page_size=page_size, concurrency=concurrency)
         found = [record.id for page in pages for record in page]
     assert len(found) == len(set(found))
-    # Somebody sees themselves, wherever they are at home.
+    # Patrons see themselves, at any library.
     assert visible(sandbox, account) <= set(found)
     assert len(set(found) - visible(sandbox, account)) <= 1
 
 
 @pytest.mark.long
 def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) -> None:
-    """All that are seen stand between many that aren't."""
+    """The visible rows lie among many hidden ones."""
     with sandbox._store.transaction() as connection:
         homes = dict(connection.execute("SELECT id, home_ou FROM au").fetchall())
         ids = sorted(id for id in homes if id > 1000)
@@ -93,8 +93,8 @@ def test_lists_of_values(sandbox: Sandbox) -> None:
 
 
 def test_a_list_with_more_hidden_rows_than_an_answer_takes(sandbox: Sandbox) -> None:
-    """Those that may be seen stand behind them, in the table and so in what the server looks at."""
-    copies = 3 * AMPLE * LARGEST_LIST
+    """The visible rows come last in the table, and so last in the server's scan."""
+    copies = 3 * LIMIT_FACTOR * LARGEST_LIST
     with sandbox._store.transaction() as connection:
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(au)")]
         [hidden, *_] = [id for (id,) in connection.execute("SELECT id FROM au WHERE home_ou = ?", [MILL])]

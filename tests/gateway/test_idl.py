@@ -1,4 +1,4 @@
-"""The IDL: read safely, asked for sparingly, kept on disk."""
+"""The IDL is parsed safely, fetched sparingly, and cached on disk."""
 
 import json
 import os
@@ -19,14 +19,14 @@ BASE = "http://opensrf.org/spec/IDL/base/v1"
 
 
 def document(*class_ids, fields="id", note=""):
-    """An IDL with these classes, all of the same fields."""
+    """Build an IDL with these classes, all with the same fields."""
     inner = "".join(f'<field name="{name}"/>' for name in fields.split())
     classes = "".join(f'<class id="{class_id}"><fields>{inner}</fields></class>' for class_id in class_ids)
     return f'<IDL xmlns="{BASE}"><!-- {note} -->{classes}</IDL>'
 
 
 class IdlServer:
-    """Serves classes by ``?class=``, with validators, and counts what went out whole."""
+    """Serves classes by ``?class=``, with validators, and counts complete answers."""
 
     def __init__(self, known="au ac aou", validators=None, narrow=None):
         self.known = known.split()
@@ -115,7 +115,7 @@ class TestReading:
         ],
     )
     def test_a_class_without_clear_positions_is_left_out(self, broken):
-        """Evergreen's IDL of August 2026 has a field of ``auml`` twice."""
+        """Evergreen's IDL of August 2026 names a field of ``auml`` twice."""
         idl = Idl.parse(f'<IDL xmlns="{BASE}">{broken}<class id="b"/></IDL>'.encode())
         assert list(idl) == ["b"]
 
@@ -187,13 +187,13 @@ class TestAsking:
             for _ in range(3):
                 with pytest.raises(DataError, match="no class zzz"):
                     gateway.idl("zzz")
-            # Narrowed, then the whole file, each time: the answer may have been another one.
+            # One narrowed request, then the whole file, each time: the answer may have been meant for another request.
             assert len(server.requests) == 6
             assert "ac" in gateway.idl("ac")
             assert len(server.requests) == 6
 
     def test_another_answer_in_place_of_the_whole_file_is_not_kept(self, tmp_path):
-        """Answers are one behind: in place of the whole file comes what had been asked for before it."""
+        """Answers are off by one: instead of the whole file, the answer to the request before arrives."""
         behind = [results("x"), raw(http(document("au"), headers={"ETag": '"1"'}))]
         with Server(behind, IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
             assert "au" in gateway.idl("au")
@@ -209,7 +209,7 @@ class TestAsking:
         with Server(otherwise=stall) as server, connect(server, **settings) as gateway:
             with pytest.raises(TransportError, match="the IDL"):
                 gateway.idl("au")
-            wait_until(lambda: server.requests)  # the server may be slower to read it than the call was to end
+            wait_until(lambda: server.requests)  # the server may read more slowly than the call ends
             assert len(server.requests) == 1
 
     def test_an_upgraded_server_is_noticed_after_a_while(self, monkeypatch):
@@ -231,7 +231,7 @@ VALIDATORS = [{"ETag": '"abc-1"'}, {"Last-Modified": "Tue, 24 Nov 2026 22:00:00 
 
 
 def fetch(answers, folder, *class_ids):
-    """Start afresh, as another run would, and return the requests that were made."""
+    """Start as a new run would, and return the requests that it makes."""
     with Server(otherwise=answers, port=fetch.port) as server:
         with connect(server, cache_directory=folder) as gateway:
             idl = gateway.idl(*class_ids)
@@ -263,7 +263,7 @@ class TestCache:
         assert len(list(tmp_path.iterdir())) == 1
 
     def test_one_without_the_classes_asked_for_is_not_kept(self, tmp_path):
-        """It is another question's answer; what comes after it has nothing that says whether it is current."""
+        """The cached answer belonged to another question, and the next one has no validator."""
         other = raw(http(document("ac"), headers={"ETag": '"1"'}))
         with Server([other], IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
             assert "au" in gateway.idl("au")
@@ -318,7 +318,7 @@ class TestCache:
         fetch(answers, tmp_path, "au")
         [file] = tmp_path.iterdir()
         heading = json.loads(file.read_bytes().split(b"\n")[0])
-        heading["sha256"] = "8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"  # of "/"
+        heading["sha256"] = "8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"  # of the document "/"
         file.write_bytes(json.dumps(heading).encode() + b"\n/")
         [request] = fetch(answers, tmp_path, "au")
         assert "if-none-match" not in request.headers
@@ -339,7 +339,7 @@ class TestCache:
 
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.mkdir()])
 def test_what_is_no_file_in_the_cache_is_passed_over(tmp_path, plant):
-    """A pipe would be waited for without end."""
+    """Opening a pipe would block forever."""
     cache = IdlCache(tmp_path)
     url = "https://ils.example/idl"
     cache.save(url, b"<IDL/>", {"ETag": "1"})

@@ -1,4 +1,4 @@
-"""Dates that Evergreen sends as others than are stored, and dates that Python can't hold."""
+"""Dates that Evergreen sends in another form than it stores, and dates that Python can't hold."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_penalty_without_end_is_in_force_and_an_item_is_never_due(sandbox: San
 
 @pytest.fixture
 def another_gateway(sandbox: Sandbox) -> Iterator[str]:
-    """One that sends years beyond 9999 as they are stored."""
+    """A server that sends years after 9999 as stored."""
     with fault_proxy(sandbox.url) as proxy:
 
         def alter(_call: Call, answer: HttpAnswer) -> HttpAnswer:

@@ -1,14 +1,14 @@
-"""The parts that reading many rows is made of: stretches, page sizes, portions."""
+"""The parts of reading many rows: key ranges, page sizes, batches."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.gateway.rows import Page, PageSize, encoded_length, portions, stretches
+from evergreen_groups.gateway.rows import Page, PageSize, batches, encoded_length, key_ranges
 
 
 @given(st.integers(-1000, 1000), st.integers(0, 1000), st.integers(1, 9))
 def test_stretches_cover_all_keys_once(low, length, parts):
-    cut = stretches(low, low + length, parts)
+    cut = key_ranges(low, low + length, parts)
     assert 1 <= len(cut) <= parts
     keys = [key for part in cut for key in range(part.after + 1, part.high + 1)]
     assert keys == list(range(low, low + length + 1))
@@ -30,8 +30,8 @@ def test_page_sizes_stay_in_bounds(answers, first):
 
 @given(st.lists(st.integers() | st.text(max_size=30)), st.integers(1, 500), st.integers(1, 9))
 def test_portions_keep_order_and_size(values, room, largest):
-    cut = list(portions(iter(values), room, lambda _count: largest))
-    assert [value for portion in cut for value in portion] == values
-    for portion in cut:
-        assert 1 <= len(portion) <= largest
-        assert len(portion) == 1 or sum(encoded_length(value) + 1 for value in portion) <= room
+    cut = list(batches(iter(values), room, lambda _count: largest))
+    assert [value for batch in cut for value in batch] == values
+    for batch in cut:
+        assert 1 <= len(batch) <= largest
+        assert len(batch) == 1 or sum(encoded_length(value) + 1 for value in batch) <= room

@@ -1,4 +1,4 @@
-"""Calls side by side, in threads that are kept for the next."""
+"""Parallel calls, in threads that are reused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_few_are_all_under_way_at_once() -> None:
 
 
 def test_each_may_have_others_beside_it() -> None:
-    """However deep, and however many at once: nobody waits for a thread that waits for another."""
+    """Threads never wait for each other, however deep and however many the calls."""
 
     def deep(levels: int) -> int:
         return 1 if levels == 0 else sum(ordered_map(deep, [levels - 1] * 3, 3))

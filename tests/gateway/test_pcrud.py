@@ -1,4 +1,4 @@
-"""pcrud: what is asked, and answers that don't fit it."""
+"""pcrud: what it is asked, and answers that don't fit."""
 
 from dataclasses import replace
 
@@ -84,10 +84,10 @@ class TestSearch:
         gateway, server = gateways(died, retries=RetryPolicy(tries=2, first_delay=0.001))
         with pytest.raises(ServerError, match="status 500, osrfMethodException"):
             gateway.pcrud.search("au", {"nonesuch": 1})
-        assert len(server.requests) == 2  # it might have died of something that passes
+        assert len(server.requests) == 2  # the failure might have been temporary
 
     def test_the_key_is_always_selected(self, gateways):
-        """Releases before 3.16 fetch each row again by it (3.12/releases-019)."""
+        """Releases before 3.16 fetch each row again by its primary key (3.12/releases-019)."""
         nothing = one_answer([])
 
         def answer(line, request):
@@ -108,7 +108,7 @@ class TestSearch:
 
 
 class TestAnswersToOtherQuestions:
-    """A proxy that mixes up answers, or an answer that came twice, must not pass for what was asked for."""
+    """An answer to another question, or a repeated one, must not pass for the right one."""
 
     @staticmethod
     def another(table):

@@ -1,4 +1,4 @@
-"""Fieldmapper objects: real types one way, the wire's arrays the other way, byte for byte."""
+"""Fieldmapper objects: real types in one direction, the wire's arrays in the other, byte for byte."""
 
 import json
 import time
@@ -20,7 +20,7 @@ IDL = idl_of()
 
 
 def record(class_id, **fields):
-    """A record as it would have come, with these wire values."""
+    """A record with these wire values, as if received."""
     known = IDL[class_id]
     values = [None] * len(known.fields)
     for name, value in fields.items():
@@ -202,7 +202,7 @@ class TestWriting:
         assert short.to_wire(full=True)["__p"] == [None] * 28 + [5001] + [None] * 48
 
     def test_marked_as_changed_with_nested_objects_filled_up(self):
-        """As the objects that a real server took (move-fleshed-002)."""
+        """Equal to objects that a real server accepted (move-fleshed-002)."""
         patron = record("au", id=5001, card={"__c": "ac", "__p": ["t", "2999", 7]}, cards=[{"__c": "ac", "__p": []}])
         values = patron.to_wire(changed=True)["__p"]
         assert values[74:] == [None, 1, None]
@@ -296,7 +296,7 @@ class TestEveryValue:
 
 
 def stripped(values):
-    """The values without nulls at the end, in nested objects too."""
+    """Return the values without trailing nulls, also in nested objects."""
     values = [inner_stripped(value) for value in values]
     while values and values[-1] is None:
         values.pop()
@@ -349,7 +349,7 @@ class TestThroughTheGateway:
             assert server.requests[-1].params == [full, {"inside": [full]}]
 
     def test_many_records_are_cheap(self):
-        """10,000 rows with 7 selected fields: 34 ms to decode on the machine this was written on."""
+        """10,000 rows with 7 selected fields: 34 ms to decode on the author's machine."""
         row = [None] * 47
         for name, value in {"id": 1, "usrgroup": 2, "family_name": "X", "home_ou": 4, "card": 5, "active": "t"}.items():
             row[IDL["au"].positions[name]] = value

@@ -1,4 +1,4 @@
-"""Answers of a real Evergreen, recorded to the letter, through the adapter over real sockets."""
+"""Answers recorded from a real Evergreen, replayed over real sockets."""
 
 import json
 from collections.abc import Iterator
@@ -111,29 +111,35 @@ REFUSED = {
     "3.12/releases-001": (errors.ServerError, {"status": 500}),
     "3.12/releases-059": (errors.MethodNotFoundError, {"status": 404}),
 }
-"""What the adapter raises for exactly one result; all others give their value."""
+"""What exactly one result raises; all other exchanges return their value."""
 
 NO_CALLS = {
-    "errors-007",  # no method
-    "errors-012",  # a parameter that isn't JSON
+    "errors-007",  # without a method
+    "errors-012",  # with a parameter that isn't JSON
     "errors-013",
-    "errors-037",  # the XML form
+    "errors-037",  # in XML
     "errors-038",
     "errors-043",
     "errors-045",
-    "errors-047",  # a form that there isn't
+    "errors-047",  # in a format that doesn't exist
     "idl-003",
     "idl-005",
     "idl-006",
 }
-"""What the adapter doesn't send, or not as a call."""
+"""Exchanges that the gateway doesn't send, or not as a call."""
 
 ALL_FORMS = (
-    *("auth-040", "errors-060", "errors-064", "pcrud-116"),  # a text, letters beyond ASCII, lists that are empty
-    *("pcrud-059", "pcrud-064", "pcrud-065", "pcrud-077", "pcrud-078"),  # classes that no other has: mg, circ, aum …
-    *("pcrud-016", "pcrud-018", "pcrud-019", "pcrud-170", "patrons-037"),  # objects in objects
+    *("auth-040", "errors-060", "errors-064", "pcrud-116"),  # text, letters outside ASCII, empty lists
+    *(
+        "pcrud-059",
+        "pcrud-064",
+        "pcrud-065",
+        "pcrud-077",
+        "pcrud-078",
+    ),  # rare classes: mg, circ, aum …
+    *("pcrud-016", "pcrud-018", "pcrud-019", "pcrud-170", "patrons-037"),  # nested objects
 )
-"""Recorded for what they are made of."""
+"""Recorded for their content."""
 
 
 def test_what_is_a_call():
@@ -142,7 +148,7 @@ def test_what_is_a_call():
 
 
 def replay(exchange_id, expect="one"):
-    """Make the call of an exchange, get its answer, and return the result."""
+    """Repeat the call of an exchange with its recorded answer, and return the result."""
     exchange = exchanges()[exchange_id]
     response = exchange["response"]
     service = dict(map(tuple, exchange["form"]))["service"]
@@ -176,7 +182,7 @@ def test_each_gives_its_value_or_its_own_exception(exchange_id):
 
 
 def plain(value):
-    """A result with floats, as Python's own JSON reader gives it."""
+    """Return a result with floats, as Python's own JSON reader would."""
     return json.loads(dumps(value))
 
 
@@ -196,7 +202,7 @@ def test_a_web_page_where_the_method_was_missing():
 
 
 def objects(value) -> Iterator[dict]:
-    """Every object in a value, also inside others."""
+    """Yield every object in a value, including nested ones."""
     if isinstance(value, dict):
         if is_object(value):
             yield value
@@ -208,7 +214,7 @@ def objects(value) -> Iterator[dict]:
 
 
 def recorded_objects(*, odd: bool) -> Iterator[dict]:
-    """Every object of the current release; ``odd`` ones were sent to see what a server makes of wrong values."""
+    """Yield every object of the current release. ``odd`` includes wrong values, sent to see the reaction."""
     for exchange_id, exchange in exchanges().items():
         if release_of(exchange_id) != CURRENT:
             continue
@@ -224,7 +230,7 @@ def recorded_objects(*, odd: bool) -> Iterator[dict]:
 
 
 TEXT_LINKS = {"name", "duration_rule", "recurring_fine_rule", "max_fine_rule"}
-"""Fields that lead to a class whose key is a text."""
+"""Fields that link to a class with a text key."""
 
 OBJECTS = [value for value in recorded_objects(odd=True) if value["__c"] in IDL]
 
@@ -261,7 +267,7 @@ def test_every_field_has_the_type_that_the_idl_says():
 
 
 def test_an_object_that_is_sent_back_changed_is_as_the_real_server_took_it():
-    """move-fleshed-002 is move-fleshed-001 with another group and the mark; cuat and auact aren't in the IDL here."""
+    """move-fleshed-002 is move-fleshed-001 with another group and the flag. cuat and auact aren't in this IDL."""
     [fetched] = payload("move-fleshed-001")
     _token, accepted = params("move-fleshed-002")
     activity = IDL["au"].positions["usr_activity"]
@@ -283,7 +289,7 @@ def test_names_beyond_ascii():
 
 
 def test_the_same_patrons_in_another_order_of_fields():
-    """Each release has its own: what is read by name is alike, what is read by place isn't."""
+    """Every release has its own IDL: reading by name gives the same, reading by position doesn't."""
     older = idl_of(OLDER)
     there = decode(payload("3.12/pcrud-007")[0], older)
     here = decode(payload("pcrud-007")[0], IDL)

@@ -1,4 +1,4 @@
-"""Rows as pcrud of a real Evergreen sent them, asked for with the adapter's own methods."""
+"""Rows that a real Evergreen's pcrud sent, read with the gateway's own methods."""
 
 import json
 
@@ -17,7 +17,7 @@ SEARCHES = sorted(
     and payload(exchange_id)
     and params(exchange_id)[2:]
     and method(exchange_id).split(".")[3] in idl_of(release_of(exchange_id))
-    and exchange_id != "pcrud-011"  # asked with a truth value, which matches nothing: pcrud.search refuses that
+    and exchange_id != "pcrud-011"  # asked with a boolean, which matches nothing: pcrud.search refuses it
 )
 
 
@@ -27,7 +27,7 @@ def test_there_are_many():
 
 @pytest.mark.parametrize("exchange_id", SEARCHES)
 def test_a_search_gives_the_rows_that_came(exchange_id):
-    """Asked with the same condition and options; records write back what came, value for value."""
+    """The condition and options are as recorded, and records write back the same values."""
     class_id = method(exchange_id).removeprefix(SEARCH).removesuffix(".atomic")
     _token, where, options = params(exchange_id)
     if options.get("select"):
@@ -43,7 +43,7 @@ def ids_of(exchange_id, where, **options):
 
 
 def test_hidden_rows_leave_room_for_others():
-    """The same account, in each case: ten rows asked for."""
+    """The same account each time; ten rows requested."""
     _token, where, options = params("pcrud-034")
     options["select"] = options["select"]["au"] if options.get("select") else None
     assert len(ids_of("pcrud-034", where, **options)) == options["limit"] == 10

@@ -1,4 +1,4 @@
-"""Rows are held against the question: whole, each once, and none that wasn't asked for."""
+"""Rows are checked against the search: complete, no duplicates, and none that doesn't match."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from support.recorded import exchanges, idl_of, is_call, method, params, payload, release_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.rows import NEVER_NULL, RowQuestion
+from evergreen_groups.gateway.rows import NEVER_NULL, RowCheck
 
 IDL = idl_of()
 
 
 def row(class_id: str, **values: Any) -> dict[str, Any]:
-    """A whole row; what isn't given is 1 where the ILS has no null."""
+    """Build a complete row; fields that are never null are 1 unless given."""
     known = IDL[class_id]
     filled = [values.get(field.name, 1 if field.name in NEVER_NULL[class_id] else None) for field in known.fields]
     last = max(field.position for field in known.fields if not field.virtual)
@@ -23,14 +23,14 @@ def row(class_id: str, **values: Any) -> dict[str, Any]:
 
 def code_of(class_id: str, rows: list[Any], where: dict[str, Any], **options: Any) -> str:
     with pytest.raises(DataError) as caught:
-        RowQuestion(IDL[class_id], where, **options).answer(rows)
+        RowCheck(IDL[class_id], where, **options).apply(rows)
     return str(caught.value.code)
 
 
 def test_rows_that_fit() -> None:
     where = {"deleted": "f", "-and": [{"usrgroup": {">": 3}}, {"usrgroup": {"<=": 5}}, {"id": [7, "8"]}], "-or": [{}]}
     rows = [row("au", id=7, usrgroup=4, deleted="f"), row("au", id=8, usrgroup=5, deleted="f")]
-    assert RowQuestion(IDL["au"], where, limit=2, order_by={"au": "id"}).answer(rows) == [one["__p"] for one in rows]
+    assert RowCheck(IDL["au"], where, limit=2, order_by={"au": "id"}).apply(rows) == [one["__p"] for one in rows]
 
 
 @pytest.mark.parametrize("field", sorted(NEVER_NULL["mous"]))
@@ -46,7 +46,7 @@ def test_a_row_cut_short() -> None:
     end = IDL["au"].positions["usrgroup"]
     cut = [{"__c": "au", "__p": whole[:end]}]
     assert code_of("au", cut, {}, select=["id", "usrgroup"]) == "row-cut-short"
-    assert RowQuestion(IDL["au"], {}, select=["id"]).answer(cut)
+    assert RowCheck(IDL["au"], {}, select=["id"]).apply(cut)
 
 
 @pytest.mark.parametrize("key", [True, {}, [7], 7.5])
@@ -56,7 +56,7 @@ def test_a_key_that_is_none(key: object) -> None:
 
 def test_the_same_row_twice() -> None:
     assert code_of("au", [row("au", id=7), row("au", id=8), row("au", id=7)], {}) == "row-twice"
-    assert len(RowQuestion(IDL["au"], {}, joined=True).answer([row("au", id=7)] * 2)) == 2
+    assert len(RowCheck(IDL["au"], {}, joined=True).apply([row("au", id=7)] * 2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -82,25 +82,25 @@ def test_more_rows_than_were_asked_for() -> None:
 
 
 def test_what_cannot_be_held_against_rows() -> None:
-    """Another class's conditions, alternatives, subqueries, amounts, and texts that come translated."""
+    """Conditions on other classes, OR clauses, subqueries, amounts, and translated text aren't checked."""
     where = {"+mbts": {"id": 1}, "-or": [{"id": 1}], "id": {"in": {"from": "au"}}, "usrgroup": {"=": {"+d": "id"}}}
-    assert RowQuestion(IDL["au"], where).answer([row("au", id=7)])
-    assert RowQuestion(IDL["mous"], {"balance_owed": {"<>": 0}}).answer([row("mous", balance_owed="0.00")])
+    assert RowCheck(IDL["au"], where).apply([row("au", id=7)])
+    assert RowCheck(IDL["mous"], {"balance_owed": {"<>": 0}}).apply([row("mous", balance_owed="0.00")])
     assert IDL["csp"].field("label").translated
-    assert RowQuestion(IDL["csp"], {"label": "Fines"}).answer([row("csp", label="Amendes")])
+    assert RowCheck(IDL["csp"], {"label": "Fines"}).apply([row("csp", label="Amendes")])
 
 
 def test_another_order() -> None:
     rows = [row("au", id=8, usrgroup=1), row("au", id=7, usrgroup=2)]
     by_group = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
-    assert RowQuestion(IDL["au"], {}, order_by=by_group).answer(rows)
-    assert RowQuestion(IDL["au"], {}, order_by=[{"class": "au", "field": "id", "direction": "desc"}]).answer(rows)
+    assert RowCheck(IDL["au"], {}, order_by=by_group).apply(rows)
+    assert RowCheck(IDL["au"], {}, order_by=[{"class": "au", "field": "id", "direction": "desc"}]).apply(rows)
     assert code_of("au", rows, {}, order_by="id") == "rows-in-another-order"
     assert code_of("au", rows[::-1], {}, order_by=by_group) == "rows-in-another-order"
 
 
 def test_rows_of_a_real_server_are_as_long_as_was_asked_for() -> None:
-    """Over all that was recorded; trailing nulls are there."""
+    """Checked over everything recorded; trailing nulls are included."""
     counted = 0
     for exchange_id in exchanges():
         name = method(exchange_id)

@@ -1,4 +1,4 @@
-"""Rows by key: pages that stay small, ranges side by side."""
+"""Rows by key: pages of limited size, ranges in parallel."""
 
 import threading
 from itertools import pairwise
@@ -68,7 +68,7 @@ class TestPages:
         assert not any("offset" in options for _, options in table.searches)
 
     def test_large_rows_make_small_pages(self, gateways):
-        """Rows of 20 kB: the first page is as asked for, all others near 1 MB."""
+        """Rows of 20 kB: the first page is as requested, all others are near 1 MB."""
         table = patrons(range(600), padding=20_000)
         gateway, _ = gateways(table)
         rows = sum(len(page) for page in gateway.pcrud.pages("au", page_size=90, concurrency=1))
@@ -100,7 +100,7 @@ class TestPages:
 
         def answer(line, request):
             if ".search." in request.osrf_method:
-                arrived.wait(60)  # passes only when three requests are here at once
+                arrived.wait(60)  # passes only if three requests arrive together
             table(line, request)
 
         gateway, _ = gateways(answer)

@@ -1,4 +1,4 @@
-"""Rows by values: lists that stay short, side by side."""
+"""Rows by values: lists of limited length, in parallel."""
 
 from itertools import count
 
@@ -43,7 +43,7 @@ class TestByValues:
 
     @pytest.mark.long
     def test_rows_that_come_and_go_meanwhile(self, gateways):
-        """Offsets would skip a row for each one before that goes; so large answers are cut by their values."""
+        """Offsets would skip a row for each deleted one, so large answers are split by their values."""
         table = patrons(range(30_000))
         table.rows = [{**row, "usrgroup": row["id"] // 30} for row in table.rows]
         gateway, server = gateways(table)
@@ -72,7 +72,7 @@ class TestByValues:
         assert not [options for _, options in table.searches if "offset" in options]
 
     def test_more_rows_than_values(self, gateways):
-        """Each group has three members, so a full page has to be followed by another."""
+        """Each group has three members, so a full page must be followed by another."""
         table = patrons(range(9000))
         gateway, _ = gateways(table)
         lists = list(gateway.pcrud.by_values("au", "usrgroup", range(3000), select=["id", "usrgroup"]))

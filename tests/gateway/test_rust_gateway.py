@@ -1,4 +1,4 @@
-"""The gateway that is written in Rust: what its answers are worth, and what becomes of its failures."""
+"""The gateway written in Rust: mixed-up answers, and failures without a reason."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def running() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def fresh_workers() -> Iterator[Sandbox]:
-    """One whose workers serve a single request each, so that nothing is ever mixed up."""
+    """A gateway whose workers serve one request each, so that nothing is mixed up."""
     with Sandbox(gateway="rust", worker_requests=1) as sandbox:
         yield sandbox
 
@@ -70,7 +70,7 @@ def proxy(fresh_workers: Sandbox) -> Iterator[FaultProxy]:
 
 
 def fall_behind(sandbox: Sandbox) -> None:
-    """Have the first worker fall behind: somebody's token has ended, and the next request gets what was left over."""
+    """Make the first worker fall behind: a token has expired, and the next request gets the leftover answer."""
     caller = Caller(sandbox.url)
     form = caller.form(PCRUD, SEARCH, '"nobody\'s"', '{"id": 1}')
     assert [caller.send("POST", "/osrf-gateway-v1", form)[0] for _ in range(2)] == [400, 400]
@@ -202,7 +202,7 @@ class TestAnswersThatAreMixedUp:
 
 
 LONGEST = 0.3
-"""Seconds."""
+"""In seconds."""
 
 
 def test_an_answer_is_given_up_long_before_it_may_be_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_an_answer_is_given_up_long_before_it_may_be_cut_off(monkeypatch: pytest
                 monkeypatch.setattr(sender_module, "LONGEST_CALL", LONGEST)
             return gateway.call(ACTOR, method, TOKEN, user, expect="optional").value
 
-    # Nothing at all, as of somebody who owes nothing, is what is left of an answer that was cut off.
+    # An empty answer, as for a patron who owes nothing, can be the rest of an answer that was cut off.
     assert fines(cut_off=LONGEST / 2) is None
     with pytest.raises(TimedOutError):
         fines(cut_off=30.0)

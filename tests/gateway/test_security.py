@@ -1,4 +1,4 @@
-"""Secrets: encrypted on the way, and in no message, log or repr."""
+"""Secrets are encrypted in transit, and appear in no message, log or repr."""
 
 import logging
 import os
@@ -65,7 +65,7 @@ def test_addresses_that_cannot_be(url):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """A CA, and a certificate of its for 127.0.0.1 and one for another host."""
+    """A CA with one certificate for 127.0.0.1 and one for another host."""
     openssl = shutil.which("openssl")
     assert openssl, "these tests need the openssl command"
     folder = tmp_path_factory.mktemp("certificates")
@@ -74,7 +74,7 @@ def certificates(tmp_path_factory):
         subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    # As such authorities are mostly made: without keyUsage, which Python wants by default from 3.13 on.
+    # Without keyUsage, like most private CAs; Python requires it by default from 3.13 on.
     run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
     for name, host in (("right", "IP:127.0.0.1"), ("wrong", "DNS:other.example")):
         run("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}",
@@ -97,7 +97,7 @@ class TestTLS:
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
 
-    @pytest.mark.parametrize("bundle", ["ca.pem", "right.pem"])  # the authority's, or the server's own alone
+    @pytest.mark.parametrize("bundle", ["ca.pem", "right.pem"])  # the CA's certificate, or only the server's
     def test_own_ca_bundle(self, certificates, bundle):
         with (
             Server(otherwise=session_server(results(1)), tls=tls(certificates, "right")) as server,
@@ -114,9 +114,9 @@ class TestTLS:
             connect(server, ca_bundle=bundle) as gateway,
         ):
             _context.cache_clear()
-            call = partial(gateway.call, "a", "a.b", write=True)  # over a connection of its own
+            call = partial(gateway.call, "a", "a.b", write=True)  # over its own connection
             assert [result.value for result in gateway.map(lambda _number: call(), range(8))] == [1] * 8
-            assert _context.cache_info().misses <= gateway.concurrency  # each of the first may have read it
+            assert _context.cache_info().misses <= gateway.concurrency  # each of the first may have read the secret
             bundle.write_bytes((certificates / "wrong.pem").read_bytes())
             with pytest.raises(UnreachableError, match="certificate"):
                 call()
@@ -153,7 +153,7 @@ class TestTLS:
         with Server(otherwise=results(1), tls=tls(certificates, "right")) as server:
             with connect(server, ca_bundle=certificates / "ca.pem") as gateway:
                 gateway.call("a", "a.b")
-                held = gateway._sender._transport._adapter._pool  # as a traceback holds it
+                held = gateway._sender._transport._adapter._pool  # as kept in a traceback
             assert held.pool is None
 
     @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ class TestBlanking:
     def test_every_form_of_a_secret(self):
         redactor = Redactor()
         redactor.learn('p"w/ü')
-        text = redactor.blank('x p"w/ü, "p\\"w/\\u00fc", p%22w%2F%C3%BC x')
+        text = redactor.redact('x p"w/ü, "p\\"w/\\u00fc", p%22w%2F%C3%BC x')
         assert set(text) <= set('x*, "')
 
     def test_a_secret_at_the_cut_is_not_left_in_part(self):
@@ -286,4 +286,4 @@ class TestBlanking:
 
     def test_text_without_secrets_stays(self):
         text = '{"payload":[4711,"20261124T2224110000000000000000000000"],"status":200}'
-        assert Redactor().blank(text) == text
+        assert Redactor().redact(text) == text

@@ -1,4 +1,4 @@
-"""Sending a call: how long it may take, what is tried again, and what never is."""
+"""Sending a call: timeouts, what is retried, and what never is."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ from evergreen_groups.gateway import RetryPolicy
 GOOD = http(envelope("good"))
 SHORT = {"timeout": 0.1, "grace": 0.4}
 LONG = {"timeout": 30, "grace": 30}
-"""More than any machine needs for an answer that comes."""
+"""More than any machine needs for an answer that arrives."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -109,10 +109,10 @@ class TestFailuresThatMayPass:
 
 @pytest.mark.parametrize("failure", SLOW.values(), ids=SLOW)
 class TestAnswersThatTakeTooLong:
-    """The server may be slow to read what was sent, so a request is there some time after it was given up."""
+    """The server may read slowly, so a request can show up after the call gave up."""
 
     def test_a_read_is_tried_again(self, failure):
-        # On a busy machine a good answer may be too late as well: then it is asked for once more.
+        # On a busy machine even a good answer may be late, and is then requested again.
         often = RetryPolicy(tries=50, first_delay=0.001, longest_delay=0.002)
         with (
             Server([failure, failure], otherwise=results("good")) as server,
@@ -142,7 +142,7 @@ class TestAnswersThatTakeTooLong:
 
 
 class TestAMethodThatDies:
-    """It may have died of something that passes, and says so in the body of an HTTP 200."""
+    """A method may have failed for a passing reason, reported in the body of an HTTP 200."""
 
     def test_a_read_is_tried_again(self):
         with Server([says(500), says(503), results("good")]) as server, connect(server, **LONG) as gateway:
@@ -168,7 +168,7 @@ def test_failures_that_last_are_not_repeated(failure, write):
 
 class TestTime:
     def test_a_dripping_server_does_not_hold_a_call_for_ever(self):
-        """Every byte comes well within a read timeout; the whole answer doesn't."""
+        """Every byte arrives within the read timeout; the whole answer doesn't."""
         slow = drip(http(envelope("x" * 10_000)), 0.02)
         with (
             Server(otherwise=slow) as server,
@@ -182,7 +182,7 @@ class TestTime:
         with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
             with quicker_than(30), pytest.raises(TimedOutError):
                 call(gateway, timeout=0.1)
-            wait_until(lambda: server.requests)  # it may be slower to read than the call was to end
+            wait_until(lambda: server.requests)  # the server may read more slowly than the call ends
             assert ("timeout", "1") in server.requests[0].form
 
     def test_no_try_begins_after_the_total_time(self, monkeypatch):

@@ -1,4 +1,4 @@
-"""Logging in, renewing a session that ended, and logging out."""
+"""Logging in, renewing an ended session, and logging out."""
 
 import threading
 
@@ -38,7 +38,7 @@ def call(gateway, **how):
 
 
 class Sessions:
-    """Answers calls only for the token given out last; ``end`` lets that one run out."""
+    """Answers calls only for the latest token; ``end`` expires it."""
 
     def __init__(self, over=OVER):
         self.over = over
@@ -179,7 +179,7 @@ class TestRenewal:
         arrived = threading.Barrier(6)
 
         def over_together(line, request):
-            arrived.wait(60)  # all six hold the same ended token
+            arrived.wait(60)  # all six hold the same expired token
             OVER(line, request)
 
         sessions.over = over_together
@@ -235,7 +235,7 @@ class TestLogout:
         with Server([results(logged_in())], failure) as server:
             with connect_as_staff(server) as gateway:
                 gateway.login()
-            assert server.posts.count(LOGOUT) == 1 + (failure is hang_up)  # the stale connection, and a fresh one
+            assert server.posts.count(LOGOUT) == 1 + (failure is hang_up)  # the stale connection, and a new one
 
     def test_then_another_login(self):
         with Server(otherwise=Sessions()) as server, connect_as_staff(server) as gateway:

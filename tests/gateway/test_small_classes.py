@@ -1,4 +1,4 @@
-"""Classes that are read whole: however many rows there are, none is left out unnoticed."""
+"""Classes that are read whole: no row is missing, however many there are."""
 
 from __future__ import annotations
 

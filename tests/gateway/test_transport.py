@@ -1,9 +1,10 @@
-"""Failures on the wire, over real sockets: what is raised, and which connections are used again."""
+"""Failures on the wire, over real sockets: the errors raised, and which connections are reused."""
 
 import gzip
 import threading
 import tracemalloc
 import zlib
+from decimal import Decimal
 
 import pytest
 from support.gateway_server import (
@@ -45,7 +46,7 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 GOOD = http(envelope("good"))
 SHORT = {"timeout": 0.1, "grace": 0.4}
 LONG = {"timeout": 30, "grace": 30}
-"""More than any machine needs for an answer that comes."""
+"""More than any machine needs for an answer that arrives."""
 
 
 def call(gateway, **how):
@@ -122,7 +123,7 @@ class TestConnections:
     def test_the_server_is_asked_to_close_them_where_none_is_to_be_kept(self):
         with Server(otherwise=results(1)) as server, connect(server, keep_alive=False) as gateway:
             call(gateway)
-            with pytest.raises(DataError):  # of the right address, and no IDL
+            with pytest.raises(DataError):  # from the right address, but not an IDL
                 gateway.idl("au")
             assert [request.headers["connection"] for request in server.requests] == ["close"] * len(server.requests)
 
@@ -134,7 +135,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("ending", [hang_up, reset])
     def test_one_closed_under_the_client_is_no_failure(self, ending):
-        """The second request of each connection arrives, and the server is closing just then."""
+        """The second request of each connection arrives while the server is closing."""
         script = [results(1), ending, results(2), ending, results(3)]
         with Server(script) as server, connect(server, retries=RetryPolicy(tries=1)) as gateway:
             assert [call(gateway) for _ in range(3)] == [1, 2, 3]
@@ -159,7 +160,7 @@ class TestConnections:
             assert sorted(gateway.map(lambda _: call(gateway), range(3))) == [3, 4, 5]
 
     def test_an_answer_that_came_twice_is_not_the_next_requests(self):
-        """The second comes before the true one, as from a proxy that sends again what it thinks was lost."""
+        """The extra answer comes before the true one, as from a proxy that repeats what it believes was lost."""
         twice = raw(http(envelope("first")) + http(envelope("second")))
         with Server([results("first"), twice, results("second")]) as server, connect(server) as gateway:
             assert [call(gateway), call(gateway)] == ["first", "second"]
@@ -234,7 +235,7 @@ class TestConnections:
                 if len(under_way) == 2:
                     two_came.set()
             assert two_came.wait(60)
-            line.closing.wait(0.01)  # in which a third one might come
+            line.closing.wait(0.01)  # time for a third one to arrive
             with lock:
                 under_way.discard(request.connection)
             results(1)(line, request)
@@ -294,15 +295,17 @@ class TestRequests:
             assert len(server.requests) == 1
             assert len(server.requests[0].body) < 32_000
 
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    @pytest.mark.parametrize(
+        "value", [float("nan"), float("inf"), Decimal("NaN"), {"a": [None, 1.5, float("-inf")]}, [Decimal("Infinity")]]
+    )
     def test_what_json_does_not_know_is_not_sent(self, value):
         with Server() as server, connect(server) as gateway:
-            with pytest.raises(ValueError, match=r"not JSON compliant"):
+            with pytest.raises(ValueError, match=r"not JSON compliant|non-finite"):
                 gateway.call("open-ils.actor", "open-ils.actor.thing", value)
             assert server.requests == []
 
     def test_half_a_letter_is_sent_as_it_would_be_read(self):
-        """A command line that isn't UTF-8 has such; a server breaks down over them."""
+        """A command line that isn't UTF-8 has such text, and servers fail on it."""
         with Server(otherwise=results(1)) as server, connect(server) as gateway:
             gateway.call("open-ils.actor", "open-ils.actor.thing", {"barcode": ["\udcff\\udcff\U0001f600"]})
             assert server.requests[0].params == [{"barcode": ["\ufffd\\udcff\U0001f600"]}]

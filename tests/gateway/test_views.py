@@ -1,4 +1,4 @@
-"""Views of a gateway: in somebody else's name, and with a deadline, over the same connections."""
+"""Views of a gateway: for another session, and with a deadline, over the same connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def call(gateway: Gateway, **how: object) -> object:
 
 
 def too_late(time: GatewayTime) -> Action:
-    """Say nothing for longer than anybody waits."""
+    """Stay silent for longer than any timeout."""
 
     def act(line: Line, request: Request) -> None:
         time.pass_over()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-import orjson
+import msgspec
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document
@@ -39,6 +39,16 @@ SCHEMA = "evergreen-groups/report/1"
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _plain_text(value: object) -> str:
+    """Return a Message as a plain string: msgspec takes no subclass of str."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain_text)
 
 
 def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
@@ -105,18 +115,18 @@ class GroupDocuments:
 
 
 def text(value: dict[str, Any]) -> str:
-    """Return JSON indented by two spaces: the same bytes as Python's own encoder, ten times as fast."""
+    """Return JSON indented by two spaces: the same bytes as Python's own encoder, and faster."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONEncodeError:  # a lone surrogate, which UTF-8 can't encode
+        return msgspec.json.format(_encoder.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't encode
         return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
     """Return JSON on one line, including the line feed."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode()
-    except orjson.JSONEncodeError:
+        return _encoder.encode(value).decode() + "\n"
+    except UnicodeEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
 

@@ -1,4 +1,4 @@
-"""Whether a site may read from copies of its database, as real servers said."""
+"""Whether a site may read from database replicas, according to real servers."""
 
 import pytest
 from support import gateways
@@ -12,16 +12,16 @@ from evergreen_groups.sandbox import Sandbox
     [("releases-056", False), ("3.11/releases-056", True)],
 )
 def test_what_a_server_says_of_copies(exchange_id: str, may_be: bool) -> None:
-    """Where it can't say so, there may be some."""
+    """A server that can't tell may have replicas."""
     with gateway_of(exchange_id) as gateway:
-        assert gateway.reads_copies is may_be
-        assert gateway.reads_copies is may_be  # and it isn't asked again
+        assert gateway.reads_replicas is may_be
+        assert gateway.reads_replicas is may_be  # and the server isn't asked again
 
 
 def test_a_gateway_that_gives_no_reason_says_nothing_of_copies() -> None:
-    """That there is no such method isn't told by the Rust gateway."""
+    """The Rust gateway doesn't say that a method is missing."""
     with (
         Sandbox(release="3.11", gateway="rust") as sandbox,
         gateways.gateway_of(sandbox.url, "consortium_staff") as gateway,
     ):
-        assert gateway.reads_copies
+        assert gateway.reads_replicas
