@@ -22,6 +22,7 @@ from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk, StaffClients
 from evergreen_groups.sandbox.http import CUT_OFF, WORKER_REQUESTS, RustGateway, SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, releases
+
 __all__ = ["Account", "Sandbox"]
 
 

@@ -14,7 +14,7 @@ from evergreen_groups.errors import DiskError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.data.dataset import LARGE
-from evergreen_groups.sandbox.data.population import FirstNumbers, portions
+from evergreen_groups.sandbox.data.population import FirstNumbers, batches
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.database import schema as fresh_file
 
@@ -103,18 +103,18 @@ def test_more_listed_groups_than_there_are_families_are_refused() -> None:
 @pytest.mark.parametrize("patrons", [1, 9_999, 10_001, 200_000, 3_000_000])
 def test_portions_sum_up_to_the_whole_and_their_numbers_never_meet(patrons: int) -> None:
     listed = patrons // 50
-    cut = list(portions(patrons, listed, FirstNumbers(100_001, 1_000_001, 1)))
-    assert sum(portion.patrons for portion in cut) == patrons
-    assert sum(portion.listed for portion in cut) == listed
-    assert all(0 <= portion.listed <= portion.patrons / 12 for portion in cut)
-    starts = [portion.first.patron for portion in cut]
-    assert all(after - before >= 3 * max(portion.patrons for portion in cut) for before, after in pairwise(starts))
+    cut = list(batches(patrons, listed, FirstNumbers(100_001, 1_000_001, 1)))
+    assert sum(batch.patrons for batch in cut) == patrons
+    assert sum(batch.listed for batch in cut) == listed
+    assert all(0 <= batch.listed <= batch.patrons / 12 for batch in cut)
+    starts = [batch.first.patron for batch in cut]
+    assert all(after - before >= 3 * max(batch.patrons for batch in cut) for before, after in pairwise(starts))
 
 
 def test_the_listed_giants_are_as_large_in_a_small_population_as_in_a_large_one() -> None:
     def giants(patrons: int) -> list[int]:
-        cut = portions(patrons, 4_250, FirstNumbers(1, 1, 1))
-        return [portion.giant for portion in cut if portion.giant_listed]
+        cut = batches(patrons, 4_250, FirstNumbers(1, 1, 1))
+        return [batch.giant for batch in cut if batch.giant_listed]
 
     assert giants(200_000) == giants(3_000_000) == [400, 150]
 
