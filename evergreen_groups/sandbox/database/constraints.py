@@ -1,4 +1,4 @@
-"""What the tables insist on: defaults, values that must be there, once only, or lead somewhere (``sql/Pg/*.sql``)."""
+"""Constraints of Evergreen's tables: defaults, NOT NULL, unique and foreign keys (``sql/Pg/*.sql``)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _REFERENCES: Mapping[str, Mapping[str, str]] = {
     "aum": {"usr": "au", "sending_lib": "aou"},
     "ausp": {"usr": "au", "org_unit": "aou", "standing_penalty": "csp", "staff": "au"},
 }
-# References that are looked up when the row is written, not when the transaction is committed.
-_AT_ONCE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
-# The stock rows of tables that the sandbox doesn't keep (950.data.seed-values.sql).
+# Most foreign keys are deferred to the commit; these are checked as soon as the row is written.
+_IMMEDIATE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
+# Ids in stock tables that the sandbox doesn't store (950.data.seed-values.sql).
 _STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
     "au": {
         "ident_type": frozenset({1, 2, 3}),
@@ -61,7 +61,7 @@ _STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
 
 
 def values_fit(known: StoredClass, values: Mapping[str, Any]) -> bool:
-    """Whether the values can be read as what their columns hold."""
+    """Return whether every value fits its column's type and range."""
     try:
         stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in known.columns}
     except BadValueError:
@@ -73,7 +73,7 @@ def values_fit(known: StoredClass, values: Mapping[str, Any]) -> bool:
 
 
 def rows_hold(store: Store, known: StoredClass, values: Mapping[str, Any]) -> bool:
-    """Whether a row may be written: nothing missing, nothing there already that may be there once only."""
+    """Return whether a row meets the constraints that are checked on writing: NOT NULL, unique, some foreign keys."""
     if any(values.get(name) is None for name in REQUIRED.get(known.id, ())):
         return False
     for name in UNIQUE.get(known.id, ()):
@@ -82,19 +82,20 @@ def rows_hold(store: Store, known: StoredClass, values: Mapping[str, Any]) -> bo
         others = store.rows(known.id, {name: values[name]})
         if any(row[known.primary] != values.get(known.primary) for row in others):
             return False
-    wanted = _AT_ONCE.get(known.id, {}).items()
-    return all(values.get(name) is None or store.row(target, values[name]) for name, target in wanted)
+    immediate = _IMMEDIATE.get(known.id, {}).items()
+    return all(values.get(name) is None or store.row(target, values[name]) for name, target in immediate)
 
 
 def check_references(store: Store, class_id: str, values: Mapping[str, Any]) -> None:
-    """Look up what a row refers to, as PostgreSQL does when the transaction is committed.
+    """Check the deferred foreign keys, as PostgreSQL does when a transaction is committed.
 
     Raises:
-        Die: it isn't there; the methods don't expect a commit to fail.
+        Die: a referenced row doesn't exist; the Perl methods don't handle a commit that fails.
     """
-    for name, target in _REFERENCES.get(class_id, {}).items():
-        if values.get(name) is not None and store.row(target, values[name]) is None:
-            raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")
-    for name, stock in _STOCK.get(class_id, {}).items():
-        if values.get(name) is not None and values[name] not in stock:
+    references, stock = _REFERENCES.get(class_id, {}), _STOCK.get(class_id, {})
+    for name, value in values.items():
+        if value is None:
+            continue
+        missing = name in references and store.row(references[name], value) is None
+        if missing or (name in stock and value not in stock[name]):
             raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")

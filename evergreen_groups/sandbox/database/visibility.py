@@ -1,7 +1,7 @@
-"""Which rows of a class an account may see: permacrud's rules as an SQL condition.
+"""Permacrud's rules as an SQL condition: which rows of a class an account may see.
 
-The real service puts the same condition into its SQL, with a function call for each row
-(``generatePcrudVisibilityConditions``); here the org units that count are worked out beforehand.
+The real service builds the same condition with a function call for each row (``generatePcrudVisibilityConditions``).
+The sandbox computes the org units once per account instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTHING, EVERYTHING = "0", "1"
 
 
 class Visibility:
-    """What one account sees; ``user_id`` None is somebody without a session (``ANONYMOUS``)."""
+    """Builds conditions for one account; ``user_id`` is None without a session (``ANONYMOUS``)."""
 
     def __init__(self, store: Store, user_id: int | None) -> None:
         self._store = store
@@ -29,10 +29,10 @@ class Visibility:
         self._superuser = bool(row and row[0])
 
     def condition(self, frame: Frame, core: Source) -> str:
-        """The condition on rows of ``core``, with brackets.
+        """Return the condition on rows of ``core``, in parentheses.
 
         Raises:
-            QueryError: a context field's name is ambiguous among the classes joined, which is an error there too.
+            QueryError: a context field's name is ambiguous among the joined classes, as in the real service.
         """
         known = core.known
         rule = known.retrieve
@@ -61,7 +61,7 @@ class Visibility:
             return EVERYTHING
         allowed = self._allowed(rule)
         if allowed.issuperset(self._store.orgs.ids):
-            # With its plus: no index helps to find them all.
+            # The unary plus keeps SQLite from using an index, which is slower when every row matches.
             return f"+{column} IS NOT NULL"
         return f"{column} IN ({', '.join(map(str, sorted(allowed)))})"
 

@@ -195,7 +195,6 @@ NOTES_ARE_PENALTIES = Difference(
 DELETED_IN_CREDIT = Difference("deleted-in-credit", "Actor.pm of 3.11.5", until=("3.11.5", "3.12.3", "3.13.0"))
 """Deleted patrons are among those with a negative balance."""
 
-_RENEWALS = StoredLink("renewals", "has_many", "parent_circ", "circ", "")  # of which there was no field
 
 FIELDS_OF_3_16 = Difference(
     "fields-of-3.16",
@@ -205,9 +204,8 @@ FIELDS_OF_3_16 = Difference(
         ClassChange("acp", absent=("in_house_use",)),
         ClassChange("aou", absent=("staff_catalog_visible",)),
         ClassChange("au", absent=("guardian_email",)),
-        ClassChange(
-            "circ", absent=("renewal",), links=(StoredLink("renewals", "has_many", "parent_circ", "circ", ""),)
-        ),
+        # The older IDL has a link for ``renewals``, but no field of that name.
+        ClassChange("circ", absent=("renewal",), links=(StoredLink("renewals", "has_many", "parent_circ", "circ"),)),
         ClassChange("pgt", absent=("temporary_perm_interval", "erenew")),
     ),
 )
@@ -236,7 +234,7 @@ ONE_LAST_CAPTURED_HOLD = Difference(
     "one-last-captured-hold",
     "fm_IDL.xml of 3.13.9",
     until=("3.13.9", "3.14.4", "3.15.0"),
-    classes=(ClassChange("acp", links=(StoredLink("last_captured_hold", "has_a", "current_copy", "alhr", ""),)),),
+    classes=(ClassChange("acp", links=(StoredLink("last_captured_hold", "has_a", "current_copy", "alhr"),)),),
 )
 """An item's last captured hold is a link of another kind."""
 
