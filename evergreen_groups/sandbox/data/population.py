@@ -227,7 +227,7 @@ class Household(NamedTuple):
     giant: bool
 
 
-def households(rng: random.Random, batch: Batch, libraries: Libraries) -> Iterator[Household]:
+def households(rng: random.Random, batch: PopulationBatch, libraries: Libraries) -> Iterator[Household]:
     """Yield the households of a batch."""
     sizes = _sizes(rng, batch)
     families = [index for index, size in enumerate(sizes) if 1 < size <= FAMILY_SIZES[-1]]
@@ -258,7 +258,7 @@ def households(rng: random.Random, batch: Batch, libraries: Libraries) -> Iterat
         yield Household(members, owes, giant)
 
 
-def _sizes(rng: random.Random, batch: Batch) -> list[int]:
+def _sizes(rng: random.Random, batch: PopulationBatch) -> list[int]:
     alone = round((batch.patrons - batch.giant) * ALONE)
     sizes, left = [1] * alone, batch.patrons - batch.giant - alone
     while left > 0:
@@ -271,7 +271,7 @@ def _sizes(rng: random.Random, batch: Batch) -> list[int]:
     return sizes
 
 
-def _numbers(rng: random.Random, batch: Batch) -> Iterator[int]:
+def _numbers(rng: random.Random, batch: PopulationBatch) -> Iterator[int]:
     """Yield patron ids in runs with gaps between them, as when libraries join or accounts are purged."""
     number, left = batch.first.patron, batch.patrons
     while left:
@@ -383,7 +383,7 @@ class FirstNumbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PopulationBatch:
     """One step in generating a population.
 
     Of its ``patrons``, ``listed`` groups owe 25.00 or more. ``first`` are the first ids it may use, ``widest_gap``
@@ -405,7 +405,7 @@ def batch_count(patrons: int) -> int:
     return -(-patrons // PATRONS)
 
 
-def batches(patrons: int, listed: int, first: FirstNumbers) -> Iterator[Batch]:
+def batches(patrons: int, listed: int, first: FirstNumbers) -> Iterator[PopulationBatch]:
     """Yield the batches of a population of ``patrons`` with ``listed`` groups that owe 25.00 or more.
 
     Raises:
@@ -427,7 +427,7 @@ def batches(patrons: int, listed: int, first: FirstNumbers) -> Iterator[Batch]:
         giant = rng.choice(_OTHER_GIANTS) if giants[number] else 0
         if giants_listed[number]:
             giant = next(listed_sizes)
-        yield Batch(
+        yield PopulationBatch(
             seed=f"{patrons} {listed} {number}",
             patrons=size,
             listed=share,
@@ -466,13 +466,7 @@ _SAME_OF_ALL = {
     "last_xact_id": "'seed'",
 }
 _ADDRESS = "id, usr, street1, city, state, post_code"
-_SAME_OF_ADDRESSES = {
-    "country": "'USA'",
-    "address_type": "'HOME'",
-    "valid": 1,
-    "within_city_limits": 1,
-    "pending": 0,
-}
+_SAME_OF_ADDRESSES = {"country": "'USA'", "address_type": "'HOME'", "valid": 1, "within_city_limits": 1, "pending": 0}
 _SUMMARY = (
     "balance_owed, id, last_billing_ts, last_billing_type, last_payment_ts, last_payment_type, total_owed, total_paid, "
     "usr, xact_finish, xact_start, xact_type"

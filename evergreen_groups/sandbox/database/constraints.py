@@ -51,11 +51,7 @@ _REFERENCES: Mapping[str, Mapping[str, str]] = {
 _IMMEDIATE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
 # Ids in stock tables that the sandbox doesn't store (950.data.seed-values.sql).
 _STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
-    "au": {
-        "ident_type": frozenset({1, 2, 3}),
-        "standing": frozenset({1, 2}),
-        "net_access_level": frozenset({1, 2, 3}),
-    },
+    "au": {"ident_type": frozenset({1, 2, 3}), "standing": frozenset({1, 2}), "net_access_level": frozenset({1, 2, 3})},
     "mb": {"btype": frozenset({*range(1, 12), 101})},
 }
 

@@ -131,7 +131,7 @@ def _text(value: Any) -> str:
 
 
 def hash_of(key: int) -> str:
-    """Return a made value for a column that isn't stored (``au.passwd``), always the same for a key."""
+    """Return a placeholder for a column that isn't stored (``au.passwd``), always the same for a key."""
     return md5(str(key).encode(), usedforsecurity=False).hexdigest()
 
 

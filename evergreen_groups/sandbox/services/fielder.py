@@ -1,6 +1,6 @@
-"""Flattened searches: a map of keys to paths over links becomes joins and fleshing, and objects become flat hashes.
+"""Flattened searches: a map from keys to paths over links becomes joins and fleshing, and objects become flat hashes.
 
-The rules are those of ``OpenILS/Application/Flattener.pm``.
+Follows ``OpenILS/Application/Flattener.pm``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLATTENER = "OpenILS/Application/Flattener.pm"
 
 @dataclass
 class MappedColumn:
-    """One key of the map: where it leads, and what it may be used for. ``alias`` is that of the last class joined."""
+    """The path of one key of the map, and the key's uses; ``alias`` is the last joined class's."""
 
     path: list[str]
     sort: bool
@@ -32,7 +32,7 @@ class MappedColumn:
 
 @dataclass
 class FlatMap:
-    """A map made ready: its columns, and the joins and fleshing that they need."""
+    """A parsed map: its columns by key, and the joins and fleshing they need."""
 
     classes: IdlClasses
     known: StoredClass
@@ -42,12 +42,13 @@ class FlatMap:
     flesh_fields: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, span: dict[str, Any]) -> dict[str, Any]:
-        """The options for pcrud; ``span`` holds ``sort``, ``limit`` and ``offset``."""
+        """Return options for pcrud; ``span`` has ``sort``, ``limit`` and ``offset``."""
         options: dict[str, Any] = {"join": self.join, "flesh": self.flesh, "flesh_fields": self.flesh_fields}
         options |= {name: span[name] for name in ("limit", "offset") if name in span}
         sort = span.get("sort")
         if sort:
-            options["order_by"] = [term for entry in _listed(sort) for term in self._term(entry)]
+            sort = sort if isinstance(sort, list) else [sort]
+            options["order_by"] = [term for entry in sort for term in self._term(entry)]
         return options
 
     def _term(self, entry: Any) -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ class FlatMap:
         return [{"class": column.alias or self.known.id, "field": column.path[-1], "direction": direction}]
 
     def condition(self, node: Any, *, in_expression: bool = False) -> Any:
-        """A filter with the map's keys put as the fields they lead to."""
+        """Return a filter with the map's keys replaced by the fields they lead to."""
         if isinstance(node, list):
             return [self.condition(item, in_expression=in_expression) for item in node]
         if not isinstance(node, dict):
@@ -78,10 +79,10 @@ class FlatMap:
         return expanded
 
     def flat(self, values: dict[str, Any]) -> dict[str, Any]:
-        """One object as a flat hash of the columns to display.
+        """Return an object as a flat hash of the columns to display.
 
         Raises:
-            Die: a path begins with something that isn't a field.
+            Die: a path doesn't start with a field.
         """
         for column in self.columns.values():
             if column.display and column.path[0] not in self.known.by_name:
@@ -92,10 +93,10 @@ class FlatMap:
 
 
 def flat_map(classes: IdlClasses, class_id: Any, given: Any) -> FlatMap:
-    """Make a map ready for a class.
+    """Parse a map for a class.
 
     Raises:
-        Die: no such class, or a path over something that isn't a link.
+        Die: the class is unknown, or a path uses a field that isn't a link.
     """
     known = classes.get(class_id) if isinstance(class_id, str) else None
     if known is None:
@@ -110,10 +111,6 @@ def flat_map(classes: IdlClasses, class_id: Any, given: Any) -> FlatMap:
         if column.filter or column.sort:
             _add_joins(prepared, column, counts)
     return prepared
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _column(value: Any) -> MappedColumn:
@@ -158,11 +155,11 @@ def _add_joins(prepared: FlatMap, column: MappedColumn, counts: dict[str, dict[s
 
 
 def _fields(classes: IdlClasses, value: Any) -> dict[str, Any] | None:
-    """An object's values by field name, None for anything else."""
+    """Return an object's values by field name; None if it isn't an object."""
     if not isinstance(value, dict) or "__c" not in value:
         return None
     known, values = classes[value["__c"]], value["__p"]
-    return {item.name: values[place] if place < len(values) else None for place, item in enumerate(known.fields)}
+    return {item.name: values[index] if index < len(values) else None for index, item in enumerate(known.fields)}
 
 
 def _value(classes: IdlClasses, found: dict[str, Any], path: list[str]) -> Any:
@@ -191,7 +188,7 @@ def flattened_search(
     where: Any = None,
     span: Any = None,
 ) -> Iterator[dict[str, Any]]:
-    """Search a class's rows and send them as flat hashes, by a map of keys to paths (``fielder-001``)."""
+    """Search a class's rows and return them as flat hashes (``fielder-001``)."""
     session = context.session(token)
     prepared = flat_map(context.classes, class_id, given)
     if not isinstance(where, dict):
@@ -208,10 +205,10 @@ def flattened_search(
 
 
 def _check(query: Any, fields: Any, *, lists: bool) -> None:
-    """Refuse a query that is none, and functions, which this service lets nobody name.
+    """Check that a query is a hash and uses no functions.
 
     Raises:
-        Event: BAD_PARAMS.
+        EventAnswer: BAD_PARAMS.
     """
     note = ""
     if not query:
@@ -227,9 +224,9 @@ def _check(query: Any, fields: Any, *, lists: bool) -> None:
 
 
 def _has_function(node: Any, depth: int = 0, word: str | None = None, hashes: int = 0, *, lists: bool) -> bool:
-    """Whether a query names a function anywhere, or is ten levels deep (``_fielder_fetch_query_is_bad``).
+    """Return whether a query uses a function, or is ten levels deep (``_fielder_fetch_query_is_bad``).
 
-    ``word`` is the key that a node stands under, ``hashes`` how many fields and operators it stands below. With
+    ``word`` is the key of ``node`` in its parent, and ``hashes`` counts the fields and operators above ``node``. With
     ``lists``, a list below an operator counts as a function with its parameters.
     """
     if depth >= 10 or (isinstance(node, dict) and ("transform" in node or "params" in node)):
