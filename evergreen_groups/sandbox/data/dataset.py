@@ -110,23 +110,23 @@ def fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
     set_sequences(connection, content.get("_about", {}).get("sequences", {}))
 
 
-def insert_rows(connection: sqlite3.Connection, known: StoredClass, rows: Iterable[Mapping[str, Any]]) -> None:
+def insert_rows(connection: sqlite3.Connection, idl_class: StoredClass, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert rows of wire values; fields that a row lacks are null.
 
     Raises:
         ConfigurationError: a value doesn't fit its field.
     """
-    names = ", ".join(f'"{item.name}"' for item in known.columns)
-    marks = ", ".join("?" * len(known.columns))
+    names = ", ".join(f'"{item.name}"' for item in idl_class.columns)
+    marks = ", ".join("?" * len(idl_class.columns))
     try:
-        stored = [[to_storage(item.kind, row.get(item.name)) for item in known.columns] for row in rows]
+        stored = [[to_storage(item.kind, row.get(item.name)) for item in idl_class.columns] for row in rows]
     except BadValueError as problem:
         raise ConfigurationError(
             "dataset: a row of {name} doesn't fit: {reason}",
             code="dataset-row-wrong",
-            values={"name": known.id, "reason": problem},
+            values={"name": idl_class.id, "reason": problem},
         ) from problem
-    connection.executemany(f"INSERT INTO {known.id} ({names}) VALUES ({marks})", stored)
+    connection.executemany(f"INSERT INTO {idl_class.id} ({names}) VALUES ({marks})", stored)
 
 
 def _fill_permissions(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
@@ -159,11 +159,11 @@ def _fill_permissions(connection: sqlite3.Connection, content: Mapping[str, Any]
 def set_sequences(connection: sqlite3.Connection, given: Mapping[str, str]) -> None:
     """Set each sequence to follow the highest id, or to the value the dataset gives (``"next id is 8110"``)."""
     following: dict[str, int] = {}
-    for known in idl_classes().values():
-        if known.id in VIEWS or not known.sequence:
+    for idl_class in idl_classes().values():
+        if idl_class.id in VIEWS or not idl_class.sequence:
             continue
-        highest = connection.execute(f"SELECT max({known.primary}) FROM {known.id}").fetchone()[0]
-        following[known.sequence] = max(following.get(known.sequence, 1), (highest or 0) + 1)
+        highest = connection.execute(f"SELECT max({idl_class.primary}) FROM {idl_class.id}").fetchone()[0]
+        following[idl_class.sequence] = max(following.get(idl_class.sequence, 1), (highest or 0) + 1)
     if following[BILLING_SEQUENCE] == 1:
         following[BILLING_SEQUENCE] = FIRST_BILLING
     highest = connection.execute("SELECT max(usrgroup) FROM au").fetchone()[0]

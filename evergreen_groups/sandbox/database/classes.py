@@ -178,7 +178,7 @@ class ClassChange:
     links: tuple[StoredLink, ...] = ()
     owned: bool = True
 
-    def applied(self, known: StoredClass) -> StoredClass:
+    def applied(self, idl_class: StoredClass) -> StoredClass:
         """Return the class as the older release has it."""
         fields = tuple(
             replace(
@@ -186,13 +186,15 @@ class ClassChange:
                 required=item.required and item.name not in self.optional,
                 virtual=item.virtual and item.name not in self.columns,
             )
-            for item in known.fields
+            for item in idl_class.fields
             if item.name not in self.absent
         )
-        links = {name: link for name, link in known.links.items() if name not in self.absent}
+        links = {name: link for name, link in idl_class.links.items() if name not in self.absent}
         links |= {link.field: link for link in self.links}
-        retrieve = known.retrieve if self.owned or not known.retrieve else replace(known.retrieve, owning_user=None)
-        return replace(known, fields=fields, links=links, retrieve=retrieve)
+        retrieve = idl_class.retrieve
+        if retrieve and not self.owned:
+            retrieve = replace(retrieve, owning_user=None)
+        return replace(idl_class, fields=fields, links=links, retrieve=retrieve)
 
 
 class IdlClasses(Mapping[str, StoredClass]):
@@ -243,13 +245,13 @@ class IdlClasses(Mapping[str, StoredClass]):
         """
         if not isinstance(value, dict) or not isinstance(value.get("__c"), str):
             return None
-        known = self._classes.get(value["__c"])
-        if known is None:
+        idl_class = self._classes.get(value["__c"])
+        if idl_class is None:
             return None
         payload = value.get("__p")
         given = payload if isinstance(payload, list) else []
-        names = [item.name for item in known.fields] + list(FLAGS)
-        return known.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
+        names = [item.name for item in idl_class.fields] + list(FLAGS)
+        return idl_class.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
 
 
 @cache

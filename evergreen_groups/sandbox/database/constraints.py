@@ -56,29 +56,29 @@ _STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
 }
 
 
-def values_fit(known: StoredClass, values: Mapping[str, Any]) -> bool:
+def values_fit(idl_class: StoredClass, values: Mapping[str, Any]) -> bool:
     """Return whether every value fits its column's type and range."""
     try:
-        stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in known.columns}
+        stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in idl_class.columns}
     except BadValueError:
         return False
-    numbers = [stored[item.name] for item in known.columns if item.kind == "integer"]
-    amount = stored.get(_AMOUNTS.get(known.id, ""))
+    numbers = [stored[item.name] for item in idl_class.columns if item.kind == "integer"]
+    amount = stored.get(_AMOUNTS.get(idl_class.id, ""))
     in_range = all(number is None or -INTEGER_LIMIT <= number < INTEGER_LIMIT for number in numbers)
     return in_range and (amount is None or abs(amount) < _AMOUNT_LIMIT)
 
 
-def rows_hold(store: Store, known: StoredClass, values: Mapping[str, Any]) -> bool:
+def rows_hold(store: Store, idl_class: StoredClass, values: Mapping[str, Any]) -> bool:
     """Return whether a row meets the constraints that are checked on writing: NOT NULL, unique, some foreign keys."""
-    if any(values.get(name) is None for name in REQUIRED.get(known.id, ())):
+    if any(values.get(name) is None for name in REQUIRED.get(idl_class.id, ())):
         return False
-    for name in UNIQUE.get(known.id, ()):
+    for name in UNIQUE.get(idl_class.id, ()):
         if values.get(name) is None:
             continue
-        others = store.rows(known.id, {name: values[name]})
-        if any(row[known.primary] != values.get(known.primary) for row in others):
+        others = store.rows(idl_class.id, {name: values[name]})
+        if any(row[idl_class.primary] != values.get(idl_class.primary) for row in others):
             return False
-    immediate = _IMMEDIATE.get(known.id, {}).items()
+    immediate = _IMMEDIATE.get(idl_class.id, {}).items()
     return all(values.get(name) is None or store.row(target, values[name]) for name, target in immediate)
 
 

@@ -85,19 +85,19 @@ CREATE INDEX IF NOT EXISTS mbts_usr ON mbts (usr, xact_finish, balance_owed);
 """
 
 
-def _table(known: StoredClass) -> str:
+def _table(idl_class: StoredClass) -> str:
     columns = []
-    for item in known.columns:
-        key = " PRIMARY KEY" if item.name == known.primary else ""
+    for item in idl_class.columns:
+        key = " PRIMARY KEY" if item.name == idl_class.primary else ""
         columns.append(f'"{item.name}" {_TYPES.get(item.kind, "TEXT")}{key}')
-    return f"CREATE TABLE {known.id} ({', '.join(columns)}, _position INTEGER)"
+    return f"CREATE TABLE {idl_class.id} ({', '.join(columns)}, _position INTEGER)"
 
 
 def schema_statements(*, indexes: bool) -> list[str]:
     """Return the SQL for the empty tables, or for the indexes; filling is faster before there are indexes."""
     if indexes:
         return [text for text in _INDEXES.split(";") if text.strip()]
-    tables = [_table(known) for known in idl_classes().values() if known.id not in VIEWS]
+    tables = [_table(idl_class) for idl_class in idl_classes().values() if idl_class.id not in VIEWS]
     others = [text for text in _OTHER_TABLES.split(";") if text.strip()]
     return [*tables, *others, *VIEWS.values()]
 

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox.database.schema import Progress
 
 
-def stored_values(known: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
+def stored_values(idl_class: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a row's wire values to database values.
 
     Raises:
         BadValueError: a value doesn't fit its field.
     """
-    return {name: to_storage(known.by_name[name].kind, value) for name, value in values.items()}
+    return {name: to_storage(idl_class.by_name[name].kind, value) for name, value in values.items()}
 
 
-def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def where_clause(idl_class: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """Return a WHERE clause and its parameters: fields equal a value, are in a list of values, or are null (None).
 
     Raises:
@@ -42,7 +42,7 @@ def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, lis
     conditions: list[str] = []
     parameters: list[Any] = []
     for name, value in where.items():
-        kind = known.by_name[name].kind
+        kind = idl_class.by_name[name].kind
         if value is None:
             conditions.append(f'"{name}" IS NULL')
         elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -65,13 +65,13 @@ def flesh(store: Store, class_id: str, row: Row, fields: Iterable[Any]) -> dict[
         link = classes[class_id].links.get(name) if isinstance(name, str) else None
         if link is None:
             continue
-        known = link.class_id in classes and not link.map
+        available = link.class_id in classes and not link.map
         if link.reltype == "has_many":
-            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if known else []
+            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if available else []
             found[name] = [classes.wire_object(link.class_id, linked) for linked in rows]
             continue
         value = row.get(name) if link.reltype == "has_a" else row[classes[class_id].primary]
-        rows = store.rows(link.class_id, {link.key: value}) if known and value is not None else []
+        rows = store.rows(link.class_id, {link.key: value}) if available and value is not None else []
         if rows:
             found[name] = classes.wire_object(link.class_id, rows[0])
     return found
@@ -347,12 +347,12 @@ class Store:
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
-        conditions, parameters = where_clause(known, where or {})
-        names = ", ".join(f'"{item.name}"' for item in known.columns)
-        order = order_by or f'_position, "{known.primary}"'
+        idl_class = idl_classes()[class_id]
+        conditions, parameters = where_clause(idl_class, where or {})
+        names = ", ".join(f'"{item.name}"' for item in idl_class.columns)
+        order = order_by or f'_position, "{idl_class.primary}"'
         statement = f"SELECT {names} FROM {class_id}{conditions} ORDER BY {order}"
-        columns = [(item.name, TO_WIRE[item.kind]) for item in known.columns]
+        columns = [(item.name, TO_WIRE[item.kind]) for item in idl_class.columns]
         found = [
             {
                 name: value if convert is None or value is None else convert(value)
@@ -360,8 +360,9 @@ class Store:
             }
             for values in self.read().execute(statement, parameters)
         ]
-        unstored = self.classes[class_id].unstored
-        return [{**row, **dict.fromkeys(unstored, hash_of(row[known.primary]))} for row in found] if unstored else found
+        if unstored := self.classes[class_id].unstored:
+            found = [{**row, **dict.fromkeys(unstored, hash_of(row[idl_class.primary]))} for row in found]
+        return found
 
     def row(self, class_id: str, key: Any) -> Row | None:
         """Return the row with a primary key, or None."""
@@ -374,16 +375,16 @@ class Store:
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
+        idl_class = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = stored_values(known, values)
-            if stored.get(known.primary) is None:
-                stored[known.primary] = self.next_value(known.sequence or known.table)
+            stored = stored_values(idl_class, values)
+            if stored.get(idl_class.primary) is None:
+                stored[idl_class.primary] = self.next_value(idl_class.sequence or idl_class.table)
             stored["_position"] = self.next_value(POSITIONS)
             names = ", ".join(f'"{name}"' for name in stored)
             marks = ", ".join("?" * len(stored))
             connection.execute(f"INSERT INTO {class_id} ({names}) VALUES ({marks})", list(stored.values()))
-            return int(stored[known.primary])
+            return int(stored[idl_class.primary])
 
     def update(self, class_id: str, key: Any, changes: Mapping[str, Any]) -> None:
         """Change fields of one row; without an ORDER BY it comes last from now on.
@@ -391,12 +392,12 @@ class Store:
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
+        idl_class = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = stored_values(known, changes)
+            stored = stored_values(idl_class, changes)
             stored["_position"] = self.next_value(POSITIONS)
             names = ", ".join(f'"{name}" = ?' for name in stored)
-            statement = f'UPDATE {class_id} SET {names} WHERE "{known.primary}" = ?'
+            statement = f'UPDATE {class_id} SET {names} WHERE "{idl_class.primary}" = ?'
             connection.execute(statement, [*stored.values(), key])
 
     def delete(self, class_id: str, key: Any) -> None:

@@ -21,11 +21,8 @@ from hashlib import md5
 from typing import Any
 
 _TRUE, _FALSE = ("t", "true", "y", "yes", "on", "1"), ("f", "false", "n", "no", "off", "0")
-_UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800} | {
-    "month": 2_592_000,
-    "mon": 2_592_000,
-    "year": 31_104_000,
-}
+_UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_UNITS |= {"month": 2_592_000, "mon": 2_592_000, "year": 31_104_000}
 _TIMESTAMP = re.compile(
     r"(\d{4,6})(-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?( BC)?$"
 )

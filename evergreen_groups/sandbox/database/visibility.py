@@ -34,8 +34,8 @@ class Visibility:
         Raises:
             QueryError: a context field's name is ambiguous among the joined classes, as in the real service.
         """
-        known = core.known
-        rule = known.retrieve
+        idl_class = core.idl_class
+        rule = idl_class.retrieve
         if rule is None:
             return NOTHING
         if not rule.permissions:
@@ -47,7 +47,7 @@ class Visibility:
             parts.append(EVERYTHING if self._store.orgs.root in self._allowed(rule) else NOTHING)
         else:
             parts += [self._local(frame, core, name, rule) for name in rule.context_fields]
-        parts += [self._linked(known, core, context, rule) for context in rule.contexts]
+        parts += [self._linked(idl_class, core, context, rule) for context in rule.contexts]
         return f"({' OR '.join(parts) or NOTHING})"
 
     def _allowed(self, rule: Retrieve) -> set[int]:
@@ -66,13 +66,13 @@ class Visibility:
         return f"{column} IN ({', '.join(map(str, sorted(allowed)))})"
 
     def _local(self, frame: Frame, core: Source, name: str, rule: Retrieve) -> str:
-        owners = [source for source in frame.sources if any(item.name == name for item in source.known.columns)]
+        owners = [source for source in frame.sources if any(item.name == name for item in source.idl_class.columns)]
         if len(owners) > 1:
             raise QueryError(f"column {name} is ambiguous")
         return self._at(f"{core.quoted}.{quoted(name)}", rule)
 
-    def _linked(self, known: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
-        link = known.links[context.link]
+    def _linked(self, idl_class: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
+        link = idl_class.links[context.link]
         joined, place = f"{link.class_id} AS context0", "context0"
         current = self._store.classes[link.class_id]
         for step, name in enumerate(context.jump, 1):

@@ -43,21 +43,21 @@ _NAMESPACES = {
 def fm_idl(classes: IdlClasses, class_ids: Sequence[str] = ()) -> bytes:
     """Return the IDL of some classes, by default of all; unknown ids are ignored (``idl-005``)."""
     root = etree.Element(f"{{{_BASE}}}IDL", nsmap=_NAMESPACES)
-    for known in classes.values():
-        if not class_ids or known.id in class_ids:
-            _add_class(root, known)
+    for idl_class in classes.values():
+        if not class_ids or idl_class.id in class_ids:
+            _add_class(root, idl_class)
     etree.cleanup_namespaces(root, top_nsmap=_NAMESPACES)
     return etree.tostring(root)
 
 
-def _add_class(root: etree._Element, known: StoredClass) -> None:
-    node = etree.SubElement(root, f"{{{_BASE}}}class", id=known.id, controller=" ".join(known.controllers))
-    node.set(f"{{{_OBJECTS}}}fieldmapper", known.fieldmapper)
-    node.set(f"{{{_PERSIST}}}tablename", known.table)
+def _add_class(root: etree._Element, idl_class: StoredClass) -> None:
+    node = etree.SubElement(root, f"{{{_BASE}}}class", id=idl_class.id, controller=" ".join(idl_class.controllers))
+    node.set(f"{{{_OBJECTS}}}fieldmapper", idl_class.fieldmapper)
+    node.set(f"{{{_PERSIST}}}tablename", idl_class.table)
     fields = etree.SubElement(node, f"{{{_BASE}}}fields")
-    fields.set(f"{{{_PERSIST}}}primary", known.primary)
-    fields.set(f"{{{_PERSIST}}}sequence", known.sequence or "")
-    for item in known.fields:
+    fields.set(f"{{{_PERSIST}}}primary", idl_class.primary)
+    fields.set(f"{{{_PERSIST}}}sequence", idl_class.sequence or "")
+    for item in idl_class.fields:
         field = etree.SubElement(fields, f"{{{_BASE}}}field", name=item.name)
         if item.virtual:
             field.set(f"{{{_PERSIST}}}virtual", "true")
@@ -68,11 +68,11 @@ def _add_class(root: etree._Element, known: StoredClass) -> None:
         if item.translated:
             field.set(f"{{{_PERSIST}}}i18n", "true")
     links = etree.SubElement(node, f"{{{_BASE}}}links")
-    for link in known.links.values():
+    for link in idl_class.links.values():
         attributes = {"field": link.field, "reltype": link.reltype, "key": link.key, "map": link.map}
         etree.SubElement(links, f"{{{_BASE}}}link", {**attributes, "class": link.class_id})
-    if known.retrieve is not None:
-        _add_retrieve(node, known.retrieve)
+    if idl_class.retrieve is not None:
+        _add_retrieve(node, idl_class.retrieve)
 
 
 def _add_retrieve(node: etree._Element, rule: Retrieve) -> None:

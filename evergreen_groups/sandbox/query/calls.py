@@ -21,13 +21,8 @@ _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse"
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
 _TIMES = ("now", "transaction_timestamp", "statement_timestamp")
 _VOLATILE = ("clock_timestamp",)
-_SAFE = {*_TIMES, "date", "abs", "round", "ceil", "ceiling", "floor"} | {
-    "left",
-    "right",
-    "replace",
-    "unaccent_and_squash",
-    "int4",
-}
+_NUMBER_CALLS = {"abs", "round", "ceil", "ceiling", "floor"}
+_SAFE = {*_TIMES, *_NUMBER_CALLS, "date", "left", "right", "replace", "unaccent_and_squash", "int4"}
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every", "regr_avgx")
 _OF_TWO = ("string_agg", "regr_avgx")
 _ORG_TREES = {
@@ -138,7 +133,7 @@ def _plain(function: str, column: Expression, parameters: Sequence[str | None]) 
         return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
     if name == "int4" and column.kind == "bool" and not parameters:
         return Expression(f"+{column.sql}", "integer", columns=column.columns)
-    if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in NUMBERS:
+    if name in _NUMBER_CALLS and column.kind in NUMBERS:
         return _number_call(name, column, parameters)
     raise QueryError(f"no function {function} for {column.kind}")
 

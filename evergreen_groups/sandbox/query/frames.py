@@ -61,7 +61,7 @@ class Source:
     """A class in a FROM clause under its alias."""
 
     alias: str
-    known: StoredClass
+    idl_class: StoredClass
 
     @property
     def quoted(self) -> str:
@@ -74,14 +74,14 @@ class Source:
         Raises:
             QueryError: the class has no such column.
         """
-        item = self.known.by_name.get(name)
+        item = self.idl_class.by_name.get(name)
         if item is None or (item.virtual and not item.hidden):
-            raise QueryError(f"{self.known.id} has no column {name}")
+            raise QueryError(f"{self.idl_class.id} has no column {name}")
         columns = frozenset({(self.alias, name)})
         if item.hidden:
-            hashed = f"pg_md5(CAST({self.quoted}.{quoted(self.known.primary)} AS TEXT))"
+            hashed = f"pg_md5(CAST({self.quoted}.{quoted(self.idl_class.primary)} AS TEXT))"
             return Expression("'*'" if item.virtual else hashed, "text", columns=columns)
-        return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.known.id, item), columns=columns)
+        return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.idl_class.id, item), columns=columns)
 
 
 def quoted(name: str) -> str:
@@ -112,10 +112,10 @@ class Frame:
         Raises:
             QueryError: the class is unknown, or the alias is taken.
         """
-        known = self.classes.get(class_id) if isinstance(class_id, str) else None
-        if known is None:
+        idl_class = self.classes.get(class_id) if isinstance(class_id, str) else None
+        if idl_class is None:
             raise MalformedError(f"no class {class_id}")
-        source = Source(alias or known.id, known)
+        source = Source(alias or idl_class.id, idl_class)
         if self.here(source.alias) is not None:
             raise MalformedError(f"alias {source.alias} twice")
         self.sources.append(source)

@@ -40,7 +40,7 @@ class Search:
 
 def run_search(
     frame: Frame,
-    known: StoredClass,
+    idl_class: StoredClass,
     condition: Any,
     options: dict[str, Any],
     permission: Permission,
@@ -54,20 +54,20 @@ def run_search(
     Raises:
         QueryError: the real service or PostgreSQL would reject the query.
     """
-    core = frame.add(None, known.id)
-    columns = _columns(known, options.get("select"))
+    core = frame.add(None, idl_class.id)
+    columns = _columns(idl_class, options.get("select"))
     join_sql = _joins(frame, core, options.get("join"))
     wanted = where.boolean(where.condition(frame, core, condition))
     if wanted.aggregate:
         raise QueryError("an aggregate in WHERE")
     terms = _order(frame, options.get("order_by"), [item.name for item in columns]) or [
         f"{core.quoted}._position",
-        f"{core.quoted}.{known.primary}",
+        f"{core.quoted}.{idl_class.primary}",
     ]
-    limit, offset = _span(condition, known, options, checked=limit_first)
+    limit, offset = _span(condition, idl_class, options, checked=limit_first)
     names = ", ".join(_shown(core, item) for item in columns) or "NULL"
     # No parentheses around the condition, as in the real service.
-    rest = f"FROM {known.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
+    rest = f"FROM {idl_class.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
     sql = f"SELECT {names} {rest} ORDER BY {', '.join(terms)}"
     if join_sql and not limit_first:
         return Search(sql, columns, True, limit, offset)
@@ -75,17 +75,17 @@ def run_search(
     return Search(limited, columns, True, -1, 0) if join_sql else Search(limited, columns, False, limit, offset)
 
 
-def count(frame: Frame, known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> str:
+def count(frame: Frame, idl_class: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> str:
     """Build the SQL that counts the rows of a search, each once; ``frame`` must be empty.
 
     Raises:
         QueryError: the real service or PostgreSQL would reject the query.
     """
-    core = frame.add(None, known.id)
+    core = frame.add(None, idl_class.id)
     join_sql = _joins(frame, core, options.get("join"))
     wanted = where.boolean(where.condition(frame, core, condition))
-    key = core.column(known.primary).sql
-    rest = f"FROM {known.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
+    key = core.column(idl_class.primary).sql
+    rest = f"FROM {idl_class.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
     return f"SELECT count(DISTINCT {key}) {rest}"
 
 
@@ -95,21 +95,21 @@ def _shown(core: Source, item: StoredField) -> str:
     A summary's sum is ``0.0`` if there was nothing to sum (``groups-026``), else ``0.00`` (``groups-008``).
     """
     column = core.column(item.name).sql
-    if core.known.id not in _SUMMARIES or item.name not in _NULL_IF_EMPTY:
+    if core.idl_class.id not in _SUMMARIES or item.name not in _NULL_IF_EMPTY:
         return column
     empty = " AND ".join(f"{core.quoted}.{name} IS NULL" for name in _NULL_IF_EMPTY[item.name])
     return f"CASE WHEN {column} = 0 AND {empty} THEN '0.0' ELSE {column} END"
 
 
-def _columns(known: StoredClass, selection: Any) -> tuple[StoredField, ...]:
+def _columns(idl_class: StoredClass, selection: Any) -> tuple[StoredField, ...]:
     """Return the selected columns of the class; unknown names are ignored (``pcrud-154``)."""
-    if not isinstance(selection, dict) or known.id not in selection:
-        return known.columns
-    wanted = selection[known.id]
+    if not isinstance(selection, dict) or idl_class.id not in selection:
+        return idl_class.columns
+    wanted = selection[idl_class.id]
     names = list(wanted.values()) if isinstance(wanted, dict) else wanted if isinstance(wanted, list) else []
     columns = []
     for name in names:
-        item = known.by_name.get(name) if isinstance(name, str) else None
+        item = idl_class.by_name.get(name) if isinstance(name, str) else None
         if item is None or item.hidden:
             continue
         if item.virtual:
@@ -149,11 +149,11 @@ def _order(frame: Frame, node: Any, selected: list[str]) -> list[str]:
     return terms
 
 
-def _span(condition: Any, known: StoredClass, options: dict[str, Any], *, checked: bool) -> tuple[int, int]:
+def _span(condition: Any, idl_class: StoredClass, options: dict[str, Any], *, checked: bool) -> tuple[int, int]:
     """Return limit (-1: none) and offset (default 0); if ``checked``, the database rejects negative ones."""
     limit, offset = where.number(options.get("limit")), where.number(options.get("offset"))
-    key = condition.get(known.primary) if isinstance(condition, dict) else None
-    by_key = isinstance(condition, dict) and known.primary in condition and not isinstance(key, dict | list)
+    key = condition.get(idl_class.primary) if isinstance(condition, dict) else None
+    by_key = isinstance(condition, dict) and idl_class.primary in condition and not isinstance(key, dict | list)
     if (by_key or checked) and ((limit or 0) < 0 or (offset or 0) < 0):
         raise QueryError("a negative LIMIT or OFFSET")
     return -1 if limit is None or limit < 0 else limit, max(offset or 0, 0)

@@ -52,10 +52,10 @@ def predicate(frame: Frame, source: Source, name: str, node: Any) -> Expression:
     Raises:
         QueryError: the real service or PostgreSQL would reject the condition.
     """
-    item = source.known.by_name.get(name)
+    item = source.idl_class.by_name.get(name)
     if item is None:
-        raise MalformedError(f"no field {name} in {source.known.id}")
-    field_kind = kind_of(source.known.id, item)
+        raise MalformedError(f"no field {name} in {source.idl_class.id}")
+    field_kind = kind_of(source.idl_class.id, item)
     if isinstance(node, list):
         return _in(frame, source, name, node, negated=False)
     if isinstance(node, dict):
@@ -85,7 +85,7 @@ def _operator(frame: Frame, source: Source, name: str, operator: str, operand: A
 
 
 def _field_kind(source: Source, name: str) -> str:
-    return kind_of(source.known.id, source.known.by_name[name])
+    return kind_of(source.idl_class.id, source.idl_class.by_name[name])
 
 
 def _check_operator(word: str) -> None:
@@ -266,7 +266,7 @@ def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
 
 def _of_alias(source: Source, frame: Frame, value: Any) -> Expression:
     if isinstance(value, str):
-        if value not in source.known.by_name:
+        if value not in source.idl_class.by_name:
             raise MalformedError(f"no field {value}")
         return source.column(value)
     return _in_brackets(condition(frame, source, value))
@@ -318,7 +318,7 @@ def _join(frame: Frame, left: Source, alias: str, options: Any) -> str:
     word = _TYPES.get((_text(options, "type") or "").lower(), "JOIN")
     below = options.get("join") if isinstance(options, dict) else None
     further = joins(frame, right, below) if below is not None else ""
-    return f" {word} {right.known.id} AS {right.quoted} ON ({on}){further}"
+    return f" {word} {right.idl_class.id} AS {right.quoted} ON ({on}){further}"
 
 
 def _keys(left: Source, right: Source, key: str | None, field: str | None) -> tuple[str, str]:
@@ -326,12 +326,12 @@ def _keys(left: Source, right: Source, key: str | None, field: str | None) -> tu
     if key is not None and field is not None:
         return key, field
     if field is not None:
-        link = right.known.links.get(field)
-        if link and link.reltype != "has_many" and link.class_id == left.known.id:
+        link = right.idl_class.links.get(field)
+        if link and link.reltype != "has_many" and link.class_id == left.idl_class.id:
             return link.key, field
     elif key is not None:
-        link = left.known.links.get(key)
-        if link and link.reltype != "has_many" and link.class_id == right.known.id:
+        link = left.idl_class.links.get(key)
+        if link and link.reltype != "has_many" and link.class_id == right.idl_class.id:
             return key, link.key
     else:
         return _linked(left, right)
@@ -339,11 +339,11 @@ def _keys(left: Source, right: Source, key: str | None, field: str | None) -> tu
 
 
 def _linked(left: Source, right: Source) -> tuple[str, str]:
-    for link in left.known.links.values():
-        if link.class_id == right.known.id and link.reltype != "has_many":
+    for link in left.idl_class.links.values():
+        if link.class_id == right.idl_class.id and link.reltype != "has_many":
             return link.field, link.key
-    for link in right.known.links.values():
-        if link.class_id == left.known.id and link.reltype != "has_many":
+    for link in right.idl_class.links.values():
+        if link.class_id == left.idl_class.id and link.reltype != "has_many":
             return link.key, link.field
     raise UnjoinableError("no link to join by")
 
@@ -357,7 +357,7 @@ _TERM = re.compile(
 
 def _term(source: Source | None, expression: Expression, direction: str | None, nulls: str | None = None) -> str:
     descending = (direction or "").lower().startswith("d")
-    if source is not None and expression.sql == source.column(source.known.primary).sql:
+    if source is not None and expression.sql == source.column(source.idl_class.primary).sql:
         # A primary key is never null. Without NULLS FIRST/LAST, SQLite can use its index.
         return f"{expression.sql} {'DESC' if descending else 'ASC'}"
     # The recorded database sorts by code point (pcrud-027), like SQLite, so no COLLATE is needed.
@@ -404,7 +404,7 @@ def from_fields(frame: Frame, source: Source, node: dict[str, Any], selected: Se
     """
     terms = []
     for name, how in node.items():
-        item = source.known.by_name.get(name)
+        item = source.idl_class.by_name.get(name)
         # pcrud ignores unknown names here, as in select (pcrud-154); in WHERE it rejects them (pcrud-152).
         if item is None or item.virtual:
             continue
@@ -483,7 +483,7 @@ def _owner(frame: Frame, alias: str | None, name: str, selected: Sequence[str]) 
     if alias is not None:
         found = [source for source in frame.sources if source.alias == alias]
     else:
-        fields = ((source, source.known.by_name.get(name)) for source in frame.sources)
+        fields = ((source, source.idl_class.by_name.get(name)) for source in frame.sources)
         found = [source for source, item in fields if item is not None and (item.hidden or not item.virtual)]
     if len(found) != 1:
         raise QueryError(f"column {name} isn't there, or ambiguous")
@@ -530,7 +530,7 @@ def subquery(outer: Frame, node: Any) -> tuple[str, list[str]]:
     frame = Frame(outer.classes, outer, outer.volatile)
     core, join_sql = _from(frame, node.get("from"))
     columns = _select(frame, core, node.get("select"))
-    sql = f"{', '.join(columns.parts)} FROM {core.known.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"
+    sql = f"{', '.join(columns.parts)} FROM {core.idl_class.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"
     if node.get("where") is not None:
         where = boolean(condition(frame, core, node["where"]))
         if where.aggregate:
@@ -572,7 +572,7 @@ def _from(frame: Frame, node: Any) -> tuple[Source, str]:
 
 
 def _select(frame: Frame, core: Source, node: Any) -> _Columns:
-    everything = [item.name for item in core.known.columns]
+    everything = [item.name for item in core.idl_class.columns]
     if node is None:
         node = {core.alias: everything}
     if not isinstance(node, dict):
@@ -592,7 +592,7 @@ def _select(frame: Frame, core: Source, node: Any) -> _Columns:
 
 def _select_one(columns: _Columns, source: Source, entry: Any) -> None:
     name = entry.get("column") if isinstance(entry, dict) else entry
-    item = source.known.by_name.get(name) if isinstance(name, str) else None
+    item = source.idl_class.by_name.get(name) if isinstance(name, str) else None
     if item is None or item.virtual:
         raise MalformedError("a selected column isn't defined")
     if not isinstance(entry, dict):
@@ -645,7 +645,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
         within = frozenset[tuple[str, str]]().union(
             *(columns.expressions[position - 1].columns for position in positions)
         )
-        keys = {source.alias for source in frame.sources if (source.alias, source.known.primary) in within}
+        keys = {source.alias for source in frame.sources if (source.alias, source.idl_class.primary) in within}
         plain = [frame.own(item) for index, item in enumerate(columns.expressions, 1) if index not in positions]
         plain += [frame.own(having)] if having is not None else []
         if any(alias not in keys and (alias, name) not in within for used in plain for alias, name in used):

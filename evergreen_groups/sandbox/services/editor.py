@@ -97,16 +97,18 @@ class Editor:
             EventAnswer: DATABASE_UPDATE_FAILED.
             Die: a referenced row doesn't exist.
         """
-        known = self.classes[class_id]
-        values = {item.name: _sql_value(self.classes, item, sent.get(item.name)) for item in known.columns}
+        idl_class = self.classes[class_id]
+        values = {item.name: _sql_value(self.classes, item, sent.get(item.name)) for item in idl_class.columns}
         defaults = DEFAULTS.get(class_id, {})
         values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
-        failure = self._failure(known, sent, "INSERT error", 500)
-        if not values_fit(known, values):
+        failure = self._failure(idl_class, sent, "INSERT error", 500)
+        if not values_fit(idl_class, values):
             raise failure
-        if values[known.primary] is None:
-            values[known.primary] = self.store.next_value(known.sequence or known.table)
-        if self.store.row(class_id, values[known.primary]) is not None or not rows_hold(self.store, known, values):
+        if values[idl_class.primary] is None:
+            values[idl_class.primary] = self.store.next_value(idl_class.sequence or idl_class.table)
+        if self.store.row(class_id, values[idl_class.primary]) is not None or not rows_hold(
+            self.store, idl_class, values
+        ):
             raise failure
         new_id = self.store.insert(class_id, values)
         check_references(self.store, class_id, values)
@@ -118,18 +120,20 @@ class Editor:
         Raises:
             EventAnswer: DATABASE_UPDATE_FAILED.
         """
-        known, key = self._stored(class_id, sent)
+        idl_class, key = self._stored(class_id, sent)
         values = {
             item.name: _sql_value(self.classes, item, sent.get(item.name))
-            for item in known.columns
-            if item.name != known.primary
+            for item in idl_class.columns
+            if item.name != idl_class.primary
         }
         if class_id == "au":
             # Changes with each write, so that a later write of an outdated record is rejected (xact-collision-003).
             values["last_xact_id"] = transaction_id(self.context)
             values["last_update_time"] = timestamp_text(self.context.clock())
-        failure = self._failure(known, sent, "Error in updating a row", 500)
-        if not values_fit(known, values) or not rows_hold(self.store, known, {**values, known.primary: key}):
+        failure = self._failure(idl_class, sent, "Error in updating a row", 500)
+        if not values_fit(idl_class, values) or not rows_hold(
+            self.store, idl_class, {**values, idl_class.primary: key}
+        ):
             raise failure
         self.store.update(class_id, key, values)
         check_references(self.store, class_id, values)
@@ -145,16 +149,17 @@ class Editor:
 
     def _stored(self, class_id: str, sent: Mapping[str, Any]) -> tuple[StoredClass, Any]:
         """Return an object's class, and the primary key of its row, which must exist."""
-        known = self.classes[class_id]
-        value = _sql_value(self.classes, known.by_name[known.primary], sent.get(known.primary))
+        idl_class = self.classes[class_id]
+        value = _sql_value(self.classes, idl_class.by_name[idl_class.primary], sent.get(idl_class.primary))
         key = value if isinstance(value, int) else None
         checked = releases.MISSING_ROWS_WRITTEN not in self.context.differences
         if key is None or (checked and self.store.row(class_id, key) is None):
-            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
-        return known, key
+            raise self._failure(idl_class, sent, "Invalid object or insufficient permissions", 400)
+        return idl_class, key
 
-    def _failure(self, known: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
-        payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
+    def _failure(self, idl_class: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
+        names = [*(item.name for item in idl_class.fields), *FLAGS]
+        payload = {"__c": idl_class.id, "__p": [sent.get(name) for name in names]}
         return EventAnswer(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
 
 
@@ -183,11 +188,11 @@ def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] |
 
     None if the database rejects the condition (``groups-044``).
     """
-    known = store.classes[class_id]
+    idl_class = store.classes[class_id]
     try:
         if all(isinstance(value, str | int | None) and not isinstance(value, bool) for value in where.values()):
-            return None if _too_large(known, where) else store.rows(class_id, where)
-        found = run_search(Frame(store.classes), known, dict(where), {}, lambda _frame, _source: "TRUE")
+            return None if _too_large(idl_class, where) else store.rows(class_id, where)
+        found = run_search(Frame(store.classes), idl_class, dict(where), {}, lambda _frame, _source: "TRUE")
         rows = store.read().execute(found.sql).fetchall()
     except (BadValueError, QueryError, sqlite3.OperationalError):
         return None
@@ -195,10 +200,10 @@ def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] |
     return [{f.name: to_wire(f.kind, value) for f, value in zip(columns, row, strict=True)} for row in rows]
 
 
-def _too_large(known: StoredClass, where: Mapping[str, Any]) -> bool:
+def _too_large(idl_class: StoredClass, where: Mapping[str, Any]) -> bool:
     """Return whether a user id, given as text, exceeds PostgreSQL's integers."""
-    key = where.get(known.primary)
-    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
+    key = where.get(idl_class.primary)
+    return idl_class.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
 
 
 def not_found(classes: IdlClasses, class_id: str, payload: Any) -> EventAnswer:

@@ -56,27 +56,27 @@ class Reader:
         self._visibility = visibility
         self._differences = context.differences
 
-    def objects(self, known: StoredClass, where: Any, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def objects(self, idl_class: StoredClass, where: Any, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the objects that a search finds, fleshed according to the options.
 
         Raises:
             Failure: 500, the real service would reject the query.
         """
         depth = _flesh_depth(options.get("flesh"))
-        fleshing = _flesh_links(known, options.get("flesh_fields")) if depth > 0 else []
-        for values in self._rows(known, where, options):
+        fleshing = _flesh_links(idl_class, options.get("flesh_fields")) if depth > 0 else []
+        for values in self._rows(idl_class, where, options):
             for link in fleshing:
-                self._flesh(known, values, link, options, depth)
-            yield {"__c": known.id, "__p": values}
+                self._flesh(idl_class, values, link, options, depth)
+            yield {"__c": idl_class.id, "__p": values}
 
-    def count(self, known: StoredClass, where: Any, options: dict[str, Any]) -> int:
+    def count(self, idl_class: StoredClass, where: Any, options: dict[str, Any]) -> int:
         """Return the number of rows that a search finds.
 
         Raises:
             Failure: 500, the real service would reject the query.
         """
         try:
-            sql = count(self._frame(), known, where, options, self._visibility.condition)
+            sql = count(self._frame(), idl_class, where, options, self._visibility.condition)
             return int(self._connection.execute(sql).fetchone()[0])
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
@@ -84,48 +84,50 @@ class Reader:
     def _frame(self) -> Frame:
         return Frame(self._classes, volatile=releases.FUNCTIONS_UNCHECKED in self._differences)
 
-    def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
+    def _rows(self, idl_class: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
         limit_first = releases.HIDDEN_ROWS_COUNT in self._differences
-        one_by_one = releases.KEY_MUST_BE_SELECTED in self._differences and known.is_guarded
+        one_by_one = releases.KEY_MUST_BE_SELECTED in self._differences and idl_class.is_guarded
         # These releases check permissions row by row after the query. With LIMIT or joins, a condition in the SQL would
         # give other results: it changes which rows the limit counts, and column names may be ambiguous.
-        check_later = known.is_guarded and (limit_first or (one_by_one and options.get("join") is not None))
+        check_later = idl_class.is_guarded and (limit_first or (one_by_one and options.get("join") is not None))
         permission = _everything if check_later else self._visibility.condition
         try:
-            found = run_search(self._frame(), known, where, options, permission, limit_first=limit_first)
-            if one_by_one and not _has_key(known, found.columns):  # the check fails even for hidden rows
-                found = run_search(self._frame(), known, where, options, _everything, limit_first=limit_first)
+            found = run_search(self._frame(), idl_class, where, options, permission, limit_first=limit_first)
+            if one_by_one and not _has_key(idl_class, found.columns):  # the check fails even for hidden rows
+                found = run_search(self._frame(), idl_class, where, options, _everything, limit_first=limit_first)
             rows: Iterator[Any] = iter(self._connection.execute(found.sql))
             if one_by_one:
-                rows = _with_key(known, found.columns, rows)
+                rows = _with_key(idl_class, found.columns, rows)
             if check_later:
-                rows = self._visible(known, found, list(rows))
-            return _wire_rows(known, found.columns, _distinct(known, found, rows) if found.joined else rows)
+                rows = self._visible(idl_class, found, list(rows))
+            return _wire_rows(idl_class, found.columns, _distinct(idl_class, found, rows) if found.joined else rows)
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
 
-    def _visible(self, known: StoredClass, found: Search, rows: list[Any]) -> Iterator[Any]:
+    def _visible(self, idl_class: StoredClass, found: Search, rows: list[Any]) -> Iterator[Any]:
         """Yield the rows that the account may see."""
-        key_index = [item.name for item in found.columns].index(known.primary) if rows else 0
+        key_index = [item.name for item in found.columns].index(idl_class.primary) if rows else 0
         frame = self._frame()
-        core = frame.add(None, known.id)
-        key, permission = core.column(known.primary).sql, self._visibility.condition(frame, core)
+        core = frame.add(None, idl_class.id)
+        key, permission = core.column(idl_class.primary).sql, self._visibility.condition(frame, core)
         among = f"{key} IN (SELECT value FROM json_each(?))"
-        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {among} AND {permission}"
+        sql = f"SELECT {key} FROM {idl_class.id} AS {core.quoted} WHERE {among} AND {permission}"
         visible = {row[0] for row in self._connection.execute(sql, [json.dumps([row[key_index] for row in rows])])}
         return iter([row for row in rows if row[key_index] in visible])
 
-    def _flesh(self, known: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int) -> None:
+    def _flesh(
+        self, idl_class: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int
+    ) -> None:
         """Replace a link field's value with the linked objects."""
         many = link.reltype == "has_many"
-        index = known.positions[link.field]
+        index = idl_class.positions[link.field]
         kid = self._classes.get(link.class_id)
         if kid is None:
             return
         if SERVICE not in kid.controllers:
             _set(values, index, [] if many else None)
             return
-        source = known.positions[link.field if link.reltype == "has_a" else known.primary]
+        source = idl_class.positions[link.field if link.reltype == "has_a" else idl_class.primary]
         key = values[source] if source < len(values) else None
         if key is None or isinstance(key, dict | list):
             return
@@ -142,21 +144,21 @@ def _everything(frame: Frame, core: Source) -> str:  # noqa: ARG001 - signature 
     return EVERYTHING
 
 
-def _has_key(known: StoredClass, columns: tuple[StoredField, ...]) -> bool:
-    return any(item.name == known.primary for item in columns)
+def _has_key(idl_class: StoredClass, columns: tuple[StoredField, ...]) -> bool:
+    return any(item.name == idl_class.primary for item in columns)
 
 
-def _with_key(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> Iterator[Any]:
+def _with_key(idl_class: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> Iterator[Any]:
     """Yield the rows; these releases check permissions by fetching each one again by its primary key.
 
     Raises:
         Failure: 500, the key isn't selected (``3.12/releases-019``), even if the row is hidden
             (``3.14/releases-041``).
     """
-    named = _has_key(known, columns)
+    named = _has_key(idl_class, columns)
     for row in rows:
         if not named:
-            raise method_exception(f"{SERVICE}: no object found with primary key {known.primary} of (null)", 500)
+            raise method_exception(f"{SERVICE}: no object found with primary key {idl_class.primary} of (null)", 500)
         yield row
 
 
@@ -165,9 +167,9 @@ def _set(values: Values, index: int, value: Any) -> None:
     values[index] = value
 
 
-def _wire_rows(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> list[Values]:
+def _wire_rows(idl_class: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> list[Values]:
     """Convert rows to arrays of wire values in the IDL's order, up to the last selected field (``pcrud-001``)."""
-    converts = [(known.positions[item.name], TO_WIRE[item.kind]) for item in columns]
+    converts = [(idl_class.positions[item.name], TO_WIRE[item.kind]) for item in columns]
     width = max((index for index, _ in converts), default=-1) + 1
     converted = []
     for row in rows:
@@ -178,10 +180,10 @@ def _wire_rows(known: StoredClass, columns: tuple[StoredField, ...], rows: Itera
     return converted
 
 
-def _distinct(known: StoredClass, found: Search, rows: Iterator[Any]) -> Iterator[Any]:
+def _distinct(idl_class: StoredClass, found: Search, rows: Iterator[Any]) -> Iterator[Any]:
     """Drop rows with a primary key seen before, then apply offset and limit."""
     names, limit, offset = [item.name for item in found.columns], found.limit, found.offset
-    key = names.index(known.primary) if known.primary in names else None
+    key = names.index(idl_class.primary) if idl_class.primary in names else None
     seen = set()
     for row in rows:
         if limit == 0:
@@ -203,14 +205,14 @@ def _flesh_depth(value: Any) -> int:
     return DEEPEST_FLESH if value == -1 or value > DEEPEST_FLESH else int(value)
 
 
-def _flesh_links(known: StoredClass, wanted: Any) -> list[StoredLink]:
+def _flesh_links(idl_class: StoredClass, wanted: Any) -> list[StoredLink]:
     """Return a class's links to flesh; names that aren't links are ignored (``pcrud-164``)."""
-    names = wanted.get(known.id) if isinstance(wanted, dict) else None
+    names = wanted.get(idl_class.id) if isinstance(wanted, dict) else None
     if isinstance(names, dict):
         names = list(names.values())
     if not isinstance(names, list):
         return []
-    usable = {name: link for name, link in known.links.items() if name in known.by_name}
+    usable = {name: link for name, link in idl_class.links.items() if name in idl_class.by_name}
     asked = usable if names == ["*"] else names
     return [usable[name] for name in asked if isinstance(name, str) and name in usable]
 
@@ -229,22 +231,22 @@ def _register(class_id: str) -> None:
         context: CallContext, token: Any = _MISSING, where: Any = _MISSING, options: Any = None, *_: Any
     ) -> Iterator[Any]:
         unfleshed = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
-        known = context.classes[class_id]
-        unfleshed["select"] = {known.id: [known.primary]}
-        for item in _found(context, known, token, where, unfleshed):
+        idl_class = context.classes[class_id]
+        unfleshed["select"] = {idl_class.id: [idl_class.primary]}
+        for item in _found(context, idl_class, token, where, unfleshed):
             yield item["__p"][-1]
 
     def retrieve(context: CallContext, token: Any = None, key: Any = None, options: Any = None) -> Iterator[Any]:
-        known = context.classes[class_id]
-        yield from _found(context, known, token, {known.primary: key}, options)
+        idl_class = context.classes[class_id]
+        yield from _found(context, idl_class, token, {idl_class.primary: key}, options)
 
     def count_rows(
         context: CallContext, token: Any = _MISSING, where: Any = _MISSING, options: Any = None, *_: Any
     ) -> Any:
         if where is _MISSING:
             raise method_exception("An unknown server error occurred", 404)
-        known = context.classes[class_id]
-        return Reader(context, _visibility(context, token)).count(known, where, _options(options))
+        idl_class = context.classes[class_id]
+        return Reader(context, _visibility(context, token)).count(idl_class, where, _options(options))
 
     method(SERVICE, f"{SERVICE}.search.{class_id}", streaming=True)(search)
     method(SERVICE, f"{SERVICE}.id_list.{class_id}", streaming=True)(id_list)
@@ -253,12 +255,14 @@ def _register(class_id: str) -> None:
     method(SERVICE, f"{SERVICE}.count.{class_id}")(count_rows)
 
 
-def _found(context: CallContext, known: StoredClass, token: Any, where: Any, options: Any) -> Iterator[dict[str, Any]]:
+def _found(
+    context: CallContext, idl_class: StoredClass, token: Any, where: Any, options: Any
+) -> Iterator[dict[str, Any]]:
     if where is _MISSING:
         raise method_exception("An unknown server error occurred", 404)
-    return Reader(context, _visibility(context, token)).objects(known, where, _options(options))
+    return Reader(context, _visibility(context, token)).objects(idl_class, where, _options(options))
 
 
-for _known in idl_classes().values():
-    if _known.in_pcrud:
-        _register(_known.id)
+for _idl_class in idl_classes().values():
+    if _idl_class.in_pcrud:
+        _register(_idl_class.id)

@@ -239,8 +239,8 @@ NOTHING_REQUIRED = Difference(
     "fm_IDL.xml of 3.12.3",
     until=("3.12.3", "3.13.0"),
     classes=tuple(
-        ClassChange(known.id, optional=tuple(item.name for item in known.fields if item.required))
-        for known in idl_classes().values()
+        ClassChange(idl_class.id, optional=tuple(item.name for item in idl_class.fields if item.required))
+        for idl_class in idl_classes().values()
     ),
 )
 """No field is marked as required."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evergreen_groups.sandbox.database import IdlClasses, Row, timestamp_text
+from evergreen_groups.sandbox.database import Row, timestamp_text
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -67,13 +67,6 @@ def _require_group(editor: Editor, class_id: str, patron: Mapping[str, Any]) -> 
     if class_id != "au":
         raise Die(f"No field by the name profile in Fieldmapper::{editor.classes[class_id].fieldmapper}!")
     _require_profile(editor, patron["profile"], patron["home_ou"])
-
-
-def _unflesh(classes: IdlClasses, patron: dict[str, Any]) -> None:
-    for name in ("card", "billing_address", "mailing_address"):
-        if isinstance(patron[name], dict | list):
-            linked, values = object_argument(classes, patron[name])
-            patron[name] = values[classes[linked].primary]
 
 
 def _require_for_changes(editor: Editor, patron: dict[str, Any], stored: Row) -> None:
@@ -138,7 +131,10 @@ def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> 
         _require_group(editor, class_id, patron)
         if is_true(patron["isnew"]):
             raise Die("The sandbox doesn't register new patrons.")
-        _unflesh(editor.classes, patron)
+        for name in ("card", *_MAIN_ADDRESSES):  # clients may send linked objects instead of ids
+            if isinstance(patron[name], dict | list):
+                linked, values = object_argument(editor.classes, patron[name])
+                patron[name] = values[editor.classes[linked].primary]
         stored = _stored(editor, patron["id"], "expire_date")
         _require_for_changes(editor, patron, stored)
         update_addresses(editor, patron, write_user)
