@@ -1,4 +1,4 @@
-"""The desk's page: its list, its plans, and changes by its forms, each sent twice as by a double click."""
+"""The desk's page: its list, its plans, and changes with its forms, each sent twice as by a double click."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from support.web_caller import Clock, session
 from evergreen_groups.web import close
 
 Flow = Callable[[DeskPage], DeskPage]
-"""What a clerk does from the list on, up to the plan."""
+"""A clerk's steps from the list to the plan."""
 
 _HIDDEN = ("not visible", "hidden from this account", "your login can't see", "set by staff")
-"""What a page says where it doesn't show all."""
+"""What a page says if it doesn't show everything."""
 
 
 def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
@@ -31,19 +31,19 @@ def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
 
 
 def _document(page: DeskPage) -> dict[str, object]:
-    """What a list says, without what differs from session to session."""
+    """Return a list's contents, without what differs between sessions."""
     sums = page.tree.xpath("//dl[@class='sums']")
     notes = page.tree.xpath("//p[contains(@class, 'notice')]")
     return {"members": page.members, "sums": as_text(sums[0]) if sums else "", "notes": [*map(as_text, notes)]}
 
 
 def _refused(page: DeskPage) -> Ran:
-    """A page that says why something wasn't done, as a command's error of one line."""
+    """Return the page's error message, like a command's error line, or None."""
     return Ran(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
 
 
 class ListPage(Panel):
-    """The list of a group, in the name of a staff account."""
+    """The list of a group, as a staff account sees it."""
 
     def __init__(self, account: str, patron: int) -> None:
         super().__init__(account, str(patron))
@@ -51,7 +51,7 @@ class ListPage(Panel):
 
     @property
     def name(self) -> str:
-        """What it is in the table."""
+        """The name in the table."""
         return "page"
 
     def _ask(self, app: Flask, token: str) -> Ran:
@@ -83,7 +83,7 @@ class ListPage(Panel):
 
 
 class PageChange(Changing):
-    """Something that is done on the page of a patron's group, by forms alone."""
+    """A change on the page of a patron's group, using forms only."""
 
     def __init__(self, patron: int, what: str, flow: Flow, *, undoable: bool = True) -> None:
         super().__init__("page", what)
@@ -150,6 +150,6 @@ PAGES: tuple[Reading, ...] = (
         1032,
         "recalculated",
         lambda page: page.send("/plan", ("action", "recalculate"), id="selection"),
-        undoable=False,  # what the penalties are is the ILS's to decide
+        undoable=False,  # the ILS decides about penalties
     ),
 )

@@ -1,4 +1,4 @@
-"""Who judges the runs sees what isn't right: foreign writes, numbers that differ, and errors in a form of their own."""
+"""The judges of the runs notice what is wrong: foreign writes, wrong numbers, and errors in the wrong form."""
 
 from __future__ import annotations
 

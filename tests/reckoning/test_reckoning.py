@@ -1,6 +1,6 @@
-"""The product against a second reckoning of the same data, over invented consortia.
+"""The product compared with a second computation from the same data, for random consortia.
 
-``tests/bench/reckoning.py`` does the same over thousands, and shows a single population by its seed.
+``tests/bench/reckoning.py`` does the same for thousands of them, and shows a single population by its seed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from reckoning.populations import population
 from reckoning.product import JOBS, Product
 
 APART = (library, reckoning, family, auditing, relating, desk, changes, populations)
-"""The modules that reckon, and make what is reckoned from."""
+"""The modules that compute, and generate what is computed from."""
 
 over_made_up_consortia = settings(
     max_examples=200,
     derandomize=True,
     database=None,
-    phases=[Phase.generate],  # a seed has no smaller one; the bench makes the population itself smaller
+    phases=[Phase.generate],  # a seed can't be shrunk; the bench shrinks the population itself
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
 @pytest.mark.parametrize("module", APART, ids=lambda module: module.__name__)
 def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
-    """A fault of the product's would be made a second time, and seen by nobody."""
+    """The computation would repeat the product's mistakes, and no test would notice."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]
     imported = set()
     for node in ast.walk(ast.parse(source)):

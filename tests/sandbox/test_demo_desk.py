@@ -1,4 +1,4 @@
-"""The demo desk's pages, and how it hands requests on to the web service."""
+"""The demo desk's pages, and its proxy to the web service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Responds with the request."""
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

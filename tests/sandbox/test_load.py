@@ -1,4 +1,4 @@
-"""Another data set in a sandbox that is running."""
+"""Loading another dataset into a running sandbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.sandbox import Sandbox
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """The families built in, all with one home library, which is the only one."""
+    """Return the built-in families with a single library as everyone's home."""
     text = resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8")
     found: dict[str, Any] = json.loads(text)
     found["aou"] = [{**found["aou"][0], "id": 11, "shortname": "ALONE"}]
@@ -38,7 +38,7 @@ def test_what_is_loaded_takes_the_place_of_what_was_there(content: dict[str, Any
         assert len(shortnames(gateway)) > 1
         sandbox.load(content)
         assert shortnames(gateway) == ["ALONE"]
-        assert patrons(gateway) == len(content["au"])  # permissions are those of the new tree
+        assert patrons(gateway) == len(content["au"])  # permissions follow the new tree
         assert sandbox.accounts["consortium_staff"].password == "sandbox"
 
 

@@ -1,6 +1,6 @@
-"""JSON queries: what they find, held against a plain reading of the same rows, and what is refused.
+"""JSON queries: their results, compared with a plain reading of the same rows, and their rejections.
 
-The cases were tried on a real Evergreen as well; it answered the same.
+A real Evergreen gave the same results for these cases.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _balances(store: Store) -> dict[int, Decimal]:
 
 
 def _pushdown(threshold: str) -> dict[str, Any]:
-    """The groups whose members together owe that much, as the facts write it."""
+    """Return the groups whose members owe so much together, as the product queries them."""
     return {
         "select": {"d": ["usrgroup"]},
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},

@@ -1,4 +1,4 @@
-"""The large population: always the same, whatever was interrupted, with the spread that is promised."""
+"""The large population: reproducible even after interruptions, with the documented distribution."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def number(connection: sqlite3.Connection, statement: str) -> int:
-    """The one number that a statement gives."""
+    """Return a statement's only number."""
     return int(connection.execute(statement).fetchone()[0])
 
 
@@ -152,7 +152,7 @@ def test_summaries_agree_with_themselves(connection: sqlite3.Connection) -> None
 
 
 def everything(store: Store) -> list[object]:
-    """All that a population is made of."""
+    """Return all rows that make up a population."""
     return [store.rows(class_id) for class_id in ("au", "ac", "aua", "mbts", "mg", "circ", "ausp")]
 
 
@@ -179,7 +179,7 @@ def test_whoever_was_interrupted_goes_on_and_makes_the_same_file(tmp_path: Path)
         fresh_file.make(interrupted, contents, stop, lasting=True)
     assert not interrupted.exists()
     again: list[int] = []
-    # another process, which knows nothing of the first
+    # like another process, which knows nothing of the first
     fresh_file.make(interrupted, Contents(None, PATRONS), lambda step, _steps: again.append(step), lasting=True)
     assert (done, again) == ([0, 1, 2], [2, 3])
     fresh_file.make(whole, contents, lasting=True)

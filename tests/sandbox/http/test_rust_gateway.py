@@ -1,4 +1,4 @@
-"""The sandbox as the gateway that is written in Rust: what its source says, over raw HTTP."""
+"""The sandbox as the Rust gateway: what its source says, over raw HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def caller(running: Sandbox) -> Caller:
 
 
 def send(caller: Caller, service: str, method: str, *values: object) -> tuple[int, Any]:
-    """The status of HTTP and the payload, which are what the answer has."""
+    """Return the HTTP status and the payload."""
     status, content_type, body = caller.send("POST", GATEWAY, caller.form(service, method, *map(json.dumps, values)))
     answer = json.loads(body)
     assert (content_type, answer["status"], set(answer)) == ("text/json", status, {"status", "payload"})
@@ -101,8 +101,8 @@ def test_a_silent_method_is_cut_off_and_the_rest_goes_to_another_request() -> No
         assert sandbox._server.rust is not None
         (silence,) = sandbox._server.rust._late
         silence.cancel()
-        silence.function(*silence.args)  # what it does at its end
-        # The rest has come to the same worker, and ends whatever it waits for.
+        silence.function(*silence.args)  # what it does when it ends
+        # The rest has arrived at the same worker, and ends whatever that worker waits for.
         assert send(caller, ACTOR, ECHO, 5, 6, 7, 8) == (200, [3, 4])
 
 

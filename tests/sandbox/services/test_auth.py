@@ -1,4 +1,4 @@
-"""open-ils.auth of the sandbox: who may log in how, and how long a session lasts."""
+"""open-ils.auth of the sandbox: who may log in and how, and how long a session lasts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def auth(caller: Caller, name: str, *values: Any) -> Any:
-    """The one result of a call, None where there is none."""
+    """Return the only result of a call, or None."""
     answer = caller.body("open-ils.auth", f"open-ils.auth.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None

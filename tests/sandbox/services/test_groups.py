@@ -1,4 +1,4 @@
-"""Groups in the sandbox: who belongs to one, what they owe, new groups, and what is checked for whom."""
+"""Groups in the sandbox: members, their debts, new groups, and permission checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor, None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None

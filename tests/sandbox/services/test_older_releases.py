@@ -1,4 +1,4 @@
-"""The sandbox as an older release: what differs, where the table has it from, and from which release to which."""
+"""The sandbox as an older release: the differences, their evidence, and the releases that have them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CallerOf = Callable[[str], Caller]
 
 @pytest.fixture(scope="module")
 def caller_of() -> Iterator[CallerOf]:
-    """A caller of a release's sandbox, one for all tests that only read."""
+    """Return a caller of a release's sandbox, shared by tests that only read."""
     with sandboxes() as found:
         yield cache(lambda release: Caller(found(release).url))
 
 
 @pytest.fixture
 def older() -> Iterator[Caller]:
-    """A caller of a sandbox of 3.12 that may be written to."""
+    """A caller of a 3.12 sandbox that tests may write to."""
     with Sandbox(release="3.12") as sandbox:
         yield Caller(sandbox.url)
 
@@ -52,19 +52,19 @@ def classes(release: str) -> IdlClasses:
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor; None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
 
 
 def sent(class_id: str, **values: Any) -> dict[str, Any]:
-    """An object as a client of 3.12 sends it."""
+    """Return an object as a client of 3.12 sends it."""
     return classes("3.12").wire_object(class_id, values)
 
 
 def shape(idl: bytes) -> dict[str, tuple[list[Any], set[Any]]]:
-    """Fields in order and links of each class."""
+    """Return each class's fields in order, and its links."""
     return {
         node.get("id"): (
             [tuple(field.get(name) for name in FIELD) for field in node.iter("{*}field")],
@@ -171,11 +171,11 @@ def test_limit_and_offset_are_the_databases_until_3_14(caller_of: CallerOf) -> N
         caller = caller_of(release)
         assert caller.ids("admin", "au", {"id": {">": 1000}}, twice) == everybody
         assert caller.refused("admin", "au", {"usrgroup": 1006}, {"limit": -1}) is refused
-    # Whoever has two transactions comes twice, and counts twice in the older one.
+    # Patrons with two transactions are found twice, and count twice in the older release.
     limited = {**twice, "limit": len(everybody)}
     assert caller_of("3.15").ids("admin", "au", {"id": {">": 1000}}, limited) == everybody
     assert len(caller_of("3.12").ids("admin", "au", {"id": {">": 1000}}, limited)) < len(everybody)
-    # Where classes are joined, names of fields may be ambiguous; nobody's rows are checked in the SQL before 3.16.
+    # Where classes are joined, field names may be ambiguous. Before 3.16, the SQL doesn't check permissions.
     assert caller_of("3.15").ids("north_manager", "au", {"usrgroup": 1006}, {**cards, "limit": 1}) != []
 
 
@@ -242,7 +242,7 @@ def test_a_second_factor_that_staff_owe() -> None:
         return {name: answer["payload"][0]["payload"].get("provisional") for name, answer in answers.items()}
 
     with Sandbox(differences=["second-factor"]) as sandbox:
-        assert provisional(sandbox) == {"staff": None, "elsewhere": 0, "patron": 0}  # nobody's profile allows one
+        assert provisional(sandbox) == {"staff": None, "elsewhere": 0, "patron": 0}  # no profile allows one
         sandbox.load(families)
         assert provisional(sandbox) == {"staff": 1, "elsewhere": 0, "patron": 0}
         with gateway_of(sandbox.url, "north_manager") as gateway, pytest.raises(LoginRefusedError) as caught:

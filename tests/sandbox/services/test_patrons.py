@@ -21,7 +21,7 @@ def answer_of(caller: Caller, account: str, name: str, *values: Any) -> dict[str
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor, None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = answer_of(caller, account, name, *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -38,7 +38,7 @@ def fetched(caller: Caller, user_id: int) -> dict[str, Any]:
 
 
 def updated(caller: Caller, user_id: int, account: str = "admin", **changes: Any) -> Any:
-    """What patron.update answers when a patron as read is sent back with changes, marked as changed."""
+    """Return the result of patron.update for a patron sent back with changes, marked as changed."""
     sent = closed("au", {**fetched(caller, user_id), "ischanged": 1, **changes})
     return actor(caller, account, "patron.update", sent)
 

@@ -1,4 +1,4 @@
-"""open-ils.pcrud of the sandbox: who sees what, fleshing, the forms of its methods; and flattened searches."""
+"""open-ils.pcrud of the sandbox: visibility, fleshing, forms of methods; and flattened searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Penalties and bills in the sandbox: what the thresholds ask for, set by staff, and after money has moved."""
+"""Penalties and bills in the sandbox: set by thresholds, by staff, and after billings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def store() -> Iterator[Store]:
 
 
 def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int]) -> None:
-    """One patron (1001) who owes so many cents by library, and fines thresholds by (org unit, profile)."""
+    """Add one patron (1001) who owes some cents by library, and fines thresholds by (org unit, profile)."""
     store.reset()
     store.update("au", 1001, {"profile": profile})
     with store.transaction() as connection:
@@ -66,7 +66,7 @@ def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[t
 def expected(
     profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
 ) -> list[tuple[int, int]]:
-    """The rule, read plainly: the nearest threshold; the fines above and below its org unit; at it is over it."""
+    """Apply the rule simply: the nearest threshold, the fines above and below its org unit; reaching it is enough."""
     for org_unit in UPWARDS[context]:
         for group in PROFILES_UPWARDS[profile]:
             if (org_unit, group) in thresholds:
@@ -193,7 +193,7 @@ def test_what_a_penalty_needs(caller: Caller) -> None:
     assert (unknown["textcode"], unknown["payload"]) == ("CONFIG_STANDING_PENALTY_NOT_FOUND", 999)
     nowhere = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25))
     assert nowhere["textcode"] == "DATABASE_UPDATE_FAILED"
-    # the number that the failed row drew is gone, as from any sequence of PostgreSQL
+    # The failed row used up its number, as with any sequence of PostgreSQL.
     assert call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25, org_unit=11)) == "9102"
 
 

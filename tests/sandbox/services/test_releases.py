@@ -1,4 +1,4 @@
-"""What differs between releases and sites: the sandbox as another release, and with a copy of its database."""
+"""Differences between releases and between sites: the sandbox as another release, and with a replica."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_hidden_rows_count_against_the_limit(house: ExitStack) -> None:
     assert page == [id for id in there if id >= before and id in seen and id < before + 10]
     assert len(page) < 10
     assert hidden not in page
-    assert ids(older, before, 1) == []  # "is there more?" comes back empty although there is
+    assert ids(older, before, 1) == []  # "is there more?" comes back empty although there is more
     assert ids(latest, before, 1) != []
     assert len(ids(everybody, 1000, 10)) == 10
 
@@ -67,7 +67,7 @@ def test_a_select_without_the_key_is_refused_where_there_is_a_row(house: ExitSta
     older = gateway(house, "admin", differences=["key-must-be-selected"])
 
     def search(class_id: str, where: object, *names: str) -> list[object]:
-        """As a program would ask that doesn't know of it: our own searches always name the key."""
+        """Search like a program that doesn't know of the difference: the product always selects the key."""
         options = {"select": {class_id: names}}
         found: list[object] = older.call(
             "open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", TOKEN, where, options
@@ -78,7 +78,7 @@ def test_a_select_without_the_key_is_refused_where_there_is_a_row(house: ExitSta
         search("au", {"usrgroup": 1001}, "usrgroup")
     assert search("au", {"usrgroup": 1001}, "id", "usrgroup")
     assert search("au", {"usrgroup": -7}, "usrgroup") == []
-    assert search("aou", {"id": 1}, "shortname")  # anybody may see those
+    assert search("aou", {"id": 1}, "shortname")  # anyone may see those
     assert older.pcrud.search("au", {"usrgroup": 1001}, select=("usrgroup",))
 
 
@@ -104,7 +104,7 @@ def renamed(gateway: Gateway) -> None:
 
 
 def names(gateway: Gateway) -> tuple[str, str, str]:
-    """A patron's name: by pcrud, by a plain read, and by one of the original."""
+    """Return a patron's name: by pcrud, by a plain read, and by an authoritative read."""
     (by_pcrud,) = gateway.pcrud.search("au", {"id": 1052})
     reads = (
         gateway.decode(gateway.call("open-ils.actor", f"open-ils.actor.user.retrieve{form}", TOKEN, 1052).value)

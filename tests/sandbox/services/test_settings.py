@@ -1,4 +1,4 @@
-"""Library settings, org units, profiles and permissions as the sandbox tells them."""
+"""Library settings, org units, profiles and permissions in the sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def actor(caller: Caller, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor without a session, None where there is none."""
+    """Return the only result of a call to open-ils.actor without a session, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
