@@ -1,13 +1,13 @@
-"""What things cost beside what they have to cost: ours and a bare client by turns, as one table in Markdown.
+"""Overhead compared with a minimal client: the product and the client take turns, and the result is a Markdown table.
 
     python -m tests.bench
     python -m tests.bench --patrons 20000 200000 --only report limited
     EVERGREEN_GROUPS_PASSWORD=… python -m tests.bench --url https://evergreen.example.org --account groups_report
 
-Without ``--url`` it starts sandboxes. The floor is :mod:`floor`. ``--account NAME`` can be given several times; its
-password is that of the variable EVERGREEN_GROUPS_PASSWORD, or of the one that ``NAME=VARIABLE`` names. It reads and
-changes nothing. Ends with status 1 where ours and the floor differ in a single cent, and with status 2 where a goal is
-missed and ``--strict`` was given.
+Without ``--url`` it starts sandboxes. The minimal client is :mod:`floor`. ``--account NAME`` may be repeated; the
+password is in the variable EVERGREEN_GROUPS_PASSWORD, or in the variable of ``NAME=VARIABLE``. The bench changes
+nothing. It exits with 1 if the product and the minimal client differ by a cent, and with 2 if a goal is missed and
+``--strict`` is given.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
 
 
 def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
-    """The rows of one place, in the order of the subjects."""
+    """Yield the rows of one place, in the order of the subjects."""
     for account in place.accounts:
         if ("report" if account.sees_all else "limited") in subjects:
             yield reading.report(place, account, pairs, what="report, sums")
@@ -52,7 +52,7 @@ def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
 
 
 def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
-    """How cost grows with the patrons, on sandboxes that list as many groups, and with the list on the first."""
+    """Yield rows on growth with the number of patrons, then with the number of listed groups (first place)."""
     account = ("consortium_staff",)
     first: Row | None = None
     for size in sizes:
@@ -65,7 +65,7 @@ def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
 
 
 def password(account: str) -> tuple[str, str]:
-    """An account's name and password, of ``NAME`` or ``NAME=VARIABLE``."""
+    """Split ``NAME`` or ``NAME=VARIABLE`` into an account's name and password."""
     name, _sign, variable = account.partition("=")
     variable = variable or "EVERGREEN_GROUPS_PASSWORD"
     if variable not in os.environ:
@@ -74,7 +74,7 @@ def password(account: str) -> tuple[str, str]:
 
 
 def options() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", help="an Evergreen's address; none: sandboxes")
     parser.add_argument("--account", action="append", default=[], metavar="NAME[=VARIABLE]")
@@ -106,7 +106,7 @@ def main() -> int:
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
-    """All rows, as they come."""
+    """Yield all rows as they are measured."""
     if chosen.url:
         with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as place:
             print(f"{place.url}, release {place.release}, {place.size}", file=sys.stderr)

@@ -1,16 +1,15 @@
-"""Two clerks act at random through the API, with a faulty network and services that are killed; nothing may be lost.
+"""Two clerks make random changes over a faulty network while services are killed: nothing may be lost.
 
     python tests/bench/clerks.py [--sequences 1000] [--servers 3] [--database postgresql] [--first 0] [--minutes 60]
-                                 [--clocks 600 0 -600]
+        [--clocks 600 0 -600]
 
-Each sequence has four actions of each of two clerks at once on three families: moves, removals, merges, leads, undoes,
-double clicks, and the same asked again. Of the requests that write, 12 in 100 are lost, or arrive late or twice, or
-have their answer lost; in one sequence of three a service is killed and started again, in one of fifty the database
-(with PostgreSQL). After each sequence everything is asked again: each key has one answer, each write belongs to one
-step, each step that is done was written once, and what was taken back is what the answer says. Ends with status 1 where
-something was wrong; ``--first NUMBER --sequences 1`` runs one again, ``--minutes`` ends it early. ``--clocks`` sets the
-clocks of the services ahead by so many seconds, or behind (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` chooses among
-the versions of PostgreSQL that are installed.
+Each sequence has four actions by each of two concurrent clerks on three families: moves, removals, merges, leads,
+undos, double clicks, and repeated requests. Of the requests that write, 12% are lost, or arrive late or twice, or lose
+their response. In one of three sequences a service is killed and restarted, in one of fifty the database (PostgreSQL
+only). After each sequence, everything is requested again: each key has one answer, each write belongs to one step, each
+done step was written once, and undos match their answers. Exits with 1 if something is wrong. ``--first NUMBER
+--sequences 1`` repeats a sequence, ``--minutes`` ends early. ``--clocks`` sets the services' clocks ahead or behind by
+seconds (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` selects among the installed versions of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from support.clerk_runs import Town, town
 
 
 def main() -> None:
-    """Run it as the command line asks for."""
+    """Run as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sequences", type=int, default=1000)
     parser.add_argument("--servers", type=int, default=3)

@@ -1,4 +1,4 @@
-"""The rows of the report: built by a program, as a command, and how long it takes to begin."""
+"""The rows of the report: built by a program, by the command, and the startup time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .places import Account, Place
 from .rows import Row, Spread
 
 ANSWER = ("groups", "members", "visible_fines", "hidden_fines")
-"""What ours and the floor have to agree on; the last one where the floor looked for it."""
+"""Figures on which the product and the floor must agree; the last only if the floor has read it."""
 PROGRAM = (sys.executable, "-m", "evergreen_groups")
 MOST_CALLS = 60
-"""Of an account that doesn't see everybody, beside one for each group whose hidden members owe something."""
+"""Maximum calls for an account that doesn't see everyone, besides one per group whose hidden members owe something."""
 START_SECONDS = 0.3
 
 
 def report(place: Place, account: Account, runs: int, *options: str, what: str = "report") -> Row:
-    """The report by a program; ends the bench where ours and the floor don't say the same."""
+    """Yield the rows of the report by a program; ends the bench if the product and the floor disagree."""
     given = ("--url", place.url, "--account", account.name, *options)
     environ = place.environ(account)
 
@@ -36,7 +36,7 @@ def report(place: Place, account: Account, runs: int, *options: str, what: str =
     def floor(*more: str) -> dict[str, Any]:
         return pairs.figures("floor.py", [*given, "--idl", str(place.idl), *more], environ)
 
-    # Once before, so that caches are what they are on any other day, and hidden members' fines are compared as well.
+    # A first run warms the caches, and also compares hidden members' fines.
     _agreed(what, account, [ours(), floor("--hidden-fines")])
     mine, others = pairs.by_turns(ours, floor, runs)
     _agreed(what, account, [*mine, *others])
@@ -57,7 +57,7 @@ def report(place: Place, account: Account, runs: int, *options: str, what: str =
 
 
 def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None:
-    """End the bench where answers aren't all the same."""
+    """End the bench unless all answers are equal."""
     for name in ANSWER:
         answers = {str(one[name]) for one in said if one[name] is not None}
         if len(answers) > 1:
@@ -65,7 +65,7 @@ def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None
 
 
 def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The run that took as long as the middle one of all."""
+    """Return the run with the median time."""
     return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
 
 
@@ -84,7 +84,7 @@ def _judged(row: Row, account: Account, groups_asked: int) -> Row:
 
 
 def command(place: Place, account: Account, runs: int) -> Row:
-    """The command as somebody types it, from its start to the end of the file that it writes; and the floor's."""
+    """Yield rows of the command as typed, from its start to the end of the file that it writes; and the floor's."""
     environ = place.environ(account)
     configuration = configured(place.url, place, account)
     written = str(place.directory / "report.json")
@@ -110,7 +110,7 @@ def command(place: Place, account: Account, runs: int) -> Row:
 
 
 def start_up(place: Place, account: Account, runs: int) -> Iterator[Row]:
-    """How long the command takes to say its version, and until it sends its first request."""
+    """Return the seconds until the command prints its version, and until it sends the first request."""
     environ = place.environ(account)
     version = [pairs.whole_process([*PROGRAM, "--version"], environ).seconds for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
@@ -148,7 +148,7 @@ def _until_first_request(command: Sequence[str], listening: socket.socket, envir
             connection.recv(1)
             seconds = time.perf_counter() - started
             process.kill()
-    # Whoever was killed may have asked for a second connection, which the next one isn't to be taken for.
+    # A killed process may have opened a second connection, which mustn't be taken for the next one's.
     listening.settimeout(0)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -157,7 +157,7 @@ def _until_first_request(command: Sequence[str], listening: socket.socket, envir
 
 
 def configured(url: str, place: Place, account: Account) -> str:
-    """A configuration file that names a gateway and an account."""
+    """Return a configuration file with a gateway and an account."""
     path = place.directory / "config.toml"
     plain = "allow_plain_http = true\n" if url.startswith("http:") else ""
     path.write_text(f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\n{plain}', "utf-8")
