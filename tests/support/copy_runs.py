@@ -1,10 +1,10 @@
-"""Runs tests at a site whose plain reads come from a copy that is behind: a part of pytest; ``conftest.py`` names it.
+"""Run tests with a site whose plain reads come from a lagging replica: a plugin of pytest, loaded by ``conftest.py``.
 
     pytest --replica tests/changes
 
-runs the tests that speak to the shared sandbox, and no others. What holds elsewhere alone says so and is left out:
-``@pytest.mark.no_copy(reason="…")``. Other rooms have tests that count calls or wait for one by its plain name, which
-differ there.
+runs the tests that use the shared sandbox, and no others. Tests that don't hold for replicas are marked and left out:
+``@pytest.mark.no_copy(reason="…")``. Other rooms have tests that count calls or wait for the plain form of a call,
+which differ there.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def _is_run(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def with_copy(request: pytest.FixtureRequest) -> bool:
-    """Whether sandboxes have a copy."""
+    """Whether sandboxes have a replica."""
     return bool(request.config.getoption(_OPTION))
 
 
 @pytest.fixture(scope="session")
 def copy_options(*, with_copy: bool) -> dict[str, object]:
-    """What makes a sandbox have one that never catches up by itself."""
+    """Return the options of a sandbox with a replica that never catches up by itself."""
     return {"differences": ["replica"], "replica_delay": math.inf} if with_copy else {}
