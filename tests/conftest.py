@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from flask import Flask
-from support.copied_site import Looking, copied_at_once
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.releases import sandboxes
+from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock
 
@@ -32,7 +32,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import files as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.copy_runs"]
+pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.replica_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -108,16 +108,16 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
 
 @pytest.fixture(scope="session")
 def sandbox_on(
-    gateway_options: dict[str, object], copy_options: dict[str, object]
+    gateway_options: dict[str, object], replica_options: dict[str, object]
 ) -> Iterator[Callable[[str], Sandbox]]:
     """Return a running sandbox of a release, started on first use."""
-    with sandboxes(**gateway_options, **copy_options) as sandbox_on:
+    with sandboxes(**gateway_options, **replica_options) as sandbox_on:
         yield sandbox_on
 
 
 @pytest.fixture(scope="session")
-def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_copy: bool) -> Sandbox:
-    return copied_at_once(sandbox_on(release)) if with_copy else sandbox_on(release)
+def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_replica: bool) -> Sandbox:
+    return replicated_at_once(sandbox_on(release)) if with_replica else sandbox_on(release)
 
 
 @pytest.fixture
@@ -128,9 +128,9 @@ def sandbox(running_sandbox: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def admin(sandbox: Sandbox, *, with_copy: bool) -> Iterator[Gateway]:
+def admin(sandbox: Sandbox, *, with_replica: bool) -> Iterator[Gateway]:
     """A gateway logged in as superuser, to inspect data."""
-    with Looking(sandbox) if with_copy else gateway_of(sandbox.url, "admin") as gateway:
+    with Looking(sandbox) if with_replica else gateway_of(sandbox.url, "admin") as gateway:
         yield gateway
 
 

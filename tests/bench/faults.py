@@ -46,9 +46,9 @@ RUST_SHARE = 5
 _runners: list[Runner] = []
 
 
-def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None, *, copied: bool) -> None:
+def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None, *, replica: bool) -> None:
     """Create the world of this process, closed at its end."""
-    world = World(release, gateway, copied=copied)
+    world = World(release, gateway, replica=replica)
     Finalize(None, world.close, exitpriority=1)
     _runners.append(Runner(world, SUBJECTS[only]) if only else Runner(world))
 
@@ -103,7 +103,7 @@ def main() -> int:
         if not chosen:
             continue
         arguments = (options.release, gateway, options.only)
-        begin = partial(start, copied=options.replica)
+        begin = partial(start, replica=options.replica)
         with context.Pool(min(options.jobs, len(chosen)), begin, arguments) as pool:
             for kind, ending, cause, description in pool.imap_unordered(make, chosen, chunksize=4):
                 outcomes[kind or "(none befell it)"][ending] += 1

@@ -106,18 +106,18 @@ def _quiet() -> Iterator[None]:
 class World:
     """A sandbox with fresh data for each run, with responses without faults to compare with.
 
-    ``release`` and ``gateway`` say what to imitate. With ``copied``, plain reads come from a replica that never catches
+    ``release`` and ``gateway`` say what to imitate. With ``replica``, plain reads come from one that never catches
     up.
     """
 
     def __init__(
-        self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache", *, copied: bool = False
+        self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache", *, replica: bool = False
     ) -> None:
         self._rust = gateway == "rust"
         self._stack = ExitStack()
         memory = _MEMORY if _MEMORY.is_dir() else None  # the many journals needn't survive a crash of the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        differences = ("replica",) if copied else ()
+        differences = ("replica",) if replica else ()
         self.sandbox = self._stack.enter_context(
             Sandbox(
                 release=release,

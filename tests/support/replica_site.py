@@ -21,19 +21,19 @@ _SERVING = "process_request_thread"
 """The name of the sandbox's threads that serve requests."""
 
 
-def copied_at_once(sandbox: Sandbox) -> Sandbox:
+def replicated_at_once(sandbox: Sandbox) -> Sandbox:
     """Return a sandbox that replicates at once whatever isn't written through its gateway."""
     store = sandbox._store
     transaction = store.transaction
 
     @contextmanager
-    def copied_transaction() -> Iterator[Connection]:
+    def replicated_transaction() -> Iterator[Connection]:
         with transaction() as connection:
             yield connection
         if _SERVING not in threading.current_thread().name and not store._transaction_depth:
             sandbox.catch_up()
 
-    store.transaction = copied_transaction  # type: ignore[method-assign]
+    store.transaction = replicated_transaction  # type: ignore[method-assign]
     return sandbox
 
 
