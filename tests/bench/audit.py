@@ -347,9 +347,9 @@ def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from evergreen_groups.sandbox import Sandbox\n"
-        "from reckoning.large import settle\n"
+        "from reckoning.large import add_contacts\n"
         "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
-        "    settle(sandbox)\n"
+        "    add_contacts(sandbox)\n"
         "    with sandbox._store.transaction() as connection:\n"
         "        connection.execute('UPDATE au SET master_account = 0 WHERE id > 100000 AND usrgroup % 10 < 8')\n"
         "    print(sandbox.url, *sandbox.report_account, flush=True)\n"

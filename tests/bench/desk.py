@@ -161,7 +161,7 @@ def main() -> None:
         if options.calls_only:
             sys.exit(0 if quick else 1)
         with served(gateway, directory, "many", options.threads) as (address, service):
-            well = bear(options.clerks, options.seconds, options.every, gateway, address)
+            well = run_load(options.clerks, options.seconds, options.every, gateway, address)
             used = {"service": processor_seconds(service), "sandbox": processor_seconds(sandbox)}
         print("processor, s: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
     sys.exit(0 if well and quick else 1)
@@ -322,7 +322,7 @@ def chains(gateway: str, address: str, proxy: FaultProxy) -> bool:
     return quick
 
 
-def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:
+def run_load(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:
     """Run the clerks and print the results; returns whether all is well."""
     seen = Seen()
     with Gateway(gateway, credentials=Credentials(username=ACCOUNT, password=PASSWORD)) as staff:
@@ -353,7 +353,7 @@ def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) 
         now = {id: group for batch in found for id, group in batch}
     unlike = [patron for clerk in everybody for patron, group in clerk.places.items() if now[patron] != group]
     changes = sum(clerk.changes for clerk in everybody)
-    return told(seen, changes, unlike)
+    return print_figures(seen, changes, unlike)
 
 
 def families_of(staff: Gateway, count: int) -> list[list[int]]:
@@ -365,7 +365,7 @@ def families_of(staff: Gateway, count: int) -> list[list[int]]:
     return [sorted(members) for members in groups.values() if len(members) >= FAMILY][:count]
 
 
-def told(seen: Seen, changes: int, unlike: list[int]) -> bool:
+def print_figures(seen: Seen, changes: int, unlike: list[int]) -> bool:
     """Print the figures; returns whether all is well."""
     total = seen.statuses.total()
     put_off = seen.statuses[503] / total

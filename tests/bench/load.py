@@ -181,7 +181,7 @@ class Outcome:
         return 1000 * statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
-def borne(executor: ProcessPoolExecutor, load: Load) -> Outcome:
+def under_load(executor: ProcessPoolExecutor, load: Load) -> Outcome:
     """Run the clients and return the results."""
     count = min(PROCESSES, load.clients)
     start = time.monotonic() + 0.3 + load.clients / 1000

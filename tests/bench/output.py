@@ -28,7 +28,7 @@ FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
 HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
 EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
-SURROUNDINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 """The environment of the nightly unit."""
 _PATRONS_FOR_EACH = 3.15
 """Patrons in the sandbox per member of a group with debts."""
@@ -165,8 +165,8 @@ def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[st
         with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
             for what in details:
                 command = [sys.executable, __file__, "--one", *account, what, *wanted]
-                surroundings = {**os.environ, **SURROUNDINGS}
-                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
+                environment = {**os.environ, **ENVIRONMENT}
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
                     assert process.stdout is not None
                     for line in process.stdout:
                         yield {"details": what, **json.loads(line)}

@@ -30,11 +30,11 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.large import (  # noqa: E402
+    add_contacts,
     audit_differences,
     content_of,
     explanation_differences,
     report_differences,
-    settle,
 )
 from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
@@ -140,7 +140,7 @@ def _large(patrons: int, dataset: Path | None, explanations: int) -> int:
     """Compare report, audit and explanations for one large dataset; the report with each selection."""
     status = 0
     with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
-        settle(sandbox)
+        add_contacts(sandbox)
         username, password = sandbox.report_account
         content = content_of(sandbox, username, dataset)
         with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:

@@ -284,7 +284,7 @@ def loaded(port: int, tokens: list[str], seconds: float, *, kept: bool = True) -
         thread.join()
 
 
-def borne(running: Running, tokens: list[str], seconds: float) -> dict[str, float]:
+def under_load(running: Running, tokens: list[str], seconds: float) -> dict[str, float]:
     """Return figures under load."""
     with loaded(running.port, tokens, 1):
         pass
@@ -411,7 +411,7 @@ def compare(options: argparse.Namespace) -> None:
         for number in range(options.rounds):
             for case in cases if number % 2 == 0 else cases[::-1]:
                 with serving(*case, environ) as running:
-                    figures[case].append(borne(running, tokens, options.seconds))
+                    figures[case].append(under_load(running, tokens, options.seconds))
                     if number == 0:
                         words[case] = [honest_among_slow(running, options.slow)]
                 if number == 0:

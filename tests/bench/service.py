@@ -38,7 +38,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_desk import Family, families, log_in
-from load import READS, WRITES, Load, OurDesk, Outcome, borne, clients_pool
+from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, under_load
 from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
 
 CLIENTS = (1, 50, 200, 500)
@@ -121,7 +121,7 @@ def measured(
         known(place, clients)
         for ours in (True, False):
             before = place.used()
-            outcome = borne(executor, place.load(what, clients, seconds, ours=ours))
+            outcome = under_load(executor, place.load(what, clients, seconds, ours=ours))
             name = "ours" if ours else "floor"
             (row.ours if ours else row.floor).append(outcome)
             for program, used in place.used().items():
@@ -233,7 +233,7 @@ def steady(place: Place, clients: int, seconds: int) -> bool:
         for second in range(seconds):
             if second % 20 == 0:
                 known(place, clients)
-            outcomes.append(borne(executor, place.load(READS[second % 4], clients, 1.0, ours=True)))
+            outcomes.append(under_load(executor, place.load(READS[second % 4], clients, 1.0, ours=True)))
             memory.append(megabytes(place.processes["service"]))
     whole = _together(outcomes)
     grown = max(memory[-3:]) - memory[min(WARMING_UP, len(memory) - 1)]

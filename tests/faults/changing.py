@@ -15,7 +15,7 @@ from typing import Any
 from faults.reading import Clean, Reading
 from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Injection, Ran, World
+from faults.world import CommandResult, Injection, World
 from support.change_ids import change_id
 from support.gateways import PASSWORD
 
@@ -60,7 +60,7 @@ class Changing(Reading):
             assert ran.status == 0, ran.errors + ran.escaped
         return directory
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         """Run a command; ``#1`` in it is replaced by the id of the first change."""
         words = [str(directory / word) if word.endswith(".csv") else word for word in self.words]
         if "#1" in words:
@@ -88,7 +88,7 @@ class Changing(Reading):
         assert isinstance(clean, CleanChange)
         judgement = Judgement()
         directory = self._prepare(world)
-        course = _Course(world, directory, clean.plan, judgement, clean.groups_made)
+        course = _Aftermath(world, directory, clean.plan, judgement, clean.groups_made)
         with world.faults(injections, chance) as traffic:
             ran = self._run(world, directory)
             course.doubled, course.moved_late = traffic.new_groups, traffic.moved_late
@@ -120,7 +120,7 @@ class Changing(Reading):
         return self.name != "audit"
 
 
-class _Course:
+class _Aftermath:
     """The stored rows and the journal since the faults."""
 
     def __init__(self, world: World, directory: Path, plan: Plan, judgement: Judgement, groups: int) -> None:

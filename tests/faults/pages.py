@@ -12,7 +12,7 @@ from faults.changing import Changing
 from faults.panel import Panel, service_that_raises
 from faults.reading import Clean, Reading
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Ran, World
+from faults.world import CommandResult, World
 from flask import Flask
 from support.desk_page import DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
 from support.web_caller import Clock, session
@@ -37,9 +37,9 @@ def _document(page: DeskPage) -> dict[str, object]:
     return {"members": page.members, "sums": as_text(sums[0]) if sums else "", "notes": [*map(as_text, notes)]}
 
 
-def _refused(page: DeskPage) -> Ran:
+def _refused(page: DeskPage) -> CommandResult:
     """Return the page's error message, like a command's error line, or None."""
-    return Ran(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
+    return CommandResult(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
 
 
 class ListPage(Panel):
@@ -54,17 +54,19 @@ class ListPage(Panel):
         """The name in the table."""
         return "page"
 
-    def _ask(self, app: Flask, token: str) -> Ran:
+    def _ask(self, app: Flask, token: str) -> CommandResult:
         began = time.monotonic()
         try:
             page = DeskClerk(app, token, "").open(self._patron)
         except Exception:
-            return Ran(1, "", "", 0.0, traceback.format_exc())
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
         if page.status != 200:
             return _refused(page)
-        return Ran(0, json.dumps(_document(page)), "", time.monotonic() - began)
+        return CommandResult(0, json.dumps(_document(page)), "", time.monotonic() - began)
 
-    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+    def _judge_answer(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    ) -> None:
         judge_form(ran, judgement, endings=frozenset({0}))
         if ran.status != 0:
             if afterwards:
@@ -95,20 +97,20 @@ class PageChange(Changing):
     def _can_be_undone(self) -> bool:
         return self._undoable
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         began = time.monotonic()
         app = service_that_raises(world, directory, Clock())
         clerk = _clerk(app, world, self.account)
         try:
             ran = self._done(clerk)
         except Exception:
-            ran = Ran(1, "", "", 0.0, traceback.format_exc())
+            ran = CommandResult(1, "", "", 0.0, traceback.format_exc())
         finally:
             close(app)
         ran.seconds = time.monotonic() - began
         return ran
 
-    def _done(self, clerk: DeskClerk) -> Ran:
+    def _done(self, clerk: DeskClerk) -> CommandResult:
         page = clerk.open(self._patron)
         if page.status != 200:
             return _refused(page)
@@ -116,11 +118,11 @@ class PageChange(Changing):
         if plan.status != 200 or not plan.has_form("/change"):
             return _refused(plan)
         if plan.heading == "Nothing to do":
-            return Ran(0, plan.text, "", 0.0)
+            return CommandResult(0, plan.text, "", 0.0)
         agreed(plan)
         done = agreed(plan)  # twice, as by a double click
         is_done = done.status == 200 and done.outcome.startswith("Done")
-        return Ran(0, done.outcome, "", 0.0) if is_done else _refused(done)
+        return CommandResult(0, done.outcome, "", 0.0) if is_done else _refused(done)
 
 
 def _scan(*patrons: int) -> Flow:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from faults.reading import Clean, Reading, plain
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Injection, Ran, World
+from faults.world import CommandResult, Injection, World
 from flask import Flask
 from support.web_caller import API, Clock, bearer, client_of, session, settings_of
 
@@ -52,17 +52,17 @@ class Panel(Reading):
     def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
         return service_that_raises(world, directory, clock)
 
-    def _ask(self, app: Flask, token: str) -> Ran:
+    def _ask(self, app: Flask, token: str) -> CommandResult:
         try:
             answer = client_of(app).get(f"{API}/{self.words[1]}", headers=bearer(token))
         except Exception:
-            return Ran(1, "", "", 0.0, traceback.format_exc())
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
         if answer.status_code == 200:
-            return Ran(0, answer.get_data(as_text=True), "", 0.0)
+            return CommandResult(0, answer.get_data(as_text=True), "", 0.0)
         document = answer.get_json(force=True, silent=True)
         if isinstance(document, dict) and document.get("status") == answer.status_code:
-            return Ran(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
-        return Ran(1, "", answer.get_data(as_text=True), 0.0)
+            return CommandResult(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
+        return CommandResult(1, "", answer.get_data(as_text=True), 0.0)
 
     def clean(self, world: World) -> Clean:
         """Return the response without faults; None if the session is rejected."""
@@ -101,7 +101,9 @@ class Panel(Reading):
         shutil.rmtree(directory)
         return judgement
 
-    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+    def _judge_answer(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    ) -> None:
         if clean.document is not None:
             self._judge(ran, clean, judgement, afterwards=afterwards)
             return

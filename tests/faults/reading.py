@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import PASSWORD, Exchange, Injection, Ran, World
+from faults.world import PASSWORD, CommandResult, Exchange, Injection, World
 from support.states import state_in
 
 from evergreen_groups import exit_status, hooks
@@ -73,7 +73,7 @@ class Reading:
         """The name in the table."""
         return self.words[0]
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         with small_pages() if self._small_pages else nullcontext():
             return world.command(directory, *self.words, "--format", "json")
 
@@ -111,7 +111,7 @@ class Reading:
 
     def _judge(
         self,
-        ran: Ran,
+        ran: CommandResult,
         clean: Clean,
         judgement: Judgement,
         *,
@@ -160,16 +160,16 @@ class Hook(Reading):
         credentials = Credentials(username=self.account, password=PASSWORD)
         return world.gateway(world.proxy.url, credentials=credentials, cache_directory=directory / "cache")
 
-    def _ask(self, client: Client) -> Ran:
+    def _ask(self, client: Client) -> CommandResult:
         try:
             document = hooks.as_json(self._call(client))
         except EvergreenGroupsError as error:
-            return Ran(1, "", f"evergreen-groups: {error}", 0.0)
+            return CommandResult(1, "", f"evergreen-groups: {error}", 0.0)
         except Exception:  # any other exception is wrong
-            return Ran(1, "", "", 0.0, traceback.format_exc())
-        return Ran(0, json.dumps(document), "", 0.0)
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
+        return CommandResult(0, json.dumps(document), "", 0.0)
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         with self._gateway(world, directory) as gateway:
             return self._ask(Client(gateway, account=self.account, state=state_in(directory / "state")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from faults.reading import difference, is_shown_as_incomplete
 from faults.stores import NEW, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Ran
+from faults.world import CommandResult
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -47,15 +47,15 @@ def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
 
 
 def test_an_error_has_one_form() -> None:
-    def ending(ran: Ran) -> Ending:
+    def ending(ran: CommandResult) -> Ending:
         judgement = Judgement()
         judge_form(ran, judgement, endings=frozenset({0}))
         return judgement.ending
 
-    assert ending(Ran(0, "{}", "", 0.1)) is Ending.RIGHT
-    assert ending(Ran(4, "", "evergreen-groups: no answer\n", 0.1)) is Ending.ERROR
-    assert ending(Ran(4, "", "", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(4, "", "something else\n", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(3, "", "evergreen-groups: no such setting\n", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(1, "", "evergreen-groups: unforeseen\n", 0.1, "Traceback …")) is Ending.TRACEBACK
-    assert ending(Ran(0, "{}", "", 100.0)) is Ending.SLOW
+    assert ending(CommandResult(0, "{}", "", 0.1)) is Ending.RIGHT
+    assert ending(CommandResult(4, "", "evergreen-groups: no answer\n", 0.1)) is Ending.ERROR
+    assert ending(CommandResult(4, "", "", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(4, "", "something else\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(3, "", "evergreen-groups: no such setting\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(1, "", "evergreen-groups: unforeseen\n", 0.1, "Traceback …")) is Ending.TRACEBACK
+    assert ending(CommandResult(0, "{}", "", 100.0)) is Ending.SLOW

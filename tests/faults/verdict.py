@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from faults.world import Ran
+from faults.world import CommandResult
 
 from evergreen_groups import exit_status
 
@@ -70,7 +70,7 @@ class Judgement:
         return "\n".join(f"{ending.value}: {detail}" for ending, detail in self.found if not ending.is_well)
 
 
-def judge_form(ran: Ran, judgement: Judgement, *, endings: frozenset[int], talks: bool = False) -> None:
+def judge_form(ran: CommandResult, judgement: Judgement, *, endings: frozenset[int], talks: bool = False) -> None:
     """Check that a command ended in a documented way: no traceback, one line for an error, in time.
 
     ``endings`` are the exit statuses that aren't errors. A command that ``talks`` prints on standard error what it is

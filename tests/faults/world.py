@@ -65,7 +65,7 @@ class Injection:
 
 
 @dataclass
-class Ran:
+class CommandResult:
     """A command's output and exit status. ``escaped`` is the traceback of an exception that it should have caught."""
 
     status: int
@@ -135,7 +135,7 @@ class World:
         self.account = "consortium_staff"
         self.hit: list[str] = []
         """The methods of the calls hit by a fault; empty for the IDL."""
-        self.strays: list[str] = []
+        self.stray_tracebacks: list[str] = []
         """Tracebacks of other threads, and of unexpected exceptions."""
         self.updates: list[int] = []
         """The ids of the records that the server wrote, once per write."""
@@ -146,7 +146,7 @@ class World:
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
         self._stack.enter_context(_quiet())
-        self.gateway = _impatient(self)
+        self.gateway = _with_short_timeouts(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
         self._stack.enter_context(patch.object(Database, "now", lambda _: self.now))
@@ -158,10 +158,10 @@ class World:
         self._stack.close()
 
     def _unforeseen(self, error: Exception) -> None:
-        self.strays.append("".join(traceback.format_exception(error)))
+        self.stray_tracebacks.append("".join(traceback.format_exception(error)))
 
     def _stray(self, problem: Any) -> None:
-        self.strays.append("".join(traceback.format_exception(problem.exc_value)))
+        self.stray_tracebacks.append("".join(traceback.format_exception(problem.exc_value)))
 
     # Requests and responses.
 
@@ -262,7 +262,7 @@ class World:
         self.now += _LATER
 
     @contextmanager
-    def surroundings(self, directory: Path) -> Iterator[None]:
+    def environment(self, directory: Path) -> Iterator[None]:
         """Return the environment of a command."""
         environ = {
             "HOME": str(directory),
@@ -280,7 +280,7 @@ class World:
         ):
             yield
 
-    def command(self, directory: Path, *words: str) -> Ran:
+    def command(self, directory: Path, *words: str) -> CommandResult:
         """Run a command in this process."""
         output, errors = io.StringIO(), io.StringIO()
         root = logging.getLogger()
@@ -288,7 +288,7 @@ class World:
         escaped, status = "", 1
         began = time.monotonic()
         with (
-            self.surroundings(directory),
+            self.environment(directory),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(errors),
         ):
@@ -301,17 +301,17 @@ class World:
         seconds = time.monotonic() - began
         root.handlers[:] = handlers
         root.setLevel(level)
-        if self.strays:
-            escaped += "".join(self.strays)
-            self.strays.clear()
-        return Ran(status, output.getvalue(), errors.getvalue(), seconds, escaped)
+        if self.stray_tracebacks:
+            escaped += "".join(self.stray_tracebacks)
+            self.stray_tracebacks.clear()
+        return CommandResult(status, output.getvalue(), errors.getvalue(), seconds, escaped)
 
     def stores(self) -> Stores:
         """Return a snapshot of the sandbox's data."""
         return Stores.of(self.sandbox)
 
 
-def _impatient(world: World) -> type[Gateway]:
+def _with_short_timeouts(world: World) -> type[Gateway]:
     """Return a gateway class with short timeouts; a class, because the client checks the type."""
 
     class ImpatientGateway(Gateway):

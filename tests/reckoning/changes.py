@@ -50,7 +50,7 @@ def listed(library: Library) -> dict[int, Listed]:
     return found
 
 
-def heirs(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, int]:
+def current_numbers(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, int]:
     """Map each former group that is still listed to its current number.
 
     A group keeps its number as long as it shares a member with the former one. If not, it is the group that has more
@@ -72,19 +72,20 @@ def heirs(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, 
 def changes(earlier: Library, library: Library, groups: list[Document]) -> Document:
     """Return the document's ``changes``, and the changes of each listed group in ``groups``, by number."""
     before, now = listed(earlier), listed(library)
-    heir = heirs(before, now)
+    current_number = current_numbers(before, now)
     hidden = {library.shortname(org) for org in library.orgs if org not in library.visible_orgs}
     hidden_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.visible_orgs}
     shown = {one["group"] for one in groups}
     by_group = {
-        number: _changed(one, [was for old, was in before.items() if heir.get(old) == number])
-        if number in heir.values()
+        number: _changed(one, [was for old, was in before.items() if current_number.get(old) == number])
+        if number in current_number.values()
         else _new(one, before, certain=not one.libraries <= hidden_before)
         for number, one in now.items()
         if number in shown
     }
     gone = sorted(
-        (was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number)
+        (was for number, was in before.items() if number not in current_number),
+        key=lambda was: (-was.fines, was.number),
     )
     cleared = [was for was in gone if not was.libraries <= hidden]
     kinds = ["new", "worse", "better", "unchanged"]

@@ -47,7 +47,7 @@ def _checked(library: Library, patron: Row) -> Document:
         "over_limit": over,
         "over_by": money(max(counted - limit.amount, NOTHING) if over and limit.amount is not None else NOTHING),
         "recorded": recorded,
-        **_prospect(library, patron),
+        **_outlook(library, patron),
         "difference_count": len(others) + (not for_fines if over else len(for_fines)) + _is_explained(library, patron),
     }
     if library.limit_is_hidden(patron):  # without a decision, because their blocks are unknown
@@ -145,12 +145,12 @@ def details(library: Library, patron_id: int) -> Document | None:
 def _blocked(library: Library, patron: Row) -> Document:
     """Return whether a patron is over the limit, and the limit; null if the account may not know."""
     if library.limit_is_hidden(patron):
-        return {"over_limit": None, "limit": None, **_prospect(library, patron)}
+        return {"over_limit": None, "limit": None, **_outlook(library, patron)}
     limit = library.limit(patron).document()["amount"]
-    return {"over_limit": library.over(patron), "limit": limit, **_prospect(library, patron)}
+    return {"over_limit": library.over(patron), "limit": limit, **_outlook(library, patron)}
 
 
-def _prospect(library: Library, patron: Row) -> Document:
+def _outlook(library: Library, patron: Row) -> Document:
     """Return what a recalculation could change where the rule and the ILS disagree, and the ILS's threshold."""
     for_fines, _others = library.blocks_of(patron)
     if library.limit_is_hidden(patron) or library.over(patron) == bool(for_fines):
@@ -179,7 +179,7 @@ def _recalculation(library: Library, patron: Row, for_fines: list[Row]) -> str:
 
 
 def _is_explained(library: Library, patron: Row) -> bool:
-    return _prospect(library, patron)["recalculation"] not in (None, "may-help")
+    return _outlook(library, patron)["recalculation"] not in (None, "may-help")
 
 
 def _blocks(library: Library, patron: Row) -> Document:

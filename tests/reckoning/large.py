@@ -107,7 +107,7 @@ def _of_one(explainer: BlockExplainer, library: Library, patron: int) -> Iterato
     yield from (f"{patron}: {text}" for text in found)
 
 
-def settle(sandbox: Sandbox) -> None:
+def add_contacts(sandbox: Sandbox) -> None:
     """Give the people of a large population birth dates, addresses, phones and e-mail, always the same.
 
     Most families live at the lead's address. Some use the lead's row, some have a row with the same street spelled

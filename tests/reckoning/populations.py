@@ -120,7 +120,7 @@ def population(chance: Random) -> Content:
     maker.penalties()
     maker.question()
     maker.before()
-    maker.even()
+    maker.zero_balance()
     maker.relations()
     return maker.content
 
@@ -430,7 +430,7 @@ class _Maker:
         groups = sorted({person["usrgroup"] for person in earlier["au"]})
         renumbered = chance.choice(groups) if self.often(0.2) else None
         for person in earlier["au"]:
-            self._otherwise(person, groups)
+            self._changed(person, groups)
             if person["usrgroup"] == renumbered:
                 person["usrgroup"] = 778
         for row in earlier["mbts"]:
@@ -443,7 +443,7 @@ class _Maker:
             earlier["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": others}}
         self.content["_before"] = earlier
 
-    def even(self) -> None:
+    def zero_balance(self) -> None:
         """Add a patron who owes nothing in total: a fine at the home library, and an equal credit somewhere else."""
         debtors = {row["usr"] for row in self.content["mbts"]}
         others = [person for person in self.content["au"] if person["id"] not in debtors]
@@ -476,7 +476,7 @@ class _Maker:
             institutions=chance.choice(([], [], ["Toddler"], ["child", "Staff"])),
         )
 
-    def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
+    def _changed(self, person: Row, groups: Sequence[int]) -> None:
         """Change one patron for the run before."""
         if self.often(0.25):
             person["usrgroup"] = self.chance.choice((*groups, 777))

@@ -17,7 +17,7 @@ from reckoning import auditing, changes, desk, family, library, populations, rec
 from reckoning.populations import population
 from reckoning.product import JOBS, Product
 
-APART = (library, reckoning, family, auditing, relating, desk, changes, populations)
+INDEPENDENT = (library, reckoning, family, auditing, relating, desk, changes, populations)
 """The modules that compute, and generate what is computed from."""
 
 over_made_up_consortia = settings(
@@ -29,7 +29,7 @@ over_made_up_consortia = settings(
 )
 
 
-@pytest.mark.parametrize("module", APART, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", INDEPENDENT, ids=lambda module: module.__name__)
 def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
     """The computation would repeat the product's mistakes, and no test would notice."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]

@@ -6,6 +6,6 @@ import signal
 import threading
 
 
-def let_it_pass() -> None:
+def expire_deadline() -> None:
     """Let the main thread's deadline expire now, by sending the signal of its timer."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)

@@ -33,7 +33,7 @@ class Town:
         self._chance = chance
         self.listed: dict[int, Decimal] = {}
         """The former fines of each group listed in the last recorded run."""
-        self.heirs: dict[int, int | None] = {}
+        self.current_numbers: dict[int, int | None] = {}
         """The current numbers of those groups, None if the members have separated."""
 
     @property
@@ -61,9 +61,9 @@ class Town:
         listed = self._listed_now()
         found = Expected(before=dict.fromkeys(listed))
         for group, fines in self.listed.items():
-            heir = self.heirs[group]
-            if heir in listed:
-                found.before[heir] = (found.before[heir] or Decimal(0)) + fines
+            current = self.current_numbers[group]
+            if current in listed:
+                found.before[current] = (found.before[current] or Decimal(0)) + fines
             else:
                 found.cleared[group] = fines
         return found
@@ -71,7 +71,7 @@ class Town:
     def recorded(self) -> None:
         """Take note that a run has been recorded."""
         self.listed = self._listed_now()
-        self.heirs = {group: group for group in self.listed}
+        self.current_numbers = {group: group for group in self.listed}
 
     def _listed_now(self) -> dict[int, Decimal]:
         groups, fines = self.groups, self.fines
@@ -110,12 +110,12 @@ class Town:
         self._move(groups[splitting][: len(groups[splitting]) // 2], self._new_number())
         for patron in groups[parting]:
             self._move([patron], self._new_number())
-        if parting in self.heirs:
-            self.heirs[parting] = None
+        if parting in self.current_numbers:
+            self.current_numbers[parting] = None
 
     def _move_all(self, group: int, number: int) -> None:
         self._move(self.groups[group], number)
-        self.heirs.update({old: number for old, now in self.heirs.items() if now == group})
+        self.current_numbers.update({old: number for old, now in self.current_numbers.items() if now == group})
 
     def _move(self, patrons: list[int], number: int) -> None:
         with self._store.transaction():
