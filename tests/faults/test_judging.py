@@ -10,7 +10,7 @@ from faults.world import CommandResult
 from evergreen_groups.sandbox import Sandbox
 
 
-def test_changes_are_told_from_foreign_writes(sandbox: Sandbox) -> None:
+def test_changes_are_distinguished_from_foreign_writes(sandbox: Sandbox) -> None:
     store = sandbox._store
     before = Stores.of(sandbox)
     with store.transaction():
@@ -22,7 +22,7 @@ def test_changes_are_told_from_foreign_writes(sandbox: Sandbox) -> None:
     assert after.next_group == before.next_group + 1
 
 
-def test_only_what_says_so_is_incomplete() -> None:
+def test_only_marked_documents_are_incomplete() -> None:
     group = {"group": 1, "combined_fines": "30.00", "complete": True}
     right = {"groups": [group]}
     less = {**group, "combined_fines": "20.00"}
@@ -34,7 +34,7 @@ def test_only_what_says_so_is_incomplete() -> None:
     assert difference(right, {"groups": [less]}) == ".groups[0].combined_fines: 30.00 became 20.00"
 
 
-def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
+def test_an_incomplete_document_is_true_about_its_members() -> None:
     def document(owed: str, hidden: int) -> dict[str, object]:
         members = [{"id": 1, "own_fines": owed, "over_limit": False}]
         return {"hidden_members": {"count": hidden, "fines": "0.00"}, "members": members}

@@ -43,6 +43,6 @@ def test_a_run_with_faults_is_right_or_ends_in_an_error(runner: Runner, subject:
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
-def test_so_are_many_more_of_them(runner: Runner, subject: str, part: int) -> None:
+def test_many_more_runs_with_faults(runner: Runner, subject: str, part: int) -> None:
     first = RUNS[subject]
     assert wrong(runner, range(first + part, first + MORE_RUNS[subject], PARTS)) == []

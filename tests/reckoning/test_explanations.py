@@ -73,7 +73,7 @@ def recalculated_as_said(asked: Product, content: Content, patron: int) -> bool:
     return True
 
 
-def test_over_invented_consortia(asked: Product) -> None:
+def test_random_consortia(asked: Product) -> None:
     said = 0
     for seed in SEEDS:
         content = population(Random(seed))
@@ -83,7 +83,7 @@ def test_over_invented_consortia(asked: Product) -> None:
 
 
 @pytest.mark.long
-def test_over_many_invented_consortia(asked: Product) -> None:
+def test_many_random_consortia(asked: Product) -> None:
     for seed in range(1000, 1400):
         content = population(Random(seed))
         agrees(asked, content, "explanation")
@@ -148,7 +148,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_is_counted_and_what_becomes_of_penalties(name: str, asked: Product) -> None:
+def test_counted_fines_and_the_fate_of_penalties(name: str, asked: Product) -> None:
     content = case(name)
     agrees(asked, content, "explanation")
     found = explained(asked, content, 1001)
@@ -164,7 +164,7 @@ def test_what_is_counted_and_what_becomes_of_penalties(name: str, asked: Product
     ("lacking", "complete"),
     [("VIEW_GROUP_PENALTY_THRESHOLD", False), ("VIEW_USER_TRANSACTIONS", False), ("VIEW_USER_FINES_SUMMARY", True)],
 )
-def test_what_the_account_may_not_see_is_not_known(lacking: str, complete: bool, asked: Product) -> None:
+def test_hidden_data_is_unknown(lacking: str, complete: bool, asked: Product) -> None:
     permissions = tuple(
         one
         for one in ("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_GROUP_PENALTY_THRESHOLD")

@@ -111,21 +111,21 @@ def _above_the_libraries(**more: Any) -> Content:
 
 
 @pytest.mark.parametrize("job", ["report", "audit"])
-def test_members_at_home_above_the_libraries_are_hidden(job: str, asked: Product) -> None:
+def test_members_with_a_home_library_above_the_branches_are_hidden(job: str, asked: Product) -> None:
     agrees(asked, _above_the_libraries(), job)
 
 
-def test_check_and_summary_count_members_at_home_above_the_libraries(asked: Product) -> None:
+def test_check_and_summary_count_members_with_a_home_library_above_the_branches(asked: Product) -> None:
     agrees(asked, _above_the_libraries(), "check", "summary")
 
 
-def test_thresholds_are_asked_for_where_patrons_are_seen_alone(asked: Product) -> None:
+def test_thresholds_are_only_read_where_patrons_are_visible(asked: Product) -> None:
     content = _above_the_libraries(limit="ils")
     threshold(content, SYSTEM, "10.00")
     agrees(asked, content, "audit")
 
 
-def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(asked: Product) -> None:
+def test_a_group_that_continues_above_the_branches_has_improved_not_cleared(asked: Product) -> None:
     content = _above_the_libraries()
     content["au"][-1]["home_ou"] = BR1
     before = [{**row} for row in content["au"]]
@@ -138,7 +138,7 @@ def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(
 # Work org units above the permission's depth.
 
 
-def test_working_above_the_depth_of_view_user_shows_nobody(asked: Product) -> None:
+def test_a_work_org_unit_above_the_depth_of_view_user_shows_no_patrons(asked: Product) -> None:
     """The account works at BR1 and at the consortium, and has VIEW_USER from branches down: it sees BR1 but not BR2."""
     content = consortium(works=(BR1, CONS), depth=2)
     add(content, 1001, BR1, (BR1, "30.00"))
@@ -146,7 +146,7 @@ def test_working_above_the_depth_of_view_user_shows_nobody(asked: Product) -> No
     agrees(asked, content, "summary")
 
 
-def test_report_audit_and_check_ask_what_pcrud_asks(asked: Product) -> None:
+def test_report_audit_and_check_use_pcruds_permissions(asked: Product) -> None:
     content = consortium(works=(BR1, CONS), depth=2)
     add(content, 1001, BR1, (BR1, "30.00"))
     add(content, 1002, BR2, (BR2, "15.00"))
@@ -157,7 +157,7 @@ def test_report_audit_and_check_ask_what_pcrud_asks(asked: Product) -> None:
 
 
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
-def test_who_has_no_open_transaction_reaches_no_limit(job: str, asked: Product) -> None:
+def test_without_open_transactions_no_limit_is_reached(job: str, asked: Product) -> None:
     content = consortium(limit="0.00", comparison="reaches")
     add(content, 1001, BR1)
     add(content, 1002, BR1, (BR1, "30.00"))
@@ -165,7 +165,7 @@ def test_who_has_no_open_transaction_reaches_no_limit(job: str, asked: Product) 
 
 
 @pytest.mark.parametrize("staff", [None, CLERK])
-def test_the_audit_lists_blocks_of_who_has_no_open_transaction(staff: int | None, asked: Product) -> None:
+def test_the_audit_lists_blocks_of_patrons_without_open_transactions(staff: int | None, asked: Product) -> None:
     content = consortium(limit="0.00", comparison="reaches")
     add(content, 1001, BR1)
     block(content, 1001, 1, CONS, staff)
@@ -174,7 +174,7 @@ def test_the_audit_lists_blocks_of_who_has_no_open_transaction(staff: int | None
 
 @pytest.mark.parametrize("owed", [[(BR1, "0.00")], [(BR1, "3.00"), (BR2, "-3.00")]], ids=["zero", "net zero"])
 @pytest.mark.parametrize("limit", ["0.00", "ils"])
-def test_open_transactions_that_add_up_to_nothing_reach_it(
+def test_open_transactions_that_add_up_to_zero_reach_it(
     limit: str, owed: list[tuple[int, str]], asked: Product
 ) -> None:
     content = consortium(limit=limit, comparison="reaches")
@@ -201,11 +201,11 @@ def _net_zero_hidden() -> Content:
 
 
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
-def test_transactions_that_cannot_be_seen_are_not_taken_for_none(job: str, asked: Product) -> None:
+def test_hidden_transactions_do_not_count_as_none(job: str, asked: Product) -> None:
     agrees(asked, _net_zero_hidden(), job)
 
 
-def test_the_audit_does_not_call_a_block_stale_on_data_that_it_cannot_see(asked: Product) -> None:
+def test_the_audit_does_not_call_a_block_stale_because_of_hidden_data(asked: Product) -> None:
     content = _net_zero_hidden()
     block(content, 1001, 1, BR1)
     agrees(asked, content, "audit")
@@ -214,7 +214,7 @@ def test_the_audit_does_not_call_a_block_stale_on_data_that_it_cannot_see(asked:
 # Custom penalties of libraries.
 
 
-def test_a_penalty_stands_for_fines_where_a_library_has_it_for_that(asked: Product) -> None:
+def test_a_custom_penalty_means_fines_only_at_its_library(asked: Product) -> None:
     """BR1 blocks for fines with a penalty that BR2 sets for overdue items: on a patron of BR2 it doesn't mean fines."""
     content = consortium()
     setting(content, BR1, FINES, CUSTOM_BLOCK)
@@ -236,7 +236,7 @@ def test_a_note_in_place_of_the_fines_penalty_is_no_block(asked: Product) -> Non
     agrees(asked, content, "audit")
 
 
-def test_the_check_says_the_same_of_both(asked: Product) -> None:
+def test_the_check_agrees(asked: Product) -> None:
     content = consortium()
     setting(content, BR1, FINES, CUSTOM_BLOCK)
     setting(content, BR2, FINES, CUSTOM_NOTE)
@@ -251,13 +251,13 @@ def test_the_check_says_the_same_of_both(asked: Product) -> None:
 # Deleted patrons.
 
 
-def test_nothing_is_said_of_a_deleted_patron(asked: Product) -> None:
+def test_there_is_no_document_for_a_deleted_patron(asked: Product) -> None:
     content = consortium()
     add(content, 1001, BR1, (BR1, "30.00"), deleted="t")
     agrees(asked, content, "check")
 
 
-def test_the_hooks_say_nothing_of_a_deleted_patron(asked: Product) -> None:
+def test_the_hooks_have_no_document_for_a_deleted_patron(asked: Product) -> None:
     content = consortium()
     add(content, 1001, BR1, (BR1, "30.00"), deleted="t")
     agrees(asked, content, "summary")

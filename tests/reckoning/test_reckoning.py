@@ -30,7 +30,7 @@ over_made_up_consortia = settings(
 
 
 @pytest.mark.parametrize("module", INDEPENDENT, ids=lambda module: module.__name__)
-def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
+def test_the_reckoning_does_not_import_the_product(module: object) -> None:
     """The computation would repeat the product's mistakes, and no test would notice."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]
     imported = set()
@@ -46,7 +46,7 @@ def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
 @pytest.mark.long
 @over_made_up_consortia
 @given(seed=st.integers(1, 2**32))
-def test_what_is_said_is_what_was_reckoned(seed: int, asked: Product) -> None:
+def test_the_products_documents_match(seed: int, asked: Product) -> None:
     content = population(Random(seed))
     found = [f"{job}: {text}" for job in JOBS for text in asked.differences(content, job)]
     assert not found, "\n".join(found)

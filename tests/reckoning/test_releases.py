@@ -48,7 +48,7 @@ def test_nothing_depends_on_the_release(seed: int, account: str, release: str, p
 
 @pytest.mark.long
 @pytest.mark.older
-def test_who_asks_sees_themselves_where_the_release_says_so(release: str, product_on: ProductOn) -> None:
+def test_the_account_sees_itself_depending_on_the_release(release: str, product_on: ProductOn) -> None:
     content = asked_by(population(Random(1)), "sees one library")
     asker = next(row for row in content["au"] if row["id"] == ASKER)
     asker["home_ou"] = next(row["id"] for row in content["aou"] if row["id"] != asker["home_ou"])

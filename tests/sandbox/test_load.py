@@ -33,7 +33,7 @@ def patrons(gateway: Gateway) -> int:
     return len(gateway.pcrud.search("au", {"home_ou": 11}, select=("id",)))
 
 
-def test_what_is_loaded_takes_the_place_of_what_was_there(content: dict[str, Any]) -> None:
+def test_loading_replaces_all_data(content: dict[str, Any]) -> None:
     with Sandbox() as sandbox, gateway_of(sandbox.url, "consortium_staff") as gateway:
         assert len(shortnames(gateway)) > 1
         sandbox.load(content)
@@ -42,7 +42,7 @@ def test_what_is_loaded_takes_the_place_of_what_was_there(content: dict[str, Any
         assert sandbox.accounts["consortium_staff"].password == "sandbox"
 
 
-def test_reset_returns_to_what_was_loaded(content: dict[str, Any]) -> None:
+def test_reset_returns_to_the_loaded_data(content: dict[str, Any]) -> None:
     with Sandbox() as sandbox:
         sandbox.load(content)
         sandbox._store.update("aou", 11, {"shortname": "OTHER"})
@@ -59,7 +59,7 @@ def test_sessions_end(content: dict[str, Any]) -> None:
             shortnames(view)
 
 
-def test_what_does_not_fit_leaves_what_was_there(content: dict[str, Any]) -> None:
+def test_an_invalid_dataset_changes_nothing(content: dict[str, Any]) -> None:
     content["au"][0]["home_ou"] = "elsewhere"
     with Sandbox() as sandbox:
         with pytest.raises(ConfigurationError):

@@ -39,7 +39,7 @@ def test_there_are_many() -> None:
 
 
 @pytest.mark.parametrize("exchange_id", IDS)
-def test_it_answers_as_a_real_evergreen_did(exchange_id: str, gateways: dict[str, Gateway]) -> None:
+def test_responses_match_a_real_evergreen(exchange_id: str, gateways: dict[str, Gateway]) -> None:
     exchange = exchanges()[exchange_id]
     sent = [TOKEN_PLACE if value == TOKEN else value for value in params(exchange_id)]
     service = dict(map(tuple, exchange["form"]))["service"]

@@ -47,7 +47,7 @@ def differences(release: str, chosen: list[Path]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("release", ["3.11", "3.12", "3.14"])
-def test_what_tells_releases_apart(release: str) -> None:
+def test_exchanges_that_differ_between_releases(release: str) -> None:
     assert differences(release, [RECORDED / release / "releases.jsonl"]) == {}
 
 
@@ -59,7 +59,7 @@ def test_everything(release: str) -> None:
     assert differences(release, found) == {}
 
 
-def test_an_answer_that_is_another_one_is_seen() -> None:
+def test_a_different_answer_is_noticed() -> None:
     """The other tests prove nothing unless a difference is noticed."""
     found = differences("3.12", [RECORDED / "3.16" / "releases.jsonl"])
     assert "3.16/releases-044" in found
