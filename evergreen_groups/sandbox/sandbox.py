@@ -89,7 +89,7 @@ class Sandbox:
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
         if prepared:
-            contents.remove_former(prepared)
+            contents.remove_outdated(prepared)
         try:
             self._server = SandboxServer(self._store, host, port, found, releases.ils_version(release))
         except OSError as error:

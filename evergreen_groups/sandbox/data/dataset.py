@@ -227,7 +227,7 @@ class Contents:
     def _kind(self) -> str:
         return f"sandbox-{self._patrons}-{self._listed}-"
 
-    def remove_former(self, directory: Path) -> None:
+    def remove_outdated(self, directory: Path) -> None:
         """Delete files of the same population that an earlier release made; they can't be used any more."""
         for path in directory.glob(f"{self._kind}*"):
             if not path.name.startswith(self.name):

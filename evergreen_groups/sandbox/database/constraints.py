@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox.database.store import Store
 
 INTEGER_LIMIT = 2**31
-# NUMERIC(6,2): four places before the point.
+# NUMERIC(6,2): at most four digits before the decimal point.
 _AMOUNTS = {"au": "credit_forward_balance", "mb": "amount"}
 _AMOUNT_LIMIT = 10**6
 

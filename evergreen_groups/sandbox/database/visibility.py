@@ -73,12 +73,12 @@ class Visibility:
 
     def _linked(self, idl_class: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
         link = idl_class.links[context.link]
-        joined, place = f"{link.class_id} AS context0", "context0"
+        joined, alias = f"{link.class_id} AS context0", "context0"
         current = self._store.classes[link.class_id]
         for step, name in enumerate(context.jump, 1):
             jump = current.links[name]
-            joined += f" JOIN {jump.class_id} AS context{step} ON context{step}.{jump.key} = {place}.{name}"
-            place, current = f"context{step}", self._store.classes[jump.class_id]
-        tests = " OR ".join(self._at(f"{place}.{quoted(name)}", rule) for name in context.fields)
+            joined += f" JOIN {jump.class_id} AS context{step} ON context{step}.{jump.key} = {alias}.{name}"
+            alias, current = f"context{step}", self._store.classes[jump.class_id]
+        tests = " OR ".join(self._at(f"{alias}.{quoted(name)}", rule) for name in context.fields)
         here = f"{core.quoted}.{quoted(link.field)}"
         return f"EXISTS (SELECT 1 FROM {joined} WHERE context0.{quoted(link.key)} = {here} AND ({tests}))"

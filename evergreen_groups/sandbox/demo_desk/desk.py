@@ -88,9 +88,9 @@ class Forwarder:
     @staticmethod
     def _headers(request: Request) -> dict[str, str]:
         passed_on = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
-        former = passed_on.pop("x-forwarded-for", "")
+        forwarded_for = passed_on.pop("x-forwarded-for", "")
         return passed_on | {
-            "x-forwarded-for": f"{former}, {request.peer}" if former else request.peer,
+            "x-forwarded-for": f"{forwarded_for}, {request.peer}" if forwarded_for else request.peer,
             "x-forwarded-host": request.headers.get("host", ""),
         }
 

@@ -188,7 +188,7 @@ def _calculated(left: Expression, word: str, right: Expression) -> Expression:
     whole = ("integer", "bigint")
     if word == "&" and (left.kind not in whole or right.kind not in (*whole, "numeric")):
         raise QueryError(f"{left.kind} {word} {right.kind}")
-    sides = [f"({it.sql}) / 100.0" if it.kind == "money" else f"({it.sql})" for it in (left, right)]
+    sides = [f"({side.sql}) / 100.0" if side.kind == "money" else f"({side.sql})" for side in (left, right)]
     kind = left.kind if word == "&" else "numeric"
     columns = left.columns | right.columns
     return Expression(f"({sides[0]} {word} {sides[1]})", kind, left.aggregate or right.aggregate, columns)

@@ -64,11 +64,11 @@ class Editor:
         Raises:
             Die: the org unit is text but not a number, so the real service's query fails.
         """
-        place = org_unit if is_true(org_unit) else self.session.work_org
-        if isinstance(place, bool | list | dict):
+        org = org_unit if is_true(org_unit) else self.session.work_org
+        if isinstance(org, bool | list | dict):
             return permissions.allowed(self.store, self.user_id, permission, None)
         try:
-            return permissions.allowed(self.store, self.user_id, permission, int(text(place)))
+            return permissions.allowed(self.store, self.user_id, permission, int(text(org)))
         except ValueError:
             raise Die("Can't use an undefined value as an ARRAY reference.") from None
 
@@ -79,8 +79,8 @@ class Editor:
             EventAnswer: PERM_FAILURE with the org unit as text (``errors-057``).
         """
         if not self.allowed(permission, org_unit):
-            place = org_unit if is_true(org_unit) else self.session.work_org
-            raise permission_failure(permission, place if isinstance(place, bool | list | dict) else text(place))
+            org = org_unit if is_true(org_unit) else self.session.work_org
+            raise permission_failure(permission, org if isinstance(org, bool | list | dict) else text(org))
 
     def retrieve(self, class_id: str, key: Any, *, sent: Any = ...) -> Row:
         """Call :func:`retrieve`."""

@@ -178,8 +178,8 @@ def ancestor_at_depth(context: CallContext, token: Any = None, org_id: Any = Non
     editor = Editor(context, token)
     if isinstance(org_id, bool):
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
-    place = editor.session.work_org if org_id is None else _org_id(org_id)
-    return None if depth is None else editor.store.orgs.ancestor_at_depth(place, int(_org_id(depth) or 0))
+    org = editor.session.work_org if org_id is None else _org_id(org_id)
+    return None if depth is None else editor.store.orgs.ancestor_at_depth(org, int(_org_id(depth) or 0))
 
 
 @method(SERVICE, "open-ils.actor.session.home_lib")

@@ -186,8 +186,8 @@ def _ordered(context: CallContext, rows: list[Row], sort: list[str]) -> list[Row
     store, known = context.store, context.classes["au"]
     by_penalties = "penalties" in sort or releases.ALWAYS_BY_PENALTIES in context.differences
     fields = [entry.split(" ") for entry in sort if entry != "penalties"]
-    sound = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
-    if releases.SEARCH_UNCHECKED in context.differences and not sound:
+    valid = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
+    if releases.SEARCH_UNCHECKED in context.differences and not valid:
         raise Die(_BROKEN)
     for name, *direction in reversed([entry for entry in fields if entry and entry[0] in known.by_name]):
         if known.by_name[name].virtual:
