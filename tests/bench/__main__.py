@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import growth, others, reading
+from . import growth, other_rows, reading
 from .machine import load, machine, python
-from .places import Place, evergreen, sandbox
 from .rows import Row, markdown
+from .sites import Site, evergreen, sandbox
 
 SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
 SUBJECTS = ("report", "limited", "command", "startup", "audit", "service", "output", "growth")
@@ -34,34 +34,34 @@ LISTED = 4_250
 PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
 
 
-def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
-    """Yield the rows of one place, in the order of the subjects."""
-    for account in place.accounts:
+def rows_of(site: Site, subjects: list[str], pairs: int) -> Iterator[Row]:
+    """Yield the rows of one site, in the order of the subjects."""
+    for account in site.accounts:
         if ("report" if account.sees_all else "limited") in subjects:
-            yield reading.report(place, account, pairs, what="report, sums")
-            yield reading.report(place, account, pairs, "--details", what="report with details")
+            yield reading.report(site, account, pairs, what="report, sums")
+            yield reading.report(site, account, pairs, "--details", what="report with details")
     if "command" in subjects:
-        yield reading.command(place, place.accounts[0], pairs)
+        yield reading.command(site, site.accounts[0], pairs)
     if "startup" in subjects:
-        yield from reading.start_up(place, place.accounts[0], pairs)
+        yield from reading.start_up(site, site.accounts[0], pairs)
     if "audit" in subjects:
-        for account in place.accounts:
-            yield from others.audits(place, account, pairs)
+        for account in site.accounts:
+            yield from other_rows.audits(site, account, pairs)
     if "service" in subjects:
-        yield from others.services(place, place.accounts[0], pairs)
+        yield from other_rows.services(site, site.accounts[0], pairs)
 
 
 def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
-    """Yield rows on growth with the number of patrons, then with the number of listed groups (first place)."""
+    """Yield rows on growth with the number of patrons, then with the number of listed groups (first site)."""
     account = ("consortium_staff",)
     first: Row | None = None
     for size in sizes:
-        with sandbox(account, size, prepared, listed_groups=LISTED) as place:
-            row = growth.with_patrons(place, place.accounts[0], size, pairs, first)
+        with sandbox(account, size, prepared, listed_groups=LISTED) as site:
+            row = growth.with_patrons(site, site.accounts[0], size, pairs, first)
             first = first or row
             yield row
-    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as place:
-        yield from growth.with_list(place, place.accounts[0], pairs)
+    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as site:
+        yield from growth.with_list(site, site.accounts[0], pairs)
 
 
 def password(account: str) -> tuple[str, str]:
@@ -108,17 +108,17 @@ def main() -> int:
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
     """Yield all rows as they are measured."""
     if chosen.url:
-        with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as place:
-            print(f"{place.url}, release {place.release}, {place.size}", file=sys.stderr)
-            yield from rows_of(place, chosen.only, chosen.pairs)
+        with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as site:
+            print(f"{site.url}, release {site.release}, {site.size}", file=sys.stderr)
+            yield from rows_of(site, chosen.only, chosen.pairs)
         return
     if set(chosen.only) - ON_SANDBOXES_OF_THEIR_OWN:
         for patrons in chosen.patrons:
-            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as place:
+            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as site:
                 print(f"sandbox, {patrons:,} patrons", file=sys.stderr)
-                yield from rows_of(place, chosen.only, chosen.pairs)
+                yield from rows_of(site, chosen.only, chosen.pairs)
     if "output" in chosen.only:
-        yield from others.writings()
+        yield from other_rows.writings()
     if "growth" in chosen.only:
         yield from growing(chosen.growing, chosen.pairs, chosen.prepared)
 

@@ -390,8 +390,8 @@ def main() -> None:
     password = os.environ.get("AUDIT_PASSWORD", "")
     if options.one:
         side = options.one
-        place = (options.url, options.account, password)
-        found = floor(*place) if side == "floor" else ours(*place, side)
+        site = (options.url, options.account, password)
+        found = floor(*site) if side == "floor" else ours(*site, side)
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         json.dump(found, sys.stdout)
         return

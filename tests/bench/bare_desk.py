@@ -56,7 +56,7 @@ def fields_of(url: str, class_id: str) -> dict[str, int]:
     space = root.tag.partition("}")[0] + "}"
     found = next(each for each in root.iter(f"{space}class") if each.get("id") == class_id)
     names = [str(each.get("name")) for each in found.iter(f"{space}field")]
-    return {name: place for place, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
+    return {name: index for index, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
 
 
 def log_in(url: str, account: str, password: str) -> str:
@@ -129,10 +129,10 @@ class BareDesk:
 
     def members(self, where: object, most: int) -> list[tuple[int, int]]:
         """Read patrons and their groups, in order of id."""
-        places = fields_of(self.url, "au")
+        indexes = fields_of(self.url, "au")
         how = {"select": {"au": ["id", "usrgroup"]}, "order_by": {"au": "id"}, "limit": most}
         rows = self.ask(self.search("au", where, how))[0][0]
-        return [(row["__p"][places["id"]], row["__p"][places["usrgroup"]]) for row in rows]
+        return [(row["__p"][indexes["id"]], row["__p"][indexes["usrgroup"]]) for row in rows]
 
     def summary(self, family: Family) -> None:
         """Read what the panel shows: the members with their penalties and balances."""
@@ -211,8 +211,8 @@ class BareDesk:
         return self.search("mous", {"usr": list(family.members)}, {"select": {"mous": ["usr", "balance_owed"]}})
 
     def _owes(self, family: Family, payload: Any) -> None:
-        place = fields_of(self.url, "mous")["usr"]
-        assert {row["__p"][place] for row in payload[0]} <= set(family.members)
+        index = fields_of(self.url, "mous")["usr"]
+        assert {row["__p"][index] for row in payload[0]} <= set(family.members)
 
     def _ids_of(self, group: int) -> Call:
         return (_ACTOR, f"{_ACTOR}.usergroup.members.retrieve", json.dumps(self.token), json.dumps([group]))
@@ -226,14 +226,14 @@ class BareDesk:
         assert rows[0]["__p"][fields_of(self.url, "au")["usrgroup"]] == group
 
     def _moved(self, patron: int, group: int) -> None:
-        places = fields_of(self.url, "au")
+        indexes = fields_of(self.url, "au")
         record = self.ask(self._record(patron))[0][0]
-        values = record["__p"] + [None] * (len(places) - len(record["__p"]))
-        values[places["usrgroup"]], values[places["ischanged"]] = group, 1
+        values = record["__p"] + [None] * (len(indexes) - len(record["__p"]))
+        values[indexes["usrgroup"]], values[indexes["ischanged"]] = group, 1
         record["__p"] = values
         self.ask((_ACTOR, f"{_ACTOR}.patron.update", json.dumps(self.token), json.dumps(record)))
         after = self.ask(self._record(patron))[0][0]["__p"]
-        assert after[places["usrgroup"]] == group, "the move did not land"
+        assert after[indexes["usrgroup"]] == group, "the move did not land"
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

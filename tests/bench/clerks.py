@@ -37,27 +37,27 @@ def main() -> None:
     options = parser.parse_args()
     outage = 0.02 if options.database == "postgresql" else 0.0
     began, wrong, done = time.monotonic(), 0, 0
-    with town(options.servers, options.sequences, database=options.database, clocks=tuple(options.clocks)) as place:
+    with town(options.servers, options.sequences, database=options.database, clocks=tuple(options.clocks)) as running:
         for number in range(options.first, options.first + options.sequences):
             if time.monotonic() - began > 60 * options.minutes:
                 break
-            errors = place.sequence(number, kill=options.kill, outage=outage)
+            errors = running.sequence(number, kill=options.kill, outage=outage)
             done += 1
             wrong += bool(errors)
             for error in errors:
                 print(error, flush=True)
             if done % 50 == 0:
                 print(f"{done} sequences, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
-        report(place, done, wrong, time.monotonic() - began)
+        report(running, done, wrong, time.monotonic() - began)
     sys.exit(1 if wrong else 0)
 
 
-def report(place: Town, sequences: int, wrong: int, took: float) -> None:
+def report(running: Town, sequences: int, wrong: int, took: float) -> None:
     """Print the figures."""
-    tally = place.tally
+    tally = running.tally
     print(
-        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {place.kills} times, "
-        f"the database stopped {place.outages} times"
+        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {running.kills} times, "
+        f"the database stopped {running.outages} times"
     )
     print(
         f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}"
@@ -66,8 +66,8 @@ def report(place: Town, sequences: int, wrong: int, took: float) -> None:
     print(f"faults: {dict(tally.faults.most_common())}")
     print(f"put off: {dict(tally.put_off.most_common())}")
     print(f"refused: {dict(tally.refused.most_common())}")
-    if "Traceback" in place.servers.errors or "a bug:" in place.servers.errors:
-        print(place.servers.errors[-3000:])
+    if "Traceback" in running.servers.errors or "a bug:" in running.servers.errors:
+        print(running.servers.errors[-3000:])
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ FAMILY = 4
 
 @dataclass
 class Seen:
-    """What the clerks have observed. ``unlike`` are patrons who aren't in the group that a response said."""
+    """What the clerks have observed. ``misplaced`` are patrons who aren't in the group that a response said."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     put_off: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class DeskClerk:
         self._session = requests.Session()
         self._session.headers.update(bearer(token))
         self._last: str | None = None
-        self.places: dict[int, int] = {}
+        self.groups: dict[int, int] = {}
         """Each patron's group according to the responses."""
         self.changes = 0
 
@@ -108,7 +108,7 @@ class DeskClerk:
             if step["state"] != "done":
                 self._note(f"change {change['id']}: {step['state']} ({step['reason']})")
             elif step["field"] == "group":
-                self.places[step["patron"]] = step["value"]
+                self.groups[step["patron"]] = step["value"]
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         key = {"Idempotency-Key": f"{self._chance.getrandbits(64):x}"} if method == "POST" else {}
@@ -348,12 +348,12 @@ def run_load(clerks: int, seconds: float, every: float, gateway: str, address: s
             thread.start()
         for thread in threads:
             thread.join()
-        ids = [patron for clerk in everybody for patron in clerk.places]
+        ids = [patron for clerk in everybody for patron in clerk.groups]
         found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
         now = {id: group for batch in found for id, group in batch}
-    unlike = [patron for clerk in everybody for patron, group in clerk.places.items() if now[patron] != group]
+    misplaced = [patron for clerk in everybody for patron, group in clerk.groups.items() if now[patron] != group]
     changes = sum(clerk.changes for clerk in everybody)
-    return print_figures(seen, changes, unlike)
+    return print_figures(seen, changes, misplaced)
 
 
 def families_of(staff: Gateway, count: int) -> list[list[int]]:
@@ -365,7 +365,7 @@ def families_of(staff: Gateway, count: int) -> list[list[int]]:
     return [sorted(members) for members in groups.values() if len(members) >= FAMILY][:count]
 
 
-def print_figures(seen: Seen, changes: int, unlike: list[int]) -> bool:
+def print_figures(seen: Seen, changes: int, misplaced: list[int]) -> bool:
     """Print the figures; returns whether all is well."""
     total = seen.statuses.total()
     put_off = seen.statuses[503] / total
@@ -377,8 +377,8 @@ def print_figures(seen: Seen, changes: int, unlike: list[int]) -> bool:
     for name, times in sorted(seen.seconds.items()):
         cuts = statistics.quantiles(times, n=100)
         print(f"{name}, ms: p50 {1000 * cuts[49]:.0f}, p95 {1000 * cuts[94]:.0f}, p99 {1000 * cuts[98]:.0f}")
-    print(f"not where the answers have put them: {len(unlike)}")
-    return not unlike and not seen.errors and put_off < MOST_503
+    print(f"not where the answers have put them: {len(misplaced)}")
+    return not misplaced and not seen.errors and put_off < MOST_503
 
 
 if __name__ == "__main__":

@@ -66,15 +66,15 @@ def drawing(panels: Sequence[Panel], columns: int) -> str:
         f'<rect class="paper" width="{width}" height="{height}"/>',
         *_legend(names),
     ]
-    for place, panel in enumerate(panels):
-        left, top = place % columns * WIDTH, LEGEND + place // columns * HEIGHT
+    for index, panel in enumerate(panels):
+        left, top = index % columns * WIDTH, LEGEND + index // columns * HEIGHT
         parts += [f'<g transform="translate({left} {top})">', *_panel(panel), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _legend(names: Sequence[str]) -> Iterator[str]:
-    for place, (name, style) in enumerate(zip(names, "ab", strict=False)):
-        left = LEFT + place * 170
+    for index, (name, style) in enumerate(zip(names, "ab", strict=False)):
+        left = LEFT + index * 170
         yield f'<line class="{style}" x1="{left}" x2="{left + 26}" y1="18" y2="18"/>'
         yield f'<text x="{left + 32}" y="22">{escape(name)}</text>'
 

@@ -103,8 +103,8 @@ class Bare:
         names = list(fields)
         options = {"select": {class_id: names}, "limit": LIMIT, **options}
         rows = self.call("open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", self.token, where, options)
-        places = [self.positions[class_id][name] for name in names]
-        return [tuple(row["__p"][place] if place < len(row["__p"]) else None for place in places) for row in rows]
+        indexes = [self.positions[class_id][name] for name in names]
+        return [tuple(row["__p"][index] if index < len(row["__p"]) else None for index in indexes) for row in rows]
 
 
 def compact(value: object) -> str:
@@ -120,7 +120,7 @@ def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
     narrowed = "&".join(f"class={name}" for name in CLASSES)
     tree = ElementTree.fromstring(requests.get(f"{url}/reports/fm_IDL.xml?{narrowed}").content)
     found = {
-        str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
+        str(one.get("id")): {str(field.get("name")): index for index, field in enumerate(one.iter(f"{base}field"))}
         for one in tree.iter(f"{base}class")
     }
     if kept is not None:
@@ -150,13 +150,13 @@ class Start(NamedTuple):
 def start(bare: Bare, pool: ThreadPoolExecutor) -> Start:
     """Read both in parallel."""
     permissions = ["VIEW_USER"]
-    work_places = "open-ils.actor.user.has_work_perm_at.batch"
+    method = "open-ils.actor.user.has_work_perm_at.batch"
     last = pool.submit(highest_group, bare, [])
-    highest_places = pool.submit(bare.call, "open-ils.actor", work_places, bare.token, permissions)
+    highest_orgs = pool.submit(bare.call, "open-ils.actor", method, bare.token, permissions)
     units = pool.submit(bare.search, "aou", ("id", "parent_ou"), {"id": {"<>": None}}).result()
     highest = last.result()
-    places = set(map(int, highest_places.result()["VIEW_USER"]))
-    if any(parent is None and id in places for id, parent in units):
+    org_units = set(map(int, highest_orgs.result()["VIEW_USER"]))
+    if any(parent is None and id in org_units for id, parent in units):
         return Start(highest, [])
     user = bare.call("open-ils.auth", "open-ils.auth.session.retrieve", bare.token)["__p"][bare.positions["au"]["id"]]
     method, ids = "open-ils.actor.user.perm.check.multi_org", sorted(id for id, _parent in units)

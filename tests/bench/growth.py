@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from .drawing import Line, Panel, drawing
-from .places import Account, Place
 from .reading import report
 from .rows import Row
+from .sites import Account, Site
 
 MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
 MOST = 1.5
@@ -19,9 +19,9 @@ MOST = 1.5
 PATRONS, LISTED = "report, patrons growing", "report, list growing"
 
 
-def with_patrons(place: Place, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
-    """Return the report's row for a number of patrons, compared with the first and smallest place (None: this one)."""
-    row = replace(report(place, account, runs, what=PATRONS), goal="", met=None)
+def with_patrons(site: Site, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
+    """Return the report's row for a number of patrons, compared with the first and smallest site (None: this one)."""
+    row = replace(report(site, account, runs, what=PATRONS), goal="", met=None)
     row.more["patrons"] = patrons
     return row if first is None else _held_against(first, row)
 
@@ -34,10 +34,10 @@ def _held_against(first: Row, row: Row) -> Row:
     return replace(row, goal=goal, met=times <= MOST)
 
 
-def with_list(place: Place, account: Account, runs: int) -> Iterator[Row]:
-    """Yield the report's rows for longer and longer lists at one place, with lower and lower minimum totals."""
+def with_list(site: Site, account: Account, runs: int) -> Iterator[Row]:
+    """Yield the report's rows for longer and longer lists at one site, with lower and lower minimum totals."""
     for amount in MIN_TOTALS:
-        row = report(place, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
+        row = report(site, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
         yield replace(row, goal="", met=None)
 
 

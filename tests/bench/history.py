@@ -44,11 +44,11 @@ def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
     groups = [_at(group, branches[number % libraries]) for number, group in enumerate(first.groups)]
     latest = max(group.number for group in groups)
     for night in range(count + 1):
-        for place in chance.sample(range(group_count), group_count // 50):
-            groups[place] = _owing_more(groups[place], Decimal(chance.randint(-300, 500)) / 100)
-        for place in chance.sample(range(group_count), group_count // 200):
+        for index in chance.sample(range(group_count), group_count // 50):
+            groups[index] = _owing_more(groups[index], Decimal(chance.randint(-300, 500)) / 100)
+        for index in chance.sample(range(group_count), group_count // 200):
             latest += 1
-            groups[place] = replace(groups[place], number=latest)
+            groups[index] = replace(groups[index], number=latest)
         ordered = sorted(groups, key=lambda group: group.combined_fines, reverse=True)
         moment = first.generated_at + timedelta(days=night)
         yield replace(report_of(ordered), generated_at=moment, org_units=org_units)

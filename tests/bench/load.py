@@ -222,9 +222,9 @@ def _client(load: Load, number: int, start: float, outcome: Outcome) -> None:
     turn = number
     while (began := time.monotonic()) < start + load.seconds:
         # A client that writes has two families to itself; with other clients' changes, its plan would become outdated.
-        place = 2 * number if load.what in WRITES else turn
+        index = 2 * number if load.what in WRITES else turn
         try:
-            act(load.families[place % len(load.families)], load.families[(place + 1) % len(load.families)])
+            act(load.families[index % len(load.families)], load.families[(index + 1) % len(load.families)])
         except (AssertionError, RefusedError, OSError, http.client.HTTPException, KeyError, ValueError) as error:
             outcome.errors[f"{type(error).__name__} {str(error)[:120]}"] += 1
             desk.close()

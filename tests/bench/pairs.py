@@ -50,16 +50,16 @@ def whole_process(command: Sequence[str], environ: dict[str, str]) -> Whole:
 
 def by_turns(ours: Callable[[], Found], floor: Callable[[], Found], pairs: int) -> tuple[list[Found], list[Found]]:
     """Run both so many times, alternating the order."""
-    mine, others = [], []
+    products, floors = [], []
     for first in _turns(pairs):
         if first:
-            mine.append(ours())
-            others.append(floor())
+            products.append(ours())
+            floors.append(floor())
         else:
-            others.append(floor())
-            mine.append(ours())
-    return mine, others
+            floors.append(floor())
+            products.append(ours())
+    return products, floors
 
 
 def _turns(pairs: int) -> Iterator[bool]:
-    return (place % 2 == 0 for place in range(pairs))
+    return (index % 2 == 0 for index in range(pairs))

@@ -50,7 +50,7 @@ GROWTH_ALLOWED = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """A gateway with a service in front of it, with sessions and families."""
 
     gateway: str
@@ -112,45 +112,41 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     return whole
 
 
-def measured(
-    place: Place, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float
-) -> Row:
+def measured(site: Site, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float) -> Row:
     """Measure one task; the product and the floor take turns."""
     row = Row(what, clients)
     for _ in range(pairs):
-        known(place, clients)
+        known(site, clients)
         for ours in (True, False):
-            before = place.used()
-            outcome = under_load(executor, place.load(what, clients, seconds, ours=ours))
+            before = site.used()
+            outcome = under_load(executor, site.load(what, clients, seconds, ours=ours))
             name = "ours" if ours else "floor"
             (row.ours if ours else row.floor).append(outcome)
-            for program, used in place.used().items():
+            for program, used in site.used().items():
                 row.processor[f"{name}: {program}"] += used - before[program]
             row.processor[f"{name}: clients"] += outcome.processor
     return row
 
 
-def known(place: Place, clients: int) -> None:
+def known(site: Site, clients: int) -> None:
     """Make the service cache the sessions, which it does for half a minute."""
     with ThreadPoolExecutor(4) as executor:
-        list(
-            executor.map(lambda token: OurDesk(place.service, token).summary(place.families[0]), place.tokens[:clients])
-        )
+        list(executor.map(lambda token: OurDesk(site.service, token).summary(site.families[0]), site.tokens[:clients]))
 
 
 @contextlib.contextmanager
-def sandboxed(patrons: int, **serving: Any) -> Iterator[Place]:
+def sandboxed(patrons: int, **serving: Any) -> Iterator[Site]:
     """Yield a sandbox with a service in front of it."""
     with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
         url = address_in(sandbox).rstrip("/")
-        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as place:
-            yield replace(place, processes={**place.processes, "gateway": sandbox})
+        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as site:
+            yield replace(site, processes={**site.processes, "gateway": sandbox})
 
 
 @contextlib.contextmanager
 def served(
     url: str, account: str, password: str, *, clients: int = 500, threads: int = 8, processes: int = 1, above: int = 0
-) -> Iterator[Place]:
+) -> Iterator[Site]:
     """Yield a service in front of the gateway at ``url``, and sessions of the account."""
     with tempfile.TemporaryDirectory() as directory:
         environ = {
@@ -168,7 +164,7 @@ def served(
             found = tuple(families(url, tokens[0], 2 * clients, above=above))
             if len(found) < 2:
                 raise SystemExit("there are no groups of three to eight members to ask about")
-            yield Place(url, address, tokens, found, {"service": service})
+            yield Site(url, address, tokens, found, {"service": service})
 
 
 def rows(
@@ -190,12 +186,12 @@ def rows(
     place_of = sandboxed(patrons, **serving) if url is None else served(url, account, password, **serving)
     things = [what for what in (*READS, *(WRITES if writes or url is None else ())) if not only or what in only]
     found = []
-    with place_of as place, clients_pool() as executor:
+    with place_of as site, clients_pool() as executor:
         for what in things:
             for count in clients:
-                if what in WRITES and 2 * count > len(place.families):
+                if what in WRITES and 2 * count > len(site.families):
                     continue
-                row = measured(place, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
+                row = measured(site, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
                 found.append(row)
                 print(as_line(row), flush=True)
     return found
@@ -226,15 +222,15 @@ def as_line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def steady(place: Place, clients: int, seconds: int) -> bool:
+def steady(site: Site, clients: int, seconds: int) -> bool:
     """Run mixed reads and print the memory; returns whether all responses were right and memory didn't grow."""
     memory, outcomes = [], []
     with clients_pool() as executor:
         for second in range(seconds):
             if second % 20 == 0:
-                known(place, clients)
-            outcomes.append(under_load(executor, place.load(READS[second % 4], clients, 1.0, ours=True)))
-            memory.append(megabytes(place.processes["service"]))
+                known(site, clients)
+            outcomes.append(under_load(executor, site.load(READS[second % 4], clients, 1.0, ours=True)))
+            memory.append(megabytes(site.processes["service"]))
     whole = _together(outcomes)
     grown = max(memory[-3:]) - memory[min(WARMING_UP, len(memory) - 1)]
     print(f"{clients} clients: {len(whole.seconds):,} requests, {whole.per_second:,.0f} a second")
@@ -263,8 +259,8 @@ def main() -> None:
     if options.steady:
         clients = options.clients[-1] if options.clients != list(CLIENTS) else 200
         serving = {"clients": clients, "threads": options.threads, "processes": options.processes}
-        with sandboxed(options.patrons, **serving) as place:
-            sys.exit(0 if steady(place, clients, options.steady) else 1)
+        with sandboxed(options.patrons, **serving) as site:
+            sys.exit(0 if steady(site, clients, options.steady) else 1)
     password = options.password_file.read_text().strip() if options.password_file else PASSWORD
     print(HEAD)
     found = rows(

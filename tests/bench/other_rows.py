@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from . import audit, output, service
-from .places import Account, Place
 from .rows import Row, Spread
+from .sites import Account, Site
 
 AUDIT_TIMES, AUDIT_MB = 1.5, 120
 AUDIT_SECONDS = {True: 10, False: 30}
@@ -21,9 +21,9 @@ FORMAT_MB = {"html": 250}
 """The limit for the other formats, and for the audit."""
 
 
-def audits(place: Place, account: Account, pairs: int) -> Iterator[Row]:
+def audits(site: Site, account: Account, pairs: int) -> Iterator[Row]:
     """Yield rows on the audit's overhead compared with its bare queries, written as JSON."""
-    for found in audit.rows(place.url, account.name, account.password, pairs, formats=("json",)):
+    for found in audit.rows(site.url, account.name, account.password, pairs, formats=("json",)):
         ours, floor = Spread(tuple(found["ours_seconds"])), Spread(tuple(found["floor_seconds"]))
         ratio = median(mine / other for mine, other in zip(ours.values, floor.values, strict=True))
         yield Row(
@@ -40,10 +40,10 @@ def audits(place: Place, account: Account, pairs: int) -> Iterator[Row]:
         )
 
 
-def services(place: Place, account: Account, pairs: int) -> Iterator[Row]:
+def services(site: Site, account: Account, pairs: int) -> Iterator[Row]:
     """Yield rows on the service's throughput compared with the gateway's, for each task that changes nothing."""
     with redirect_stdout(sys.stderr):
-        rows = service.rows(place.url, account.name, account.password, pairs, clients=CLIENTS)
+        rows = service.rows(site.url, account.name, account.password, pairs, clients=CLIENTS)
     return map(_of_service, rows)
 
 

@@ -1,4 +1,4 @@
-"""The places to measure: a named Evergreen, or a sandbox in another process."""
+"""The sites to measure: a named Evergreen, or a sandbox in another process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """A gateway with accounts; ``size`` is the number of patrons, ``release`` the Evergreen release.
 
     ``directory`` is for the files of measured programs: the IDL, state, output.
@@ -69,7 +69,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Place]:
+def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Site]:
     """Return the Evergreen at a URL, with accounts by their passwords."""
     with tempfile.TemporaryDirectory(prefix="evergreen-groups-bench-") as directory:
         yield _place(url.rstrip("/"), passwords, Path(directory))
@@ -78,7 +78,7 @@ def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Place]:
 @contextlib.contextmanager
 def sandbox(
     names: tuple[str, ...], patrons: int, prepared: Path, *, listed_groups: int | None = None
-) -> Iterator[Place]:
+) -> Iterator[Site]:
     """Start a sandbox with so many patrons and some of its accounts; a large one is cached in ``prepared``."""
     command = [sys.executable, "-c", SANDBOX, json.dumps({"patrons": patrons, "listed_groups": listed_groups})]
     if patrons >= LARGE:
@@ -96,7 +96,7 @@ def sandbox(
             process.terminate()
 
 
-def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
+def _place(url: str, passwords: dict[str, str], directory: Path) -> Site:
     positions = positions_of(url, directory / "fields.json")
     accounts, highest, release = [], 0, ""
     for name, password in passwords.items():
@@ -111,4 +111,4 @@ def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
         highest = max(highest, *(id for (id,) in last), 0)
         release = str(bare.call("open-ils.actor", "opensrf.open-ils.system.ils_version"))
         bare.call("open-ils.auth", "open-ils.auth.session.delete", bare.token)
-    return Place(url, tuple(accounts), f"patrons' ids up to {highest:,}", release, directory)
+    return Site(url, tuple(accounts), f"patrons' ids up to {highest:,}", release, directory)
