@@ -216,6 +216,10 @@ def upper(text: str) -> str:
     return text.translate(_TO_UPPER)
 
 
+def _initcap(text: str) -> str:
+    return re.sub(r"[A-Za-z0-9]+", lambda word: upper(word[0][:1]) + lower(word[0][1:]), text)
+
+
 @lru_cache(maxsize=256)
 def _like_pattern(pattern: str) -> re.Pattern[str]:
     parts = []
@@ -284,10 +288,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "pg_upper": (1, _strict(upper)),
     "pg_lowercase": (1, _strict(str.lower)),
     "pg_uppercase": (1, _strict(str.upper)),
-    "pg_initcap": (
-        1,
-        _strict(lambda text: re.sub(r"[A-Za-z0-9]+", lambda word: upper(word[0][:1]) + lower(word[0][1:]), text)),
-    ),
+    "pg_initcap": (1, _strict(_initcap)),
     "pg_reverse": (1, _strict(lambda text: text[::-1])),
     "pg_md5": (1, _strict(lambda text: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())),
     "pg_unaccent_and_squash": (1, _strict(squash)),

@@ -13,6 +13,7 @@ from evergreen_groups.sandbox.database import BadValueError, interval_seconds, n
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredField
 
+# Columns that are bigint in PostgreSQL. Larger literals than the column's type are an error there.
 _BIG = {
     ("mbts", "id"),
     ("mobts", "id"),

@@ -655,6 +655,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
         return f"SELECT {sql} HAVING {having.sql}" if having is not None else f"SELECT {sql}"
     if having is None:
         return f"SELECT {sql}"
+    # SQLite before 3.39 rejects HAVING without GROUP BY, so an outer query filters the single row.
     names = ", ".join(quoted(f"column {index}") for index in range(len(columns.parts)))
     head = ", ".join(f"{item.sql} AS {quoted(f'column {index}')}" for index, item in enumerate(columns.expressions))
     rest = sql[len(", ".join(columns.parts)) :]

@@ -62,9 +62,9 @@ def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, A
         # Only those that apply at, above or below the caller's work org unit.
         nearby = set(editor.store.orgs.full_path(editor.session.work_org))
         rows = [row for row in in_force(editor.search("ausp", {"usr": user_id}) or []) if row["org_unit"] in nearby]
-        links = [flesh(editor.store, "ausp", row, ("standing_penalty", "usr_message")) for row in rows]
+        links = ("standing_penalty", "usr_message")
         fleshed["standing_penalties"] = [
-            editor.classes.wire_object("ausp", row, linked) for row, linked in zip(rows, links, strict=True)
+            editor.classes.wire_object("ausp", row, flesh(editor.store, "ausp", row, links)) for row in rows
         ]
     for name in ("notes", "usr_activity"):
         if name in fields:
