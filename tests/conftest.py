@@ -1,4 +1,4 @@
-"""What several test files share: a sandbox with the built-in families, gateways to it, and web services over it."""
+"""Fixtures shared by several rooms: a sandbox with the built-in families, gateways to it, and web services using it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from flask import Flask
-from support.copied_site import Looking, copied_at_once
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.releases import sandboxes
+from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock
 
@@ -32,7 +32,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import files as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.copy_runs"]
+pytest_plugins = ["support.release_runs", "support.gateway_runs", "support.replica_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -43,27 +43,27 @@ LONG = (
     "test_main.py",
     "test_nights.py",
 )
-"""Files that take the longest. They come first, so that no worker still has one when the others are done."""
+"""The slowest files. They start first, so that no worker is still busy with one when the others are done."""
 
-# How long an example takes, to make and to try, is the machine's affair.
+# How long Hypothesis needs for an example depends on the machine.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
-# Where the suite is run in the background of a shell script, it ignores Ctrl-C, and so would the commands it starts.
+# In the background of a shell script, the suite ignores Ctrl-C, and so would the commands it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What people read is in the terminal's language: here in that of the source.
+# Commands print in the terminal's language; tests expect English.
 for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
     os.environ.pop(name, None)
 os.environ["LC_ALL"] = "C.UTF-8"
 
-# Images of containers often set this, and each of some hundred commands would compile the whole package again.
+# Container images often set this variable, and then each of several hundred commands would compile the whole package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Whoever starts the run has a place for a PostgreSQL, which the first test that wants one starts."""
+    """Prepare a place for a PostgreSQL server; the first test that needs the server starts it."""
     if DIRECTORY_VARIABLE not in os.environ:
         directory = new_directory()
         os.environ[DIRECTORY_VARIABLE] = str(directory)
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a machine where the product is installed, its configuration is none of the tests' affair."""
+    """Ignore the configuration of a product that is installed on the machine."""
     for variable in [name for name in os.environ if name.startswith("EVERGREEN_GROUPS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setattr(load, "SYSTEM_FILE", tmp_path / "no-configuration")
@@ -85,7 +85,7 @@ def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.fixture(autouse=True)
 def how_much_is_logged() -> Iterator[None]:
-    """What a command has set within this process ends with its test: others look for what is or isn't in the log."""
+    """Restore the log level after a test that ran a command in this process."""
     package = logging.getLogger("evergreen_groups")
     former = package.level
     yield
@@ -94,56 +94,56 @@ def how_much_is_logged() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def states_are_closed() -> Iterator[None]:
-    """Those of the clients that tests make."""
+    """Close the states of the clients that the test made."""
     yield
     close_states()
 
 
 @pytest.fixture(params=ENGINES)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    """A new state, once for each engine that may keep it."""
+    """A new state, once for each database engine."""
     with state_on(request.param, tmp_path / "state") as state:
         yield state
 
 
 @pytest.fixture(scope="session")
 def sandbox_on(
-    gateway_options: dict[str, object], copy_options: dict[str, object]
+    gateway_options: dict[str, object], replica_options: dict[str, object]
 ) -> Iterator[Callable[[str], Sandbox]]:
-    """A running sandbox of each release, made when it is first asked for."""
-    with sandboxes(**gateway_options, **copy_options) as sandbox_on:
+    """Return a running sandbox of a release, started on first use."""
+    with sandboxes(**gateway_options, **replica_options) as sandbox_on:
         yield sandbox_on
 
 
 @pytest.fixture(scope="session")
-def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_copy: bool) -> Sandbox:
-    return copied_at_once(sandbox_on(release)) if with_copy else sandbox_on(release)
+def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_replica: bool) -> Sandbox:
+    return replicated_at_once(sandbox_on(release)) if with_replica else sandbox_on(release)
 
 
 @pytest.fixture
 def sandbox(running_sandbox: Sandbox) -> Sandbox:
-    """The sandbox in its fresh state."""
+    """The sandbox with fresh data."""
     running_sandbox.reset()
     return running_sandbox
 
 
 @pytest.fixture
-def admin(sandbox: Sandbox, *, with_copy: bool) -> Iterator[Gateway]:
-    """A gateway as the superuser, to look at the state."""
-    with Looking(sandbox) if with_copy else gateway_of(sandbox.url, "admin") as gateway:
+def admin(sandbox: Sandbox, *, with_replica: bool) -> Iterator[Gateway]:
+    """A gateway logged in as superuser, to inspect data."""
+    with Looking(sandbox) if with_replica else gateway_of(sandbox.url, "admin") as gateway:
         yield gateway
 
 
 @pytest.fixture
 def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
-    """The jobs, as an account that sees and changes patrons of every library."""
+    """The client of an account that may see and change patrons of every library."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         yield client_of(gateway, tmp_path)
 
 
 @pytest.fixture
 def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    """What stands between the sandbox and whoever uses the proxy's address."""
+    """A proxy between the sandbox and clients that use the proxy's URL."""
     with fault_proxy(sandbox.url) as proxy:
         yield proxy
 
@@ -156,7 +156,7 @@ def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the apps that ``make_app`` makes, and of what they count."""
+    """The clock of the apps that ``make_app`` makes and of their counters."""
     clock = Clock()
     monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
     monkeypatch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
@@ -165,13 +165,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def gateway_time(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
-    """The time by which calls of this process's gateways are late."""
+    """The clock that decides when calls of this process's gateways are late."""
     return gateway_time_of(monkeypatch)
 
 
 @pytest.fixture
 def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[Callable[[Settings], Flask]]:
-    """Makes web services with the sandbox's service account; they are closed in the end, before the proxy is."""
+    """Return a factory of web services with the sandbox's service account.
+
+    They are closed at the end, before the proxy.
+    """
     environ = {f"{name}_DIRECTORY": str(tmp_path / name.lower()) for name in ("STATE", "CACHE")}
     with ExitStack() as apps:
 

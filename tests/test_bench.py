@@ -15,8 +15,8 @@ import pytest
 from bench import pairs, reading
 from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
 from bench.growth import draw
-from bench.places import Account, Place
 from bench.rows import Row, Spread, markdown
+from bench.sites import Account, Site
 from support.repository import REPOSITORY
 
 from evergreen_groups.gateway import Credentials, Gateway
@@ -62,9 +62,9 @@ def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(pairs, "figures", figures)
     account = Account("admin", "secret", sees_all=True)
-    place = Place("http://127.0.0.1:1", (account,), "", "", tmp_path)
+    site = Site("http://127.0.0.1:1", (account,), "", "", tmp_path)
     with pytest.raises(SystemExit, match="differ"):
-        reading.report(place, account, 1)
+        reading.report(site, account, 1)
 
 
 def test_a_goal_is_judged_by_the_median_of_the_pairs() -> None:

@@ -38,7 +38,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     TransportError,
 )
-from evergreen_groups.gateway import TOKEN, holds, whole_number
+from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
 from evergreen_groups.ils import count_set_by_ils
 from evergreen_groups.message import Message

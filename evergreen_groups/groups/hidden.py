@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
-from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, whole_number
+from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.hidden_sums import (
     MAX_MARKERS,
     MIN_MARKERS,

@@ -1,4 +1,4 @@
-"""The embedded stand-in for an Evergreen gateway, with sample data: a program in the program."""
+"""An embedded stand-in for an Evergreen gateway, with sample data. It uses nothing of the rooms it is used to test."""
 
 import lazy_loader
 

@@ -28,7 +28,7 @@ __all__ = ["Account", "Sandbox"]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody who can log in: ``login`` is a user name, for the ``kind`` ``opac`` a barcode."""
+    """A login of the dataset: ``login`` is a user name, or a barcode if ``kind`` is ``opac``."""
 
     login: str
     password: str
@@ -37,28 +37,33 @@ class Account:
 
 
 class Sandbox:
-    """A gateway with invented people behind it.
+    """An Evergreen gateway with sample data.
 
-    ``dataset`` is a JSON file of rows (none: the families built in); ``patrons`` adds as many more people, always the
-    same, of whom ``listed_groups`` groups owe 25.00 and more together (none: as many as is usual, two for each hundred
-    people); ``database`` keeps the state in a file, which is taken as it is where it exists; ``prepared`` is a
-    directory in which the fresh state is kept, for the next sandbox with the same people; ``port`` 0 takes a free one.
-    ``report`` is called with how many steps of making the people are done, and how many there are.
-    ``release`` ("3.12", "3.14.10") makes it answer as that release does, by the table of
-    :mod:`evergreen_groups.sandbox.services.releases`; ``bus`` is "redis" or "xmpp" (none: that of the release's time);
-    ``differences`` names single ones of the table. With ``"replica"``, plain reads see what was written
-    ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
-    ``gateway`` ``"rust"`` makes it answer as that gateway does (:mod:`evergreen_groups.sandbox.http.rust_gateway`),
-    which cuts off an answer after ``cut_off`` seconds of silence and has a worker serve ``worker_requests`` requests;
-    ``slow`` names methods that are silent for so many seconds.
+    Args:
+        dataset: a JSON file of rows by class; the built-in families by default.
+        patrons: how many people to generate in addition; the same number always gives the same people.
+        database: a file for the state; an existing one is used as it is.
+        port: 0 picks a free port.
+        listed_groups: how many groups of generated people owe 25.00 or more; by default two per hundred people.
+        prepared: a directory that caches generated data for the next sandbox with the same people.
+        report: called with the number of finished steps and of all steps while data are generated.
+        release: the Evergreen release to imitate ("3.12", "3.14.10"), as described in
+            :mod:`evergreen_groups.sandbox.services.releases`.
+        bus: by default the message bus usual for the release.
+        differences: names of further entries of that table. With ``"replica"``, plain reads lag behind writes.
+        replica_delay: the lag in seconds; with infinity, reads see nothing new before :meth:`catch_up`.
+        gateway: ``"rust"`` imitates Evergreen's other gateway (:mod:`evergreen_groups.sandbox.http.rust_gateway`).
+        cut_off: seconds of silence after which the Rust gateway ends a response.
+        slow: seconds of silence by method, for the Rust gateway.
+        worker_requests: how many requests a worker of the Rust gateway serves.
 
     Raises:
-        ConfigurationError: the dataset can't be read, the port is taken, there is no such release or difference, or no
-            room for the data.
-        ValueError: more listed groups than one for 25 patrons.
+        ConfigurationError: the dataset can't be read, the port is taken, the disk is full, or the release or a
+            difference is unknown.
+        ValueError: more than one listed group for 25 patrons.
     """
 
-    def __init__(  # noqa: PLR0913 - what a sandbox is to be, all by name
+    def __init__(  # noqa: PLR0913 - options, passed by name
         self,
         dataset: Path | None = None,
         patrons: int = 0,
@@ -84,7 +89,7 @@ class Sandbox:
         fresh = prepared / f"{contents.name}.db" if prepared else None
         self._store = Store(contents, database, fresh, report, releases.classes_of(found))
         if prepared:
-            contents.remove_former(prepared)
+            contents.remove_outdated(prepared)
         try:
             self._server = SandboxServer(self._store, host, port, found, releases.ils_version(release))
         except OSError as error:
@@ -105,21 +110,21 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The gateway's root, such as ``http://127.0.0.1:8080``."""
+        """The gateway's base URL, for example ``http://127.0.0.1:8080``."""
         return self._server.url
 
     @property
     def accounts(self) -> dict[str, Account]:
-        """The accounts to log in with, by name."""
+        """The dataset's logins by name."""
         found = self._store.read().execute("SELECT name, login, password, type, note FROM accounts ORDER BY position")
         return {name: Account(*rest) for name, *rest in found}
 
     @property
     def report_account(self) -> tuple[str, str]:
-        """User name and password of an account that sees every patron, not a superuser where there is such a one.
+        """User name and password of a staff account that sees every patron; a superuser only as a last resort.
 
         Raises:
-            ConfigurationError: the dataset has no such account.
+            ConfigurationError: no staff account of the dataset sees every patron.
         """
         orgs = set(self._store.orgs.ids)
         seeing = []
@@ -136,7 +141,7 @@ class Sandbox:
 
     @property
     def barcodes(self) -> list[str]:
-        """A few patrons' barcodes to try."""
+        """Barcodes of up to five lead accounts who owe money, as examples."""
         found = self._store.read().execute(
             "SELECT ac.barcode FROM au JOIN ac ON ac.id = au.card "
             "WHERE ac.active AND NOT au.deleted AND au.master_account AND EXISTS "
@@ -146,48 +151,49 @@ class Sandbox:
         return [barcode for (barcode,) in found]
 
     def serve_desk(self, service_url: str, clients: str | None = None) -> None:
-        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``.
+        """Serve the demo desk's pages too, and proxy ``/evergreen-groups/`` to the service at ``service_url``.
 
-        They are those of the staff ``clients`` of a release; of its own where none is named.
+        The pages imitate the staff clients of the release ``clients``, by default the sandbox's own release.
         """
         self._server.desk = DemoDesk(service_url, StaffClients(clients or self._release))
 
     @property
     def desk_addresses(self) -> dict[str, str]:
-        """Where the demo desk shows a patron of a family that owes, by the staff client's name."""
+        """URLs of the demo desk's page for a patron who owes money, by name of the staff client."""
         patron = self._store.read().execute("SELECT usr FROM ac WHERE barcode = ?", (self.barcodes[0],)).fetchone()[0]
         return {client: self.url + path.format(patron) for client, path in CLIENTS.items()}
 
     def reset(self) -> None:
-        """Put the data back to the fresh state and end all sessions."""
+        """Restore the fresh data and end all sessions."""
         self._server.reset()
 
     def catch_up(self) -> None:
-        """Let plain reads see everything that has been written; they do anyway where there is no copy."""
+        """Bring the replica up to date; does nothing without a replica."""
         if self._store.replica is not None:
             self._store.replica.catch_up()
 
     def load(self, content: Mapping[str, Any]) -> None:
-        """Serve another dataset from now on, rows by class as in a file; all sessions end, and ``reset`` returns to it.
+        """Switch to another dataset (rows by class, as in a file) and end all sessions; ``reset`` returns to it.
 
         Raises:
-            ConfigurationError: a row that doesn't fit its class; what was there before stays.
+            ConfigurationError: a row doesn't fit its class; the data stay unchanged.
         """
         self._server.refill(lambda connection: fill(connection, content))
 
     def start(self) -> Sandbox:
-        """Serve in a background thread, and return at once."""
+        """Serve in a background thread."""
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
 
     def wait(self) -> None:
-        """Wait until serving ends, or an interrupt comes."""
+        """Block until the background thread ends."""
+        # A join without a timeout would delay Ctrl-C on some platforms.
         while self._thread is not None and self._thread.is_alive():
             self._thread.join(1)
 
     def serve_forever(self) -> None:
-        """Serve in this thread until it is interrupted."""
+        """Serve in this thread until interrupted."""
         self._server.serve_forever()
 
     def stop(self) -> None:

@@ -1,13 +1,13 @@
-"""What things cost beside what they have to cost: ours and a bare client by turns, as one table in Markdown.
+"""Overhead compared with a minimal client: the product and the client take turns, and the result is a Markdown table.
 
     python -m tests.bench
     python -m tests.bench --patrons 20000 200000 --only report limited
     EVERGREEN_GROUPS_PASSWORD=… python -m tests.bench --url https://evergreen.example.org --account groups_report
 
-Without ``--url`` it starts sandboxes. The floor is :mod:`floor`. ``--account NAME`` can be given several times; its
-password is that of the variable EVERGREEN_GROUPS_PASSWORD, or of the one that ``NAME=VARIABLE`` names. It reads and
-changes nothing. Ends with status 1 where ours and the floor differ in a single cent, and with status 2 where a goal is
-missed and ``--strict`` was given.
+Without ``--url`` it starts sandboxes. The minimal client is :mod:`floor`. ``--account NAME`` may be repeated; the
+password is in the variable EVERGREEN_GROUPS_PASSWORD, or in the variable of ``NAME=VARIABLE``. The bench changes
+nothing. It exits with 1 if the product and the minimal client differ by a cent, and with 2 if a goal is missed and
+``--strict`` is given.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import growth, others, reading
+from . import growth, other_rows, reading
 from .machine import load, machine, python
-from .places import Place, evergreen, sandbox
 from .rows import Row, markdown
+from .sites import Site, evergreen, sandbox
 
 SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
 SUBJECTS = ("report", "limited", "command", "startup", "audit", "service", "output", "growth")
@@ -34,38 +34,38 @@ LISTED = 4_250
 PREPARED = Path(__file__).resolve().parents[2] / "build" / "sandboxes"
 
 
-def rows_of(place: Place, subjects: list[str], pairs: int) -> Iterator[Row]:
-    """The rows of one place, in the order of the subjects."""
-    for account in place.accounts:
+def rows_of(site: Site, subjects: list[str], pairs: int) -> Iterator[Row]:
+    """Yield the rows of one site, in the order of the subjects."""
+    for account in site.accounts:
         if ("report" if account.sees_all else "limited") in subjects:
-            yield reading.report(place, account, pairs, what="report, sums")
-            yield reading.report(place, account, pairs, "--details", what="report with details")
+            yield reading.report(site, account, pairs, what="report, sums")
+            yield reading.report(site, account, pairs, "--details", what="report with details")
     if "command" in subjects:
-        yield reading.command(place, place.accounts[0], pairs)
+        yield reading.command(site, site.accounts[0], pairs)
     if "startup" in subjects:
-        yield from reading.start_up(place, place.accounts[0], pairs)
+        yield from reading.start_up(site, site.accounts[0], pairs)
     if "audit" in subjects:
-        for account in place.accounts:
-            yield from others.audits(place, account, pairs)
+        for account in site.accounts:
+            yield from other_rows.audits(site, account, pairs)
     if "service" in subjects:
-        yield from others.services(place, place.accounts[0], pairs)
+        yield from other_rows.services(site, site.accounts[0], pairs)
 
 
 def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
-    """How cost grows with the patrons, on sandboxes that list as many groups, and with the list on the first."""
+    """Yield rows on growth with the number of patrons, then with the number of listed groups (first site)."""
     account = ("consortium_staff",)
     first: Row | None = None
     for size in sizes:
-        with sandbox(account, size, prepared, listed_groups=LISTED) as place:
-            row = growth.with_patrons(place, place.accounts[0], size, pairs, first)
+        with sandbox(account, size, prepared, listed_groups=LISTED) as site:
+            row = growth.with_patrons(site, site.accounts[0], size, pairs, first)
             first = first or row
             yield row
-    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as place:
-        yield from growth.with_list(place, place.accounts[0], pairs)
+    with sandbox(account, sizes[0], prepared, listed_groups=LISTED) as site:
+        yield from growth.with_list(site, site.accounts[0], pairs)
 
 
 def password(account: str) -> tuple[str, str]:
-    """An account's name and password, of ``NAME`` or ``NAME=VARIABLE``."""
+    """Split ``NAME`` or ``NAME=VARIABLE`` into an account's name and password."""
     name, _sign, variable = account.partition("=")
     variable = variable or "EVERGREEN_GROUPS_PASSWORD"
     if variable not in os.environ:
@@ -74,7 +74,7 @@ def password(account: str) -> tuple[str, str]:
 
 
 def options() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", help="an Evergreen's address; none: sandboxes")
     parser.add_argument("--account", action="append", default=[], metavar="NAME[=VARIABLE]")
@@ -106,19 +106,19 @@ def main() -> int:
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
-    """All rows, as they come."""
+    """Yield all rows as they are measured."""
     if chosen.url:
-        with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as place:
-            print(f"{place.url}, release {place.release}, {place.size}", file=sys.stderr)
-            yield from rows_of(place, chosen.only, chosen.pairs)
+        with evergreen(chosen.url, dict(password(one) for one in chosen.account)) as site:
+            print(f"{site.url}, release {site.release}, {site.size}", file=sys.stderr)
+            yield from rows_of(site, chosen.only, chosen.pairs)
         return
     if set(chosen.only) - ON_SANDBOXES_OF_THEIR_OWN:
         for patrons in chosen.patrons:
-            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as place:
+            with sandbox(SANDBOX_ACCOUNTS, patrons, chosen.prepared) as site:
                 print(f"sandbox, {patrons:,} patrons", file=sys.stderr)
-                yield from rows_of(place, chosen.only, chosen.pairs)
+                yield from rows_of(site, chosen.only, chosen.pairs)
     if "output" in chosen.only:
-        yield from others.writings()
+        yield from other_rows.writings()
     if "growth" in chosen.only:
         yield from growing(chosen.growing, chosen.pairs, chosen.prepared)
 

@@ -1,16 +1,16 @@
-"""What the audit costs beside its own bare questions: seconds, calls, bytes and peak memory, by turns.
+"""The audit's overhead compared with its bare queries: seconds, calls, bytes and peak memory, taking turns.
 
     AUDIT_PASSWORD=… python tests/bench/audit.py --url URL --account NAME [--pairs 5] [--format json]
     python tests/bench/audit.py --patrons 40000 [--pairs 5]
 
-Ours is ``evergreen-groups``' audit as a program runs it, from login to the last byte of a file (of no format: with
-nothing written). The floor puts the same questions, the best that are known, with the report's bare client
-(``floor.py``), up to three at once, and decodes the answers: whose fines and penalties don't fit, the members of groups
-that may be accidental with all that is needed to judge and to show them, and addresses borrowed from outside a group.
-It checks nothing, compares nobody and writes nothing. Each run is a process of its own.
+The product runs its audit as a program does, from login to the last byte of a file (without a format, nothing is
+written). The floor sends the same queries, as good as known, with the report's minimal client (``floor.py``), up to
+three at once, and decodes the responses: patrons whose fines and penalties don't fit, members of groups that may be
+accidental with everything needed to judge and show them, and addresses borrowed from other groups. It checks, compares
+and writes nothing. Each run is a new process.
 
-``--patrons`` has a sandbox with so many invented patrons, in most of whose groups nobody leads, in place of an
-Evergreen. :func:`rows` is for a table of several benches.
+``--patrons`` uses a sandbox with so many generated patrons, most of whose groups have no lead, instead of an Evergreen.
+:func:`rows` is for a table of several benches.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Row = tuple[Any, ...]
 
 AT_ONCE = 3
 LIST = 2_000
-"""Ids in one question."""
+"""Ids per query."""
 RANGES = 40
-"""Into so many ranges the group numbers are cut: answers of 10 MB get stuck."""
+"""The group numbers are split into so many ranges, because responses of 10 MB get stuck."""
 RANGES_OF_IDS = 16
-"""And into so many the ids of patrons: for each page the database works out who of those asked about is over."""
+"""The patron ids are split into so many ranges, because the database recomputes for each page who is over the limit."""
 PAGE = 10_000
 GROUPS_OF_A_SET = 700
 NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
@@ -55,11 +55,11 @@ CONTACTS = ("mailing_address", "billing_address", "day_phone", "evening_phone", 
 EXCEEDS_FINES = 1
 IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
 NEVER: Query = {"id": {"<": 0}}
-"""An alternative that keeps PostgreSQL from asking for permission row by row before it has looked at the rest."""
+"""A condition that is never true, but keeps PostgreSQL from checking permissions row by row before everything else."""
 
 
 class Reading:
-    """All that the audit of everybody whom an account sees has to read, at a limit of 5.00."""
+    """Reads everything that the audit of all visible patrons needs, with a limit of 5.00."""
 
     def __init__(self, bare: Bare, pool: ThreadPoolExecutor) -> None:
         self._bare = bare
@@ -69,7 +69,7 @@ class Reading:
         self.counts: dict[str, int] = defaultdict(int)
 
     def read(self, beginning: Start) -> None:
-        """Put all questions, and wait for the answers."""
+        """Send all queries, and wait for the responses."""
         highest, seen = beginning
         at_home: list[Query] = [{"home_ou": seen}] if seen else []
         questions = [
@@ -104,7 +104,7 @@ class Reading:
             self._beside.pop().result()
 
     def _ranges_of_ids(self, at_home: list[Query]) -> list[list[Query]]:
-        """Ranges of patrons' ids, as conditions on an id."""
+        """Yield ranges of patron ids as conditions on an id."""
         order = [{"class": "au", "field": "id", "direction": "desc"}]
         where = {"deleted": "f", "-and": [{"id": {">": 0}}, *at_home]}
         [(highest,)] = self._bare.search("au", ("id",), where, limit=1, order_by=order)
@@ -123,7 +123,7 @@ class Reading:
             last = rows[-1][0]
 
     def _details(self, rows: list[Row], *, penalties: bool = False) -> None:
-        """Own fines and barcodes of patrons, of each once, and their penalties."""
+        """Read patrons' own fines, barcodes and penalties, once per patron."""
         ids = [row[0] for row in rows]
         unknown = [row for row in rows if row[0] not in self._known]
         self._known.update(ids)
@@ -133,7 +133,7 @@ class Reading:
             self._lists("ausp", ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date"), "usr", ids)
 
     def _hidden(self, member_of: dict[int, int], seen: list[int]) -> None:
-        """Which groups have hidden members, by one visible member of each."""
+        """Read which groups have hidden members, through one visible member of each."""
         where = {"+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "home_ou": {"not in": seen}}}
         source = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
         exists = {"-exists": {"select": {"m": ["id"]}, "from": source, "where": where}}
@@ -157,13 +157,14 @@ class Reading:
 
     def _count(self, class_id: str, fields: Iterable[str], where: Query) -> None:
         found = len(self._bare.search(class_id, fields, where))
-        self.counts[f"rows of {class_id}"] += found  # not before the answer: others count meanwhile
+        self.counts[f"rows of {class_id}"] += found  # not before the response: other threads count too
 
 
 def blocks(ranges: list[list[Query]]) -> dict[str, list[list[Query]]]:
-    """Over the limit without the penalty, with it and not over, and blocked by staff and not over.
+    """Return queries for patrons over the limit without the penalty, with it but not over, and blocked by staff but not
+    over.
 
-    As many conditions of each as are asked one by one: the first, which may hold for many, for ranges of ids.
+    The first may find many patrons, so it is split into ranges of ids.
     """
     with_penalty = {"select": {"ausp": ["usr"]}, "from": "ausp"}
     fines = {**with_penalty, "where": {"+ausp": {"standing_penalty": EXCEEDS_FINES, **IN_FORCE}}}
@@ -183,7 +184,7 @@ def blocks(ranges: list[list[Query]]) -> dict[str, list[list[Query]]]:
 
 
 def over(within: Sequence[Query] = ()) -> Query:
-    """The ids of debtors who owe more than 5.00, within a range of ids."""
+    """Return a query for the ids of debtors who owe more than 5.00, within a range of ids."""
     own_fines = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
         "from": "mbts",
@@ -204,12 +205,12 @@ def over(within: Sequence[Query] = ()) -> Query:
 
 
 def listed(operator: str, query: Query) -> Query:
-    """Patrons who are among the ids that a query gives, or aren't."""
+    """Return a condition for patrons who are, or aren't, among the ids found by a query."""
     return {"-or": [{"id": {operator: query}}, NEVER]}
 
 
 def borrowers() -> Query:
-    """Patrons who use an address row of somebody in another group."""
+    """Return a query for patrons who use an address row of another group."""
     union = [
         {
             "select": {"d": ["id"]},
@@ -227,7 +228,7 @@ def borrowers() -> Query:
 
 
 def accidental(low: int, high: int, at_home: list[Query]) -> Query:
-    """Members of groups in a range of numbers that may be accidental."""
+    """Return a query for members of groups that may be accidental, in a range of group numbers."""
     within = [{"usrgroup": {">": low}}, {"usrgroup": {"<=": high}}]
     long_ago = (datetime.now(UTC) - timedelta(days=3 * 365)).isoformat(timespec="seconds")
     lead, other = {"master_account": "t"}, {"id": {"<>": {"+d": "id"}}}
@@ -247,7 +248,7 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
         "having": {"+o": {"id": {">=": {"transform": "count", "value": 10}}}},
     }
     odd = [
-        # The range once more: where leads are rare, PostgreSQL goes through those of all groups otherwise.
+        # The range is repeated because PostgreSQL would scan the leads of all groups where leads are rare.
         {"-not-exists": member({**lead, "-and": within})["-exists"]},
         {"-and": [{"+d": lead}, member({**other, **lead})]},
         {"-and": [{"+d": {**lead, "expire_date": {"<": long_ago}}}]},
@@ -263,7 +264,7 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
 
 
 def floor(url: str, account: str, password: str) -> dict[str, Any]:
-    """What the bare questions cost."""
+    """Return the figures of the bare queries."""
     bare = Bare(url, positions_of(url, None))
     started = time.perf_counter()
     log_in(bare, account, password)
@@ -279,7 +280,7 @@ def floor(url: str, account: str, password: str) -> dict[str, Any]:
 
 
 def ours(url: str, account: str, password: str, output_format: str) -> dict[str, Any]:
-    """What an audit of ours costs."""
+    """Return the figures of the product's audit."""
     from evergreen_groups.audit import AuditCriteria, FindingKind, build_audit
     from evergreen_groups.gateway import Credentials, Gateway
     from evergreen_groups.render.audit import render_audit
@@ -304,7 +305,7 @@ def ours(url: str, account: str, password: str, output_format: str) -> dict[str,
 
 
 def in_a_process(side: str, url: str, account: str, password: str) -> dict[str, Any]:
-    """One run in a fresh interpreter, so that memory and imports are its own; ``side`` is floor, or ours' format."""
+    """Run in a new interpreter, to measure memory and imports separately; ``side`` is floor, or a format."""
     command = [sys.executable, __file__, "--one", side, "--url", url, "--account", account]
     environment = {**os.environ, "AUDIT_PASSWORD": password}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -316,7 +317,7 @@ def in_a_process(side: str, url: str, account: str, password: str) -> dict[str, 
 def rows(
     url: str, account: str, password: str, pairs: int, formats: Iterable[str] = ("json", "html")
 ) -> list[dict[str, Any]]:
-    """A row for each format that an audit is written in: ours and the floor by turns, ``pairs`` times."""
+    """Yield a row for each format of the audit; the product and the floor take turns, ``pairs`` times."""
     found = []
     for output_format in formats:
         mine, bare = [], []
@@ -342,13 +343,13 @@ def rows(
 
 @contextlib.contextmanager
 def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
-    """A sandbox with many findings, in a process of its own: its address, a user name and the password."""
+    """Start a sandbox with many findings in another process; yields its URL, a user name and the password."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from evergreen_groups.sandbox import Sandbox\n"
-        "from reckoning.large import settle\n"
+        "from reckoning.large import add_contacts\n"
         "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
-        "    settle(sandbox)\n"
+        "    add_contacts(sandbox)\n"
         "    with sandbox._store.transaction() as connection:\n"
         "        connection.execute('UPDATE au SET master_account = 0 WHERE id > 100000 AND usrgroup % 10 < 8')\n"
         "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
@@ -365,7 +366,7 @@ def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print a row: medians, and the median of the pairs' ratios with the lowest and the highest."""
+    """Print a row: medians, and the median ratio of the pairs with the lowest and highest."""
     ratios = [one / other for one, other in zip(row["ours_seconds"], row["floor_seconds"], strict=True)]
     print(
         f"{row['account']:18} {row['what']:14} {statistics.median(row['ours_seconds']):8.2f} "
@@ -377,7 +378,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure what the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url")
     parser.add_argument("--account")
@@ -389,8 +390,8 @@ def main() -> None:
     password = os.environ.get("AUDIT_PASSWORD", "")
     if options.one:
         side = options.one
-        place = (options.url, options.account, password)
-        found = floor(*place) if side == "floor" else ours(*place, side)
+        site = (options.url, options.account, password)
+        found = floor(*site) if side == "floor" else ours(*site, side)
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         json.dump(found, sys.stdout)
         return

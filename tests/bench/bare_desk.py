@@ -1,11 +1,11 @@
-"""What the desk needs of Evergreen, asked by a bare client: ``http.client`` alone, and nothing of this package.
+"""A minimal client for the desk's tasks: only ``http.client``, and nothing of this package.
 
-Each thing sends the calls that it needs at the least, one after the other or side by side as it must: the members of a
-group before what they owe, since only then it is known who they are. Connections are kept as browsers keep them. What
-comes back is looked at, so that an answer that is none isn't counted as a quick one.
+Each task sends the fewest calls that it needs, in sequence or in parallel as required: a group's members come before
+their balances, because only then their ids are known. Connections are kept alike browsers' connections. Responses are
+checked, so that an error doesn't count as a fast response.
 
-A change sends the calls that ``docs/performance.md`` lists, each of which guards something: who is in the groups now,
-the record fresh from the database, the write, and the record once more. Without them it would be two calls, and a
+A change sends the calls listed in ``docs/performance.md``, each of which prevents a mistake: the groups' current
+members, the record fresh from the database, the write, and the record again. Without them it would be two calls, and a
 gamble.
 """
 
@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
 Call = tuple[str, ...]
-"""Service, method and parameters, the last as JSON."""
+"""Service, method and parameters; the last as JSON."""
 
 _PCRUD, _ACTOR = "open-ils.pcrud", "open-ils.actor"
 _NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
@@ -41,7 +41,7 @@ _LOAN = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "ch
 
 @dataclass(frozen=True)
 class Family:
-    """A group of a few, and its members by id."""
+    """A group of a few patrons, with members by id."""
 
     group: int
     members: tuple[int, ...]
@@ -49,25 +49,25 @@ class Family:
 
 @cache
 def fields_of(url: str, class_id: str) -> dict[str, int]:
-    """Where each field of a class stands in the wire's arrays, as the server's IDL has it."""
+    """Return the index of each field in a class's wire arrays, from the server's IDL."""
     connection = _connection(url)
     connection.request("GET", "/reports/fm_IDL.xml")
     root = ElementTree.fromstring(connection.getresponse().read())
     space = root.tag.partition("}")[0] + "}"
     found = next(each for each in root.iter(f"{space}class") if each.get("id") == class_id)
     names = [str(each.get("name")) for each in found.iter(f"{space}field")]
-    return {name: place for place, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
+    return {name: index for index, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
 
 
 def log_in(url: str, account: str, password: str) -> str:
-    """A session's token; the session is left to its time-out."""
+    """Return a session token; the session is left to time out."""
     arguments = {"username": account, "password": password, "type": "staff"}
     event = BareDesk(url, "").ask(("open-ils.auth", "open-ils.auth.login", json.dumps(arguments)))[0]
     return str(event[0]["payload"]["authtoken"])
 
 
 def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family]:
-    """So many groups of three to eight visible members, or as many as there are among the first 200,000 ids."""
+    """Return groups of three to eight visible members: so many, or all among the first 200,000 ids."""
     desk, last = BareDesk(url, token), above
     found: dict[int, Family] = {}
     for _ in range(100):
@@ -77,7 +77,7 @@ def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family
             {group for group, times in Counter(group for _, group in rows).items() if times > 1} - {*found}
         )
         for start in range(0, len(several), 200):
-            # Some of a group may be further on: a child is registered years after the mother.
+            # Some members may have much higher ids: a child is registered years after the mother.
             whole: dict[int, list[int]] = {}
             for patron, group in desk.members({"usrgroup": several[start : start + 200], "deleted": "f"}, 10_000):
                 whole.setdefault(group, []).append(patron)
@@ -96,13 +96,13 @@ class BareDesk:
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
 
     def ask(self, *calls: Call) -> list[Any]:
-        """The payloads of calls that are made side by side, each over a connection of its own."""
+        """Return the payloads of calls made in parallel, each over its own connection."""
         while len(self.connections) < len(calls):
             self.connections.append(_connection(self.url))
         for connection, (service, method, *params) in zip(self.connections, calls, strict=False):
             pairs = [("service", service), ("method", method), *(("param", param) for param in params)]
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode(pairs, quote_via=quote)  # a plus sign is no blank to the gateway
+            body = urlencode(pairs, quote_via=quote)  # the gateway doesn't decode a plus sign to a space
             connection.request("POST", "/osrf-gateway-v1", body, headers)
         payloads = []
         for connection, (_service, method, *_params) in zip(self.connections, calls, strict=False):
@@ -113,12 +113,12 @@ class BareDesk:
         return payloads
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for connection in self.connections:
             connection.close()
 
     def search(self, class_id: str, where: object, how: object) -> Call:
-        """A search, whose answer comes as one list."""
+        """Return the call of a search that returns one list."""
         return (
             _PCRUD,
             f"{_PCRUD}.search.{class_id}.atomic",
@@ -128,19 +128,19 @@ class BareDesk:
         )
 
     def members(self, where: object, most: int) -> list[tuple[int, int]]:
-        """Patrons and the groups that they are in, in the order of their ids."""
-        places = fields_of(self.url, "au")
+        """Read patrons and their groups, in order of id."""
+        indexes = fields_of(self.url, "au")
         how = {"select": {"au": ["id", "usrgroup"]}, "order_by": {"au": "id"}, "limit": most}
         rows = self.ask(self.search("au", where, how))[0][0]
-        return [(row["__p"][places["id"]], row["__p"][places["usrgroup"]]) for row in rows]
+        return [(row["__p"][indexes["id"]], row["__p"][indexes["usrgroup"]]) for row in rows]
 
     def summary(self, family: Family) -> None:
-        """What the panel shows: the members with their penalties, and what each owes."""
+        """Read what the panel shows: the members with their penalties and balances."""
         self._members(family)
         self._owes(family, self.ask(self._owed(family))[0])
 
     def page(self, family: Family) -> None:
-        """The list: what each owes and what each has out are asked side by side."""
+        """Read what the list shows; balances and checkouts are read in parallel."""
         self._members(family)
         how = {
             "select": {"circ": ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]},
@@ -151,7 +151,7 @@ class BareDesk:
         self._owes(family, owed)
 
     def unfolded(self, family: Family) -> None:
-        """A member's bills and items, beside who is in the group."""
+        """Read a member's bills and items, and the group's members."""
         self._members(family)
         patron = family.members[-1]
         owed, _bills, _items = self.ask(
@@ -168,7 +168,7 @@ class BareDesk:
         assert len(owed[0]) <= 1
 
     def plan(self, family: Family) -> None:
-        """What taking the last member out would mean: both groups, who is in them, where they live, what they owe."""
+        """Read what a plan to remove the last member needs: both groups, their members, home libraries and balances."""
         patron = family.members[-1]
         of_the_group = {"select": {"au": ["id"]}, "from": "au", "where": {"usrgroup": family.group, "deleted": "f"}}
         where = {"-or": [{"id": patron}, {"id": {"in": of_the_group}}]}
@@ -188,13 +188,13 @@ class BareDesk:
         self._owes(family, owed)
 
     def change(self, family: Family, target: Family) -> None:
-        """Plan a move of the last member to another group, make it, and take it back."""
+        """Plan to move the last member to another group, apply the plan, and undo it."""
         self.plan(family)
         patron = family.members[-1]
         self._is_in(patron, family.group)
         self.ask(self._ids_of(target.group))
         self._moved(patron, target.group)
-        # Taking it back: what was done is looked at before, and the group that it goes back to.
+        # Undo checks the result of the change, and the group to return to.
         self.ask(self._record(patron))
         self.ask(self._ids_of(family.group))
         self._is_in(patron, target.group)
@@ -211,8 +211,8 @@ class BareDesk:
         return self.search("mous", {"usr": list(family.members)}, {"select": {"mous": ["usr", "balance_owed"]}})
 
     def _owes(self, family: Family, payload: Any) -> None:
-        place = fields_of(self.url, "mous")["usr"]
-        assert {row["__p"][place] for row in payload[0]} <= set(family.members)
+        index = fields_of(self.url, "mous")["usr"]
+        assert {row["__p"][index] for row in payload[0]} <= set(family.members)
 
     def _ids_of(self, group: int) -> Call:
         return (_ACTOR, f"{_ACTOR}.usergroup.members.retrieve", json.dumps(self.token), json.dumps([group]))
@@ -226,14 +226,14 @@ class BareDesk:
         assert rows[0]["__p"][fields_of(self.url, "au")["usrgroup"]] == group
 
     def _moved(self, patron: int, group: int) -> None:
-        places = fields_of(self.url, "au")
+        indexes = fields_of(self.url, "au")
         record = self.ask(self._record(patron))[0][0]
-        values = record["__p"] + [None] * (len(places) - len(record["__p"]))
-        values[places["usrgroup"]], values[places["ischanged"]] = group, 1
+        values = record["__p"] + [None] * (len(indexes) - len(record["__p"]))
+        values[indexes["usrgroup"]], values[indexes["ischanged"]] = group, 1
         record["__p"] = values
         self.ask((_ACTOR, f"{_ACTOR}.patron.update", json.dumps(self.token), json.dumps(record)))
         after = self.ask(self._record(patron))[0][0]["__p"]
-        assert after[places["usrgroup"]] == group, "the move did not land"
+        assert after[indexes["usrgroup"]] == group, "the move did not land"
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

@@ -1,16 +1,15 @@
-"""Two clerks act at random through the API, with a faulty network and services that are killed; nothing may be lost.
+"""Two clerks make random changes over a faulty network while services are killed: nothing may be lost.
 
     python tests/bench/clerks.py [--sequences 1000] [--servers 3] [--database postgresql] [--first 0] [--minutes 60]
-                                 [--clocks 600 0 -600]
+        [--clocks 600 0 -600]
 
-Each sequence has four actions of each of two clerks at once on three families: moves, removals, merges, leads, undoes,
-double clicks, and the same asked again. Of the requests that write, 12 in 100 are lost, or arrive late or twice, or
-have their answer lost; in one sequence of three a service is killed and started again, in one of fifty the database
-(with PostgreSQL). After each sequence everything is asked again: each key has one answer, each write belongs to one
-step, each step that is done was written once, and what was taken back is what the answer says. Ends with status 1 where
-something was wrong; ``--first NUMBER --sequences 1`` runs one again, ``--minutes`` ends it early. ``--clocks`` sets the
-clocks of the services ahead by so many seconds, or behind (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` chooses among
-the versions of PostgreSQL that are installed.
+Each sequence has four actions by each of two concurrent clerks on three families: moves, removals, merges, leads,
+undos, double clicks, and repeated requests. Of the requests that write, 12% are lost, or arrive late or twice, or lose
+their response. In one of three sequences a service is killed and restarted, in one of fifty the database (PostgreSQL
+only). After each sequence, everything is requested again: each key has one answer, each write belongs to one step, each
+done step was written once, and undos match their answers. Exits with 1 if something is wrong. ``--first NUMBER
+--sequences 1`` repeats a sequence, ``--minutes`` ends early. ``--clocks`` sets the services' clocks ahead or behind by
+seconds (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` selects among the installed versions of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from support.clerk_runs import Town, town
 
 
 def main() -> None:
-    """Run it as the command line asks for."""
+    """Run as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sequences", type=int, default=1000)
     parser.add_argument("--servers", type=int, default=3)
@@ -38,27 +37,27 @@ def main() -> None:
     options = parser.parse_args()
     outage = 0.02 if options.database == "postgresql" else 0.0
     began, wrong, done = time.monotonic(), 0, 0
-    with town(options.servers, options.sequences, database=options.database, clocks=tuple(options.clocks)) as place:
+    with town(options.servers, options.sequences, database=options.database, clocks=tuple(options.clocks)) as running:
         for number in range(options.first, options.first + options.sequences):
             if time.monotonic() - began > 60 * options.minutes:
                 break
-            errors = place.sequence(number, kill=options.kill, outage=outage)
+            errors = running.sequence(number, kill=options.kill, outage=outage)
             done += 1
             wrong += bool(errors)
             for error in errors:
                 print(error, flush=True)
             if done % 50 == 0:
                 print(f"{done} sequences, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
-        report(place, done, wrong, time.monotonic() - began)
+        report(running, done, wrong, time.monotonic() - began)
     sys.exit(1 if wrong else 0)
 
 
-def report(place: Town, sequences: int, wrong: int, took: float) -> None:
+def report(running: Town, sequences: int, wrong: int, took: float) -> None:
     """Print the figures."""
-    tally = place.tally
+    tally = running.tally
     print(
-        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {place.kills} times, "
-        f"the database stopped {place.outages} times"
+        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {running.kills} times, "
+        f"the database stopped {running.outages} times"
     )
     print(
         f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}"
@@ -67,8 +66,8 @@ def report(place: Town, sequences: int, wrong: int, took: float) -> None:
     print(f"faults: {dict(tally.faults.most_common())}")
     print(f"put off: {dict(tally.put_off.most_common())}")
     print(f"refused: {dict(tally.refused.most_common())}")
-    if "Traceback" in place.servers.errors or "a bug:" in place.servers.errors:
-        print(place.servers.errors[-3000:])
+    if "Traceback" in running.servers.errors or "a bug:" in running.servers.errors:
+        print(running.servers.errors[-3000:])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Odd command lines, and commands over damaged state files: how each ended, and that none ended in a traceback.
+"""Odd command lines, and commands with damaged state files: how each ends, and that none ends with a traceback.
 
-``python tests/bench/command_lines.py [--lines 1500] [--damaged 1000] [--seed 1]`` prints a table, and what was given
-where something went wrong. It ends with 1 where anything did. All runs are made in this process, against one sandbox;
-whatever one waits for longer than ``TIMEOUT`` seconds counts as having hung.
+``python tests/bench/command_lines.py [--lines 1500] [--damaged 1000] [--seed 1]`` prints a table, and the input of each
+run that went wrong. It exits with 1 if there was one. All runs share this process and one sandbox; a run that takes
+longer than ``TIMEOUT`` seconds counts as hanging.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NoReturn
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does (pythonpath)
+sys.path.insert(0, str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
 from support.gateways import PASSWORD
 
@@ -69,7 +69,7 @@ OVER_DAMAGE = [
 
 
 class HungError(BaseException):
-    """A run took too long; nobody is to catch it."""
+    """A run took too long; not an Exception, so that no code catches it."""
 
 
 def _hung(*_signal: object) -> NoReturn:
@@ -77,7 +77,7 @@ def _hung(*_signal: object) -> NoReturn:
 
 
 def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
-    """How a command ended, and of what went wrong the place: its kind is ``done``, ``error``, or what must not be."""
+    """Return how a command ended (``done``, ``error``, or a kind of failure), and the place of a failure."""
     os.environ.clear()
     os.environ.update(environ)
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
@@ -104,7 +104,7 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def fitting(command: str, chance: random.Random, odd: Sequence[str]) -> list[str]:
-    """Options and arguments that the command has, with odd values for some, and some that fit."""
+    """Return options and arguments of the command, with some odd and some valid values."""
     found = application.cli.get_command(click.Context(application.cli), command)
     assert found is not None
     good = {"--to": "20000000001007", "--from": "20000000001052", "--user": "1001", "--org": "BR1", "--format": "json"}
@@ -123,7 +123,7 @@ def fitting(command: str, chance: random.Random, odd: Sequence[str]) -> list[str
 
 
 def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[str, str]]:
-    """A command line, and what is set in the environment."""
+    """Return a command line, and changes to the environment."""
     documents = [directory / f"document-{number}" for number in range(3)]
     for document in documents:
         document.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[st
 
 
 def _cells(path: Path, chance: random.Random) -> None:
-    """Put something that was never written into a table."""
+    """Write random values into a table."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         table = chance.choice(tables)
@@ -202,7 +202,7 @@ DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
 
 
 def damaged(chance: random.Random, state: Path) -> str:
-    """Damage one of the files below; says how."""
+    """Damage a file in a directory, and describe how."""
     path = chance.choice(sorted(file for file in state.rglob("*") if file.is_file() and not file.is_symlink()))
     if path.suffix == ".sqlite3" and chance.random() < 0.5:
         _cells(path, chance)
@@ -214,7 +214,7 @@ def damaged(chance: random.Random, state: Path) -> str:
 
 @contextmanager
 def setting(sandbox: Sandbox) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A directory to work in, and the environment of a run."""
+    """Yield a working directory, and the environment of a run."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "reports").mkdir()
@@ -235,7 +235,7 @@ def setting(sandbox: Sandbox) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def main() -> int:
-    """Run both, print the table, and say whether anything went wrong."""
+    """Run both, print the table, and return whether anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=1500)
     parser.add_argument("--damaged", type=int, default=1000)

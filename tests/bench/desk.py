@@ -1,20 +1,19 @@
-"""What the desk costs: calls of the gateway and times of each thing one does, and many clerks at once.
+"""The desk's cost: calls and times of each task, and many clerks at once.
 
     python tests/bench/desk.py [--clerks 100] [--seconds 60] [--every 3] [--threads 8] [--calls-only]
 
-First each thing is done a few times by one clerk, with session and reference data known; printed are the calls that the
-gateway gets and the median of the milliseconds; then the same of plans of a clerk from whom members of the groups are
-hidden. Then some are done while each call takes 50 ms longer; printed is the slowest chain of calls that come after one
-another, and how many times as long as that the answer takes: 1.3 at most.
+First, one clerk does each task a few times, with session and reference data cached: the bench prints the calls and the
+median milliseconds, then the same for plans with hidden members. Then, each call takes 50 ms longer: the bench prints
+the slowest chain of consecutive calls, and how many times as long the response takes, which may be at most 1.3.
 
-Then each clerk, with a session of their own, does something every three seconds: in half of the cases looks at a
-patron's summary, else moves somebody of a family of their own, removes them, or takes the last change back. Sandbox,
-service and clerks are three processes.
+Then each of many clerks, with own session, acts every three seconds: half of the time they read a patron's summary,
+else they move or remove a member of their own family, or undo the last change. Sandbox, service and clerks are three
+processes.
 
-Printed are the answers by status, the 503s by their code, and p50 and p99 of reads and of whole changes (plan and
-change). In the end the families are compared with the answers: a write that was done twice, or never, would show. Ends
-with status 1 where there was one, or over one in a hundred 503s, or any other error, or where an answer took longer
-than 1.3 times its chain.
+The bench prints the responses by status, the 503s by code, and p50 and p99 of reads and of whole changes (plan and
+apply). Finally, the families are compared with the responses, which shows any doubled or missing write. It exits with 1
+if there is one, with more than 1% of 503s, with any other error, or if a response takes longer than 1.3 times its
+chain.
 """
 
 from __future__ import annotations
@@ -44,20 +43,20 @@ from support.web_caller import API, bearer, cookie, session
 from evergreen_groups.gateway import Credentials, Gateway
 
 ORDINARY_ACCOUNT = "harbor_desk"
-"""Of one library: patrons of others are hidden from it."""
+"""An account of one library: patrons of other libraries are hidden from it."""
 TIMES = 7
-"""How often each thing is done for its median."""
+"""Repetitions of each task for its median."""
 MOST_503 = 0.01
 DELAY = 0.05
-"""How much longer each call takes while chains of calls are looked at, in seconds."""
+"""Additional seconds for each call while measuring chains of calls."""
 LONGEST = 1.3
-"""How many times as long as its slowest chain of calls an answer may take."""
+"""The longest response time allowed, as a multiple of its slowest chain of calls."""
 FAMILY = 4
 
 
 @dataclass
 class Seen:
-    """What the clerks have seen. ``unlike`` are patrons who aren't where an answer has put them."""
+    """What the clerks have observed. ``misplaced`` are patrons who aren't in the group that a response said."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     put_off: Counter[str] = field(default_factory=Counter)
@@ -67,7 +66,7 @@ class Seen:
 
 
 class DeskClerk:
-    """One of them, over one connection, with a family of their own (patron ids, in the order of the ids)."""
+    """A clerk with a connection and a family (patron ids in order)."""
 
     def __init__(self, address: str, token: str, family: list[int], seen: Seen, seed: int) -> None:
         self._address, self._family, self._seen = address, family, seen
@@ -75,12 +74,12 @@ class DeskClerk:
         self._session = requests.Session()
         self._session.headers.update(bearer(token))
         self._last: str | None = None
-        self.places: dict[int, int] = {}
-        """Where the answers say that each patron is."""
+        self.groups: dict[int, int] = {}
+        """Each patron's group according to the responses."""
         self.changes = 0
 
     def act(self) -> None:
-        """Do one thing."""
+        """Do one action."""
         what = self._chance.random()
         if what < 0.5:
             self._timed("read", lambda: self._ask("GET", f"patrons/{self._chance.choice(self._family)}/summary"))
@@ -109,7 +108,7 @@ class DeskClerk:
             if step["state"] != "done":
                 self._note(f"change {change['id']}: {step['state']} ({step['reason']})")
             elif step["field"] == "group":
-                self.places[step["patron"]] = step["value"]
+                self.groups[step["patron"]] = step["value"]
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         key = {"Idempotency-Key": f"{self._chance.getrandbits(64):x}"} if method == "POST" else {}
@@ -145,7 +144,7 @@ class DeskClerk:
 
 
 def main() -> None:
-    """Run it as the command line asks for."""
+    """Run as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clerks", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60)
@@ -162,7 +161,7 @@ def main() -> None:
         if options.calls_only:
             sys.exit(0 if quick else 1)
         with served(gateway, directory, "many", options.threads) as (address, service):
-            well = bear(options.clerks, options.seconds, options.every, gateway, address)
+            well = run_load(options.clerks, options.seconds, options.every, gateway, address)
             used = {"service": processor_seconds(service), "sandbox": processor_seconds(sandbox)}
         print("processor, s: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
     sys.exit(0 if well and quick else 1)
@@ -170,7 +169,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tuple[str, Any]]:
-    """The service's address, and its process."""
+    """Yield the service's URL and its process."""
     environ = {
         **os.environ,
         "STATE_DIRECTORY": f"{directory}/{name}",
@@ -183,7 +182,7 @@ def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tu
 
 
 def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print what each thing costs one clerk."""
+    """Print the cost of each task for one clerk."""
     headers = bearer(session(gateway, username=ACCOUNT))
     keys = iter(range(10_000))
 
@@ -217,7 +216,7 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
 
 
 def cost_with_hidden(gateway: str, address: str, proxy: FaultProxy) -> None:
-    """Print what plans cost a clerk from whom nobody is hidden, or members of one of their groups, or of both."""
+    """Print the cost of plans with no hidden members, with some in one of the groups, and with some in both."""
     staff, clerk = (bearer(session(gateway, username=account)) for account in (ACCOUNT, ORDINARY_ACCOUNT))
 
     def ask(path: str, body: object, headers: dict[str, str], key: str = "") -> dict[str, Any]:
@@ -249,14 +248,14 @@ def cost_with_hidden(gateway: str, address: str, proxy: FaultProxy) -> None:
 
 
 def measured(things: dict[str, Callable[[], object]], proxy: FaultProxy) -> None:
-    """Do things a few times, and print the calls and the milliseconds that each has taken."""
+    """Do tasks a few times, and print the calls and milliseconds of each."""
     calls: dict[str, set[int]] = defaultdict(set)
     seconds: dict[str, list[float]] = defaultdict(list)
     for turn in range(TIMES + 1):
         for name, do in things.items():
             before, began = len(proxy.seen), time.perf_counter()
             do()
-            if turn:  # in the first, session and reference data become known
+            if turn:  # the first time fills the caches of sessions and reference data
                 seconds[name].append(time.perf_counter() - began)
                 calls[name].add(len(proxy.seen) - before)
     print(f"{'':33} {'calls':>7} {'ms':>7}")
@@ -266,7 +265,7 @@ def measured(things: dict[str, Callable[[], object]], proxy: FaultProxy) -> None
 
 
 class CallTimes:
-    """When the calls through a proxy began and ended; each takes ``DELAY`` longer while this is watching."""
+    """The start and end times of calls through a proxy; each call takes ``DELAY`` longer while measuring."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._began: dict[int, float] = {}
@@ -284,8 +283,8 @@ class CallTimes:
         self.times.append((self._began.pop(threading.get_ident()), time.perf_counter()))
 
     def slowest_chain(self) -> tuple[int, float]:
-        """The calls, and the seconds, of the slowest of all chains of calls that each began after the one before."""
-        found: list[tuple[float, int, float]] = []  # when each chain ended, its calls and seconds
+        """Return calls and seconds of the slowest chain; each of its calls starts after the previous one ends."""
+        found: list[tuple[float, int, float]] = []  # each chain's end, calls and seconds
         for began, ended in sorted(self.times):
             before = max((chain for chain in found if chain[0] <= began), key=lambda chain: chain[2], default=(0, 0, 0))
             found.append((ended, before[1] + 1, before[2] + ended - began))
@@ -294,7 +293,7 @@ class CallTimes:
 
 
 def chains(gateway: str, address: str, proxy: FaultProxy) -> bool:
-    """Print how long answers take beside the slowest chain of their calls; whether none takes too long."""
+    """Print response times compared with the slowest chain of calls; returns whether none is too long."""
     headers = bearer(session(gateway, username=ACCOUNT))
     pages = cookie(session(gateway, username=ACCOUNT))
     plan = {"action": "move", "patrons": ["20000000001052"], "target": "20000000001007"}
@@ -308,7 +307,7 @@ def chains(gateway: str, address: str, proxy: FaultProxy) -> bool:
     print(f"\n{'':20} {'calls':>7} {'chain':>7} {'ms':>7} {'answer':>7} {'times':>7}")
     quick = True
     for name, do in things.items():
-        do()  # session and reference data become known
+        do()  # fills the caches of sessions and reference data
         found = []
         for _ in range(TIMES):
             watched, began = CallTimes(proxy), time.perf_counter()
@@ -323,8 +322,8 @@ def chains(gateway: str, address: str, proxy: FaultProxy) -> bool:
     return quick
 
 
-def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:
-    """Let the clerks loose, and print what came of it; whether all was well."""
+def run_load(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:
+    """Run the clerks and print the results; returns whether all is well."""
     seen = Seen()
     with Gateway(gateway, credentials=Credentials(username=ACCOUNT, password=PASSWORD)) as staff:
         families = families_of(staff, clerks)
@@ -349,16 +348,16 @@ def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) 
             thread.start()
         for thread in threads:
             thread.join()
-        ids = [patron for clerk in everybody for patron in clerk.places]
+        ids = [patron for clerk in everybody for patron in clerk.groups]
         found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
         now = {id: group for batch in found for id, group in batch}
-    unlike = [patron for clerk in everybody for patron, group in clerk.places.items() if now[patron] != group]
+    misplaced = [patron for clerk in everybody for patron, group in clerk.groups.items() if now[patron] != group]
     changes = sum(clerk.changes for clerk in everybody)
-    return told(seen, changes, unlike)
+    return print_figures(seen, changes, misplaced)
 
 
 def families_of(staff: Gateway, count: int) -> list[list[int]]:
-    """Families of the population, one for each clerk."""
+    """Return families of the population, one per clerk."""
     where = {"id": {">": 100_000}, "deleted": "f"}
     groups: dict[int, list[int]] = defaultdict(list)
     for record in staff.pcrud.search("au", where, select=["id", "usrgroup"], order_by={"au": "id"}, limit=20 * count):
@@ -366,8 +365,8 @@ def families_of(staff: Gateway, count: int) -> list[list[int]]:
     return [sorted(members) for members in groups.values() if len(members) >= FAMILY][:count]
 
 
-def told(seen: Seen, changes: int, unlike: list[int]) -> bool:
-    """Print the figures; whether all was well."""
+def print_figures(seen: Seen, changes: int, misplaced: list[int]) -> bool:
+    """Print the figures; returns whether all is well."""
     total = seen.statuses.total()
     put_off = seen.statuses[503] / total
     print(f"{total:,} requests, {changes:,} changes; answers: {dict(sorted(seen.statuses.items()))}")
@@ -378,8 +377,8 @@ def told(seen: Seen, changes: int, unlike: list[int]) -> bool:
     for name, times in sorted(seen.seconds.items()):
         cuts = statistics.quantiles(times, n=100)
         print(f"{name}, ms: p50 {1000 * cuts[49]:.0f}, p95 {1000 * cuts[94]:.0f}, p99 {1000 * cuts[98]:.0f}")
-    print(f"not where the answers have put them: {len(unlike)}")
-    return not unlike and not seen.errors and put_off < MOST_503
+    print(f"not where the answers have put them: {len(misplaced)}")
+    return not misplaced and not seen.errors and put_off < MOST_503
 
 
 if __name__ == "__main__":

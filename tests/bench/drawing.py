@@ -1,4 +1,4 @@
-"""Small charts beside each other as an SVG that reads well on a light page and on a dark one: text stays text."""
+"""Small charts side by side as an SVG for light and dark pages, with text as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 250, 190
-"""Of one chart."""
+"""The size of one chart."""
 LEFT, TOP, RIGHT, BOTTOM = 44, 34, 14, 38
 LEGEND = 30
 STYLE = """
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: its title, what its horizontal axis is of, and up to two lines; its vertical axis begins at nought."""
+    """One chart: title, meaning of the horizontal axis, and up to two lines; the vertical axis starts at zero."""
 
     title: str
     along: str
@@ -54,7 +54,7 @@ class Panel:
 
 
 def drawing(panels: Sequence[Panel], columns: int) -> str:
-    """The charts in rows of so many, below a legend."""
+    """Return the charts in rows of so many, below a legend."""
     rows = -(-len(panels) // columns)
     width, height = columns * WIDTH, LEGEND + rows * HEIGHT
     names = [line.name for line in panels[0].lines]
@@ -66,15 +66,15 @@ def drawing(panels: Sequence[Panel], columns: int) -> str:
         f'<rect class="paper" width="{width}" height="{height}"/>',
         *_legend(names),
     ]
-    for place, panel in enumerate(panels):
-        left, top = place % columns * WIDTH, LEGEND + place // columns * HEIGHT
+    for index, panel in enumerate(panels):
+        left, top = index % columns * WIDTH, LEGEND + index // columns * HEIGHT
         parts += [f'<g transform="translate({left} {top})">', *_panel(panel), "</g>"]
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _legend(names: Sequence[str]) -> Iterator[str]:
-    for place, (name, style) in enumerate(zip(names, "ab", strict=False)):
-        left = LEFT + place * 170
+    for index, (name, style) in enumerate(zip(names, "ab", strict=False)):
+        left = LEFT + index * 170
         yield f'<line class="{style}" x1="{left}" x2="{left + 26}" y1="18" y2="18"/>'
         yield f'<text x="{left + 32}" y="22">{escape(name)}</text>'
 
@@ -82,7 +82,7 @@ def _legend(names: Sequence[str]) -> Iterator[str]:
 def _panel(panel: Panel) -> Iterator[str]:
     across = [x for line in panel.lines for x, _y in line.points]
     highest = _round_up(max(y for line in panel.lines for _x, y in line.points))
-    # From nought where it goes up evenly; else the first and the last size are the ends.
+    # Start at zero if the sizes are evenly spaced; if not, the first and last size are the ends.
     low = min(across) if panel.logarithmic else 0.0
     high = max(across) if panel.logarithmic else _round_up(max(across))
     bottom = HEIGHT - BOTTOM

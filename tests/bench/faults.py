@@ -3,9 +3,9 @@
     python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--gateway rust] [--replica]
         [--only reading]
 
-Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
-is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``, for
-that changes what there is to choose from). Ends with status 1 if anything was wrong.
+A number, counted from ``--seed``, determines each run: the command, the account, the fault and the affected call.
+Failures are printed with the number; ``--seed NUMBER --runs 1`` repeats the run (with the same ``--only``, which
+changes the choices). Exits with 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Literal
 
-# In place of this directory, where this file has the name of a package.
+# Replaces this directory in the path, where this file has the name of a package.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from faults.one_run import SUBJECTS, Runner  # noqa: E402
@@ -38,23 +38,23 @@ COLUMNS = {
 }
 
 Outcome = tuple[str, Ending, str, str]
-"""Kind of fault (empty: none befell it), ending, cause and description of one run."""
+"""Kind of fault (empty: none occurred), ending, cause and description of a run."""
 
 RUST_SHARE = 5
-"""One run in so many is over the gateway that is written in Rust."""
+"""One in so many runs uses the Rust gateway."""
 
 _runners: list[Runner] = []
 
 
-def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None, *, copied: bool) -> None:
-    """Make the world of one process, which ends with it."""
-    world = World(release, gateway, copied=copied)
+def start(release: str | None, gateway: Literal["apache", "rust"], only: str | None, *, replica: bool) -> None:
+    """Create the world of this process, closed at its end."""
+    world = World(release, gateway, replica=replica)
     Finalize(None, world.close, exitpriority=1)
     _runners.append(Runner(world, SUBJECTS[only]) if only else Runner(world))
 
 
 def make(seed: int) -> Outcome:
-    """One run."""
+    """Make one run."""
     verdict = _runners[0].run(seed)
     return (
         verdict.kind.name if verdict.hit else "",
@@ -69,7 +69,7 @@ def _gateway_of(seed: int) -> str:
 
 
 def table(outcomes: dict[str, Counter[Ending]]) -> str:
-    """A line for each kind of fault and one for all."""
+    """Return the lines of a table: one per kind of fault, and one for all."""
     lines = [f"{'kind of fault':38} {'runs':>6} " + " ".join(f"{name:>14}" for name in COLUMNS)]
     total: Counter[Ending] = Counter()
     for counted in outcomes.values():
@@ -103,7 +103,7 @@ def main() -> int:
         if not chosen:
             continue
         arguments = (options.release, gateway, options.only)
-        begin = partial(start, copied=options.replica)
+        begin = partial(start, replica=options.replica)
         with context.Pool(min(options.jobs, len(chosen)), begin, arguments) as pool:
             for kind, ending, cause, description in pool.imap_unordered(make, chosen, chunksize=4):
                 outcomes[kind or "(none befell it)"][ending] += 1
@@ -111,7 +111,7 @@ def main() -> int:
                     causes[cause] += 1
                     print(description, end="\n\n", flush=True)
             pool.close()
-            pool.join()  # otherwise the processes would be killed, and their files left behind
+            pool.join()  # so that the processes end normally and delete their files
     print(table(outcomes))
     for cause, number in causes.most_common():
         print(f"{number:>6}  {cause}")

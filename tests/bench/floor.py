@@ -1,19 +1,20 @@
-"""The floor: what a bare client needs for the nightly report, with the best questions known.
+"""The floor: what a minimal client needs for the nightly report, with the best known queries.
 
     FLOOR_PASSWORD=… python tests/bench/floor.py --url URL --account NAME [--min-total 25.00] [--details]
 
-It uses ``requests`` and the standard library alone, nothing of this package, and is one file, so that whoever doubts a
-figure can read it. It logs in, asks for the members of all groups of two and more that owe ``--min-total`` or more
-together, their names, own fines, blocks for fines and barcodes, with ``--details`` also their bills and what they
-haven't brought back, and how many more are hidden from the account. Up to three calls are under way at once. It checks
-nothing: neither that an answer is whole, nor that nobody was moved meanwhile.
+It only uses ``requests`` and the standard library, nothing of this package, and is a single file, so that anyone who
+doubts a figure can read it. It logs in and reads the members of all groups of two or more that owe ``--min-total`` or
+more, their names, own fines, blocks for fines and barcodes, with ``--details`` also bills and items out, and the number
+of hidden members. Up to three calls run at a time. It checks nothing: neither that responses are complete, nor that no
+patron was moved during the run.
 
-What hidden members owe has no question of its own in Evergreen: single calls for each group in which they owe something
-say it. They are made with ``--hidden-fines``, when all else has been read, and are no part of the time.
+Evergreen has no query for hidden members' balances; single calls per group return them. ``--hidden-fines`` makes them
+after everything else, and they don't count toward the time.
 
-Prints JSON: ``seconds`` (login included, start of Python not), its own ``cpu_seconds``, ``calls``, ``bytes`` (both
-ways), ``peak_mb``, and what ours has to say as well: ``groups``, ``members`` (hidden ones among them) and, summed up,
-``visible_fines`` and ``hidden_fines``. ``groups_asked`` are those whose hidden members owe something.
+Prints JSON: ``seconds`` (with login, without Python's startup), ``cpu_seconds`` of the process, ``calls``, ``bytes``
+(sent and received), ``peak_mb``, and figures that the product must match: ``groups``, ``members`` (including hidden
+ones), and the sums ``visible_fines`` and ``hidden_fines``. ``groups_asked`` are the groups whose hidden members owe
+something.
 """
 
 from __future__ import annotations
@@ -42,21 +43,23 @@ Query = dict[str, Any]
 
 AT_ONCE = 3
 RANGES = 6
-"""Into so many ranges the group numbers are cut: the database takes as long for 3 as for 24, but the last of a few
-long ones leaves a core idle at the end."""
+"""The group numbers are split into so many ranges.
+
+The database takes the same time for 3 as for 24, but with a few long ones a core idles at the end.
+"""
 LIST = 3_000
-"""Ids in one question."""
+"""Ids per query."""
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
 MOST_HIDDEN = 7
 CLASSES = ("au", "aou", "mous", "ausp", "ac", "aua", "mobts", "circ")
-"""Those that the report's and the audit's questions are about."""
+"""The classes in the queries of report and audit."""
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "family_name", "first_given_name")
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")
 STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
 BILL = ("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start")
 EXCEEDS_FINES = 1
-"""The penalty that Evergreen sets for own fines, where no setting names another."""
+"""The penalty that Evergreen sets for own fines, unless a setting names another."""
 PENALTY = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
 ITEM = ("id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 MEMBER_AT_HOME = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
@@ -64,7 +67,7 @@ MEMBER_OWING = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
 
 
 class Bare:
-    """Calls of the gateway, counted, and the rows that come back."""
+    """Calls of the gateway with counters, and the rows they return."""
 
     def __init__(self, url: str, positions: dict[str, dict[str, int]]) -> None:
         self.url = url
@@ -75,7 +78,7 @@ class Bare:
         self._of_thread = threading.local()
 
     def call(self, service: str, method: str, *parameters: object) -> Any:
-        """The one result of a method."""
+        """Return a method's only result."""
         form = [("service", service), ("method", method), *(("param", compact(one)) for one in parameters)]
         body = urlencode(form, safe=",:", quote_via=quote)
         if not hasattr(self._of_thread, "session"):
@@ -96,28 +99,28 @@ class Bare:
         return found["payload"][0]
 
     def search(self, class_id: str, fields: Iterable[str], where: Query, **options: object) -> list[tuple[Any, ...]]:
-        """The rows of a class for which a condition holds, as tuples of these fields."""
+        """Return the rows of a class that meet a condition, as tuples of the fields."""
         names = list(fields)
         options = {"select": {class_id: names}, "limit": LIMIT, **options}
         rows = self.call("open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", self.token, where, options)
-        places = [self.positions[class_id][name] for name in names]
-        return [tuple(row["__p"][place] if place < len(row["__p"]) else None for place in places) for row in rows]
+        indexes = [self.positions[class_id][name] for name in names]
+        return [tuple(row["__p"][index] if index < len(row["__p"]) else None for index in indexes) for row in rows]
 
 
 def compact(value: object) -> str:
-    """JSON without blanks."""
+    """Serialize to JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def positions_of(url: str, kept: Path | None) -> dict[str, dict[str, int]]:
-    """Where the fields of the classes stand in a row: from the file they are kept in, or from the IDL."""
+    """Return the indexes of the classes' fields, from a cached file or from the IDL."""
     if kept is not None and kept.exists():
         return dict(json.loads(kept.read_text()))
     base = "{http://opensrf.org/spec/IDL/base/v1}"
     narrowed = "&".join(f"class={name}" for name in CLASSES)
     tree = ElementTree.fromstring(requests.get(f"{url}/reports/fm_IDL.xml?{narrowed}").content)
     found = {
-        str(one.get("id")): {str(field.get("name")): place for place, field in enumerate(one.iter(f"{base}field"))}
+        str(one.get("id")): {str(field.get("name")): index for index, field in enumerate(one.iter(f"{base}field"))}
         for one in tree.iter(f"{base}class")
     }
     if kept is not None:
@@ -135,9 +138,9 @@ def log_in(bare: Bare, account: str, password: str) -> None:
 
 
 class Start(NamedTuple):
-    """What has to be known before the members are asked for: the highest group number, and who is seen.
+    """What must be known before reading members: the highest group number, and the visible org units.
 
-    ``libraries`` are the org units whose patrons the account sees; none where it sees all.
+    ``libraries`` are the org units whose patrons the account sees; none if it sees all.
     """
 
     highest: int
@@ -145,15 +148,15 @@ class Start(NamedTuple):
 
 
 def start(bare: Bare, pool: ThreadPoolExecutor) -> Start:
-    """Ask for it, side by side."""
+    """Read both in parallel."""
     permissions = ["VIEW_USER"]
-    work_places = "open-ils.actor.user.has_work_perm_at.batch"
+    method = "open-ils.actor.user.has_work_perm_at.batch"
     last = pool.submit(highest_group, bare, [])
-    highest_places = pool.submit(bare.call, "open-ils.actor", work_places, bare.token, permissions)
+    highest_orgs = pool.submit(bare.call, "open-ils.actor", method, bare.token, permissions)
     units = pool.submit(bare.search, "aou", ("id", "parent_ou"), {"id": {"<>": None}}).result()
     highest = last.result()
-    places = set(map(int, highest_places.result()["VIEW_USER"]))
-    if any(parent is None and id in places for id, parent in units):
+    org_units = set(map(int, highest_orgs.result()["VIEW_USER"]))
+    if any(parent is None and id in org_units for id, parent in units):
         return Start(highest, [])
     user = bare.call("open-ils.auth", "open-ils.auth.session.retrieve", bare.token)["__p"][bare.positions["au"]["id"]]
     method, ids = "open-ils.actor.user.perm.check.multi_org", sorted(id for id, _parent in units)
@@ -163,7 +166,7 @@ def start(bare: Bare, pool: ThreadPoolExecutor) -> Start:
 
 
 def highest_group(bare: Bare, libraries: list[int]) -> int:
-    """The highest group number, 0 where its patron is hidden: before 3.16 hidden rows count against the limit."""
+    """Return the highest group number; 0 if its patron is hidden: before 3.16, hidden rows count toward the limit."""
     known = {"deleted": "f", "id": {">": 0}, **({"home_ou": libraries} if libraries else {})}
     order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
     found = bare.search("au", ("usrgroup", "id"), known, order_by=order, limit=1)
@@ -171,14 +174,15 @@ def highest_group(bare: Bare, libraries: list[int]) -> int:
 
 
 def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query:
-    """The condition on patrons: members of groups of two and more, in a range of numbers, that owe enough together."""
+    """Return the condition for members of groups of two or more, in a range of numbers, with a high enough total."""
     within = [{"usrgroup": {">": low}}, {"usrgroup": {"<=": high}}]
     of_group = {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}}
     enough = {"balance_owed": {">=": {"transform": "sum", "value": min_total}}}
     sums = {
         "select": {"t": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
         "from": {"au": {"t": {"class": "mbts", "fkey": "id", "field": "usr"}}},
-        # What is said of the debtor's transaction belongs to the query around: it makes PostgreSQL look who owes first.
+        # The condition on the debtor's transaction is in the outer query, which makes PostgreSQL look for debtors
+        # first.
         "where": {"+au": of_group, "+t": {"xact_finish": None}, "+mbts": {"xact_finish": None}},
         "having": {"+t": enough},
     }
@@ -192,18 +196,19 @@ def members_query(low: int, high: int, min_total: str, seen: list[int]) -> Query
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
         "where": {
             "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
-            # Said twice: PostgreSQL takes the second to be rarely true, and looks up transactions one by one.
+            # The duplicate makes PostgreSQL assume that the condition is rarely true, and look up transactions one by
+            # one.
             "+d": {"deleted": "f", "-and": [*within, {"deleted": {"=": {"transform": "int4", "value": "0"}}}]},
             "-and": [{"-exists": sums}, {"-exists": another}],
         },
     }
     at_home: list[Query] = [{"home_ou": seen}] if seen else []
-    # The alternative that is never true keeps PostgreSQL from asking for permission row by row before it sums.
+    # The alternative that is never true keeps PostgreSQL from checking permissions row by row before summing.
     return {"deleted": "f", "-and": [*within, {"-or": [{"usrgroup": {"in": groups}}, {"id": {"<": 0}}]}, *at_home]}
 
 
 class Reading:
-    """Everything that the report needs, read with up to three calls at once."""
+    """Reads everything that the report needs, with up to three calls at a time."""
 
     def __init__(self, bare: Bare, pool: ThreadPoolExecutor, options: argparse.Namespace) -> None:
         self.bare = bare
@@ -215,7 +220,7 @@ class Reading:
         self.hidden_count = 0
 
     def read(self, beginning: Start) -> None:
-        """Members range by range, and whatever belongs to them as soon as they are known."""
+        """Read members by range, and their data as soon as they are known."""
         highest, seen = beginning
         count = self.options.ranges
         edges = [-1, *(highest * part // count for part in range(1, count)), 2**31 - 1]
@@ -237,7 +242,7 @@ class Reading:
         return rows
 
     def _beside(self, rows: list[tuple[Any, ...]]) -> Iterator[Future[None]]:
-        """What belongs to members: own fines, blocks and barcodes, and the details."""
+        """Read members' own fines, blocks and barcodes, and the details."""
         for id, group, *_others in rows:
             self.members[group].add(id)
         for some in parts(sorted(row[0] for row in rows), LIST):
@@ -262,7 +267,7 @@ class Reading:
         self.fines.update((id, Decimal(owed)) for id, owed in rows)
 
     def _hidden(self, seen: list[int]) -> None:
-        """Hidden members set by set, by one visible member of each group."""
+        """Read the number of hidden members in sets, through one visible member of each group."""
         sets = list(parts(sorted(self.members), GROUPS_OF_A_SET))
         hidden = {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "home_ou": {"not in": seen}}
 
@@ -282,21 +287,21 @@ class Reading:
             found = self.pool.map(more_than, [number] * len(left), list(parts(left, GROUPS_OF_A_SET)))
             left = sorted(group for some in found for group in some)
             self.hidden_count += len(left)
-        for group in left:  # so many that they are counted by name
+        for group in left:  # so many that they are counted by method calls
             ids = self.bare.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", self.bare.token, group)
             self.hidden_count += len(set(map(int, ids)) - self.members[group]) - MOST_HIDDEN - 1
 
     def hidden_fines(self) -> Decimal:
-        """What hidden members owe, group by group."""
+        """Read the balances of hidden members, group by group."""
         return sum(self.pool.map(self._balances, self.owing_groups), Decimal(0))
 
     def _where(self, groups: list[int], exists: Query) -> list[int]:
-        """The groups for which something exists, by one visible member of each."""
+        """Return the groups where something exists, through one visible member of each."""
         anchors = [min(self.members[group]) for group in groups]
         return [group for group, _id in self.bare.search("au", ("usrgroup", "id"), {"id": anchors, "-exists": exists})]
 
     def _balances(self, group: int) -> Decimal:
-        """What the hidden members of a group owe."""
+        """Return the balances of a group's hidden members."""
         method = "open-ils.actor.usergroup.members.balance_owed"
         rows = self.bare.call("open-ils.actor", method, self.bare.token, group)
         known = self.members[group]
@@ -304,12 +309,12 @@ class Reading:
 
 
 def parts(values: list[int], size: int) -> Iterator[list[int]]:
-    """The values, so many at a time."""
+    """Split values into lists of so many."""
     return (values[at : at + size] for at in range(0, len(values), size))
 
 
 def main() -> None:
-    """Read what the command line asks for, and print what it cost."""
+    """Read what the command line asks for, and print the cost."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", required=True)
     parser.add_argument("--account", required=True)

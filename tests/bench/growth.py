@@ -1,4 +1,4 @@
-"""How the report's cost grows: with the patrons when as many groups are listed, and with the groups that are listed."""
+"""How the report's cost grows with the number of patrons, and with the number of listed groups."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from dataclasses import replace
 from pathlib import Path
 
 from .drawing import Line, Panel, drawing
-from .places import Account, Place
 from .reading import report
 from .rows import Row
+from .sites import Account, Site
 
 MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
 MOST = 1.5
-"""So many times the calls and bytes of the first size are allowed for the others, whatever the number of patrons."""
+"""Calls and bytes may grow by this factor over the first size, whatever the number of patrons."""
 PATRONS, LISTED = "report, patrons growing", "report, list growing"
 
 
-def with_patrons(place: Place, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
-    """The report of a place with so many patrons, held against that of the first and smallest one (None: it is)."""
-    row = replace(report(place, account, runs, what=PATRONS), goal="", met=None)
+def with_patrons(site: Site, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
+    """Return the report's row for a number of patrons, compared with the first and smallest site (None: this one)."""
+    row = replace(report(site, account, runs, what=PATRONS), goal="", met=None)
     row.more["patrons"] = patrons
     return row if first is None else _held_against(first, row)
 
 
 def _held_against(first: Row, row: Row) -> Row:
-    """The row with the goal that calls and bytes don't grow with the patrons."""
+    """Return the row with the goal that calls and bytes don't grow with the patrons."""
     before, now = first.more["ours"], row.more["ours"]
     times = max(now["calls"] / before["calls"], now["bytes"] / before["bytes"])
     goal = f"calls and bytes at most {MOST} times those of {first.more['patrons']:,} patrons ({times:.2f})"
     return replace(row, goal=goal, met=times <= MOST)
 
 
-def with_list(place: Place, account: Account, runs: int) -> Iterator[Row]:
-    """The report of one place with a longer and longer list: of lower and lower amounts."""
+def with_list(site: Site, account: Account, runs: int) -> Iterator[Row]:
+    """Yield the report's rows for longer and longer lists at one site, with lower and lower minimum totals."""
     for amount in MIN_TOTALS:
-        row = report(place, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
+        row = report(site, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
         yield replace(row, goal="", met=None)
 
 
 def draw(rows: Sequence[dict[str, object]], target: Path) -> None:
-    """Draw what rows of both kinds say (as ``--save`` wrote them) as an SVG."""
+    """Draw rows of both kinds (as written by ``--save``) as an SVG."""
     growing = [row for row in rows if row["what"] == PATRONS]
     listed = [row for row in rows if str(row["what"]).startswith(LISTED)]
     panels = [*_panels("patrons", growing, logarithmic=True), *_panels("members listed", listed, logarithmic=False)]

@@ -1,9 +1,9 @@
-"""What the history costs: seconds to record a night, to compare and to make the trend, and its size on disk.
+"""The cost of the history: seconds to record a night, to compare and to make the trend, and its size on disk.
 
     python tests/bench/history.py [--nights 400] [--groups 5000] [--libraries 40] [--runs 15] [--postgresql]
 
-Each night one group in fifty owes something else than the night before, and one in two hundred is another group.
---postgresql measures the same on a PostgreSQL of its own beside (needs Debian's postgresql).
+Each night, one in fifty groups owes another amount than the night before, and one in two hundred is another group.
+--postgresql also measures a PostgreSQL server started for this (needs Debian's postgresql).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# In place of this directory, where files have the names of rooms.
+# Replaces this directory in the path, where files have the names of rooms.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from support.postgresql import Cluster, new_directory  # noqa: E402
@@ -36,7 +36,7 @@ KEPT = {"history": 400, "journal": 730, "events": 90}
 
 
 def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
-    """One report for each night, and one more for the night that is compared."""
+    """Yield one report per night, and one more for the night to compare."""
     chance = random.Random(7)
     branches = [OrgUnit(2 + number, f"BR{number + 1}", "", 1) for number in range(libraries)]
     org_units = (OrgUnit(1, "CONS", "", None), *branches)
@@ -44,11 +44,11 @@ def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
     groups = [_at(group, branches[number % libraries]) for number, group in enumerate(first.groups)]
     latest = max(group.number for group in groups)
     for night in range(count + 1):
-        for place in chance.sample(range(group_count), group_count // 50):
-            groups[place] = _owing_more(groups[place], Decimal(chance.randint(-300, 500)) / 100)
-        for place in chance.sample(range(group_count), group_count // 200):
+        for index in chance.sample(range(group_count), group_count // 50):
+            groups[index] = _owing_more(groups[index], Decimal(chance.randint(-300, 500)) / 100)
+        for index in chance.sample(range(group_count), group_count // 200):
             latest += 1
-            groups[place] = replace(groups[place], number=latest)
+            groups[index] = replace(groups[index], number=latest)
         ordered = sorted(groups, key=lambda group: group.combined_fines, reverse=True)
         moment = first.generated_at + timedelta(days=night)
         yield replace(report_of(ordered), generated_at=moment, org_units=org_units)
@@ -65,7 +65,7 @@ def _owing_more(group: Group, fines: Decimal) -> Group:
 
 
 def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], None]) -> None:
-    """Record the nights, then compare with them; ``clean_up`` is what the server does by itself before the next."""
+    """Record the nights, then compare; ``clean_up`` is what the server does by itself before the next night."""
     recording, pruning = [], []
     tonight = None
     for night, report in enumerate(nights(options.nights, options.groups, options.libraries)):
@@ -77,7 +77,7 @@ def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], No
             pruning.append(_seconds(lambda: prune(lease, KEPT, report.generated_at)))  # noqa: B023 - called at once
         clean_up()
     assert tonight is not None
-    state.close()  # as the next night's process finds it
+    state.close()  # like the next night's process
     first = _seconds(lambda: History(state.database, GATEWAY).compare(tonight))
     began = time.process_time()
     comparing = [_seconds(lambda: History(state.database, GATEWAY).compare(tonight)) for _ in range(options.runs)]
@@ -105,7 +105,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 @contextmanager
 def _states(*, postgresql: bool) -> Iterator[Iterator[tuple[str, State, Callable[[], None]]]]:
-    """An SQLite state, and where asked for one on PostgreSQL, each made when it is measured."""
+    """Yield a SQLite state, and optionally one on PostgreSQL, each created when it is measured."""
 
     def states() -> Iterator[tuple[str, State, Callable[[], None]]]:
         with TemporaryDirectory() as directory, State(Path(directory)) as state:

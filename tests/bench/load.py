@@ -1,7 +1,7 @@
-"""Many clients at once, in processes of their own: how long each thing takes, and what goes wrong.
+"""Many clients at once in several processes: response times, and errors.
 
-A client is a desk of :mod:`bare_desk`, which asks Evergreen's gateway, or one of :class:`OurDesk`, which asks the
-service for the same. Both are ``http.client`` and no more, so that the load costs alike.
+A client is a desk of :mod:`bare_desk`, which calls Evergreen's gateway, or of :class:`OurDesk`, which calls the service
+for the same. Both only use ``http.client``, so that they cause the same load.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from bare_desk import BareDesk, Family
 from programs import API
 
 PROCESSES = 2
-"""Of clients: Python's threads share one processor, and the load isn't to be what is measured."""
+"""Processes of clients: Python's threads share a processor, and the clients mustn't be the bottleneck."""
 TAKES_A_THREAD = 256 * 1024
-"""Bytes of stack: five hundred clients wait most of the time."""
+"""Bytes of stack per thread; most of five hundred clients are waiting."""
 PAGE = "/evergreen-groups/patrons/{patron}/group"
 READS = ("summary", "panel", "page", "unfolded", "plan", "plan's page")
 WRITES = ("change",)
@@ -33,12 +33,12 @@ _FORM = re.compile(r'name="form" value="([0-9a-f]+)"')
 
 
 class RefusedError(Exception):
-    """An answer that isn't the one that was due; what came in its place."""
+    """An unexpected response, with its content."""
 
 
 @dataclass
 class OurDesk:
-    """One desk that asks the service, over one connection, or two where the panel does."""
+    """A desk that calls the service over one connection, or two where the panel uses two."""
 
     url: str
     token: str
@@ -46,11 +46,11 @@ class OurDesk:
     form: str = ""
 
     def summary(self, family: Family) -> None:
-        """The summary, as programs ask for it."""
+        """Read the summary, like programs do."""
         self._right_summary(self._ask(("GET", f"{API}/patrons/{family.members[0]}/summary", None)), family)
 
     def panel(self, family: Family) -> None:
-        """What the panel asks when a patron's page is opened."""
+        """Send the panel's requests for a patron's page."""
         settings, summary = self._asked(
             ("GET", "/evergreen-groups/desk.json?client=angular%2Fen-US", None),
             ("GET", f"{API}/patrons/{family.members[0]}/summary", None),
@@ -59,7 +59,7 @@ class OurDesk:
         self._right_summary(summary, family)
 
     def page(self, family: Family) -> None:
-        """The list in HTML."""
+        """Read the list in HTML."""
         text = self._ask(("GET", PAGE.format(patron=family.members[0]), None)).decode()
         assert text.count('name="member" value=') == len(family.members), "a member is missing on the page"
         found = _FORM.search(text)
@@ -67,19 +67,19 @@ class OurDesk:
         self.form = found[1]
 
     def unfolded(self, family: Family) -> None:
-        """A member's bills and items, in HTML."""
+        """Read a member's bills and items in HTML."""
         address = PAGE.format(patron=family.members[0])
         assert b"</html>" in self._ask(("GET", f"{address}/members/{family.members[-1]}", None))
 
     def plan(self, family: Family) -> str:
-        """A plan, as programs have it made."""
+        """Make a plan, like programs do."""
         body = {"action": "remove", "patrons": [{"id": family.members[-1]}]}
         plan = json.loads(self._ask(("POST", f"{API}/plans", body)))
         assert plan["steps"][0]["patron"]["id"] == family.members[-1], plan
         return str(plan["id"])
 
     def plans_page(self, family: Family) -> None:
-        """The same, as the desk is shown it."""
+        """Make a plan in HTML, like the desk does."""
         if not self.form:
             self.page(family)
         fields = {"form": self.form, "action": "remove", "member": family.members[-1]}
@@ -87,7 +87,7 @@ class OurDesk:
         assert b'name="plan" value="' in text, "no plan on the page"
 
     def change(self, family: Family, target: Family) -> None:
-        """Plan a move of the last member to another group, make it, and take it back."""
+        """Plan to move the last member to another group, apply the plan, and undo it."""
         patron = family.members[-1]
         body = {"action": "move", "patrons": [{"id": patron}], "target": {"id": target.members[0]}}
         plan = json.loads(self._ask(("POST", f"{API}/plans", body)))
@@ -97,7 +97,7 @@ class OurDesk:
         self._done(back, patron, family.group)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for connection in self.connections:
             connection.close()
 
@@ -147,7 +147,7 @@ class OurDesk:
 
 @dataclass(frozen=True)
 class Load:
-    """What so many clients do; ``ours`` says whom they ask."""
+    """A task for many clients; ``ours`` says which server they call."""
 
     what: str
     ours: bool
@@ -160,29 +160,29 @@ class Load:
 
 @dataclass
 class Outcome:
-    """What came of it: the seconds of each thing, and what went wrong."""
+    """The results: seconds of each task, and errors."""
 
     seconds: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     took: float = 0.0
-    """Seconds from the first to the last."""
+    """Seconds from first to last."""
     processor: float = 0.0
-    """Seconds of processor that the clients themselves used."""
+    """CPU seconds of the clients."""
 
     @property
     def per_second(self) -> float:
-        """Things done right in a second."""
+        """Successful tasks per second."""
         return len(self.seconds) / self.took if self.took else 0.0
 
     def quantile(self, percent: int) -> float:
-        """The milliseconds within which so many of a hundred were done."""
+        """Return a percentile in milliseconds."""
         if len(self.seconds) < 2:
             return 1000 * (self.seconds or [0.0])[0]
         return 1000 * statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
-def borne(executor: ProcessPoolExecutor, load: Load) -> Outcome:
-    """Let the clients loose, and say what came of it."""
+def under_load(executor: ProcessPoolExecutor, load: Load) -> Outcome:
+    """Run the clients and return the results."""
     count = min(PROCESSES, load.clients)
     start = time.monotonic() + 0.3 + load.clients / 1000
     parts = list(executor.map(_part, [load] * count, range(count), [count] * count, [start] * count))
@@ -195,7 +195,7 @@ def borne(executor: ProcessPoolExecutor, load: Load) -> Outcome:
 
 
 def clients_pool() -> ProcessPoolExecutor:
-    """The processes of the clients; none of them has loaded the package."""
+    """Yield the processes of the clients, which haven't loaded the package."""
     return ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
 
 
@@ -221,17 +221,17 @@ def _client(load: Load, number: int, start: float, outcome: Outcome) -> None:
     time.sleep(max(0.0, start - time.monotonic()))
     turn = number
     while (began := time.monotonic()) < start + load.seconds:
-        # Who writes has two families to itself: with others in them the plan wouldn't hold any more.
-        place = 2 * number if load.what in WRITES else turn
+        # A client that writes has two families to itself; with other clients' changes, its plan would become outdated.
+        index = 2 * number if load.what in WRITES else turn
         try:
-            act(load.families[place % len(load.families)], load.families[(place + 1) % len(load.families)])
+            act(load.families[index % len(load.families)], load.families[(index + 1) % len(load.families)])
         except (AssertionError, RefusedError, OSError, http.client.HTTPException, KeyError, ValueError) as error:
             outcome.errors[f"{type(error).__name__} {str(error)[:120]}"] += 1
             desk.close()
         else:
             outcome.seconds.append(time.monotonic() - began)
         outcome.took = max(outcome.took, time.monotonic() - start)
-        turn += 7  # so that clients don't ask for the same at the same time
+        turn += 7  # so that clients don't request the same at the same time
     desk.close()
 
 

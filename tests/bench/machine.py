@@ -1,4 +1,4 @@
-"""On what it is measured."""
+"""The machine used for measuring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """Processor, cores and memory in a few words."""
+    """Describe processor, cores and memory."""
     described = Path("/proc/cpuinfo").read_text("utf-8")
     model = re.search(r"^model name\s*: (.+)$", described, re.MULTILINE)
     total = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text("utf-8"), re.MULTILINE)
@@ -18,10 +18,10 @@ def machine() -> str:
 
 
 def load() -> str:
-    """How many processes wanted a core during the last minute, on average."""
+    """Return the load average of the last minute."""
     return f"{os.getloadavg()[0]:.1f}"
 
 
 def python() -> str:
-    """The Python that runs it."""
+    """Describe the running Python."""
     return f"{platform.python_implementation()} {platform.python_version()}"

@@ -1,9 +1,9 @@
-"""One report, built by this package as a program would, in a process of its own.
+"""One report, built by this package as a program does, in a separate process.
 
     EVERGREEN_GROUPS_PASSWORD=… python tests/bench/ours.py --url URL --account NAME [--min-total 25.00] [--details]
 
-Prints the same JSON as :mod:`floor`. The time runs from the first connection to the gateway, so that what is loaded on
-the way to it is no part of it (it is measured apart), and whatever is loaded later is.
+Prints the same JSON as :mod:`floor`. The time starts with the first connection to the gateway: imports before it are
+measured separately, imports after it count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evergreen_groups.report import Criteria, build_report
 
 
 def note_connections() -> list[tuple[float, float]]:
-    """Have the moments of connections put into the list that is returned: by the clock, and in processor time."""
+    """Record the times of connections in the returned list: wall-clock and CPU time."""
     found: list[tuple[float, float]] = []
     connect = socket.socket.connect
 
@@ -37,7 +37,7 @@ def note_connections() -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    """Build what the command line asks for, and print what it cost."""
+    """Build what the command line asks for, and print the cost."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", required=True)
     parser.add_argument("--account", required=True)
@@ -52,7 +52,7 @@ def main() -> None:
         seconds, cpu_seconds = time.perf_counter() - connections[0][0], time.process_time() - connections[0][1]
         counted = gateway.statistics
         calls, sent_and_received = counted.calls, counted.bytes_sent + counted.bytes_received
-    # Fines of hidden members that aren't known would make the sums differ.
+    # Unknown fines of hidden members would make the sums differ.
     hidden_fines = sum((group.hidden_fines or Decimal(0) for group in report.groups), Decimal(0))
     result = {
         "seconds": seconds,

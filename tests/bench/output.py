@@ -1,11 +1,11 @@
-"""What writing a report costs beside reading it: seconds of the processor, peak memory and bytes of each format.
+"""The cost of writing a report compared with reading it: CPU seconds, peak memory and bytes of each format.
 
     python tests/bench/output.py [--members 10000 100000] [--details sums full] [--formats csv json …]
 
-A process of its own reads the report from a sandbox with three times as many patrons as are to be listed, in which
-everybody's group is listed who owes anything. It goes on in a copy of itself for each row, so that it reads once.
-Peak memory is the higher one of reading and writing. Formats are written to a file, and all of them by
-library to a directory; the history is recorded and compared with, and mails are made with the spreadsheet attached.
+A separate process reads the report from a sandbox with three times as many patrons as should be listed; every group
+with a debt is listed. It forks for each row, so that it reads once. Peak memory is the higher one of reading and
+writing. Formats are written to a file, or to a directory for reports by library; the history is recorded and compared,
+and mails are made with the spreadsheet attached.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
 HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
 EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
-SURROUNDINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-"""What the nightly unit has in its environment."""
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
+"""The environment of the nightly unit."""
 _PATRONS_FOR_EACH = 3.15
-"""So many patrons are in a sandbox for each member of a group in which somebody owes something."""
+"""Patrons in the sandbox per member of a group with debts."""
 
 
 @contextmanager
 def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
-    """A sandbox with a large population in a process of its own: its address, a user name and the password."""
+    """Start a sandbox with a large population in another process; yields its URL, a user name and the password."""
     code = (
         "import sys; from evergreen_groups.sandbox.sandbox import Sandbox\n"
         "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
@@ -54,12 +54,12 @@ def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had, in MiB."""
+    """Return this process's peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(url: str, username: str, password: str, details: bool, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Read a report in this process, and write it in copies of it: one row for each."""
+    """Read a report in this process, and write it in forks of it; yields one row per format."""
     from evergreen_groups.gateway import Credentials, Gateway
     from evergreen_groups.report import Criteria, build_report
 
@@ -78,7 +78,7 @@ def measured(url: str, username: str, password: str, details: bool, wanted: Sequ
 
 
 def in_a_copy(work: Callable[[], int]) -> dict[str, Any]:
-    """Do something in a copy of this process: its seconds, its peak memory and the bytes it says it has written."""
+    """Do something in a fork; returns its seconds, its peak memory and the bytes it reports."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     if not (child := os.fork()):
@@ -88,7 +88,7 @@ def in_a_copy(work: Callable[[], int]) -> dict[str, Any]:
             found = {"write_seconds": time.process_time() - began, "peak_mb": peak_mb(), "bytes": size}
             os.write(writing, json.dumps(found).encode())
         finally:
-            os._exit(0)  # whatever happened: the rest is the other's to do, which misses the answer then
+            os._exit(0)  # whatever happened, the parent must go on, and notices the missing response
     os.close(writing)
     with os.fdopen(reading) as stream:
         found = json.loads(stream.read())
@@ -97,7 +97,7 @@ def in_a_copy(work: Callable[[], int]) -> dict[str, Any]:
 
 
 def write(report: Any, what: str) -> int:
-    """Write a report in one way, and give the bytes that made."""
+    """Write a report in one way, and return the bytes."""
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.report import write_file
 
@@ -119,7 +119,7 @@ def write(report: Any, what: str) -> int:
 
 
 def record_two_nights(report: Any, directory: Path) -> None:
-    """Record a report as two nights running, the second compared with the first."""
+    """Record a report on two consecutive nights, and compare them."""
     from evergreen_groups.report import History
     from evergreen_groups.state import State
 
@@ -131,7 +131,7 @@ def record_two_nights(report: Any, directory: Path) -> None:
 
 
 def mails(report: Any, client: Any) -> int:
-    """Make the mails for two recipients, each of whom gets a spreadsheet."""
+    """Make the mails for two recipients, each with a spreadsheet."""
     from evergreen_groups.nightly.mailing import messages
     from evergreen_groups.settings import MailSettings
 
@@ -151,22 +151,22 @@ def rows(
     details: Sequence[str] = ("sums", "full"),
     wanted: Sequence[str] = EVERYTHING,
 ) -> list[dict[str, Any]]:
-    """What reading and writing cost, a row for each size, ``details`` and way to write.
+    """Return the cost of reading and writing: a row for each size, ``details`` and format.
 
-    Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (of the processor),
-    ``read_peak_mb``, ``peak_mb`` and ``bytes``.
+    Keys are ``what``, ``details``, ``members``, ``read_seconds``, ``write_seconds`` (CPU), ``read_peak_mb``,
+    ``peak_mb`` and ``bytes``.
     """
     return list(each_row(members, details, wanted))
 
 
 def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The same, one after the other as they are measured."""
+    """Yield the same rows as they are measured."""
     for count in members:
         with sandbox(int(count * _PATRONS_FOR_EACH)) as account:
             for what in details:
                 command = [sys.executable, __file__, "--one", *account, what, *wanted]
-                surroundings = {**os.environ, **SURROUNDINGS}
-                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
+                environment = {**os.environ, **ENVIRONMENT}
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
                     assert process.stdout is not None
                     for line in process.stdout:
                         yield {"details": what, **json.loads(line)}
@@ -174,7 +174,7 @@ def each_row(members: Sequence[int], details: Sequence[str], wanted: Sequence[st
 
 
 def main() -> None:
-    """Measure what the command line asks for, and print a table in Markdown."""
+    """Measure what the command line asks for, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--members", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--details", nargs="+", choices=("sums", "full"), default=["sums", "full"])

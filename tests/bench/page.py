@@ -1,10 +1,10 @@
-"""What the report's page costs whoever reads it: how long it takes to open, how long it is, how many sheets it prints.
+"""The cost of the report's page for its readers: time to open, length, and number of printed sheets.
 
     python tests/bench/page.py [--groups 747 5000] [--runs 5] [--keep DIRECTORY]
 
-Each page is written from a report in which everything is known, with links into the staff client, and opened from its
-file in a headless Chromium that is started anew each time. A page counts as open when it was loaded and laid out, its
-script has run, and the next frame is there to be scrolled and clicked. Medians, with the least and the most.
+Each page is written from a report with everything known and with links to the staff client, then opened from its file
+in a new headless Chromium. A page counts as open when it is loaded and laid out, its script has run, and the next frame
+can be scrolled and clicked. Medians, with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evergreen_groups.render.report import render
 
 WIDTHS = (1280, 390)
 SHEETS_OF_AT_MOST = 1000
-"""Longer reports aren't printed here: nobody does, and it takes minutes."""
+"""Longer reports aren't printed here: it takes minutes, and real users don't."""
 _USABLE = """
 const done = arguments[0];
 requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() / 1000)));
@@ -56,7 +56,7 @@ PAPER = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True, "p
 
 
 def write(groups: int, target: Path) -> tuple[float, float]:
-    """Write the page of a report of so many groups: the seconds that took, and the most memory of the process in MB."""
+    """Write the page of a report with so many groups; returns the seconds, and the process's peak memory in MB."""
     report = full_report(groups)
     started = time.process_time()
     with target.open("w", encoding="utf-8") as stream:
@@ -70,7 +70,7 @@ def look_at(browser: Chrome, width: int) -> None:
 
 
 def opened(page: Path) -> tuple[float, float, float, float]:
-    """Seconds until something is there, until the page is open, and of a search and a sort in it."""
+    """Return the seconds until the first content, until the page is open, and for a search and a sort."""
     with chromium() as browser:
         look_at(browser, WIDTHS[0])
         browser.get("about:blank")
@@ -84,7 +84,7 @@ def _action(browser: Chrome, script: str) -> float:
 
 
 def measures(page: Path, groups: int) -> tuple[dict[int, int], int, dict[str, int]]:
-    """The page's height in pixels by width, its elements, and the sheets of paper by how it was left."""
+    """Return the page's height in pixels by width, its number of elements, and its sheets by the page's state."""
     heights = {}
     with chromium() as browser:
         for width in WIDTHS:
@@ -102,17 +102,17 @@ def measures(page: Path, groups: int) -> tuple[dict[int, int], int, dict[str, in
 
 
 def printed(browser: Chrome) -> int:
-    """How many sheets of A4 the page that is open takes."""
+    """Return the number of A4 sheets for the open page."""
     return sheets_of(base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", PAPER)["data"]))
 
 
 def spread(values: list[float]) -> str:
-    """The median, with the least and the most."""
+    """Format the median with minimum and maximum."""
     return f"{statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
 
 
 def measure(groups: int, runs: int, directory: Path) -> None:
-    """Print what a report of so many groups costs."""
+    """Print the cost of a report with so many groups."""
     page = directory / f"report-{groups}.html"
     command = [sys.executable, __file__, "--write", str(groups), str(page)]
     seconds, peak = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())

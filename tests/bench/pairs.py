@@ -1,4 +1,4 @@
-"""Ours and the floor, each in a fresh process, by turns."""
+"""Run the product and the floor in turns, each in a new process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (0, 7)
-"""How a command ends that has written what it was to write: 7 says that members are hidden from the account."""
+"""Exit statuses of a command that has written its output; 7 means that members are hidden from the account."""
 
 Found = TypeVar("Found")
 
 
 def figures(program: str, arguments: Sequence[str], environ: dict[str, str]) -> dict[str, Any]:
-    """What a program of this directory prints of itself, as JSON."""
+    """Return the figures that a program of this directory prints as JSON."""
     command = [sys.executable, str(HERE / program), *arguments]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -28,7 +28,7 @@ def figures(program: str, arguments: Sequence[str], environ: dict[str, str]) -> 
 
 
 class Whole(NamedTuple):
-    """A command from its start to its end: the seconds, its peak memory in MB, and the little that it printed."""
+    """A command from start to end: seconds, peak memory in MB, and its short output."""
 
     seconds: float
     peak_mb: float
@@ -36,7 +36,7 @@ class Whole(NamedTuple):
 
 
 def whole_process(command: Sequence[str], environ: dict[str, str]) -> Whole:
-    """Run a command, which prints less than a pipe holds."""
+    """Run a command that prints less than a pipe holds."""
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _pid, status, usage = os.wait4(process.pid, 0)
@@ -49,17 +49,17 @@ def whole_process(command: Sequence[str], environ: dict[str, str]) -> Whole:
 
 
 def by_turns(ours: Callable[[], Found], floor: Callable[[], Found], pairs: int) -> tuple[list[Found], list[Found]]:
-    """What both give, so many times; one after the other, and each second time the other way round."""
-    mine, others = [], []
+    """Run both so many times, alternating the order."""
+    products, floors = [], []
     for first in _turns(pairs):
         if first:
-            mine.append(ours())
-            others.append(floor())
+            products.append(ours())
+            floors.append(floor())
         else:
-            others.append(floor())
-            mine.append(ours())
-    return mine, others
+            floors.append(floor())
+            products.append(ours())
+    return products, floors
 
 
 def _turns(pairs: int) -> Iterator[bool]:
-    return (place % 2 == 0 for place in range(pairs))
+    return (index % 2 == 0 for index in range(pairs))

@@ -1,4 +1,4 @@
-"""The rows of the report: built by a program, as a command, and how long it takes to begin."""
+"""The rows of the report: built by a program, by the command, and the startup time."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from statistics import median
 from typing import Any
 
 from . import pairs
-from .places import Account, Place
 from .rows import Row, Spread
+from .sites import Account, Site
 
 ANSWER = ("groups", "members", "visible_fines", "hidden_fines")
-"""What ours and the floor have to agree on; the last one where the floor looked for it."""
+"""Figures on which the product and the floor must agree; the last only if the floor has read it."""
 PROGRAM = (sys.executable, "-m", "evergreen_groups")
 MOST_CALLS = 60
-"""Of an account that doesn't see everybody, beside one for each group whose hidden members owe something."""
+"""Maximum calls for an account that doesn't see everyone, besides one per group whose hidden members owe something."""
 START_SECONDS = 0.3
 
 
-def report(place: Place, account: Account, runs: int, *options: str, what: str = "report") -> Row:
-    """The report by a program; ends the bench where ours and the floor don't say the same."""
-    given = ("--url", place.url, "--account", account.name, *options)
-    environ = place.environ(account)
+def report(site: Site, account: Account, runs: int, *options: str, what: str = "report") -> Row:
+    """Yield the rows of the report by a program; ends the bench if the product and the floor disagree."""
+    given = ("--url", site.url, "--account", account.name, *options)
+    environ = site.environ(account)
 
     def ours() -> dict[str, Any]:
-        return pairs.figures("ours.py", [*given, "--idl", str(place.directory)], environ)
+        return pairs.figures("ours.py", [*given, "--idl", str(site.directory)], environ)
 
     def floor(*more: str) -> dict[str, Any]:
-        return pairs.figures("floor.py", [*given, "--idl", str(place.idl), *more], environ)
+        return pairs.figures("floor.py", [*given, "--idl", str(site.idl), *more], environ)
 
-    # Once before, so that caches are what they are on any other day, and hidden members' fines are compared as well.
+    # A first run warms the caches, and also compares hidden members' fines.
     _agreed(what, account, [ours(), floor("--hidden-fines")])
-    mine, others = pairs.by_turns(ours, floor, runs)
-    _agreed(what, account, [*mine, *others])
-    one, other = (_middle(found) for found in (mine, others))
+    products, floors = pairs.by_turns(ours, floor, runs)
+    _agreed(what, account, [*products, *floors])
+    one, other = (_middle(found) for found in (products, floors))
     row = Row(
         what=what,
         account=account.name,
         size=f"{one['groups']:,} groups, {one['members']:,} members, {one['fines']}",
-        ours=Spread(tuple(each["seconds"] for each in mine)),
-        floor=Spread(tuple(each["seconds"] for each in others)),
-        cpu=(median(each["cpu_seconds"] for each in mine), median(each["cpu_seconds"] for each in others)),
+        ours=Spread(tuple(each["seconds"] for each in products)),
+        floor=Spread(tuple(each["seconds"] for each in floors)),
+        cpu=(median(each["cpu_seconds"] for each in products), median(each["cpu_seconds"] for each in floors)),
         calls=(one["calls"], other["calls"]),
         bytes=(one["bytes"], other["bytes"]),
-        peak_mb=max(each["peak_mb"] for each in mine),
+        peak_mb=max(each["peak_mb"] for each in products),
         more={"ours": one, "floor": other},
     )
     return _judged(row, account, other["groups_asked"])
 
 
 def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None:
-    """End the bench where answers aren't all the same."""
+    """End the bench unless all answers are equal."""
     for name in ANSWER:
         answers = {str(one[name]) for one in said if one[name] is not None}
         if len(answers) > 1:
@@ -65,7 +65,7 @@ def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None
 
 
 def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The run that took as long as the middle one of all."""
+    """Return the run with the median time."""
     return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
 
 
@@ -83,47 +83,47 @@ def _judged(row: Row, account: Account, groups_asked: int) -> Row:
     return Row(**{**vars(row), "goal": goal, "met": met})
 
 
-def command(place: Place, account: Account, runs: int) -> Row:
-    """The command as somebody types it, from its start to the end of the file that it writes; and the floor's."""
-    environ = place.environ(account)
-    configuration = configured(place.url, place, account)
-    written = str(place.directory / "report.json")
+def command(site: Site, account: Account, runs: int) -> Row:
+    """Yield rows of the command as typed, from its start to the end of the file that it writes; and the floor's."""
+    environ = site.environ(account)
+    configuration = configured(site.url, site, account)
+    written = str(site.directory / "report.json")
     wanted = ("report", "--no-history", "--details", "sums", "--output", written)
     ours = [*PROGRAM, "-q", "--config", configuration, *wanted]
-    floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", place.url, "--account", account.name]
-    mine, others = pairs.by_turns(
+    floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", site.url, "--account", account.name]
+    products, floors = pairs.by_turns(
         lambda: pairs.whole_process(ours, environ),
-        lambda: pairs.whole_process([*floor, "--idl", str(place.idl)], environ),
+        lambda: pairs.whole_process([*floor, "--idl", str(site.idl)], environ),
         runs,
     )
     totals = json.loads(Path(written).read_text("utf-8"))["totals"]
     told = {"groups": totals["group_count"], "members": totals["member_count"]}
-    _agreed("the command", account, [{**dict.fromkeys(ANSWER), **told}, *(json.loads(one.printed) for one in others)])
+    _agreed("the command", account, [{**dict.fromkeys(ANSWER), **told}, *(json.loads(one.printed) for one in floors)])
     return Row(
         what="report, the whole command, as JSON",
         account=account.name,
         size=f"{told['groups']:,} groups, {told['members']:,} members, {totals['combined_fines']}",
-        ours=Spread(tuple(one.seconds for one in mine)),
-        floor=Spread(tuple(one.seconds for one in others)),
-        peak_mb=max(one.peak_mb for one in mine),
+        ours=Spread(tuple(one.seconds for one in products)),
+        floor=Spread(tuple(one.seconds for one in floors)),
+        peak_mb=max(one.peak_mb for one in products),
     )
 
 
-def start_up(place: Place, account: Account, runs: int) -> Iterator[Row]:
-    """How long the command takes to say its version, and until it sends its first request."""
-    environ = place.environ(account)
+def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:
+    """Return the seconds until the command prints its version, and until it sends the first request."""
+    environ = site.environ(account)
     version = [pairs.whole_process([*PROGRAM, "--version"], environ).seconds for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        report = [*PROGRAM, "-q", "--config", configured(url, place, account), "report", "--no-history"]
+        report = [*PROGRAM, "-q", "--config", configured(url, site, account), "report", "--no-history"]
         floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", url, "--account", account.name]
-        mine, others = pairs.by_turns(
+        products, floors = pairs.by_turns(
             lambda: _until_first_request(report, listening, environ),
-            lambda: _until_first_request([*floor, "--idl", str(place.idl)], listening, environ),
+            lambda: _until_first_request([*floor, "--idl", str(site.idl)], listening, environ),
             runs,
         )
-    yield _start("start: until the first request", mine, others)
+    yield _start("start: until the first request", products, floors)
 
 
 def _start(what: str, seconds: Sequence[float], floor: Sequence[float] | None = None) -> Row:
@@ -148,7 +148,7 @@ def _until_first_request(command: Sequence[str], listening: socket.socket, envir
             connection.recv(1)
             seconds = time.perf_counter() - started
             process.kill()
-    # Whoever was killed may have asked for a second connection, which the next one isn't to be taken for.
+    # A killed process may have opened a second connection, which mustn't be taken for the next one's.
     listening.settimeout(0)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -156,9 +156,9 @@ def _until_first_request(command: Sequence[str], listening: socket.socket, envir
     return seconds
 
 
-def configured(url: str, place: Place, account: Account) -> str:
-    """A configuration file that names a gateway and an account."""
-    path = place.directory / "config.toml"
+def configured(url: str, site: Site, account: Account) -> str:
+    """Return a configuration file with a gateway and an account."""
+    path = site.directory / "config.toml"
     plain = "allow_plain_http = true\n" if url.startswith("http:") else ""
     path.write_text(f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\n{plain}', "utf-8")
     return str(path)

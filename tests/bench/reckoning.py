@@ -1,15 +1,15 @@
-"""The product against a second reckoning, over invented populations: a table of how often they differ, and where.
+"""The product compared with a second computation, for random populations: a table of how often and where they differ.
 
     python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20] [--release 3.12]
     python tests/bench/reckoning.py --seed 4711 [--job audit] [--minimise] [--dump FILE]
     python tests/bench/reckoning.py --patrons 200000
     python tests/bench/reckoning.py --dataset FILE
 
-Each population has a seed, from 1 on. ``--seed`` looks at one of them; ``--minimise`` leaves out of it what doesn't
-matter for the difference, and ``--dump`` writes it down, as a data set that ``evergreen-groups sandbox`` serves.
-``--patrons`` and ``--dataset`` look at one large population, whose people get addresses and birth dates, or at a data
-set of the sandbox's: at the report with several choices of groups, the audit with all that it looks for, and the
-explanations of ``--explanations`` patrons.
+Each population has a seed, counted from 1. ``--seed`` selects one of them; ``--minimise`` removes what isn't needed for
+the difference, and ``--dump`` writes the population as a dataset for ``evergreen-groups sandbox``. ``--patrons`` and
+``--dataset`` compare one large population, whose people get addresses and birth dates, or a dataset of the sandbox: the
+report with several selections of groups, the audit with all findings, and the explanations of ``--explanations``
+patrons.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-# In place of this directory, where this file has the room's name.
+# Replaces this directory in the path, where this file has the room's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.large import (  # noqa: E402
+    add_contacts,
     audit_differences,
     content_of,
     explanation_differences,
     report_differences,
-    settle,
 )
 from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
@@ -45,7 +45,7 @@ from evergreen_groups.sandbox import Sandbox  # noqa: E402
 
 
 def main() -> int:
-    """Run the bench; exit status 1 where anything differs."""
+    """Run the bench; exit status 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--populations", type=int, default=5000)
     parser.add_argument("--first", type=int, default=1, help="the first population's seed")
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def _one(subject: Product, seed: int, given: argparse.Namespace) -> int:
-    """Show where the product differs over one population."""
+    """Show where the product differs for one population."""
     content = population(Random(seed))
     status = 0
     for job in given.job or JOBS:
@@ -91,18 +91,18 @@ def _one(subject: Product, seed: int, given: argparse.Namespace) -> int:
 
 
 def _minimal(subject: Product, content: Content, job: str, kind: str) -> Content:
-    """The population without what a difference of that kind doesn't need."""
+    """Return the population reduced to what a difference of that kind needs."""
     return minimal(content, lambda smaller: kind in map(_kind, subject.differences(smaller, job)))
 
 
 def _kind(difference: str) -> str:
-    """Where in a document a difference is, whatever the numbers; of an error which one."""
+    """Return where a difference is in a document, without numbers; for an error, which error."""
     place = difference.split(" instead of ", maxsplit=1)[0]
     return re.sub(r"\d+", "#", re.split(r": (?:[-\[{\"\d]|true|false|null|an answer|open-ils)", place)[0])
 
 
 def _many(subject: Product, given: argparse.Namespace) -> int:
-    """Count the populations that the product differs over."""
+    """Count the populations with differences."""
     jobs = given.job or JOBS
     differing: dict[str, dict[int, list[str]]] = {job: {} for job in jobs}
     began = time.monotonic()
@@ -137,10 +137,10 @@ CHOICES: tuple[dict[str, Any], ...] = (
 
 
 def _large(patrons: int, dataset: Path | None, explanations: int) -> int:
-    """Hold report, audit and explanations over one large data set against the reckoning, the report by each choice."""
+    """Compare report, audit and explanations for one large dataset; the report with each selection."""
     status = 0
     with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
-        settle(sandbox)
+        add_contacts(sandbox)
         username, password = sandbox.report_account
         content = content_of(sandbox, username, dataset)
         with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:

@@ -1,4 +1,4 @@
-"""What a bench has found out: a row of the table, with the figures of ours and of the floor beside each other."""
+"""The results of a bench: rows of the table, with the figures of the product and of the floor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spread:
-    """What several runs gave: the median, and how far they lie apart."""
+    """The results of several runs: the median, minimum and maximum."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The one in the middle."""
+        """The median."""
         return statistics.median(self.values)
 
     def text(self, digits: int = 2) -> str:
@@ -33,11 +33,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: ``what`` was measured, as whom (``account``), and how much there was of it (``size``).
+    """One row: ``what`` was measured, by which ``account``, and the ``size``.
 
-    ``ours`` and ``floor`` are in ``unit``, pair by pair; a row without ``floor`` stands for itself. ``cpu`` (seconds of
-    the processor), ``calls`` and ``bytes`` have those of ours and of the floor, ``peak_mb`` ours alone. ``goal`` says
-    what is wanted and ``met`` whether it is (None: nothing is wanted). ``more`` is what else is known, to be drawn.
+    ``ours`` and ``floor`` are in ``unit``, in pairs; a row may have no ``floor``. ``cpu`` (seconds), ``calls`` and
+    ``bytes`` are for both, ``peak_mb`` for the product only. ``goal`` says what is wanted, and ``met`` whether it is
+    reached (None: there is no goal). ``more`` has further figures for drawings.
     """
 
     what: str
@@ -56,14 +56,14 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours by the floor's: the median of the pairs, in which both had the machine as it was just then."""
+        """The product divided by the floor: the median of the pairs, so both had the same conditions."""
         if self.floor is None:
             return None
         return statistics.median(mine / other for mine, other in zip(self.ours.values, self.floor.values, strict=True))
 
     @property
     def ratio_of_medians(self) -> float | None:
-        """The same of both medians."""
+        """The ratio of both medians."""
         return None if self.floor is None else self.ours.median / self.floor.median
 
 
@@ -71,7 +71,7 @@ HEADINGS = ("what", "account", "size", "ours", "floor", "ratio", "CPU s", "calls
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table in Markdown."""
+    """Format the rows as a Markdown table."""
     lines = [HEADINGS, tuple("---" for _ in HEADINGS), *(_cells(row) for row in rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

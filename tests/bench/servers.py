@@ -1,21 +1,21 @@
-"""Which web server to put under the app: each in turn, with the same app, the same sandbox and the same clients.
+"""Compare web servers for the app: each in turn, with the same app, the same sandbox and the same clients.
 
     python tests/bench/servers.py [--clients 50] [--seconds 6] [--rounds 2] [--slow 200] [--only NAME ...]
 
-The sandbox, each server and the clients are processes of their own. Prints a table:
+The sandbox, each server and the clients are separate processes. Prints a table:
 
-- *requests/s*, *p99*: summaries of patrons over connections that are kept, from all clients at once; each server has
-  its turn in each round, and the medians of the rounds are shown. *fresh* is the same with a connection for each
-  request, as Apache asks (``disablereuse=on``). *CPU* is the server's own, in seconds for 1,000 requests, which says
-  more than the rest where others work on the same machine. *wrong*: answers other than 200.
-- *slow*: how long an honest client takes, at most, for one of ten requests while the slow clients send a byte of their
-  headers each half second; ``none`` where it isn't served within 10 seconds.
-- *memory*: of all processes of the server, what they share counted once, after the load.
-- *stop*: seconds from SIGTERM to the end with 21 requests under way, of which one takes 8 seconds, how many of them
-  were answered, and the exit status. *reload*: requests that failed while SIGHUP came; ``ends`` where it ends the
-  server. *notify*: what the service manager was told.
+- *requests/s*, *p99*: summaries of patrons for all clients at once, over persistent connections. Servers take turns in
+  each round; the table shows the medians of the rounds. *fresh* uses a connection per request, like Apache with
+  ``disablereuse=on``. *CPU* is the server's seconds per 1,000 requests, the most reliable figure on a busy machine.
+  *wrong*: responses other than 200.
+- *slow*: the longest of ten requests by an honest client while slow clients send a byte of their headers every half
+  second; ``none`` if it takes longer than 10 seconds.
+- *memory*: all processes of the server, counting shared memory once, after the load.
+- *stop*: seconds from SIGTERM to the end with 21 requests in progress, one of which takes 8 seconds; the number of
+  responses, and the exit status. *reload*: requests that failed during SIGHUP; ``ends`` if it stops the server.
+  *notify*: messages to the service manager.
 
-It needs two servers more than the package: ``pip install gunicorn waitress``.
+It needs two more servers: ``pip install gunicorn waitress``.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from evergreen_groups.web.admission import Counters
 
 STATIC = "/evergreen-groups/panel.js"
-"""Needs no ILS, so an honest client's time is the server's alone."""
+"""Needs no ILS, so an honest client's time depends on the server only."""
 HELD = [8.0] + [1.0] * 20
-"""Seconds that the requests take that are under way when a server is told to stop."""
+"""Seconds taken by the requests in progress when a server is told to stop."""
 
 
 def application(asked: Counters | None = None) -> Flask:
@@ -82,7 +82,7 @@ def application(asked: Counters | None = None) -> Flask:
 
 
 def forked(processes: int, work: Callable[[], None]) -> None:
-    """Do the work in as many processes; a signal to stop goes to each."""
+    """Run in several processes; a signal to stop is passed to each."""
     children = []
     for _ in range(processes - 1):
         child = os.fork()
@@ -97,7 +97,7 @@ def forked(processes: int, work: Callable[[], None]) -> None:
 
 
 def run_waitress(listener: socket.socket, processes: int, threads: int) -> None:
-    """Waitress as it is, with the limits that the service has; SIGTERM as its own runner takes Ctrl-C."""
+    """Waitress with the service's limits; SIGTERM acts like Ctrl-C in its own runner."""
     from waitress.server import create_server
 
     def work() -> None:
@@ -111,7 +111,7 @@ def run_waitress(listener: socket.socket, processes: int, threads: int) -> None:
 
 
 def run_cheroot(listener: socket.socket, processes: int, threads: int) -> None:
-    """Cheroot on a socket that is there already."""
+    """Cheroot on an existing socket."""
     from cheroot.wsgi import Server
 
     class Given(Server):
@@ -128,7 +128,7 @@ def run_cheroot(listener: socket.socket, processes: int, threads: int) -> None:
         stopping = threading.Thread(target=server.stop)
         signal.signal(signal.SIGTERM, lambda *_: stopping.start())
         server.start()
-        stopping.join()  # it waits for requests that are under way
+        stopping.join()  # waits for requests in progress
 
     forked(processes, work)
 
@@ -182,7 +182,7 @@ TODAY = "evergreen-groups serve"
 
 @dataclass
 class Running:
-    """A server at work."""
+    """A running server."""
 
     process: subprocess.Popen[str]
     port: int
@@ -192,7 +192,7 @@ class Running:
 
 @contextlib.contextmanager
 def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Running]:
-    """A server, once it answers."""
+    """Yield a server once it responds."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(f"{directory}/notify")
         environ = {
@@ -214,12 +214,12 @@ def serving(name: str, processes: int, environ: dict[str, str]) -> Iterator[Runn
                 yield running
             finally:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # a session of its own, so its children as well
+                    os.killpg(process.pid, signal.SIGKILL)  # a new session, so that children can be killed too
 
 
 @dataclass
 class Load:
-    """What clients do until ``end``, over connections that are ``kept`` or over one for each request, and see."""
+    """What clients do until ``end``, over ``kept`` connections or one per request, and what they observe."""
 
     port: int
     end: float
@@ -229,14 +229,14 @@ class Load:
 
 
 def listen(notified: socket.socket, told: list[str]) -> None:
-    """Note what the service manager is told."""
+    """Record the messages to the service manager."""
     with contextlib.suppress(OSError):
         while True:
             told += [line.split("=")[0] for line in notified.recv(4096).decode().split("\n") if line]
 
 
 def wait_for_answer(port: int) -> None:
-    """Ask until there is an answer."""
+    """Send requests until there is a response."""
     while True:
         try:
             return ask(port, STATIC)
@@ -245,7 +245,7 @@ def wait_for_answer(port: int) -> None:
 
 
 def ask(port: int, path: str, timeout: float = 30) -> None:
-    """Ask once; an answer that isn't right is an error."""
+    """Send one request; a wrong response is an error."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -255,7 +255,7 @@ def ask(port: int, path: str, timeout: float = 30) -> None:
 
 
 def desk(load: Load, number: int, token: str) -> None:
-    """Ask for one patron after the other until the time is over."""
+    """Request one patron after another until the time is over."""
     chance, connection = random.Random(number), http.client.HTTPConnection("127.0.0.1", load.port, timeout=30)
     headers = {"Authorization": f"Bearer {token}", "Connection": "keep-alive" if load.kept else "close"}
     while (began := time.monotonic()) < load.end:
@@ -274,7 +274,7 @@ def desk(load: Load, number: int, token: str) -> None:
 
 @contextlib.contextmanager
 def loaded(port: int, tokens: list[str], seconds: float, *, kept: bool = True) -> Iterator[Load]:
-    """Clients that ask while what is done inside is done, and so many seconds at least."""
+    """Run clients during the block, and for at least so many seconds."""
     load = Load(port, time.monotonic() + seconds, kept)
     desks = [threading.Thread(target=desk, args=(load, number, token)) for number, token in enumerate(tokens)]
     for thread in desks:
@@ -284,8 +284,8 @@ def loaded(port: int, tokens: list[str], seconds: float, *, kept: bool = True) -
         thread.join()
 
 
-def borne(running: Running, tokens: list[str], seconds: float) -> dict[str, float]:
-    """Figures under load."""
+def under_load(running: Running, tokens: list[str], seconds: float) -> dict[str, float]:
+    """Return figures under load."""
     with loaded(running.port, tokens, 1):
         pass
     used, began = processor_seconds(running.process), time.monotonic()
@@ -308,7 +308,7 @@ def borne(running: Running, tokens: list[str], seconds: float) -> dict[str, floa
 
 
 def honest_among_slow(running: Running, slow: int) -> str:
-    """The longest time of ten honest requests among slow clients."""
+    """Return the longest of ten honest requests among slow clients."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", running.port))) for _ in range(slow)]
         ended = threading.Event()
@@ -340,7 +340,7 @@ def honest_among_slow(running: Running, slow: int) -> str:
 
 
 def stopped(running: Running) -> str:
-    """What SIGTERM does, with requests under way and some that wait for a thread."""
+    """Return what SIGTERM does, with requests in progress and some waiting for a thread."""
     outcomes = Counter[str]()
 
     def hold(seconds: float) -> None:
@@ -367,7 +367,7 @@ def stopped(running: Running) -> str:
 
 
 def reloaded(running: Running, tokens: list[str]) -> str:
-    """What SIGHUP does, under load."""
+    """Return what SIGHUP does under load."""
     with loaded(running.port, tokens[:8], 4, kept=False) as load:
         time.sleep(1)
         running.process.send_signal(signal.SIGHUP)
@@ -376,7 +376,7 @@ def reloaded(running: Running, tokens: list[str]) -> str:
 
 
 def main() -> None:
-    """Run it as the command line asks for."""
+    """Run as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=6)
@@ -411,7 +411,7 @@ def compare(options: argparse.Namespace) -> None:
         for number in range(options.rounds):
             for case in cases if number % 2 == 0 else cases[::-1]:
                 with serving(*case, environ) as running:
-                    figures[case].append(borne(running, tokens, options.seconds))
+                    figures[case].append(under_load(running, tokens, options.seconds))
                     if number == 0:
                         words[case] = [honest_among_slow(running, options.slow)]
                 if number == 0:

@@ -1,23 +1,22 @@
-"""What the service adds to Evergreen's own time: each thing at the desk, ours beside the bare calls that it takes.
+"""The time that the service adds to Evergreen's: each task of the desk, compared with the bare calls it needs.
 
     python tests/bench/service.py [--clients 1 50 200 500] [--pairs 5] [--seconds 2] [--only summary page …]
         [--patrons 6000] [--threads 8] [--processes 1]
         [--url https://… --account NAME --password-file FILE [--writes]]
     python tests/bench/service.py --steady 120 [--clients 200]
 
-The first lets so many clients do one thing over and over, first with the service, then with a bare client of
-Evergreen's gateway (``bare_desk.py``: ``http.client`` and nothing of this package), then the service again: pairs, one
-after the other, in one process tree. Printed are requests a second, how long they take, the milliseconds that ours adds
-with one client (the median of the differences of pairs), what went wrong, and the processor's milliseconds of the
-service, of the gateway where it is the sandbox, and of the clients for each request. Sandbox, service and two processes
-of clients share this machine's cores.
+The first form has many clients repeat one task with the service, then with a minimal client of Evergreen's gateway
+(``bare_desk.py``: only ``http.client``), then with the service again, in pairs. It prints requests per second, response
+times, the milliseconds that the service adds for one client (the median of the pairs' differences), errors, and CPU
+milliseconds per request of the service, of the gateway if it is the sandbox, and of the clients. Sandbox, service and
+two processes of clients share the machine's cores.
 
-Without ``--url`` there is a sandbox with so many patrons. Of an Evergreen that is named, nothing is changed without
-``--writes``, which moves patrons of groups of a few to another group and back, one after the other.
+Without ``--url``, it starts a sandbox with so many patrons. In a real Evergreen, it changes nothing without
+``--writes``, which moves patrons of small groups to another group and back, one at a time.
 
-The second has mixed reads go on for so long, and prints memory second by second: it mustn't grow.
+The second form runs mixed reads for so many seconds and prints the memory every second: it mustn't grow.
 
-Ends with status 1 where an answer was wrong, or the memory grew.
+Exits with 1 if a response was wrong, or the memory grew.
 """
 
 from __future__ import annotations
@@ -39,21 +38,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_desk import Family, families, log_in
-from load import READS, WRITES, Load, OurDesk, Outcome, borne, clients_pool
+from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, under_load
 from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds
 
 CLIENTS = (1, 50, 200, 500)
 MOST_SESSIONS = 50
 WARMING_UP = 60
-"""Seconds until pools, caches, allocator and the stacks of all threads have what they keep; memory is compared from
-then on."""
+"""Seconds until pools, caches, allocator and stacks have their final size; memory is compared from then on."""
 GROWTH_ALLOWED = 5.0
 """Megabytes."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A gateway and a service before it, with sessions and families to ask about."""
+class Site:
+    """A gateway with a service in front of it, with sessions and families."""
 
     gateway: str
     service: str
@@ -62,28 +60,28 @@ class Place:
     processes: dict[str, Popen[str]] = field(default_factory=dict)
 
     def load(self, what: str, clients: int, seconds: float, *, ours: bool) -> Load:
-        """What so many clients do there."""
+        """Run a number of clients with a task."""
         url = self.service if ours else self.gateway
         return Load(what, ours, url, self.tokens[:clients], self.families, clients, seconds)
 
     def used(self) -> dict[str, float]:
-        """Seconds of processor that each has used."""
+        """Return the CPU seconds of each program."""
         return {name: processor_seconds(process) for name, process in self.processes.items()}
 
 
 @dataclass
 class Row:
-    """One thing with so many clients: what came of each pair."""
+    """One task with a number of clients: the results of each pair."""
 
     what: str
     clients: int
     ours: list[Outcome] = field(default_factory=list)
     floor: list[Outcome] = field(default_factory=list)
     processor: Counter[str] = field(default_factory=Counter)
-    """Seconds by program, of ours and of the floor."""
+    """Seconds by program, for the product and the floor."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, as other benches print them."""
+        """Return the figures as other benches print them."""
         ours, floor = _together(self.ours), _together(self.floor)
         differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
         return {
@@ -114,46 +112,42 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     return whole
 
 
-def measured(
-    place: Place, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float
-) -> Row:
-    """One thing, ours and the floor in turn."""
+def measured(site: Site, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float) -> Row:
+    """Measure one task; the product and the floor take turns."""
     row = Row(what, clients)
     for _ in range(pairs):
-        known(place, clients)
+        known(site, clients)
         for ours in (True, False):
-            before = place.used()
-            outcome = borne(executor, place.load(what, clients, seconds, ours=ours))
+            before = site.used()
+            outcome = under_load(executor, site.load(what, clients, seconds, ours=ours))
             name = "ours" if ours else "floor"
             (row.ours if ours else row.floor).append(outcome)
-            for program, used in place.used().items():
+            for program, used in site.used().items():
                 row.processor[f"{name}: {program}"] += used - before[program]
             row.processor[f"{name}: clients"] += outcome.processor
     return row
 
 
-def known(place: Place, clients: int) -> None:
-    """Have the service know the sessions: it asks whose each is, and remembers it for half a minute."""
+def known(site: Site, clients: int) -> None:
+    """Make the service cache the sessions, which it does for half a minute."""
     with ThreadPoolExecutor(4) as executor:
-        list(
-            executor.map(lambda token: OurDesk(place.service, token).summary(place.families[0]), place.tokens[:clients])
-        )
+        list(executor.map(lambda token: OurDesk(site.service, token).summary(site.families[0]), site.tokens[:clients]))
 
 
 @contextlib.contextmanager
-def sandboxed(patrons: int, **serving: Any) -> Iterator[Place]:
-    """A sandbox, and a service before it."""
+def sandboxed(patrons: int, **serving: Any) -> Iterator[Site]:
+    """Yield a sandbox with a service in front of it."""
     with command("sandbox", "--port", "0", "--patrons", str(patrons)) as sandbox:
         url = address_in(sandbox).rstrip("/")
-        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as place:
-            yield replace(place, processes={**place.processes, "gateway": sandbox})
+        with served(url, ACCOUNT, PASSWORD, above=100_000, **serving) as site:
+            yield replace(site, processes={**site.processes, "gateway": sandbox})
 
 
 @contextlib.contextmanager
 def served(
     url: str, account: str, password: str, *, clients: int = 500, threads: int = 8, processes: int = 1, above: int = 0
-) -> Iterator[Place]:
-    """A service before the gateway at ``url``, and sessions of the account."""
+) -> Iterator[Site]:
+    """Yield a service in front of the gateway at ``url``, and sessions of the account."""
     with tempfile.TemporaryDirectory() as directory:
         environ = {
             **os.environ,
@@ -170,7 +164,7 @@ def served(
             found = tuple(families(url, tokens[0], 2 * clients, above=above))
             if len(found) < 2:
                 raise SystemExit("there are no groups of three to eight members to ask about")
-            yield Place(url, address, tokens, found, {"service": service})
+            yield Site(url, address, tokens, found, {"service": service})
 
 
 def rows(
@@ -187,17 +181,17 @@ def rows(
     threads: int = 8,
     processes: int = 1,
 ) -> list[dict[str, Any]]:
-    """The figures of each thing and number of clients; without ``url`` on a sandbox, where changes are made as well."""
+    """Yield the figures of each task and number of clients; without ``url`` for a sandbox, including changes."""
     serving = {"clients": max(clients), "threads": threads, "processes": processes}
     place_of = sandboxed(patrons, **serving) if url is None else served(url, account, password, **serving)
     things = [what for what in (*READS, *(WRITES if writes or url is None else ())) if not only or what in only]
     found = []
-    with place_of as place, clients_pool() as executor:
+    with place_of as site, clients_pool() as executor:
         for what in things:
             for count in clients:
-                if what in WRITES and 2 * count > len(place.families):
+                if what in WRITES and 2 * count > len(site.families):
                     continue
-                row = measured(place, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
+                row = measured(site, executor, what, count, pairs=pairs, seconds=seconds).as_dict()
                 found.append(row)
                 print(as_line(row), flush=True)
     return found
@@ -211,7 +205,7 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
 
 
 def as_line(row: dict[str, Any]) -> str:
-    """A line of the table in Markdown."""
+    """Format a line of the Markdown table."""
     errors = f"{row['errors']}, {row['floor_errors']}" + (f" ({row['first_error']})" if row["first_error"] else "")
     cells = (
         row["what"],
@@ -228,15 +222,15 @@ def as_line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def steady(place: Place, clients: int, seconds: int) -> bool:
-    """Have mixed reads go on, and print the memory; whether all answers were right and it didn't grow."""
+def steady(site: Site, clients: int, seconds: int) -> bool:
+    """Run mixed reads and print the memory; returns whether all responses were right and memory didn't grow."""
     memory, outcomes = [], []
     with clients_pool() as executor:
         for second in range(seconds):
             if second % 20 == 0:
-                known(place, clients)
-            outcomes.append(borne(executor, place.load(READS[second % 4], clients, 1.0, ours=True)))
-            memory.append(megabytes(place.processes["service"]))
+                known(site, clients)
+            outcomes.append(under_load(executor, site.load(READS[second % 4], clients, 1.0, ours=True)))
+            memory.append(megabytes(site.processes["service"]))
     whole = _together(outcomes)
     grown = max(memory[-3:]) - memory[min(WARMING_UP, len(memory) - 1)]
     print(f"{clients} clients: {len(whole.seconds):,} requests, {whole.per_second:,.0f} a second")
@@ -247,7 +241,7 @@ def steady(place: Place, clients: int, seconds: int) -> bool:
 
 
 def main() -> None:
-    """Run it as the command line asks for."""
+    """Run as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--pairs", type=int, default=5)
@@ -265,8 +259,8 @@ def main() -> None:
     if options.steady:
         clients = options.clients[-1] if options.clients != list(CLIENTS) else 200
         serving = {"clients": clients, "threads": options.threads, "processes": options.processes}
-        with sandboxed(options.patrons, **serving) as place:
-            sys.exit(0 if steady(place, clients, options.steady) else 1)
+        with sandboxed(options.patrons, **serving) as site:
+            sys.exit(0 if steady(site, clients, options.steady) else 1)
     password = options.password_file.read_text().strip() if options.password_file else PASSWORD
     print(HEAD)
     found = rows(

@@ -256,7 +256,7 @@ def test_another_change_of_an_open_field_is_refused(journal: Journal, case: str)
 
 
 @pytest.mark.differs("copies-unsaid", reason="a plan needs the records there that can't be read here")
-@pytest.mark.no_copy(reason="a plan needs the records there that can't be read here")
+@pytest.mark.no_replica(reason="a plan needs the records there that can't be read here")
 def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
     state: State, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import logging
 from decimal import Decimal
 
 import pytest
-from support.affairs import ELM, bill, lend
+from support.bills_and_items import ELM, bill, lend
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
-from support.affairs import bill, lend
+from support.bills_and_items import bill, lend
 
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Statement, is_minor, make_statement

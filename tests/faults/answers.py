@@ -1,4 +1,4 @@
-"""What can be made of a gateway's true answer: other rows, other amounts, somebody else's record."""
+"""Falsify a gateway's response: other rows, other amounts, another patron's record."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from evergreen_groups.sandbox.database import idl_classes
 Result = Any
 
 ABSENCE_IS_AN_ANSWER = (
-    "open-ils.pcrud.search.mous.",  # who owes nothing has no row
+    "open-ils.pcrud.search.mous.",  # patrons who owe nothing have no row
     "open-ils.pcrud.search.mbts.",
     "open-ils.pcrud.search.mobts.",
-    "open-ils.pcrud.search.ausp.",  # who has no penalty
-    "open-ils.pcrud.search.au.",  # whom the account can't see, and who isn't what was searched for
+    "open-ils.pcrud.search.ausp.",  # patrons without penalties
+    "open-ils.pcrud.search.au.",  # patrons whom the account can't see or who don't match
     "open-ils.pcrud.search.ac.",
     "open-ils.pcrud.search.aua.",
-    "open-ils.pcrud.search.circ.",  # who has nothing out
-    "open-ils.pcrud.search.csp.",  # what the ILS has no penalty for
-    "open-ils.pcrud.id_list.",  # the ids beside a list: where both lose the same one, nothing tells
+    "open-ils.pcrud.search.circ.",  # patrons without checkouts
+    "open-ils.pcrud.search.csp.",  # penalties that the ILS doesn't use
+    "open-ils.pcrud.id_list.",  # the ids for a list: if both miss the same one, no client can notice
     "open-ils.actor.usergroup.members.balance_owed",
     "open-ils.actor.usergroup.members.retrieve",
     "open-ils.actor.user.has_work_perm_at",
     "open-ils.actor.user.perm.check",
 )
-"""Methods whose answer without a row can't be told from a true one by whoever asks: nothing is left out of theirs."""
+"""Methods where a missing row can be a true answer, so no client could notice the falsification."""
 
 AMOUNT_FIELDS = {"mous": "balance_owed", "mbts": "balance_owed", "mobts": "balance_owed", "pgpt": "threshold"}
 
 
 @dataclass
 class Bank:
-    """What true answers have been seen: rows by class, and the bodies of those of the same run."""
+    """True responses seen so far: rows by class, and the bodies of those in the same run."""
 
     rows: dict[str, list[Result]] = field(default_factory=dict)
     earlier: list[bytes] = field(default_factory=list)
 
     def learn(self, answer: HttpAnswer) -> None:
-        """Take in the rows of an answer."""
+        """Collect the rows of a response."""
         result = result_of(answer)
         for row in result if isinstance(result, list) else [result]:
             if isinstance(row, dict) and row.get("__c"):
@@ -56,7 +56,7 @@ class Bank:
 
 
 def result_of(answer: HttpAnswer) -> Result:
-    """The result in an answer of the gateway, None where there is none."""
+    """Return the result in a gateway's response, or None."""
     try:
         envelope = json.loads(answer.body)
     except ValueError:
@@ -66,12 +66,12 @@ def result_of(answer: HttpAnswer) -> Result:
 
 
 def with_result(result: Result) -> HttpAnswer:
-    """An answer of the gateway with this result."""
+    """Return a gateway's response with another result."""
     return HttpAnswer.of({"payload": [result], "status": 200})
 
 
 def as_of_rust(answer: HttpAnswer) -> HttpAnswer:
-    """An answer of Apache's gateway, true or not, as the one that is written in Rust would give it."""
+    """Convert a response of Apache's gateway to the form of the Rust gateway."""
     if answer.status != HTTPStatus.OK or answer.content_type != "text/plain" or answer.cut_off:
         return answer
     try:
@@ -84,7 +84,6 @@ def as_of_rust(answer: HttpAnswer) -> HttpAnswer:
 
 
 def is_rows(result: Result) -> bool:
-    """Whether a result is a list of things."""
     return isinstance(result, list) and bool(result)
 
 
@@ -94,7 +93,7 @@ def _key(class_id: str) -> int:
 
 
 def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank: Bank) -> list[Result] | None:
-    """Rows with something about them that isn't right; None where that can't be, or nobody could tell."""
+    """Return falsified rows; None if that is impossible, or if no client could notice."""
     if "missing" in how and call.method.startswith(ABSENCE_IS_AN_ANSWER):
         return None
     place = chance.randrange(len(rows))
@@ -106,7 +105,7 @@ def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank:
 
 
 def _is_asked_for(row: Result, call: Call) -> bool:
-    """Whether the question names whom the row is about."""
+    """Return whether the request names the patron whom the row is about."""
     number = row.get("usr") if isinstance(row, dict) else None
     if isinstance(row, dict) and row.get("__c") in idl_classes():
         number = _value(row, _key(row["__c"]))
@@ -163,11 +162,11 @@ ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]
         [str(row) for row in rows] if all(isinstance(row, int) for row in rows) else None
     ),
 }
-"""Ways in which rows aren't right."""
+"""Ways to falsify rows."""
 
 
 def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) -> Result | None:
-    """A row of a true answer to another question, of the ``same`` class or another one."""
+    """Return a row of a true response to another request, of the ``same`` class or another one."""
     first = rows[0]
     class_id = first.get("__c") if isinstance(first, dict) else None
     if class_id is None:
@@ -184,7 +183,7 @@ def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) 
 
 
 def _renumbered(chance: Random, rows: list[Result], place: int, id: object = None) -> list[Result] | None:
-    """A row that says it is about somebody or something else that was asked for as well, or wasn't."""
+    """Return a row with the id of another patron or object, requested or not."""
     row = rows[place]
     number = id or chance.choice([1001 + chance.randrange(52), 99_999])
     if isinstance(row, dict) and row.get("__p") and row["__c"] in idl_classes():
@@ -205,7 +204,7 @@ def _value(row: Result, position: int) -> Result:
 
 
 def another_record(chance: Random, result: Result, bank: Bank) -> Result | None:
-    """Somebody else's record in place of one."""
+    """Return another patron's record."""
     if not (isinstance(result, dict) and result.get("__c") in idl_classes()):
         return None
     position = _key(result["__c"])
@@ -218,7 +217,7 @@ def another_record(chance: Random, result: Result, bank: Bank) -> Result | None:
 
 
 def altered_amount(chance: Random, call: Call, result: Result, value: object, bank: Bank) -> Result | None:
-    """The result with one balance or threshold in it put to ``value``; None where it has none."""
+    """Return the result with one balance or threshold replaced by ``value``; None without any."""
     places: list[tuple[Any, Any]] = []
     for row in result if isinstance(result, list) else [result]:
         if not isinstance(row, dict):

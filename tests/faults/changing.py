@@ -1,4 +1,4 @@
-"""What writes: changes to groups and recalculations, each against the stores and against what the journal says."""
+"""Commands that write: changes to groups and recalculations, judged by the stored rows and by the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from faults.reading import Clean, Reading
 from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Injection, Ran, World
+from faults.world import CommandResult, Injection, World
 from support.change_ids import change_id
 from support.gateways import PASSWORD
 
@@ -26,12 +26,12 @@ from evergreen_groups.gateway import Credentials
 from evergreen_groups.state import State
 
 Plan = Mapping[Place, Any]
-"""What is to become of a patron's field: the value that it is to have, ``NEW``, or the penalties in force."""
+"""The planned value of a patron's field, ``NEW`` for a new group, or the planned penalties in force."""
 
 
 @dataclass(frozen=True)
 class CleanChange(Clean):
-    """What a change does without faults: what it changes, and how many groups it makes."""
+    """What a change does without faults: its effects, and how many groups it creates."""
 
     plan: Plan
     groups_made: int
@@ -42,7 +42,7 @@ def _barcode(patron: int) -> str:
 
 
 class Changing(Reading):
-    """A command that changes something; ``first`` is one that is run before it, without faults."""
+    """A command that changes data; ``first`` is a command to run before it, without faults."""
 
     def __init__(self, *words: str, first: Sequence[str] = (), rows: Sequence[str] = ()) -> None:
         super().__init__("consortium_staff", *words)
@@ -50,7 +50,7 @@ class Changing(Reading):
         self._rows = tuple(rows)
 
     def _prepare(self, world: World) -> Path:
-        """A directory in which everything before the faults has been done."""
+        """Return a directory with the state after everything that comes before the faults."""
         world.account = self.account
         directory = world.fresh(cache=world.directory / "cache")
         if self._rows:
@@ -60,8 +60,8 @@ class Changing(Reading):
             assert ran.status == 0, ran.errors + ran.escaped
         return directory
 
-    def _run(self, world: World, directory: Path) -> Ran:
-        """Run it; ``#1`` stands for the id of the first change."""
+    def _run(self, world: World, directory: Path) -> CommandResult:
+        """Run a command; ``#1`` in it is replaced by the id of the first change."""
         words = [str(directory / word) if word.endswith(".csv") else word for word in self.words]
         if "#1" in words:
             with State(directory / "state") as state:
@@ -69,7 +69,7 @@ class Changing(Reading):
         return world.command(directory, *words, "--yes")
 
     def clean(self, world: World) -> CleanChange:
-        """What it does without faults."""
+        """Return what the command does without faults."""
         directory = self._prepare(world)
         before = world.stores()
         with world.watched() as traffic:
@@ -84,11 +84,11 @@ class Changing(Reading):
         return CleanChange(0, None, tuple(traffic.answers), directory, directory, plan, made)
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Run it with faults, then recover, and take it back or complete it; judge after each."""
+        """Run the command with faults, recover, then undo or complete it; judge after each step."""
         assert isinstance(clean, CleanChange)
         judgement = Judgement()
         directory = self._prepare(world)
-        course = _Course(world, directory, clean.plan, judgement, clean.groups_made)
+        course = _Aftermath(world, directory, clean.plan, judgement, clean.groups_made)
         with world.faults(injections, chance) as traffic:
             ran = self._run(world, directory)
             course.doubled, course.moved_late = traffic.new_groups, traffic.moved_late
@@ -120,8 +120,8 @@ class Changing(Reading):
         return self.name != "audit"
 
 
-class _Course:
-    """What happens to the stores and the journal from the faults on."""
+class _Aftermath:
+    """The stored rows and the journal since the faults."""
 
     def __init__(self, world: World, directory: Path, plan: Plan, judgement: Judgement, groups: int) -> None:
         self._world = world
@@ -145,7 +145,7 @@ class _Course:
 
     @property
     def open_steps(self) -> list[str]:
-        """The steps whose outcome isn't known."""
+        """Return the steps with an unknown outcome."""
         return [f"{step.patron} {step.field}: {step.reason}" for step in self._steps if step.state is StepState.SENDING]
 
     @property
@@ -154,17 +154,17 @@ class _Course:
 
     @property
     def left(self) -> list[Place]:
-        """What isn't as it was to be."""
+        """Return what differs from the plan."""
         now = self._now
         return [place for place, value in self._plan.items() if now.get(place) != value]
 
     @property
     def is_complete(self) -> bool:
-        """Whether all is as it was to be."""
+        """Return whether the plan is fulfilled."""
         return not self.left
 
     def judge(self, when: str, *, journal: bool = True) -> None:
-        """Whether nothing else was written, and the journal says what is so."""
+        """Check that nothing else was written, and that the journal is right."""
         stores = self._world.stores()
         now = stores.changes_since(self._before)
         for place, value in now.items():
@@ -196,7 +196,7 @@ class _Course:
             elif step.field == PENALTIES:
                 is_true = now.get(place) == self._plan.get(place)
             else:
-                # Of a copy that lands after the read-back nobody can know.
+                # If a duplicate request lands after the read-back, no client can know.
                 moved_late = step.after is None and step.patron in self.moved_late
                 is_true = place in now and (moved_late or stores.value(*place) == step.value)
             if not is_true:
@@ -204,7 +204,7 @@ class _Course:
                 self._judgement.add(Ending.UNTRUE, f"{when}: {place} became {now.get(place)}, the journal says {said}")
 
     def recover(self, when: str, *, may_fail: bool = False) -> None:
-        """Look up what is open, as the next run does first."""
+        """Resolve open steps, as the next run does first."""
         try:
             with (
                 self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway,
@@ -219,11 +219,11 @@ class _Course:
         self.judge(when)
 
     def complete(self, change: Changing, directory: Path) -> None:
-        """The same command again does what is left, where nothing came to stand against it."""
+        """Run the same command again: it does the rest, unless something conflicts by now."""
         ran = change._run(self._world, directory)
         if ran.escaped:
             self._judgement.add(Ending.TRACEBACK, f"again: {ran.escaped[-1000:]}")
-        self._groups_due += sum(value is NEW for value in self._plan.values())  # a removal is one from any group
+        self._groups_due += sum(value is NEW for value in self._plan.values())  # removing works from any group
         now = self._now
         for place, value in self._plan.items():
             if now.get(place) != value:
@@ -232,7 +232,7 @@ class _Course:
                 )
 
     def undo(self) -> None:
-        """Taking it back restores what the journal has as done, and touches nothing else."""
+        """Check that undo restores what the journal has as done, and nothing else."""
         entries = [entry for entry in self._entries() if entry.id not in self._former_entries]
         self._world.updates.clear()
         for entry in entries:
@@ -246,7 +246,7 @@ class _Course:
 
 
 def credentials(world: World) -> Any:
-    """Those of the account that acts."""
+    """Return the credentials of the acting account."""
     return Credentials(username=world.account, password=PASSWORD)
 
 

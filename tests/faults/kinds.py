@@ -1,6 +1,6 @@
-"""The kinds of faults: what a network, a proxy or a server that isn't well makes of a request or its answer.
+"""The kinds of faults: what a network, proxy or faulty server does to a request or its response.
 
-A kind is either a way that a request takes (:class:`support.fault_proxy.Fault`) or what becomes of its answer.
+A kind is either a way of delivery (:class:`support.fault_proxy.Fault`) or a change of the response.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from faults.answers import (
 from support.fault_proxy import Call, Fault, HttpAnswer, with_numbers_as_text
 
 Alter = Callable[[Random, Call, HttpAnswer, Bank], HttpAnswer | None]
-"""Makes something of the true answer; None where the fault isn't possible for it."""
+"""Changes a true response; returns None if the fault is impossible for it."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of fault.
 
-    ``delivery`` is the way a request takes; ``alter`` makes something of the answer. ``carried_out`` says whether the
-    server has done what was asked (None: sometimes). ``passes`` says that a read is repeated until it is over.
+    ``delivery`` is what happens to the request, and ``alter`` changes the response. ``carried_out`` says whether the
+    server executes the request (None: sometimes). ``passes`` says whether retrying a read helps.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Kind:
     carried_out: bool | None = True
     passes: bool = False
     late: bool = field(default=False)
-    """Whether it ends when the client's time is up."""
+    """Whether it ends with the client's timeout."""
     method: str | None = None
-    """The one method that it can befall, None for any."""
+    """The only method that it can affect, or None for any."""
 
     def __str__(self) -> str:
         return self.name
@@ -83,7 +83,7 @@ def _refusal(name: str) -> Kind:
     def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
         return HttpAnswer.of(envelope) if call.method else None
 
-    # The token is looked at before anything is done.
+    # The token is checked before anything is done.
     return Kind(
         f"gateway {name}", alter=alter, carried_out=False if name == "401" else None, passes=name in _PASSING_REFUSALS
     )
@@ -110,7 +110,8 @@ def _event(name: str, *, inside: bool = False) -> Kind:
         items.insert(chance.randint(0, len(items)), EVENTS[name])
         return with_result(items)
 
-    # A session that has ended, a collision and a missing permission say that nothing was done; true answers do.
+    # An expired session, a collision and a missing permission mean that nothing was done; true responses mean that it
+    # was.
     done = None if name not in ("PERM_FAILURE", "NO_SESSION", "XACT_COLLISION") else False
     return Kind(f"event {name}{' in a list' if inside else ''}", alter=alter, carried_out=done)
 
@@ -142,7 +143,7 @@ def _shape(name: str) -> Kind:
     def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
         true_result = result_of(answer)
         if not call.method or (value == [] and isinstance(true_result, list)):
-            return None  # no rows are an answer
+            return None  # an empty result is valid
         if value == true_result:
             return None
         return with_result(value)
@@ -229,8 +230,8 @@ def _earlier(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> Http
     if call.method.startswith(ABSENCE_IS_AN_ANSWER):
         others = [body for body in others if result_of(HttpAnswer(body)) != []]
     if '"select"' in json.dumps(call.parameters[1:2]):
-        # For which rows a subquery holds shows in none of them: where those of another question are of the same class,
-        # it is as if the true ones weren't there and others were, and who asks can't tell.
+        # The rows of a subquery don't show which rows it matched. If those of another request have the same class, the
+        # client can't tell them from true ones.
         others = [body for body in others if _class_of(body) != _class_of(answer.body)]
     return HttpAnswer(chance.choice(others)) if others and call.method else None
 
@@ -243,7 +244,7 @@ def _class_of(body: bytes) -> object:
 
 def _another_record(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
     if call.method == "open-ils.auth.session.retrieve":
-        return None  # whose session it is, nothing else tells
+        return None  # the owner of the session; nothing else shows it
     record = another_record(chance, result_of(answer), bank)
     return None if record is None else with_result(record)
 
@@ -255,7 +256,7 @@ KINDS: tuple[Kind, ...] = (
         _way(fault, passes=False)
         for fault in (Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED, Fault.ANSWER_TWICE, Fault.ANSWERS_BEHIND)
     ),
-    # Few runs have a call that it can befall.
+    # Few runs have a call that it can affect.
     *(Kind("late copy of usergroup.new", Fault.LATE_COPY, method="open-ils.actor.usergroup.new"),) * 6,
     Kind("answer cut off", alter=_cut_off, passes=True),
     Kind("negative chunk length", alter=_negative_chunk_length, passes=True),

@@ -1,4 +1,4 @@
-"""One run with faults, all of it decided by a number."""
+"""A run with faults, fully determined by a number."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from faults.world import LOGIN, WRITES, Exchange, Injection, World
 LASTING = 1_000
 
 SUBJECTS: Mapping[str, Sequence[Reading]] = {"reading": (*READINGS, *PANELS), "writing": CHANGES, "pages": PAGES}
-"""What a bad network may befall: what reads, what writes, and the desk's pages, which do both."""
+"""What faults can affect: commands that read, commands that write, and the desk's pages, which do both."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the run of a seed ended."""
+    """The result of the run with a seed."""
 
     seed: int
     subject: Reading
@@ -34,17 +34,17 @@ class Verdict:
 
     @property
     def kind(self) -> Kind:
-        """The kind of fault that it is about."""
+        """The kind of fault."""
         return self.injections[0].kind
 
     @property
     def ending(self) -> Ending:
-        """What it comes to."""
+        """The overall ending."""
         return self.judgement.ending
 
     @property
     def cause(self) -> str:
-        """What it may be laid to, the same for runs that fail at the same place."""
+        """The cause, equal for runs that fail at the same place."""
         if self.ending.is_well:
             return ""
         if self.ending is Ending.TRACEBACK:
@@ -62,7 +62,7 @@ class Runner:
     """Makes runs in one world."""
 
     def __init__(self, world: World, subjects: Sequence[Reading] = (*READINGS, *PANELS, *CHANGES * 3)) -> None:
-        """The pages aren't among ``subjects`` unless asked for, so that each number stands for the run that it was."""
+        """Without the pages unless asked for, because existing numbers would mean other runs."""
         self.world = world
         self._subjects = subjects
 
@@ -71,7 +71,7 @@ class Runner:
         return {subject: subject.clean(self.world) for subject in self._subjects}
 
     def run(self, seed: int) -> Verdict:
-        """The run that a number stands for."""
+        """Make the run of a number."""
         clean_runs = self._clean
         chance = Random(seed)
         subject = chance.choice(self._subjects)
@@ -93,7 +93,7 @@ class Runner:
         return [self._injection(chance, exchanges) for _ in range(count)]
 
     def _injection(self, chance: Random, exchanges: Sequence[Exchange]) -> Injection:
-        """A fault that makes a difference to one of the calls, rather to one that writes."""
+        """Choose a fault that has an effect on one of the calls, preferably on one that writes."""
         numbers = list(range(1, len(exchanges) + 1))
         while True:
             kind = chance.choice(KINDS)
@@ -113,6 +113,6 @@ class Runner:
 
 
 def _ought_to_pass(verdict: Verdict) -> bool:
-    """Whether there was one failure that passes, of one read."""
+    """Return whether the only fault was one failure of a read, which a retry overcomes."""
     (first, *others) = verdict.injections
     return not others and first.kind.passes and first.times == 1 and not set(verdict.hit) & {*WRITES, LOGIN}

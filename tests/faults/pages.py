@@ -1,4 +1,4 @@
-"""The desk's page: its list, its plans, and changes by its forms, each sent twice as by a double click."""
+"""The desk's page: its list, its plans, and changes with its forms, each sent twice as by a double click."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faults.changing import Changing
 from faults.panel import Panel, service_that_raises
 from faults.reading import Clean, Reading
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Ran, World
+from faults.world import CommandResult, World
 from flask import Flask
 from support.desk_page import DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
 from support.web_caller import Clock, session
@@ -20,10 +20,10 @@ from support.web_caller import Clock, session
 from evergreen_groups.web import close
 
 Flow = Callable[[DeskPage], DeskPage]
-"""What a clerk does from the list on, up to the plan."""
+"""A clerk's steps from the list to the plan."""
 
 _HIDDEN = ("not visible", "hidden from this account", "your login can't see", "set by staff")
-"""What a page says where it doesn't show all."""
+"""What a page says if it doesn't show everything."""
 
 
 def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
@@ -31,19 +31,19 @@ def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
 
 
 def _document(page: DeskPage) -> dict[str, object]:
-    """What a list says, without what differs from session to session."""
+    """Return a list's contents, without what differs between sessions."""
     sums = page.tree.xpath("//dl[@class='sums']")
     notes = page.tree.xpath("//p[contains(@class, 'notice')]")
     return {"members": page.members, "sums": as_text(sums[0]) if sums else "", "notes": [*map(as_text, notes)]}
 
 
-def _refused(page: DeskPage) -> Ran:
-    """A page that says why something wasn't done, as a command's error of one line."""
-    return Ran(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
+def _refused(page: DeskPage) -> CommandResult:
+    """Return the page's error message, like a command's error line, or None."""
+    return CommandResult(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
 
 
 class ListPage(Panel):
-    """The list of a group, in the name of a staff account."""
+    """The list of a group, as a staff account sees it."""
 
     def __init__(self, account: str, patron: int) -> None:
         super().__init__(account, str(patron))
@@ -51,20 +51,22 @@ class ListPage(Panel):
 
     @property
     def name(self) -> str:
-        """What it is in the table."""
+        """The name in the table."""
         return "page"
 
-    def _ask(self, app: Flask, token: str) -> Ran:
+    def _ask(self, app: Flask, token: str) -> CommandResult:
         began = time.monotonic()
         try:
             page = DeskClerk(app, token, "").open(self._patron)
         except Exception:
-            return Ran(1, "", "", 0.0, traceback.format_exc())
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
         if page.status != 200:
             return _refused(page)
-        return Ran(0, json.dumps(_document(page)), "", time.monotonic() - began)
+        return CommandResult(0, json.dumps(_document(page)), "", time.monotonic() - began)
 
-    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+    def _judge_answer(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    ) -> None:
         judge_form(ran, judgement, endings=frozenset({0}))
         if ran.status != 0:
             if afterwards:
@@ -83,7 +85,7 @@ class ListPage(Panel):
 
 
 class PageChange(Changing):
-    """Something that is done on the page of a patron's group, by forms alone."""
+    """A change on the page of a patron's group, using forms only."""
 
     def __init__(self, patron: int, what: str, flow: Flow, *, undoable: bool = True) -> None:
         super().__init__("page", what)
@@ -95,20 +97,20 @@ class PageChange(Changing):
     def _can_be_undone(self) -> bool:
         return self._undoable
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         began = time.monotonic()
         app = service_that_raises(world, directory, Clock())
         clerk = _clerk(app, world, self.account)
         try:
             ran = self._done(clerk)
         except Exception:
-            ran = Ran(1, "", "", 0.0, traceback.format_exc())
+            ran = CommandResult(1, "", "", 0.0, traceback.format_exc())
         finally:
             close(app)
         ran.seconds = time.monotonic() - began
         return ran
 
-    def _done(self, clerk: DeskClerk) -> Ran:
+    def _done(self, clerk: DeskClerk) -> CommandResult:
         page = clerk.open(self._patron)
         if page.status != 200:
             return _refused(page)
@@ -116,11 +118,11 @@ class PageChange(Changing):
         if plan.status != 200 or not plan.has_form("/change"):
             return _refused(plan)
         if plan.heading == "Nothing to do":
-            return Ran(0, plan.text, "", 0.0)
+            return CommandResult(0, plan.text, "", 0.0)
         agreed(plan)
         done = agreed(plan)  # twice, as by a double click
         is_done = done.status == 200 and done.outcome.startswith("Done")
-        return Ran(0, done.outcome, "", 0.0) if is_done else _refused(done)
+        return CommandResult(0, done.outcome, "", 0.0) if is_done else _refused(done)
 
 
 def _scan(*patrons: int) -> Flow:
@@ -150,6 +152,6 @@ PAGES: tuple[Reading, ...] = (
         1032,
         "recalculated",
         lambda page: page.send("/plan", ("action", "recalculate"), id="selection"),
-        undoable=False,  # what the penalties are is the ILS's to decide
+        undoable=False,  # the ILS decides about penalties
     ),
 )

@@ -1,4 +1,4 @@
-"""The web service: what it answers a session over a bad network, and whom it lets in."""
+"""The web service: its responses to a session over a bad network, and which sessions it accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from faults.reading import Clean, Reading, plain
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Injection, Ran, World
+from faults.world import CommandResult, Injection, World
 from flask import Flask
 from support.web_caller import API, Clock, bearer, client_of, session, settings_of
 
@@ -23,27 +23,27 @@ SERVICE_GATEWAYS = import_module("evergreen_groups.web.service")
 
 
 class CleanAnswer(Clean):
-    """An answer of the service without faults."""
+    """The service's response without faults."""
 
     @property
     def is_answered(self) -> bool:
-        """Whether the caller is let in."""
+        """Whether the session is accepted."""
         return self.document is not None
 
 
 def service_that_raises(world: World, directory: Path, clock: Clock) -> Flask:
-    """The service with gateways that don't wait long, which lets through what is no answer of its own."""
+    """Return a service whose gateways have short timeouts, and which raises its errors instead of handling them."""
     environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
     settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
     with patch.object(SERVICE_GATEWAYS, "Gateway", world.gateway):
         app = create_app(settings, environ, clock=clock)
     app.testing = True
-    app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here
+    app.error_handler_spec[None][None].pop(Exception)  # for the tests to see
     return app
 
 
 class Panel(Reading):
-    """A request of a session: a staff account's, or a patron's own, which isn't let in."""
+    """A request of a staff session, or of a patron's session, which must be rejected."""
 
     def __init__(self, account: str, address: str, **login: str) -> None:
         super().__init__(account, "panel", address)
@@ -52,20 +52,20 @@ class Panel(Reading):
     def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
         return service_that_raises(world, directory, clock)
 
-    def _ask(self, app: Flask, token: str) -> Ran:
+    def _ask(self, app: Flask, token: str) -> CommandResult:
         try:
             answer = client_of(app).get(f"{API}/{self.words[1]}", headers=bearer(token))
         except Exception:
-            return Ran(1, "", "", 0.0, traceback.format_exc())
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
         if answer.status_code == 200:
-            return Ran(0, answer.get_data(as_text=True), "", 0.0)
+            return CommandResult(0, answer.get_data(as_text=True), "", 0.0)
         document = answer.get_json(force=True, silent=True)
         if isinstance(document, dict) and document.get("status") == answer.status_code:
-            return Ran(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
-        return Ran(1, "", answer.get_data(as_text=True), 0.0)
+            return CommandResult(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
+        return CommandResult(1, "", answer.get_data(as_text=True), 0.0)
 
     def clean(self, world: World) -> Clean:
-        """What it answers without faults; None for whoever isn't let in."""
+        """Return the response without faults; None if the session is rejected."""
         directory = world.fresh()
         app = self._app(world, directory, Clock())
         token = session(world.sandbox.url, **self._login)
@@ -79,7 +79,10 @@ class Panel(Reading):
         return CleanAnswer(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Ask with faults, and once more without: whoever isn't let in stays out, and nothing malformed is kept."""
+        """Send the request with faults, then without.
+
+        A rejected session stays rejected, and nothing malformed is cached.
+        """
         judgement = Judgement()
         directory = world.fresh(cache=clean.cache if chance.random() < 0.7 else None)
         clock = Clock()
@@ -90,7 +93,7 @@ class Panel(Reading):
             ran = self._ask(app, token)
         self._judge_answer(ran, clean, judgement)
         if any("PERM_FAILURE" in injection.kind.name for injection in injections):
-            clock.now += 3600.0  # who was refused is for a while
+            clock.now += 3600.0  # a rejection is cached for a while
         self._judge_answer(self._ask(app, token), clean, judgement, afterwards=True)
         if world.stores() != before:
             judgement.add(Ending.WRITE, "something was written")
@@ -98,7 +101,9 @@ class Panel(Reading):
         shutil.rmtree(directory)
         return judgement
 
-    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+    def _judge_answer(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    ) -> None:
         if clean.document is not None:
             self._judge(ran, clean, judgement, afterwards=afterwards)
             return

@@ -1,4 +1,4 @@
-"""What reads: the report, the audit, show, check and the panel's summary, each against what it says without faults."""
+"""Commands that read: the report, the audit, show, check and the panel's summary, compared to runs without faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import PASSWORD, Exchange, Injection, Ran, World
+from faults.world import PASSWORD, CommandResult, Exchange, Injection, World
 from support.states import state_in
 
 from evergreen_groups import exit_status, hooks
@@ -27,12 +27,12 @@ from evergreen_groups.groups.search import GroupSearch
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
 INCOMPLETE = "shown as incomplete"
 _RECORDS = {"report"}
-"""What keeps something for its next run."""
+"""Commands that save something for the next run."""
 
 
 @dataclass(frozen=True)
 class Clean:
-    """A run without faults: what it says, how it ends, the calls it takes, and what it leaves behind."""
+    """A run without faults: its output, exit status and calls, and the files it leaves."""
 
     status: int
     document: Any
@@ -42,13 +42,13 @@ class Clean:
 
     @property
     def is_answered(self) -> bool:
-        """Whether it isn't refused."""
+        """Whether it wasn't refused."""
         return True
 
 
 @contextmanager
 def small_pages() -> Iterator[None]:
-    """Have what is read by ranges and by lists come in pages of a few rows."""
+    """Read ranges and lists in pages of a few rows."""
     with (
         patch.dict(GroupSearch.__init__.__kwdefaults__, page=9),
         patch.object(rows_by_values, "LARGEST_LIST", 7),
@@ -58,7 +58,7 @@ def small_pages() -> Iterator[None]:
 
 
 class Reading:
-    """A command that reads, in the name of an account; in ``small_pages``, what it reads doesn't come in one."""
+    """A command that reads, for an account; with ``small_pages``, it reads several pages."""
 
     def __init__(self, account: str, *words: str, small_pages: bool = False) -> None:
         self.account = account
@@ -70,15 +70,15 @@ class Reading:
 
     @property
     def name(self) -> str:
-        """What it is in the table."""
+        """The name in the table."""
         return self.words[0]
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         with small_pages() if self._small_pages else nullcontext():
             return world.command(directory, *self.words, "--format", "json")
 
     def clean(self, world: World) -> Clean:
-        """What it does without faults, the second time."""
+        """Return what the second run without faults does."""
         directory = world.fresh()
         world.account = self.account
         self._run(world, directory)
@@ -91,7 +91,7 @@ class Reading:
         )
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Run it with faults, and judge."""
+        """Run the command with faults and judge the result."""
         judgement = Judgement()
         cached = chance.random() < 0.7
         again = chance.random() < (0.5 if self.name in _RECORDS else 0.2)
@@ -111,7 +111,7 @@ class Reading:
 
     def _judge(
         self,
-        ran: Ran,
+        ran: CommandResult,
         clean: Clean,
         judgement: Judgement,
         *,
@@ -150,7 +150,7 @@ class Reading:
 
 
 class Hook(Reading):
-    """One of the functions for programs, in the name of an account."""
+    """One of the hooks, for an account."""
 
     def __init__(self, account: str, name: str, call: Callable[[Client], Any]) -> None:
         super().__init__(account, name)
@@ -160,21 +160,21 @@ class Hook(Reading):
         credentials = Credentials(username=self.account, password=PASSWORD)
         return world.gateway(world.proxy.url, credentials=credentials, cache_directory=directory / "cache")
 
-    def _ask(self, client: Client) -> Ran:
+    def _ask(self, client: Client) -> CommandResult:
         try:
             document = hooks.as_json(self._call(client))
         except EvergreenGroupsError as error:
-            return Ran(1, "", f"evergreen-groups: {error}", 0.0)
-        except Exception:  # whatever it is, it should have been one of the errors
-            return Ran(1, "", "", 0.0, traceback.format_exc())
-        return Ran(0, json.dumps(document), "", 0.0)
+            return CommandResult(1, "", f"evergreen-groups: {error}", 0.0)
+        except Exception:  # any other exception is wrong
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
+        return CommandResult(0, json.dumps(document), "", 0.0)
 
-    def _run(self, world: World, directory: Path) -> Ran:
+    def _run(self, world: World, directory: Path) -> CommandResult:
         with self._gateway(world, directory) as gateway:
             return self._ask(Client(gateway, account=self.account, state=state_in(directory / "state")))
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Ask with faults, and once more without: nothing malformed may have been kept."""
+        """Call the hook with faults, then without: nothing malformed may be cached."""
         judgement = Judgement()
         cached = chance.random() < 0.7
         directory = world.fresh(cache=clean.cache if cached else None)
@@ -192,7 +192,7 @@ class Hook(Reading):
 
 
 def plain(document: Any) -> Any:
-    """A document without what differs from run to run."""
+    """Return a document without what differs from run to run."""
     if isinstance(document, dict):
         return {name: plain(value) for name, value in document.items() if name not in _VOLATILE}
     if isinstance(document, list):
@@ -201,9 +201,10 @@ def plain(document: Any) -> Any:
 
 
 def is_the_same_but_for_uncertain_changes(right: Any, document: Any) -> bool:
-    """Whether two reports differ only in changes that the second one itself says aren't certain.
+    """Return whether two reports differ only in changes that the second one marks as uncertain.
 
-    The run before it was incomplete and said so: it didn't know what somebody owes, so nobody knows what has changed.
+    The run before was incomplete and said so. It didn't know some member's balance, so this run can't know what
+    changed.
     """
     if not isinstance(document, dict) or not document.get("changes"):
         return False
@@ -213,7 +214,7 @@ def is_the_same_but_for_uncertain_changes(right: Any, document: Any) -> bool:
 
 
 def without_changes_of(document: Any, numbers: set[int]) -> Any:
-    """A report without what it says of changes of some groups, and without the difference of all together."""
+    """Return a report without its changes for some groups, and without the difference of the totals."""
     counts, groups = dict(document["changes"]["counts"]), []
     for group in document["groups"]:
         if group["group"] in numbers and group["change"] is not None:
@@ -225,7 +226,7 @@ def without_changes_of(document: Any, numbers: set[int]) -> Any:
 
 
 def with_what_is_not_known(right: Any, document: Any) -> Any:
-    """The right document, but where the other one says that it can't tell what a recalculation would do."""
+    """Return the right document, except where the other one says that it can't predict a recalculation."""
     if isinstance(right, list) and isinstance(document, list) and len(right) == len(document):
         return [with_what_is_not_known(*pair) for pair in zip(right, document, strict=True)]
     if not isinstance(right, dict) or not isinstance(document, dict):
@@ -237,10 +238,9 @@ def with_what_is_not_known(right: Any, document: Any) -> Any:
 
 
 def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
-    """Whether a document that isn't as it should be says so itself, wherever it isn't.
+    """Return whether a document that differs says so itself wherever it differs.
 
-    Members are missing from it, or hidden ones are more or less than there are; of those who are there, what is said is
-    true.
+    Members may be missing, or the number of hidden ones may differ; everything about the members present must be true.
     """
     if not isinstance(document, dict) or not _members(document).items() <= _members(right).items():
         return False
@@ -253,13 +253,13 @@ def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
         return bool({**right, "blocked_in_evergreen": None, "other_blocks": None} == document)
     if "hidden_members" in document:
         return bool(document["hidden_members"]["count"])
-    # What somebody has out is null where the ILS doesn't say, and so are the totals.
+    # Checkouts are null if the ILS doesn't return them, and so are their totals.
     unknown = document.get("complete") is False or document.get("totals", {}) is None
     return unknown and status != exit_status.DONE
 
 
 def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
-    """What a document says of people: what they owe, and whether they're over the limit, by where they stand."""
+    """Return what a document says about people (balance, over the limit or not), by position in the document."""
     found = {}
     waiting = [("", document)]
     while waiting:
@@ -274,7 +274,7 @@ def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
 
 
 def difference(right: Any, wrong: Any, path: str = "") -> str:
-    """Where two documents differ first."""
+    """Return the first difference between two documents."""
     if isinstance(right, dict) and isinstance(wrong, dict):
         for name in {**right, **wrong}:
             if right.get(name) != wrong.get(name):

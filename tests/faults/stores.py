@@ -1,4 +1,4 @@
-"""What the sandbox has stored at one moment, and what differs between two."""
+"""Snapshots of the sandbox's data, and the differences between two of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ANOTHER_MATTER = ("ausp", "aum")
 _VOLATILE_TABLES = ("about", "sequences", "sqlite_stat1", "sqlite_sequence")
 
 Place = tuple[int, str]
-"""A patron's id and a field, ``penalties`` for the penalties in force."""
+"""A patron's id and a field; the field ``penalties`` stands for the penalties in force."""
 
 
 @dataclass(frozen=True)
 class Stores:
-    """All rows by table and key, each table's columns, and the number that the next new group gets."""
+    """All rows by table and key, the columns of each table, and the number of the next new group."""
 
     rows: dict[str, dict[Any, tuple[Any, ...]]]
     columns: dict[str, list[str]]
@@ -28,7 +28,7 @@ class Stores:
 
     @classmethod
     def of(cls, sandbox: Sandbox) -> Stores:
-        """Those of now."""
+        """Take a snapshot."""
         connection = sandbox._store.read()
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows: dict[str, dict[Any, tuple[Any, ...]]] = {}
@@ -43,11 +43,11 @@ class Stores:
         return cls(rows, columns, int(connection.execute(asked).fetchone()[0]))
 
     def value(self, patron: int, field: str) -> int:
-        """The value of a patron's field."""
+        """Return the value of a patron's field."""
         return int(self.rows["au"][patron][self.columns["au"].index(field)])
 
     def penalties(self) -> dict[int, frozenset[tuple[Any, ...]]]:
-        """The penalties in force, by patron, without what tells one row from the same set again."""
+        """Return the penalties in force by patron, without what differs when the same penalty is set again."""
         found: dict[int, set[tuple[Any, ...]]] = {}
         for row in self.rows["ausp"].values():
             values = dict(zip(self.columns["ausp"], row, strict=True))
@@ -57,7 +57,7 @@ class Stores:
         return {patron: frozenset(kinds) for patron, kinds in found.items()}
 
     def changes_since(self, before: Stores) -> dict[Place, Any]:
-        """What differs in groups, leads and penalties; ``NEW`` for a group that wasn't there."""
+        """Return the differences in groups, leads and penalties, with ``NEW`` for a group that didn't exist."""
         found: dict[Place, Any] = {}
         for patron in self.rows["au"]:
             for field in FIELDS:
@@ -71,7 +71,7 @@ class Stores:
         return found
 
     def foreign_since(self, before: Stores) -> list[str]:
-        """What differs beside that."""
+        """Return all other differences."""
         patrons = {patron for patron, _field in self.changes_since(before)}
         found = []
         for table, rows in self.rows.items():

@@ -1,16 +1,16 @@
-"""Who judges the runs sees what isn't right: foreign writes, numbers that differ, and errors in a form of their own."""
+"""The judges of the runs notice what is wrong: foreign writes, wrong numbers, and errors in the wrong form."""
 
 from __future__ import annotations
 
 from faults.reading import difference, is_shown_as_incomplete
 from faults.stores import NEW, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Ran
+from faults.world import CommandResult
 
 from evergreen_groups.sandbox import Sandbox
 
 
-def test_changes_are_told_from_foreign_writes(sandbox: Sandbox) -> None:
+def test_changes_are_distinguished_from_foreign_writes(sandbox: Sandbox) -> None:
     store = sandbox._store
     before = Stores.of(sandbox)
     with store.transaction():
@@ -22,7 +22,7 @@ def test_changes_are_told_from_foreign_writes(sandbox: Sandbox) -> None:
     assert after.next_group == before.next_group + 1
 
 
-def test_only_what_says_so_is_incomplete() -> None:
+def test_only_marked_documents_are_incomplete() -> None:
     group = {"group": 1, "combined_fines": "30.00", "complete": True}
     right = {"groups": [group]}
     less = {**group, "combined_fines": "20.00"}
@@ -34,7 +34,7 @@ def test_only_what_says_so_is_incomplete() -> None:
     assert difference(right, {"groups": [less]}) == ".groups[0].combined_fines: 30.00 became 20.00"
 
 
-def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
+def test_an_incomplete_document_is_true_about_its_members() -> None:
     def document(owed: str, hidden: int) -> dict[str, object]:
         members = [{"id": 1, "own_fines": owed, "over_limit": False}]
         return {"hidden_members": {"count": hidden, "fines": "0.00"}, "members": members}
@@ -47,15 +47,15 @@ def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
 
 
 def test_an_error_has_one_form() -> None:
-    def ending(ran: Ran) -> Ending:
+    def ending(ran: CommandResult) -> Ending:
         judgement = Judgement()
         judge_form(ran, judgement, endings=frozenset({0}))
         return judgement.ending
 
-    assert ending(Ran(0, "{}", "", 0.1)) is Ending.RIGHT
-    assert ending(Ran(4, "", "evergreen-groups: no answer\n", 0.1)) is Ending.ERROR
-    assert ending(Ran(4, "", "", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(4, "", "something else\n", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(3, "", "evergreen-groups: no such setting\n", 0.1)) is Ending.BAD_ERROR
-    assert ending(Ran(1, "", "evergreen-groups: unforeseen\n", 0.1, "Traceback …")) is Ending.TRACEBACK
-    assert ending(Ran(0, "{}", "", 100.0)) is Ending.SLOW
+    assert ending(CommandResult(0, "{}", "", 0.1)) is Ending.RIGHT
+    assert ending(CommandResult(4, "", "evergreen-groups: no answer\n", 0.1)) is Ending.ERROR
+    assert ending(CommandResult(4, "", "", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(4, "", "something else\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(3, "", "evergreen-groups: no such setting\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(CommandResult(1, "", "evergreen-groups: unforeseen\n", 0.1, "Traceback …")) is Ending.TRACEBACK
+    assert ending(CommandResult(0, "{}", "", 100.0)) is Ending.SLOW

@@ -1,7 +1,7 @@
-"""What a bad network may do: each run is exactly right, or ends in an error as documented.
+"""Runs over a bad network: each is exactly right, or ends with a documented error.
 
-What is read is right, nothing is written twice or by mistake, and the journal says what is so. Each run is decided by
-its number; ``tests/bench/faults.py --only reading --seed N --runs 1`` makes one of them again.
+Reads are right, nothing is written twice or by mistake, and the journal is true. A number determines each run;
+``tests/bench/faults.py --only reading --seed N --runs 1`` repeats one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PARTS = 4
 
 @pytest.fixture(scope="module", params=sorted(SUBJECTS))
 def subject(request: pytest.FixtureRequest) -> str:
-    """What the runs of a runner do."""
+    """Return what a runner's runs test."""
     name: str = request.param
     return name
 
@@ -32,7 +32,7 @@ def runner(subject: str) -> Iterator[Runner]:
 
 
 def wrong(runner: Runner, seeds: range) -> list[str]:
-    """What went wrong in these runs, with the number that makes each of them again."""
+    """Return what went wrong in some runs, with the numbers to repeat them."""
     return [str(verdict) for verdict in map(runner.run, seeds) if not verdict.ending.is_well]
 
 
@@ -43,6 +43,6 @@ def test_a_run_with_faults_is_right_or_ends_in_an_error(runner: Runner, subject:
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
-def test_so_are_many_more_of_them(runner: Runner, subject: str, part: int) -> None:
+def test_many_more_runs_with_faults(runner: Runner, subject: str, part: int) -> None:
     first = RUNS[subject]
     assert wrong(runner, range(first + part, first + MORE_RUNS[subject], PARTS)) == []

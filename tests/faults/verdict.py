@@ -1,11 +1,11 @@
-"""How a run with faults ended, and what may be wrong with that."""
+"""How a run with faults ended, and what may be wrong."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
 
-from faults.world import Ran
+from faults.world import CommandResult
 
 from evergreen_groups import exit_status
 
@@ -20,14 +20,14 @@ ERRORS = frozenset(exit_status.MEANINGS) - {
     exit_status.INTERRUPTED,
     exit_status.TERMINATED,
 }
-"""The exit statuses that a run with faults may end with, where it doesn't end as it should without."""
+"""Exit statuses allowed for a run with faults that doesn't succeed."""
 
 SLOW = 20.0
-"""Seconds after which a run is taken for one that hangs: less than its gateway waits for an answer."""
+"""Seconds after which a run counts as hanging: less than the timeout of its gateway."""
 
 
 class Ending(Enum):
-    """What a run comes to."""
+    """How a run ended."""
 
     RIGHT = "right"
     ERROR = "an error, as it should be"
@@ -41,23 +41,23 @@ class Ending(Enum):
 
     @property
     def is_well(self) -> bool:
-        """Whether it's one of those that may be."""
+        """Whether the ending is allowed."""
         return self in (Ending.RIGHT, Ending.ERROR)
 
 
 @dataclass
 class Judgement:
-    """What was found about one run; the worst counts."""
+    """All findings about one run; the worst counts."""
 
     found: list[tuple[Ending, str]] = field(default_factory=list)
 
     def add(self, ending: Ending, detail: str = "") -> None:
-        """Note something."""
+        """Record a finding."""
         self.found.append((ending, detail))
 
     @property
     def ending(self) -> Ending:
-        """The worst."""
+        """The worst ending."""
         order = list(Ending)
         bad = [ending for ending, _ in self.found if not ending.is_well]
         if bad:
@@ -66,15 +66,15 @@ class Judgement:
 
     @property
     def detail(self) -> str:
-        """What there is to say about what isn't well."""
+        """The details of the findings that aren't allowed."""
         return "\n".join(f"{ending.value}: {detail}" for ending, detail in self.found if not ending.is_well)
 
 
-def judge_form(ran: Ran, judgement: Judgement, *, endings: frozenset[int], talks: bool = False) -> None:
-    """Whether a command ended in a form that is documented: no traceback, one line for an error, in time.
+def judge_form(ran: CommandResult, judgement: Judgement, *, endings: frozenset[int], talks: bool = False) -> None:
+    """Check that a command ended in a documented way: no traceback, one line for an error, in time.
 
-    ``endings`` are the exit statuses that are none of an error. A command that ``talks`` shows on standard error what
-    it is about to do.
+    ``endings`` are the exit statuses that aren't errors. A command that ``talks`` prints on standard error what it is
+    about to do.
     """
     if ran.escaped:
         judgement.add(Ending.TRACEBACK, ran.escaped[-1500:])

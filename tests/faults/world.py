@@ -1,4 +1,4 @@
-"""What a run with faults takes place in: a sandbox, the proxy before it, and the command in this process."""
+"""The world of a run with faults: a sandbox, the proxy in front of it, and commands run in this process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ Exchange = tuple[Call, HttpAnswer]
 
 @dataclass(frozen=True)
 class Injection:
-    """A fault at the ``at``-th call of a run, and at the ``times`` - 1 after it (of ``method`` alone, where given)."""
+    """A fault in call number ``at`` of a run, and in the ``times`` - 1 calls after it.
+
+    With ``method``, only its calls count.
+    """
 
     kind: Kind
     at: int
@@ -62,8 +65,8 @@ class Injection:
 
 
 @dataclass
-class Ran:
-    """What a command said and how it ended. ``escaped`` is the traceback of what it should have caught."""
+class CommandResult:
+    """A command's output and exit status. ``escaped`` is the traceback of an exception that it should have caught."""
 
     status: int
     output: str
@@ -74,17 +77,17 @@ class Ran:
 
 @dataclass
 class Traffic:
-    """What went through while faults were at work."""
+    """The traffic while faults were active."""
 
     injections: list[Injection] = field(default_factory=list)
     chance: Random = field(default_factory=Random)
     calls: list[str] = field(default_factory=list)
     answers: list[Exchange] = field(default_factory=list)
-    """What was answered, where that is to be learnt from."""
+    """Responses to learn from."""
     new_groups: int = 0
-    """How many requests for a new group the network has doubled."""
+    """The number of duplicated requests for a new group."""
     moved_late: set[int] = field(default_factory=set)
-    """The patrons whom the late copy of such a request moves once more."""
+    """Patrons moved again by the late duplicate of a request."""
 
 
 def _patron_of(call: Call) -> int:
@@ -93,7 +96,7 @@ def _patron_of(call: Call) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nothing be logged where no command has set up logging."""
+    """Disable logging unless a command sets it up."""
     package, handler = logging.getLogger("evergreen_groups"), logging.NullHandler()
     package.addHandler(handler)
     yield
@@ -101,19 +104,20 @@ def _quiet() -> Iterator[None]:
 
 
 class World:
-    """A sandbox in its fresh state for each run, with clean answers to compare with.
+    """A sandbox with fresh data for each run, with responses without faults to compare with.
 
-    ``release`` and ``gateway`` are what it is like; with ``copied`` plain reads come from a copy that never catches up.
+    ``release`` and ``gateway`` say what to imitate. With ``replica``, plain reads come from one that never catches
+    up.
     """
 
     def __init__(
-        self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache", *, copied: bool = False
+        self, release: str | None = None, gateway: Literal["apache", "rust"] = "apache", *, replica: bool = False
     ) -> None:
         self._rust = gateway == "rust"
         self._stack = ExitStack()
-        memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
+        memory = _MEMORY if _MEMORY.is_dir() else None  # the many journals needn't survive a crash of the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        differences = ("replica",) if copied else ()
+        differences = ("replica",) if replica else ()
         self.sandbox = self._stack.enter_context(
             Sandbox(
                 release=release,
@@ -130,11 +134,11 @@ class World:
         self.now = datetime.now(UTC)
         self.account = "consortium_staff"
         self.hit: list[str] = []
-        """The methods of the calls that a fault befell, the IDL as an empty one."""
-        self.strays: list[str] = []
-        """Tracebacks of other threads, and of what nobody foresaw."""
+        """The methods of the calls hit by a fault; empty for the IDL."""
+        self.stray_tracebacks: list[str] = []
+        """Tracebacks of other threads, and of unexpected exceptions."""
         self.updates: list[int] = []
-        """Whose records the server has written, once for each time."""
+        """The ids of the records that the server wrote, once per write."""
         self._learning = False
         self._local = threading.local()  # each connection of the proxy has a thread
         self.proxy.decide = self._decide
@@ -142,7 +146,7 @@ class World:
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
         self._stack.enter_context(_quiet())
-        self.gateway = _impatient(self)
+        self.gateway = _with_short_timeouts(self)
         self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_bug", self._unforeseen))
         self._stack.enter_context(patch.object(Database, "now", lambda _: self.now))
@@ -150,22 +154,22 @@ class World:
         self._made = 0
 
     def close(self) -> None:
-        """End it all."""
+        """Stop all servers."""
         self._stack.close()
 
     def _unforeseen(self, error: Exception) -> None:
-        self.strays.append("".join(traceback.format_exception(error)))
+        self.stray_tracebacks.append("".join(traceback.format_exception(error)))
 
     def _stray(self, problem: Any) -> None:
-        self.strays.append("".join(traceback.format_exception(problem.exc_value)))
+        self.stray_tracebacks.append("".join(traceback.format_exception(problem.exc_value)))
 
-    # What becomes of a request.
+    # Requests and responses.
 
     def _decide(self, call: Call) -> Fault:
         traffic = self.traffic
         traffic.calls.append(call.method)
         if call.method == LOGOUT:
-            self.proxy.let_copies_go()  # which do nothing once the session has ended
+            self.proxy.let_copies_go()  # which do nothing after the session has ended
         number = len(traffic.calls)
         found = Fault.NONE
         self._local.due = None
@@ -187,7 +191,7 @@ class World:
         return found
 
     def _instead(self, call: Call) -> HttpAnswer | None:
-        """The faulty answer to what the server isn't to carry out."""
+        """Return the false response to a request that the server doesn't execute."""
         due = self._local.due
         if due is None:
             return None
@@ -219,7 +223,7 @@ class World:
 
     @contextmanager
     def faults(self, injections: list[Injection], chance: Random) -> Iterator[Traffic]:
-        """Let these happen in the block."""
+        """Inject faults inside the block."""
         self.traffic = Traffic(list(injections), chance)
         self.bank.earlier.clear()
         try:
@@ -230,7 +234,7 @@ class World:
 
     @contextmanager
     def watched(self) -> Iterator[Traffic]:
-        """Keep the calls of the block and their answers, without faults, and learn from them."""
+        """Record the block's calls and responses, without faults, and learn from them."""
         self.traffic = Traffic()
         self._learning = True
         try:
@@ -239,10 +243,10 @@ class World:
             self.traffic = Traffic()
             self._learning = False
 
-    # What is run.
+    # Commands.
 
     def fresh(self, *, state: Path | None = None, cache: Path | None = None) -> Path:
-        """Put the sandbox back and give a directory for one run, with copies of a state and a cache in it."""
+        """Restore the fresh data, and return a directory for one run, with copies of a state and a cache."""
         self.sandbox.reset()
         self.now = datetime.now(UTC)
         self._made += 1
@@ -254,12 +258,12 @@ class World:
         return directory
 
     def later(self) -> None:
-        """Let enough time pass that what was sent can't come in any more."""
+        """Let enough time pass that no request can land any more."""
         self.now += _LATER
 
     @contextmanager
-    def surroundings(self, directory: Path) -> Iterator[None]:
-        """The environment that a command finds."""
+    def environment(self, directory: Path) -> Iterator[None]:
+        """Return the environment of a command."""
         environ = {
             "HOME": str(directory),
             "COLUMNS": "80",
@@ -276,15 +280,15 @@ class World:
         ):
             yield
 
-    def command(self, directory: Path, *words: str) -> Ran:
-        """Run the command in this process."""
+    def command(self, directory: Path, *words: str) -> CommandResult:
+        """Run a command in this process."""
         output, errors = io.StringIO(), io.StringIO()
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         escaped, status = "", 1
         began = time.monotonic()
         with (
-            self.surroundings(directory),
+            self.environment(directory),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(errors),
         ):
@@ -297,18 +301,18 @@ class World:
         seconds = time.monotonic() - began
         root.handlers[:] = handlers
         root.setLevel(level)
-        if self.strays:
-            escaped += "".join(self.strays)
-            self.strays.clear()
-        return Ran(status, output.getvalue(), errors.getvalue(), seconds, escaped)
+        if self.stray_tracebacks:
+            escaped += "".join(self.stray_tracebacks)
+            self.stray_tracebacks.clear()
+        return CommandResult(status, output.getvalue(), errors.getvalue(), seconds, escaped)
 
     def stores(self) -> Stores:
-        """What the sandbox has stored."""
+        """Return a snapshot of the sandbox's data."""
         return Stores.of(self.sandbox)
 
 
-def _impatient(world: World) -> type[Gateway]:
-    """Gateways that don't wait long; a class, for the client looks whether it is given a gateway."""
+def _with_short_timeouts(world: World) -> type[Gateway]:
+    """Return a gateway class with short timeouts; a class, because the client checks the type."""
 
     class ImpatientGateway(Gateway):
         def __init__(self, url: str, **options: Any) -> None:

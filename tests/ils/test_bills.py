@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.affairs import bill as bill_of
-from support.affairs import billing, lend
+from support.bills_and_items import bill as bill_of
+from support.bills_and_items import billing, lend
 from support.gateway_server import TOKEN, Server, connect, http, raw, results
 from support.gateways import gateway_of as session_of
 from support.gateways import recorded_families

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from support.affairs import ELM, HARBOR, bill, lend
+from support.bills_and_items import ELM, HARBOR, bill, lend
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.recorded import gateway_of as recorded_gateway_of

@@ -63,7 +63,7 @@ def answer_up_to_the_mail_itself(listener: socket.socket) -> None:
         connection.sendall(b"220 here\r\n")
         for line in lines:
             if line.lower().startswith(b"data"):
-                deadlines.let_it_pass()
+                deadlines.expire_deadline()
             elif not line.lower().startswith(b"quit"):
                 connection.sendall(b"250 ok\r\n")
 

@@ -1,4 +1,4 @@
-"""What is changed in a module, one thing at a time: cosmic-ray's operators, and three of ours that it lacks."""
+"""Mutation operators: those of cosmic-ray, and three that it lacks."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ COSMIC_RAY = (
     "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer", "RemoveDecorator",
     "ZeroIterationForLoop",
 )  # fmt: skip
-"""One neighbour for each operator: cosmic-ray would put each of a dozen others in its place, all killed by one test."""
+"""One replacement per operator. Cosmic-ray would try a dozen, all of which the same test kills."""
 
 
 class Mutant(NamedTuple):
-    """A module with one thing changed: ``source`` is all of it."""
+    """A module with one change; ``source`` is all of it."""
 
     operator: str
     occurrence: int
@@ -38,7 +38,7 @@ class Mutant(NamedTuple):
 
 
 class RemoveStatement(Operator):
-    """A statement that is there for what it does is left out: a call, a raise, a change of something that exists."""
+    """Remove a statement that has an effect: a call, a raise, or a change of an existing object."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
         if node.type == "simple_stmt" and _acts(node.children[0]):
@@ -55,7 +55,7 @@ class RemoveStatement(Operator):
 
 
 class ReturnNone(Operator):
-    """Nothing is given back instead of something."""
+    """Return None instead of a value."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
         if node.type == "return_stmt" and node.children[1].get_code().strip() != "None":
@@ -71,7 +71,7 @@ class ReturnNone(Operator):
 
 
 class RemoveKeywordArgument(Operator):
-    """An argument that is given by name is left to its default."""
+    """Remove a keyword argument, so that the default applies."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
         for child in _named_arguments(node):
@@ -93,7 +93,7 @@ OURS = {one.__name__: one for one in (RemoveStatement, ReturnNone, RemoveKeyword
 
 
 def mutants_of(source: str) -> list[Mutant]:
-    """All mutants of a module, but for those that differ from it only in what Python doesn't run."""
+    """Yield all mutants of a module, except those that differ only in what Python doesn't run."""
     meaning, found, sources = _meaning(source), [], set()
     for name in (*COSMIC_RAY, *OURS):
         operator = OURS[name]() if name in OURS else get_operator(f"core/{name}")()
@@ -121,9 +121,10 @@ def _named_arguments(node: Any) -> list[Any]:
 
 
 class _OnlyWhatRuns(ast.NodeTransformer):
-    """Takes out what has no part in what a module does: annotations, what stands there for mypy, docstrings.
+    """Removes what has no effect at runtime: annotations, code for mypy, docstrings.
 
-    And that data classes are frozen and have slots, which keeps programmers from mistakes and memory small.
+    Also removes ``frozen`` and ``slots`` from data classes: they prevent mistakes and save memory, but tests can't
+    notice.
     """
 
     def visit_arg(self, node: ast.arg) -> ast.arg:

@@ -1,7 +1,7 @@
-"""Mutation testing: changes one thing in a module, runs the tests that are to prove it, and tells what no test noticed.
+"""Mutation testing: change one thing in a module, run the tests that should notice, and report what no test noticed.
 
-What belongs to a module, and the tests that prove it, the quickest first, stand in ``pyproject.toml`` under
-``tool.evergreen-groups.mutants``. The checkout stays as it is: each process has a copy of its own.
+``pyproject.toml`` configures the files of each module and their tests, fastest first, under
+``tool.evergreen-groups.mutants``. The checkout isn't changed: each process works on a copy.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ PRELOADED = (
     "psycopg",
     "limits",
 )
-"""What takes long to import and isn't ours: it is there already in whatever process runs the tests."""
+"""Slow imports of other packages, done once before the processes that run tests are forked."""
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 
 
 @dataclass
 class Tried:
-    """A mutant and what became of it; ``killed_by`` is the stage whose tests noticed, empty where none did."""
+    """A mutant and its result; ``killed_by`` is the stage whose tests noticed it, or empty."""
 
     file: str
     operator: str
@@ -69,19 +69,19 @@ class Tried:
 
     @property
     def name(self) -> str:
-        """What it is called, as ``--only`` takes it."""
+        """The name, as ``--only`` takes it."""
         return f"{self.file} {self.operator} {self.occurrence}"
 
 
 def modules() -> dict[str, dict[str, list[str]]]:
-    """What is configured: for each module its files, and the stages of tests, each some files or pytest's options."""
+    """Return the configuration: for each module its files, and its stages of tests (files or options of pytest)."""
     configured = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     found: dict[str, dict[str, list[str]]] = configured["tool"]["evergreen-groups"]["mutants"]
     return found
 
 
 def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int, list[tuple[Tried, str]]]:
-    """How many mutants there are, and those that are tried, each with its source."""
+    """Return the number of mutants, and those to try with their sources."""
     everyone = []
     for file in files:
         source = (REPOSITORY / file).read_text("utf-8")
@@ -97,7 +97,7 @@ def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int
 
 @contextlib.contextmanager
 def copied() -> Iterator[Path]:
-    """A copy of the checkout for a while."""
+    """Yield a temporary copy of the checkout."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY, check=True, capture_output=True, text=True,
@@ -112,7 +112,7 @@ def copied() -> Iterator[Path]:
 
 
 def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int | None:
-    """Run a stage's tests in a process of their own; gives pytest's exit status, None where they took too long."""
+    """Run a stage's tests in a new process; return pytest's exit status, or None after a timeout."""
     child = os.fork()
     if child == 0:
         status = 70
@@ -122,7 +122,7 @@ def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int |
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(copy)
-            # The file changes within a second and keeps its size, so compiled code would pass for the new one's.
+            # The file changes within a second and may keep its size, so Python would use the former's compiled code.
             sys.dont_write_bytecode = mutated
             sys.path[:0] = [str(copy)]
             os.environ["PYTHONPATH"] = str(copy)
@@ -138,7 +138,7 @@ def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int |
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            # Servers and commands that a mutant left behind.
+            # Servers and commands that a mutant left running.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
             return os.waitstatus_to_exitcode(status)
@@ -150,7 +150,7 @@ def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int |
 
 
 def work(stages: Sequence[str], share: Sequence[tuple[Tried, str]], results: Path) -> None:
-    """Try some mutants one after another, each in the same copy, and write down what became of them."""
+    """Try some mutants one after another in one copy, and write the results to a file."""
     with copied() as copy, results.open("w", encoding="utf-8") as written:
         timeouts = []
         for stage in stages:
@@ -175,7 +175,7 @@ def work(stages: Sequence[str], share: Sequence[tuple[Tried, str]], results: Pat
 
 
 def try_module(name: str, options: argparse.Namespace) -> str:
-    """Try a module's mutants; gives its line of the table."""
+    """Try a module's mutants and return its line of the table."""
     configured, path = modules()[name], RESULTS / f"{name}.json"
     total, selected = chosen(configured["files"], options.sample, options.seed, options.only)
     former: dict[str, Tried] = {}
@@ -217,7 +217,7 @@ def _survivors(results: dict[str, Tried]) -> set[str]:
 
 
 def main() -> None:
-    """Try the mutants of the modules that are named, or of all."""
+    """Try the mutants of the named modules, or of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(modules())}; all unless given")
     parser.add_argument("--sample", type=int, default=100, help="try so many of a module, chosen by chance; 0: all")
@@ -229,7 +229,7 @@ def main() -> None:
     os.nice(10)
     for name in PRELOADED:
         importlib.import_module(name)
-    cluster = Cluster(new_directory())  # one for all runs of tests
+    cluster = Cluster(new_directory())  # one for all test runs
     os.environ[DIRECTORY_VARIABLE] = str(cluster.directory)
     try:
         lines = [try_module(name, options) for name in options.modules or modules()]

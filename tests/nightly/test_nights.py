@@ -57,7 +57,7 @@ def check(report: Report, town: Town) -> Changes:
             assert change.kind is kinds[int(group.combined_fines.compare(before))]
     for change in changes.cleared:
         if change.present is not None:
-            assert change.present.group == town.heirs[change.group]
+            assert change.present.group == town.current_numbers[change.group]
             assert change.present.combined_fines == fines[change.present.group]
             assert change.present.member_count == len(groups[change.present.group])
     assert changes.difference == report.totals.combined_fines - sum(town.listed.values())

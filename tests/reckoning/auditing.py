@@ -1,4 +1,4 @@
-"""What the audit must say of a data set."""
+"""The audit's expected document for a dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG_EXPIRED = timedelta(days=3 * 365)
 
 
 def audit(library: Library) -> Document | None:
-    """The audit's document, None where the account sees nobody of those asked for."""
+    """Return the audit's document; None if the account sees none of the patrons."""
     chosen = library.named(library.question["audit"]["orgs"])
     homes = (chosen or set(library.orgs)) & library.visible_orgs
     if not homes:
@@ -56,7 +56,7 @@ def _counts(groups: Sequence[Document]) -> dict[str, int]:
 
 
 def _findings(library: Library, patron: Row) -> Iterable[Document]:
-    """What there is to say of one person's blocks."""
+    """Return the findings about one patron's blocks."""
     in_force = library.in_force(patron["id"])
     blocking = [row for row in in_force if library.blocks(row["standing_penalty"])]
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
@@ -77,14 +77,14 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
 
 
 def _not_blocked(library: Library, patron: Row) -> str:
-    """Whether a recalculation would block somebody over the limit, or a threshold keeps it from that."""
+    """Return a finding about a patron over the limit: would a recalculation block, or does a threshold prevent it?"""
     if not library.blocks(library.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])):
         return "threshold-above-limit"
     return "threshold-above-limit" if library.reaches_threshold(patron) is False else "over-limit-not-blocked"
 
 
 def _blocked(library: Library, patron: Row, stale: Sequence[Row]) -> str:
-    """Whether a recalculation would lift the block of somebody who isn't over the limit, and why not."""
+    """Return a finding about a blocked patron who isn't over the limit: would a recalculation lift the block?"""
     if library.reaches_threshold(patron):
         return "threshold-below-limit"
     if library.threshold_is_hidden(patron):
@@ -95,7 +95,7 @@ def _blocked(library: Library, patron: Row, stale: Sequence[Row]) -> str:
 
 
 def _thresholds(library: Library, findings: Sequence[Document]) -> list[Document]:
-    """How many patrons each threshold concerns, by kind, the one that concerns most first."""
+    """Return how many patrons each threshold affects, by kind, the highest number first."""
     found: dict[tuple[Any, ...], int] = {}
     for finding in findings:
         patron = library.people[finding["member"]["id"]]
@@ -134,13 +134,13 @@ def _thresholds(library: Library, findings: Sequence[Document]) -> list[Document
 
 
 def in_order(finding: Document) -> tuple[object, ...]:
-    """Where a finding about a threshold stands: those that concern as many patrons stand in any order."""
+    """Return a sort key for findings about thresholds; the order of equal numbers is undefined."""
     texts = (str(finding[name]) for name in ("reason_code", "library", "profile", "penalty", "threshold", "limit"))
     return (finding["kind"], -finding["patron_count"], *texts)
 
 
 def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
-    """Whose addresses somebody's record uses, of another group."""
+    """Return the owners, from other groups, of the addresses that a patron's record uses."""
     rows = used_rows(library, patron)
     owners = {row["usr"]: library.people[row["usr"]] for row in rows if row["usr"] != patron["id"]}
     outside = [one for one in owners.values() if one["deleted"] == "f" and one["usrgroup"] != patron["usrgroup"]]
@@ -169,7 +169,7 @@ def _block(library: Library, row: Row) -> Document:
 
 
 def explanation(library: Library, id: int) -> Document | None:
-    """Why somebody is blocked for fines or not, None for whom the account doesn't see."""
+    """Return why a patron is blocked for fines or not; None if the account doesn't see the patron."""
     patron = library.people[id]
     if patron["deleted"] == "t" or not library.visible(patron):
         return None
@@ -193,7 +193,7 @@ def explanation(library: Library, id: int) -> Document | None:
 
 
 def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
-    """What is odd about a group of two and more: it looks accidental, or has too much in common for that."""
+    """Return findings about a group of two or more: it looks accidental, or has too much in common for that."""
     visible = by_fines(library, filter(library.visible, members))
     if len(members) < 2 or not visible:
         return
@@ -235,7 +235,7 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
 
 
 def _several_adults(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
-    """Too many adults among the visible members of a group, where somebody has said how many those are."""
+    """Return a finding about too many adults among a group's visible members, if the criteria have a maximum."""
     most, age = library.question["audit"]["max_adults"], library.question["audit"]["adults_from_age"]
     visible = by_fines(library, filter(library.visible, members))
     count = sum(adult_by_age(patron, age) for patron in visible)
@@ -262,13 +262,13 @@ def _group(library: Library, kind: str, number: int, members: Sequence[Row], vis
 
 
 def _shown(library: Library, patron: Row) -> Document:
-    """Somebody about whom nothing is decided."""
+    """Return a member without any decision."""
     return {
         key: member(library, patron)[key] for key in ("id", "barcode", "name", "library", "own_fines", "group_lead")
     }
 
 
 def _adult(patron: Row) -> bool:
-    """Whether somebody is grown up; birthdays in data sets are far from eighteen years ago."""
+    """Return whether a patron is an adult; in datasets, birthdays are never close to 18 years ago."""
     born = birth_year(patron)
     return patron["juvenile"] == "f" and (born is None or born < datetime.now(UTC).year - 18)

@@ -1,4 +1,4 @@
-"""What a report must say of the run before it, reckoned from two data sets; the product is not asked here either."""
+"""The expected comparison with the run before, computed from two datasets without using the product."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reckoning.reckoning import Document, lead_of, listed_groups, money, name
 
 @dataclass(frozen=True)
 class Listed:
-    """A group as a run listed it: what it owed, whom the account saw, where those are at home."""
+    """A group as a run listed it: its total, its visible members, and their home libraries."""
 
     number: int
     fines: Decimal
@@ -24,12 +24,12 @@ class Listed:
 
     @property
     def complete(self) -> bool:
-        """Whether the account saw everybody."""
+        """Whether the account saw all members."""
         return len(self.members) == self.size
 
 
 def listed(library: Library) -> dict[int, Listed]:
-    """The groups that met the criteria, whether or not they were among the highest ``top``."""
+    """Return the groups that met the criteria, whether or not they were among the highest ``top``."""
     criteria = library.question["report"]
     found = {}
     for number, members in listed_groups(
@@ -50,11 +50,11 @@ def listed(library: Library) -> dict[int, Listed]:
     return found
 
 
-def heirs(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, int]:
-    """The number now of each group of before that is still listed.
+def current_numbers(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, int]:
+    """Map each former group that is still listed to its current number.
 
-    A group is the one with its number as long as they share a member. Otherwise it's the group that has more than
-    half of its members now; or, where some members weren't seen, the one with its number after all.
+    A group keeps its number as long as it shares a member with the former one. If not, it is the group that has more
+    than half of the former members; and if some members were hidden, the group with the same number after all.
     """
     found = {}
     for number, was in before.items():
@@ -70,21 +70,22 @@ def heirs(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, 
 
 
 def changes(earlier: Library, library: Library, groups: list[Document]) -> Document:
-    """The document's ``changes``, with what it says of each of ``groups``, the listed ones, by number."""
+    """Return the document's ``changes``, and the changes of each listed group in ``groups``, by number."""
     before, now = listed(earlier), listed(library)
-    heir = heirs(before, now)
+    current_number = current_numbers(before, now)
     hidden = {library.shortname(org) for org in library.orgs if org not in library.visible_orgs}
     hidden_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.visible_orgs}
     shown = {one["group"] for one in groups}
     by_group = {
-        number: _changed(one, [was for old, was in before.items() if heir.get(old) == number])
-        if number in heir.values()
+        number: _changed(one, [was for old, was in before.items() if current_number.get(old) == number])
+        if number in current_number.values()
         else _new(one, before, certain=not one.libraries <= hidden_before)
         for number, one in now.items()
         if number in shown
     }
     gone = sorted(
-        (was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number)
+        (was for number, was in before.items() if number not in current_number),
+        key=lambda was: (-was.fines, was.number),
     )
     cleared = [was for was in gone if not was.libraries <= hidden]
     kinds = ["new", "worse", "better", "unchanged"]
@@ -126,7 +127,7 @@ def _changed(now: Listed, before: list[Listed]) -> Document:
 
 
 def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Document:
-    """A new group; it has the number of the one that more than half of its members were in."""
+    """Return a new group, with the number of the group that more than half of its members came from."""
     origins = [was.number for was in before.values() if 2 * len(was.members & now.members) > len(now.members)]
     return {
         "kind": "new",
@@ -140,7 +141,7 @@ def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Documen
 
 
 def _present(library: Library, was: Listed) -> Document | None:
-    """How a cleared group stands now: the group that more than half of its members are in, of those still seen."""
+    """Return a cleared group's current state: the group with more than half of its members, of those still visible."""
     left = [patron for patron in library.patrons.values() if patron["id"] in was.members and library.visible(patron)]
     for number, members in library.groups().items():
         if 2 * sum(patron["usrgroup"] == number for patron in left) > len(left):

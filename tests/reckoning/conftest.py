@@ -1,4 +1,4 @@
-"""The product that this room's tests ask, over one sandbox."""
+"""The product under test, with one sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the check and the hooks must say of a data set."""
+"""The expected documents of the check and the hooks for a dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reckoning.reckoning import Document, in_order, money, name
 
 
 def check(library: Library, patron_id: int) -> Document | None:
-    """The document about everybody in a patron's group, None where the patron is deleted or not seen."""
+    """Return the document about a patron's group; None if the patron is deleted or hidden."""
     patron = library.patrons.get(patron_id)
     if patron is None or not library.visible(patron):
         return None
@@ -47,10 +47,10 @@ def _checked(library: Library, patron: Row) -> Document:
         "over_limit": over,
         "over_by": money(max(counted - limit.amount, NOTHING) if over and limit.amount is not None else NOTHING),
         "recorded": recorded,
-        **_prospect(library, patron),
+        **_outlook(library, patron),
         "difference_count": len(others) + (not for_fines if over else len(for_fines)) + _is_explained(library, patron),
     }
-    if library.limit_is_hidden(patron):  # nothing is decided, and what blocks them is said
+    if library.limit_is_hidden(patron):  # without a decision, because their blocks are unknown
         return {
             **found,
             **dict.fromkeys(("counted_fines", "limit", "over_limit", "over_by")),
@@ -71,7 +71,7 @@ def _recorded(library: Library, patron: Row, row: Row) -> Document:
 
 
 def summary(library: Library, patron_id: int) -> Document | None:
-    """The hooks' document about a patron and the group, None where the patron is deleted or not seen."""
+    """Return the hooks' document about a patron and the group; None if the patron is deleted or hidden."""
     patron = library.patrons.get(patron_id)
     if patron is None or not library.visible(patron):
         return None
@@ -107,7 +107,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
 
 
 def standing_totals(library: Library, members: Sequence[Row]) -> Document:
-    """How many of a group's members are over the limit or blocked."""
+    """Return how many of a group's members are over the limit or blocked."""
     visible = list(filter(library.visible, members))
     exact = len(visible) == len(members)
     limits_known = not any(map(library.limit_is_hidden, visible))
@@ -124,7 +124,7 @@ def standing_totals(library: Library, members: Sequence[Row]) -> Document:
 
 
 def details(library: Library, patron_id: int) -> Document | None:
-    """The totals of a patron's group with what its members have out, None where the patron is deleted or not seen."""
+    """Return the totals of a patron's group with its checkouts; None if the patron is deleted or hidden."""
     patron = library.patrons.get(patron_id)
     if patron is None or not library.visible(patron):
         return None
@@ -143,15 +143,15 @@ def details(library: Library, patron_id: int) -> Document | None:
 
 
 def _blocked(library: Library, patron: Row) -> Document:
-    """Whether somebody is over the limit, and which that is; null where it is none of the account's business."""
+    """Return whether a patron is over the limit, and the limit; null if the account may not know."""
     if library.limit_is_hidden(patron):
-        return {"over_limit": None, "limit": None, **_prospect(library, patron)}
+        return {"over_limit": None, "limit": None, **_outlook(library, patron)}
     limit = library.limit(patron).document()["amount"]
-    return {"over_limit": library.over(patron), "limit": limit, **_prospect(library, patron)}
+    return {"over_limit": library.over(patron), "limit": limit, **_outlook(library, patron)}
 
 
-def _prospect(library: Library, patron: Row) -> Document:
-    """What a recalculation could change where the rule and the ILS disagree, and the ILS's threshold."""
+def _outlook(library: Library, patron: Row) -> Document:
+    """Return what a recalculation could change where the rule and the ILS disagree, and the ILS's threshold."""
     for_fines, _others = library.blocks_of(patron)
     if library.limit_is_hidden(patron) or library.over(patron) == bool(for_fines):
         return {"recalculation": None, "evergreen_threshold": None}
@@ -179,11 +179,11 @@ def _recalculation(library: Library, patron: Row, for_fines: list[Row]) -> str:
 
 
 def _is_explained(library: Library, patron: Row) -> bool:
-    return _prospect(library, patron)["recalculation"] not in (None, "may-help")
+    return _outlook(library, patron)["recalculation"] not in (None, "may-help")
 
 
 def _blocks(library: Library, patron: Row) -> Document:
-    """Whether the ILS blocks somebody for fines; null where the account can't see its own penalties."""
+    """Return whether the ILS blocks a patron for fines; null if the account can't see its own penalties."""
     if not library.visible(patron):
         return {"blocked_in_evergreen": None, "other_blocks": None}
     for_fines, others = library.blocks_of(patron)
@@ -192,7 +192,10 @@ def _blocks(library: Library, patron: Row) -> Document:
 
 
 def decision(library: Library, patron_id: int) -> Document | None:
-    """The hooks' document about whether somebody is blocked, as :func:`summary`; the account may ask of itself."""
+    """Return the hooks' document about whether a patron is blocked, like :func:`summary`.
+
+    The account may ask about itself.
+    """
     patron = library.patrons.get(patron_id)
     if patron is None or not (library.visible(patron) or library.is_asking(patron)):
         return None

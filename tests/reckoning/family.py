@@ -1,4 +1,4 @@
-"""What members owe for, since when, and what they have out, reckoned a second time; which groups are chosen by it."""
+"""Reasons of members' debts, their dates and checkouts, computed a second time; also selects groups by them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SAID = {
     "CLAIMSRETURNED": "items claimed returned",
     "CLAIMSNEVERCHECKEDOUT": "items claimed never checked out",
 }
-"""The billing types of a stock ILS that populations have, as people say them of an item."""
+"""The billing types in populations, with the product's words for them."""
 
 
 def bills(library: Library, patron: Row) -> list[Row] | None:
-    """The open transactions of somebody with a balance, None where the account may not see them."""
+    """Return a patron's open transactions with a balance; None if the account may not see them."""
     if patron["home_ou"] not in library.orgs_with("VIEW_USER_TRANSACTIONS"):
         return None
     return [
@@ -40,7 +40,7 @@ Kind = tuple[str, str]
 
 
 def called(kind: Kind) -> str:
-    """What people call a kind."""
+    """Return the words for a kind."""
     transaction, what = kind
     if not what:
         return {"circulation": "items", "grocery": "other bills"}[transaction]
@@ -48,7 +48,7 @@ def called(kind: Kind) -> str:
 
 
 def _leading(library: Library, row: Row) -> str:
-    """The billing type of the largest amount that is neither voided nor adjusted, else of the last billing."""
+    """Return the billing type of the highest amount that is neither voided nor adjusted, else of the last billing."""
     adjusted = {one["billing"] for one in library.rows("maa")}
     sums: dict[str, Decimal] = {}
     for billing in library.rows_with("mb", "xact", row["id"]):
@@ -64,11 +64,11 @@ def _leading(library: Library, row: Row) -> str:
 
 
 def kind_of(library: Library, row: Row) -> Kind:
-    """What happened to the item where the account may see that, else the leading billing type."""
+    """Return what happened to the item if the account may see that, or else the leading billing type."""
     leading = _leading(library, row)
     if row["xact_type"] == "grocery":
         return "grocery", leading
-    # The ILS writes it so for the fines that it makes, and otherwise as the billing type is called.
+    # The first is the name in fines that the ILS generates, the second the billing type's own name.
     leading = "Overdue Materials" if leading == "Overdue materials" else leading
     (loan,) = library.rows_with("circ", "id", row["id"])
     if loan["circ_lib"] in library.orgs_with("VIEW_CIRCULATIONS"):
@@ -85,14 +85,14 @@ def kind_of(library: Library, row: Row) -> Kind:
 
 
 def by_billing_type(library: Library, patron: Row) -> bool:
-    """Whether somebody owes for an item of which the account may not see what happened to it."""
+    """Return whether a patron owes for an item whose circulation the account may not see."""
     seen = library.orgs_with("VIEW_CIRCULATIONS")
     places = {row["id"]: row["circ_lib"] for row in library.rows_of("circ", patron["id"])}
     return any(places.get(row["id"], 0) not in (0, *seen) for row in bills(library, patron) or ())
 
 
 def kinds(library: Library, rows: Iterable[Row]) -> list[Row]:
-    """The sums of transactions by kind, the highest first."""
+    """Return the totals of transactions by kind, highest first."""
     same: dict[Kind, list[Row]] = {}
     for row in rows:
         same.setdefault(kind_of(library, row), []).append(row)
@@ -115,12 +115,12 @@ def kinds(library: Library, rows: Iterable[Row]) -> list[Row]:
 
 
 def since(rows: Iterable[Row]) -> str | None:
-    """When the oldest began on which something is owed."""
+    """Return the start of the oldest transaction with a balance."""
     return min((_written(row["xact_start"]) for row in rows if Decimal(row["balance_owed"]) > 0), default=None)
 
 
 def paid(rows: Iterable[Row]) -> str | None:
-    """When something was last paid on one of them."""
+    """Return the time of the last payment on one of them."""
     return max((_written(row["last_payment_ts"]) for row in rows if row.get("last_payment_ts")), default=None)
 
 
@@ -129,7 +129,7 @@ def _written(timestamp: str) -> str:
 
 
 def items(library: Library, patron: Row) -> tuple[int, int] | None:
-    """How many items somebody has overdue and lost, None where the account may not see one that might count."""
+    """Return a patron's number of overdue and lost items; None if the account may not see one that might count."""
     seen = library.orgs_with("VIEW_CIRCULATIONS")
     now = datetime.now(UTC)
     out = [row for row in library.rows_of("circ", patron["id"]) if row.get("checkin_time") is None]
@@ -150,12 +150,12 @@ def items(library: Library, patron: Row) -> tuple[int, int] | None:
 
 
 def total(name: str, number: object, *, exact: bool) -> Row:
-    """A total as documents have it: null unless it is exact, and the lower bound beside it."""
+    """Return a total as in documents: null unless it is exact, and its lower bound."""
     return {name: number if exact else None, f"{name}_at_least": number}
 
 
 def out_overdue_lost(library: Library, patron: Row) -> tuple[int, int, int] | None:
-    """All that somebody has out, overdue and lost, None where the ILS doesn't tell the account."""
+    """Return all items out, overdue and lost of a patron; None if the ILS doesn't tell the account."""
     if patron["home_ou"] not in library.orgs_with("VIEW_CIRCULATIONS") and not library.is_asking(patron):
         return None
     now = datetime.now(UTC)
@@ -175,7 +175,7 @@ def out_overdue_lost(library: Library, patron: Row) -> tuple[int, int, int] | No
 
 
 def member_details(library: Library, patron: Row) -> Row:
-    """What the report says of a member beside the own fines."""
+    """Return what the report says about a member besides fines."""
     theirs, out = bills(library, patron), items(library, patron)
     expires = expiry(patron)
     return {
@@ -192,7 +192,7 @@ def member_details(library: Library, patron: Row) -> Row:
 
 
 def group_details(library: Library, members: Sequence[Row]) -> Row:
-    """What the report says of a group beside the combined fines."""
+    """Return what the report says about a group besides combined fines."""
     visible = [patron for patron in members if library.visible(patron)]
     theirs = [bills(library, patron) for patron in visible]
     out = [items(library, patron) for patron in visible]
@@ -216,13 +216,13 @@ def group_details(library: Library, members: Sequence[Row]) -> Row:
 
 
 def blocked_for_fines(library: Library, patron: Row) -> bool:
-    """Whether a penalty for fines that blocks anything is in force for somebody."""
+    """Return whether a patron has a blocking penalty for fines in force."""
     penalties = [row["standing_penalty"] for row in library.in_force(patron["id"])]
     return any(library.blocks(one) and library.for_fines(one, patron["home_ou"]) for one in penalties)
 
 
 def fits(library: Library, members: Sequence[Row], choice: Row) -> Verdict:
-    """Whether a group is one of those asked for; None where it can't be told."""
+    """Return whether a group meets the criteria; None if that is unknown."""
     visible = [patron for patron in members if library.visible(patron)]
     everybody = len(visible) == len(members)
     details = group_details(library, members)

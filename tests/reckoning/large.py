@@ -1,4 +1,4 @@
-"""Report, audit and explanations over one large data set of the sandbox's, beside what was reckoned of it."""
+"""Report, audit and explanations for one large dataset, compared with a second computation."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ INSTITUTION = "Institution"
 
 
 def content_of(sandbox: Sandbox, account: str, dataset: Path | None) -> Content:
-    """What a sandbox has now, with this account's questions: groups that owe 25.00, and all that the audit looks for.
+    """Return a sandbox's current data, with this account's questions: groups that owe 25.00, and every finding of the
+    audit.
 
-    Who may do what is in ``dataset``, or in the families built in.
+    ``dataset`` has the permissions, by default those of the built-in families.
     """
     built_in = resources.files("evergreen_groups.sandbox.data").joinpath("families.json")
     permissions = json.loads((dataset or built_in).read_text(encoding="utf-8"))
@@ -56,7 +57,7 @@ def content_of(sandbox: Sandbox, account: str, dataset: Path | None) -> Content:
 
 
 def report_differences(gateway: Gateway, content: Content) -> tuple[list[str], int]:
-    """Where the report that a gateway's ILS gives isn't what was reckoned of its data, and how many groups it has."""
+    """Return the differences between the product's report and the computed one, and the number of groups."""
     choice = content["_question"]["report"]["choice"]
     settings = ReportSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in choice.items()})
     stream = io.StringIO()
@@ -69,7 +70,7 @@ def report_differences(gateway: Gateway, content: Content) -> tuple[list[str], i
 
 
 def audit_differences(gateway: Gateway, content: Content) -> tuple[list[str], dict[str, int]]:
-    """The same of the audit, and how many findings of each kind were reckoned."""
+    """Return the differences between the audits, and the number of findings by kind."""
     asked = content["_question"]["audit"]
     criteria = AuditCriteria(
         adults=AdultRule(asked["adults_from_age"], asked["max_adults"]),
@@ -87,7 +88,10 @@ def audit_differences(gateway: Gateway, content: Content) -> tuple[list[str], di
 
 
 def explanation_differences(gateway: Gateway, content: Content, patrons: int) -> tuple[list[str], int]:
-    """The same of the explanations of so many patrons, half of them with a penalty; and how many those are."""
+    """Return the differences between the explanations of so many patrons, half of them with a penalty.
+
+    And their number.
+    """
     library, chance = Library(content), Random(patrons)
     everybody = [patron["id"] for patron in library.patrons.values()]
     blocked = [id for id in everybody if library.in_force(id)]
@@ -103,12 +107,12 @@ def _of_one(explainer: BlockExplainer, library: Library, patron: int) -> Iterato
     yield from (f"{patron}: {text}" for text in found)
 
 
-def settle(sandbox: Sandbox) -> None:
+def add_contacts(sandbox: Sandbox) -> None:
     """Give the people of a large population birth dates, addresses, phones and e-mail, always the same.
 
-    A family lives at the lead's address, mostly: some use the lead's row, some have their own with the same street
-    written otherwise, a few use a row of somebody of another group. One group of fifty is accidental: strangers, made
-    by cloning. Some leads have expired long since, some groups have two; a few are an institution's, or large.
+    Most families live at the lead's address. Some use the lead's row, some have a row with the same street spelled
+    differently, and a few use another group's row. One group in fifty is accidental: strangers whose records are
+    clones. Some leads expired long ago, some groups have two leads, and a few are institutions or large.
     """
     people = [row for row in sandbox._store.rows("au") if row["id"] >= FIRST_OF_POPULATION]
     profile = next((row["id"] for row in sandbox._store.rows("pgt") if row["name"] == INSTITUTION), None)
@@ -124,7 +128,7 @@ def settle(sandbox: Sandbox) -> None:
         if profile is not None and chance.random() < 0.001:
             family = [{**member, "profile": profile} for member in family]
         settled += family
-    if not settled:  # a data set that is looked at as it is
+    if not settled:  # a dataset that isn't changed
         return
     _join(chance, settled)
     lent = [one["mailing_address"] for one in settled if one["mailing_address"]]
@@ -135,7 +139,7 @@ def settle(sandbox: Sandbox) -> None:
 
 
 def _family(chance: Random, members: list[Row]) -> Iterator[Row]:
-    """What is on file of a group's members; ``street`` is that of an address row of their own, with their number."""
+    """Return the data of a group's members; ``street`` is in an address row with the patron's id."""
     year, lead = datetime.now(UTC).year, members[0]["id"]
     street, phone = f"{chance.randint(1, 999)} {chance.choice(_STREETS)}", f"555-{chance.randint(0, 9_999_999):07}"
     for place, member in enumerate(members):
@@ -144,7 +148,7 @@ def _family(chance: Random, members: list[Row]) -> Iterator[Row]:
         own = place == 0 or chance.random() < 0.2
         uses = member["id"] if own else lead if chance.random() < 0.8 else None
         is_lead = member["master_account"] == "t" or chance.random() < 0.003
-        # Birthdays are far from the day, but for those who come of age on the last of this year.
+        # No birthday is close to today, except for those who turn 18 on the last day of this year.
         birth_date = f"{born}-12-31" if born == year - 18 else f"{born}-06-15"
         yield {
             "id": member["id"],
@@ -166,7 +170,7 @@ def _family(chance: Random, members: list[Row]) -> Iterator[Row]:
 
 
 def _make_strangers(chance: Random, family: list[Row], people: list[Row]) -> None:
-    """Let the members after the first be somebody else, and their records clones of the first one's."""
+    """Turn the members after the first into strangers, whose records are clones of the first one's."""
     for member in family[1:]:
         other = chance.choice(people)
         member.update(
@@ -179,7 +183,7 @@ def _make_strangers(chance: Random, family: list[Row], people: list[Row]) -> Non
 
 
 def _join(chance: Random, settled: list[Row]) -> None:
-    """Make a few large groups, of people who stand beside one another."""
+    """Make a few large groups of patrons with neighboring ids."""
     for _ in range(len(settled) // 20_000):
         first = chance.randrange(len(settled))
         for member in settled[first : first + chance.randint(9, 40)]:
@@ -192,7 +196,7 @@ _STREETS = ("Ferry Lane", "Orchard Hill", "Weir Street", "Lantern Row", "Canal S
 def _write(sandbox: Sandbox, settled: list[Row]) -> None:
     streets = [(one["id"], one["id"], one["street"]) for one in settled if one["street"]]
     with sandbox._store.transaction() as connection:
-        # In place of those that the population came with, which know less variety.
+        # They replace those of the population, which are less varied.
         connection.execute("DELETE FROM aua WHERE usr >= ?", [FIRST_OF_POPULATION])
         connection.executemany(
             "INSERT INTO aua (id, usr, street1, post_code, city, country, valid, within_city_limits, pending) "

@@ -1,8 +1,7 @@
-"""A data set as whoever reckons by pencil reads it: trees, who sees whom, who owes what, which limit counts.
+"""Read a dataset by pencil and paper: trees, who sees whom, who owes what, which limit applies.
 
-Nothing here, nor in the modules beside it that reckon, comes from the product: a fault of the product's isn't made a
-second time. Everything is looked up row by row; only what belongs to somebody or something is found by its number, and
-permissions and groups once.
+Neither this module nor the others that compute use the product, so they don't repeat its mistakes. They look everything
+up row by row, with indexes only for rows by patron, permissions and groups.
 """
 
 from __future__ import annotations
@@ -28,13 +27,16 @@ STOCK = {
     "PATRON_IN_COLLECTIONS": 30,
     "PATRON_EXCEEDS_LONGOVERDUE_COUNT": 35,
 }
-"""What the ILS recalculates, with the penalty that each sets where no library has another one for it."""
+"""The penalties that the ILS recalculates, each with the stock penalty it sets unless a library has another one."""
 OVERRIDE = "circ.custom_penalty_override."
 
 
 @dataclass(frozen=True)
 class OwnLimit:
-    """One person's limit: ``amount`` None is none; ``scope`` are the org units whose transactions count, None: all."""
+    """A patron's limit.
+
+    ``amount`` is None without one; ``scope`` are the org units whose transactions count (None: all).
+    """
 
     amount: Decimal | None
     reaches: bool
@@ -42,19 +44,19 @@ class OwnLimit:
     scope: frozenset[int] | None = None
 
     def over(self, amount: Decimal) -> bool:
-        """Whether an amount is over it."""
+        """Return whether an amount is over the limit."""
         if self.amount is None:
             return False
         return amount >= self.amount if self.reaches else amount > self.amount
 
     def document(self) -> Row:
-        """As documents have it."""
+        """Return the limit as in documents."""
         amount = None if self.amount is None else f"{self.amount:.2f}"
         return {"amount": amount, "comparison": "reaches" if self.reaches else "exceeds"}
 
 
 class Library:
-    """A consortium as a data set has it, and what the account in ``_question`` sees of it."""
+    """A dataset's consortium, and what the account in ``_question`` sees of it."""
 
     def __init__(self, content: Content) -> None:
         self.content = content
@@ -74,18 +76,18 @@ class Library:
         self.visible_orgs = self.orgs_with("VIEW_USER")
 
     def rows(self, class_id: str) -> list[Row]:
-        """The rows of a class, with the data set's defaults."""
+        """Return the rows of a class, with the dataset's defaults."""
         if class_id not in self._rows:
             defaults = self.content.get("_defaults", {}).get(class_id, {})
             self._rows[class_id] = [{**defaults, **row} for row in self.content.get(class_id, [])]
         return self._rows[class_id]
 
     def rows_of(self, class_id: str, patron: int) -> list[Row]:
-        """The rows of a class that are somebody's."""
+        """Return a patron's rows of a class."""
         return self.rows_with(class_id, "usr", patron)
 
     def rows_with(self, class_id: str, field: str, value: object) -> list[Row]:
-        """The rows of a class in which a field has a value."""
+        """Return the rows of a class by the value of a field."""
         if (class_id, field) not in self._by_field:
             found = defaultdict(list)
             for row in self.rows(class_id):
@@ -93,35 +95,36 @@ class Library:
             self._by_field[class_id, field] = dict(found)
         return self._by_field[class_id, field].get(value, [])
 
-    # the trees
+    # Trees.
 
     def upwards(self, org: int | None) -> list[int]:
-        """An org unit and all above it, the nearest first."""
+        """Return an org unit and its ancestors, nearest first."""
         return [] if org is None else [org, *self.upwards(self.orgs[org]["parent_ou"])]
 
     def downwards(self, org: int) -> list[int]:
-        """An org unit and all below it."""
+        """Return an org unit and its descendants."""
         return [other for other in self.orgs if org in self.upwards(other)]
 
     def profiles_upwards(self, profile: int | None) -> list[int]:
-        """A profile and all above it, the nearest first."""
+        """Return a profile and its ancestors, nearest first."""
         return [] if profile is None else [profile, *self.profiles_upwards(self.profiles[profile]["parent"])]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
-        """The org units with these short names, with all below them."""
+        """Return the org units with these short names, and all their descendants."""
         found = {org for org, row in self.orgs.items() if row["shortname"] in shortnames}
         return {below for org in found for below in self.downwards(org)}
 
     def shortname(self, org: int) -> str:
-        """An org unit's short name."""
+        """Return an org unit's short name."""
         return str(self.orgs[org]["shortname"])
 
-    # who sees what
+    # Visibility.
 
     def orgs_with(self, permission: str) -> set[int]:
-        """Where the account has a permission: below the ancestor, at the grant's depth, of its home and where it works.
+        """Return where the account has a permission: below the ancestors, at the grant's depth, of its home and work
+        org units.
 
-        Where it works above that depth, it has nothing by it.
+        A work org unit above that depth gives nothing.
         """
         if permission not in self._held:
             self._held[permission] = self._orgs_with(permission)
@@ -147,31 +150,31 @@ class Library:
         return {below for top in tops for below in self.downwards(top)}
 
     def depth(self, org: int) -> int:
-        """How far below the root an org unit is, by its type."""
+        """Return an org unit's depth, by its type."""
         return int(self.depths[self.orgs[org]["ou_type"]])
 
     @property
     def sees_everything(self) -> bool:
-        """Whether the account sees patrons at each org unit that may be somebody's home: at every one."""
+        """Return whether the account sees patrons at every org unit; any of them can be a home library."""
         return self.visible_orgs == set(self.orgs)
 
     @property
     def may_count(self) -> bool:
-        """Whether the ILS tells the account of members that it doesn't see: VIEW_USER at its own home library."""
+        """Return whether the ILS tells the account about hidden members, which takes VIEW_USER at its home library."""
         return self.sees_everything or self.account["home_ou"] in self.visible_orgs
 
     def visible(self, patron: Row) -> bool:
-        """Whether the account sees somebody."""
+        """Return whether the account sees a patron."""
         return patron["home_ou"] in self.visible_orgs
 
     def is_asking(self, patron: Row) -> bool:
-        """Whether somebody is the account itself, which sees its own record whatever its permissions."""
+        """Return whether a patron is the account itself, which sees its own record without permissions."""
         return bool(patron["id"] == self.account["id"])
 
-    # who owes what
+    # Debts.
 
     def transactions(self, patron: int, scope: frozenset[int] | None = None) -> list[Decimal]:
-        """What is owed on each open transaction of a patron, anywhere or at some org units."""
+        """Return a patron's balance on each open transaction, anywhere or at some org units."""
         places = {row["id"]: row["billing_location"] for row in self.rows_of("mg", patron)}
         places.update((row["id"], row["circ_lib"]) for row in self.rows_of("circ", patron))
         return [
@@ -181,24 +184,24 @@ class Library:
         ]
 
     def owes(self, patron: int) -> Decimal:
-        """What somebody owes in open transactions, credits counted."""
+        """Return a patron's total balance on open transactions, including credits."""
         return sum(self.transactions(patron), NOTHING)
 
     def groups(self) -> dict[int, list[Row]]:
-        """Everybody who isn't deleted, by group."""
+        """Return everyone who isn't deleted, by group."""
         if not self._groups:
             for patron in self.patrons.values():
                 self._groups.setdefault(patron["usrgroup"], []).append(patron)
         return self._groups
 
     def combined(self, members: Iterable[Row]) -> Decimal:
-        """What these people owe together."""
+        """Return the total balance of some patrons."""
         return sum((self.owes(member["id"]) for member in members), NOTHING)
 
-    # limits
+    # Limits.
 
     def limit(self, patron: Row) -> OwnLimit:
-        """The limit that counts for somebody."""
+        """Return the limit that applies to a patron."""
         policy = self.question["policy"]
         for org in (*self.upwards(patron["home_ou"]), None):
             for profile in (*self.profiles_upwards(patron["profile"]), None):
@@ -215,7 +218,10 @@ class Library:
         return OwnLimit(_amount(policy["limit"]), policy["comparison"] == "reaches", "configuration")
 
     def threshold(self, patron: Row) -> OwnLimit:
-        """The ILS's own: the nearest org unit's, there the nearest profile's, for what its full path is owed."""
+        """Return the ILS's threshold.
+
+        Nearest org unit first, then nearest profile; debts on the org unit's full path count.
+        """
         row = self.threshold_row(patron)
         if row is None:
             return OwnLimit(None, False, "ILS: no threshold")
@@ -225,7 +231,7 @@ class Library:
         return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
 
     def threshold_row(self, patron: Row) -> Row | None:
-        """The row of the ILS's threshold for somebody."""
+        """Return the row of the ILS's threshold for a patron."""
         penalty = self.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
         for org in self.upwards(patron["home_ou"]):
             for profile in self.profiles_upwards(patron["profile"]):
@@ -235,17 +241,17 @@ class Library:
         return None
 
     def limit_is_hidden(self, patron: Row) -> bool:
-        """Whether somebody's limit is one of the ILS's that are none of the account's business."""
+        """Return whether a patron's limit is one of the ILS's that the account may not see."""
         if not self.limit(patron).origin.startswith("ILS"):
             return False
         return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
 
     def threshold_is_hidden(self, patron: Row) -> bool:
-        """Whether the ILS's threshold for somebody is none of the account's business."""
+        """Return whether the account may not see the ILS's threshold for a patron."""
         return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
 
     def reaches_threshold(self, patron: Row) -> bool | None:
-        """Whether somebody reaches the ILS's threshold; None where the account can't tell."""
+        """Return whether a patron reaches the ILS's threshold; None if the account can't tell."""
         if self.threshold_is_hidden(patron):
             return None
         threshold = self.threshold(patron)
@@ -259,29 +265,29 @@ class Library:
         return bool(counted) and sum(counted, NOTHING) >= threshold.amount
 
     def blocks_of(self, patron: Row) -> tuple[list[Row], list[Row]]:
-        """The penalties that block somebody: those for fines, and the others."""
+        """Return the penalties that block a patron: those for fines, and others."""
         blocking = [row for row in self.in_force(patron["id"]) if self.blocks(row["standing_penalty"])]
         for_fines = [row for row in blocking if self.for_fines(row["standing_penalty"], patron["home_ou"])]
         return for_fines, [row for row in blocking if row not in for_fines]
 
     def counted(self, patron: Row) -> Decimal:
-        """What of somebody's own fines the limit counts."""
+        """Return the part of a patron's own fines that the limit counts."""
         limit = self.limit(patron)
         return sum(self.transactions(patron["id"], limit.scope), NOTHING)
 
     def over(self, patron: Row) -> bool:
-        """Whether somebody is over the limit by what they owe themselves.
+        """Return whether a patron's own fines are over the limit.
 
-        Who has no open transaction that counts is over none, not even one of 0.00 that is reached: a sum over nothing
-        is no amount (``actor.calculate_system_penalties``).
+        Without open transactions that count, a patron is over no limit, not even a limit of 0.00 to be reached: SQL's
+        sum over no rows is null (``actor.calculate_system_penalties``).
         """
         limit = self.limit(patron)
         return bool(self.transactions(patron["id"], limit.scope)) and limit.over(self.counted(patron))
 
-    # penalties
+    # Penalties.
 
     def penalty_for(self, name: str, org: int) -> int:
-        """The penalty that the ILS sets for something, as seen from an org unit."""
+        """Return the penalty that the ILS sets for a kind, with the settings of an org unit."""
         for place in self.upwards(org):
             for row in self.rows("aous"):
                 if row["name"] == OVERRIDE + name and row["org_unit"] == place:
@@ -289,11 +295,11 @@ class Library:
         return STOCK[name]
 
     def for_fines(self, penalty: int, org: int) -> bool:
-        """Whether a penalty stands for own fines at an org unit: the stock one does, and the one in its place."""
+        """Return whether a penalty means own fines at an org unit: the stock penalty, or its replacement."""
         return penalty in (STOCK["PATRON_EXCEEDS_FINES"], self.penalty_for("PATRON_EXCEEDS_FINES", org))
 
     def blocks(self, penalty: int) -> list[str]:
-        """What a penalty blocks; nothing, where it's a mere note."""
+        """Return what a penalty blocks; nothing for a mere note."""
         return (
             str(self.penalties[penalty].get("block_list") or "").split("|")
             if self.penalties[penalty].get("block_list")
@@ -301,7 +307,7 @@ class Library:
         )
 
     def in_force(self, patron: int) -> list[Row]:
-        """Somebody's penalties that haven't been archived, by id."""
+        """Return a patron's penalties that aren't archived, by id."""
         now = datetime.now(UTC)
         rows = self.rows_of("ausp", patron)
         return sorted(
@@ -311,14 +317,14 @@ class Library:
 
 
 def moment(text: str) -> datetime:
-    """A timestamp of the data set; infinity is the end of the calendar."""
+    """Parse a timestamp of the dataset; infinity is the last date of the calendar."""
     if text == "infinity":
         return datetime(9999, 12, 31, tzinfo=UTC)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
 
 
 def expiry(patron: Row) -> datetime | None:
-    """When somebody's account expires by what Evergreen sends, None where that says nothing."""
+    """Return when an account expires by what Evergreen sends; None if that says nothing."""
     stored = patron.get("expire_date")
     if stored is None or stored == "infinity" or stored.startswith(("0", "9999")):
         return None
@@ -326,7 +332,7 @@ def expiry(patron: Row) -> datetime | None:
 
 
 def birth_year(patron: Row) -> int | None:
-    """When somebody was born, None where that isn't known or can't be."""
+    """Return a patron's year of birth; None if it is unknown or impossible."""
     born = patron.get("dob")
     return None if born is None or born.startswith("0") else int(born[:4])
 

@@ -1,4 +1,4 @@
-"""Making a population smaller as long as what was found in it is still there."""
+"""Shrink a population as long as a finding in it remains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CLASSES = ("au", "mbts", "mg", "circ", "ausp", "pgpt", "aous", "aua", "ac")
 
 
 def minimal(content: Content, still_there: Callable[[Content], bool]) -> Content:
-    """Leave out rows, and simplify the question, until nothing more can go. Tries each thing again and again."""
+    """Remove rows and simplify the question until nothing more can go; tries everything repeatedly."""
     smallest, shrunk = content, True
     while shrunk:
         shrunk = False
@@ -26,12 +26,12 @@ def minimal(content: Content, still_there: Callable[[Content], bool]) -> Content
 def _holds(content: Content, still_there: Callable[[Content], bool]) -> bool:
     try:
         return still_there(content)
-    except Exception:  # something is missing that others refer to, and whoever reads it says so in some way
+    except Exception:  # a row that others refer to is missing, and the reader fails in some way
         return False
 
 
 def _smaller(content: Content) -> Iterator[Content]:
-    """The content with one thing less, in many ways."""
+    """Yield the content with one thing less, in many ways."""
     yield from _fewer_rows(content, present=True)
     yield from _fewer_rows(content, present=False)
     yield from _simpler_question(content)
@@ -40,7 +40,7 @@ def _smaller(content: Content) -> Iterator[Content]:
 
 
 def _fewer_rows(content: Content, *, present: bool) -> Iterator[Content]:
-    """Without one row, now or at the run before, or with somebody who has less to them."""
+    """Yield the content without one row, now or in the run before, or with a simpler patron."""
     place = content if present else content.get("_before", {})
     for name in _CLASSES:
         for index in range(len(place.get(name, ()))):
@@ -52,7 +52,7 @@ def _fewer_rows(content: Content, *, present: bool) -> Iterator[Content]:
 
 
 def _simpler_question(content: Content) -> Iterator[Content]:
-    """With one thing less asked for."""
+    """Yield the content with a simpler question."""
     question = content["_question"]
     for index in range(len(question["policy"]["limits"])):
         yield _changed(content, True, lambda rows, index=index: rows["_question"]["policy"]["limits"].pop(index))
@@ -78,7 +78,7 @@ def _changed(content: Content, present: bool, change: Callable[[Content], Any]) 
 
 
 def _used(content: Content) -> set[int]:
-    """The org units that anything refers to."""
+    """Return the org units that anything refers to."""
     fields = {"au": "home_ou", "mg": "billing_location", "circ": "circ_lib", "ausp": "org_unit", "pgpt": "org_unit"}
     fields.update(aous="org_unit", aou="parent_ou")
     found = {row[field] for name, field in fields.items() for row in content.get(name, ())}

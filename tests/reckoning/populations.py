@@ -1,8 +1,7 @@
-"""Invented consortia, as odd as they may be: data sets for the sandbox, with what is asked of them in ``_question``.
+"""Random consortia, as odd as possible: datasets for the sandbox, with questions about them in ``_question``.
 
-A population is a dataset of the sandbox's (rows by class), made by chance alone. ``_question`` holds the account that
-asks, the policy, and the criteria of report, audit and check; ``_before`` holds what was otherwise at an earlier run:
-whole classes of rows that take the place of those here.
+``_question`` has the account that asks, the policy, and the criteria of report, audit and check. ``_before`` has the
+data of an earlier run where they differ: whole classes of rows that replace those here.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ PASSWORD = "sandbox"
 STARTED, FINISHED = "2026-03-02T10:00:00+0000", "2026-04-02T10:00:00+0000"
 INFINITE, LONG_TYPO = "infinity", "20220-05-05 00:00:00-05"
 OLD_TYPO, END_OF_TIME = "0201-03-04T00:00:00+0000", "9999-12-31 23:59:59-05"
-"""Dates that Evergreen sends as others than are stored."""
+"""Dates that Evergreen sends differently from how it stores them."""
 LONG_AGO, YEARS_AHEAD = "2015-05-05T10:00:00+0000", "2090-05-05T10:00:00+0000"
 
 DEFAULTS = {
@@ -112,7 +111,7 @@ _THRESHOLDS = ("0.00", "0.01", "2.50", "5.00", "5.01", "10.00", "25.00")
 
 
 def population(chance: Random) -> Content:
-    """A consortium of a few libraries and a dozen patrons, and what is asked of it."""
+    """Return a consortium of a few libraries and a dozen patrons, with the questions about it."""
     maker = _Maker(chance)
     maker.libraries()
     maker.settings()
@@ -121,13 +120,13 @@ def population(chance: Random) -> Content:
     maker.penalties()
     maker.question()
     maker.before()
-    maker.even()
+    maker.zero_balance()
     maker.relations()
     return maker.content
 
 
 class _Maker:
-    """What is being made; each step draws on those before it."""
+    """A population under construction; each step uses the results of earlier ones."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
@@ -143,21 +142,21 @@ class _Maker:
         self.transaction = 7000
 
     def often(self, part: float) -> bool:
-        """True that often."""
+        """Return True with a probability."""
         return self.chance.random() < part
 
     def some(self, items: Sequence[Any], most: int) -> list[Any]:
-        """A few of the items."""
+        """Return a few of the items."""
         return self.chance.sample(list(items), self.chance.randint(0, min(most, len(items))))
 
     def libraries(self) -> None:
-        """A tree of one to four levels; ids stand in no order."""
+        """Add a tree of one to four levels, with ids in no order."""
         chance = self.chance
         self.levels = chance.choice((1, 2, 2, 3, 3, 3, 4, 4))
         numbers = chance.sample(range(1, 60), 10)
         units: list[Row] = [_unit(numbers.pop(), 0, None)]
         for level in range(1, self.levels):
-            leap = self.often(0.1)  # a library right below the consortium, say, with no system in between
+            leap = self.often(0.1)  # for example, a library right below the consortium, without a system between them
             above = [unit for unit in units if unit["ou_type"] == level or (leap and unit["ou_type"] < level)]
             for _ in range(chance.randint(1, 3)):
                 units.append(_unit(numbers.pop(), level, chance.choice(above)["id"]))
@@ -170,7 +169,7 @@ class _Maker:
         ]
 
     def settings(self) -> None:
-        """Penalties of a library's own, and thresholds at any org unit and profile."""
+        """Add libraries' custom penalties, and thresholds at any org unit and profile."""
         chance, content = self.chance, self.content
         if self.often(0.5):
             for org in self.some(self.orgs, 2):
@@ -198,7 +197,7 @@ class _Maker:
             rows.append({"id": len(rows) + 1, "org_unit": org, "name": name, "value": value})
 
     def _leave_out_what_is_ambiguous(self) -> None:
-        """One penalty for fines and something else at the same org unit: nobody could tell what it stands for."""
+        """Remove penalties that stand for fines and for something else at the same org unit: that's ambiguous."""
         parents = {unit["id"]: unit["parent_ou"] for unit in self.content["aou"]}
 
         def seen_from(org: int | None) -> dict[str, int]:
@@ -214,7 +213,7 @@ class _Maker:
                 self.content["aous"] = [row for row in self.content["aous"] if row["name"] == fines]
 
     def staff(self) -> None:
-        """The account that asks, with every mixture of permissions, and a clerk who has set penalties."""
+        """Add the account that asks, with any mix of permissions, and a clerk who has applied penalties."""
         chance, content = self.chance, self.content
         root = self.orgs[0]
         works = self.some(self.orgs, 3) or [chance.choice(self.orgs)]
@@ -237,7 +236,7 @@ class _Maker:
         self._person(3, "clerk", profile=3, home=root, group=3)
 
     def patrons(self) -> None:
-        """Patrons in a few groups, with what they owe; some with a system or the consortium as home library."""
+        """Add patrons in a few groups with debts; some have a system or the consortium as home library."""
         chance = self.chance
         groups = chance.sample((0, 7, 500, 501, 502, 2999, 3600, 9000, 41_000, 1_000_000), 4)
         large = self.often(0.06)
@@ -275,7 +274,7 @@ class _Maker:
             dob=chance.choice((None, None, "1970-05-05", "2020-05-05", "0201-03-04")),
             expire_date=chance.choice((YEARS_AHEAD, YEARS_AHEAD, LONG_AGO, None, INFINITE, OLD_TYPO, END_OF_TIME)),
         )
-        # The database compares what is stored, so that it doesn't find a lead who has expired by what is sent.
+        # The database compares stored dates, so it doesn't find a lead who has expired only by the date it sends.
         if person["master_account"] == "f" and self.often(0.1):
             person["expire_date"] = LONG_TYPO
         if self.often(0.1):
@@ -285,7 +284,7 @@ class _Maker:
         return "t" if self.often(part) else "f"
 
     def _owe(self, user: int) -> None:
-        """One transaction: open or closed, a fine or a credit, at any org unit, of either kind."""
+        """Add one transaction: open or closed, a fine or a credit, at any org unit, of either type."""
         chance = self.chance
         self.transaction += 1
         amount = chance.choice(_AMOUNTS if self.often(0.8) else _CREDITS)
@@ -302,7 +301,7 @@ class _Maker:
         if self.often(0.2):
             last["last_payment_ts"] = chance.choice(("2026-04-04T04:00:00+0000", "2026-08-08T08:00:00+0000"))
         self.content["mbts"].append({**common, **sums, **last, **billed})
-        if finished is None and self.often(0.15):  # made up for by a credit, the two transactions still open
+        if finished is None and self.often(0.15):  # offset by a credit, with both transactions still open
             self.transaction += 1
             common = {"id": self.transaction, "usr": user, "xact_finish": None}
             self.content["mg"].append({**common, "billing_location": chance.choice(self.orgs)})
@@ -311,7 +310,7 @@ class _Maker:
             self.content["mbts"].append({**common, **sums})
 
     def _billings(self, transaction: int, balance: str, stopped: str | None) -> Row:
-        """What a transaction was billed, some of it adjusted and some voided; gives the sums that follow from it."""
+        """Add a transaction's billings, some of them adjusted or voided, and return the resulting sums."""
         chance, cents = self.chance, int(Decimal(balance) * 100)
         if cents <= 0:
             return {}
@@ -347,7 +346,7 @@ class _Maker:
         return id
 
     def _loan(self) -> Row:
-        """An item that is out, overdue, lost, said to be back, or back."""
+        """Add an item that is out, overdue, lost, claimed returned, or returned."""
         chance = self.chance
         stopped = chance.choice(_STOPPED)
         returned = stopped in ("CHECKIN", "CLAIMSNEVERCHECKEDOUT") or (stopped == "LOST" and self.often(0.3))
@@ -360,7 +359,7 @@ class _Maker:
         }
 
     def penalties(self) -> None:
-        """Penalties of all kinds, of anybody, set by staff or by the ILS, archived or not, or to be."""
+        """Add penalties of all kinds for anyone, set by staff or by the ILS; some end in the past or future."""
         chance = self.chance
         for id in range(1, chance.choice((0, 2, 4, 8)) + 1):
             self.content["ausp"].append(
@@ -375,7 +374,7 @@ class _Maker:
             )
 
     def question(self) -> None:
-        """What is asked: limits of each kind, criteria of each kind."""
+        """Add the questions: limits of each kind, criteria of each kind."""
         chance = self.chance
         names = {unit["id"]: unit["shortname"] for unit in self.content["aou"]}
         places = {
@@ -411,7 +410,7 @@ class _Maker:
         }
 
     def _choice(self) -> Row:
-        """What else is asked of groups, mostly nothing: of one kind, seldom of two."""
+        """Return further criteria for groups: mostly none, sometimes one kind, rarely two."""
         chance = self.chance
         asked: dict[str, Any] = {
             "owing_since": chance.choice((1, 100, 300, 1000)),
@@ -426,12 +425,12 @@ class _Maker:
         return {name: asked[name] for name in chance.sample(sorted(asked), count)}
 
     def before(self) -> None:
-        """The run before: some owed otherwise, were in other groups, or weren't seen by the account."""
+        """Add the run before, with other debts and groups, or with patrons whom the account didn't see."""
         chance, earlier = self.chance, copy.deepcopy({name: self.content[name] for name in ("au", "mbts")})
         groups = sorted({person["usrgroup"] for person in earlier["au"]})
         renumbered = chance.choice(groups) if self.often(0.2) else None
         for person in earlier["au"]:
-            self._otherwise(person, groups)
+            self._changed(person, groups)
             if person["usrgroup"] == renumbered:
                 person["usrgroup"] = 778
         for row in earlier["mbts"]:
@@ -444,8 +443,8 @@ class _Maker:
             earlier["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": others}}
         self.content["_before"] = earlier
 
-    def even(self) -> None:
-        """Somebody who owes nothing in all: a fine at the own library, and as large a credit somewhere else."""
+    def zero_balance(self) -> None:
+        """Add a patron who owes nothing in total: a fine at the home library, and an equal credit somewhere else."""
         debtors = {row["usr"] for row in self.content["mbts"]}
         others = [person for person in self.content["au"] if person["id"] not in debtors]
         if not others or not self.often(0.5):
@@ -461,7 +460,7 @@ class _Maker:
             self.content["_before"]["mbts"].append({**common, **sums})
 
     def relations(self) -> None:
-        """Phones and addresses in common, or none, records made together, and addresses that belong to others."""
+        """Add phones and addresses in common or not, records created together, and addresses of others."""
         chance, rows = self.chance, [row["id"] for row in self.content["aua"]]
         for person in self.content["au"]:
             person["day_phone"] = chance.choice((None, None, None, "555-0107", "x12", "000-0000"))
@@ -477,8 +476,8 @@ class _Maker:
             institutions=chance.choice(([], [], ["Toddler"], ["child", "Staff"])),
         )
 
-    def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
-        """What was otherwise with one person."""
+    def _changed(self, person: Row, groups: Sequence[int]) -> None:
+        """Change one patron for the run before."""
         if self.often(0.25):
             person["usrgroup"] = self.chance.choice((*groups, 777))
         if person["id"] >= 1000 and self.often(0.1):
@@ -492,5 +491,5 @@ def _unit(id: int, level: int, parent: int | None) -> Row:
 
 
 def earlier(content: Content) -> Content:
-    """The data set of the run before."""
+    """Return the dataset of the run before."""
     return {**content, **content["_before"]}

@@ -1,4 +1,4 @@
-"""The product, asked over HTTP as its users ask it, and its documents beside those that were reckoned."""
+"""The product, asked over HTTP like its users do, and the comparison of its documents with the computed ones."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ from evergreen_groups.settings import reading as load
 from evergreen_groups.state import State
 
 JOBS = ("comparison", "report", "writers", "audit", "explanation", "check", "summary", "group")
-"""What is judged; the comparison first, which begins with another data set."""
+"""What is compared. The comparison of runs comes first, because it starts with another dataset."""
 
 REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
-"""Errors that may be right; any other is a difference, whatever the account may see."""
+"""Errors that may be right; any other error is a difference, whatever the account may see."""
 
 
 @dataclass
 class Product:
-    """A sandbox that one population after the other is loaded into, and the product that reads it.
+    """A sandbox that loads one population after another, and the product that reads it.
 
     ``directory`` is for the configuration and the history.
     """
@@ -62,17 +62,17 @@ class Product:
     _made: Report | None = None
 
     def differences(self, content: Content, job: str) -> list[str]:
-        """Where the product's answer for one of ``JOBS`` isn't what was reckoned: where in the document, and how."""
+        """Return where the product's document for one of ``JOBS`` differs from the computed one, and how."""
         return list(_JOBS[job](self, content))
 
     def client(self, content: Content) -> Client:
-        """The jobs, over a sandbox that holds this data set, in a session of the account that asks."""
+        """Return a client for a sandbox with this dataset, logged in as the account that asks."""
         if self._client is None or self._loaded is not content:
             self._client, self._loaded, self._made = self._logged_in(content), content, None
         return self._client
 
     def report(self, content: Content) -> Report:
-        """The report over this data set, made once as long as no other is loaded."""
+        """Return the report for this dataset, cached until another dataset is loaded."""
         client = self.client(content)
         if self._made is None:
             self._made = client.report(_criteria(client, content))
@@ -95,13 +95,13 @@ class Product:
 
 @contextmanager
 def product(directory: Path, release: str | None = None) -> Iterator[Product]:
-    """The product over a sandbox of its own, which is a release of Evergreen; the latest unless given."""
+    """Yield the product with a sandbox of its own that imitates a release, by default the latest."""
     with Sandbox(release=release) as sandbox, Gateway(sandbox.url, token="nobody's") as gateway:
         yield Product(sandbox, gateway, directory)
 
 
 def configuration(content: Content) -> str:
-    """The question as a configuration file."""
+    """Return the question as a configuration file."""
 
     def amount(limit: str) -> str:
         return limit if limit[0].isdigit() else json.dumps(limit)
@@ -132,7 +132,7 @@ def _criteria(client: Client, content: Content) -> Criteria:
 
 
 def audit_criteria(client: Client, content: Content) -> AuditCriteria:
-    """What the audit is asked for."""
+    """Return the criteria of the audit."""
     policy, wanted = client._policy, content["_question"]["audit"]
     return AuditCriteria(
         orgs=tuple(wanted["orgs"]),
@@ -180,7 +180,7 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
 
 
 def _explanation(product: Product, content: Content) -> Iterator[str]:
-    """Why those who are checked are blocked or not, and whether the ILS then does what the explanation says."""
+    """Explain why the checked patrons are blocked or not, and check that the ILS then does what was predicted."""
     client, library = product.client(content), Library(content)
     for patron in content["_question"]["check"]:
 
@@ -214,7 +214,7 @@ def _check(product: Product, content: Content) -> Iterator[str]:
 
 
 def _summary(product: Product, content: Content) -> Iterator[str]:
-    """What the hooks say: of a patron and the group, and whether the patron is blocked."""
+    """Call the hooks: about a patron and the group, and whether the patron is blocked."""
     client, library = product.client(content), Library(content)
     for patron in content["_question"]["check"]:
         asked: list[tuple[str, Callable[[Client, int], Any], Document | None]] = [
@@ -232,7 +232,7 @@ def _summary(product: Product, content: Content) -> Iterator[str]:
 
 
 def _comparison(product: Product, content: Content) -> Iterator[str]:
-    """Two runs, of which the second one is held against the first; only the comparison is judged here."""
+    """Compare two runs; only the comparison is judged here."""
     before, library = Library(earlier(content)), Library(content)
     product.runs += 1
     with State(product.directory) as state:
@@ -240,7 +240,7 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
         try:
             history.record(product.report(earlier(content)))
         except EvergreenGroupsError:
-            return  # the report's own affair
+            return  # tested by the report
         client = product.client(content)
 
         def answer() -> Document:
@@ -258,14 +258,14 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
             if isinstance(said, str):
                 yield said
                 continue
-            if not library.may_count:  # how cleared groups stand now needn't be found out
+            if not library.may_count:  # the current state of cleared groups isn't requested
                 for one, other in zip(said["cleared"], reckoned["cleared"], strict=False):
                     other["present"] = one["present"] and other["present"]
             yield from differences(said, reckoned)
 
 
 def _group(product: Product, content: Content) -> Iterator[str]:
-    """The totals of groups: in the API, on the desk's page, and in the command's JSON and table."""
+    """Return the totals of groups: in the API, on the desk's page, and in the command's JSON and table."""
     client, library = product.client(content), Library(content)
     for patron in content["_question"]["check"]:
         if patron not in library.patrons:  # deleted
@@ -291,7 +291,7 @@ def _group(product: Product, content: Content) -> Iterator[str]:
 
 
 def _of_group(expected: Document) -> Document:
-    """The same totals as each writer has them."""
+    """Return the totals of a group as each writer formats them."""
     items, counts = expected["items_at_least"], ("over_limit_count", "blocked_in_evergreen_count")
     each = [(items[name], expected["items"] is not None) for name in ("out", "overdue", "lost")]
     both = [(expected[f"{name}_at_least"], expected[name] is not None) for name in counts]
@@ -306,7 +306,7 @@ def _of_group(expected: Document) -> Document:
 
 
 def _writers(product: Product, content: Content) -> Iterator[str]:
-    """The totals of the report and of its groups, in each format that isn't JSON."""
+    """Return the totals of the report and its groups in each format except JSON."""
     library = Library(content)
     whole = report(library)
 
@@ -344,7 +344,7 @@ def _writers(product: Product, content: Content) -> Iterator[str]:
 
 
 def _written(whole: Document) -> Document:
-    """The totals of a reckoned report as each writer has them."""
+    """Return a computed report's totals as each writer formats them."""
     names = ("owing_count", "over_limit_count")
     totals, groups = whole["totals"], whole["groups"]
     sums = {name: (totals[f"{name}_at_least"], totals[name] is not None) for name in _COUNTS}
@@ -416,7 +416,7 @@ def _short_text(at_least: int, exact: bool) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    """What stands in the columns of a wide table's line."""
+    """Return the columns of a line in a wide table."""
     return re.split(r" {2,}", line.strip())
 
 
@@ -435,7 +435,7 @@ _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
 def _judged(
     answer: Callable[[], Document], expected: Document | None, may_refuse: bool
 ) -> Iterator[tuple[Any, Document]]:
-    """The answer and what was reckoned, or a sentence in place of the former where one of them is an error."""
+    """Return the answer and the computed document; if one of them is an error, a sentence replaces the answer."""
     try:
         said = answer()
     except EvergreenGroupsError as error:
@@ -455,7 +455,7 @@ def _read(stream: io.StringIO) -> Document:
 
 
 def differences(said: Any, expected: Any, where: str = "") -> Iterator[str]:
-    """Where a document isn't as expected; keys that aren't expected may have any value."""
+    """Return where a document differs from the expected one; unexpected keys may have any value."""
     if isinstance(expected, dict) and isinstance(said, dict):
         for key, value in expected.items():
             yield from differences(said.get(str(key)), value, f"{where}.{key}".lstrip("."))
@@ -467,7 +467,7 @@ def differences(said: Any, expected: Any, where: str = "") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """A value for a line: of lists and documents what tells them apart."""
+    """Shorten a value for one line; lists and documents are reduced to what identifies them."""
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"
     if isinstance(value, dict):

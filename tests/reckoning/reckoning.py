@@ -1,8 +1,8 @@
-"""What must be said of a data set, reckoned a second time and as simply as can be: the report here, the rest beside it.
+"""The expected document of the report, computed a second time and as simply as possible; other modules do the rest.
 
-Each function gives the document that the product's JSON is held against, key by key: the product's may have more keys.
-``None`` in place of a document says that there is none to give, so that an error is the only right answer.
-:func:`may_refuse` says when an error is right although a document could be given by who sees more.
+Each function returns the document to compare the product's JSON with, key by key; the product's may have more keys.
+None instead of a document means that only an error is right. :func:`may_refuse` says when an error is right although an
+account with more permissions would get a document.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Document = dict[str, Any]
 
 
 def money(amount: Decimal) -> str:
-    """An amount as documents have it."""
+    """Format an amount as in documents."""
     return f"{amount + 0:.2f}"
 
 
-# people and groups
+# People and groups.
 
 
 def name(patron: Row) -> str:
-    """A name as it's written, family name first; preferred names before legal ones."""
+    """Return a name as written, family name first; preferred names take precedence over legal ones."""
     family, first, second, suffix = (
         (patron.get(f"pref_{part}") or "").strip() or (patron.get(part) or "").strip()
         for part in ("family_name", "first_given_name", "second_given_name", "suffix")
@@ -36,13 +36,13 @@ def name(patron: Row) -> str:
 
 
 def in_order(text: str) -> tuple[str, str, str]:
-    """What names are sorted by: without accents and case, then with accents, then with case, small letters first."""
+    """Return the sort key of a name: without accents and case, then with accents, then with case, lowercase first."""
     letters = unicodedata.normalize("NFD", text.casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter)), letters, text.swapcase()
 
 
 def member(library: Library, patron: Row) -> Document:
-    """One member as report and audit show them."""
+    """Return one member as in report and audit."""
     return {
         "id": patron["id"],
         "barcode": library.cards.get(patron.get("card")),
@@ -56,22 +56,22 @@ def member(library: Library, patron: Row) -> Document:
 
 
 def lead_of(members: Sequence[Row]) -> Row:
-    """The lead, the one with the lowest id of several; the oldest record where there is none."""
+    """Return the lead, with the lowest id of several; the oldest record if there is none."""
     return min(members, key=lambda patron: (patron["master_account"] != "t", patron["id"]))
 
 
 def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
-    """Members, who owes most first."""
+    """Return members by balance, highest first."""
     return sorted(members, key=lambda patron: (-library.owes(patron["id"]), patron["id"]))
 
 
-# the report
+# The report.
 
 
 def listed_groups(
     library: Library, *, orgs: Iterable[str], min_total: Decimal, min_members: int, choose: bool = True
 ) -> dict[int, list[Row]]:
-    """All members of each group that meets the criteria and has a member whom the account sees."""
+    """Return all members of each group that meets the criteria and has a visible member."""
     choice = library.question["report"].get("choice", {}) if choose else {}
     homes = library.named(orgs) or set(library.orgs)
     return {
@@ -86,7 +86,7 @@ def listed_groups(
 
 
 def report(library: Library) -> Document | None:
-    """The report's document, None where the account sees nobody."""
+    """Return the report's document; None if the account sees no patrons."""
     if not library.visible_orgs:
         return None
     criteria = library.question["report"]
@@ -137,13 +137,13 @@ def report(library: Library) -> Document | None:
 
 
 def _summed(name: str, documents: Sequence[Document]) -> Document:
-    """The sum of a total of each group."""
+    """Return the sum of each group's total."""
     exact = all(one[name] is not None for one in documents)
     return total(name, sum(one[f"{name}_at_least"] for one in documents), exact=exact)
 
 
 def _block_totals(library: Library, groups: Iterable[Sequence[Row]]) -> Document:
-    """How many members are blocked for fines, and of how many that differs from the rule."""
+    """Return how many members are blocked for fines, and for how many that differs from the rule."""
     members = [patron for group in groups for patron in group]
     visible = list(filter(library.visible, members))
     standings = [(library.over(patron), blocked_for_fines(library, patron)) for patron in visible]
@@ -156,7 +156,7 @@ def _block_totals(library: Library, groups: Iterable[Sequence[Row]]) -> Document
 
 
 def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> Document:
-    """Which of the notes there are, by words that each of them has."""
+    """Return which notes are present, by words that only one of them has."""
     members = [patron for group in listed for patron in group if library.visible(patron)]
     details = [member_details(library, patron) for patron in members] if details_asked_for(library) else []
     return {
@@ -169,12 +169,12 @@ def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> 
 
 
 def details_asked_for(library: Library) -> bool:
-    """Whether more is asked for than sums."""
+    """Return whether more than balances is requested."""
     return bool(library.question["report"].get("details", True))
 
 
 def group(library: Library, number: int, members: Sequence[Row]) -> Document:
-    """One listed group."""
+    """Return one listed group."""
     visible = by_fines(library, filter(library.visible, members))
     hidden = [patron for patron in members if not library.visible(patron)]
     lead = lead_of(visible)
@@ -211,15 +211,15 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
     }
 
 
-# when an error is right
+# Errors.
 
 
 def may_refuse(library: Library, what: str) -> bool:
-    """Whether an error is right as well: something that the document needs is none of the account's business.
+    """Return whether an error is right too, because the account may not see something that the document needs.
 
-    An account that doesn't see everybody is told of members that it doesn't see only with VIEW_USER at its own home
-    library. The ILS's thresholds take VIEW_GROUP_PENALTY_THRESHOLD, and what's owed where VIEW_USER_TRANSACTIONS, at
-    the home library of the patron.
+    An account that doesn't see everyone learns about hidden members only with VIEW_USER at its own home library. The
+    ILS's thresholds take VIEW_GROUP_PENALTY_THRESHOLD, and the location of debts takes VIEW_USER_TRANSACTIONS at the
+    patron's home library.
     """
     about = _about(library, what)
     if about and not library.may_count and not what.startswith("decision"):
@@ -231,7 +231,7 @@ def may_refuse(library: Library, what: str) -> bool:
         library.orgs_with("VIEW_USER_TRANSACTIONS"),
     )
     if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.visible_orgs <= thresholds:
-        return True  # which limits there are is asked beforehand, of every library
+        return True  # the limits of every library are read in advance
     by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
     return any(
         patron["home_ou"] not in thresholds
@@ -241,7 +241,7 @@ def may_refuse(library: Library, what: str) -> bool:
 
 
 def _about(library: Library, what: str) -> list[Row]:
-    """The patrons that something has to be found out about."""
+    """Return the patrons whom the document needs something about."""
     visible = [patron for patron in library.patrons.values() if library.visible(patron)]
     if what == "report":
         criteria = library.question["report"]

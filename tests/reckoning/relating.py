@@ -1,4 +1,4 @@
-"""What members of a group have in common by what is on file, and how sure it is that it's an accident."""
+"""What a group's members have in common on file, and how likely their group is an accident."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ WEIGHTS = {
 
 
 def used_rows(library: Library, patron: Row) -> list[Row]:
-    """The address rows that somebody's record uses, whoever they belong to."""
+    """Return the address rows that a patron's record uses, including those of others."""
     wanted = {patron.get("mailing_address"), patron.get("billing_address")} - {None}
     return [row for id in sorted(wanted) for row in library.rows_with("aua", "id", id)]
 
 
 def sees_row(library: Library, row: Row) -> bool:
-    """Whether the account sees an address row: whoever sees its owner does."""
+    """Return whether the account sees an address row: only if it sees the owner."""
     owner = library.people[row["usr"]]
     return library.visible(owner) or library.is_asking(owner)
 
 
 def in_common(library: Library, one: Row, other: Row) -> set[str]:
-    """What two have in common."""
+    """Return what two patrons have in common."""
     surnames = [patron["family_name"].strip().casefold() for patron in (one, other)]
     pairs = {
         "surname": surnames[0] == surnames[1] != "",
@@ -69,7 +69,7 @@ def _emails(patron: Row) -> set[str]:
 
 
 def strangers(library: Library, people: Sequence[Row]) -> list[Row]:
-    """Those who have nothing in common with any of the others."""
+    """Return the patrons who have nothing in common with any of the others."""
     return [
         one
         for one in people
@@ -78,13 +78,13 @@ def strangers(library: Library, people: Sequence[Row]) -> list[Row]:
 
 
 def adult_by_age(patron: Row, age: int) -> bool:
-    """Whether somebody is that old, by the birth date if there is one; birthdays are far from the day."""
+    """Return whether a patron is old enough, if the birth date is known; no birthday is close to today."""
     born = birth_year(patron)
     return patron["juvenile"] == "f" if born is None else datetime.now(UTC).year - born > age
 
 
 def confidence(library: Library, members: Sequence[Row], visible: Sequence[Row], found: set[str]) -> Document:
-    """How sure it is; ``found`` are the codes of what it was listed for."""
+    """Return the confidence; ``found`` are the codes that the group was listed for."""
     codes = {code for code in found if code in WEIGHTS}
     wanted = {name.casefold() for name in library.question["audit"]["institutions"]}
     for patron in visible:
@@ -129,7 +129,7 @@ def _is_clone(library: Library, one: Row, other: Row) -> bool:
 
 
 def split(library: Library, visible: Sequence[Row], lead: Row, *, complete: bool) -> Document | None:
-    """Who would stay and who would be taken out: whoever can be reached from one to the next belongs together."""
+    """Return who would stay and who would be removed: patrons belong together if a chain of relations connects them."""
     families: list[set[int]] = []
     by_id = {patron["id"]: patron for patron in visible}
     left = sorted(by_id)

@@ -1,4 +1,4 @@
-"""What the product answers over one invented consortium, to be held against what it answers on another release."""
+"""The product's answers about one random consortium, to compare between releases."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _OF_THE_RUN = {"generated_at", "gateway", "at"}
 
 
 def asked_by(content: Content, account: str) -> Content:
-    """The data set with one of ``ACCOUNTS`` as the one that asks."""
-    if account == "as it comes":  # with whatever mixture of permissions
+    """Return the dataset with one of ``ACCOUNTS`` as the account that asks."""
+    if account == "as it comes":  # with any mix of permissions
         return content
     changed = copy.deepcopy(content)
     asker = next(row for row in changed["au"] if row["id"] == ASKER)
@@ -46,7 +46,7 @@ def asked_by(content: Content, account: str) -> Content:
 
 
 def answers(product: Product, content: Content, chance: Random) -> dict[str, Any]:
-    """Each job's document, or the error that it ended with; in the end who is where after a few moves, and undo."""
+    """Return each job's document, or its error, and the members of groups after a few moves and an undo."""
     client = product.client(content)
     found: dict[str, Any] = {
         "report": _answer(lambda stream: render(product.report(content), "json", stream)),
@@ -70,7 +70,10 @@ def _of_a_patron(client: Client, patron: int) -> dict[str, Callable[[IO[str]], N
 
 
 def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
-    """Somebody is moved to somebody, one taken out, and the first of that taken back; whoever it is but who asks."""
+    """Move one patron to another's group, remove another, and undo the first move.
+
+    Never those of the account that asks.
+    """
     barcodes = [row["barcode"] for row in content["ac"] if row["usr"] != ASKER]
     who, to, out = (chance.choice(barcodes) for _ in range(3))
     plans: tuple[Callable[[], Plan], ...] = (
@@ -82,7 +85,7 @@ def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
         try:
             made = plan()
             yield [str(warning) for warning in made.draft.warnings], _outcome(made.apply())
-        except (EvergreenGroupsError, ValueError) as error:  # nothing to take back is a ValueError of min()
+        except (EvergreenGroupsError, ValueError) as error:  # without anything to undo, min() raises a ValueError
             yield _error(error)
 
 
@@ -105,7 +108,7 @@ def _error(error: Exception) -> str:
 
 
 def _without_the_run(value: Any) -> Any:
-    """A document without what is another at each run."""
+    """Return a document without what differs between runs."""
     if isinstance(value, dict):
         return {name: _without_the_run(inner) for name, inner in value.items() if name not in _OF_THE_RUN}
     return [_without_the_run(inner) for inner in value] if isinstance(value, list) else value

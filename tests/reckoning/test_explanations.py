@@ -1,6 +1,6 @@
-"""What ``audit --explain`` says of patrons: against the second reckoning, and against what the ILS then does.
+"""What ``audit --explain`` says about patrons, compared with the second computation and with what the ILS then does.
 
-The sandbox recalculates as a real Evergreen was recorded to (``penalties-update-…``, ``fines-elsewhere-…``).
+The sandbox recalculates like a recorded Evergreen (``penalties-update-…``, ``fines-elsewhere-…``).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def explained(asked: Product, content: Content, patron: int) -> BlockExplanation
 
 
 def rows(asked: Product, patron: int) -> dict[int, tuple[int, int]]:
-    """The ids of a patron's penalties in force, each with its org unit and kind."""
+    """Return the ids of a patron's penalties in force, with org unit and kind."""
     return {
         row["id"]: (row["org_unit"], row["standing_penalty"]) for row in active_penalties(asked.sandbox._store, patron)
     }
 
 
 def recalculated_as_said(asked: Product, content: Content, patron: int) -> bool:
-    """Have the ILS recalculate, and hold what it did against what was said; whether anything was said."""
+    """Recalculate, and compare the result with the prediction; return whether there was a prediction."""
     explanation = explained(asked, content, patron)
     if explanation is None or explanation.reaches_threshold is None:
         return False
@@ -73,7 +73,7 @@ def recalculated_as_said(asked: Product, content: Content, patron: int) -> bool:
     return True
 
 
-def test_over_invented_consortia(asked: Product) -> None:
+def test_random_consortia(asked: Product) -> None:
     said = 0
     for seed in SEEDS:
         content = population(Random(seed))
@@ -83,7 +83,7 @@ def test_over_invented_consortia(asked: Product) -> None:
 
 
 @pytest.mark.long
-def test_over_many_invented_consortia(asked: Product) -> None:
+def test_many_random_consortia(asked: Product) -> None:
     for seed in range(1000, 1400):
         content = population(Random(seed))
         agrees(asked, content, "explanation")
@@ -98,7 +98,7 @@ def one_patron(content: Content, *owed: tuple[int, str], **more: object) -> Cont
 
 
 def case(name: str) -> Content:
-    """A consortium of two branches with one patron of BR1, odd in the way that the name says."""
+    """Return a consortium of two branches with one patron of BR1, odd in the way that the name says."""
     content = consortium()
     threshold(content, CONS, "10.00")
     if name == "nearest org unit":
@@ -148,7 +148,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_is_counted_and_what_becomes_of_penalties(name: str, asked: Product) -> None:
+def test_counted_fines_and_the_fate_of_penalties(name: str, asked: Product) -> None:
     content = case(name)
     agrees(asked, content, "explanation")
     found = explained(asked, content, 1001)
@@ -164,7 +164,7 @@ def test_what_is_counted_and_what_becomes_of_penalties(name: str, asked: Product
     ("lacking", "complete"),
     [("VIEW_GROUP_PENALTY_THRESHOLD", False), ("VIEW_USER_TRANSACTIONS", False), ("VIEW_USER_FINES_SUMMARY", True)],
 )
-def test_what_the_account_may_not_see_is_not_known(lacking: str, complete: bool, asked: Product) -> None:
+def test_hidden_data_is_unknown(lacking: str, complete: bool, asked: Product) -> None:
     permissions = tuple(
         one
         for one in ("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_GROUP_PENALTY_THRESHOLD")

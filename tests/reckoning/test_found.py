@@ -1,4 +1,4 @@
-"""What the second reckoning has found, each as small as it can be: a consortium of two branches, and a few people."""
+"""What the second computation found, each case as small as possible: a consortium of two branches and a few people."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def consortium(
     limit: str = "5.00",
     comparison: str = "exceeds",
 ) -> Content:
-    """Nobody but an account that works at these org units, with these permissions from ``depth`` down, and a clerk."""
+    """Return a consortium with a clerk, and an account with work org units and permissions from ``depth`` down."""
     perms: list[list[Any]] = [["STAFF_LOGIN", works[0], 0]]
     perms += [[permission, work, depth] for permission in permissions for work in works]
     return {
@@ -65,7 +65,7 @@ def _person(id: int, home: int, group: int, **more: Any) -> Row:
 
 
 def add(content: Content, id: int, home: int, *owed: tuple[int, str], group: int = 500, **more: Any) -> None:
-    """Let there be a patron who owes this (where, how much)."""
+    """Add a patron with debts (where, how much)."""
     content["au"].append(_person(id, home, group, **more))
     for place, amount in owed:
         number = 7000 + len(content["mg"])
@@ -75,35 +75,35 @@ def add(content: Content, id: int, home: int, *owed: tuple[int, str], group: int
 
 
 def block(content: Content, id: int, penalty: int, org_unit: int, staff: int | None = None) -> None:
-    """Let a patron have a penalty."""
+    """Add a penalty to a patron."""
     number = 9000 + len(content["ausp"])
     penalties = {"id": number, "usr": id, "standing_penalty": penalty, "org_unit": org_unit, "staff": staff}
     content["ausp"].append(penalties)
 
 
 def setting(content: Content, org_unit: int, name: str, penalty: int) -> None:
-    """Let an org unit have a penalty of its own for something."""
+    """Give an org unit a custom penalty."""
     rows = content["aous"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "name": name, "value": str(penalty)})
 
 
 def threshold(content: Content, org_unit: int, amount: str, penalty: int = 1) -> None:
-    """Let everybody at or below an org unit have a threshold."""
+    """Add a threshold at an org unit."""
     rows = content["pgpt"]
     rows.append({"id": len(rows) + 1, "org_unit": org_unit, "grp": 1, "penalty": penalty, "threshold": amount})
 
 
 def agrees(asked: Product, content: Content, *jobs: str) -> None:
-    """Hold what the product says against what is reckoned."""
+    """Compare the product's answers with the computed ones."""
     found = [f"{job}: {text}" for job in jobs for text in asked.differences(content, job)]
     assert not found, "\n".join(found)
 
 
-# an org unit above the libraries that is somebody's home library
+# Home libraries above the branches.
 
 
 def _above_the_libraries(**more: Any) -> Content:
-    """Home library of one is a branch, of another the consortium; the account sees the system alone."""
+    """One patron's home library is a branch, another's is the consortium; the account only sees the system."""
     content = consortium(works=(SYSTEM,), depth=1, **more)
     add(content, 1001, BR1, (BR1, "30.00"))
     add(content, 1002, CONS, (BR1, "15.00"))
@@ -111,21 +111,21 @@ def _above_the_libraries(**more: Any) -> Content:
 
 
 @pytest.mark.parametrize("job", ["report", "audit"])
-def test_members_at_home_above_the_libraries_are_hidden(job: str, asked: Product) -> None:
+def test_members_with_a_home_library_above_the_branches_are_hidden(job: str, asked: Product) -> None:
     agrees(asked, _above_the_libraries(), job)
 
 
-def test_check_and_summary_count_members_at_home_above_the_libraries(asked: Product) -> None:
+def test_check_and_summary_count_members_with_a_home_library_above_the_branches(asked: Product) -> None:
     agrees(asked, _above_the_libraries(), "check", "summary")
 
 
-def test_thresholds_are_asked_for_where_patrons_are_seen_alone(asked: Product) -> None:
+def test_thresholds_are_only_read_where_patrons_are_visible(asked: Product) -> None:
     content = _above_the_libraries(limit="ils")
     threshold(content, SYSTEM, "10.00")
     agrees(asked, content, "audit")
 
 
-def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(asked: Product) -> None:
+def test_a_group_that_continues_above_the_branches_has_improved_not_cleared(asked: Product) -> None:
     content = _above_the_libraries()
     content["au"][-1]["home_ou"] = BR1
     before = [{**row} for row in content["au"]]
@@ -135,29 +135,29 @@ def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(
     agrees(asked, content, "comparison")
 
 
-# somebody who works above the depth of the permission
+# Work org units above the permission's depth.
 
 
-def test_working_above_the_depth_of_view_user_shows_nobody(asked: Product) -> None:
-    """The account works at BR1 and at the consortium, and has VIEW_USER from branches down: it sees BR1, not BR2."""
+def test_a_work_org_unit_above_the_depth_of_view_user_shows_no_patrons(asked: Product) -> None:
+    """The account works at BR1 and at the consortium, and has VIEW_USER from branches down: it sees BR1 but not BR2."""
     content = consortium(works=(BR1, CONS), depth=2)
     add(content, 1001, BR1, (BR1, "30.00"))
     add(content, 1002, BR2, (BR2, "15.00"))
     agrees(asked, content, "summary")
 
 
-def test_report_audit_and_check_ask_what_pcrud_asks(asked: Product) -> None:
+def test_report_audit_and_check_use_pcruds_permissions(asked: Product) -> None:
     content = consortium(works=(BR1, CONS), depth=2)
     add(content, 1001, BR1, (BR1, "30.00"))
     add(content, 1002, BR2, (BR2, "15.00"))
     agrees(asked, content, "report", "audit", "check")
 
 
-# nothing, and open transactions that add up to nothing
+# No transactions, and open transactions that add up to zero.
 
 
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
-def test_who_has_no_open_transaction_reaches_no_limit(job: str, asked: Product) -> None:
+def test_without_open_transactions_no_limit_is_reached(job: str, asked: Product) -> None:
     content = consortium(limit="0.00", comparison="reaches")
     add(content, 1001, BR1)
     add(content, 1002, BR1, (BR1, "30.00"))
@@ -165,7 +165,7 @@ def test_who_has_no_open_transaction_reaches_no_limit(job: str, asked: Product) 
 
 
 @pytest.mark.parametrize("staff", [None, CLERK])
-def test_the_audit_lists_blocks_of_who_has_no_open_transaction(staff: int | None, asked: Product) -> None:
+def test_the_audit_lists_blocks_of_patrons_without_open_transactions(staff: int | None, asked: Product) -> None:
     content = consortium(limit="0.00", comparison="reaches")
     add(content, 1001, BR1)
     block(content, 1001, 1, CONS, staff)
@@ -174,7 +174,7 @@ def test_the_audit_lists_blocks_of_who_has_no_open_transaction(staff: int | None
 
 @pytest.mark.parametrize("owed", [[(BR1, "0.00")], [(BR1, "3.00"), (BR2, "-3.00")]], ids=["zero", "net zero"])
 @pytest.mark.parametrize("limit", ["0.00", "ils"])
-def test_open_transactions_that_add_up_to_nothing_reach_it(
+def test_open_transactions_that_add_up_to_zero_reach_it(
     limit: str, owed: list[tuple[int, str]], asked: Product
 ) -> None:
     content = consortium(limit=limit, comparison="reaches")
@@ -192,7 +192,7 @@ def test_report_check_and_summary_say_that_they_do(owed: list[tuple[int, str]], 
 
 
 def _net_zero_hidden() -> Content:
-    """Somebody who reaches the threshold of BR1 there and has a credit at BR2, for who may not see transactions."""
+    """Add a patron who reaches BR1's threshold there and has a credit at BR2; the account may not see transactions."""
     content = consortium(permissions=("VIEW_USER", "VIEW_GROUP_PENALTY_THRESHOLD"), limit="ils")
     threshold(content, BR1, "10.00")
     add(content, 1001, BR1, (BR1, "12.00"), (BR2, "-12.00"))
@@ -201,21 +201,21 @@ def _net_zero_hidden() -> Content:
 
 
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
-def test_transactions_that_cannot_be_seen_are_not_taken_for_none(job: str, asked: Product) -> None:
+def test_hidden_transactions_do_not_count_as_none(job: str, asked: Product) -> None:
     agrees(asked, _net_zero_hidden(), job)
 
 
-def test_the_audit_does_not_call_a_block_stale_on_data_that_it_cannot_see(asked: Product) -> None:
+def test_the_audit_does_not_call_a_block_stale_because_of_hidden_data(asked: Product) -> None:
     content = _net_zero_hidden()
     block(content, 1001, 1, BR1)
     agrees(asked, content, "audit")
 
 
-# penalties of a library's own
+# Custom penalties of libraries.
 
 
-def test_a_penalty_stands_for_fines_where_a_library_has_it_for_that(asked: Product) -> None:
-    """BR1 blocks for fines with a penalty that BR2 sets for overdue items: one of BR2's patrons has none for fines."""
+def test_a_custom_penalty_means_fines_only_at_its_library(asked: Product) -> None:
+    """BR1 blocks for fines with a penalty that BR2 sets for overdue items: on a patron of BR2 it doesn't mean fines."""
     content = consortium()
     setting(content, BR1, FINES, CUSTOM_BLOCK)
     setting(content, BR2, OVERDUE, CUSTOM_BLOCK)
@@ -236,7 +236,7 @@ def test_a_note_in_place_of_the_fines_penalty_is_no_block(asked: Product) -> Non
     agrees(asked, content, "audit")
 
 
-def test_the_check_says_the_same_of_both(asked: Product) -> None:
+def test_the_check_agrees(asked: Product) -> None:
     content = consortium()
     setting(content, BR1, FINES, CUSTOM_BLOCK)
     setting(content, BR2, FINES, CUSTOM_NOTE)
@@ -248,16 +248,16 @@ def test_the_check_says_the_same_of_both(asked: Product) -> None:
     agrees(asked, content, "check")
 
 
-# deleted patrons
+# Deleted patrons.
 
 
-def test_nothing_is_said_of_a_deleted_patron(asked: Product) -> None:
+def test_there_is_no_document_for_a_deleted_patron(asked: Product) -> None:
     content = consortium()
     add(content, 1001, BR1, (BR1, "30.00"), deleted="t")
     agrees(asked, content, "check")
 
 
-def test_the_hooks_say_nothing_of_a_deleted_patron(asked: Product) -> None:
+def test_the_hooks_have_no_document_for_a_deleted_patron(asked: Product) -> None:
     content = consortium()
     add(content, 1001, BR1, (BR1, "30.00"), deleted="t")
     agrees(asked, content, "summary")

@@ -1,6 +1,6 @@
-"""The product against a second reckoning of the same data, over invented consortia.
+"""The product compared with a second computation from the same data, for random consortia.
 
-``tests/bench/reckoning.py`` does the same over thousands, and shows a single population by its seed.
+``tests/bench/reckoning.py`` does the same for thousands of them, and shows a single population by its seed.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from reckoning import auditing, changes, desk, family, library, populations, rec
 from reckoning.populations import population
 from reckoning.product import JOBS, Product
 
-APART = (library, reckoning, family, auditing, relating, desk, changes, populations)
-"""The modules that reckon, and make what is reckoned from."""
+INDEPENDENT = (library, reckoning, family, auditing, relating, desk, changes, populations)
+"""The modules that compute, and generate what is computed from."""
 
 over_made_up_consortia = settings(
     max_examples=200,
     derandomize=True,
     database=None,
-    phases=[Phase.generate],  # a seed has no smaller one; the bench makes the population itself smaller
+    phases=[Phase.generate],  # a seed can't be shrunk; the bench shrinks the population itself
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@pytest.mark.parametrize("module", APART, ids=lambda module: module.__name__)
-def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
-    """A fault of the product's would be made a second time, and seen by nobody."""
+@pytest.mark.parametrize("module", INDEPENDENT, ids=lambda module: module.__name__)
+def test_the_reckoning_does_not_import_the_product(module: object) -> None:
+    """The computation would repeat the product's mistakes, and no test would notice."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]
     imported = set()
     for node in ast.walk(ast.parse(source)):
@@ -46,7 +46,7 @@ def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
 @pytest.mark.long
 @over_made_up_consortia
 @given(seed=st.integers(1, 2**32))
-def test_what_is_said_is_what_was_reckoned(seed: int, asked: Product) -> None:
+def test_the_products_documents_match(seed: int, asked: Product) -> None:
     content = population(Random(seed))
     found = [f"{job}: {text}" for job in JOBS for text in asked.differences(content, job)]
     assert not found, "\n".join(found)

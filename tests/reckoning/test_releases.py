@@ -1,6 +1,6 @@
-"""Whatever a consortium is like, what is said of it and done in it doesn't depend on Evergreen's release.
+"""Whatever a consortium is like, the product's answers and changes don't depend on Evergreen's release.
 
-But for what docs/releases.md says: an account that may see nobody at its own home library sees itself from 3.15 on.
+The exception is in docs/releases.md: an account that may see no one at its own home library sees itself from 3.15 on.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ over_made_up_consortia = settings(
     max_examples=25,
     derandomize=True,
     database=None,
-    phases=[Phase.generate],  # a seed has no smaller one
+    phases=[Phase.generate],  # a seed can't be shrunk
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
 @pytest.fixture(scope="module")
 def product_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductOn]:
-    """The product over the sandbox as a release."""
+    """Return the product with a sandbox of a release."""
     with ExitStack() as stack:
         yield cache(lambda release: stack.enter_context(product(tmp_path_factory.mktemp("product"), release)))
 
@@ -48,7 +48,7 @@ def test_nothing_depends_on_the_release(seed: int, account: str, release: str, p
 
 @pytest.mark.long
 @pytest.mark.older
-def test_who_asks_sees_themselves_where_the_release_says_so(release: str, product_on: ProductOn) -> None:
+def test_the_account_sees_itself_depending_on_the_release(release: str, product_on: ProductOn) -> None:
     content = asked_by(population(Random(1)), "sees one library")
     asker = next(row for row in content["au"] if row["id"] == ASKER)
     asker["home_ou"] = next(row["id"] for row in content["aou"] if row["id"] != asker["home_ou"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from support.affairs import lend
+from support.bills_and_items import lend
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
 

@@ -1,4 +1,4 @@
-"""The demo desk's pages, and how it hands requests on to the web service."""
+"""The demo desk's pages, and its proxy to the web service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Responds with the request."""
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -110,7 +110,7 @@ def test_the_clients_have_their_own_list_of_a_group(desk: Sandbox, path: str, li
         ("3.17", ('id="patron-summary"', "data-colours"), ('ng-if="patron_stats().fines.group_balance_owed',)),
     ],
 )
-def test_the_clients_are_those_of_the_release(
+def test_the_clients_match_the_release(
     service: str, release: str, angular: tuple[str, ...], angularjs: tuple[str, ...]
 ) -> None:
     with Sandbox(release=release) as sandbox:
@@ -122,7 +122,7 @@ def test_the_clients_are_those_of_the_release(
         assert "<hr" in fetch(sandbox.url, PATRON_PAGES[0].format("checkout"))[2], "whatever the sandbox is otherwise"
 
 
-def test_the_generated_attribute_has_another_name_each_time(desk: Sandbox) -> None:
+def test_the_generated_attribute_has_a_random_name(desk: Sandbox) -> None:
     pages = {fetch(desk.url, "/eg2/en-US/staff/circ/patron/1001/checkout")[2] for _ in range(2)}
     assert len(pages) == 2
     assert not any("SCOPE" in page for page in pages)
@@ -143,12 +143,12 @@ def test_nothing_else_is_served(desk: Sandbox, path: str) -> None:
     assert fetch(desk.url, path)[0] == 404
 
 
-def test_no_desk_unless_it_is_wanted(sandbox: Sandbox) -> None:
+def test_no_desk_unless_enabled(sandbox: Sandbox) -> None:
     for path in ("/", "/eg/staff/circ/patron/1001/checkout", "/sandbox/desk/desk.css", "/evergreen-groups/healthz"):
         assert fetch(sandbox.url, path)[0] == 404
 
 
-def test_requests_are_handed_on_as_a_proxy_does(desk: Sandbox) -> None:
+def test_requests_are_proxied(desk: Sandbox) -> None:
     path = "/evergreen-groups/api/v1/patrons/1001/summary?a=%20b"
     sent = {"Cookie": "eg.auth.token=x", "Authorization": "Bearer y", "X_Forwarded_For": "192.0.2.1", "TE": "trailers"}
     status, headers, body = fetch(desk.url, path, "POST", "event=1", **sent)

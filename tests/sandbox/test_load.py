@@ -1,4 +1,4 @@
-"""Another data set in a sandbox that is running."""
+"""Loading another dataset into a running sandbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.sandbox import Sandbox
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """The families built in, all with one home library, which is the only one."""
+    """Return the built-in families with a single library as everyone's home."""
     text = resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8")
     found: dict[str, Any] = json.loads(text)
     found["aou"] = [{**found["aou"][0], "id": 11, "shortname": "ALONE"}]
@@ -33,16 +33,16 @@ def patrons(gateway: Gateway) -> int:
     return len(gateway.pcrud.search("au", {"home_ou": 11}, select=("id",)))
 
 
-def test_what_is_loaded_takes_the_place_of_what_was_there(content: dict[str, Any]) -> None:
+def test_loading_replaces_all_data(content: dict[str, Any]) -> None:
     with Sandbox() as sandbox, gateway_of(sandbox.url, "consortium_staff") as gateway:
         assert len(shortnames(gateway)) > 1
         sandbox.load(content)
         assert shortnames(gateway) == ["ALONE"]
-        assert patrons(gateway) == len(content["au"])  # permissions are those of the new tree
+        assert patrons(gateway) == len(content["au"])  # permissions follow the new tree
         assert sandbox.accounts["consortium_staff"].password == "sandbox"
 
 
-def test_reset_returns_to_what_was_loaded(content: dict[str, Any]) -> None:
+def test_reset_returns_to_the_loaded_data(content: dict[str, Any]) -> None:
     with Sandbox() as sandbox:
         sandbox.load(content)
         sandbox._store.update("aou", 11, {"shortname": "OTHER"})
@@ -59,7 +59,7 @@ def test_sessions_end(content: dict[str, Any]) -> None:
             shortnames(view)
 
 
-def test_what_does_not_fit_leaves_what_was_there(content: dict[str, Any]) -> None:
+def test_an_invalid_dataset_changes_nothing(content: dict[str, Any]) -> None:
     content["au"][0]["home_ou"] = "elsewhere"
     with Sandbox() as sandbox:
         with pytest.raises(ConfigurationError):

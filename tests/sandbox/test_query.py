@@ -1,6 +1,6 @@
-"""JSON queries: what they find, held against a plain reading of the same rows, and what is refused.
+"""JSON queries: their results, compared with a plain reading of the same rows, and their rejections.
 
-The cases were tried on a real Evergreen as well; it answered the same.
+A real Evergreen gave the same results for these cases.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _CONDITIONS = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(_CONDITIONS)
-def test_nested_conditions_find_what_a_plain_reading_finds(
+def test_nested_conditions_match_a_plain_reading(
     store: Store, patrons: list[Row], condition: tuple[Any, Callable[[Row], bool]]
 ) -> None:
     node, test = condition
@@ -181,7 +181,7 @@ def test_operators(store: Store, patrons: list[Row], where: Any, test: Callable[
         },
     ],
 )
-def test_what_the_real_service_refuses_is_refused(store: Store, where: Any) -> None:
+def test_queries_that_the_real_service_rejects(store: Store, where: Any) -> None:
     with pytest.raises(QueryError):
         found(store, where)
 
@@ -191,7 +191,7 @@ def _balances(store: Store) -> dict[int, Decimal]:
 
 
 def _pushdown(threshold: str) -> dict[str, Any]:
-    """The groups whose members together owe that much, as the facts write it."""
+    """Return the groups whose members owe so much together, as the product queries them."""
     return {
         "select": {"d": ["usrgroup"]},
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
@@ -272,5 +272,5 @@ def test_joins_order_and_limits(caller: Caller, options: dict[str, Any], ids: li
         {"join": {"m": {"class": "au", "fkey": "usrgroup", "field": "usrgroup"}}},
     ],
 )
-def test_options_that_are_refused(caller: Caller, options: dict[str, Any]) -> None:
+def test_rejected_options(caller: Caller, options: dict[str, Any]) -> None:
     assert caller.refused("admin", "au", {"usrgroup": 1014}, options)

@@ -1,6 +1,6 @@
-"""The sandbox over the rows behind recorded exchanges: it answers as the real Evergreen did, value for value.
+"""The sandbox with the rows of recorded exchanges gives the same responses as the real Evergreen, value for value.
 
-What needs the data set of 52 patrons is replayed by ``nox -s replay``; the rows of these exchanges are here.
+``nox -s replay`` covers exchanges with the dataset of 52 patrons; the rows of these exchanges are here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACCOUNTS = {exchanges()[exchange_id]["as"] for exchange_id in IDS}
 
 @pytest.fixture(scope="module")
 def gateways() -> Iterator[dict[str, Gateway]]:
-    """A session of each account, by its name."""
+    """One session per account, by name."""
     with Sandbox(dataset=FAMILIES) as sandbox:
         credentials = {name: Credentials(username=name, password=sandbox.accounts[name].password) for name in ACCOUNTS}
         found = {name: Gateway(sandbox.url, credentials=credentials[name]) for name in ACCOUNTS}
@@ -39,7 +39,7 @@ def test_there_are_many() -> None:
 
 
 @pytest.mark.parametrize("exchange_id", IDS)
-def test_it_answers_as_a_real_evergreen_did(exchange_id: str, gateways: dict[str, Gateway]) -> None:
+def test_responses_match_a_real_evergreen(exchange_id: str, gateways: dict[str, Gateway]) -> None:
     exchange = exchanges()[exchange_id]
     sent = [TOKEN_PLACE if value == TOKEN else value for value in params(exchange_id)]
     service = dict(map(tuple, exchange["form"]))["service"]
@@ -49,7 +49,7 @@ def test_it_answers_as_a_real_evergreen_did(exchange_id: str, gateways: dict[str
 
 
 def comparable(value: Any, ordered: bool) -> Any:
-    """An answer; a list for which no order was asked for is in an order of its own."""
+    """Return a response to compare; lists requested without an order get a fixed one."""
     return (
         value
         if ordered or not isinstance(value, list)

@@ -1,6 +1,6 @@
-"""The sandbox over the 52 patrons behind recorded exchanges: each release answers as a real Evergreen of it did.
+"""The sandbox with the 52 patrons of recorded exchanges: each release responds like a real Evergreen of that release.
 
-``nox -s replay`` does the same with all of the recorded traffic, where that lies beside the checkout.
+``nox -s replay`` does the same with all recorded traffic, if it lies next to the checkout.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from evergreen_groups.sandbox import Sandbox
 
 ACCOUNTS = json.loads(DATASET.read_text(encoding="utf-8"))["staff_permissions"]
 ELSEWHERE = {*ON_FAMILIES, "desk", "members"}
-"""Files that were recorded over other people."""
+"""Files recorded with other people."""
 
 
 def recorded_from(file: Path) -> str:
-    """The release of the server that gave these answers."""
+    """Return the release of the server that gave these responses."""
     return file.relative_to(RECORDED).parts[0]
 
 
 def kept_whole(file: Path) -> list[Exchange]:
-    """Its exchanges, but for those of sequences of which only a part is kept."""
+    """Return the exchanges, without sequences that are only kept in part."""
     whole = recorded_from(file) in BETWEEN or is_scenario(file)
     return [one for one in read(file) if whole or "seq" not in one]
 
 
 def differences(release: str, chosen: list[Path]) -> dict[str, str]:
-    """What the sandbox of a release answers otherwise than the files say, by the exchange's id."""
+    """Return the responses of a release's sandbox that differ from the files, by the exchange's id."""
     found = {}
-    bus = "redis" if release in BETWEEN else None  # as they were recorded, whatever the bus of their time was
+    bus = "redis" if release in BETWEEN else None  # as recorded, with any bus
     with (
         Sandbox(dataset=DATASET, release=release, bus=bus) as sandbox,
         Conversation(sandbox.url, ACCOUNTS) as conversation,
@@ -47,7 +47,7 @@ def differences(release: str, chosen: list[Path]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("release", ["3.11", "3.12", "3.14"])
-def test_what_tells_releases_apart(release: str) -> None:
+def test_exchanges_that_differ_between_releases(release: str) -> None:
     assert differences(release, [RECORDED / release / "releases.jsonl"]) == {}
 
 
@@ -59,8 +59,8 @@ def test_everything(release: str) -> None:
     assert differences(release, found) == {}
 
 
-def test_an_answer_that_is_another_one_is_seen() -> None:
-    """Otherwise nothing here says anything."""
+def test_a_different_answer_is_noticed() -> None:
+    """The other tests prove nothing unless a difference is noticed."""
     found = differences("3.12", [RECORDED / "3.16" / "releases.jsonl"])
     assert "3.16/releases-044" in found
     assert found["3.16/releases-059"] == ".status: 200 expected, 404 came"

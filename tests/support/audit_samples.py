@@ -1,4 +1,4 @@
-"""Audits with findings of every kind, for looking at how they are written: a few of each, or thousands."""
+"""Sample audits with findings of every kind, a few or thousands of each, to see how they are written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GIVEN = ("Ada", "Bo", "Chidi", "Maria Guadalupe", "Jean-Baptiste", "Ümit")
 
 
 def member(number: int, owed: str = "0.00", *, group: int | None = None, lead: bool = True) -> Member:
-    """A member who is somebody else for each number."""
+    """Return a member who differs for each number."""
     family = FAMILIES[(group or number) % len(FAMILIES)]
     name = f"{family}, {GIVEN[number % len(GIVEN)]}"
     barcode = None if number % 29 == 0 else f"2{number:013}"
@@ -41,12 +41,12 @@ def member(number: int, owed: str = "0.00", *, group: int | None = None, lead: b
 
 
 def penalty(number: int, kind: PenaltyKind, org_unit: OrgUnit, staff: int | None) -> Penalty:
-    """A penalty that stands since the beginning of the month."""
+    """Return a penalty set at the beginning of the month."""
     return Penalty(number, number, kind, org_unit, staff, datetime(2026, 11, 2, tzinfo=UTC))
 
 
 def sample_audit(times: int = 2) -> Audit:
-    """An audit with findings of every kind and reason; of the first kind most: ``times`` seven of them."""
+    """Return an audit with findings of every kind and reason; ``times`` seven of the most frequent kind."""
     patrons: list[PatronFinding] = []
     for place in range(times * 7):
         owed = Decimal(600 + 137 * place % 5000) / 100
@@ -106,7 +106,7 @@ def _group(number: int, place: int) -> GroupFinding:
 
 
 def _family(number: int) -> GroupFinding:
-    """A group for review: without a lead, and with too much in common for an accident."""
+    """Return a group for review: without a lead, and with too much in common for an accident."""
     members = tuple(member(number + n, f"{n}.25", group=number, lead=False) for n in range(3))
     confidence = Confidence.from_evidence([Evidence("no-lead"), Evidence("surname-shared")])
     return GroupFinding(Group(number, members), (Reason("no-lead"),), FindingKind.FOR_REVIEW, confidence=confidence)

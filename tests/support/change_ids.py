@@ -1,4 +1,4 @@
-"""The ids of changes, which are partly random, by the numbers that tests know."""
+"""The ids of changes, which are partly random, by the numbers used in tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = "77-k7q4tz"
 
 
 class HasEntries(Protocol):
-    """A journal, or whatever else lists its entries."""
+    """A journal, or anything else that lists entries."""
 
     def entries(self) -> Sequence[JournalEntry]: ...
 
@@ -28,7 +28,7 @@ def change_id(journal: HasEntries, number: int) -> str:
 
 
 def listed_id(run: Command, number: int, *options: str) -> str:
-    """Return the same from what the command ``journal`` prints."""
+    """Return the id of a change from the output of the command ``journal``."""
     (id,) = re.findall(rf"^ *({number}-[0-9a-z]{{6}})", run(*options, "journal").stdout, re.MULTILINE)
     return str(id)
 

@@ -1,17 +1,17 @@
-"""The account of a circulator with the permissions that Evergreen's own seed data give one."""
+"""A circulator account with the permissions in Evergreen's seed data."""
 
 from __future__ import annotations
 
 from evergreen_groups.sandbox import Sandbox
 
 ACCOUNT, USER = "harbor_desk", 4
-"""The sandbox's account of the desk at Harbor Street, and its id."""
+"""The sandbox's desk account at Harbor Street, and its id."""
 _OF_THE_SYSTEM = ("VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS")
 _OF_THE_BRANCH = ("VIEW_GROUP_PENALTY_THRESHOLD",)
 
 
 def make_stock_circulator(sandbox: Sandbox) -> str:
-    """Give the desk at Harbor Street what the stock group *Circulators* has, and return the account's name.
+    """Give the desk at Harbor Street the permissions of the stock group *Circulators*, and return the account's name.
 
     It sees patrons and circulations of its system, and thresholds of its branch (``950.data.seed-values.sql``).
     """
@@ -23,6 +23,6 @@ def make_stock_circulator(sandbox: Sandbox) -> str:
 
 
 def take_away(sandbox: Sandbox, permission: str) -> None:
-    """Take a permission away from all accounts."""
+    """Revoke a permission from all accounts."""
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = ?", [permission])

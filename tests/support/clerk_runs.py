@@ -1,4 +1,4 @@
-"""Runs of clerks' sequences: a sandbox behind a faulty network, services over it, and somebody who kills them."""
+"""Runs of clerks' sequences: a sandbox behind a faulty network, services in front of it, and kills."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from support.wrong_clocks import clock_ahead
 from evergreen_groups.sandbox import Sandbox
 
 FAMILIES = 3
-"""So many are touched by a sequence, each by one sequence alone."""
+"""Families per sequence; no other sequence touches them."""
 ACTIONS = 4
-"""Of each of the two clerks in a sequence."""
+"""Actions of each of the two clerks in a sequence."""
 FAULT_RATE = 0.12
 CONFIGURATION = """
 [state]
@@ -36,7 +36,7 @@ timeout = 10
 
 
 class Town:
-    """All that runs. ``names`` are those of the services."""
+    """All processes of a run. ``names`` are those of the services."""
 
     def __init__(
         self, sandbox: Sandbox, proxy: FaultProxy, servers: ForkedServers, names: list[str], cluster: Cluster | None
@@ -56,14 +56,14 @@ class Town:
         self.outages = 0
 
     def next_address(self) -> str:
-        """Where the next request goes: to each in turn, alive or not."""
+        """Return the service for the next request, round robin, running or not."""
         return self.servers.addresses[next(self._turns)]
 
     def sequence(self, number: int, *, kill: float, outage: float = 0.0) -> list[str]:
-        """Run one, the same for the same number; gives what was wrong.
+        """Run one sequence, reproducible by its number, and return what was wrong.
 
-        ``kill`` is the probability that a service is killed in the middle and started again, ``outage`` that the
-        database is.
+        ``kill`` is the probability that a service is killed and restarted in the middle, ``outage`` that the database
+        is.
         """
         chance = random.Random(number)
         families = [next(self._families) for _ in range(FAMILIES)]
@@ -102,9 +102,9 @@ class Town:
 
 @contextmanager
 def town(servers: int, sequences: int, *, database: str, clocks: tuple[int, ...] = ()) -> Iterator[Town]:
-    """One with so many services, and families enough for so many sequences; ``database`` is an engine's name.
+    """Yield a town with so many services, and enough families for so many sequences; ``database`` is an engine's name.
 
-    ``clocks`` says how many seconds the clocks of the services are ahead, in turn.
+    ``clocks`` has the seconds that the services' clocks are ahead, in turn.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,7 +1,7 @@
 """Two clerks who change groups at random over a bad network, and what must be true in the end.
 
-The model is simple: a patron is in a group and leads it or doesn't, and each step of the journal that is done has
-changed one of the two, once.
+The model is simple: a patron is in a group, as its lead or not, and each done step of the journal has changed one of
+the two, once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OF_UPDATES = (
     Fault.REQUEST_TWICE,
     Fault.REQUEST_REPEATED,
 )
-# A removal that the network sends twice is two removals, whoever sends it: nothing protects it.
+# A removal that the network sends twice is two removals; nothing can prevent that.
 OF_REMOVALS = (Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.HELD_REQUEST)
 OF_READS = (Fault.DROP_REQUEST, Fault.DROP_ANSWER)
 EXPECTED = (PlanError, BusyError, NotFoundError, DataError, GatewayError)
@@ -56,7 +56,7 @@ SEQUENCES_OF_A_STATE = 25
 
 
 class Network:
-    """Faults at random; none while it is ``quiet``."""
+    """Random faults; none while ``quiet``."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._proxy = proxy
@@ -74,29 +74,29 @@ class Network:
             return self.chance.choice(kinds) if self.chance.random() < often else Fault.NONE
 
     def let_go(self) -> None:
-        """Let what is held back come in."""
+        """Deliver the requests held back."""
         self._proxy.let_go()
 
 
 class Clerk:
-    """One of the two, with what they have asked for, and under which keys, and what they were answered."""
+    """One of the two clerks: what they requested under which keys, and the responses."""
 
     def __init__(self, desk: DeskChanges, chance: random.Random) -> None:
         self.desk = desk
         self._chance = chance
         self._plans: list[StoredPlan] = []
-        self._keys: dict[str, StoredPlan | str] = {}  # by key: the plan, or the change that it takes back
+        self._keys: dict[str, StoredPlan | str] = {}  # by key: the plan, or the change that it undoes
         self.answers: dict[str, str] = {}
 
     def act(self, changes: Sequence[str]) -> None:
-        """Do something at random. ``changes`` are those that there are, anybody's."""
+        """Do a random action. ``changes`` are the existing ones, of either clerk."""
         acts: list[Callable[[], None]] = [self._apply_a_new_one] * 5 + [self._apply_an_old_one, self._ask_again]
         acts += [lambda: self._undo(self._chance.choice(changes)), self._look] if changes else []
         with suppress(EXPECTED):
             self._chance.choice(acts)()
 
     def ask_all_again(self) -> None:
-        """Ask again for everything that there was an answer to: it is the same."""
+        """Repeat all requests that had a response: it must be the same."""
         for key in list(self.answers):
             self._ask(key)
 
@@ -139,7 +139,7 @@ class Clerk:
             self._ask(self._chance.choice(list(self._keys)))
 
     def _ask(self, key: str) -> None:
-        """Ask for what a key stands for; whatever is answered once is answered always."""
+        """Send the request of a key; once there is a response, it must stay the same."""
         what = self._keys[key]
         answer = self.desk.undo(what, key) if isinstance(what, str) else self.desk.apply(what.id, key)
         assert self.answers.setdefault(key, answer) == answer
@@ -150,7 +150,7 @@ class Clerk:
 
 
 class Sequences:
-    """Sequences of what two clerks do, one after another at one sandbox, each looked at when it has ended."""
+    """Sequences of two clerks' actions in one sandbox, each judged when it has ended."""
 
     def __init__(self, sandbox: Sandbox, proxy: FaultProxy, gateways: Sequence[Gateway], directory: Path) -> None:
         self._sandbox = sandbox
@@ -169,7 +169,7 @@ class Sequences:
         return datetime.now(UTC) + self._later
 
     def run(self, seed: int) -> None:
-        """Run one, and hold the journal against what was written."""
+        """Run a sequence, and compare the journal with what was written."""
         chance = random.Random(seed)
         state = self._next_state()
         journal, gateway = Journal(state.database), self._gateways[0].url
@@ -208,7 +208,7 @@ class Sequences:
             chance.choice(clerks).act(changes)
 
     def _wait_until_nothing_is_under_way(self) -> None:
-        """As some hours do: what was held back has come in, and nothing comes any more."""
+        """Act as if some hours had passed: requests held back have landed, and no more can."""
         self._network.let_go()
         self._later += timedelta(minutes=30)
 
@@ -216,7 +216,7 @@ class Sequences:
         done, writes = done_steps(entries), self._record.writes()[writes_before:]
         self.written += len(writes)
         for patron in sorted({write[0] for write in (*writes, *done)}):
-            # Each step that is done was written once, and nothing else was.
+            # Each done step was written once, and nothing else was.
             assert of_patron(done, patron) == of_patron(writes, patron)
         after = Stores.of(self._sandbox)
         model = {(patron, field): before.value(patron, field) for patron in PATRONS for field in FIELDS}
@@ -247,7 +247,7 @@ FIELDS = ("usrgroup", "master_account")
 
 
 def _check_undo(undo: JournalEntry, undone: JournalEntry) -> None:
-    """It takes back what was done, no more: each step leads from where the other led to where it came from."""
+    """Check that undo reverses what was done and nothing else: each step goes back from where another one led."""
     done = {(it.patron, it.field): it for it in undone.steps if it.state is StepState.DONE}
     for step in undo.steps:
         other = done[step.patron, step.field]
@@ -257,7 +257,7 @@ def _check_undo(undo: JournalEntry, undone: JournalEntry) -> None:
 
 
 def _check_plans(state: State, entries: Sequence[JournalEntry]) -> None:
-    """Each entry is of one plan, and has its steps."""
+    """Check that each entry belongs to one plan, and has its steps."""
     with state.database.reading() as connection:
         applied = [id for (id,) in connection.execute(select(schema.plans.c.change)) if id is not None]
     assert sorted(applied) == sorted(number_of(entry.id) or 0 for entry in entries)
@@ -265,7 +265,7 @@ def _check_plans(state: State, entries: Sequence[JournalEntry]) -> None:
 
 @contextmanager
 def sequences(directory: Path) -> Iterator[Sequences]:
-    """A sandbox of their own, two gateways over a bad network, and the clerks' clock."""
+    """Yield sequences in a new sandbox, with two gateways over a bad network and the clerks' clock."""
     quick = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
     with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy, ExitStack() as stack:
         gateways = [

@@ -1,4 +1,4 @@
-"""The command, run in a process of its own."""
+"""The command in a separate process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from evergreen_groups.settings import CONFIG_VARIABLE
 
 
 class Command:
-    """Runs the command in a process of its own, with nothing configured but what is given."""
+    """Runs the command in a separate process, with nothing configured but the arguments."""
 
     def __init__(self, directory: Path, url: str | None, account: str = "consortium_staff") -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
-        self.config = directory / "command.toml"  # else the machine's own would count where nothing is configured
+        self.config = directory / "command.toml"  # without this, the machine's configuration would apply
         self.config.touch()
         self.environ = {
             **kept,

@@ -1,7 +1,7 @@
-"""Every command that shows or changes something of the ILS, typed over the recorded data set, and what it printed.
+"""Every command that shows or changes data of the ILS, run on the recorded dataset, and its output.
 
-What is printed twice is compared, so what is another each time is taken out of it: the gateway's address, moments since
-the beginning, and the directory.
+Outputs are compared between runs, so the parts that always differ are removed: the gateway's URL, times since the
+start, and the directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FORMATS = {
     "audit": ("table", "csv", "json", "jsonl", "html"),
 }
 _PATRONS = ("20000000005001", "20000000005005", "20000000005011", "20000000005041")
-"""One with a family within the limit; one exactly at it; one over it; one who has lost something."""
+"""Patrons with a family within the limit, exactly at it, over it, and with a lost item."""
 _CHOICES = (
     ("--sort", "age"),
     ("--owing-since", "100"),
@@ -47,13 +47,13 @@ QUICK = (
     ("show", _PATRONS[3], "--json"),
     ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes", "--json"),
 )
-"""A little of everything, for plain pytest."""
+"""A few commands of every kind, for plain pytest."""
 
 CHANGES = (
     ("move", _PATRONS[2], "--to", _PATRONS[0], "--dry-run"),
     ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes", "--json"),
-    ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes"),  # is there already
-    ("move", "20000000009999", "--to", _PATRONS[0], "--yes"),  # nobody
+    ("move", _PATRONS[2], "--to", _PATRONS[0], "--yes"),  # is already in the group
+    ("move", "20000000009999", "--to", _PATRONS[0], "--yes"),  # no patron
     ("remove", _PATRONS[1], "--yes", "--json"),
     ("lead", _PATRONS[1], "--yes"),
     ("merge", "--from", _PATRONS[3], "--to", _PATRONS[1], "--yes", "--json"),
@@ -67,20 +67,20 @@ CHANGES = (
     ("audit", "--json"),
     *(("show", patron, "--json") for patron in _PATRONS),
 )
-"""Changes of each kind, one after the other, and what there is in the end."""
+"""Changes of each kind in order, and the final state."""
 _BATCH = f"action,barcode,target\nmove,20000000005002,{_PATRONS[1]}\nremove,20000000005003,\nlead,20000000005004,on\n"
 
 NOTHING_OF_A_RELEASE = frozenset(
     {
         *("completion", "config", "help", "init", "install", "sandbox", "serve", "state", "status", "uninstall"),
-        "doctor",  # says which release it is
+        "doctor",  # names the release
     }
 )
-"""Commands that show no patron and change none."""
+"""Commands that neither show nor change patrons."""
 
 
 def looks(account: str) -> Iterator[tuple[str, ...]]:
-    """Each command that only shows something; for the account that sees all patrons in each of its formats."""
+    """Yield each command that only shows data; for the account that sees all patrons, in each format."""
     for name, formats in _FORMATS.items():
         for kind in formats if account == "cons_staff" else ("json",):
             if name in ("report", "audit"):
@@ -96,7 +96,7 @@ def looks(account: str) -> Iterator[tuple[str, ...]]:
 
 
 class Typed:
-    """Somebody who types commands: in a directory of their own, over the gateway at ``url``."""
+    """Runs commands in a directory, with the gateway at ``url``."""
 
     def __init__(self, directory: Path, url: str, account: str) -> None:
         self._command = Command(directory, url, account)
@@ -106,7 +106,7 @@ class Typed:
         (directory / "changes.csv").write_text(_BATCH, encoding="utf-8")
 
     def __call__(self, words: Sequence[str]) -> str:
-        """What a command printed, its exit status, and what is in the files that it wrote."""
+        """Return a command's output, its exit status, and the contents of the files it wrote."""
         there = set(self._files())
         words = [str(self._directory / word) if self._is_file(word) else word for word in words]
         done = self._command(*(listed_id(self._command, int(word[1:])) if word[0] == "#" else word for word in words))
@@ -138,7 +138,7 @@ class Typed:
     def _day(self, found: re.Match[str]) -> str:
         try:
             day = _read(found[0])
-        except ValueError:  # such as "12 Nowhere 2026"
+        except ValueError:  # for example "12 Nowhere 2026"
             return found[0]
         return "TODAY" if self._began.date() <= day.date() <= datetime.now(UTC).date() else found[0]
 

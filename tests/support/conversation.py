@@ -1,8 +1,8 @@
-"""Recorded exchanges, sent to a gateway again: where it answers otherwise than the server did that they come from.
+"""Send recorded exchanges to a gateway again, and find where its responses differ from the recorded server's.
 
-What may differ between two servers that are both right doesn't count: session tokens, the marks and times of writes,
-``pid``, ``servertime``, ``stacktrace`` and ``debug`` of events, login activity, the order of rows where none was asked
-for, and how many places money has.
+Allowed differences between two servers: session tokens, last_xact_id and times of writes, ``pid``, ``servertime``,
+``stacktrace`` and ``debug`` of events, login activity, the order of rows without ORDER BY, and the number of decimal
+places of money.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Exchange = Mapping[str, Any]
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _GATEWAY = "/osrf-gateway-v1"
 _UNLIKE = {"stacktrace", "servertime", "pid", "debug"}
-_SLOW = 5.0  # seconds; the real service had crashed or hung
+_SLOW = 5.0  # seconds; the real service crashed or hung
 _TOKEN = re.compile(r"\$TOKEN|[0-9a-f]{32}")
 _MARK = re.compile(r"\d{9,10}\.\d+\.\d+")
 _KINDS = {
@@ -37,7 +37,7 @@ _AMOUNT = re.compile(r"-?\d+\.\d+")
 
 
 class Conversation:
-    """Exchanges with one gateway, from its fresh data on; close it, or use it in a ``with`` statement."""
+    """Exchanges with one gateway, starting with fresh data; close it, or use it in a ``with`` statement."""
 
     def __init__(self, url: str, accounts: Mapping[str, Mapping[str, Any]]) -> None:
         """``accounts`` are a dataset's ``staff_permissions``."""
@@ -53,14 +53,14 @@ class Conversation:
         self._connection.close()
 
     def reset(self) -> None:
-        """Put the data back to what it was."""
+        """Restore the fresh data."""
         status, _, body = self._send("POST", "/sandbox/reset", [])
         assert status == 200, body
         self._tokens.clear()
         self._instead.clear()
 
     def difference(self, exchange: Exchange) -> str:
-        """What is wrong with the gateway's answer; an empty text where nothing is."""
+        """Return what is wrong with the gateway's response; empty if it is right."""
         form = [(name, self._live(value, exchange["as"])) for name, value in exchange["form"]]
         http, expected = exchange["http"], exchange["response"]
         status, content_type, body = self._send(http["method"], http.get("path", _GATEWAY), form)
@@ -95,7 +95,7 @@ class Conversation:
         return self._tokens[account]
 
     def _live(self, value: str, account: str | None) -> str:
-        """A parameter with what this gateway gave in place of what the recorded one had given."""
+        """Replace values from the recorded gateway in a parameter with those from this one."""
         if account is not None and "$TOKEN" in value:
             value = value.replace("$TOKEN", self._token(account))
         for recorded, live in self._instead.items():
@@ -103,7 +103,7 @@ class Conversation:
         return value
 
     def _remember(self, recorded: Any, live: Any) -> None:
-        """Keep the tokens and marks of a written patron that later exchanges send back."""
+        """Remember the tokens and last_xact_ids that later exchanges send back."""
         if isinstance(recorded, dict) and isinstance(live, dict):
             for name in recorded.keys() & live.keys():
                 self._remember(recorded[name], live[name])
@@ -115,7 +115,7 @@ class Conversation:
 
 
 def can_be_sent_again(exchange: Exchange) -> bool:
-    """Whether another server can give that answer: it came of no crash, no chance, and no whole IDL."""
+    """Return whether another server can give the response: it isn't from a crash, random, or a whole IDL."""
     values = dict(map(tuple, exchange["form"]))
     answered = exchange["response"]["http_status"] is not None and exchange.get("elapsed_s", 0.0) < _SLOW
     whole_idl = values.get("class") is None and "fm_IDL" in exchange["http"].get("path", "")
@@ -124,7 +124,7 @@ def can_be_sent_again(exchange: Exchange) -> bool:
 
 
 def _outcome(answer: dict[str, Any]) -> dict[str, Any]:
-    """How a call ended: its status, the name of what went wrong, and what came before."""
+    """Return how a call ended: its status, the name of the error, and the results before."""
     error = answer.get("debug", "").partition(" : ")[0]
     return {"status": answer["status"], "error": error, "payload": answer["payload"]}
 
@@ -134,7 +134,7 @@ def _kind(content_type: str | None) -> str:
 
 
 def _shape(text: str) -> Any:
-    """An XML answer, without the order of what a hash holds; of an IDL the fields in order, and how they are linked."""
+    """Return an XML response without the order of hashes; of an IDL, the fields in order and their links."""
     if "<class" in text or "IDL/base" in text:
         idl = Idl.parse(text.encode())
         return {class_id: idl[class_id] for class_id in idl}

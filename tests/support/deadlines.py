@@ -1,4 +1,4 @@
-"""Deadlines that end when a test says so."""
+"""Deadlines that expire on a test's command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import signal
 import threading
 
 
-def let_it_pass() -> None:
-    """Have the deadline that the main thread is under go off now: the signal is what its timer sends."""
+def expire_deadline() -> None:
+    """Let the main thread's deadline expire now, by sending the signal of its timer."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)

@@ -1,4 +1,4 @@
-"""What somebody owes, put into the sandbox."""
+"""Add debts to the sandbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from evergreen_groups.sandbox import Sandbox
 
 
 def owe(sandbox: Sandbox, user: int, *fines: tuple[int, str]) -> None:
-    """Let somebody owe these fines (library, amount) and nothing else."""
+    """Give a patron these fines (library, amount) and no others."""
     store = sandbox._store
     with store.transaction() as connection:
         for table in ("mg", "circ", "mbts"):

@@ -1,4 +1,4 @@
-"""The demo desk in a headless Chromium, with the web service behind it: what the tests of the panel do there."""
+"""The demo desk in a headless Chromium, with the web service behind it, for the panel's tests."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from evergreen_groups.web import close, create_app
 TIMEOUT = 60
 _ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
 CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
-"""Where each staff client has its patrons' pages, the newest and the oldest."""
+"""The path of patrons' pages in each staff client, newest and oldest."""
 BETWEEN = (
     *(f"Angular 3.{minor}" for minor in range(12, 17)),
     *(f"AngularJS {release}" for release in ("3.13", "3.14", "3.15.8", "3.15.9", "3.16.2", "3.16.3")),
 )
-"""Those of releases between them."""
+"""The same for the releases between them."""
 
 
 def kind(client: str) -> str:
-    """``Angular`` or ``AngularJS``, of whatever release."""
+    """Return ``Angular`` or ``AngularJS``, for any release."""
     return client.partition(" ")[0]
 
 
-# What can be seen of the panel; the patron is whose figures it shows.
+# What is visible of the panel; the patron is the one whose figures it shows.
 _PANEL = """
 const block = document.querySelector(".evergreen-groups");
 const text = (node) => (node ? node.innerText.trim() : null);
@@ -66,7 +66,7 @@ return block && block.offsetParent ? {
   rest: text(block.querySelector(".evergreen-groups-rest")),
 } : null;
 """
-# Each frame: which card stands in the summary, and whose panel. To be read afterwards.
+# Record for each frame which card is in the summary, and whose panel is shown.
 _WATCH = """
 window.watched = [];
 const cards = ".account-id dd, #patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2), "
@@ -80,21 +80,21 @@ const look = () => {
 look();
 """
 UNFOLDED = "evergreen-groups.members"
-"""Where the browser remembers that the members are unfolded."""
+"""The key under which the browser remembers that members are unfolded."""
 
 
 @dataclass
 class Gate:
-    """Stands before the service, and holds back the answers about some patrons until it's told to let them go."""
+    """A proxy in front of the service, which can hold back the responses about some patrons."""
 
     app: Flask
     asked: list[str] = field(default_factory=list)
     held: dict[str, threading.Event] = field(default_factory=dict)
     arrived: threading.Event = field(default_factory=threading.Event)
     page: Callable[..., Iterable[bytes]] | None = None
-    """What answers for the page of a patron's group in the service's place."""
+    """Responds for the page of a patron's group instead of the service."""
     down: bool = False
-    """Whether nothing is answered but the panel's script."""
+    """Whether only the panel's script is served."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = str(environ["PATH_INFO"])
@@ -112,7 +112,7 @@ class Gate:
 
     @contextmanager
     def holding(self, patron: int) -> Iterator[None]:
-        """Until the end of the block no answer about the patron gets through."""
+        """Hold back responses about the patron until the end of the block."""
         path = f"/evergreen-groups/api/v1/patrons/{patron}/summary"
         self.arrived.clear()
         gate = self.held[path] = threading.Event()
@@ -123,12 +123,12 @@ class Gate:
             del self.held[path]
 
     def count(self, patron: int) -> int:
-        """How often the patron was asked about."""
+        """Return the number of requests about the patron."""
         return self.asked.count(f"/evergreen-groups/api/v1/patrons/{patron}/summary")
 
 
 class Desk:
-    """One browser at the demo desk."""
+    """A browser at the demo desk."""
 
     def __init__(self, browser: Chrome, sandbox: Sandbox, gate: Gate, service_url: str) -> None:
         self.browser = browser
@@ -140,7 +140,7 @@ class Desk:
         self.service_up()
 
     def begin(self, username: str = "consortium_staff") -> None:
-        """Everything as at first, and somebody logged in."""
+        """Restore the initial state, with a user logged in."""
         self.sandbox.reset()
         self.gate.page = None
         self._release = None
@@ -159,12 +159,12 @@ class Desk:
         self.sandbox.serve_desk(service_url, self._release)
 
     def service_down_but_for_the_script(self) -> None:
-        """As where Apache hands out the panel's script itself."""
+        """Serve only the panel's script, as where Apache serves it while the service is down."""
         self.gate.down = True
 
     @contextmanager
     def with_settings(self, directory: Path, settings: DeskSettings) -> Iterator[None]:
-        """The service as it is with these settings."""
+        """Replace the service by one with these settings."""
         home = {"XDG_STATE_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
         usual, self.gate.app = self.gate.app, create_app(settings_of(self.sandbox.url, desk=settings), home)
         try:
@@ -174,39 +174,39 @@ class Desk:
             self.gate.app = usual
 
     def log_in(self, token: str) -> None:
-        """Have the cookie as the staff client sets it, and none of its choices."""
+        """Set the staff client's cookie, and reset its choices."""
         self.browser.get(f"{self.sandbox.url}/sandbox/desk/desk.css")
         self.have_cookie(token)
         self.run("localStorage.clear(); sessionStorage.clear()")
-        # It holds 50 pages; beyond that Chromium drops those first that a script went to.
+        # The history holds 50 pages; beyond that, Chromium first drops those that a script navigated to.
         self.browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
 
     def have_cookie(self, token: str) -> None:
         self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
 
     def open(self, client: str, place: str) -> None:
-        """Open a page of a client, such as ``1001/checkout``; the client is named, or its address is."""
+        """Open a page of a client, for example ``1001/checkout``; ``client`` is a name or a path."""
         self._release = client.partition(" ")[2] or None
         self._serve(self._behind)
         self.browser.get(f"{self.sandbox.url}{self.address(client)}/{place}")
 
     def address(self, client: str) -> str:
-        """Where a client has its patrons' pages."""
+        """Return the URL of a client's patrons' pages."""
         return client if client.startswith("/") else CLIENTS[kind(client)]
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.browser.execute_script(script, *arguments)
 
     def panel(self) -> Any:
-        """What is seen of the panel; none if there's nothing."""
+        """Return what is visible of the panel, or None."""
         return self.run(_PANEL)
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait for something true, and give it back."""
+        """Wait for a true result and return it."""
         return WebDriverWait(self.browser, TIMEOUT, poll_frequency=0.03).until(lambda _: condition())
 
     def panel_of(self, patron: int) -> Any:
-        """The panel, as soon as it's that patron's."""
+        """Wait until the panel shows the patron, and return it."""
         return self.until(lambda: (panel := self.panel()) and panel["patron"] == patron and panel)
 
     def comes_to(self, amount: str) -> None:
@@ -214,15 +214,15 @@ class Desk:
         self.until(lambda: (panel := self.panel()) and panel["amount"] == amount)
 
     def unfold(self) -> None:
-        """Have the members unfolded on the pages that are opened from now on."""
+        """Unfold the members on all pages opened from now on."""
         self.run("localStorage.setItem(arguments[0], 'true')", UNFOLDED)
 
     def problem(self, words: str) -> Any:
-        """The panel, as soon as it says that something's wrong."""
+        """Wait until the panel shows an error, and return it."""
         return self.until(lambda: (panel := self.panel()) and words in (panel["text"] or "") and panel)
 
     def owed(self) -> str:
-        """The own fines that the client shows."""
+        """Return the own fines that the client shows."""
         return str(self.run("return document.querySelector('[data-field=owed]')?.textContent.trim() ?? ''"))
 
     def shows(self, owed: str) -> None:
@@ -230,11 +230,11 @@ class Desk:
         self.until(lambda: self.owed() == owed)
 
     def answered(self, patron: int) -> None:
-        """Wait until the page has the service's answer about a patron, and has had a frame to show it in."""
+        """Wait until the page has the service's response about a patron, and has drawn a frame with it."""
         self.answered_with(f"/patrons/{patron}/summary")
 
     def answered_with(self, ending: str) -> None:
-        """The same for an answer from any address that ends so."""
+        """Wait for a response from any URL with this ending, and for a frame."""
         script = (
             "return performance.getEntriesByType('resource')"
             ".some((one) => new URL(one.name).pathname.endsWith(arguments[0]) && one.responseEnd > 0)"
@@ -243,28 +243,28 @@ class Desk:
         self.framed()
 
     def framed(self) -> None:
-        """Wait until the page has been drawn as it is now, and what looks at each frame has seen it.
+        """Wait until the page is drawn in its current state, and code that runs with each frame has seen it.
 
-        On a busy machine the document may be read several times before its next frame.
+        On a busy machine, the document may be read several times before its next frame.
         """
         self.browser.execute_async_script(
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
         )
 
     def comes_to_rest(self) -> None:
-        """Wait until the panel has looked at the client's figures as they are now, and has its answers."""
+        """Wait until the panel has seen the client's current figures, and has its responses."""
         self.until(self._is_at_rest)
 
     def _is_at_rest(self) -> bool:
-        """Twice: what a frame changes may lead to the next look."""
+        """Twice, because the changes of a frame may cause another look."""
         return all(self.framed() or self.run(page_time.AT_REST) for _ in range(2))
 
     def hold(self, wait: int) -> None:
-        """From now on let no wait of so many milliseconds end in this page, unless by :meth:`let_pass`."""
+        """From now on, keep timers of so many milliseconds from firing on this page, except by :meth:`let_pass`."""
         self.run(page_time.HOLD, wait)
 
     def let_pass(self, wait: int) -> None:
-        """Let the waits of so many milliseconds be over that have begun by the next frame."""
+        """Fire the timers of so many milliseconds that start before the next frame."""
         self.framed()
         self.run(page_time.PASS, wait)
 
@@ -272,7 +272,7 @@ class Desk:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
     def go(self, client: str, patron: int, tab: str = "checkout") -> None:
-        """Go to another patron within the page, as a click on a link of the client does."""
+        """Navigate to another patron within the page, like a click on one of the client's links."""
         path = f"{self.address(client)}/{patron}/{tab}"
         if kind(client) == "Angular":
             self.run("history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))", path)
@@ -287,7 +287,7 @@ class Desk:
         self.run(_WATCH)
 
     def watch_owed(self) -> None:
-        """Note every text that comes to stand as own fines."""
+        """Record every text shown as own fines."""
         self.run(
             "const cell = document.querySelector('[data-field=owed]'); window.owed = [];"
             "new MutationObserver(() => window.owed.push(cell.textContent))"
@@ -295,33 +295,33 @@ class Desk:
         )
 
     def watched(self) -> set[tuple[str, int]]:
-        """Pairs of a card in the summary and whose panel stood beside it, of all frames from :meth:`watch` to now."""
+        """Return the pairs of a card in the summary and the panel's patron, for all frames since :meth:`watch`."""
         self.framed()
         return {(card, int(patron)) for card, patron in self.run("return window.watched")}
 
     def shown_stock_row(self) -> bool:
-        """Whether the client's own Group Fines row can be seen."""
+        """Return whether the client's own Group Fines row is visible."""
         script = "const row = document.querySelector('[data-field=group]'); return Boolean(row && row.offsetParent)"
         return bool(self.run(script))
 
     def focused(self) -> str:
-        """The text of what has the focus, in one go: the client may put another node in its place at any time."""
+        """Return the text of the focused element, in one script: the client may replace elements at any time."""
         return str(self.run("return document.activeElement.innerText.trim()"))
 
     def press(self, *keys: str) -> None:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
 
     def press_with(self, modifier: str, key: str) -> None:
-        """Press a key while another is held."""
+        """Press a key while holding another."""
         chain = ActionChains(self.browser, duration=0)
         chain.key_down(modifier).send_keys(key).key_up(modifier).perform()
 
     def dark(self, mode: str) -> None:
-        """Choose the colours of the pages that are opened from now on."""
+        """Set the color scheme of pages opened from now on."""
         self.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
 
     def axe(self) -> Any:
-        """What axe finds on the page."""
+        """Return axe's findings on the page."""
         self.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
         return self.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
 
@@ -336,7 +336,7 @@ def desk_browser(
     environ: Mapping[str, str] | None = None,
     release: str | None = None,
 ) -> Iterator[Desk]:
-    """A browser at a desk of its own; its service keeps files in ``directory``, or where ``environ`` says."""
+    """Yield a browser at a new desk; its service keeps files in ``directory``, or where ``environ`` says."""
     with Sandbox(dataset, release=release) as sandbox, chromium() as browser:
         home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
         gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
@@ -347,7 +347,7 @@ def desk_browser(
 
 @contextmanager
 def chromium() -> Iterator[Chrome]:
-    """A headless Chromium of the system."""
+    """Yield the system's Chromium, headless."""
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):

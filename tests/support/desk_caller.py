@@ -1,4 +1,4 @@
-"""Somebody at a desk who plans and changes through the API, in whatever way requests are sent."""
+"""A clerk who plans and makes changes through the API, over any transport."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _numbers = count(1)
 
 @dataclass
 class Answer:
-    """What came back."""
+    """A response."""
 
     status: int
     body: dict[str, Any]
@@ -29,17 +29,17 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """That of a problem."""
+        """The code of a problem."""
         return str(self.body["code"])
 
     @property
     def states(self) -> list[str]:
-        """Those of a change's steps."""
+        """The states of a change's steps."""
         return [step["state"] for step in self.body["steps"]]
 
 
 class DeskCaller:
-    """Calls the API with one session, by an app's test client."""
+    """Calls the API with one session, through an app's test client."""
 
     def __init__(self, client: FlaskClient, token: str, **headers: str) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class DeskCaller:
         return self.send("POST", "plans", plan_body(action, *patrons, **more))
 
     def planned(self, action: str, *patrons: int | str, **more: object) -> str:
-        """The id of a plan that can be made."""
+        """Make a plan that must be possible, and return its id."""
         answer = self.plan(action, *patrons, **more)
         assert answer.status == 201, answer.body
         return str(answer.body["id"])
@@ -88,7 +88,7 @@ def new_key() -> str:
 
 
 def group_of(sandbox: Sandbox, patron: int) -> int:
-    """Where a patron is in the ILS."""
+    """Return a patron's group in the ILS."""
     return int(sandbox._store.rows("au", {"id": patron})[0]["usrgroup"])
 
 

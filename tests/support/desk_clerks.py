@@ -1,7 +1,7 @@
-"""Two clerks who plan, change and take back at random, through services that die and a network that loses things.
+"""Two clerks who plan, change and undo at random, with services that die and a network that loses messages.
 
-Whatever happens to them, in the end each key has one answer, every write belongs to one step, every step that is done
-was written once, and what is taken back is what the answer says.
+In the end, each key has one answer, every write belongs to one step, every done step was written once, and undos match
+their answers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from support.write_log import WriteLog
 from evergreen_groups.sandbox import Sandbox
 
 PASSING = (502, 503, 504)
-"""Statuses after which the same is asked again."""
+"""Statuses after which the request is repeated."""
 TRIES = 2400
 PAUSE = 0.05
-"""Seconds between two of them."""
+"""Seconds between two requests."""
 ACTIONS = ("move", "move", "move several", "remove", "merge", "lead", "undo", "double click", "again")
 PLAN_REFUSALS = {403, 404, 409, 422}
 REFUSALS = {403, 404, 409, 410, 422}
@@ -33,7 +33,7 @@ REFUSALS = {403, 404, 409, 410, 422}
 
 @dataclass
 class Clerk:
-    """One of them: ``user`` is an ``au.id``."""
+    """One of the clerks: ``user`` is an ``au.id``."""
 
     user: int
     token: str
@@ -41,7 +41,7 @@ class Clerk:
 
 @dataclass
 class Asked:
-    """Something that was asked under a key: what with, and all answers that weren't merely put off."""
+    """A request under a key: its content, and all responses that weren't just delays."""
 
     clerk: Clerk
     path: str
@@ -52,7 +52,7 @@ class Asked:
 
 @dataclass
 class Tally:
-    """What was seen in all sequences."""
+    """Counts of all sequences."""
 
     asked: int = 0
     changes: int = 0
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Faults:
-    """Decides by chance on the way of each request to the gateway."""
+    """Randomly chooses the fate of each request to the gateway."""
 
     def __init__(self, proxy: FaultProxy, tally: Tally) -> None:
         self._proxy = proxy
@@ -78,13 +78,13 @@ class Faults:
         proxy.decide = self._decide
 
     def begin(self, chance: random.Random, rate: float) -> None:
-        """From here on, so many of the writes (and a tenth of that of the reads) don't go as they should."""
+        """Start faults for a share of writes, and for a tenth of that share of reads."""
         with self._lock:
             self._chance, self.rate = random.Random(chance.random()), rate
             self.held = set()
 
     def end(self) -> None:
-        """Nothing is lost any more, and what was held comes in."""
+        """Stop faults, and deliver the requests held back."""
         with self._lock:
             self.rate = 0.0
         self._proxy.let_go()
@@ -125,7 +125,7 @@ class Sequence:
         self.errors: list[str] = []
 
     def run(self, actions: int) -> None:
-        """Let both act at once."""
+        """Let both clerks act concurrently."""
 
         def act(clerk: Clerk, chance: random.Random) -> None:
             try:
@@ -144,7 +144,7 @@ class Sequence:
             thread.join()
 
     def judge(self, log: WriteLog, sandbox: Sandbox, before: dict[int, dict[str, int]]) -> list[str]:
-        """Ask for everything again, and give what is wrong."""
+        """Repeat all requests, and return what is wrong."""
         errors = list(self.errors)
         changes: dict[str, dict[str, Any]] = {}
         for asked in self._asked:
@@ -167,7 +167,7 @@ class Sequence:
         return errors
 
     def _seen(self, clerk: Clerk, id: str) -> dict[str, Any]:
-        """A change as it is now, when whatever could be found out has been."""
+        """Return a change's current state, after everything that can be resolved has been."""
         for _ in range(TRIES):
             status, body = self._request("GET", clerk, f"changes/{id}")
             if status == 200:
@@ -176,7 +176,7 @@ class Sequence:
         raise AssertionError(f"change {id} can't be read: {status} {body}")
 
     def _untrue(self, changes: dict[str, dict[str, Any]], log: WriteLog) -> Iterator[str]:
-        """Each write has its step, and each step that is done its write."""
+        """Return writes without a step, and done steps without a write."""
         tokens = {clerk.token: clerk.user for clerk in self._clerks}
         left = Counter((tokens.get(write.token), write.patron, write.field, write.value) for write in log.writes)
         self._tally.writes += len(log.writes)
@@ -192,7 +192,7 @@ class Sequence:
                 elif step["state"] in ("sending", "failed"):
                     unclear.append((change["staff"], step["patron"], step["field"], step["after"], step["state"]))
         for (user, patron, name, value), count in (+left).items():
-            # What came in late and was changed by somebody else since is a step that nobody calls done.
+            # If a late request landed and was then overwritten, its step isn't called done.
             fitting = [step for step in unclear if step[:3] == (user, patron, name) and step[3] in (value, None)]
             if len(fitting) < count:
                 yield f"written by {user} without a step that says so: {patron} {name} {value}, {count} times"
@@ -256,7 +256,7 @@ class Sequence:
         return asked
 
     def _ask(self, asked: Asked) -> None:
-        """Ask, whoever is alive, until there is an answer."""
+        """Send a request to any running service until there is a response."""
         for _ in range(TRIES):
             status, body = self._request("POST", asked.clerk, asked.path, asked.body, asked.key)
             if status == 200 or status in REFUSALS:
@@ -277,7 +277,7 @@ class Sequence:
     def _request(
         self, method: str, clerk: Clerk, path: str, body: dict[str, Any] | None = None, key: str | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Status and body of an answer; 0 where the service has died."""
+        """Return a response's status and body; 0 if the service has died."""
         self._tally.asked += 1
         headers = bearer(clerk.token) | ({"Idempotency-Key": key} if key else {})
         try:
@@ -296,7 +296,7 @@ class Sequence:
 
 
 def _inconsistent(asked: Asked) -> Iterator[str]:
-    """What one answer to a key says and another doesn't."""
+    """Return contradictions between the responses to a key."""
     last_status, last = asked.answers[-1]
     numbers = {body["id"] for status, body in asked.answers if status == 200}
     if len(numbers) > 1:
@@ -312,7 +312,7 @@ def _inconsistent(asked: Asked) -> Iterator[str]:
 
 
 def _not_its_opposite(undo: dict[str, Any], undone: dict[str, Any] | None) -> Iterator[str]:
-    """What an undo did beyond taking back what the change has done."""
+    """Return what an undo did beyond reversing the change."""
     if undone is None:
         yield f"undo {undo['id']} is of a change that nobody knows"
         return

@@ -1,4 +1,4 @@
-"""The desk's pages as a browser without a script has them: pages that are read, and forms that are sent."""
+"""The desk's pages in a browser without scripts: pages to read, and forms to send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def as_text(node: lxml.html.HtmlElement) -> str:
 
 
 class DeskPage:
-    """A page that came, and the forms in it."""
+    """A page and its forms."""
 
     def __init__(self, clerk: DeskClerk, address: str, response: TestResponse) -> None:
         self.clerk = clerk
@@ -38,13 +38,13 @@ class DeskPage:
         return as_text(self.tree.find("body"))
 
     def part(self, id: str) -> str:
-        """The text of the element with an id; empty where there is none."""
+        """Return the text of the element with an id, or an empty text."""
         found = self.tree.get_element_by_id(id, None)
         return "" if found is None else as_text(found)
 
     @property
     def members(self) -> dict[str, str]:
-        """The rows of the list: each name with the rest of the row."""
+        """The rows of the list: each name with the rest of its row."""
         rows = self.tree.xpath("//table[@id='members']/tbody/tr")
         return {as_text(row.find(".//bdi")): as_text(row) for row in rows}
 
@@ -63,24 +63,24 @@ class DeskPage:
 
     @property
     def default(self) -> str:
-        """What Enter in the confirming form's field presses: its first button."""
+        """The first button of the confirming form, which Enter in its field presses."""
         return str(self.form("/change").xpath(".//button")[0].get("value"))
 
     def form(self, action: str, id: str = "") -> lxml.html.FormElement:
-        """The form that goes to an address that ends like this, with an id where one is given."""
+        """Return the form with a path that ends like this, and with an id if given."""
         for form in self.tree.forms:
             if urlsplit(form.action).path.endswith(action) and form.get("id", "") == id:
                 return form
         raise AssertionError(f"no form for {action}")
 
     def has_form(self, action: str) -> bool:
-        """Whether something can be sent there."""
+        """Return whether the page has a form for a path."""
         return any(urlsplit(form.action).path.endswith(action) for form in self.tree.forms)
 
     def send(
         self, action: str, *pressed: tuple[str, str], id: str = "", times: int = 1, **filled: str | Iterable[str]
     ) -> DeskPage:
-        """Fill a form in and send it, so many times; ``pressed`` is the button's name and value."""
+        """Fill in a form and send it so many times; ``pressed`` is the button's name and value."""
         form = self.form(action, id)
         fields = [pair for pair in form.form_values() if pair[0] not in filled]
         for name, value in filled.items():
@@ -91,7 +91,7 @@ class DeskPage:
 
 
 class DeskClerk:
-    """Somebody at a desk, with the cookie of their session."""
+    """A clerk at a desk, with a session's cookie."""
 
     def __init__(self, app: Flask, token: str, origin: str) -> None:
         self._client = client_of(app)
@@ -105,7 +105,7 @@ class DeskClerk:
         return DeskPage(self, address, self._client.get(address, headers={**self.headers, **headers}))
 
     def post(self, address: str, fields: list[tuple[str, str]], **headers: str) -> DeskPage:
-        """Send a form as a page of the same origin does, and follow where it leads."""
+        """Send a form like a page of the same origin, and follow redirects."""
         data: dict[str, list[str]] = {}
         for name, value in fields:
             data.setdefault(name, []).append(value)
@@ -117,7 +117,7 @@ class DeskClerk:
 
 
 def card(patron: int) -> str:
-    """The barcode of one of the built-in patrons."""
+    """Return the barcode of a built-in patron."""
     return f"2000000000{patron}"
 
 
@@ -132,6 +132,6 @@ def agreed(page: DeskPage, **filled: str) -> DeskPage:
 
 
 def selected(page: DeskPage, action: str, *members: int, **pressed: str) -> DeskPage:
-    """Select members in the list, and press the button of an action."""
+    """Select members in the list, and press an action's button."""
     buttons = [("action", action), *pressed.items()]
     return page.send("/plan", *buttons, id="selection", member=[str(member) for member in members])

@@ -1,4 +1,4 @@
-"""Desks that change groups: each a staff user at a gateway."""
+"""Desks that change groups, each a staff user with a gateway."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from evergreen_groups.settings import PolicySettings
 from evergreen_groups.state import State
 
 ONE, ANOTHER = 11, 12
-"""Staff users: any numbers, for what is theirs is told by them alone."""
+"""Staff users; any numbers do, because they only tell users apart."""
 
 
 def desk_of(gateway: Gateway, state: State, staff: int = ONE, *, may_undo_others: bool = False) -> DeskChanges:
-    """The changes of a staff user."""
+    """Return the changes of a staff user."""
     operator = Operator("desk", staff=staff, workstation=3)
     reference = ReferenceData(PolicySettings())
     return DeskChanges(gateway, state, operator, reference, may_undo_others=lambda: may_undo_others)
 
 
 def move(patron: PatronReference, *others: PatronReference, to: PatronReference) -> PlanRequest:
-    """A request to move patrons to somebody's group."""
+    """Return a request to move patrons to another patron's group."""
     return PlanRequest(Action.MOVE, (patron, *others), target=to)
 
 
 def remove(*patrons: PatronReference) -> PlanRequest:
-    """A request to take patrons out of their groups."""
+    """Return a request to remove patrons from their groups."""
     return PlanRequest(Action.REMOVE, patrons)

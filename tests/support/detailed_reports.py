@@ -1,4 +1,4 @@
-"""A report with what its members owe for, since when, and what they have out."""
+"""A report with the reasons and dates of members' debts, and their checkouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bill(patron: int, balance: Decimal, kind: BillKind, since: datetime, payment
 
 
 def detailed() -> Report:
-    """The sample report; of the first group everything is known, of the second's first member nothing."""
+    """The sample report; everything is known about the first group, nothing about the second group's first member."""
     report = sample_report()
     found: dict[int, MemberDetails] = {}
     for place, group in enumerate(report.groups):

@@ -1,4 +1,4 @@
-"""JSON documents of the hooks, held against their schemas."""
+"""The hooks' JSON documents, validated with their schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def schema(kind: str) -> Any:
 
 
 def document(value: Any) -> dict[str, Any]:
-    """The JSON form, held against its schema."""
+    """Return the JSON form, validated with its schema."""
     made = json.loads(json.dumps(hooks.as_json(value)))
     jsonschema.validate(made, schema(made["kind"]))
     return made

@@ -1,6 +1,6 @@
-"""Every place where the package says what is wrong, read from its source: errors, findings, warnings and reasons.
+"""All places in the package's source that make errors, findings, warnings and reasons.
 
-``python tests/support/error_catalog.py`` prints ``docs/errors.md`` from it, and ``nox -s docs`` writes that.
+``python tests/support/error_catalog.py`` prints ``docs/errors.md`` from it, and ``nox -s docs`` writes the file.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ PACKAGE = REPOSITORY / "evergreen_groups"
 PAGE = REPOSITORY / "docs" / "errors.md"
 
 MAKERS = {"not_visible": "NotFoundError"}
-"""Functions that make an error of a class; what they are given is what the class is given."""
+"""Functions that make an error of a class, with the same arguments."""
 PASSING_ON = {"_fail"}
-"""Methods that are given the class first, and then what the class is given."""
+"""Methods with a class as first argument, followed by the class's arguments."""
 VERDICTS = {"warning": "warning", "failed": "failed", "ok": "ok"}
-"""The methods that make a finding of doctor."""
+"""Methods that make a finding of the doctor."""
 
 
 @dataclass(frozen=True)
 class Site:
     """One place that makes an error, a finding, a warning or a reason.
 
-    ``kind`` is the class, or the verdict of a finding. ``message`` and ``advice`` are templates, None where they aren't
-    literal texts; ``code`` is None where it is another error's, and empty where the class's own counts. ``values`` are
-    the names of the values, None where there are none; ``exact``, that they stand there one by one. ``status`` is the
-    HTTP status of a problem.
+    ``kind`` is the class, or a finding's verdict. ``message`` and ``advice`` are templates, None if they aren't
+    literals. ``code`` is None if it comes from another error, and empty if the class's default applies. ``values`` are
+    the names of the values, None without any; ``exact`` says whether all are literal. ``status`` is the HTTP status of
+    a problem.
     """
 
     place: str
@@ -47,7 +47,7 @@ class Site:
 
 @cache
 def sources() -> dict[str, ast.Module]:
-    """The package's modules by their paths below it."""
+    """Return the package's modules by relative path."""
     return {
         str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -56,7 +56,7 @@ def sources() -> dict[str, ast.Module]:
 
 @cache
 def error_classes() -> dict[str, str]:
-    """Each class of the tree of errors, with the class that it is made from."""
+    """Return each class of the error tree with its base class."""
     found = {"EvergreenGroupsError": ""}
     grown = True
     while grown:
@@ -71,7 +71,7 @@ def error_classes() -> dict[str, str]:
 
 
 def errors() -> list[Site]:
-    """Every place that makes an error of ours."""
+    """Yield all places that make one of the package's errors."""
     return [
         site
         for path, tree in sources().items()
@@ -82,7 +82,7 @@ def errors() -> list[Site]:
 
 
 def findings() -> list[Site]:
-    """Every place that makes a finding of doctor."""
+    """Yield all places that make a finding of the doctor."""
     return [
         _site(path, tree, function, call, VERDICTS[call.func.attr], message=0, advice=1)
         for path, tree in sources().items()
@@ -93,7 +93,7 @@ def findings() -> list[Site]:
 
 
 def records(name: str) -> list[tuple[str, frozenset[str]]]:
-    """The code and the names of the values of each record of a class that is made with a literal code."""
+    """Return the code and the names of the values of each record of a class that is made with a literal code."""
     found = []
     for tree in sources().values():
         for function, call in _calls(tree):
@@ -107,12 +107,12 @@ def records(name: str) -> list[tuple[str, frozenset[str]]]:
 
 
 def names_in(template: str) -> set[str]:
-    """The names of the values that a template stands for."""
+    """Return the names of the values in a template."""
     return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name is not None}
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Call]]:
-    """Every call with the function that it stands in (the innermost), or the module."""
+    """Yield all calls with their innermost function, or the module."""
 
     def visit(node: ast.AST, function: ast.AST) -> Iterator[tuple[ast.AST, ast.Call]]:
         if isinstance(node, ast.FunctionDef):
@@ -164,7 +164,7 @@ def _site(
 
 
 def _text(node: ast.AST | None, tree: ast.Module) -> str | None:
-    """A literal text, or the one that a name of the module stands for; None for anything else."""
+    """Return a literal text, also through a name of the module; None for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.Name):
@@ -173,7 +173,7 @@ def _text(node: ast.AST | None, tree: ast.Module) -> str | None:
 
 
 def _code(node: ast.AST | None, tree: ast.Module) -> str | None:
-    """The code that is given, with a question mark for what isn't literal."""
+    """Return the code, with a question mark for parts that aren't literal."""
     if node is None:
         return ""
     if isinstance(node, ast.Attribute) and node.attr == "code":
@@ -192,7 +192,7 @@ def _constants(tree: ast.Module) -> dict[str, str]:
 
 
 def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
-    """The keys of a dictionary, and whether they all stand there; a name is looked up where the function sets it."""
+    """Return the keys of a dictionary, and whether all are literal; a name is looked up in its function."""
     if isinstance(node, ast.Name):
         return frozenset(_set_in(function, node.id)), False
     if not isinstance(node, ast.Dict):
@@ -209,7 +209,7 @@ def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
 
 
 def _set_in(function: ast.AST, name: str) -> Iterator[str]:
-    """The keys of a dictionary that a function makes under a name, and adds to it."""
+    """Return the keys of a dictionary that a function assigns to a name, and adds later."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
@@ -230,8 +230,8 @@ def _set_in(function: ast.AST, name: str) -> Iterator[str]:
 
 
 def page() -> str:
-    """``docs/errors.md``."""
-    from evergreen_groups.audit.findings import WEIGHTS
+    """Return the contents of ``docs/errors.md``."""
+    from evergreen_groups.audit import WEIGHTS
     from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
     from evergreen_groups.render.plans import WARNINGS
 
@@ -266,7 +266,7 @@ def page() -> str:
 
 
 def default_code(kind: str) -> str:
-    """The code of an error that is made without one."""
+    """Return an error class's default code."""
     from evergreen_groups.errors import _code_of
 
     return _code_of(type(kind, (), {}))
@@ -310,7 +310,7 @@ def _finding_rows() -> list[tuple[str, ...]]:
 
 
 def _shown(template: str) -> str:
-    """A template with nothing but the names of its values in braces."""
+    """Return a template with only the names of its values in braces."""
     parts = string.Formatter().parse(template)
     return "".join(text + (f"{{{name}}}" if name else "") for text, name, _spec, _conversion in parts).replace(
         "|", "\\|"

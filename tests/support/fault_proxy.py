@@ -1,4 +1,4 @@
-"""A proxy between a client and the sandbox that loses, holds back, repeats, alters or watches what goes through it."""
+"""A proxy between a client and the sandbox that loses, delays, repeats, changes or records traffic."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _UNANSWERED = (Fault.DROP_REQUEST, Fault.HELD_REQUEST, Fault.LATE_REQUEST)
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What goes back to the client: ``length`` bytes are announced, those of the body unless given.
+    """A response to the client: its Content-Length is ``length``, by default that of the body.
 
-    Where more are announced than there are, the connection is closed in the middle. With ``chunk_length``, the body is
-    sent as one chunk that announces this length, which may be a wrong one.
+    With a larger ``length``, the connection is closed in the middle. With ``chunk_length``, the body is sent as one
+    chunk that claims this length, which may be wrong.
     """
 
     body: bytes
@@ -57,16 +57,16 @@ class HttpAnswer:
 
     @classmethod
     def of(cls, envelope: object) -> HttpAnswer:
-        """An answer of the gateway with this body."""
+        """Return a gateway's response with this body."""
         return cls(json.dumps(envelope).encode())
 
     @property
     def cut_off(self) -> bool:
-        """Whether it ends before it is whole."""
+        """Whether it ends early."""
         return self.length is not None and self.length > len(self.body)
 
     def to_bytes(self) -> bytes:
-        """As it goes over the wire."""
+        """Return the bytes on the wire."""
         length = len(self.body) if self.length is None else self.length
         framing = ("Transfer-Encoding", "chunked") if self.chunk_length else ("Content-Length", str(length))
         headers = [("Content-Type", self.content_type), framing, *self.headers]
@@ -80,7 +80,7 @@ class HttpAnswer:
 
 
 def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:
-    """The answer of another kind of gateway, which sends the numbers in a record as text."""
+    """Return the response of another kind of gateway, which sends the numbers in records as text."""
 
     def as_text(value: Any) -> Any:
         if isinstance(value, list):
@@ -94,7 +94,7 @@ def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:
 
 
 class Call:
-    """One request: ``service``, ``method`` and ``parameters`` as sent (tokens as they are); empty for the IDL."""
+    """One request: ``service``, ``method`` and ``parameters`` as sent (including tokens); empty for the IDL."""
 
     def __init__(self, body: bytes) -> None:
         fields = [part.split("=", 1) for part in body.decode().split("&") if "=" in part]
@@ -105,23 +105,23 @@ class Call:
 
     @property
     def proves_answers(self) -> bool:
-        """Whether it is the echo of a word by chance, by which answers of the Rust gateway are seen to be one's own."""
+        """Whether it echoes a random word, which proves that the Rust gateway's responses belong to their requests."""
         word = str(self.parameters[0]) if self.parameters else ""
         return self.method == "opensrf.system.echo" and re.fullmatch(r"[0-9a-f]{16}", word) is not None
 
     @property
     def asks_what_there_is(self) -> bool:
-        """Whether it finds out what the server is or offers, and does nothing there."""
+        """Whether it reads the server's version or methods, without other effects."""
         return self.method.startswith("opensrf.") or self.parameters[:1] == [NO_TOKEN]
 
 
 Decide = Callable[[Call], Fault]
 _Request = tuple[str, str, bytes, str | None]
-"""Method, path and body of an HTTP request, and the tag of the answer that the client has already."""
+"""Method, path and body of an HTTP request, and the ETag of a cached response."""
 
 
 class _Connection(BaseHTTPRequestHandler):
-    """One connection of a client. ``waiting`` is an answer that is sent before that of the next request."""
+    """A client's connection. ``waiting`` is a response to send before that of the next request."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -141,7 +141,7 @@ class _Connection(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """Counts the connections that are open."""
+    """Counts the open connections."""
 
     daemon_threads = True
 
@@ -162,26 +162,24 @@ class _Server(ThreadingHTTPServer):
             self.changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients who hang up in the middle: that is what they are to do."""
+        """Ignore clients that hang up in the middle, which tests cause."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # handed on as it comes
 
 
 class FaultProxy:
-    """Forwards to ``target``.
+    """Forwards requests to ``target``.
 
-    ``decide`` says on which way a request and its answer go. What is answered is the server's, unless one of these says
-    otherwise (None: it doesn't). Instead of asking the server, ``refuse`` gives the status and the debug text of a
-    refusal, ``answer`` a result, ``instead`` a whole HTTP answer, and ``nothing`` says which requests are to have no
-    result. What the server did carry out is answered with the envelope that ``garble`` gives, or with what ``alter``
-    makes of its answer.
+    ``decide`` chooses the fault of a request. The response is the server's unless one of these overrides it (None: it
+    doesn't): without calling the server, ``refuse`` gives the status and debug text of a failure, ``answer`` a result,
+    ``instead`` a whole HTTP response, and ``nothing`` selects requests without a result. After the server has executed
+    the request, ``garble`` replaces the response's envelope, and ``alter`` changes the response.
 
-    ``calls`` are those that came, and ``seen`` their methods, but for the echo by which answers of the Rust gateway are
-    proved.
+    ``calls`` are the requests, and ``seen`` their methods, without the echoes that prove the Rust gateway's responses.
 
-    ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know: nothing is
-    called after that, when the client may be done already and the test be looking at what was called. ``too_late`` is
-    called where a client is to give up waiting.
+    ``carried_out`` is called when the server has responded, ``before_answer`` before the client gets the response:
+    after that, the test may already be checking what was called. ``too_late`` is called when a client should give up
+    waiting.
     """
 
     def __init__(self, target: str) -> None:
@@ -237,7 +235,7 @@ class FaultProxy:
         _send(request, answer, fault)
 
     def _made_up(self, call: Call) -> HttpAnswer | None:
-        """An answer without the server."""
+        """Return a response without the server."""
         refusal, result = self.refuse(call), self.answer(call)
         if refusal is not None:
             return HttpAnswer.of({"payload": [], "debug": refusal[1], "status": refusal[0]})
@@ -258,11 +256,11 @@ class FaultProxy:
         return self.alter(call, answer) or answer
 
     def forget(self) -> None:
-        """Let each connection have the answers to its own requests again."""
+        """Let each connection have the responses to its own requests again."""
         self.forgotten += 1
 
     def settle(self) -> None:
-        """Wait until all that clients have sent, who have ended since, has been carried out."""
+        """Wait until all requests of clients that have ended since have been executed."""
         with socket.create_connection(("127.0.0.1", self.server.server_port), timeout=60) as last_in_the_queue:
             last_in_the_queue.shutdown(socket.SHUT_WR)
             last_in_the_queue.recv(1)
@@ -270,12 +268,12 @@ class FaultProxy:
             assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=60)
 
     def let_copies_go(self) -> None:
-        """Hand on the late copies of requests."""
+        """Deliver the late duplicates of requests."""
         while self._copies:
             self._forward(*self._copies.pop(0))
 
     def let_go(self) -> None:
-        """Hand on the requests that were held, and the late copies."""
+        """Deliver the requests held back, and the late duplicates."""
         self.let_copies_go()
         while self._held:
             self._forward(*self._held.pop(0))
@@ -291,7 +289,7 @@ class FaultProxy:
         connection.request(command, path, body or None, headers)
         response = connection.getresponse()
         content = response.read()
-        if response.headers.get("Content-Type") == "text/json":  # the Rust gateway closes, and doesn't say so
+        if response.headers.get("Content-Type") == "text/json":  # the Rust gateway closes without saying so
             connection.close()
         else:
             self._idle.append(connection)
@@ -310,7 +308,7 @@ class FaultProxy:
 
 
 def _send(request: _Connection, answer: HttpAnswer, fault: Fault) -> None:
-    """Send an answer, or what is to come before it on this connection."""
+    """Send a response, after any that waits on this connection."""
     if request.remembers != request.proxy.forgotten:
         request.remembers, request.waiting, request.is_behind = request.proxy.forgotten, b"", False
     waiting, request.waiting = request.waiting, b""
@@ -327,24 +325,24 @@ def _send(request: _Connection, answer: HttpAnswer, fault: Fault) -> None:
         request.wfile.flush()
         if answer.cut_off:
             _hang_up(request)
-    except ConnectionError:  # the client has not waited for it
+    except ConnectionError:  # the client hasn't waited for it
         request.close_connection = True
 
 
 def _hang_up(request: _Connection) -> None:
     request.close_connection = True
-    with suppress(OSError):  # the client may have done so already
+    with suppress(OSError):  # the client may have closed already
         request.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _wait_for_the_client_to_go(connection: socket.socket) -> None:
-    """Block until the other side has closed: then its timeout is over."""
+    """Block until the other side has closed, which means that its timeout is over."""
     select.select([connection], [], [], 120)
 
 
 @contextmanager
 def fault_proxy(target: str) -> Iterator[FaultProxy]:
-    """A running proxy in front of ``target``."""
+    """Yield a running proxy in front of ``target``."""
     proxy = FaultProxy(target)
     thread = threading.Thread(target=proxy.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

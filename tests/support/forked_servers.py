@@ -1,7 +1,7 @@
-"""Web services in processes that are forked from one which has loaded the package, killed, and started again.
+"""Web services in processes forked from one that has loaded the package; they can be killed and restarted.
 
-Started as a program it is the one that forks; :class:`ForkedServers` is what tests use. Each service is the command
-``serve`` in a process of its own.
+As a program, this module is the process that forks; tests use :class:`ForkedServers`. Each service is the command
+``serve`` in a separate process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 
 
 class ForkedServers:
-    """Services by name, each with its environment; ``directory`` is where they print to. Safe between threads.
+    """Services by name, each with its environment; ``directory`` is for their output. Safe to share between threads.
 
     ``shared`` is added to the environment of the program that forks them.
     """
@@ -44,7 +44,7 @@ class ForkedServers:
         )
 
     def start(self, name: str) -> None:
-        """Start one, and wait until it serves, at an address of its own."""
+        """Start a service, and wait until it serves, at its own address."""
         pipe = self._directory / f"output-{next(self._numbers)}"
         os.mkfifo(pipe)
         order = {"environ": dict(self._environs[name]), "output": str(pipe)}
@@ -59,12 +59,12 @@ class ForkedServers:
         pipe.unlink()
 
     def kill(self, name: str) -> None:
-        """Kill one with SIGKILL."""
+        """Kill a service with SIGKILL."""
         self._ask({"signal": int(signal.SIGKILL), "process": self._running.pop(name)})
 
     @property
     def errors(self) -> str:
-        """What they have logged."""
+        """Return what the services have logged."""
         file = self._directory / "errors"
         return file.read_text() if file.exists() else ""
 
@@ -92,7 +92,7 @@ def _serve(order: dict[str, Any]) -> None:
     errors = os.open(order["errors"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(errors, 2)
     os.dup2(os.open(order["output"], os.O_WRONLY), 1)
-    # Nobody reads on after the address; nothing else is printed.
+    # Only the address is read; the service prints nothing else.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     from evergreen_groups import cli
@@ -111,7 +111,7 @@ def _fork(order: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Fork, or kill, for each order that comes as a line of JSON; answer with the number of the process."""
+    """Fork or kill for each line of JSON, and respond with the process id."""
     from support.loaded_program import load_package
 
     load_package()
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def _end(process: int) -> None:
-    # Nobody has waited for it yet, so the number is its own, even where it has ended by itself.
+    # The child hasn't been waited for, so its id can't have been reused, even if it has ended.
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)

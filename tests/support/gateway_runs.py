@@ -1,9 +1,9 @@
-"""Runs tests on the sandbox as the gateway that is written in Rust: a part of pytest, which ``conftest.py`` names.
+"""Run tests on the sandbox as the Rust gateway: a plugin of pytest, loaded by ``conftest.py``.
 
     pytest --gateway rust tests/report tests/changes
 
-runs the tests that speak to the shared sandbox, and no others. Its workers serve one request each, as is advised. What
-holds for Apache's gateway alone, such as how many calls something takes, says so and is left out:
+runs the tests that use the shared sandbox, and no others. As recommended, its workers serve one request each. Tests
+that only hold for Apache's gateway, for example on the number of calls, are marked and left out:
 ``@pytest.mark.apache(reason="…")``.
 """
 
@@ -41,6 +41,6 @@ def _is_run(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def gateway_options(request: pytest.FixtureRequest) -> dict[str, object]:
-    """What a sandbox is made with, to answer as the gateway that is asked for."""
+    """Return the options of a sandbox for the chosen gateway."""
     chosen = request.config.getoption(_OPTION)
     return {"gateway": chosen, "worker_requests": 1} if chosen == "rust" else {}

@@ -1,4 +1,4 @@
-"""A web server that does as a test tells it, over real sockets: answers, hangs up, stalls, drips, resets."""
+"""A scripted web server on real sockets: it responds, hangs up, stalls, drips, resets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came; ``connection`` numbers the connections from 0."""
+    """One request; ``connection`` counts connections from 0."""
 
     method: str
     path: str
@@ -43,7 +43,7 @@ class Request:
 
 
 class Line:
-    """A connection in the hands of an action; ``closing`` is set when the server is being stopped."""
+    """A connection, as actions get it; ``closing`` is set when the server stops."""
 
     def __init__(self, sock: socket.socket, closing: threading.Event) -> None:
         self.sock = sock
@@ -80,7 +80,7 @@ def logged_in(token: str = TOKEN, provisional: int = 0) -> dict[str, object]:
 
 
 def raw(data: bytes, *, close: bool = False) -> Action:
-    """Send bytes as they are, and close the connection afterwards if told so."""
+    """Send bytes unchanged, and optionally close the connection."""
 
     def act(line: Line, request: Request) -> None:
         line.send(data)
@@ -90,12 +90,12 @@ def raw(data: bytes, *, close: bool = False) -> Action:
 
 
 def results(*payload: object, **how: object) -> Action:
-    """Answer as the gateway does, with these results."""
+    """Respond like the gateway with these results."""
     return raw(http(envelope(*payload)))
 
 
 def says(status: int, debug: str = "osrfMethodException : it failed") -> Action:
-    """Answer HTTP 200 with another status in the body, as the gateway does."""
+    """Respond with HTTP 200 and another status in the body, like the gateway."""
     return raw(http(envelope(status=status, debug=debug)))
 
 
@@ -105,12 +105,12 @@ def http_error(status: int, **how: object) -> Action:
 
 
 def hang_up(line: Line, request: Request) -> None:
-    """Close without an answer."""
+    """Close without a response."""
     line.keep = False
 
 
 def reset(line: Line, request: Request) -> None:
-    """Break the connection off: the client sees ECONNRESET."""
+    """Reset the connection: the client sees ECONNRESET."""
     line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     line.keep = False
 
@@ -121,13 +121,13 @@ def cut(data: bytes, keep: int) -> Action:
 
 
 def stall(line: Line, request: Request) -> None:
-    """Say nothing until the server is stopped."""
+    """Send nothing until the server stops."""
     line.closing.wait()
     line.keep = False
 
 
 def drip(data: bytes, pause: float) -> Action:
-    """Send one byte at a time, every ``pause`` seconds, until done, hung up on, or stopped."""
+    """Send a byte every ``pause`` seconds until done, hung up on, or stopped."""
 
     def act(line: Line, request: Request) -> None:
         for byte in data:
@@ -140,7 +140,7 @@ def drip(data: bytes, pause: float) -> Action:
 
 
 def then_close(action: Action) -> Action:
-    """Answer in full, promise to keep the connection, and close it all the same: Apache's idle keep-alive."""
+    """Respond in full with keep-alive, but close: like Apache's idle timeout."""
 
     def act(line: Line, request: Request) -> None:
         action(line, request)
@@ -150,7 +150,7 @@ def then_close(action: Action) -> Action:
 
 
 def session_server(answer: Action) -> Action:
-    """Grant every login, confirm every logout, and leave the rest to ``answer``."""
+    """Accept every login and logout, and leave other requests to ``answer``."""
 
     def act(line: Line, request: Request) -> None:
         if request.osrf_method == "open-ils.auth.login":
@@ -165,9 +165,9 @@ def session_server(answer: Action) -> Action:
 
 @dataclass
 class Server:
-    """The server: ``script`` is used up action by action, then ``otherwise`` answers the rest.
+    """The server: ``script`` has one action per request, and ``otherwise`` responds to the rest.
 
-    With a ``greeting`` it sends that to whoever connects, and closes.
+    With a ``greeting``, it sends that to every connection and closes.
     """
 
     script: Iterable[Action] = ()
@@ -273,7 +273,7 @@ QUICK = RetryPolicy(tries=3, first_delay=0.001, longest_delay=0.002)
 
 
 def connect(server: Server, **settings: object) -> Gateway:
-    """Open a gateway on the server that loses no time over retries."""
+    """Open a gateway to the server that doesn't wait between retries."""
     return Gateway(server.url, **{"retries": QUICK, **settings})
 
 

@@ -1,6 +1,6 @@
-"""The time of gateways in this process: it goes as the machine's does, and further where a test says so.
+"""The clock of the gateways in this process: the machine's, advanced by tests.
 
-A call that is to be late needn't have a limit, then, that one which is to come in time could miss on a slow machine.
+So a late call doesn't need a short timeout, which a timely call could miss on a slow machine.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("call", "sender", "transport")
-"""Those that look how long a call and all calls together have taken."""
+MODULES = ("connection", "deadline", "retry", "sender")
+"""The modules that measure how long calls take."""
 
 
 class GatewayTime:
-    """Stands in for the module ``time`` in these."""
+    """Replaces the module ``time`` in them."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
 
     def monotonic(self) -> float:
-        """Seconds, on the clock that deadlines are on."""
+        """Return seconds on the clock for deadlines."""
         return time.monotonic() + self._ahead
 
     def pass_over(self) -> None:
-        """Let an hour pass: whatever is waited for now is late."""
+        """Advance the clock by an hour: all pending calls are late."""
         self._ahead += 3600.0
 
 
 def gateway_time_of(monkeypatch: pytest.MonkeyPatch) -> GatewayTime:
-    """The time of the gateways until the test ends."""
+    """Yield the gateways' clock until the test ends."""
     stands_in = GatewayTime()
     for module in MODULES:
         monkeypatch.setattr(import_module(f"evergreen_groups.gateway.{module}"), "time", stands_in)

@@ -1,4 +1,4 @@
-"""Gateways and clients of the sandbox, by account."""
+"""Gateways and clients for the sandbox, by account."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gateway_of(url: str, account: str, **options: object) -> Gateway:
 
 @contextmanager
 def recorded_families(account: str) -> Iterator[Gateway]:
-    """The sandbox over the rows behind ``details`` and ``items``, which it answers as a real Evergreen did."""
+    """Yield a sandbox with the rows behind ``details`` and ``items``, which a real Evergreen answered the same."""
     with Sandbox(dataset=FAMILIES) as sandbox:
         credentials = Credentials(username=account, password=sandbox.accounts[account].password)
         with Gateway(sandbox.url, credentials=credentials) as gateway:

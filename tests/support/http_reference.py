@@ -1,4 +1,4 @@
-"""Writes ``docs/http-reference.md``, the service's routes with parameters and answers, from its own description.
+"""Write ``docs/http-reference.md`` from the service's own description: routes with parameters and responses.
 
 ``python tests/support/http_reference.py`` prints the page, and ``nox -s docs`` writes it.
 """
@@ -23,7 +23,7 @@ METHODS = ("get", "post")
 
 
 def page() -> str:
-    """The page in Markdown."""
+    """Return the page in Markdown."""
     return HEAD + "".join(_sections(description()))
 
 
@@ -46,7 +46,7 @@ def _routes(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
 
 
 def _anchor(heading: str) -> str:
-    """What hosts of repositories, and the site, make of a heading."""
+    """Return the anchor that repository hosts, and the site, give to a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
@@ -105,7 +105,7 @@ def _cell(text: str) -> str:
 
 
 def _documents(document: dict[str, Any]) -> Iterator[str]:
-    """The documents that routes name, each with its keys."""
+    """Return the documents of the routes, with their keys."""
     schemas = document["components"]["schemas"]
     wanted = _named(document["paths"], document)
     yield "\n## Documents\n"
@@ -126,7 +126,7 @@ def _documents(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _named(found: Any, document: dict[str, Any]) -> set[str]:
-    """The names of all schemas that are referred to, directly or from another."""
+    """Return the names of all schemas referred to, directly or indirectly."""
     names: set[str] = set()
     waiting = [found, document["components"]["responses"]]
     while waiting:

@@ -1,4 +1,4 @@
-"""An installation as the doctor looks at it: configuration, password and state in a directory of their own."""
+"""An installation for the doctor: configuration, password and state in a temporary directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evergreen_groups.doctor import Diagnosis, Finding, Subject, Verdict, run
 
 @dataclass
 class Installation:
-    """A configuration file, a password file and a state directory, all as they should be to begin with."""
+    """A configuration file, a password file and a state directory, all valid at first."""
 
     directory: Path
     url: str

@@ -1,9 +1,9 @@
-"""Runs the command in processes of their own that can be killed at any step which touches the disk.
+"""Run the command in processes that can be killed at any step that touches the disk.
 
-Started as a program it loads the command once, and forks for each run; :class:`Killable` is what tests use. A step is
-a call of the operating system or of SQLite that may change something, a question to PostgreSQL, one that sends, or the
-first that receives after it (in how many pieces an answer arrives differs from run to run, and steps are counted to be
-the same). The process is killed before the step.
+As a program, this module loads the command once and forks for each run; tests use :class:`Killable`. A step is a system
+call or call of SQLite that may change something, a query to PostgreSQL, a send, or the first receive after it (the
+number of further receives varies between runs, and step numbers must be reproducible). The process is killed before the
+step.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ KILLED = -signal.SIGKILL
 
 @dataclass(frozen=True)
 class Run:
-    """How a run ended: its exit status (-9 where it was killed), what it said on standard output and about errors, and
-    how many steps it did."""
+    """How a run ended: its exit status (-9 if killed), standard output and error, and the number of steps."""
 
     status: int
     output: str
@@ -47,11 +46,11 @@ class Run:
 
 @dataclass(frozen=True)
 class World:
-    """In what world a run takes place.
+    """The conditions of a run.
 
-    It is killed before its ``kill_at``-th step. ``file_limit`` is how large, in bytes, a file may grow, as on a disk
-    that is nearly full, and ``page_limit`` how many pages a database may have. ``ahead`` is how many seconds later it
-    is for the journal. ``migrations`` is a directory with other migrations than the package's own, up to ``version``.
+    It is killed before step number ``kill_at``. ``file_limit`` is the maximum size of files in bytes, like on a disk
+    that is nearly full, and ``page_limit`` the maximum pages of a database. ``ahead`` moves the journal's clock ahead
+    by seconds. ``migrations`` is a directory with other migrations than the package's, up to ``version``.
     """
 
     kill_at: int | None = None
@@ -66,7 +65,7 @@ ORDINARY = World()
 
 
 class Killable:
-    """The program that forks, for as long as a test module needs it."""
+    """The program that forks, for the duration of a test module."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -122,12 +121,12 @@ def _is_step(function: Any) -> bool:
 
 
 def _asks_postgresql(frame: FrameType) -> bool:
-    # The driver's calls in C aren't seen; each goes through this method.
+    # Calls inside the driver's C code can't be seen; each goes through this method.
     return frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("psycopg/connection.py")
 
 
 def _enter(world: World) -> None:
-    """Make the process's own world as it is to be."""
+    """Set up the conditions in the process."""
     from evergreen_groups.state import database as upgrade
     from evergreen_groups.state.database import Database
 
@@ -170,7 +169,7 @@ def _child(order: dict[str, Any], output: int, errors: int, count: int) -> None:
 
 
 def _run(order: dict[str, Any]) -> Run:
-    # Pipes, for the limit of what may be written is one of files.
+    # Pipes, because the limit applies to files.
     pipes = [os.pipe() for _ in range(3)]
     process = os.fork()
     if process == 0:
@@ -183,7 +182,7 @@ def _run(order: dict[str, Any]) -> Run:
 
 
 def _read_all(pipes: list[int]) -> list[bytes]:
-    """What comes through each, in whatever order."""
+    """Read from several pipes, in any order."""
     content = dict.fromkeys(pipes, b"")
     with selectors.DefaultSelector() as selector:
         for pipe in pipes:
@@ -199,7 +198,7 @@ def _read_all(pipes: list[int]) -> list[bytes]:
 
 
 def main() -> None:
-    """Fork for each order that comes as a line of JSON, and answer with a line of JSON."""
+    """Fork for each line of JSON, and respond with a line of JSON."""
     for line in sys.stdin:
         print(json.dumps(asdict(_run(json.loads(line)))), flush=True)
 

@@ -1,7 +1,7 @@
-"""Publishes into a directory and is killed before every single step that touches the file system, one after the other.
+"""Publish to a directory, killed before every single step that touches the file system, one after the other.
 
-Run as ``python killed_publication.py DIRECTORY``; prints what ``latest`` and the date led to after each kill, and after
-the next run, as JSON. It is a process of its own because it forks, which one with threads had better not.
+Run as ``python killed_publication.py DIRECTORY``; prints as JSON what ``latest`` and the date led to after each kill
+and after the next run. A separate process, because it forks, which a process with threads shouldn't.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does (pythonpath)
+sys.path.insert(0, str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
 from support.report_samples import FAMILIES, report_of
 
@@ -29,7 +29,7 @@ STEPS = {"open", "os.mkdir", "os.rename", "os.symlink", "os.remove", "os.rmdir",
 
 
 def publish_and_die(report: Report, directory: Path, step: int) -> bool:
-    """Publish in a child process that is killed before its step number ``step``; whether it ended before that."""
+    """Publish in a child process that is killed before step number ``step``; returns whether it ended before that."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -48,14 +48,14 @@ def publish_and_die(report: Report, directory: Path, step: int) -> bool:
 
 
 def edition(path: Path) -> str:
-    """Which edition a reader finds there: "old", "new", "none", or "broken"."""
+    """Return which edition a reader finds: "old", "new", "none", or "broken"."""
     if not path.is_dir():
         return "none"
     return next((name for name, report in (("old", OLD), ("new", NEW)) if is_whole(report, path)), "broken")
 
 
 def is_whole(report: Report, path: Path) -> bool:
-    """Whether the directory has all files of ``report`` to the end, and no others."""
+    """Return whether the directory has all files of ``report`` in full, and no others."""
     libraries = {member.library for group in report.groups for member in group.members}
     if {file.name for file in path.iterdir()} != {"index.html", *(f"{library}.json" for library in libraries)}:
         return False
@@ -66,7 +66,7 @@ def is_whole(report: Report, path: Path) -> bool:
 
 
 def kill_each_step(directory: Path, first: Report) -> dict[str, object]:
-    """Publish ``first``, kill a run with ``NEW``, look, run it to its end and look again; so for each step."""
+    """Publish ``first``, kill a run with ``NEW``, look, run it to its end and look again; repeat for each step."""
     day = day_of(NEW).isoformat()
     seen: Counter[str] = Counter()
     after: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Large reports in which everything is known that a page can show: what for, since when, blocks, what changed."""
+"""Large reports with everything that a page can show: reasons and dates of debts, blocks, changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS = (ChangeKind.UNCHANGED, ChangeKind.WORSE, ChangeKind.UNCHANGED, ChangeKi
 
 
 def full_report(group_count: int) -> Report:
-    """So many families, about eleven members to four, as a night of an installed library has them."""
+    """Return so many families, about eleven members to four, like a night of a real library."""
     report = large_report(group_count)
     members = {member.id: _details(member) for group in report.groups for member in group.members}
     fines, library = PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC", "HOLD")), OrgUnit(1, "CONS", "", None)

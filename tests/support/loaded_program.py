@@ -1,7 +1,7 @@
-"""Runs the command in processes that are forked from one which has loaded the whole package.
+"""Run the command in processes forked from one that has loaded the package.
 
-A command of the suite spends longer on imports than on its work. Each still runs in a process of its own, from
-``python -m evergreen_groups`` to the end of the interpreter; only what has been imported before it is already there.
+Importing takes most commands longer than their work. Each still runs in a separate process, from ``python -m
+evergreen_groups`` to the end of the interpreter; only the imports are done already.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECONDS = 300  # a command that takes longer hangs
 
 
 class LoadedProgram:
-    """The program that forks. It ends with the process that started it, for its end of the socket is closed then."""
+    """The program that forks. It ends with the process that started it, because that closes the socket."""
 
     def __init__(self) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -42,7 +42,7 @@ class LoadedProgram:
             )
 
     def __call__(self, words: Sequence[str], environ: Mapping[str, str], answer: str) -> tuple[int, str, str]:
-        """Run the command; returns its exit status (negative where a signal ended it), output and errors."""
+        """Run the command; returns its exit status (negative if ended by a signal), output and errors."""
         order = {"words": list(words), "environ": dict(environ), "directory": str(Path.cwd())}
         with _memory() as given, _memory() as output, _memory() as errors:
             given.write(answer.encode())
@@ -58,26 +58,26 @@ class LoadedProgram:
 
 @cache
 def loaded_program() -> LoadedProgram:
-    """The one of this test process."""
+    """Return this test process's program."""
     return LoadedProgram()
 
 
 def _memory() -> IO[bytes]:
-    """A file in memory, in which nothing is lost however much is written: a pipe has to be read meanwhile."""
+    """Return a file in memory; unlike a pipe, it takes any amount without being read."""
     return os.fdopen(os.memfd_create("stream"), "w+b", buffering=0)
 
 
 def _text(file: IO[bytes]) -> str:
-    """What was written, with the line ends that a text has, as ``subprocess`` gives it."""
+    """Return the output as text, with converted line ends, like ``subprocess``."""
     file.seek(0)
     return file.read().decode().replace("\r\n", "\n")
 
 
 def load_package() -> None:
-    """Import what a command may need. Nothing is computed from the environment while it is imported."""
+    """Import what a command may need; the imports don't depend on the environment."""
     package = importlib.import_module("evergreen_groups")
     for module in pkgutil.walk_packages(package.__path__, "evergreen_groups."):
-        if not module.name.endswith("__main__") and ".migrations." not in module.name:  # those are run by Alembic
+        if not module.name.endswith("__main__") and ".migrations." not in module.name:  # Alembic runs those
             importlib.import_module(module.name)
 
 
@@ -95,7 +95,7 @@ def _watch(command: int, ended: int) -> None:
 
 
 def _serve(orders: socket.socket) -> list[str] | None:
-    """Fork for each order; returns its words in the process that is to run them, and None when nobody orders."""
+    """Fork for each order; returns its arguments in the process that must run them, and None at the end."""
     while True:
         message, streams, _flags, _address = socket.recv_fds(orders, _LONGEST_ORDER, 4)
         if not message:
@@ -121,7 +121,7 @@ def _serve(orders: socket.socket) -> list[str] | None:
 
 
 def _run() -> NoReturn:
-    """Run the command to its end, as the interpreter does, but for taking all modules apart: that takes the longest."""
+    """Run the command to its end like the interpreter, except for tearing down all modules, which takes the longest."""
     status: object = 0
     try:
         runpy.run_module("evergreen_groups", run_name="__main__", alter_sys=True)
@@ -138,10 +138,10 @@ def _run() -> NoReturn:
 
 
 def main() -> None:
-    """Load the package, then fork for each order that comes through the socket whose number is the argument."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those who watch are waited for by nobody
+    """Load the package, then fork for each order from the socket whose number is the argument."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watching processes aren't waited for
     load_package()
-    gc.freeze()  # what forks share is left alone
+    gc.freeze()  # so that collecting garbage doesn't copy shared memory
     words = _serve(socket.socket(fileno=int(sys.argv[1])))
     if words is None:
         return

@@ -22,7 +22,7 @@ SECRET = "very secret"
 
 
 def make_certificates(folder: Path) -> Path:
-    """A certificate for localhost that signs itself, and one for another host."""
+    """Make a self-signed certificate for localhost, and one for another host."""
     openssl = shutil.which("openssl")
     assert openssl, "these tests need the openssl command"
     for name, host in (("right", "localhost"), ("wrong", "other.example")):
@@ -42,10 +42,9 @@ def context_of(certificates: Path, name: str) -> ssl.SSLContext:
 
 
 class Post:
-    """What a mail server took.
+    """The mails a server accepted.
 
-    ``refuse`` gives the answer for a recipient, ``refuse_sender`` that for the sender, ``answers`` those for the next
-    mails.
+    ``refuse`` gives the response for a recipient, ``refuse_sender`` for the sender, and ``answers`` for the next mails.
     """
 
     def __init__(self) -> None:
@@ -102,10 +101,10 @@ def allow(server: smtp.SMTP, session: Session, envelope: Envelope, mechanism: st
 def server(
     post: Post, certificates: Path | None, *, port: int = 0, name: str = "right", **options: object
 ) -> Iterator[int]:
-    """A mail server with STARTTLS (without ``certificates``: without) that wants a login; its port."""
+    """Yield the port of a mail server with a login, and with STARTTLS if there are ``certificates``."""
     tls = context_of(certificates, name) if certificates else None
     options = {"tls_context": tls, "require_starttls": bool(tls), "auth_required": bool(tls), **options}
-    options.setdefault("ready_timeout", 60)  # seconds; its own five may pass on a busy machine
+    options.setdefault("ready_timeout", 60)  # seconds; the default of five may be too short on a busy machine
     controller = Controller(post, "localhost", port or free_port(), authenticator=allow, **options)
     controller.start()
     try:
@@ -115,14 +114,13 @@ def server(
 
 
 def free_port() -> int:
-    """A port at which nobody listens, and none will by chance.
+    """Return a free port that stays free.
 
-    It is none of those that the system gives out by itself, to whoever asks for any and to each connection that is
-    opened: tests beside this one take hundreds of these.
+    Not one that the system assigns to listeners and connections: parallel tests take hundreds of those.
     """
     given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
     first_of_those = int(given_out.read_text().split()[0]) if given_out.exists() else 32_768
-    chance = random.SystemRandom()  # others may have seeded the common one alike
+    chance = random.SystemRandom()  # other processes may have the same seed
     while True:
         port = chance.randrange(min(10_000, first_of_those // 2), first_of_those)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

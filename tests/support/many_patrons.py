@@ -1,4 +1,4 @@
-"""Patrons put into the sandbox by the dozen."""
+"""Patrons added to the sandbox by the dozen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FLAGS = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "mast
 
 
 def insert_patrons(sandbox: Sandbox, groups: Mapping[int, int], home: int) -> None:
-    """Patrons who owe nothing, with these ids and their groups by id, at one home library."""
+    """Add patrons without debts, given their ids with their groups, at one home library."""
     store = sandbox._store
     with store.transaction():
         for id, group in groups.items():

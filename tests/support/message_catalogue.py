@@ -1,8 +1,8 @@
-"""The texts that people read, collected from the source, and what is wrong with their translations.
+"""The texts that people read, collected from the source, and problems of their translations.
 
-``nox -s messages`` runs it: it writes the template ``evergreen_groups.pot`` and brings each language's catalogue up to
-date with it. Errors, findings and problems are collected with their fields (``error_catalog``), everything else by the
-call that shows it: ``gettext`` and its kin, or ``Message`` where it stands in a table.
+``nox -s messages`` runs it: it writes the template ``evergreen_groups.pot`` and updates each language's catalog.
+Errors, findings and problems are collected with their fields (``error_catalog``), everything else by the call that
+shows it: ``gettext`` and similar functions, or ``Message`` in a table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from evergreen_groups.language.catalogue import DOMAIN
 from evergreen_groups.language.compilation import compile_catalogues
 
 DIRECTORY = PACKAGE / "language" / "locale"
-"""Where the translators' files are; a package that is installed has what is compiled of them."""
+"""The translators' files; an installed package has the compiled ones."""
 TEMPLATE = DIRECTORY / f"{DOMAIN}.pot"
 PLAIN, PLURAL, CONTEXT, CONTEXT_PLURAL = "gettext", "ngettext", "pgettext", "npgettext"
 _ARGUMENTS = {PLAIN: 1, PLURAL: 2, CONTEXT: 2, CONTEXT_PLURAL: 3}
@@ -42,7 +42,7 @@ _PERCENT = re.compile(r"%\(([a-z_]+)\)[sd]|%%|%")
 
 
 class Text(NamedTuple):
-    """One text: where it stands (below the repository), its form for one and for many (None), and its context."""
+    """One text: its place in the repository, its singular and plural form (None: no plural), and its context."""
 
     place: str
     text: str
@@ -52,12 +52,12 @@ class Text(NamedTuple):
 
 @cache
 def collected() -> tuple[Text, ...]:
-    """Every text, in the order of the files."""
+    """Return all texts, in the order of the files."""
     return (*_of_errors(), *_of_source(), *_of_templates(), *_of_scripts())
 
 
 def template() -> Catalog:
-    """The catalogue of the English texts."""
+    """Return the catalog of the English texts."""
     made = Catalog(domain=DOMAIN, charset="utf-8", fuzzy=False, header_comment=_HEADER)
     for text in sorted(collected(), key=lambda one: (one.place, one.text)):
         key = (text.text, text.plural) if text.plural else text.text
@@ -67,7 +67,7 @@ def template() -> Catalog:
 
 
 def catalogues() -> dict[str, Catalog]:
-    """The catalogue of each language, by its name."""
+    """Return each language's catalog by name."""
     found = {}
     for path in sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po")):
         with path.open("rb") as file:
@@ -76,7 +76,7 @@ def catalogues() -> dict[str, Catalog]:
 
 
 def written(catalog: Catalog) -> str:
-    """A catalogue as a file, the same from the same texts."""
+    """Write a catalog to a file, the same for the same texts."""
     buffer = io.BytesIO()
     write_po(buffer, catalog, width=120, sort_by_file=True, include_lineno=False, ignore_obsolete=True)
     lines = buffer.getvalue().decode().splitlines()
@@ -85,7 +85,7 @@ def written(catalog: Catalog) -> str:
 
 
 def problems(name: str, catalog: Catalog, english: Catalog) -> Iterator[str]:
-    """What is wrong with a language's catalogue, a line each."""
+    """Yield a language's problems, a line each."""
     known = {(message.id, message.context) for message in english if message.id}
     for message in catalog:
         if not message.id:
@@ -108,7 +108,7 @@ def _wrong(message: object, forms: list[str]) -> Iterator[str]:
     ids = list(message.id) if message.pluralizable else [message.id]  # type: ignore[attr-defined]
     expected = set().union(*map(names_in, ids))
     for form in forms:
-        # The number may be left out where the form says it: "one member".
+        # The singular may leave out the number: "one member".
         missing, more = expected - names_in(form) - {"count"}, names_in(form) - expected
         if missing or more:
             yield f"{', '.join(sorted(missing | more))} in braces or percents"
@@ -119,7 +119,7 @@ def _wrong(message: object, forms: list[str]) -> Iterator[str]:
 
 
 def names_in(text: str) -> set[str]:
-    """The names of the values in a text, in braces or percents."""
+    """Return the names of the values in a text, in braces or percent signs."""
     found = {match[1] for match in _PERCENT.finditer(text) if match[1]}
     if found or "%%" in text:
         return found
@@ -130,7 +130,7 @@ def names_in(text: str) -> set[str]:
 
 
 def tags(text: str) -> list[str]:
-    """The tags of HTML in a text, in alphabetical order."""
+    """Return the HTML tags in a text, in alphabetical order."""
     return sorted(re.findall(r"</?[a-z]+", text))
 
 
@@ -184,7 +184,7 @@ def _of_templates() -> Iterator[Text]:
             found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
         for _line, function, texts, _comments in found:
             given = _texts_of(texts)
-            if len(given) >= _ARGUMENTS[function]:  # else the text is a variable, and collected where it comes from
+            if len(given) >= _ARGUMENTS[function]:  # a variable is collected where it comes from
                 yield _made(_place(path), function, given)
 
 
@@ -199,7 +199,7 @@ def _of_scripts() -> Iterator[Text]:
             found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
         for _line, function, texts, _comments in found:
             given = _texts_of(texts)
-            if len(given) >= _ARGUMENTS[function]:  # else it is where the function itself stands
+            if len(given) >= _ARGUMENTS[function]:  # without one, the place is the function's own
                 yield _made(_place(path), function, given[: _ARGUMENTS[function]])
 
 
@@ -208,7 +208,7 @@ def _place(path: Path) -> str:
 
 
 def update() -> list[str]:
-    """Bring the files up to date with the source; gives back the names of those that had to change."""
+    """Update the files from the source; returns the names of changed files."""
     english = template()
     changed = _replace(TEMPLATE, written(english))
     for name, catalog in catalogues().items():
@@ -226,7 +226,7 @@ def _replace(path: Path, text: str) -> list[str]:
 
 
 def main() -> int:
-    """Update the files and say what is wrong: 1 where one had to change, or a language isn't whole."""
+    """Update the files and print problems; 1 if a file changed, or a language is incomplete."""
     changed = update()
     for name in changed:
         print(f"{name} was out of date and is written anew: look at it, and commit it")

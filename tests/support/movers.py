@@ -1,7 +1,7 @@
 """Programs that change groups at random, one change after another, until they are killed.
 
-Started as a program it loads the package once, and forks a mover for each line of orders; :class:`Movers` is what tests
-use. A mover is a process of its own with its own connections, as on a server of its own.
+As a program, this module loads the package once and forks a mover for each line of orders; tests use :class:`Movers`. A
+mover is a process with its own connections, like on a server of its own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any, Self
 from support.change_ids import UNKNOWN, number_of
 
 PATRONS = (1001, 1002, 1003, 1007, 1008, 1009, 1010, 1051, 1052, 1053)
-"""Those who are moved; all of them are in groups with others."""
+"""The patrons who are moved; all of them are in groups with others."""
 
 
 class Movers:
-    """The program that forks. ``directory`` is where movers write down what must not happen."""
+    """The program that forks. ``directory`` is where movers record what must not happen."""
 
     def __init__(self, url: str, database: str, directory: Path) -> None:
         self._errors = directory / "errors"
@@ -41,11 +41,11 @@ class Movers:
         )
 
     def start(self, seed: int, later: float) -> int:
-        """Start one, whose clock is ``later`` seconds ahead; gives its process's number."""
+        """Start a mover whose clock is ``later`` seconds ahead; returns its process id."""
         return self._ask({**self._order, "seed": seed, "later": later})
 
     def kill(self, process: int) -> None:
-        """Kill one with SIGKILL."""
+        """Kill a mover with SIGKILL."""
         self._ask({"kill": process})
 
     def _ask(self, order: dict[str, Any]) -> int:
@@ -56,7 +56,7 @@ class Movers:
 
     @property
     def errors(self) -> str:
-        """What movers wrote down."""
+        """Return what movers recorded."""
         return self._errors.read_text(encoding="utf-8") if self._errors.exists() else ""
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ def _barcode(patron: int) -> str:
 
 
 def _plan_at_random(moves: Any, chance: random.Random) -> Any:
-    """One change: a move, a removal, a mark as lead, or an undo of something."""
+    """Plan a random change: a move, a removal, a new lead, or an undo."""
     chosen: Sequence[int] = chance.sample(PATRONS, 3)
     patron, other, third = map(_barcode, chosen)
     kind = chance.choice(("move", "move", "move several", "remove", "lead", "undo"))
@@ -107,7 +107,7 @@ def _move_for_ever(order: dict[str, Any]) -> None:
         while True:
             try:
                 plan = _plan_at_random(moves, chance)
-            except (DataError, NotFoundError, PlanError):  # somebody was moved by the other one meanwhile
+            except (DataError, NotFoundError, PlanError):  # the other mover has moved a patron in the meantime
                 continue
             with suppress(BusyError):
                 plan.apply()
@@ -127,7 +127,7 @@ def _fork(order: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Fork, or kill, for each order that comes as a line of JSON; answer with the number of the process."""
+    """Fork or kill for each line of JSON, and respond with the process id."""
     import evergreen_groups.changes.journal
     import evergreen_groups.client
     import evergreen_groups.gateway
@@ -148,7 +148,7 @@ def main() -> None:
 
 
 def _kill(process: int) -> None:
-    # Nobody has waited for it yet, so the number is its own, even where it has ended by itself.
+    # The child hasn't been waited for, so its id can't have been reused, even if it has ended.
     os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
 

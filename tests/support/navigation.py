@@ -1,4 +1,4 @@
-"""Where the pages stand at the side of the site. In the repository, docs/index.md leads to them."""
+"""The site's navigation. In the repository, docs/index.md leads to the pages."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ NAVIGATION = {
         "Security policy <security-policy>",
     ),
 }
-"""What stands at the side of each page: the pages by headings, some with a shorter title."""
+"""The navigation beside each page: pages by heading, some with a shorter title."""

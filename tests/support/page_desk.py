@@ -1,4 +1,4 @@
-"""A clerk's browser on the desk's pages, and whom the tests find there."""
+"""A clerk's browser on the desk's pages, and the patrons that tests use."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class PageDesk:
         return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)).strip()
 
     def shows(self, heading: str) -> None:
-        """Wait until a page with this heading is there, and has the focus where it wants it."""
+        """Wait until a page with this heading is loaded, and the right element has the focus."""
         self.until(lambda: heading in self.heading and self.loaded())
-        self.desk.framed()  # a busy browser heeds autofocus later than it loads, but before a frame's callbacks
+        self.desk.framed()  # a busy browser applies autofocus after loading, but before a frame's callbacks
 
     def loaded(self) -> bool:
-        """Whether the page's script has run, and a scanner's second line end would have come."""
+        """Return whether the page's script has run, and a scanner's second line end would have arrived."""
         return bool(self.run("return document.readyState === 'complete' && performance.now() > 450"))
 
     def outcome(self) -> str:
-        """What is said of a change, as soon as it is."""
+        """Wait for the message about a change, and return it."""
         return str(self.until(lambda: self.loaded() and self.text("#outcome")))
 
     def scan(self, *keys: str) -> None:
-        """Type as a scanner does: to whatever has the focus."""
+        """Type like a scanner: into the focused element."""
         self.desk.press(*keys)
 
     def members(self) -> list[str]:
@@ -69,6 +69,6 @@ class PageDesk:
             connection.execute(statement, values)
 
     def start_anew(self) -> None:
-        """Another process of the service, with the same state."""
+        """Start another process of the service, with the same state."""
         close(self.gate.app)
         self.gate.app = create_app(settings_of(self.sandbox.url), self.environ)

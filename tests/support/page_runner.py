@@ -1,8 +1,8 @@
-"""Runs the blocks of a page as a reader does who goes through it from top to bottom.
+"""Run the blocks of a page like a reader who follows it from top to bottom.
 
-They run in a new directory that is the reader's home as well, with the program on the path. What one block exports or
-writes, the next ones find. Where the page says so (:mod:`support.pages`), a configuration leads to a running sandbox,
-and what stands for the reader's own in the text is what the sandbox has: address, account and password.
+They run in a new directory that is also the home directory, with the program on the path. Later blocks see what earlier
+ones export or write. If the page says so (:mod:`support.pages`), a configuration names a running sandbox, and
+placeholders in the text are replaced by the sandbox's URL, account and password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from evergreen_groups.web import close, create_app
 
 ADDRESS = "https://evergreen.example.org"
 ACCOUNTS = ("groups_report", "circulation_desk", "selfcheck")
-"""Names of accounts in the pages; the sandbox has another one in their place."""
+"""Account names in the pages, replaced by one of the sandbox's."""
 ACCOUNT = "consortium_staff"
 ELLIPSIS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 _TIMEOUT = 300
@@ -36,7 +36,7 @@ _SHELL = f'set -euo pipefail; [ ! -e ~/.{_SAVED} ] || . ~/.{_SAVED}; trap "expor
 
 
 class PageReader:
-    """Who goes through a page in ``home``; ``url`` is the sandbox's, where the page is read with one."""
+    """A reader of a page in ``home``; ``url`` is the sandbox's if the page needs one."""
 
     def __init__(self, home: Path, url: str | None) -> None:
         self.home = home
@@ -62,10 +62,10 @@ class PageReader:
         (directory / "config.toml").write_text("\n".join(lines) + "\n")
 
     def try_block(self, block: Block) -> None:
-        """Run a block or, where it is data, read it.
+        """Run a block or, if it is data, parse it.
 
         Raises:
-            AssertionError: it fails, or what it prints isn't what the page says, or it isn't to be run at all.
+            AssertionError: it fails, prints something else than the page says, or must not be run at all.
         """
         assert not block.is_for_machine, (
             f"{block.place} would change this machine: it takes a comment, see support.pages"
@@ -83,7 +83,7 @@ class PageReader:
         self.printed = self._run(block, ["bash", "-c", _SHELL + self._own(block.text)], block.exit_status)
 
     def _printed(self, block: Block) -> None:
-        """What the block before has printed, or lines of that."""
+        """Compare what the block before printed, or lines of it."""
         if block.comment and block.comment[1].endswith("in part"):
             printed = {" ".join(line.split()) for line in f"{self.printed}\n{self.warned}".splitlines()}
             missing = [line for line in block.text.splitlines() if " ".join(line.split()) not in printed | {""}]
@@ -92,7 +92,7 @@ class PageReader:
             self._compare(block, block.text, self.printed)
 
     def _console(self, block: Block) -> None:
-        """Each command, and what it prints; where that isn't compared, three dots stand in the page."""
+        """Run each command, and compare its output; three dots on the page match anything."""
         parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
         assert not parts[0].strip(), f"{block.place}: begins without a prompt"
         for place, part in enumerate(parts[1:], start=2):
@@ -103,7 +103,7 @@ class PageReader:
 
     @staticmethod
     def _command(part: str) -> tuple[str, str]:
-        """A command, with the lines on which it goes on, and what stands below it."""
+        """Yield each command, with its continuation lines, and the output below it."""
         lines = part.splitlines(keepends=True)
         end = 1
         while lines[end - 1].endswith("\\\n"):
@@ -118,7 +118,7 @@ class PageReader:
         assert good, f"{block.place} says\n{expected}\nand it is\n{printed}"
 
     def _python(self, block: Block) -> None:
-        """A program of its own, with what the shell has exported."""
+        """Run a separate program, with the variables that the shell has exported."""
         file = self.home / "block.py"
         file.write_text(self._own(block.text), "utf-8")
         self.printed = self._run(block, ["bash", "-c", f"{_SHELL}{sys.executable} {file}"], block.exit_status)
@@ -134,7 +134,7 @@ class PageReader:
         json.loads(block.text)
 
     def _own(self, text: str) -> str:
-        """The text with the sandbox's in place of the reader's own."""
+        """Replace the reader's values in a text with the sandbox's."""
         if self.url is None:
             return text
         text = text.replace(ADDRESS, self.url).replace('"…"', f'"{PASSWORD}"')
@@ -160,7 +160,7 @@ class PageReader:
 
 @contextmanager
 def reader_of(page: Path, home: Path) -> Iterator[PageReader]:
-    """Who reads a page, with what it is read with."""
+    """Yield a page's reader with everything the page needs."""
     needed = run_with(page)
     with ExitStack() as stack:
         if needed is None:

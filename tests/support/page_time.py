@@ -1,7 +1,6 @@
-"""What the panel and the tab wait for by the clock, seen from outside: some of it ends only when a test says so.
+"""Control the timers of the panel and the tab from outside: some fire only on a test's command.
 
-On a slow machine a page may need longer than a clerk would wait for it, and what is read again after a while is read in
-the middle of something else.
+On a slow machine, a page may take longer than a clerk would wait, and refreshes would interrupt other steps.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import json
 
 REREAD, LOST, GIVEN_UP = 800, 4_000, 15_000
-"""Milliseconds: after which the client's figures are at rest, the group's page is late, and an answer isn't awaited."""
+"""Milliseconds until the client's figures are at rest, until the group's page is late, and until a request times out.
+"""
 
 SCRIPT = """
 window.underWay = { waits: new Map(), held: new Set(HELD), questions: 0 };
@@ -38,7 +38,7 @@ window.underWay = { waits: new Map(), held: new Set(HELD), questions: 0 };
   };
 }
 """.replace("HELD", json.dumps([LOST, GIVEN_UP])).replace("KNOWN", json.dumps([REREAD, LOST, GIVEN_UP]))
-"""For each new document."""
+"""Runs in each new document."""
 
 HOLD = "underWay.held.add(arguments[0])"
 PASS = "for (const { ms, end } of [...underWay.waits.values()]) if (ms === arguments[0]) end()"

@@ -1,16 +1,16 @@
-"""The pages for readers, as tests read them: their fenced blocks, and what a comment above one says of it.
+"""The documentation's pages as tests read them: their fenced blocks, and the comment above each.
 
     PYTHONPATH=tests python -m support.pages
 
-lists the blocks that aren't run, and why. Comments that mean something here, all of them invisible to readers:
+lists the blocks that aren't run, and why. These comments, which readers don't see, have a meaning:
 
-``<!-- run with: the sandbox -->``, once in a page: its commands find a configuration for a running sandbox;
-``<!-- run with: the service -->``: and the web service beside it;
-``<!-- run with: tests/packages/test_upgrading.py -->``: that test runs the page, such as one about a whole machine.
+``<!-- run with: the sandbox -->``, once in a page: its commands find a configuration for a running sandbox.
+``<!-- run with: the service -->``: its commands find the web service as well.
+``<!-- run with: tests/packages/test_upgrading.py -->``: this test runs the page, for example on a machine.
 ``<!-- not run: needs systemd -->`` above a block: why it can't be run here.
-``<!-- exit status: 10 -->`` above a block: what its last command ends with.
-``<!-- printed by: the block above -->`` above a text: what a block in Python or of shell commands prints;
-``<!-- printed by: the block above, in part -->``: lines of that.
+``<!-- exit status: 10 -->`` above a block: the exit status of its last command.
+``<!-- printed by: the block above -->`` above a text: the output of a block in Python or of shell commands.
+``<!-- printed by: the block above, in part -->``: lines of that output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.repository import REPOSITORY
 
 PAGES = tuple(sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]))
 TRIED = ("sh", "console", "python", "toml", "json")
-"""The languages of blocks that are run, or read, by the tests."""
+"""The languages of blocks that tests run or parse."""
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 _COMMENT = re.compile(r"<!-- (?P<what>[a-z ]+): (?P<says>.+?) -->\s*\Z")
 
@@ -34,12 +34,12 @@ _MACHINE = re.compile(
     r"(?<![\w.~:/-])/(?:etc|opt|root|srv|usr|var)\b"
     r"|\b(?:a2\w+|apache2ctl|apt|apt-get|dpkg|groupadd|useradd|journalctl|sudo|systemctl|systemd-run)\b"
 )
-"""What belongs to the machine and not to a reader's own directory."""
+"""Signs of blocks that concern the machine, not a reader's own directory."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it begins, its language, its text, and what the comment above it says, if any."""
+    """A fenced block: its line, its language, its text, and the comment above it."""
 
     page: Path
     line: int
@@ -58,13 +58,13 @@ class Block:
 
     @property
     def is_tried(self) -> bool:
-        """Whether it is run, read, or compared with what is printed."""
+        """Whether it is run, parsed, or compared with output."""
         printed = self.comment is not None and self.comment[0] == "printed by"
         return printed or (self.language in TRIED and self.not_run is None)
 
     @property
     def is_for_machine(self) -> bool:
-        """Whether it would change the machine: such a one is never run by the tests."""
+        """Whether it would change the machine; tests never run it then."""
         shell = self.language in ("sh", "console")
         return shell and any(_MACHINE.search(line) for line in commands(self))
 
@@ -75,7 +75,7 @@ class Block:
 
 @cache
 def blocks(page: Path) -> tuple[Block, ...]:
-    """All fenced blocks of a page, in order; those within lists without their indent."""
+    """Return all fenced blocks of a page, in order; blocks in lists lose their indent."""
     return tuple(_found(page, page.read_text("utf-8")))
 
 
@@ -93,20 +93,20 @@ def _found(page: Path, text: str) -> Iterator[Block]:
 
 
 def run_with(page: Path) -> str | None:
-    """What the page's commands find: ``the sandbox``, or ``the service`` as well."""
+    """Return what the page's commands need: ``the sandbox``, or ``the service`` as well."""
     found = re.findall(r"^<!-- run with: (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
     return found[0] if found else None
 
 
 def tried(page: Path) -> list[Block]:
-    """The blocks of a page that are run or read here, and not by a test of the page's own."""
+    """Return the blocks of a page that are run or parsed here, not by a test for the page."""
     if (run_with(page) or "").startswith("tests/"):
         return []
     return [block for block in blocks(page) if block.is_tried]
 
 
 def commands(block: Block) -> Iterator[str]:
-    """The lines of a shell block that are commands: all of them, or those after a prompt."""
+    """Return the commands of a shell block: all lines, or those after a prompt."""
     joined = block.text.replace("\\\n", " ").splitlines()
     if block.language == "sh":
         yield from joined

@@ -1,4 +1,4 @@
-"""What the records of patrons hold beside their rows, read by their ids."""
+"""Records that belong to patrons, read by patron id."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PatronAccoun
 
 
 def read_contact_records(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Any, ...]]:
-    """The ``CONTACT_FIELDS`` of patrons, by id."""
+    """Read the ``CONTACT_FIELDS`` of patrons, by id."""
     found = gateway.pcrud.columns_by_values("au", ("id", *CONTACT_FIELDS), "id", patrons)
     return {id: tuple(record) for id, *record in chain.from_iterable(found)}
 
 
 def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
-    """The accounts of patrons, by id."""
+    """Read the accounts of patrons, by id."""
     found = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
     return {id: PatronAccount.of(values, datetime.now(UTC)) for id, *values in chain.from_iterable(found)}

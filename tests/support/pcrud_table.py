@@ -13,7 +13,7 @@ IDL = idl_bytes()
 
 
 class Table:
-    """A class with rows, searched as pcrud does: conditions on one field each, order, limit, offset."""
+    """A class with rows, searched like in pcrud: conditions on one field each, order, limit, offset."""
 
     def __init__(self, class_id, key, rows, padding=0):
         self.class_id, self.key, self.rows, self.padding = class_id, key, rows, padding
@@ -24,7 +24,7 @@ class Table:
         if request.method == "GET":
             raw(http(IDL))(line, request)
             return
-        if request.osrf_method == "open-ils.pcrud.count.aou":  # is this a release that has it?
+        if request.osrf_method == "open-ils.pcrud.count.aou":  # checks whether this release has the method
             results(1)(line, request)
             return
         assert request.osrf_method == f"open-ils.pcrud.search.{self.class_id}.atomic"
@@ -62,7 +62,7 @@ class Table:
         for field, position in self.position.items():
             values[position] = row[field]
         selected = options.get("select", {}).get(self.class_id, known.positions)
-        values = values[: max(known.positions[field] for field in selected) + 1]  # as real ones end (pcrud-001)
+        values = values[: max(known.positions[field] for field in selected) + 1]  # as real rows end (pcrud-001)
         return {"__c": self.class_id, "__p": values}
 
 
@@ -71,5 +71,5 @@ def patrons(ids, padding=0):
 
 
 def one_answer(*payload):
-    """Answer every call with these results, and the IDL."""
+    """Respond to every call with these results, and serve the IDL."""
     return lambda line, request: (raw(http(IDL)) if request.method == "GET" else results(*payload))(line, request)

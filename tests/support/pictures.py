@@ -1,10 +1,10 @@
-"""The pictures of the pages: what the desk and the report look like, made on the sandbox in a headless Chromium.
+"""The pages' pictures of the desk and the report, taken of the sandbox in a headless Chromium.
 
     PYTHONPATH=tests python -m support.pictures [DIRECTORY]
 
-``nox -s pictures`` makes them anew. Beside them, ``inputs.json`` has for each picture a digest of what it is made from:
-templates, styles, scripts and sample data. A test compares these with the source, so that no page shows what isn't so
-any more; pixels are never compared, for every Chromium draws others.
+``nox -s pictures`` retakes them. ``inputs.json`` has a digest of each picture's inputs: templates, styles, scripts and
+sample data. A test compares the digests with the source, so that no page shows an outdated picture. Pixels aren't
+compared, because each version of Chromium draws differently.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ MADE_FROM = {
     "report-list.png": REPORT,
     "mail.png": ("render/templates/mail.html", *SAMPLE_DATA),
 }
-"""The pictures, each with the templates, styles, scripts and data in the package that it shows."""
+"""The pictures, each with the package's templates, styles, scripts and data that it shows."""
 
 
 def digest(picture: str) -> str:
-    """What stands for the files that a picture is made from."""
+    """Return a digest of a picture's files."""
     found = hashlib.sha256()
     package = REPOSITORY / "evergreen_groups"
     for pattern in MADE_FROM[picture]:
@@ -76,14 +76,14 @@ def digest(picture: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    """The digests that the pictures were made with."""
+    """Return the digests recorded with the pictures."""
     record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
     return record
 
 
 @contextmanager
 def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
-    """The demo desk, with somebody logged in."""
+    """Yield the demo desk with a user logged in."""
     with Sandbox() as sandbox:
         app = create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home})
         gate = Gate(app)
@@ -95,7 +95,7 @@ def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
 
 
 def scanned(desk: Desk) -> WebElement:
-    """The field that takes what a scanner types, in the frame of the client's tab."""
+    """Return the field that takes a scanner's input, in the frame of the client's tab."""
     waiting = WebDriverWait(desk.browser, 30)
     desk.browser.switch_to.default_content()
     waiting.until(expected.frame_to_be_available_and_switch_to_it((By.CSS_SELECTOR, ".evergreen-groups-tab iframe")))
@@ -103,7 +103,7 @@ def scanned(desk: Desk) -> WebElement:
 
 
 def take_panel(desk: Desk, target: Path) -> None:
-    """The patron summary with the group's members unfolded."""
+    """Take the patron summary with the group's members unfolded."""
     desk.unfold()
     desk.open("Angular", f"{PATRON}/checkout")
     desk.panel_of(PATRON)
@@ -113,7 +113,7 @@ def take_panel(desk: Desk, target: Path) -> None:
 
 
 def take_move(desk: Desk, target: Path) -> None:
-    """A card is scanned as a scanner does it, and the one whose card it is is moved."""
+    """Scan a card, and move its owner."""
     browser = desk.browser
     desk.open("Angular", f"{PATRON}/group")
     desk.panel_of(PATRON)
@@ -122,7 +122,7 @@ def take_move(desk: Desk, target: Path) -> None:
     browser.switch_to.default_content()
     take(browser, target / "move.png")
     card = scanned(desk)
-    # An Enter just after the page came is taken for a scanner's second line end, and moves nobody.
+    # Just after loading, Enter counts as a scanner's second line end, and doesn't move anyone.
     WebDriverWait(browser, 30).until(lambda _browser: desk.run("return performance.now() > 2000"))
     card.send_keys(Keys.ENTER)
     WebDriverWait(browser, 30).until(expected.text_to_be_present_in_element((By.TAG_NAME, "main"), "Undo"))
@@ -131,7 +131,7 @@ def take_move(desk: Desk, target: Path) -> None:
 
 
 def compared_report(sandbox: Sandbox, home: str) -> Report:
-    """The sandbox's report after some nights: a group is new, one owes more, one less, one isn't listed any more."""
+    """Return the sandbox's report after some nights, with a new group, one that owes more, one less, one not listed."""
     user, password = sandbox.report_account
     with (
         Gateway(sandbox.url, credentials=Credentials(username=user, password=password)) as gateway,
@@ -160,7 +160,7 @@ def _owing(group: Group, more: str) -> Group:
 
 
 def take_report(browser: Chrome, home: str, target: Path) -> None:
-    """The first screen of the report's page, its list with a group unfolded, and the mail."""
+    """Take the first screen of the report's page, its list with a group unfolded, and the mail."""
     page, letter = Path(home) / "report.html", Path(home) / "mail.html"
     with Sandbox() as sandbox:
         report = replace(compared_report(sandbox, home), gateway="https://evergreen.example.org/osrf-gateway-v1")
@@ -200,7 +200,7 @@ def main(directory: str = str(PICTURES)) -> None:
 
 
 def record(target: Path) -> None:
-    """Write down what the pictures are made from."""
+    """Record the digests of the pictures' inputs."""
     digests = {picture: digest(picture) for picture in MADE_FROM}
     (target / RECORD).write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
 

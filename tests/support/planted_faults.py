@@ -1,4 +1,4 @@
-"""Faults to plant in an installation, each with the check that finds it, and words of its cause and of the advice."""
+"""Faults to plant in an installation, each with the check that finds it, and words of the cause and the advice."""
 
 from __future__ import annotations
 

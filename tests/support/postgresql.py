@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: Debian's programs, a cluster in a temporary directory, a database for each test."""
+"""A PostgreSQL for tests: Debian's programs, a cluster in a temporary directory, a database for each test."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from uuid import uuid4
 import psycopg
 
 DIRECTORY_VARIABLE = "TESTS_POSTGRESQL"
-"""The variable with the directory of the cluster: whoever runs the tests sets it, and all its workers share it."""
+"""The variable with the cluster's directory, set by the main process and shared by all workers."""
 VERSION_VARIABLE = "TESTS_POSTGRESQL_VERSION"
-"""The variable that chooses a major version where several are installed; the newest without it."""
+"""The variable that selects an installed major version; by default the newest."""
 _USER = "postgres"
 _INSTALLED = Path("/usr/lib/postgresql")
-"""Where Debian keeps the programs, in a directory for each major version."""
+"""Debian's directory of programs, by major version."""
 
 
 class Cluster:
-    """A cluster of databases, started when it is first needed; it is reached through a socket in its directory."""
+    """A cluster of databases, started on first use, and reached through a socket in its directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._data = directory / "data"
 
     def start(self) -> None:
-        """Have it running, whoever of several asks first."""
+        """Start it unless another process has."""
         with (self.directory / "starting").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not self._data.exists():
@@ -45,8 +45,8 @@ class Cluster:
                 self.run_server()
 
     def run_server(self) -> None:
-        """Start the server, and wait until it takes connections."""
-        # Without fsync, for nobody cuts the power here; and for four workers with a few connections each.
+        """Start the server, and wait until it accepts connections."""
+        # No fsync, because tests needn't survive a power failure; and enough connections for four workers.
         options = (
             f"-c listen_addresses='' -c unix_socket_directories='{self.directory}' -c fsync=off -c max_connections=200"
         )
@@ -54,32 +54,32 @@ class Cluster:
         self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-l", log, "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server, where it runs."""
+        """Stop the server if it runs."""
         if (self._data / "postmaster.pid").exists():
             self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-m", mode, "stop")
 
     def url(self, name: str) -> str:
-        """The address of one of its databases, as the setting has it."""
+        """Return a database's URL, as in the setting."""
         return f"postgresql+psycopg://{_USER}@/{name}?host={self.directory}"
 
     def remove(self) -> None:
-        """Stop it and take everything away."""
+        """Stop it and delete everything."""
         self.stop("immediate")
         shutil.rmtree(self.directory)
 
     def execute(self, statement: str, name: str = "postgres") -> None:
-        """Have it execute a statement in one of its databases."""
+        """Execute a statement in a database."""
         with psycopg.connect(host=str(self.directory), user=_USER, dbname=name, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]  # the tests' own
 
     def cut_connections(self, name: str) -> None:
-        """Cut all connections to one of its databases, as a restart does, and wait until the server has ended them."""
-        # Without the time, in milliseconds, it only asks them to end, which they do when they get round to it.
+        """Close all connections to a database, like a restart, and wait until the server has ended them."""
+        # Without the timeout in milliseconds, the function returns before the connections have ended.
         self.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop all its processes for the length of the block: connections stay open, and nothing is answered."""
+        """Freeze all its processes during the block: connections stay open, but get no responses."""
         postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no other
         processes = [postmaster, *_children(postmaster)]
@@ -94,7 +94,7 @@ class Cluster:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """A new and empty database; gives its name."""
+        """Create an empty database and return its name."""
         name = f"test_{uuid4().hex}"
         self.execute(f"CREATE DATABASE {name}")
         try:
@@ -103,24 +103,24 @@ class Cluster:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _run(self, program: str, *arguments: str) -> None:
-        # It refuses to run as root. Done here, for after plain su there is no /usr/sbin in PATH, where runuser is.
+        # PostgreSQL refuses to run as root. In Python, because runuser isn't in the PATH after plain su.
         as_user: dict[str, Any] = {"user": _USER, "group": _USER, "extra_groups": ()} if os.geteuid() == 0 else {}
         command = [_program(program), *arguments]
         subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **as_user)
 
 
 def new_directory() -> Path:
-    """A directory for a cluster, in which the user who runs it may write."""
+    """Return a new directory for a cluster, writable for its user."""
     directory = Path(mkdtemp(prefix="evergreen-groups-postgresql-"))
     if os.geteuid() == 0:
-        with suppress(KeyError):  # it isn't installed, which the first test that needs it says
+        with suppress(KeyError):  # not installed; the first test that needs it reports that
             user = pwd.getpwnam(_USER)
             os.chown(directory, user.pw_uid, user.pw_gid)
     return directory
 
 
 def shared_cluster() -> Cluster:
-    """The cluster that all workers of a run of the tests share, running."""
+    """Return the running cluster shared by all workers."""
     cluster = Cluster(Path(os.environ[DIRECTORY_VARIABLE]))
     cluster.start()
     return cluster

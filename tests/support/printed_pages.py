@@ -1,4 +1,4 @@
-"""What a browser prints a page on."""
+"""Pages as printed by a browser."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _COUNT = re.compile(rb"/Type /Pages\s/Count (\d+)")
 
 
 def sheets_of(document: bytes) -> int:
-    """How many sheets a PDF of Chromium has: the pages of all, and of parts, are counted in it."""
+    """Return the number of sheets in Chromium's PDF, where each page has a page object."""
     return max(map(int, _COUNT.findall(document)))

@@ -1,4 +1,4 @@
-"""What of a text doesn't come from the catalogue, seen by the language of the tests, which has no Latin letters."""
+"""Find texts that don't come from the catalog, using the test language, which has no Latin letters."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ALWAYS = {"evergreen-groups", "Evergreen"}
 
 
 def latin_words(text: str, data: Iterable[str] = ()) -> list[str]:
-    """The words in Latin letters, but for those of the ``data`` that are shown."""
+    """Return the words in Latin letters, except those of the ``data``."""
     known = {word for one in data for word in _WORD.findall(one)} | _ALWAYS
     return [word for word in _WORD.findall(text) if word not in known]
 
 
 def texts_of_page(html: str) -> str:
-    """What people read of a page: the text of its elements, and of the attributes that are shown or spoken."""
+    """Return a page's texts: of its elements, and of attributes that are shown or spoken."""
     tree = lxml.html.document_fromstring(html.encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
     spoken = [value for one in tree.iter() for name, value in one.attrib.items() if name in _READ and one.tag != "meta"]
     for one in tree.xpath("//script | //style"):

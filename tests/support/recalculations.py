@@ -1,4 +1,4 @@
-"""What tests of recalculations share."""
+"""Helpers for tests of recalculations."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def penalties(sandbox: Sandbox, patron: int) -> list[tuple[int, object]]:
 
 
 def recalculates(call: Call) -> bool:
-    """Whether a call has a patron's penalties recalculated, and doesn't just find out whether there is the method."""
+    """Return whether a call recalculates a patron's penalties, rather than checking that the method exists."""
     return call.method == METHOD and not call.asks_what_there_is

@@ -1,4 +1,4 @@
-"""What real Evergreen servers answered, by id: ``recorded/README.md`` has what an exchange is made of."""
+"""Responses of real Evergreen servers by id; ``recorded/README.md`` describes an exchange."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from evergreen_groups.gateway.idl import Idl
 RECORDED = REPOSITORY / "tests" / "recorded"
 CURRENT, OLDER = "3.17", "3.12"
 BETWEEN = ("3.11", "3.13", "3.14", "3.15", "3.16")
-"""Recorded for the sandbox, which is to answer as these did: kept whether or not something names them."""
+"""Recorded for comparison with the sandbox, so kept even if nothing names them."""
 RELEASES = (CURRENT, OLDER, *BETWEEN)
 FAMILIES = RECORDED / CURRENT / "families.json"
-"""Behind the exchanges of ``ON_FAMILIES``: a data set that the sandbox can serve as well."""
+"""The dataset behind the exchanges of ``ON_FAMILIES``, which the sandbox can serve."""
 DATASET = RECORDED / CURRENT / "dataset.json"
-"""What the recorded servers held, one as the other: 52 invented patrons in 16 groups. The sandbox can serve it."""
+"""The dataset of all recorded servers: 52 invented patrons in 16 groups. The sandbox can serve it."""
 ON_FAMILIES = ("contacts", "details", "explanation", "hidden-numbers", "items", "work-list")
 ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]{3,}(?:-[a-z]+)*-\d{3})(?![\w-])")
-"""``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` one with the older.
+"""``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` with an older one.
 
-A locale (``es-419``) is none.
+A locale (``es-419``) doesn't match.
 """
 
 Exchange = dict[str, Any]
@@ -41,7 +41,7 @@ def files(release: str) -> list[Path]:
 
 
 def is_scenario(file: Path) -> bool:
-    """Whether the exchanges of a file go in order, all of them."""
+    """Return whether a file's exchanges only make sense together and in order."""
     return file.parent.name == "scenarios"
 
 
@@ -51,7 +51,7 @@ def read(file: Path) -> list[Exchange]:
 
 @cache
 def exchanges() -> dict[str, Exchange]:
-    """All of them by the id that they are named by."""
+    """Return all exchanges by id."""
     return {
         exchange["id"] if release == CURRENT else f"{release}/{exchange['id']}": exchange
         for release in RELEASES
@@ -62,7 +62,7 @@ def exchanges() -> dict[str, Exchange]:
 
 @cache
 def named_exchanges() -> dict[str, Exchange]:
-    """Those of the releases that are kept for what names them, which the adapter reads one by one."""
+    """Return the named exchanges of older releases, which the adapter reads one by one."""
     return {exchange_id: one for exchange_id, one in exchanges().items() if release_of(exchange_id) not in BETWEEN}
 
 
@@ -80,14 +80,14 @@ def release_of(exchange_id: str) -> str:
 
 
 def named_in(text: str) -> Iterator[str]:
-    """The ids that a text names, as :func:`exchanges` has them."""
+    """Return the ids in a text, in the form of :func:`exchanges`."""
     for found in ID.finditer(text):
         release, number = found["release"], found["id"]
         yield number if release in (None, CURRENT) else f"{release}/{number}"
 
 
 def body(exchange_id: str) -> str:
-    """An answer's text, with the token of the tests."""
+    """Return a response's text, with the tests' token."""
     return exchanges()[exchange_id]["response"]["body"].replace("$TOKEN", TOKEN)
 
 
@@ -100,13 +100,13 @@ def method(exchange_id: str) -> str:
 
 
 def params(exchange_id: str) -> list[Any]:
-    """What was sent; ValueError where that wasn't JSON."""
+    """Return the parameters; ValueError if they aren't JSON."""
     form = exchanges()[exchange_id]["form"]
     return [json.loads(value.replace("$TOKEN", TOKEN)) for name, value in form if name == "param"]
 
 
 def is_call(exchange_id: str) -> bool:
-    """Whether a program that uses the gateway as it should could have sent this."""
+    """Return whether a well-behaved client could have sent this."""
     exchange = exchanges()[exchange_id]
     try:
         params(exchange_id)
@@ -121,26 +121,26 @@ _MOMENT = re.compile(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"')
 
 
 def _sent(parameters: list[Any]) -> str:
-    """Parameters without the moment when they were sent, which is no other form of date in what is asked."""
+    """Return the parameters without the time of sending."""
     return _MOMENT.sub('"a moment"', json.dumps(parameters, sort_keys=True))
 
 
 def _beside(request: Request, exchange_ids: tuple[str, ...], release: str) -> Action | None:
-    """What a request gets that goes with those of the exchanges and isn't among them; None for any other."""
+    """Return the response to requests that accompany those of the exchanges; None for any other."""
     asked = request.osrf_method
     if request.method == "GET":
         return raw(http(idl_bytes(release)))
     if asked in map(method, exchange_ids):
         return None
     if asked == "open-ils.pcrud.search.mb.atomic":
-        return results([])  # none of the data sets has billings
+        return results([])  # none of the datasets has billings
     if asked.startswith("open-ils.pcrud.id_list."):
         return results(_ids_beside(asked.split(".")[3], exchange_ids, release))
     if asked == "open-ils.pcrud.count.aou":
-        # How the release deals with hidden rows is asked before the first list, whatever it is of.
+        # Before the first list, clients test how the release handles hidden rows.
         return raw(http('{"payload":["1"],"status":200}' if release == CURRENT else body("3.12/releases-059")))
     if release == OLDER and asked == "open-ils.pcrud.search.aou.atomic":
-        return results([])  # whether there are more rows than those that came, hidden ones
+        return results([])  # whether there are more rows than those returned, hidden ones included
     return None
 
 
@@ -153,11 +153,10 @@ def _ids_beside(class_id: str, exchange_ids: tuple[str, ...], release: str) -> l
 
 @contextmanager
 def gateway_of(*exchange_ids: str, alike: bool = True) -> Iterator[Gateway]:
-    """A gateway that gives each of these answers once, each to its own method, and the IDL of their release.
+    """Yield a gateway that gives each of these responses once, by method, and the IDL of their release.
 
-    ``alike`` insists on the parameters as well, but for a moment that says when something was sent; without it,
-    answers to one method go in the order of ``exchange_ids``. Ids that are asked for beside rows, from the last one
-    down, are those of the rows.
+    ``alike`` also compares the parameters, except for times of sending; without it, responses to a method come in the
+    order of ``exchange_ids``. Ids requested in addition to rows, from the last one down, are those of the rows.
     """
     release = release_of(exchange_ids[0])
     waiting = list(exchange_ids)
@@ -165,7 +164,7 @@ def gateway_of(*exchange_ids: str, alike: bool = True) -> Iterator[Gateway]:
     lock = threading.Lock()
 
     def next_for(request: Request) -> str:
-        """The exchange that a request is answered with, "" for none; several requests may be under way at once."""
+        """Return the exchange to respond with, or "" for none; several requests may be in progress."""
         with lock:
             fitting = [one for one in waiting if method(one) == request.osrf_method]
             same = [one for one in fitting if alike and _sent(params(one)) == _sent(request.params)]

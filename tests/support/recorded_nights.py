@@ -1,4 +1,4 @@
-"""Nights that a service has recorded, for the trend of a group."""
+"""Recorded nights, for a group's trend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evergreen_groups.report import History
 
 
 def record_nights(app: Flask, clerk_client: Client, amounts: list[str], patron: int = 1017) -> None:
-    """Record reports of the last nights, with the family of a patron owing so much."""
+    """Record reports of the last nights, with given totals of a patron's family."""
     service = app.extensions["evergreen-groups"]
     history = History(service.state.database, service.gateway.url)
     group = clerk_client.groups.of_user(patron).group

@@ -1,4 +1,4 @@
-"""A Valkey (or Redis) of the tests' own, on a socket in a directory of its own."""
+"""A Valkey (or Redis) for tests, on a socket in a temporary directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.mail_server import free_port
 
 
 class RedisServer:
-    """The server; it keeps nothing on disk."""
+    """The server; it stores nothing on disk."""
 
     def __init__(self, directory: Path, password: str = "") -> None:
         self._directory = directory
@@ -23,11 +23,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Its address, as the setting has it."""
+        """The server's URL, as in the setting."""
         return f"redis://127.0.0.1:{self.port}/1"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it responds."""
         program = shutil.which("valkey-server") or shutil.which("redis-server")
         if program is None:
             raise RuntimeError("the tests need Valkey or Redis: apt install valkey-server, or redis-server")
@@ -40,14 +40,14 @@ class RedisServer:
             assert self._process.poll() is None
 
     def stop(self) -> None:
-        """Stop it; what it counted is gone."""
+        """Stop it; its counters are lost."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def client(self) -> redis.Redis:
-        """A connection, to look what is there."""
+        """Return a connection, to inspect the data."""
         return redis.Redis(port=self.port, db=1, password=self.password or None)
 
     def __enter__(self) -> Self:

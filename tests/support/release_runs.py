@@ -1,14 +1,14 @@
-"""Runs tests on the sandbox as each release of Evergreen: a part of pytest, which ``conftest.py`` names.
+"""Run tests on the sandbox as each release of Evergreen: a plugin of pytest, loaded by ``conftest.py``.
 
     pytest --release 3.12 --release 3.15 tests/report
     pytest --release all tests/changes
 
-runs the tests that speak to the shared sandbox, and those marked ``older``, once on each release, and no others.
-Without the option they run on the latest, and those marked ``older`` on the ``SHARE`` of the older ones as well.
+runs the tests that use the shared sandbox, and those marked ``older``, once on each release, and no others. Without the
+option, they run on the latest release, and those marked ``older`` also on the older releases in ``SHARE``.
 
-A test that doesn't hold where the sandbox's table of releases knows a difference says so with that difference's name:
-``@pytest.mark.differs("no-count", reason="…")``. It is run nevertheless, and has to fail there; with
-``strict=False``, where only some of a test's parameters make it so, it may.
+A test that doesn't hold for a difference in the sandbox's table of releases is marked with the difference's name:
+``@pytest.mark.differs("no-count", reason="…")``. It is run anyway and must fail there; with ``strict=False``, for tests
+where only some parameters fail, it may pass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
-    """The release of Evergreen that the sandbox is; the latest where neither option nor mark says otherwise."""
+    """The release that the sandbox imitates; the latest unless the option or a mark says otherwise."""
     return str(getattr(request, "param", LATEST))
 
 
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if release is None:
             continue
         item.user_properties.append((_PROPERTY, release))
-        if wanted:  # a file is the work of one process for each release, rather than for all of them
+        if wanted:  # one process runs a file for one release, instead of for all
             item.add_marker(pytest.mark.xdist_group(f"{item.path.name} on {release}"))
         for mark in item.iter_markers("differs"):
             if mark.args[0] not in NAMES:
@@ -84,13 +84,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def release_of(item: pytest.Item) -> str | None:
-    """The release that a test runs on; None where it speaks to no sandbox, or to the latest alone."""
+    """Return the release that a test runs on; None if it uses no sandbox, or only the latest."""
     call = getattr(item, "callspec", None)
     return call.params.get("release") if call is not None and _runs_on_releases(item) else None
 
 
 def _runs_on_releases(item: pytest.Item) -> bool:
-    """Whether a test takes the fixture ``release`` of this file; some rooms have another one, of what was recorded."""
+    """Return whether a test uses this file's fixture ``release``; some rooms have another one of that name."""
     shared = "running_sandbox" in getattr(item, "fixturenames", ())
     return shared or item.get_closest_marker("older") is not None
 
@@ -101,7 +101,7 @@ def _wanted(config: pytest.Config) -> list[str]:
 
 
 class _Results:
-    """Counts how tests ended, for each release."""
+    """Counts how tests ended, by release."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -13,23 +13,23 @@ from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 RELEASES = tuple(LATEST_PATCHES)
 LATEST = RELEASES[-1]
 SHARE = ("3.11", "3.15")
-"""What plain pytest tries beside the latest: the oldest, and the last whose pcrud checks row by row."""
+"""What plain pytest tries besides the latest: the oldest, and the last whose pcrud checks row by row."""
 NAMES = {one.name for one in releases.TABLE}
-"""What the table calls the differences."""
+"""The names of the differences in the table."""
 
 
 def differences_of(release: str) -> set[str]:
-    """The names of what is otherwise in that sandbox than in the latest one.
+    """Return the names of a release's differences from the latest.
 
     Raises:
-        ConfigurationError: there is no such release.
+        ConfigurationError: the release is unknown.
     """
     return {one.name for one in releases.differences(release, ())}
 
 
 @contextmanager
 def sandboxes(**options: object) -> Iterator[Callable[[str], Sandbox]]:
-    """A running sandbox of each release, made when it is first asked for."""
+    """Return running sandboxes by release, each started on first use."""
     with ExitStack() as stack:
-        # As they come: pytest's fixtures say what they want.
+        # Untyped, because pytest's fixtures define what they take.
         yield cache(lambda release: stack.enter_context(Sandbox(release=release, **options)))  # type: ignore[arg-type]

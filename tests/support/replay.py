@@ -1,10 +1,10 @@
-"""Replays recorded traffic of a real Evergreen against the sandbox.
+"""Replay recorded traffic of a real Evergreen with the sandbox.
 
     python tests/support/replay.py [--release 3.12] [--results FILE] DATASET REPLAY EXCHANGES...
 
-``DATASET`` is what the recorded server held, ``REPLAY`` the program that sends the ``EXCHANGES`` to an address and
-compares the answers; its exit status is this one's. ``FILE`` gets, beside what it has of other releases, how many
-exchanges were replayed, and how many of them were answered alike.
+``DATASET`` has the recorded server's data. ``REPLAY`` is a program that sends the ``EXCHANGES`` to a URL and compares
+the responses; its exit status is passed on. ``FILE`` gets the number of replayed exchanges and of equal responses, in
+addition to those of other releases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reports for the tests of the renderers: invented families, and as many of them as a test wants."""
+"""Reports for the tests of the renderers: invented families, as many as a test wants."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def member(
     group_lead: bool = False,
     limit: Limit = LIMIT,
 ) -> Member:
-    """A member whose barcode, unless given, is made of the id."""
+    """Return a member, by default with a barcode made of the id."""
     if barcode == "":
         barcode = f"2999900{id:07}"
     fines = Decimal(own_fines)
@@ -62,7 +62,7 @@ def report_of(
     notes: Sequence[str] = (),
     left_out_count: int = 0,
 ) -> Report:
-    """A report of these groups with the sums that belong to it."""
+    """Return a report of these groups with matching sums."""
     groups = tuple(groups)
     criteria = criteria or Criteria()
     return Report(GENERATED_AT, GATEWAY, criteria, groups, Totals.of(groups), tuple(notes), left_out_count)
@@ -121,13 +121,19 @@ TOP_NOTE = "17 more groups owe that much and were left out by --top."
 
 
 def sample_report() -> Report:
-    """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
+    """Return five families.
+
+    One far over, one without a member over the limit, two incomplete, one without a group lead.
+    """
     criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
     return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
 
 
 def blocked_report() -> Report:
-    """The sample with blocks: 412 is over the limit and blocked, 413 not yet, 977 by staff and within the limit."""
+    """The sample with blocks.
+
+    412 is over the limit and blocked, 413 isn't blocked yet, 977 is blocked by staff within the limit.
+    """
     kind, library = PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC", "HOLD")), OrgUnit(1, "CONS", "", None)
     penalties = {
         412: (Penalty(1, 412, kind, library, None, BLOCKED_SINCE),),
@@ -137,7 +143,7 @@ def blocked_report() -> Report:
 
 
 def report_with_limits() -> Report:
-    """A family of which each has another limit: an amount to exceed, one to reach, and none."""
+    """Return a family with a different limit for each member: an amount to exceed, one to reach, and none."""
     members = (
         member(1, "Quist, Ana", "12.00", group_lead=True),
         member(2, "Quist, Bo", "2.00", limit=Limit(Decimal("2.00"), Comparison.REACHES)),
@@ -147,7 +153,10 @@ def report_with_limits() -> Report:
 
 
 def changed_report() -> Report:
-    """The sample beside a run of the night before: of each kind, with other numbers, members and what isn't known."""
+    """Return the sample with a run of the night before.
+
+    Changes of each kind, other numbers, members and unknown values.
+    """
     fines = {group.number: group.combined_fines for group in FAMILIES}
 
     def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
@@ -175,12 +184,12 @@ def changed_report() -> Report:
 
 
 def empty_report() -> Report:
-    """A report that found nothing."""
+    """Return a report without groups."""
     return report_of((), criteria=Criteria(min_total=Decimal("10000.00")))
 
 
 def large_report(group_count: int = 4000) -> Report:
-    """Families of two to four and some of seven, about eleven members to four groups, highest combined fines first."""
+    """Return families of two to four and some of seven, eleven members to four groups, highest fines first."""
     groups = []
     patron = 1000
     for number in range(group_count):
@@ -242,7 +251,7 @@ hostile_texts = st.one_of(
 
 @st.composite
 def hostile_reports(draw: st.DrawFn) -> Report:
-    """Reports whose every text is one that somebody might try to do harm with."""
+    """Yield reports in which every text is a possible attack."""
     groups = []
     for number in range(draw(st.integers(0, 3))):
         members = [
@@ -265,7 +274,7 @@ def hostile_reports(draw: st.DrawFn) -> Report:
 
 @st.composite
 def hostile_changed_reports(draw: st.DrawFn) -> Report:
-    """The same with changes: every listed group, and cleared ones whose names and libraries mean harm as well."""
+    """Yield the same with changes: in every listed group, and in cleared ones with hostile names and libraries."""
     report = draw(hostile_reports())
     by_group = {}
     for group in report.groups:

@@ -1,4 +1,4 @@
-"""Where the repository's files are."""
+"""The repository's root directory."""
 
 from pathlib import Path
 

@@ -1,9 +1,9 @@
-"""Draws a flowchart of arrows that point down, for the site: hosts of repositories draw the same text by themselves.
+r"""Draw a flowchart of arrows that point down, for the site; repository hosts render the same text themselves.
 
-    room_picture.draw("flowchart TD\\n    cli --> web\\n    web --> hooks\\n")
+    room_picture.draw("flowchart TD\n    cli --> web\n    web --> hooks\n")
 
-No script from elsewhere is needed, and the colours are the page's, light or dark. Each node stands one layer below the
-lowest that leads to it; within a layer nodes stand near those that they are connected to.
+It needs no external script and uses the page's colors, light or dark. Each node is one layer below the lowest node with
+an arrow to it; within a layer, connected nodes are placed near each other.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from html import escape
 
 LAYER, WIDTH, HEIGHT, GAP = 66, 96, 28, 60
 _MIDDLES = 8
-"""How often the order within layers is improved; it doesn't get better after some rounds."""
+"""Rounds that improve the order within layers; more don't help."""
 
 
 def draw(flowchart: str) -> str:
-    """The flowchart as SVG in HTML, all on one line, so that it is no Markdown."""
+    """Return the flowchart as SVG in HTML, all on one line, so that Markdown leaves it alone."""
     arrows = re.findall(r"^ +(\w+) --> (\w+)$", flowchart, re.MULTILINE)
     layers = _layers(arrows)
     places = _places(layers, arrows)
@@ -34,7 +34,7 @@ def draw(flowchart: str) -> str:
 
 
 def _layers(arrows: list[tuple[str, str]]) -> list[list[str]]:
-    """The nodes by how many arrows lead to them at the most, one after the other."""
+    """Return the nodes in layers, by the longest path of arrows to them."""
     depth = {name: 0 for arrow in arrows for name in arrow}
     for _ in depth:
         for begin, end in arrows:
@@ -43,7 +43,7 @@ def _layers(arrows: list[tuple[str, str]]) -> list[list[str]]:
 
 
 def _places(layers: list[list[str]], arrows: list[tuple[str, str]]) -> dict[str, tuple[float, float]]:
-    """The middle of each node."""
+    """Return the center of each node."""
     most = max(len(layer) for layer in layers)
     across: dict[str, float] = {}
     for _ in range(_MIDDLES):
@@ -60,7 +60,10 @@ def _middle(name: str, arrows: list[tuple[str, str]], across: dict[str, float]) 
 
 
 def _line(begin: tuple[float, float], end: tuple[float, float]) -> str:
-    """From the lower edge of a box to the upper edge of another; a long one swings aside of boxes in between."""
+    """Return the line from the lower edge of a box to the upper edge of another.
+
+    A long one curves around boxes between.
+    """
     (x1, y1), (x2, y2) = begin, end
     y1, y2 = y1 + HEIGHT / 2, y2 - HEIGHT / 2
     aside = 0.0 if y2 - y1 < LAYER else (WIDTH * 0.9 if x2 >= x1 else -WIDTH * 0.9)

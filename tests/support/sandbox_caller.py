@@ -1,4 +1,4 @@
-"""Raw calls to a gateway over HTTP, without the adapter: what comes back is what's tested."""
+"""Raw calls to a gateway over HTTP, without the product's gateway client, to test the responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class Caller:
-    """Calls a gateway, logged in as whom the call names."""
+    """Calls a gateway, logged in as the account that a call names."""
 
     def __init__(self, url: str, password: str = "sandbox") -> None:
         self.address = urlsplit(url).netloc
@@ -23,7 +23,7 @@ class Caller:
         self._tokens: dict[str, str] = {}
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str, bytes]:
-        """One request on a connection of its own: status, content type, body."""
+        """Send a request over a new connection; returns status, content type and body."""
         connection = HTTPConnection(self.address, timeout=30)
         try:
             connection.request(method, path, body, {**FORM, **headers})
@@ -37,7 +37,7 @@ class Caller:
         return urlencode(pairs, quote_via=quote).encode()
 
     def body(self, service: str, method: str, *values: Any, **fields: str) -> dict[str, Any]:
-        """The whole answer to a call with these parameters."""
+        """Return the whole response to a call with these parameters."""
         form = self.form(service, method, *map(json.dumps, values), **fields)
         status, _, answer = self.send("POST", "/osrf-gateway-v1", form)
         assert status == 200
@@ -55,23 +55,23 @@ class Caller:
         return self._tokens[account]
 
     def pcrud(self, account: str, method: str, *values: Any) -> dict[str, Any]:
-        """The whole answer of open-ils.pcrud to an account."""
+        """Return the whole response of open-ils.pcrud to an account."""
         return self.body("open-ils.pcrud", f"open-ils.pcrud.{method}", self.token(account), *values)
 
     def ids(self, account: str, class_id: str, where: Any, options: Any = None) -> list[int]:
-        """The ids that a search finds, in order."""
+        """Return the ids that a search finds, in order."""
         answer = self.pcrud(account, f"id_list.{class_id}.atomic", where, options or {"order_by": {class_id: "id"}})
         assert answer["status"] == 200, answer
         (found,) = answer["payload"]
         return found
 
     def refused(self, account: str, class_id: str, where: Any, options: Any = None) -> bool:
-        """Whether a search ends with status 500."""
+        """Return whether a search ends with status 500."""
         return self.pcrud(account, f"search.{class_id}.atomic", where, options)["status"] == 500
 
 
 def closed(class_id: str, values: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> dict[str, Any]:
-    """An object of the class with these values, as it is sent; its other fields are null."""
+    """Return an object of the class as clients send it, with null for the other fields."""
     given = {**values, **more}
     names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
     return {"__c": class_id, "__p": [given.get(name) for name in names]}

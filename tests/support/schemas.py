@@ -6,7 +6,7 @@ from typing import Any
 
 
 def strict(schema: Any) -> Any:
-    """The schema with every object closed, so that a key that it doesn't describe is an error."""
+    """Return the schema with every object closed, so that an undocumented key is an error."""
     if isinstance(schema, list):
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):

@@ -1,10 +1,10 @@
-"""Pictures of the pages as people see them, made on the sandbox in a headless Chromium.
+"""Screenshots of the pages, taken of the sandbox in a headless Chromium.
 
     PYTHONPATH=tests python -m support.screenshots DIRECTORY
 
 The report, a library's part of it, the index of all libraries, the audit, and both demo desks with the panel and the
-group's tab; pages in the width of a screen, of a telephone, and in dark colours. So are some of the site's pages, where
-it was made before (``nox -s site``).
+group's tab; pages in the width of a screen and of a phone, and in dark colors. Also some pages of the site, if it has
+been built (``nox -s site``).
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ PAGES = (
     ("audit", "--output", "audit.html"),
     ("report", "--split", "library", "--output", "libraries"),
 )
-"""What is written for the pictures, as arguments of the command."""
+"""What is written for the screenshots, as arguments of the command."""
 LOOKS = {"screen": (1280, "light"), "telephone": (390, "light"), "dark": (1280, "dark")}
 SITE_PAGES = ("index", "desk", "troubleshooting", "architecture", "http-reference", "python-api")
 FAMILY = 1015
 """A patron of a family with members over the limit."""
 NEWCOMER = "20000000001038"
-"""The card of somebody of another family."""
+"""The card of a patron of another family."""
 
 
 def take(browser: Chrome, target: Path) -> None:
-    """Take a picture of the whole page, however long."""
+    """Take a screenshot of the whole page, however long."""
     size = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
     clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
     answer = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
@@ -49,7 +49,7 @@ def take(browser: Chrome, target: Path) -> None:
 
 
 def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
-    """Take a picture of the page that is open in each look."""
+    """Take a screenshot of the open page in each look."""
     for look, (width, colours) in LOOKS.items():
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -61,7 +61,7 @@ def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
 
 
 def group_pages(desk: Desk, target: Path) -> None:
-    """The page of a group: the list, a member unfolded, the statement, a plan, and the list with what became of it."""
+    """Take the page of a group: the list, a member unfolded, the statement, a plan, and the list with the result."""
 
     def shown(selector: str) -> bool:
         return bool(desk.run("return Boolean(document.querySelector(arguments[0]))", selector))
@@ -83,7 +83,7 @@ def group_pages(desk: Desk, target: Path) -> None:
 
 
 def pages(browser: Chrome, files: Path, target: Path) -> None:
-    """Each page in each look."""
+    """Take each page in each look."""
     found = {
         "report": files / "report.html",
         "audit": files / "audit.html",
@@ -105,7 +105,7 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
 
 
 def desks(browser: Chrome, files: Path, target: Path) -> None:
-    """The panel in the patron summary of both clients, and the page of a group."""
+    """Take the panel in the patron summary of both clients, and the page of a group."""
     with Sandbox() as sandbox:
         home = {"XDG_STATE_HOME": str(files), "XDG_CACHE_HOME": str(files)}
         app = create_app(settings_of(sandbox.url), home)

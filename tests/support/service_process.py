@@ -1,4 +1,4 @@
-"""The web service in a process of its own, as systemd starts it."""
+"""The web service in a separate process, started like by systemd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.command import Command
 
 @contextmanager
 def serving(command: Command, *words: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The command as it serves, what it has printed, and the root of the service's address."""
+    """Yield the process as it serves, its output, and the base URL of the service."""
     arguments = command.arguments(*words)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(arguments, env=command.environ, text=True, **pipes) as process:  # type: ignore[call-overload]  # both are pipes

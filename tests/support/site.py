@@ -1,9 +1,9 @@
-"""Part of Sphinx while it makes the site: what the pages have for a host of repositories becomes what the site has.
+"""An extension of Sphinx that adapts the pages, which are written for repository hosts, to the site.
 
-Links that leave ``docs/`` lead to a page of the site where there is one, otherwise to a copy of the file; a folder has
-no page, so its link becomes its text. Pages that stand at the root of the repository are taken from there.
-``<!-- reference: MODULE -->``, or ``<!-- reference: MODULE: NAME, NAME -->``, becomes the documentation that stands in
-the module, whose annotations lead to the classes that they mean.
+Links that leave ``docs/`` lead to a page of the site if there is one, or else to a copy of the file; a link to a folder
+becomes plain text, because folders have no page. Pages at the repository's root are read from there. ``<!-- reference:
+MODULE -->``, or ``<!-- reference: MODULE: NAME, NAME -->``, is replaced by the module's documentation, with links from
+annotations to classes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from support.room_picture import draw
 
 DOCS = REPOSITORY / "docs"
 FROM_ROOT = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "security-policy": "SECURITY.md"}
-"""Pages of the site whose text is a file at the root, where hosts of repositories look for it."""
+"""Pages of the site whose text is a file at the root, where repository hosts expect it."""
 AT_ROOT = {file: f"{page}.md" for page, file in FROM_ROOT.items()} | {"README.md": "index.md"}
 _PARTS = re.compile(
     r"^```.*?^```$"
@@ -30,11 +30,11 @@ _PARTS = re.compile(
     r"|`[^`\n]+`",
     re.DOTALL | re.MULTILINE,
 )
-"""What is to be looked at in a page, whichever comes first: a block, a link, code within a sentence."""
+"""What to look at in a page, whichever comes first: a block, a link, inline code."""
 
 
 def for_site(text: str, folder: Path) -> str:
-    """The text of a page in ``folder`` with its links as the site needs them; code is left as it is."""
+    """Adapt the links of a page in ``folder`` to the site; code is left alone."""
     return _PARTS.sub(lambda part: _linked(part, folder) if part["target"] else part[0], text)
 
 
@@ -54,7 +54,7 @@ def _linked(link: re.Match[str], folder: Path) -> str:
 
 
 def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Have a page as the site needs it."""
+    """Adapt a page to the site."""
     root = name in FROM_ROOT
     text = (REPOSITORY / FROM_ROOT[name]).read_text("utf-8") if root else source[0]
     text = re.sub(r"^```mermaid\n(.*?)^```$", lambda chart: draw(chart[1]), text, flags=re.DOTALL | re.MULTILINE)
@@ -63,14 +63,14 @@ def read_page(_app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def _reference(asked: re.Match[str]) -> str:
-    """What a module hands out, or only the names that are asked for, taken from its docstrings."""
+    """Return the documentation of a module's exports, or of some names, taken from its docstrings."""
     names = " ".join((asked[2] or "").split())
     imported = "   :imported-members:\n" if names else ""  # a face defines nothing itself
     return f"```{{eval-rst}}\n.. automodule:: {asked[1]}\n   :members: {names}\n{imported}```"
 
 
 def _trees() -> str:
-    """The navigation, which stands in no page as it is hosted."""
+    """Return the navigation, which isn't part of the pages."""
     trees = ((heading, "\n".join(pages)) for heading, pages in NAVIGATION.items())
     return "".join(f"\n```{{toctree}}\n:caption: {heading}\n:hidden:\n{pages}\n```\n" for heading, pages in trees)
 
@@ -78,9 +78,10 @@ def _trees() -> str:
 def find_class(
     _app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Node
 ) -> nodes.reference | nodes.Node | None:
-    """What an annotation means: class names are unique in the package, and documented at the face of their room.
+    """Resolve the class of an annotation: class names are unique in the package, and documented at the face of their
+    room.
 
-    What isn't documented, and what belongs to Python or a library, is shown without a link.
+    Undocumented classes, and those of Python or a library, are shown without a link.
     """
     if node.get("refdomain") != "py":
         return None

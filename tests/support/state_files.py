@@ -1,4 +1,4 @@
-"""What is kept in a state directory, for tests that look at it from outside."""
+"""Read and write a state directory from outside."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from evergreen_groups.state import Holder, RemoteHolder, RunStatus, State, run_s
 
 
 def last_run(directory: Path) -> RunStatus | None:
-    """How the last run of the report ended."""
+    """Return how the last run of the report ended."""
     with State(directory) as state:
         return run_status.read(state.database)
 
 
 def write_last_run(directory: Path, status: RunStatus) -> None:
-    """Write down how it ended."""
+    """Record how the last run ended."""
     with State(directory) as state:
         run_status.write(state.database, status)
 
 
 def reporter(directory: Path) -> Holder | RemoteHolder | None:
-    """The run that is under way, or that was killed."""
+    """Return the run in progress, or the one that was killed."""
     with State(directory) as state:
         return state.reporter()
 
@@ -36,6 +36,6 @@ def reporting(directory: Path) -> Iterator[None]:
 
 
 def count_runs(directory: Path) -> int | None:
-    """How many runs are in the history; None where there is none."""
+    """Return the number of runs in the history, or None without one."""
     with State(directory) as state:
         return recorded_runs(state.database)

@@ -1,4 +1,4 @@
-"""The state of a test's clients, in files; what they have open is closed when the test ends."""
+"""The state of a test's clients in files, closed when the test ends."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from evergreen_groups.state import State
 
 ENGINES = ("sqlite", "postgresql")
 FILE_FIRST = ("sqlite", pytest.param("postgresql", marks=pytest.mark.long))
-"""For tests of what stands above the database: plain pytest tries them on a file, ``nox -s long`` on a server too."""
+"""For tests of code above the database: plain pytest runs them with a file, ``nox -s long`` with a server too."""
 _open: list[State] = []
 
 
 def state_in(directory: Path) -> State:
-    """The state in a directory, as a process of its own would have it."""
+    """Open the state in a directory, like another process would."""
     state = State(directory)
     _open.append(state)
     return state
 
 
 def journal_in(directory: Path) -> Journal:
-    """The journal there, to look into."""
+    """Return the journal in a directory, to inspect it."""
     return Journal(state_in(directory).database)
 
 
 @contextmanager
 def state_on(engine: str, directory: Path) -> Iterator[State]:
-    """A new state in a directory, or in a database of the tests' PostgreSQL."""
+    """Return a new state in a directory, or in a database of the tests' PostgreSQL."""
     with ExitStack() as stack:
         url = None
         if engine == "postgresql":
@@ -42,6 +42,6 @@ def state_on(engine: str, directory: Path) -> Iterator[State]:
 
 
 def close_states() -> None:
-    """Close all of them."""
+    """Close all states."""
     while _open:
         _open.pop().close()

@@ -1,4 +1,4 @@
-"""A command with a terminal as its standard error, or as everything."""
+"""Run a command with a terminal as standard error, or as all standard streams."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from support.command import Command
 
 
 def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, str]:
-    """Run the command, and give its exit status and all that came to the terminal.
+    """Run the command, and return its exit status and the terminal's output.
 
-    It is read meanwhile, for a terminal holds little, and where a run takes long its progress is much.
+    The output is read while the command runs, because a terminal holds little, and a long run shows much progress.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -25,9 +25,9 @@ def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, s
 
 
 def at_a_terminal(command: Command, *words: str, answer: str = "", lines: int = 100, **environ: str) -> tuple[int, str]:
-    """Run the command wholly at a terminal of so many lines, and give its exit status and all that came there.
+    """Run the command in a terminal with so many lines, and return its exit status and the terminal's output.
 
-    Somebody types the ``answer`` there.
+    ``answer`` is typed there.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
@@ -45,7 +45,7 @@ def at_a_terminal(command: Command, *words: str, answer: str = "", lines: int = 
 
 
 def _read(process: subprocess.Popen[bytes], terminal: int, theirs: int) -> tuple[int, str]:
-    """The exit status, and what was read from our side of the terminal, which is closed; so is the command's side."""
+    """Return the exit status and the output; both sides of the terminal are closed."""
     os.close(theirs)
     said = b""
     try:

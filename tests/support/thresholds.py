@@ -7,12 +7,12 @@ from support.debts import owe
 from evergreen_groups.sandbox import Sandbox
 
 AT_THRESHOLD, CHILD_AT_THRESHOLD = 1001, 1003
-"""Who owes 5.00 at the threshold of 5.00, and a juvenile who owes 3.00 at one of 3.00."""
+"""A patron who owes 5.00 at the threshold of 5.00, and a juvenile who owes 3.00 at one of 3.00."""
 _EVERYBODY, _CHILD, _CONSORTIUM, _HARBOR = 1, 12, 1, 11
 
 
 def put_at_thresholds(sandbox: Sandbox) -> None:
-    """Let the consortium's thresholds be 5.00, for children 3.00, and two members of a family owe and be blocked so."""
+    """Set thresholds of 5.00, for children 3.00, and let two members of a family owe that and be blocked."""
     store = sandbox._store
     (everybody,) = store.rows("pgpt", {"penalty": 1})
     store.update("pgpt", everybody["id"], {"threshold": "5.00"})

@@ -1,6 +1,7 @@
-"""A sandbox's town where things happen from night to night, and a plain account of what a report should say of it.
+"""A sandbox's town whose families change from night to night, and the report expected of each night.
 
-The account is kept by what was done, not by what the report or the comparison sees: who moved where is known here.
+The expectation follows from the actions, not from what the report or its comparison sees: this module knows who moved
+where.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ _HOME = 11
 
 @dataclass
 class Expected:
-    """What should be said of a night: former fines by number (None: new), and those of cleared groups."""
+    """The expected changes of a night: former fines by number (None: new), and those of cleared groups."""
 
     before: dict[int, Decimal | None] = field(default_factory=dict)
     cleared: dict[int, Decimal] = field(default_factory=dict)
 
 
 class Town:
-    """Families who run up fines, pay, move together, part and take in others; ``chance`` decides."""
+    """Families who run up fines, pay, move in together, separate, and take in others; ``chance`` decides."""
 
     def __init__(self, sandbox: Sandbox, chance: Random) -> None:
         self._store = sandbox._store
         self._chance = chance
         self.listed: dict[int, Decimal] = {}
-        """What each group was listed with by the run that was recorded last."""
-        self.heirs: dict[int, int | None] = {}
-        """The number that those groups have now, None for one whose members have parted."""
+        """The former fines of each group listed in the last recorded run."""
+        self.current_numbers: dict[int, int | None] = {}
+        """The current numbers of those groups, None if the members have separated."""
 
     @property
     def groups(self) -> dict[int, list[int]]:
-        """The members of each group, by id."""
+        """Return the members of each group, by id."""
         found: dict[int, list[int]] = {}
         rows = self._store.read().execute("SELECT usrgroup, id FROM au WHERE NOT deleted AND id > 1000 ORDER BY id")
-        for group, patron in rows:  # the staff have lower ids
+        for group, patron in rows:  # staff have lower ids
             found.setdefault(group, []).append(patron)
         return found
 
     @property
     def fines(self) -> dict[int, Decimal]:
-        """What each group owes."""
+        """Return what each group owes."""
         owed: dict[int, Decimal] = {}
         for transaction in self._store.rows("mbts", {"xact_finish": None}):
             owed[transaction["usr"]] = owed.get(transaction["usr"], Decimal(0)) + Decimal(transaction["balance_owed"])
@@ -56,28 +57,28 @@ class Town:
         }
 
     def expected(self) -> Expected:
-        """What a run should say now."""
+        """Return what a run should report now."""
         listed = self._listed_now()
         found = Expected(before=dict.fromkeys(listed))
         for group, fines in self.listed.items():
-            heir = self.heirs[group]
-            if heir in listed:
-                found.before[heir] = (found.before[heir] or Decimal(0)) + fines
+            current = self.current_numbers[group]
+            if current in listed:
+                found.before[current] = (found.before[current] or Decimal(0)) + fines
             else:
                 found.cleared[group] = fines
         return found
 
     def recorded(self) -> None:
-        """A run has been recorded."""
+        """Take note that a run has been recorded."""
         self.listed = self._listed_now()
-        self.heirs = {group: group for group in self.listed}
+        self.current_numbers = {group: group for group in self.listed}
 
     def _listed_now(self) -> dict[int, Decimal]:
         groups, fines = self.groups, self.fines
         return {group: fines[group] for group in groups if fines[group] >= LISTED_FROM and len(groups[group]) > 1}
 
     def a_day_of_fines(self) -> None:
-        """Some are billed, some pay a part, and two families pay everything."""
+        """Bill some families; some pay a part, and two families pay everything."""
         groups, fines = self.groups, self.fines
         patrons = [patron for members in groups.values() for patron in members]
         for patron in self._chance.sample(patrons, 25):
@@ -87,11 +88,11 @@ class Town:
                 self._pay_everything(patron)
 
     def a_day_of_moves(self) -> None:
-        """One of each kind of move, each with families that nothing else happens to that day."""
+        """Make one move of each kind, each with families that aren't otherwise changed that day."""
         groups = self.groups
         families = sorted(group for group in groups if len(groups[group]) > 1)
         self._chance.shuffle(families)
-        families.sort(key=lambda group: group not in self.listed)  # rather those that the report is about
+        families.sort(key=lambda group: group not in self.listed)  # preferably those that the report lists
         large = [group for group in families if len(groups[group]) > 3]
         quiet = [group for group in families if group not in self.listed]
         alone = self._chance.choice(sorted(group for group in groups if len(groups[group]) == 1))
@@ -109,12 +110,12 @@ class Town:
         self._move(groups[splitting][: len(groups[splitting]) // 2], self._new_number())
         for patron in groups[parting]:
             self._move([patron], self._new_number())
-        if parting in self.heirs:
-            self.heirs[parting] = None
+        if parting in self.current_numbers:
+            self.current_numbers[parting] = None
 
     def _move_all(self, group: int, number: int) -> None:
         self._move(self.groups[group], number)
-        self.heirs.update({old: number for old, now in self.heirs.items() if now == group})
+        self.current_numbers.update({old: number for old, now in self.current_numbers.items() if now == group})
 
     def _move(self, patrons: list[int], number: int) -> None:
         with self._store.transaction():

@@ -1,14 +1,13 @@
-"""Which releases of Evergreen were tried, and with what result: the tables of README.md and docs/releases.md.
+"""Which releases of Evergreen were tried, with the results: the tables of README.md and docs/releases.md.
 
     python tests/support/tried_releases.py README.md
     python tests/support/tried_releases.py [--write] --found build/releases.json
     python tests/support/tried_releases.py [--write] --replayed build/replayed.json
 
-The first prints a page with its table made anew; ``nox -s docs`` writes that. The others are the end of ``nox -s
-releases`` and ``nox -s replay``: they fail where something failed, and where a table says more than was found; with
-``--write`` they write it into ``tests/recorded/results.json``, from which the tables are made. Of tests it keeps the
-hundreds, so that a table isn't out of date with each test that is added. What was tried on real Evergreens stands in
-``tests/recorded/tried.toml``.
+The first form prints a page with its table updated; ``nox -s docs`` writes it. The others are the last step of ``nox -s
+releases`` and ``nox -s replay``: they fail if something failed, or if a table claims more than was found; with
+``--write`` they update ``tests/recorded/results.json``, the source of the tables. The number of tests is rounded to
+hundreds, so that a new test doesn't outdate a table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
 """
 
 from __future__ import annotations
@@ -30,12 +29,15 @@ PAGES = ("README.md", "docs/releases.md")
 BEGIN, END = "<!-- tried releases: written by tests/support/tried_releases.py -->\n", "<!-- tried releases: end -->\n"
 
 Results = dict[str, dict[str, int]]
-"""By release: ``tests`` that passed, in whole hundreds; of the ``recorded`` exchanges how many were ``replayed``."""
+"""By release.
+
+The number of passed ``tests``, rounded to hundreds; of the ``recorded`` exchanges, how many were ``replayed``.
+"""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One time when somebody tried a real Evergreen, ``on`` a day (``2026-11-26``) or in a month (``2026-11``)."""
+    """A trial with a real Evergreen, ``on`` a day (``2026-11-26``) or in a month (``2026-11``)."""
 
     release: str
     version: str
@@ -57,7 +59,7 @@ def results() -> Results:
 
 
 def page(name: str, found: Results, tried: list[Trial]) -> str:
-    """A page of ``PAGES`` with its table made anew."""
+    """Return a page of ``PAGES`` with its table updated."""
     text = (REPOSITORY / name).read_text("utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
@@ -66,7 +68,7 @@ def page(name: str, found: Results, tried: list[Trial]) -> str:
 
 
 def short_table(found: Results, tried: list[Trial]) -> Iterator[str]:
-    """A row for each release, for whoever wants to know whether theirs is among them."""
+    """Return a row for each release, for readers who look for theirs."""
     yield "| Evergreen | tests on the sandbox as that release | recorded traffic of a real one | a real one |"
     yield "| --- | --- | --- | --- |"
     for release, counts in sorted(found.items(), key=lambda item: _numbers(item[0]), reverse=True):
@@ -75,7 +77,7 @@ def short_table(found: Results, tried: list[Trial]) -> Iterator[str]:
 
 
 def long_table(tried: list[Trial]) -> Iterator[str]:
-    """A row for each time when a real Evergreen was tried."""
+    """Return a row for each trial with a real Evergreen."""
     yield "| Evergreen | bus | tried on | patrons | what | result |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for one in tried:
@@ -104,7 +106,7 @@ def _numbers(release: str) -> tuple[int, ...]:
 
 
 def renewed(former: Results, ended: dict[str, dict[str, int]], replayed: Results) -> tuple[Results, list[str]]:
-    """The results after a run of tests or of the replay; and what is wrong, sentence by sentence.
+    """Return the results after a run of tests or of the replay, and what is wrong, as sentences.
 
     ``ended`` counts tests by how they ended (``passed``, ``failed``, ``differing`` …).
     """

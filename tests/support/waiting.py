@@ -1,4 +1,4 @@
-"""Wait for what another process, thread or server does in its own time."""
+"""Wait for another process, thread or server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 SECONDS = 60.0
-"""How long: far more than any machine needs, for whoever waits so long has found a fault."""
+"""Far longer than any machine needs, so that a timeout means a fault."""
 
 
 def wait_until(look: Callable[[], Found]) -> Found:
-    """Look until something true is found, and give it back; AssertionError when it has taken too long."""
+    """Poll until a result is true and return it; AssertionError after a timeout."""
     deadline, pause = time.monotonic() + SECONDS, threading.Event()
     while not (found := look()):
         assert time.monotonic() < deadline, f"it has not come true in {SECONDS:g} seconds: {found!r}"

@@ -1,4 +1,4 @@
-"""A library in which the command runs, is killed, or finds no room; what it wrote, in the ILS and here, is watched."""
+"""A library where the command runs, is killed, or runs out of disk space, while its writes are recorded."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from evergreen_groups.state.database import FILE_NAME
 
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 Target = Mapping[tuple[int, str], int | None]
-"""What a command is to make of patrons' fields, by id and name of the field; None: a group that wasn't there before."""
+"""The expected result of a command, by patron id and field; None stands for a new group."""
 
-_LATE = 1800.0  # seconds after which no request can come in any more
+_LATE = 1800.0  # seconds after which no request can land any more
 _FLAGS = {"t": 1, "f": 0}
 _SAID = re.compile(r"^(\d+) of \d+ changes? done", re.MULTILINE)
 _ALREADY_UNDONE = re.compile(r"^evergreen-groups: entry \S+ is already undone$", re.MULTILINE)
@@ -33,7 +33,7 @@ _FILES = re.compile(rf"{re.escape(FILE_NAME)}(-wal|-shm)?|.*\.lock")
 
 
 class WatchedLibrary:
-    """The sandbox behind a proxy, and a state directory that can be put back as it was kept."""
+    """The sandbox behind a proxy, and a state directory that can be restored."""
 
     def __init__(self, killable: Killable, sandbox: Sandbox, proxy: FaultProxy, directory: Path) -> None:
         self._killable = killable
@@ -54,22 +54,22 @@ class WatchedLibrary:
         self._former_entries: set[str] = set()
         self._preparation: tuple[str, ...] | None = None
         self.put_back: Callable[[], None] = lambda: None
-        """Puts back what else the tests have."""
+        """Restores other things that a test uses."""
         proxy.carried_out = self._carried_out
 
     def prepare(self, *words: str) -> None:
-        """Have a command done before each of those that are watched."""
+        """Run a command before each recorded one."""
         self._preparation = words
         self.keep()
         self.again()
 
     def keep(self) -> None:
-        """Keep the state directory as it is now, for :meth:`again`."""
+        """Save the current state directory, for :meth:`again`."""
         shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self.state, self._kept, symlinks=True)
 
     def again(self) -> None:
-        """Put everything back as it was, here and in the ILS; from now on it is watched."""
+        """Restore the state directory and the ILS's data, and start recording."""
         self._sandbox.reset()
         self.put_back()
         for path in self.state.iterdir():  # not the directory itself, which may be a small disk
@@ -82,17 +82,17 @@ class WatchedLibrary:
         self._former_entries = set(self._entries())
 
     def run(self, *words: str, world: World = ORDINARY) -> Run:
-        """Run the command, and let all that it has sent come in. ``#1`` stands for the id of the change 1."""
+        """Run the command, and let all its requests land. ``#1`` is replaced by the id of change 1."""
         run = self._killable(*self.with_ids(words), environ=self.environ, world=world)
         self._proxy.settle()
         return run
 
     def with_ids(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        """Replace each ``#1`` by the id of the change 1. This reads the database."""
+        """Replace each ``#1`` by the id of change 1. Reads the database."""
         return tuple(self._id_of(word) if word.startswith("#") else word for word in words)
 
     def check_journal(self, run: Run, target: Target) -> None:
-        """What was said to be done is done; the journal says what the ILS has; and nobody else was touched."""
+        """Check that reported changes are done, the journal matches the ILS, and no other patron was changed."""
         steps = self._new_steps()
         done = [step for step in steps if step.state is StepState.DONE]
         said = sum(int(number) for number in _SAID.findall(run.output))
@@ -105,16 +105,16 @@ class WatchedLibrary:
             assert _number(people[step.patron][step.field]) == value, step
         attempted = {(step.patron, step.field) for step in steps if step.state is not StepState.PLANNED}
         self._check_others(people, attempted)
-        # Once each, however often it was killed; where that is known to the journal yet.
+        # Each once, however often the command was killed, as far as the journal knows yet.
         assert all(count == 1 for count in self._writes.values()), self._writes
         assert set(self._writes) <= {patron for patron, _field in attempted}
 
     def check_next_run(self, words: tuple[str, ...], target: Target, ahead: float = _LATE) -> None:
-        """The same command does what is left, once, and nothing is left lying about."""
+        """Check that the same command does the rest, once, and leaves nothing open."""
         run = self.run(*words, world=World(ahead=ahead))
         self.check_journal(Run(exit_status.FAILED, run.output, run.errors, run.steps), target)
         if not _is_complete(run):
-            assert ahead < _LATE, run  # a request may still come in
+            assert ahead < _LATE, run  # a request may still land
             assert "Traceback" not in run.errors
             run = self.run(*words, world=World(ahead=_LATE))
         assert _is_complete(run), run
@@ -134,13 +134,13 @@ class WatchedLibrary:
         self.check_names()
 
     def check_whole(self) -> None:
-        """The database, where there is one, has no damage that SQLite can find."""
+        """Check that SQLite finds no damage in the database, if there is one."""
         with State(self.state) as state:
             if (self.state / FILE_NAME).exists():
                 examine(state.database, thoroughly=True)
 
     def check_names(self, *others: str) -> None:
-        """Nothing is in the state directory but what belongs there, and ``others``."""
+        """Check that the state directory has only its own files, and ``others``."""
         names = {path.name for path in self.state.iterdir()} - set(others)
         assert [name for name in sorted(names) if not _FILES.fullmatch(name)] == []
 
@@ -177,7 +177,7 @@ class WatchedLibrary:
 
 
 def _is_complete(run: Run) -> bool:
-    """Whether nothing is left to do. An undo that an earlier run completed is refused."""
+    """Return whether nothing is left to do. An undo that an earlier run completed is refused."""
     return run.status == exit_status.DONE or bool(_ALREADY_UNDONE.search(run.errors))
 
 
@@ -186,10 +186,10 @@ def _number(value: Any) -> int:
 
 
 def check_errors(run: Run, advice: str = "make room") -> None:
-    """Each error is a line, and one of them says what to do."""
+    """Check that each error is one line, and that one of them gives advice."""
     assert run.status not in (exit_status.DONE, KILLED), run
     assert "Traceback" not in run.errors
     lines = run.errors.splitlines()
     assert all(line.startswith("evergreen-groups: ") for line in lines), run.errors
-    # EFBIG may come for the file that was to be written as well as for the database.
+    # EFBIG may concern the output file as well as the database.
     assert advice in run.errors or "File too large; name another file" in run.errors, run.errors

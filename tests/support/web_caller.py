@@ -1,4 +1,4 @@
-"""The web service over a gateway, for tests: its settings, sessions to call it with, and serving it for real."""
+"""The web service with a gateway, for tests: its settings, sessions to call it with, and serving it for real."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "events-secret-of-the-tests"
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """Seconds that pass on a test's command."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -54,7 +54,7 @@ def settings_of(
 
 
 def events_settings(directory: Path, **options: Any) -> EventsSettings:
-    """Events taken with ``SECRET``, which is put into a file."""
+    """Return settings for events taken with ``SECRET``, which is written to a file."""
     file = directory / "events-secret"
     file.write_text(SECRET)
     file.chmod(0o600)
@@ -62,7 +62,7 @@ def events_settings(directory: Path, **options: Any) -> EventsSettings:
 
 
 def metrics_settings(directory: Path, **options: Any) -> MetricsSettings:
-    """Metrics for whoever knows ``SECRET``, which is put into a file."""
+    """Return settings for metrics protected by ``SECRET``, which is written to a file."""
     file = directory / "metrics-token"
     file.write_text(SECRET)
     file.chmod(0o600)
@@ -70,7 +70,7 @@ def metrics_settings(directory: Path, **options: Any) -> MetricsSettings:
 
 
 def session(url: str, **login: Any) -> str:
-    """A token, for the user name or barcode given; ``type`` is ``staff`` unless given. The session stays open."""
+    """Return a token for a user name or barcode; ``type`` is ``staff`` by default. The session stays open."""
     arguments = {"password": PASSWORD, "type": "staff", **login}
     with Gateway(url) as gateway:
         event = gateway.call("open-ils.auth", "open-ils.auth.login", arguments).value
@@ -83,7 +83,7 @@ def end_session(url: str, token: str) -> None:
 
 
 def client_of(app: Flask) -> FlaskClient:
-    """A client that sends the cookies that a test gives it, and keeps none."""
+    """Return a client that sends a test's cookies, and stores none."""
     return app.test_client(use_cookies=False)
 
 
@@ -92,13 +92,13 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def cookie(token: str) -> dict[str, str]:
-    """The header as the staff client's cookie makes it."""
+    """Return the header with the staff client's cookie."""
     return {"Cookie": f"eg.auth.token={quote(json.dumps(token), safe='')}"}
 
 
 @contextmanager
 def served(app: Flask, serve: ServeSettings | None = None) -> Iterator[str]:
-    """The app on a free port, served as the command does; gives the root of its address."""
+    """Serve the app on a free port, like the command does; yields the base URL."""
     server = Server(app, serve or ServeSettings(port=0))
     thread = threading.Thread(target=server.run)
     thread.start()

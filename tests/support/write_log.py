@@ -1,4 +1,4 @@
-"""What was written to patrons at the sandbox: each write that changed something, as the gateway's answers say."""
+"""The effective writes to patrons in the sandbox, by the gateway's responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evergreen_groups.sandbox.database import idl_classes
 
 @dataclass(frozen=True)
 class Write:
-    """Who has written (the session's token), of whom, which field (as the API names it), and what it is since."""
+    """Who wrote (the session's token), to whom, which field (the API's name), and its new value."""
 
     token: str
     patron: int
@@ -25,7 +25,7 @@ class Write:
 
 
 class WriteLog:
-    """Hung into a proxy's ``carried_out``. Safe between threads."""
+    """Attach to a proxy's ``carried_out``. Safe to share between threads."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -36,7 +36,7 @@ class WriteLog:
         self.without_effect: list[int] = []
 
     def watch(self, patrons: list[int]) -> None:
-        """Begin anew, with these patrons as they are."""
+        """Start over with the current state of these patrons."""
         with self._lock:
             self.writes, self.without_effect, self._now = [], [], {}
             for patron in patrons:
@@ -44,12 +44,12 @@ class WriteLog:
                 self._now[patron] = {"group": row["usrgroup"], "lead": int(row["master_account"] == "t")}
 
     def state(self) -> dict[int, dict[str, int]]:
-        """What the writes have made of the patrons."""
+        """The patrons' state after the writes."""
         with self._lock:
             return {patron: dict(fields) for patron, fields in self._now.items()}
 
     def carried_out(self, call: Call, answer: HttpAnswer) -> None:
-        """Note what a request has changed."""
+        """Record what a request has changed."""
         if call.method not in (UPDATE, NEW_GROUP):
             return
         payload = json.loads(answer.body).get("payload") or [None]

@@ -1,4 +1,4 @@
-"""What is written to patrons in a sandbox, beside what the journal says of it."""
+"""The writes to patrons in a sandbox, to compare with the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Write = tuple[int, str, int, int]
 
 
 class RecordOfWrites:
-    """All that is written to patrons in a sandbox, in its order."""
+    """All writes to patrons in a sandbox, in order."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -28,7 +28,7 @@ class RecordOfWrites:
             )
 
     def writes(self) -> list[Write]:
-        """Each with what it changed; one that changed nothing has no field."""
+        """Return each write with its changes; one without effect has no field."""
         rows = self._sandbox._store.read().execute(
             "SELECT usr, usrgroup_before, usrgroup, lead_before, lead FROM written ORDER BY number"
         )

@@ -1,4 +1,4 @@
-"""Programs whose system clock is wrong, by libfaketime (Debian's package ``faketime``)."""
+"""Programs with a wrong system clock, by libfaketime (Debian's package ``faketime``)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 def clock_ahead(seconds: int) -> dict[str, str]:
     """Return the environment of a program whose clock is ahead by so many seconds, or behind.
 
-    A program that was started with this environment passes on the library to those that it forks, and each of them can
-    set ``FAKETIME`` for itself.
+    The program's forks inherit the library, and each can set ``FAKETIME`` for itself.
     """
     return {
         "LD_PRELOAD": str(_library()),
         "FAKETIME": f"{seconds:+d}",
-        "FAKETIME_NO_CACHE": "1",  # FAKETIME is read each time, so a forked program has its own clock at once
+        "FAKETIME_NO_CACHE": "1",  # FAKETIME is reread each time, so a fork has its own clock at once
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # it slows down threads that wait for each other
     }

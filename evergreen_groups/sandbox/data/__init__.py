@@ -1,4 +1,4 @@
-"""The sandbox's sample data: the built-in families, data sets from files, and populations of any size."""
+"""The sandbox's sample data: the built-in families, datasets from files, and populations of any size."""
 
 import lazy_loader
 

@@ -1,9 +1,14 @@
-"""Read a dataset, a JSON file of rows by class, into an empty database.
+"""Read a dataset (a JSON file of rows by class) into an empty database.
 
-Beside the classes' rows it may hold ``_defaults`` (by class, the fields that rows leave out), ``staff_permissions``
-(accounts with their grants: permission, work org unit, depth), ``group_permissions`` (grants to profiles, by
-``"<id> <name>"``), ``passwords`` and, in ``_about``, what the sequences give next. The families built in are of this
-form.
+Besides rows by class, a dataset may have these keys:
+
+- ``_defaults``: default values of fields, by class
+- ``staff_permissions``: accounts with their grants (permission, work org unit, depth)
+- ``group_permissions``: grants to profiles, keyed ``"<id> <name>"``
+- ``passwords``: the default password, as a sentence
+- ``_about``: the next values of sequences
+
+The built-in families (``families.json``) have the same format.
 """
 
 from __future__ import annotations
@@ -33,13 +38,13 @@ from evergreen_groups.sandbox.database import (
 
 _NEXT = re.compile(r"\D(\d+)$")
 BILLING_SEQUENCE = "money.billing_id_seq"
-# A dataset has no billings; this is where the recorded server's sequence stood (``fines-elsewhere-004``).
+# Without billings in the dataset, ids continue where the recorded server's sequence was (``fines-elsewhere-004``).
 FIRST_BILLING = 60_071
 _DEFAULT_PASSWORD = re.compile(r"every au with id > (\d+) has the password (\S+)$")
 
 
 def read(path: Path | None) -> dict[str, Any]:
-    """The dataset in a file, or the families built in where no file is named.
+    """Return the dataset in a file, or the built-in families if ``path`` is None.
 
     Raises:
         ConfigurationError: the file can't be read or isn't a dataset.
@@ -71,13 +76,6 @@ def read(path: Path | None) -> dict[str, Any]:
     return content
 
 
-def consortium() -> dict[str, Any]:
-    """More systems and branches beside those built in, as a dataset."""
-    text = resources.files(__package__).joinpath("consortium.json").read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
-
-
 def load(connection: sqlite3.Connection, path: Path | None) -> None:
     """Write a dataset into the empty tables.
 
@@ -97,40 +95,38 @@ def load(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
-    """Write a dataset into the empty tables, or beside the rows of another one that has none of its ids.
+    """Write a dataset into the tables; they may hold another dataset as long as no ids collide.
 
     Raises:
-        ConfigurationError: a row that doesn't fit its class.
+        ConfigurationError: a row doesn't fit its class.
     """
     for class_id, rows in content.items():
         if class_id in idl_classes() and class_id not in VIEWS:
             defaults = content.get("_defaults", {}).get(class_id, {})
             insert_rows(connection, idl_classes()[class_id], [{**defaults, **row} for row in rows])
     _fill_permissions(connection, content)
-    _fill_passwords(connection, content)
+    if match := _DEFAULT_PASSWORD.match(content.get("passwords", "")):
+        connection.execute("INSERT INTO default_passwords VALUES (?, ?)", [int(match[1]), match[2]])
     set_sequences(connection, content.get("_about", {}).get("sequences", {}))
 
 
-def insert_rows(connection: sqlite3.Connection, known: StoredClass, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Insert rows of wire values as they are; fields that they leave out are null.
+def insert_rows(connection: sqlite3.Connection, idl_class: StoredClass, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows of wire values; fields that a row lacks are null.
 
     Raises:
         ConfigurationError: a value doesn't fit its field.
     """
-    names = ", ".join(f'"{item.name}"' for item in known.columns)
-    marks = ", ".join("?" * len(known.columns))
+    names = ", ".join(f'"{item.name}"' for item in idl_class.columns)
+    marks = ", ".join("?" * len(idl_class.columns))
     try:
-        stored = [[to_storage(item.kind, row.get(item.name)) for item in known.columns] for row in rows]
+        stored = [[to_storage(item.kind, row.get(item.name)) for item in idl_class.columns] for row in rows]
     except BadValueError as problem:
         raise ConfigurationError(
             "dataset: a row of {name} doesn't fit: {reason}",
             code="dataset-row-wrong",
-            values={"name": known.id, "reason": problem},
+            values={"name": idl_class.id, "reason": problem},
         ) from problem
-    connection.executemany(
-        f"INSERT INTO {known.id} ({names}) VALUES ({marks})",
-        stored,
-    )
+    connection.executemany(f"INSERT INTO {idl_class.id} ({names}) VALUES ({marks})", stored)
 
 
 def _fill_permissions(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
@@ -139,46 +135,35 @@ def _fill_permissions(connection: sqlite3.Connection, content: Mapping[str, Any]
             "INSERT INTO profile_grants VALUES (?, ?, ?)",
             [(int(profile.split()[0]), permission, depth) for permission, depth in grants],
         )
-    (there,) = connection.execute("SELECT count(*) FROM accounts").fetchone()
-    for position, (name, account) in enumerate(content.get("staff_permissions", {}).items(), there):
-        user_id = _user_of(connection, name, account)
-        if user_id is None:
-            continue
+    (count,) = connection.execute("SELECT count(*) FROM accounts").fetchone()
+    for position, (name, account) in enumerate(content.get("staff_permissions", {}).items(), count):
         login = account.get("barcode", name)
+        by_login = (
+            "SELECT usr FROM ac WHERE barcode = ?" if "barcode" in account else "SELECT id FROM au WHERE usrname = ?"
+        )
+        user = connection.execute(by_login, [login]).fetchone()
+        if user is None:
+            continue
         connection.execute(
             "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?)",
             [position, account.get("as", name), login, account["password"], account["type"], account.get("note")],
         )
-        connection.execute("INSERT OR REPLACE INTO passwords VALUES (?, ?)", [user_id, account["password"]])
+        connection.execute("INSERT OR REPLACE INTO passwords VALUES (?, ?)", [user[0], account["password"]])
         if "barcode" in account:
             continue
         for permission, work_org, depth in account["perms"]:
-            connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [user_id, permission, depth])
-            connection.execute("INSERT OR IGNORE INTO work_orgs VALUES (?, ?)", [user_id, work_org])
-
-
-def _user_of(connection: sqlite3.Connection, name: str, account: Mapping[str, Any]) -> int | None:
-    if "barcode" in account:
-        row = connection.execute("SELECT usr FROM ac WHERE barcode = ?", [account["barcode"]]).fetchone()
-    else:
-        row = connection.execute("SELECT id FROM au WHERE usrname = ?", [name]).fetchone()
-    return row[0] if row else None
-
-
-def _fill_passwords(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
-    match = _DEFAULT_PASSWORD.match(content.get("passwords", ""))
-    if match:
-        connection.execute("INSERT INTO default_passwords VALUES (?, ?)", [int(match[1]), match[2]])
+            connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, ?)", [user[0], permission, depth])
+            connection.execute("INSERT OR IGNORE INTO work_orgs VALUES (?, ?)", [user[0], work_org])
 
 
 def set_sequences(connection: sqlite3.Connection, given: Mapping[str, str]) -> None:
-    """Let the sequences go on after the rows' highest ids, or where the dataset says (``"next id is 8110"``)."""
+    """Set each sequence to follow the highest id, or to the value the dataset gives (``"next id is 8110"``)."""
     following: dict[str, int] = {}
-    for known in idl_classes().values():
-        if known.id in VIEWS or not known.sequence:
+    for idl_class in idl_classes().values():
+        if idl_class.id in VIEWS or not idl_class.sequence:
             continue
-        highest = connection.execute(f"SELECT max({known.primary}) FROM {known.id}").fetchone()[0]
-        following[known.sequence] = max(following.get(known.sequence, 1), (highest or 0) + 1)
+        highest = connection.execute(f"SELECT max({idl_class.primary}) FROM {idl_class.id}").fetchone()[0]
+        following[idl_class.sequence] = max(following.get(idl_class.sequence, 1), (highest or 0) + 1)
     if following[BILLING_SEQUENCE] == 1:
         following[BILLING_SEQUENCE] = FIRST_BILLING
     highest = connection.execute("SELECT max(usrgroup) FROM au").fetchone()[0]
@@ -191,18 +176,18 @@ def set_sequences(connection: sqlite3.Connection, given: Mapping[str, str]) -> N
 
 
 LARGE = 100_000
-"""From so many patrons on, the families built in are those of one of ten systems with sixty branches."""
+"""Populations of at least this size get the larger consortium: ten systems with sixty branches."""
 _BYTES_EACH = 700
 
 
 class Contents:
-    """A dataset's rows and ``patrons`` more people, written step by step.
+    """A dataset's rows plus ``patrons`` generated people, written in steps.
 
-    ``dataset_file`` is a JSON file of rows (None: the families built in). Of the people, ``listed_groups`` groups of
-    two and more owe 25.00 and more together; None: as many as is usual for so many people.
+    ``dataset_file`` is a JSON file of rows (None: the built-in families). ``listed_groups`` groups of two or more
+    people owe 25.00 or more in total; None picks a number typical of the population's size.
 
     Raises:
-        ValueError: more listed groups than one for 25 patrons.
+        ValueError: more than one listed group for 25 patrons.
     """
 
     def __init__(self, dataset_file: Path | None, patrons: int = 0, listed_groups: int | None = None) -> None:
@@ -213,17 +198,17 @@ class Contents:
 
     @property
     def steps(self) -> int:
-        """How many steps there are: the dataset, each portion of the people, and what follows from all of them."""
+        """Number of steps: the dataset, each batch of people, and a final step that needs all of them."""
         return len(self._population) + 2 if self._patrons else 1
 
     @property
     def size(self) -> int:
-        """About how many bytes it will take on disk, more rather than less."""
+        """Estimated size on disk in bytes, rounded up."""
         return self._patrons * _BYTES_EACH
 
     @cached_property
     def key(self) -> str:
-        """A text that is another one wherever something else would be written, by other source of ours as well."""
+        """A hash of everything that determines the contents, including the source code that generates them."""
         parts = [str(self._patrons), str(self._listed)]
         if self._dataset_file is not None:
             parts.append(json.dumps(read(self._dataset_file)))
@@ -235,21 +220,21 @@ class Contents:
 
     @property
     def name(self) -> str:
-        """A name for a file that holds just this."""
+        """A file name that identifies these contents."""
         return f"{self._kind}{self.key}"
 
     @property
     def _kind(self) -> str:
         return f"sandbox-{self._patrons}-{self._listed}-"
 
-    def remove_former(self, directory: Path) -> None:
-        """Remove the files that an earlier release has made for as many people, which nobody can use any more."""
+    def remove_outdated(self, directory: Path) -> None:
+        """Delete files of the same population that an earlier release made; they can't be used any more."""
         for path in directory.glob(f"{self._kind}*"):
             if not path.name.startswith(self.name):
                 path.unlink(missing_ok=True)
 
     def write(self, connection: sqlite3.Connection, step: int) -> None:
-        """Write one step, from 0 on; those before it are there already.
+        """Write one step, counted from 0; earlier steps must have been written.
 
         Raises:
             ConfigurationError: the dataset can't be read, or a row doesn't fit its class.
@@ -257,7 +242,8 @@ class Contents:
         if step == 0:
             load(connection, self._dataset_file)
             if self._dataset_file is None and self._patrons >= LARGE:
-                fill(connection, consortium())
+                text = resources.files(__package__).joinpath("consortium.json").read_text(encoding="utf-8")
+                fill(connection, json.loads(text))
         elif step <= len(self._population):
             self._population.write(connection, step - 1)
         else:

@@ -1,7 +1,7 @@
-"""A large population, the same for the same size, written portion by portion.
+"""Generate a population of any size in batches; the same size always gives the same people.
 
-Six patrons of ten are alone in their group, the others live in families of 2 to 8; a few groups are giants. Where
-there are many, each portion's people live mostly at the libraries of one system.
+Six patrons in ten are alone in their group. The others form families of 2 to 8, plus a few giant groups. In each batch,
+most households have their home library in one system.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ _FEE_CENTS = 500
 _BILLING_TYPES = {"Overdue materials": 1, "Lost Materials": 3, "Lost Materials Processing Fee": 4}
 _MISC = 101
 _LATELY = "2026-11-01T12:00:00+0000"
-_BLOCKS_FOR_FINES, _STAFF_BLOCK = 1, 25
+_BLOCKS_FOR_FINES, _STAFF_BLOCK = 1, 25  # ids of PATRON_EXCEEDS_FINES and STAFF_CHR in csp
 
 Values = tuple[object, ...]
 
 
 @dataclass
 class DebtRows:
-    """The rows of what people owe, have out and are blocked by, in the order of their ids.
+    """Rows for debts, checkouts and penalties, in order of their ids.
 
-    Transactions' and penalties' numbers go on from ``first``; ``staff_blocks`` says that there is a kind of penalty
-    that staff set.
+    Ids count up from ``first``. ``staff_blocks`` says whether the dataset has a penalty that staff apply manually.
     """
 
     first: FirstNumbers
@@ -53,57 +52,60 @@ class DebtRows:
     circulations: list[Values] = field(default_factory=list)
     penalties: list[Values] = field(default_factory=list)
 
-    def add(self, chance: random.Random, household: Household) -> None:
-        """Add those of a household."""
-        owed = dict(_balances(chance, household))
+    def add(self, rng: random.Random, household: Household) -> None:
+        """Add the rows of every member of a household."""
+        owed = dict(_balances(rng, household))
         for member in household.members:
             balance = owed.get(member.id, 0)
-            self._fines(chance, member, balance)
-            if chance.random() < WITH_ITEMS_OUT and not member.deleted:
-                for _ in range(chance.randint(1, 4)):
-                    self._item_out(chance, member)
-            self._penalties(chance, member, balance)
+            self._fines(rng, member, balance)
+            if rng.random() < WITH_ITEMS_OUT and not member.deleted:
+                for _ in range(rng.randint(1, 4)):
+                    self._item_out(rng, member)
+            self._penalties(rng, member, balance)
 
-    def _fines(self, chance: random.Random, member: InventedPatron, balance: int) -> None:
+    def _fines(self, rng: random.Random, member: SamplePatron, balance: int) -> None:
         if balance > 0:
-            part = balance // 10 * 5 if balance >= LIMIT_CENTS and chance.random() < 0.3 else 0
+            part = balance // 10 * 5 if balance >= LIMIT_CENTS and rng.random() < 0.3 else 0
             for owed in (part, balance - part) if part else (balance,):
-                self._bill(chance, member, owed, 0, None)
+                self._bill(rng, member, owed, 0, None)
         elif balance < 0:
-            self._bill(chance, member, 100, 100 - balance, None)
-        elif chance.random() < PAID_UP:
-            paid = _owed(chance)
-            self._bill(chance, member, paid, paid, _LATELY if chance.random() < 0.7 else None)
+            self._bill(rng, member, 100, 100 - balance, None)
+        elif rng.random() < PAID_UP:
+            paid = _owed(rng)
+            self._bill(rng, member, paid, paid, _LATELY if rng.random() < 0.7 else None)
 
-    def _bill(self, chance: random.Random, member: InventedPatron, owed: int, paid: int, finish: str | None) -> None:
+    def _bill(self, rng: random.Random, member: SamplePatron, owed: int, paid: int, finish: str | None) -> None:
         id = self.first.transaction + len(self.summaries)
         start = f"2026-{1 + id % 10:02d}-{1 + id % 28:02d}T10:00:00+0000"
-        of_item = chance.random() < OF_ITEMS
+        of_item = rng.random() < OF_ITEMS
         if of_item:
-            lost, back = chance.random() < LOST, chance.random() < BROUGHT_BACK
+            lost, back = rng.random() < LOST, rng.random() < BROUGHT_BACK
             stopped = "LOST" if lost else "CHECKIN" if back else None
             returned = finish or (_LATELY if back and not lost else None)
             self.circulations.append((id, member.id, member.home, start, finish, start, returned, stopped, id))
-            kind = chance.choice(_LOST_FEES) if lost else "Overdue materials"
+            kind = rng.choice(_LOST_FEES) if lost else "Overdue materials"
         else:
             self.groceries.append((id, member.home, member.id, finish, start))
-            kind = chance.choice(_FEES)
-        for place, (billed, billing_type) in enumerate(_billed(owed, kind)):
+            kind = rng.choice(_FEES)
+        # A bill for a lost item has two billings: the price and a processing fee.
+        with_fee = kind == _LOST_FEES[1] and owed > _FEE_CENTS
+        parts = [(owed - _FEE_CENTS, _LOST_FEES[0]), (_FEE_CENTS, kind)] if with_fee else [(owed, kind)]
+        for index, (billed, billing_type) in enumerate(parts):
             number = _BILLING_TYPES.get(billing_type, _MISC)
-            self.billings.append((2 * id + place, id, billed, billing_type, number, start, start))
+            self.billings.append((2 * id + index, id, billed, billing_type, number, start, start))
         payment = (_LATELY, "cash_payment") if paid else (None, None)
         sums = (owed - paid, id, start, kind, *payment, owed, paid)
         self.summaries.append((*sums, member.id, finish, start, "circulation" if of_item else "grocery"))
 
-    def _item_out(self, chance: random.Random, member: InventedPatron) -> None:
+    def _item_out(self, rng: random.Random, member: SamplePatron) -> None:
         id = self.first.transaction + len(self.summaries)
-        due = f"{chance.choice((2026, 2039))}-10-{1 + id % 28:02d}T23:59:59+0000"
+        due = f"{rng.choice((2026, 2039))}-10-{1 + id % 28:02d}T23:59:59+0000"
         start = f"2026-09-{1 + id % 28:02d}T10:00:00+0000"
         self.circulations.append((id, member.id, member.home, start, None, due, None, None, id))
         self.summaries.append((0, id, None, None, None, None, 0, 0, member.id, None, start, "circulation"))
 
-    def _penalties(self, chance: random.Random, member: InventedPatron, balance: int) -> None:
-        over, draw = balance > LIMIT_CENTS, chance.random()
+    def _penalties(self, rng: random.Random, member: SamplePatron, balance: int) -> None:
+        over, draw = balance > LIMIT_CENTS, rng.random()
         if draw < (PENALTY_SET if over else STALE_PENALTY):
             self._penalty(member, _BLOCKS_FOR_FINES, None, None)
         elif not over and draw < STALE_PENALTY + ARCHIVED_PENALTY:
@@ -111,70 +113,63 @@ class DebtRows:
         elif self.staff_blocks and draw > 1 - STAFF_PENALTY:
             self._penalty(member, _STAFF_BLOCK, 1, None)
 
-    def _penalty(self, member: InventedPatron, kind: int, staff: int | None, stopped: str | None) -> None:
+    def _penalty(self, member: SamplePatron, kind: int, staff: int | None, stopped: str | None) -> None:
         id = self.first.penalty + len(self.penalties)
         set_at = "2026-09-02T03:00:00+0000" if stopped else "2026-11-02T03:00:00+0000"
         self.penalties.append((id, set_at, member.id, staff, kind, 1, stopped))
 
 
-def _billed(owed: int, last: str) -> Iterator[tuple[int, str]]:
-    """What makes up a bill, in cents, each with its billing type, given the last one."""
-    if last == _LOST_FEES[1] and owed > _FEE_CENTS:
-        yield owed - _FEE_CENTS, _LOST_FEES[0]
-        owed = _FEE_CENTS
-    yield owed, last
-
-
-def _owed(chance: random.Random) -> int:
-    """What somebody owes, in cents: mostly a few dollars, seldom hundreds, as overdue fines and lost books make it."""
-    cents = int(chance.lognormvariate(6.25, 1.25))
+def _owed(rng: random.Random) -> int:
+    """Draw one patron's debt in cents."""
+    # Log-normal, like real fines: mostly a few dollars, rarely hundreds for lost books.
+    cents = int(rng.lognormvariate(6.25, 1.25))
     return max(10, min(cents, 60_000) // 5 * 5)
 
 
-def _balances(chance: random.Random, household: Household) -> Iterator[tuple[int, int]]:
-    """Who owes what, in cents."""
+def _balances(rng: random.Random, household: Household) -> Iterator[tuple[int, int]]:
+    """Yield member ids with their balances in cents; members who owe nothing are left out."""
     live = [member.id for member in household.members if not member.deleted]
     for member in household.members:
-        if member.deleted and chance.random() < DELETED_OWING:
-            yield member.id, _owed(chance)
-    draw = chance.random()
+        if member.deleted and rng.random() < DELETED_OWING:
+            yield member.id, _owed(rng)
+    draw = rng.random()
     if household.listed:
-        yield from _listed(chance, live, household.giant)
+        yield from _listed(rng, live, household.giant)
     elif len(household.members) == 1:
         if live and draw < ALONE_OWING:
-            yield live[0], _owed(chance)
+            yield live[0], _owed(rng)
         elif live and draw < ALONE_OWING + CREDIT:
-            yield live[0], -chance.randrange(50, 1_000, 50)
+            yield live[0], -rng.randrange(50, 1_000, 50)
     elif live and draw < FAMILY_OWING:
-        yield from _shared_out(chance, min(_owed(chance), LISTED_CENTS - 5), chance.sample(live, min(2, len(live))))
+        yield from _split(rng, min(_owed(rng), LISTED_CENTS - 5), rng.sample(live, min(2, len(live))))
     elif live and draw < FAMILY_OWING + CREDIT:
-        yield live[0], -chance.randrange(50, 1_000, 50)
+        yield live[0], -rng.randrange(50, 1_000, 50)
 
 
-def _listed(chance: random.Random, live: list[int], giant: bool) -> Iterator[tuple[int, int]]:
+def _listed(rng: random.Random, live: list[int], giant: bool) -> Iterator[tuple[int, int]]:
     if giant:
-        debtors = chance.sample(live, max(2, round(len(live) * IN_GIANT_OWING)))
+        debtors = rng.sample(live, max(2, round(len(live) * IN_GIANT_OWING)))
         yield debtors[0], LISTED_CENTS
-        yield from ((debtor, _owed(chance)) for debtor in debtors[1:])
+        yield from ((debtor, _owed(rng)) for debtor in debtors[1:])
         return
-    total = LISTED_CENTS + min(int(chance.lognormvariate(8.16, 1.1)), 90_000) // 5 * 5
-    debtors = chance.sample(live, min(len(live), chance.choices((1, 2, 3), (5, 3, 2))[0]))
-    owed = dict(_shared_out(chance, total, debtors))
-    if len(debtors) > 1 and chance.random() < CREDIT_IN_LISTED:
-        credit = chance.randrange(50, 1_000, 50)
+    total = LISTED_CENTS + min(int(rng.lognormvariate(8.16, 1.1)), 90_000) // 5 * 5
+    debtors = rng.sample(live, min(len(live), rng.choices((1, 2, 3), (5, 3, 2))[0]))
+    owed = dict(_split(rng, total, debtors))
+    if len(debtors) > 1 and rng.random() < CREDIT_IN_LISTED:
+        credit = rng.randrange(50, 1_000, 50)
         owed[debtors[0]] += owed[debtors[1]] + credit
         owed[debtors[1]] = -credit
     yield from owed.items()
 
 
-def _shared_out(chance: random.Random, total: int, debtors: list[int]) -> Iterator[tuple[int, int]]:
-    """A sum cut up among debtors, each of whom owes at least something where there is enough."""
+def _split(rng: random.Random, total: int, debtors: list[int]) -> Iterator[tuple[int, int]]:
+    """Split a total among debtors in multiples of 5 cents; the last one gets the remainder."""
     left = total
-    for place, debtor in enumerate(debtors):
-        last = place == len(debtors) - 1
-        share = left if last else int(left * chance.uniform(0.2, 0.8)) // 5 * 5
+    for debtor in debtors[:-1]:
+        share = int(left * rng.uniform(0.2, 0.8)) // 5 * 5
         left -= share
         yield debtor, share
+    yield debtors[-1], left
 
 
 ALONE = 0.6
@@ -188,27 +183,26 @@ ACCIDENTAL = 0.004
 JOINED_LATER = 0.15
 LONG_EXPIRED = 0.01
 HOUSEHOLD_WITH_ADDRESS = 0.7
-BORROWED_ELSEWHERE = 0.001
+ADDRESS_OF_OTHERS = 0.001
 WITH_PHONE, WITH_EMAIL = 0.6, 0.5
 _LARGEST_CLUMP = 1_500
 
 
 @dataclass(frozen=True, slots=True)
 class Libraries:
-    """Where patrons of a portion live: mostly at those of one system, each with its weight."""
+    """The home libraries of a batch, each list with cumulative weights: ``own`` is one system, ``all`` is every one."""
 
     own: tuple[tuple[int, ...], tuple[float, ...]]
     all: tuple[tuple[int, ...], tuple[float, ...]]
 
-    def home(self, chance: random.Random) -> int:
-        """One household's home library."""
-        homes, weights = self.own if chance.random() < 0.8 else self.all
-        return chance.choices(homes, cum_weights=weights)[0]
+    def home(self, rng: random.Random) -> int:
+        """Draw a household's home library."""
+        homes, weights = self.own if rng.random() < 0.8 else self.all
+        return rng.choices(homes, cum_weights=weights)[0]
 
 
-class InventedPatron(NamedTuple):
-    """Somebody of a population; ``address`` is the id of the row used (None: none), ``street`` what it says if it's
-    their own."""
+class SamplePatron(NamedTuple):
+    """A generated patron: ``address`` is the id of the address row used, ``street`` is set for the row's owner."""
 
     id: int
     group: int
@@ -226,146 +220,135 @@ class InventedPatron(NamedTuple):
 
 
 class Household(NamedTuple):
-    """People who share a group number; ``listed`` says that they owe 25.00 or more together, ``giant`` that they are
-    many."""
+    """Patrons who share a group number; a ``listed`` household owes 25.00 or more in total."""
 
-    members: list[InventedPatron]
+    members: list[SamplePatron]
     listed: bool
     giant: bool
 
 
-def households(chance: random.Random, portion: PeoplePortion, libraries: Libraries) -> Iterator[Household]:
-    """The households of a portion."""
-    sizes = _sizes(chance, portion)
-    families = [place for place, size in enumerate(sizes) if 1 < size <= FAMILY_SIZES[-1]]
-    listed = set(chance.sample(families, portion.listed - portion.giant_listed))
-    numbers = list(_numbers(chance, portion))
-    groups, firsts = [], 0
+def households(rng: random.Random, batch: PopulationBatch, libraries: Libraries) -> Iterator[Household]:
+    """Yield the households of a batch."""
+    sizes = _sizes(rng, batch)
+    families = [index for index, size in enumerate(sizes) if 1 < size <= FAMILY_SIZES[-1]]
+    listed = set(rng.sample(families, batch.listed - batch.giant_listed))
+    numbers = list(_numbers(rng, batch))
+    groups, start = [], 0
     for size in sizes:
-        groups.append(numbers[firsts])
-        firsts += size
-    _let_some_join_later(chance, sizes, numbers)
-    taken, lender = 0, None
-    for place, size in enumerate(sizes):
-        ids = numbers[taken : taken + size]
-        taken += size
+        groups.append(numbers[start])
+        start += size
+    # In some families the last member joined late: swap that id with a random one. Group numbers stay.
+    end = 0
+    for size in sizes:
+        end += size
+        if 1 < size <= FAMILY_SIZES[-1] and rng.random() < JOINED_LATER:
+            other = rng.randrange(len(numbers))
+            numbers[end - 1], numbers[other] = numbers[other], numbers[end - 1]
+    start, other_address = 0, None
+    for index, size in enumerate(sizes):
+        ids = numbers[start : start + size]
+        start += size
         giant = size > FAMILY_SIZES[-1]
-        counts = portion.giant_listed if giant else place in listed
+        owes = batch.giant_listed if giant else index in listed
         make = _giant_group if giant else _family
-        members = make(chance, groups[place], ids, libraries, counts)
-        if lender is not None and chance.random() < BORROWED_ELSEWHERE:
-            members[0] = members[0]._replace(address=lender)
-        lender = next((member.id for member in members if member.street and not member.deleted), lender)
-        yield Household(members, counts, giant)
+        members = make(rng, groups[index], ids, libraries, owes)
+        if other_address is not None and rng.random() < ADDRESS_OF_OTHERS:
+            members[0] = members[0]._replace(address=other_address)
+        other_address = next((member.id for member in members if member.street and not member.deleted), other_address)
+        yield Household(members, owes, giant)
 
 
-def _sizes(chance: random.Random, portion: PeoplePortion) -> list[int]:
-    alone = round((portion.patrons - portion.giant) * ALONE)
-    sizes, left = [1] * alone, portion.patrons - portion.giant - alone
+def _sizes(rng: random.Random, batch: PopulationBatch) -> list[int]:
+    alone = round((batch.patrons - batch.giant) * ALONE)
+    sizes, left = [1] * alone, batch.patrons - batch.giant - alone
     while left > 0:
-        size = min(chance.choices(FAMILY_SIZES, FAMILY_WEIGHTS)[0], left)
+        size = min(rng.choices(FAMILY_SIZES, FAMILY_WEIGHTS)[0], left)
         sizes.append(size if left - size != 1 else size + 1 if size < FAMILY_SIZES[-1] else size - 1)
         left -= sizes[-1]
-    if portion.giant:
-        sizes.append(portion.giant)
-    chance.shuffle(sizes)
+    if batch.giant:
+        sizes.append(batch.giant)
+    rng.shuffle(sizes)
     return sizes
 
 
-def _numbers(chance: random.Random, portion: PeoplePortion) -> Iterator[int]:
-    """The patrons' ids, in clumps: where libraries joined, and where accounts were purged, numbers are missing."""
-    number, left = portion.first.patron, portion.patrons
+def _numbers(rng: random.Random, batch: PopulationBatch) -> Iterator[int]:
+    """Yield patron ids in runs with gaps between them, as when libraries join or accounts are purged."""
+    number, left = batch.first.patron, batch.patrons
     while left:
-        run = min(left, chance.randint(20, _LARGEST_CLUMP))
+        run = min(left, rng.randint(20, _LARGEST_CLUMP))
         yield from range(number, number + run)
         left -= run
-        number += run + min(chance.randint(0, portion.widest_gap), 2 * run)
+        number += run + min(rng.randint(0, batch.widest_gap), 2 * run)
 
 
-def _let_some_join_later(chance: random.Random, sizes: list[int], numbers: list[int]) -> None:
-    """Let the last of some families have another's number, for they came when the others were patrons already."""
-    taken = 0
-    for size in sizes:
-        taken += size
-        if 1 < size <= FAMILY_SIZES[-1] and chance.random() < JOINED_LATER:
-            other = chance.randrange(len(numbers))
-            numbers[taken - 1], numbers[other] = numbers[other], numbers[taken - 1]
-
-
-def _family(
-    chance: random.Random, group: int, ids: list[int], libraries: Libraries, listed: bool
-) -> list[InventedPatron]:
+def _family(rng: random.Random, group: int, ids: list[int], libraries: Libraries, listed: bool) -> list[SamplePatron]:
     given, family, streets = _names()
-    draw = chance.random
+    draw = rng.random
     together = len(ids) > 1
-    home, name = libraries.home(chance), chance.choice(family)
+    home, name = libraries.home(rng), rng.choice(family)
     accidental = together and draw() < ACCIDENTAL
     has_lead = not together or draw() >= WITHOUT_LEAD
     expired = draw() < LONG_EXPIRED
-    pair_of_adults = draw() < 0.6
-    street = f"{chance.randrange(1, 240)} {chance.choice(streets)}" if draw() < HOUSEHOLD_WITH_ADDRESS else None
-    phone = _phone(ids[0]) if draw() < WITH_PHONE else None
+    second_adult = draw() < 0.6
+    street = f"{rng.randrange(1, 240)} {rng.choice(streets)}" if draw() < HOUSEHOLD_WITH_ADDRESS else None
+    phone = f"555-{ids[0] // 10_000 % 1_000:03d}-{ids[0] % 10_000:04d}" if draw() < WITH_PHONE else None
     members = []
-    for place, id in enumerate(ids):
-        stranger = accidental and place > 0
+    for index, id in enumerate(ids):
+        stranger = accidental and index > 0
         elsewhere = together and (stranger or draw() < HOME_ELSEWHERE)
-        own_name = chance.choice(family) if stranger or (together and draw() < OTHER_NAME) else name
-        first_name = chance.choice(given)
-        may_be_deleted = not listed or place > 1
-        lives = street is not None and (place == 0 or draw() < 0.6)
+        own_name = rng.choice(family) if stranger or (together and draw() < OTHER_NAME) else name
+        first_name = rng.choice(given)
+        may_be_deleted = not listed or index > 1
+        has_address = street is not None and (index == 0 or draw() < 0.6)
         members.append(
-            InventedPatron(
+            SamplePatron(
                 id=id,
                 group=group,
-                home=libraries.home(chance) if elsewhere else home,
-                lead=has_lead and place == 0,
-                child=place > pair_of_adults and not stranger,
+                home=libraries.home(rng) if elsewhere else home,
+                lead=has_lead and index == 0,
+                child=index > second_adult and not stranger,
                 deleted=may_be_deleted and draw() < (DELETED_IN_FAMILY if together else DELETED_ALONE),
                 given_name=first_name,
                 family_name=own_name,
                 expired=expired,
-                address=ids[0] if lives and not stranger else None,
-                street=street if place == 0 else None,
-                phone=phone if not stranger and (place < 2) else None,
-                email=f"{first_name}.{id}@example.org" if place < 2 and draw() < WITH_EMAIL else None,
+                address=ids[0] if has_address and not stranger else None,
+                street=street if index == 0 else None,
+                phone=phone if not stranger and (index < 2) else None,
+                email=f"{first_name}.{id}@example.org" if index < 2 and draw() < WITH_EMAIL else None,
             )
         )
     return members
 
 
 def _giant_group(
-    chance: random.Random, group: int, ids: list[int], libraries: Libraries, listed: bool
-) -> list[InventedPatron]:
-    """An institution's: a school's pupils, say, with one home library and nothing else in common."""
+    rng: random.Random, group: int, ids: list[int], libraries: Libraries, listed: bool
+) -> list[SamplePatron]:
+    """Generate an institution's group, for example a school: one home library and one address, but many names."""
     given, family, streets = _names()
-    home, street, deleted = libraries.home(chance), f"1 {chance.choice(streets)}", 0 if listed else DELETED_IN_FAMILY
+    home, street, deleted = libraries.home(rng), f"1 {rng.choice(streets)}", 0 if listed else DELETED_IN_FAMILY
     return [
-        InventedPatron(
+        SamplePatron(
             id=id,
             group=group,
             home=home,
-            lead=place == 0,
-            child=place > 0,
-            deleted=place > 0 and chance.random() < deleted,
-            given_name=chance.choice(given),
-            family_name=chance.choice(family),
+            lead=index == 0,
+            child=index > 0,
+            deleted=index > 0 and rng.random() < deleted,
+            given_name=rng.choice(given),
+            family_name=rng.choice(family),
             expired=False,
             address=ids[0],
-            street=street if place == 0 else None,
+            street=street if index == 0 else None,
             phone=None,
             email=None,
         )
-        for place, id in enumerate(ids)
+        for index, id in enumerate(ids)
     ]
-
-
-def _phone(number: int) -> str:
-    return f"555-{number // 10_000 % 1_000:03d}-{number % 10_000:04d}"
 
 
 @cache
 def _names() -> tuple[list[str], list[str], list[str]]:
-    """Given names, family names, and streets."""
+    """Return given names, family names, and streets."""
     names = json.loads(resources.files(__package__).joinpath("names.json").read_text(encoding="utf-8"))
     streets = [f"{name} {kind}" for name in ("Mill", "Lake", "School", "Pine", "Church", "North", "Park", "Bridge")
                for kind in ("Street", "Road", "Lane", "Avenue")]  # fmt: skip
@@ -373,26 +356,26 @@ def _names() -> tuple[list[str], list[str], list[str]]:
 
 
 PATRONS = 10_000
-"""Patrons in each portion at most."""
+"""Maximum patrons per batch."""
 LISTED = 0.02125
-"""Groups that owe 25.00 or more for each patron, as on the real database of 200,300."""
+"""Default number of groups that owe 25.00 or more, per patron; measured on a real database with 200,300 patrons."""
 MOST_LISTED = 1 / 25
 GIANT_EVERY = 10
-"""Of so many portions one has a giant group, the second one first."""
+"""One in this many batches has a giant group, starting with the second batch."""
 LISTED_FOR_A_GIANT = 2_125
-# Numbers that are free for each portion, of which it uses as many as it needs: so ids come in clumps.
+# Each batch reserves more ids than it needs, so ids have gaps between batches.
 _PATRON_NUMBERS = 4 * PATRONS
 _OTHER_NUMBERS = 8 * PATRONS
-# Some were made where people owe much, others where fines were given up.
+# Batches differ in how many listed groups they get: some libraries collect more fines than others.
 _WEIGHTS = (1, 2, 2, 3)
-# The listed ones are as large in a small population as in a large one with as many groups listed.
+# Sizes of listed giant groups don't depend on the population's size, so results stay comparable between sizes.
 _LISTED_GIANTS = (400, 150, 1_500, 80, 700)
 _OTHER_GIANTS = (60, 100, 250, 600, 1_000, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
 class FirstNumbers:
-    """The first free numbers: of patrons, cards and groups, of transactions, and of penalties and messages."""
+    """The first free ids; patrons, cards and groups share one sequence, and so do penalties and messages."""
 
     patron: int
     transaction: int
@@ -400,12 +383,12 @@ class FirstNumbers:
 
 
 @dataclass(frozen=True, slots=True)
-class PeoplePortion:
-    """``patrons`` people, ``listed`` groups of whom owe 25.00 and more together.
+class PopulationBatch:
+    """One step in generating a population.
 
-    ``seed`` is what its chance begins with, ``first`` are the numbers that it may use from, and ``widest_gap`` says
-    how far apart its clumps of patrons' numbers may be. ``giant`` is the size of its giant group (0: none), and
-    ``giant_listed`` says that it is one of those listed.
+    Of its ``patrons``, ``listed`` groups owe 25.00 or more. ``first`` are the first ids it may use, ``widest_gap``
+    limits the gaps between runs of patron ids, and ``giant`` is the size of its giant group (0: none).
+    ``giant_listed`` counts the giant group among the listed ones.
     """
 
     seed: str
@@ -417,34 +400,34 @@ class PeoplePortion:
     giant_listed: bool
 
 
-def portion_count(patrons: int) -> int:
-    """How many portions a population of so many has."""
+def batch_count(patrons: int) -> int:
+    """Return the number of batches for a population."""
     return -(-patrons // PATRONS)
 
 
-def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[PeoplePortion]:
-    """The portions of a population of ``patrons`` with so many ``listed`` groups, in order.
+def batches(patrons: int, listed: int, first: FirstNumbers) -> Iterator[PopulationBatch]:
+    """Yield the batches of a population of ``patrons`` with ``listed`` groups that owe 25.00 or more.
 
     Raises:
-        ValueError: more groups than one in 25 patrons.
+        ValueError: more than one listed group for 25 patrons.
     """
     if not 0 <= listed <= patrons * MOST_LISTED:
         raise ValueError("too many listed groups for so few patrons")
-    count = portion_count(patrons)
-    chance = random.Random(f"{patrons} {listed}")  # noqa: S311 - the same people each time is what's wanted
+    count = batch_count(patrons)
+    rng = random.Random(f"{patrons} {listed}")  # noqa: S311 - must be reproducible
     sizes = _shares([1] * count, patrons)
-    weights = [size * chance.choice(_WEIGHTS) for size in sizes]
-    if listed > patrons * LISTED:  # so many that none may have much more than its share
+    weights = [size * rng.choice(_WEIGHTS) for size in sizes]
+    if listed > patrons * LISTED:  # spread evenly: no batch has room for more than its share
         weights = sizes
     giants = [number % GIANT_EVERY == 1 for number in range(count)]
     listed_giants = min(sum(giants), max(1, round(listed / LISTED_FOR_A_GIANT))) if listed else 0
-    places = _shares([int(giant) for giant in giants], listed_giants)
+    giants_listed = _shares([int(giant) for giant in giants], listed_giants)
     listed_sizes = cycle(_LISTED_GIANTS)
     for number, (size, share) in enumerate(zip(sizes, _shares(weights, listed), strict=True)):
-        giant = chance.choice(_OTHER_GIANTS) if giants[number] else 0
-        if places[number]:
+        giant = rng.choice(_OTHER_GIANTS) if giants[number] else 0
+        if giants_listed[number]:
             giant = next(listed_sizes)
-        yield PeoplePortion(
+        yield PopulationBatch(
             seed=f"{patrons} {listed} {number}",
             patrons=size,
             listed=share,
@@ -453,14 +436,14 @@ def portions(patrons: int, listed: int, first: FirstNumbers) -> Iterator[PeopleP
                 first.transaction + number * _OTHER_NUMBERS,
                 first.penalty + number * _OTHER_NUMBERS,
             ),
-            widest_gap=chance.choice((0, 20, 500, 3_000)),
+            widest_gap=rng.choice((0, 20, 500, 3_000)),
             giant=giant,
-            giant_listed=bool(places[number]),
+            giant_listed=bool(giants_listed[number]),
         )
 
 
 def _shares(weights: list[int], whole: int) -> list[int]:
-    """A whole number cut up by weights, so that the parts sum up to it."""
+    """Split a whole number by weights, without losing anything to rounding."""
     total = sum(weights)
     edges = [0, *(whole * part // total if total else 0 for part in accumulate(weights))]
     return [after - before for before, after in pairwise(edges)]
@@ -483,13 +466,7 @@ _SAME_OF_ALL = {
     "last_xact_id": "'seed'",
 }
 _ADDRESS = "id, usr, street1, city, state, post_code"
-_SAME_OF_ADDRESSES = {
-    "country": "'USA'",
-    "address_type": "'HOME'",
-    "valid": 1,
-    "within_city_limits": 1,
-    "pending": 0,
-}
+_SAME_OF_ADDRESSES = {"country": "'USA'", "address_type": "'HOME'", "valid": 1, "within_city_limits": 1, "pending": 0}
 _SUMMARY = (
     "balance_owed, id, last_billing_ts, last_billing_type, last_payment_ts, last_payment_type, total_owed, total_paid, "
     "usr, xact_finish, xact_start, xact_type"
@@ -499,9 +476,9 @@ _SAME_OF_CIRCULATIONS = {"fine_interval": "'1 day'", "duration": "'14 days'", "c
 
 
 class Population:
-    """So many ``patrons``, with so many groups of two and more who owe 25.00 and more together (``listed``).
+    """``patrons`` generated people, with ``listed`` groups of two or more who owe 25.00 or more in total.
 
-    The dataset's own people have to be there when the first portion is written.
+    Write the dataset's own people before the first batch: batches use the ids that come after them.
     """
 
     def __init__(self, patrons: int, listed: int) -> None:
@@ -509,23 +486,27 @@ class Population:
         self._listed = listed
 
     def __len__(self) -> int:
-        """How many portions there are."""
-        return portion_count(self._patrons)
+        """Return the number of batches."""
+        return batch_count(self._patrons)
 
     def write(self, connection: sqlite3.Connection, number: int) -> None:
-        """Write one portion: patrons, cards, addresses, open and paid transactions, and penalties."""
-        place = _Dataset(connection, self._patrons, self._listed)
-        portion = place.portions[number]
-        chance = random.Random(portion.seed)  # noqa: S311 - the same people each time is what's wanted
-        debts = DebtRows(portion.first, place.staff_blocks)
-        people: list[InventedPatron] = []
-        for household in households(chance, portion, place.libraries(chance)):
+        """Write one batch: patrons, cards, addresses, open and paid transactions, and penalties."""
+        dataset = _Dataset(connection, self._patrons, self._listed)
+        batch = dataset.batches[number]
+        rng = random.Random(batch.seed)  # noqa: S311 - must be reproducible
+        debts = DebtRows(batch.first, dataset.staff_blocks)
+        people: list[SamplePatron] = []
+        for household in households(rng, batch, dataset.libraries(rng)):
             people += household.members
-            debts.add(chance, household)
+            debts.add(rng, household)
         people.sort()
-        _insert(connection, "au", _PATRON, (place.patron_row(person) for person in people), _SAME_OF_ALL)
+        _insert(connection, "au", _PATRON, (dataset.patron_row(person) for person in people), _SAME_OF_ALL)
         _insert(connection, "ac", "id, usr, barcode", ((x.id, x.id, _barcode(x)) for x in people), {"active": 1})
-        addresses = (_address_row(person) for person in people if person.street)
+        addresses = (
+            (person.id, person.id, person.street, "Lakeland", "MN", f"55{person.home % 1_000:03d}")
+            for person in people
+            if person.street
+        )
         _insert(connection, "aua", _ADDRESS, addresses, _SAME_OF_ADDRESSES)
         _insert(connection, "mbts", _SUMMARY, debts.summaries)
         billing = "id, xact, amount, billing_type, btype, billing_ts, create_date"
@@ -536,29 +517,31 @@ class Population:
         _insert(connection, "ausp", penalty, debts.penalties)
 
     def write_passwords(self, connection: sqlite3.Connection) -> None:
-        """Give everybody the password that the dataset's own people have."""
+        """Give all generated people the default password of the dataset."""
         above = _first_numbers(connection).patron - 1
         connection.execute("INSERT INTO default_passwords SELECT ?, password FROM default_passwords LIMIT 1", [above])
 
 
 class _Dataset:
-    """What the dataset gives to a population: libraries, profiles, and which numbers are free."""
+    """What a population needs from the dataset: home libraries, profiles, and free ids."""
 
     def __init__(self, connection: sqlite3.Connection, patrons: int, listed: int) -> None:
-        self.portions = tuple(portions(patrons, listed, _first_numbers(connection)))
+        self.batches = tuple(batches(patrons, listed, _first_numbers(connection)))
         self.staff_blocks = bool(connection.execute("SELECT 1 FROM csp WHERE id = 25").fetchone())
         self._systems = _homes_by_system(connection)
         self._adults, self._children = _profiles(connection)
 
-    def libraries(self, chance: random.Random) -> Libraries:
-        """Those of a portion."""
+    def libraries(self, rng: random.Random) -> Libraries:
+        """Pick a batch's system, weighted by its number of libraries."""
         homes = [home for system in self._systems for home in system]
-        own = chance.choices(self._systems, [len(system) for system in self._systems])[0]
+        own = rng.choices(self._systems, [len(system) for system in self._systems])[0]
         return Libraries(_weighted(own), _weighted(homes))
 
-    def patron_row(self, person: InventedPatron) -> tuple[object, ...]:
-        """A patron as a row; what is the same of all is left out."""
-        made, expires, born = _dates(person)
+    def patron_row(self, person: SamplePatron) -> tuple[object, ...]:
+        """Return the values of the :data:`_PATRON` columns."""
+        year, month, day = 2019 + person.id % 7, 1 + person.id % 12, 1 + person.id % 28
+        date = f"{month:02d}-{day:02d}"
+        created = f"{year}-{date}T09:00:00+0000"
         return (
             person.id,
             _barcode(person),
@@ -571,10 +554,10 @@ class _Dataset:
             person.lead,
             person.child,
             person.deleted,
-            made,
-            expires,
-            made,
-            born,
+            created,
+            f"{2013 if person.expired else year + 10}-{date}T00:00:00+0000",
+            created,
+            f"{2012 + person.id % 11}-{date}" if person.child else None,
             not person.deleted,
             person.address,
             person.address,
@@ -584,7 +567,7 @@ class _Dataset:
 
 
 def _first_numbers(connection: sqlite3.Connection) -> FirstNumbers:
-    """The first free numbers, which are noted: once something is written they would be others."""
+    """Return the first free ids, recorded in the database on the first call, before batches use any of them."""
     noted = connection.execute("SELECT value FROM about WHERE key = ?", [_NOTED]).fetchone()
     if noted:
         return FirstNumbers(**json.loads(noted[0]))
@@ -604,7 +587,7 @@ def _first_numbers(connection: sqlite3.Connection) -> FirstNumbers:
 
 
 def _homes_by_system(connection: sqlite3.Connection) -> list[list[int]]:
-    """The org units that patrons may have as home, by what stands below the root: by system."""
+    """Return the org units that may be home libraries, grouped by system (their ancestor just below the root)."""
     parents = dict(connection.execute("SELECT id, parent_ou FROM aou").fetchall())
     homes = connection.execute(
         "SELECT aou.id FROM aou JOIN aout ON aout.id = aou.ou_type WHERE aout.can_have_users ORDER BY aou.id"
@@ -619,12 +602,12 @@ def _homes_by_system(connection: sqlite3.Connection) -> list[list[int]]:
 
 
 def _weighted(homes: list[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Org units with the sums of their weights: the first ones are large, the last ones small."""
-    return tuple(homes), tuple(accumulate(1 / (1 + place / 3) for place in range(len(homes))))
+    """Return org units with cumulative weights: the first libraries are large, the last ones small."""
+    return tuple(homes), tuple(accumulate(1 / (1 + index / 3) for index in range(len(homes))))
 
 
 def _profiles(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The profiles for adults and for children: the patrons' own, the second one a juvenile's where there is one."""
+    """Return the profile ids for adults and for children; the same one twice without a profile for children."""
     found = connection.execute(
         "SELECT id, name FROM pgt WHERE application_perm LIKE 'group_application.user.patron%' ORDER BY id"
     ).fetchall()
@@ -632,21 +615,8 @@ def _profiles(connection: sqlite3.Connection) -> tuple[int, int]:
     return adults, next((profile for profile, name in found if name in ("Child", "Juvenile")), adults)
 
 
-def _barcode(person: InventedPatron) -> str:
+def _barcode(person: SamplePatron) -> str:
     return f"2{person.id:013d}"
-
-
-def _dates(person: InventedPatron) -> tuple[str, str, str | None]:
-    """When somebody's record was made and expires, and when they were born, as far as that is known."""
-    year, month, day = 2019 + person.id % 7, 1 + person.id % 12, 1 + person.id % 28
-    date = f"{month:02d}-{day:02d}"
-    expires = 2013 if person.expired else year + 10
-    born = f"{2012 + person.id % 11}-{date}" if person.child else None
-    return f"{year}-{date}T09:00:00+0000", f"{expires}-{date}T00:00:00+0000", born
-
-
-def _address_row(person: InventedPatron) -> tuple[object, ...]:
-    return person.id, person.id, person.street, "Lakeland", "MN", f"55{person.home % 1_000:03d}"
 
 
 def _insert(
@@ -656,7 +626,7 @@ def _insert(
     rows: Iterable[tuple[object, ...]],
     same: dict[str, Any] | None = None,
 ) -> None:
-    """Insert rows; ``same`` are the columns that are the same of all, as SQL."""
+    """Insert rows; ``same`` holds further columns with one SQL expression for all rows."""
     marks = ", ".join("?" * (columns.count(",") + 1))
     names = ", ".join([columns, *(same or {})])
     values = ", ".join([marks, *map(str, (same or {}).values())])

@@ -1,4 +1,4 @@
-"""The sandbox's database: the tables of the IDL's classes in SQLite, with the ILS's own functions and constraints."""
+"""The sandbox's SQLite database: a table per IDL class, plus PostgreSQL's functions and Evergreen's constraints."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
 """The fieldmapper classes the sandbox serves, read from ``classes.json``.
 
-The facts there are those of the latest Evergreen's ``fm_IDL.xml``: fields in order, links, and who may retrieve what.
-An older release's classes are these with :class:`ClassChange` applied.
+The file has the facts of the latest Evergreen's ``fm_IDL.xml``: fields in order, links, and permissions to retrieve.
+Older releases have the same classes with :class:`ClassChange` applied.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _KINDS = {"money": "money", "float": "money", "bool": "bool", "timestamp": "time
 
 @dataclass(frozen=True, slots=True)
 class StoredField:
-    """One field of a class; ``kind`` says how the value is stored and written.
+    """One field of a class.
 
-    ``kind`` is one of ``integer``, ``money``, ``bool``, ``timestamp``, ``date``, ``interval`` and ``text``. ``hidden``
-    fields exist in the IDL, but pcrud doesn't touch them (``au.passwd``), and the sandbox doesn't store them.
+    ``kind`` selects how values are stored: ``integer``, ``money``, ``bool``, ``timestamp``, ``date``, ``interval`` or
+    ``text``. ``hidden`` fields are in the IDL, but pcrud ignores them (``au.passwd``) and the sandbox doesn't store
+    them.
     """
 
     name: str
@@ -37,18 +38,18 @@ class StoredField:
 
 @dataclass(frozen=True, slots=True)
 class StoredLink:
-    """Where a field leads: ``reltype`` is ``has_a``, ``has_many`` or ``might_have``; ``key`` the field over there."""
+    """A link to another class: ``reltype`` is ``has_a``, ``has_many`` or ``might_have``, ``key`` the target field."""
 
     field: str
     reltype: str
     key: str
     class_id: str
-    map: str
+    map: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionContext:
-    """An org unit that permissions are checked at, reached over ``link`` (and further over each of ``jump``)."""
+    """An org unit where permissions are checked, found by following ``link`` and then each link in ``jump``."""
 
     link: str
     fields: tuple[str, ...]
@@ -57,7 +58,7 @@ class PermissionContext:
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Who may retrieve rows of a class: permacrud's ``<retrieve>``. No permission means that anyone may."""
+    """Who may retrieve rows of a class (permacrud's ``<retrieve>``); anyone, if ``permissions`` is empty."""
 
     permissions: tuple[str, ...]
     context_fields: tuple[str, ...]
@@ -82,32 +83,32 @@ class StoredClass:
 
     @cached_property
     def by_name(self) -> Mapping[str, StoredField]:
-        """The fields by their names."""
+        """Fields by name."""
         return {item.name: item for item in self.fields}
 
     @cached_property
     def columns(self) -> tuple[StoredField, ...]:
-        """The fields that the sandbox's database has a column for."""
+        """Fields that have a column in the sandbox's database."""
         return tuple(item for item in self.fields if not item.virtual and not item.hidden)
 
     @cached_property
     def unstored(self) -> tuple[str, ...]:
-        """Columns of the real table in which the sandbox has a hash of the key (``3.12/patrons-031``)."""
+        """Columns that aren't stored: the sandbox returns a hash of the primary key (``3.12/patrons-031``)."""
         return tuple(item.name for item in self.fields if item.hidden and not item.virtual)
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """Where each field stands in an object on the wire."""
+        """Index of each field in an object on the wire."""
         return {item.name: index for index, item in enumerate(self.fields)}
 
     @property
     def in_pcrud(self) -> bool:
-        """Whether open-ils.pcrud offers the class to retrieve."""
+        """Whether open-ils.pcrud can retrieve the class."""
         return "open-ils.pcrud" in self.controllers and self.retrieve is not None
 
     @property
     def is_guarded(self) -> bool:
-        """Whether it takes a permission to see its rows."""
+        """Whether retrieving rows takes a permission."""
         return self.retrieve is not None and bool(self.retrieve.permissions)
 
 
@@ -118,19 +119,6 @@ def _kind(datatype: str | None, options: Iterable[str]) -> str:
     if datatype in _INTEGER_DATATYPES:
         return "integer"
     return _KINDS.get(datatype or "", "text")
-
-
-def _field(entry: list[Any]) -> StoredField:
-    name, datatype, *options = entry
-    return StoredField(
-        name=name,
-        datatype=datatype,
-        kind=_kind(datatype, options),
-        virtual="virtual" in options,
-        hidden="hidden" in options,
-        required="required" in options,
-        translated="i18n" in options,
-    )
 
 
 def _retrieve(entry: Mapping[str, Any] | None) -> Retrieve | None:
@@ -149,10 +137,19 @@ def _retrieve(entry: Mapping[str, Any] | None) -> Retrieve | None:
 
 
 def _class(class_id: str, entry: Mapping[str, Any]) -> StoredClass:
-    fields = tuple(_field(item) for item in entry["fields"])
-    links = [
-        StoredLink(item[0], item[1], item[2], item[3], item[4] if len(item) > 4 else "") for item in entry["links"]
-    ]
+    fields = tuple(
+        StoredField(
+            name=name,
+            datatype=datatype,
+            kind=_kind(datatype, options),
+            virtual="virtual" in options,
+            hidden="hidden" in options,
+            required="required" in options,
+            translated="i18n" in options,
+        )
+        for name, datatype, *options in entry["fields"]
+    )
+    links = [StoredLink(*item) for item in entry["links"]]
     return StoredClass(
         id=class_id,
         fieldmapper=entry["fieldmapper"],
@@ -168,11 +165,10 @@ def _class(class_id: str, entry: Mapping[str, Any]) -> StoredClass:
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """How a class of an older release differs from the latest's: what came later is taken away again.
+    """How a class of an older release differs from the latest release.
 
-    ``absent`` fields aren't there, ``optional`` ones aren't marked as required, ``columns`` are columns of the table
-    where the latest has virtual fields; ``links`` stand in place of the latest's. Of ``owned`` classes the owning user
-    sees the rows, as in the latest.
+    ``absent`` fields don't exist yet, ``optional`` fields aren't marked as required, ``columns`` are real columns that
+    became virtual fields later, and ``links`` replace links. Unless ``owned``, users can't see their own rows.
     """
 
     class_id: str
@@ -182,25 +178,27 @@ class ClassChange:
     links: tuple[StoredLink, ...] = ()
     owned: bool = True
 
-    def applied(self, known: StoredClass) -> StoredClass:
-        """The class as the older release has it."""
+    def applied(self, idl_class: StoredClass) -> StoredClass:
+        """Return the class as the older release has it."""
         fields = tuple(
             replace(
                 item,
                 required=item.required and item.name not in self.optional,
                 virtual=item.virtual and item.name not in self.columns,
             )
-            for item in known.fields
+            for item in idl_class.fields
             if item.name not in self.absent
         )
-        links = {name: link for name, link in known.links.items() if name not in self.absent}
+        links = {name: link for name, link in idl_class.links.items() if name not in self.absent}
         links |= {link.field: link for link in self.links}
-        retrieve = known.retrieve if self.owned or not known.retrieve else replace(known.retrieve, owning_user=None)
-        return replace(known, fields=fields, links=links, retrieve=retrieve)
+        retrieve = idl_class.retrieve
+        if retrieve and not self.owned:
+            retrieve = replace(retrieve, owning_user=None)
+        return replace(idl_class, fields=fields, links=links, retrieve=retrieve)
 
 
 class IdlClasses(Mapping[str, StoredClass]):
-    """The classes of one release's IDL by their ids, and objects of them as they travel."""
+    """The classes of one release's IDL by id; also converts rows to wire objects and back."""
 
     def __init__(self, classes: Mapping[str, StoredClass]) -> None:
         self._classes = dict(classes)
@@ -215,7 +213,7 @@ class IdlClasses(Mapping[str, StoredClass]):
         return len(self._classes)
 
     def changed(self, changes: Iterable[ClassChange]) -> IdlClasses:
-        """The classes of an older release.
+        """Return the classes of an older release.
 
         >>> older = idl_classes().changed([ClassChange("ac", absent=("active",))])
         >>> older.wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
@@ -229,9 +227,9 @@ class IdlClasses(Mapping[str, StoredClass]):
     def wire_object(
         self, class_id: str, row: Mapping[str, Any], fleshed: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Write a row as the object that a gateway sends: every field in its place, what is missing as null.
+        """Convert a row to the object that a gateway sends; missing fields are null.
 
-        ``fleshed`` holds objects, or lists of them, to stand in place of a field's own value.
+        ``fleshed`` has linked objects, or lists of them, that replace a field's own value.
 
         >>> idl_classes().wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
         {'__c': 'ac', '__p': ['t', '0815', 3, 7]}
@@ -240,25 +238,25 @@ class IdlClasses(Mapping[str, StoredClass]):
         return {"__c": class_id, "__p": [values.get(item.name) for item in self._classes[class_id].fields]}
 
     def parse_object(self, value: Any) -> tuple[str, dict[str, Any]] | None:
-        """Read an object as a client sends it; None if it isn't one of a known class.
+        """Decode an object from a client; None if ``value`` isn't an object of one of the classes.
 
-        Returns the class's id and the values by field name, those of ``isnew``, ``ischanged`` and ``isdeleted`` with
-        them; what an array cut short leaves out is null. Objects inside stay as they came.
+        Returns the class id and the values by field name, including ``isnew``, ``ischanged`` and ``isdeleted``. Fields
+        beyond the end of a short array are null. Nested objects aren't decoded.
         """
         if not isinstance(value, dict) or not isinstance(value.get("__c"), str):
             return None
-        known = self._classes.get(value["__c"])
-        if known is None:
+        idl_class = self._classes.get(value["__c"])
+        if idl_class is None:
             return None
         payload = value.get("__p")
         given = payload if isinstance(payload, list) else []
-        names = [item.name for item in known.fields] + list(FLAGS)
-        return known.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
+        names = [item.name for item in idl_class.fields] + list(FLAGS)
+        return idl_class.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}
 
 
 @cache
 def idl_classes() -> IdlClasses:
-    """All classes of the latest release, which are those that the database has tables for.
+    """Return the classes of the latest release; the database's tables have their columns.
 
     >>> idl_classes()["ac"].columns[1].name
     'barcode'

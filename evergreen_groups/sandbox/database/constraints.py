@@ -1,4 +1,4 @@
-"""What the tables insist on: defaults, values that must be there, once only, or lead somewhere (``sql/Pg/*.sql``)."""
+"""Constraints of Evergreen's tables: defaults, NOT NULL, unique and foreign keys (``sql/Pg/*.sql``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox.database.store import Store
 
 INTEGER_LIMIT = 2**31
-# NUMERIC(6,2): four places before the point.
+# NUMERIC(6,2): at most four digits before the decimal point.
 _AMOUNTS = {"au": "credit_forward_balance", "mb": "amount"}
 _AMOUNT_LIMIT = 10**6
 
@@ -47,54 +47,51 @@ _REFERENCES: Mapping[str, Mapping[str, str]] = {
     "aum": {"usr": "au", "sending_lib": "aou"},
     "ausp": {"usr": "au", "org_unit": "aou", "standing_penalty": "csp", "staff": "au"},
 }
-# References that are looked up when the row is written, not when the transaction is committed.
-_AT_ONCE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
-# The stock rows of tables that the sandbox doesn't keep (950.data.seed-values.sql).
+# Most foreign keys are deferred to the commit; these are checked as soon as the row is written.
+_IMMEDIATE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
+# Ids in stock tables that the sandbox doesn't store (950.data.seed-values.sql).
 _STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
-    "au": {
-        "ident_type": frozenset({1, 2, 3}),
-        "standing": frozenset({1, 2}),
-        "net_access_level": frozenset({1, 2, 3}),
-    },
+    "au": {"ident_type": frozenset({1, 2, 3}), "standing": frozenset({1, 2}), "net_access_level": frozenset({1, 2, 3})},
     "mb": {"btype": frozenset({*range(1, 12), 101})},
 }
 
 
-def values_fit(known: StoredClass, values: Mapping[str, Any]) -> bool:
-    """Whether the values can be read as what their columns hold."""
+def values_fit(idl_class: StoredClass, values: Mapping[str, Any]) -> bool:
+    """Return whether every value fits its column's type and range."""
     try:
-        stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in known.columns}
+        stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in idl_class.columns}
     except BadValueError:
         return False
-    numbers = [stored[item.name] for item in known.columns if item.kind == "integer"]
-    amount = stored.get(_AMOUNTS.get(known.id, ""))
+    numbers = [stored[item.name] for item in idl_class.columns if item.kind == "integer"]
+    amount = stored.get(_AMOUNTS.get(idl_class.id, ""))
     in_range = all(number is None or -INTEGER_LIMIT <= number < INTEGER_LIMIT for number in numbers)
     return in_range and (amount is None or abs(amount) < _AMOUNT_LIMIT)
 
 
-def rows_hold(store: Store, known: StoredClass, values: Mapping[str, Any]) -> bool:
-    """Whether a row may be written: nothing missing, nothing there already that may be there once only."""
-    if any(values.get(name) is None for name in REQUIRED.get(known.id, ())):
+def rows_hold(store: Store, idl_class: StoredClass, values: Mapping[str, Any]) -> bool:
+    """Return whether a row meets the constraints that are checked on writing: NOT NULL, unique, some foreign keys."""
+    if any(values.get(name) is None for name in REQUIRED.get(idl_class.id, ())):
         return False
-    for name in UNIQUE.get(known.id, ()):
+    for name in UNIQUE.get(idl_class.id, ()):
         if values.get(name) is None:
             continue
-        others = store.rows(known.id, {name: values[name]})
-        if any(row[known.primary] != values.get(known.primary) for row in others):
+        others = store.rows(idl_class.id, {name: values[name]})
+        if any(row[idl_class.primary] != values.get(idl_class.primary) for row in others):
             return False
-    wanted = _AT_ONCE.get(known.id, {}).items()
-    return all(values.get(name) is None or store.row(target, values[name]) for name, target in wanted)
+    immediate = _IMMEDIATE.get(idl_class.id, {}).items()
+    return all(values.get(name) is None or store.row(target, values[name]) for name, target in immediate)
 
 
 def check_references(store: Store, class_id: str, values: Mapping[str, Any]) -> None:
-    """Look up what a row refers to, as PostgreSQL does when the transaction is committed.
+    """Check the deferred foreign keys, as PostgreSQL does when a transaction is committed.
 
     Raises:
-        Die: it isn't there; the methods don't expect a commit to fail.
+        Die: a referenced row doesn't exist; the Perl methods don't handle a commit that fails.
     """
-    for name, target in _REFERENCES.get(class_id, {}).items():
-        if values.get(name) is not None and store.row(target, values[name]) is None:
-            raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")
-    for name, stock in _STOCK.get(class_id, {}).items():
-        if values.get(name) is not None and values[name] not in stock:
+    references, stock = _REFERENCES.get(class_id, {}), _STOCK.get(class_id, {})
+    for name, value in values.items():
+        if value is None:
+            continue
+        missing = name in references and store.row(references[name], value) is None
+        if missing or (name in stock and value not in stock[name]):
             raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")

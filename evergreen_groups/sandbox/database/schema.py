@@ -1,4 +1,4 @@
-"""The database's tables: one for each class, and what the IDL has no class for."""
+"""The database's schema, and the file with the fresh state that all sandboxes start from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError, DiskError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.sandbox.database.classes import StoredClass, idl_classes
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.data import Contents
 
 _TYPES = {"integer": "INTEGER", "money": "INTEGER", "bool": "INTEGER"}
 
@@ -82,65 +85,45 @@ CREATE INDEX IF NOT EXISTS mbts_usr ON mbts (usr, xact_finish, balance_owed);
 """
 
 
-def _table(known: StoredClass) -> str:
+def _table(idl_class: StoredClass) -> str:
     columns = []
-    for item in known.columns:
-        key = " PRIMARY KEY" if item.name == known.primary else ""
+    for item in idl_class.columns:
+        key = " PRIMARY KEY" if item.name == idl_class.primary else ""
         columns.append(f'"{item.name}" {_TYPES.get(item.kind, "TEXT")}{key}')
-    return f"CREATE TABLE {known.id} ({', '.join(columns)}, _position INTEGER)"
+    return f"CREATE TABLE {idl_class.id} ({', '.join(columns)}, _position INTEGER)"
 
 
 def schema_statements(*, indexes: bool) -> list[str]:
-    """The SQL that makes the empty tables, or what makes the indexes that aren't there yet once they are filled."""
+    """Return the SQL for the empty tables, or for the indexes; filling is faster before there are indexes."""
     if indexes:
         return [text for text in _INDEXES.split(";") if text.strip()]
-    tables = [_table(known) for known in idl_classes().values() if known.id not in VIEWS]
+    tables = [_table(idl_class) for idl_class in idl_classes().values() if idl_class.id not in VIEWS]
     others = [text for text in _OTHER_TABLES.split(";") if text.strip()]
     return [*tables, *others, *VIEWS.values()]
 
 
-Steps = Callable[[int, int], None]
-"""Called with how many steps are done, and how many there are."""
+Progress = Callable[[int, int], None]
+"""Called with the number of finished steps and the number of all steps."""
 _KEY, _DONE = "contents", "steps done"
 _FOLDER = "sandbox-state-"
 _CHUNK = 64 * 1024 * 1024
 
 
-class Filling(Protocol):
-    """What writes the fresh state, in ``steps`` that come one after the other.
-
-    ``key`` is another one where something else is written; ``size`` says about how many bytes it takes on disk.
-    """
-
-    @property
-    def steps(self) -> int:
-        """How many there are."""
-
-    @property
-    def key(self) -> str:
-        """What tells it from others."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    def write(self, connection: sqlite3.Connection, step: int) -> None:
-        """Write one step, from 0 on, inside a transaction."""
-
-
-def make(path: Path, filling: Filling, report: Steps | None = None, *, lasting: bool) -> None:
-    """Make the file. One that is ``lasting`` and whose making is interrupted is gone on with the next time.
+def make(path: Path, contents: Contents, report: Progress | None = None, *, lasting: bool) -> None:
+    """Create the file. After an interruption, the next call continues a ``lasting`` file where it left off.
 
     Raises:
-        DiskError: there isn't room for it, or somebody else is making it.
-        ConfigurationError: what ``filling`` raises; nothing is left then.
+        DiskError: the disk is full, or another process is creating the file.
+        ConfigurationError: the dataset is invalid; the partial file is deleted.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        _check_room(partial, filling.size)
+        present = partial.stat().st_size if partial.exists() else 0
+        if shutil.disk_usage(partial.parent).free < contents.size - present:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - same message as a real one
         partial.touch(mode=0o600)
         with closing(_open(partial, lasting=lasting)) as connection:
-            _fill(connection, filling, report, lasting=lasting)
+            _fill(connection, contents, report, lasting=lasting)
         partial.replace(path)
     except sqlite3.OperationalError as error:
         raise _not_written(partial, Message(str(error))) from error
@@ -156,35 +139,33 @@ def _not_written(path: Path, reason: Message) -> DiskError:
     return DiskError("cannot write {path}: {reason}", values={"path": path, "reason": reason})
 
 
-def _check_room(partial: Path, size: int) -> None:
-    there = partial.stat().st_size if partial.exists() else 0
-    if shutil.disk_usage(partial.parent).free < size - there:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def _open(partial: Path, *, lasting: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(partial, isolation_level=None, timeout=0)
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    # What is lost at once when something goes wrong needs neither journal nor waiting for the disk.
+    # A temporary file is discarded after a crash, so it needs no journal and no fsync.
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if lasting else 'OFF'}")
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if lasting else 'OFF'}")
     return connection
 
 
-def _fill(connection: sqlite3.Connection, filling: Filling, report: Steps | None, *, lasting: bool) -> None:
-    key = filling.key if lasting else ""
+def _fill(connection: sqlite3.Connection, contents: Contents, report: Progress | None, *, lasting: bool) -> None:
+    key = contents.key if lasting else ""
     connection.execute("BEGIN EXCLUSIVE")
     done = _steps_done(connection, key)
     if done == 0:
-        _remove_all(connection)
+        # Tables of an interrupted run with other contents.
+        leftover = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'table')").fetchall()
+        for kind, name in leftover:
+            if not name.startswith("sqlite_"):
+                connection.execute(f'DROP {kind} "{name}"')
         for statement in schema_statements(indexes=False):
             connection.execute(statement)
         connection.execute("INSERT INTO about VALUES (?, ?)", [_KEY, key])
-    for step in range(done, filling.steps):
+    for step in range(done, contents.steps):
         if report is not None:
-            report(step, filling.steps)
-        filling.write(connection, step)
+            report(step, contents.steps)
+        contents.write(connection, step)
         connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", [_DONE, str(step + 1)])
         connection.execute("COMMIT")
         connection.execute("BEGIN")
@@ -196,33 +177,25 @@ def _fill(connection: sqlite3.Connection, filling: Filling, report: Steps | None
 
 
 def _steps_done(connection: sqlite3.Connection, key: str) -> int:
-    """How many steps an earlier one has written; 0 where it was to write something else."""
+    """Return the number of steps an interrupted run completed; 0 if it wrote other contents."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
         return 0
     noted = dict(connection.execute("SELECT key, value FROM about").fetchall())
     return int(noted.get(_DONE, 0)) if noted.get(_KEY) == key else 0
 
 
-def _remove_all(connection: sqlite3.Connection) -> None:
-    """Remove what somebody has left who was to write something else."""
-    found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'table')").fetchall()
-    for kind, name in found:
-        if not name.startswith("sqlite_"):
-            connection.execute(f'DROP {kind} "{name}"')
+def state_folder(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
+    """Create a folder for one sandbox's data, in ``directory`` if sandboxes share the fresh state there.
 
-
-def state_folder(beside: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A folder for what one sandbox writes, in the directory ``beside`` where the fresh state is one of many's.
-
-    There the folders of those who were killed are removed: a copy of a large population is large.
+    Also deletes folders that killed processes left in ``directory``, because a large population takes gigabytes.
     """
-    if beside is None:
+    if directory is None:
         return tempfile.TemporaryDirectory(prefix="evergreen-groups-")
-    for folder in beside.glob(f"{_FOLDER}*"):
+    for folder in directory.glob(f"{_FOLDER}*"):
         process = folder.name.removeprefix(_FOLDER).partition("-")[0]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-", dir=beside)
+    return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-", dir=directory)
 
 
 def _runs(process: int) -> bool:
@@ -230,36 +203,31 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # runs as another user
         pass
     return True
 
 
 def clone(fresh: Path, path: Path) -> None:
-    """Copy the file for somebody who writes into it; where the file system can share blocks, in no time.
+    """Copy the fresh state to a file that a sandbox writes to; instant where the file system can share blocks.
 
     Raises:
-        OSError: there isn't room for it.
+        OSError: the disk is full.
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        with fresh.open("rb") as source, open(new, "wb", opener=_private) as target:
-            _copy(source, target)
+        with (
+            fresh.open("rb") as source,
+            open(new, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target,
+        ):
+            try:
+                while os.copy_file_range(source.fileno(), target.fileno(), _CHUNK):
+                    pass
+            except (AttributeError, OSError):  # not supported by every operating system and file system
+                source.seek(0)
+                target.seek(0)
+                shutil.copyfileobj(source, target, _CHUNK)
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    try:
-        while os.copy_file_range(source.fileno(), target.fileno(), _CHUNK):
-            pass
-    except (AttributeError, OSError):  # not every system has it, and not every file system
-        source.seek(0)
-        target.seek(0)
-        shutil.copyfileobj(source, target, _CHUNK)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -1,8 +1,4 @@
-"""The sandbox's state: an SQLite database with a table for each class of the IDL.
-
-It is one module because a store is one object: reading, writing, sequences and passwords share its connections
-and its one lock.
-"""
+"""The sandbox's state: an SQLite database with a table for each class of the IDL."""
 
 from __future__ import annotations
 
@@ -19,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import schema as fresh_file
 from evergreen_groups.sandbox.database.classes import IdlClasses, idl_classes
-from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
+from evergreen_groups.sandbox.database.trees import OrgTree, Tree
 from evergreen_groups.sandbox.database.values import TO_WIRE, hash_of, register, to_storage
 
 if TYPE_CHECKING:
+    from evergreen_groups.sandbox.data import Contents
     from evergreen_groups.sandbox.database.classes import StoredClass
-    from evergreen_groups.sandbox.database.schema import Filling, Steps
+    from evergreen_groups.sandbox.database.schema import Progress
 
 
-def stored_values(known: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's values as the database holds them.
+def stored_values(idl_class: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a row's wire values to database values.
 
     Raises:
         BadValueError: a value doesn't fit its field.
     """
-    return {name: to_storage(known.by_name[name].kind, value) for name, value in values.items()}
+    return {name: to_storage(idl_class.by_name[name].kind, value) for name, value in values.items()}
 
 
-def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """A WHERE clause for fields that have the values given (a list: one of them; None: null), and its parameters.
+def where_clause(idl_class: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return a WHERE clause and its parameters: fields equal a value, are in a list of values, or are null (None).
 
     Raises:
         BadValueError: a value doesn't fit its field.
@@ -45,7 +42,7 @@ def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, lis
     conditions: list[str] = []
     parameters: list[Any] = []
     for name, value in where.items():
-        kind = known.by_name[name].kind
+        kind = idl_class.by_name[name].kind
         if value is None:
             conditions.append(f'"{name}" IS NULL')
         elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -58,33 +55,32 @@ def where_clause(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, lis
 
 
 def flesh(store: Store, class_id: str, row: Row, fields: Iterable[Any]) -> dict[str, Any]:
-    """The objects that the row's links lead to, for
-    :meth:`~evergreen_groups.sandbox.database.classes.IdlClasses.wire_object`.
+    """Return the linked objects of a row, as the ``fleshed`` argument of ``IdlClasses.wire_object``.
 
-    Fields that are no links are passed over (``patrons-042``), and so are single links to classes that the sandbox
-    doesn't keep; lists of those are empty.
+    Fields that aren't links are ignored (``patrons-042``). Links to classes that the sandbox doesn't have give nothing,
+    or an empty list for ``has_many`` links.
     """
     classes, found = store.classes, dict[str, Any]()
     for name in fields:
         link = classes[class_id].links.get(name) if isinstance(name, str) else None
         if link is None:
             continue
-        known = link.class_id in classes and not link.map
+        available = link.class_id in classes and not link.map
         if link.reltype == "has_many":
-            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if known else []
+            rows = store.rows(link.class_id, {link.key: row[classes[class_id].primary]}) if available else []
             found[name] = [classes.wire_object(link.class_id, linked) for linked in rows]
             continue
         value = row.get(name) if link.reltype == "has_a" else row[classes[class_id].primary]
-        rows = store.rows(link.class_id, {link.key: value}) if known and value is not None else []
+        rows = store.rows(link.class_id, {link.key: value}) if available and value is not None else []
         if rows:
             found[name] = classes.wire_object(link.class_id, rows[0])
     return found
 
 
 class Replica:
-    """The state as it was ``delay`` seconds ago at the latest; infinity: until :meth:`catch_up`.
+    """A copy of the database that lags up to ``delay`` seconds behind; with infinity, until :meth:`catch_up`.
 
-    ``connect`` opens a database; ``original`` is the one to copy. One reader at a time.
+    ``connect`` opens a database file; ``primary`` returns a connection to the database to copy. One reader at a time.
     """
 
     def __init__(
@@ -92,11 +88,11 @@ class Replica:
         path: Path,
         delay: float,
         connect: Callable[[Path], sqlite3.Connection],
-        original: Callable[[], sqlite3.Connection],
+        primary: Callable[[], sqlite3.Connection],
     ) -> None:
         path.touch(mode=0o600)
         self._delay = delay
-        self._original = original
+        self._primary = primary
         self._connection = connect(path)
         self._lock = threading.RLock()
         self._local = threading.local()
@@ -105,12 +101,12 @@ class Replica:
 
     @property
     def serves(self) -> sqlite3.Connection | None:
-        """The connection for this thread while it is being served; None otherwise."""
+        """The replica's connection inside :meth:`serving` in this thread, else None."""
         return self._connection if getattr(self._local, "served", False) else None
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Let this thread read from here."""
+        """Let this thread read from the replica inside the block."""
         with self._lock:
             if self._behind_since is not None and time.monotonic() - self._behind_since >= self._delay:
                 self.catch_up()
@@ -121,15 +117,15 @@ class Replica:
                 self._local.served = False
 
     def fall_behind(self) -> None:
-        """Something was written into the original."""
+        """Record that the primary was written to; the replica's lag starts with the first write it hasn't seen."""
         if self._behind_since is None:
             self._behind_since = time.monotonic()
 
     def catch_up(self) -> None:
-        """Take over everything that the original has."""
+        """Copy the primary's current state."""
         with self._lock:
             self._behind_since = None
-            self._original().backup(self._connection)
+            self._primary().backup(self._connection)
 
 
 Row = dict[str, Any]
@@ -139,23 +135,24 @@ POSITIONS = "positions"
 class Store:
     """Rows by class, in the wire types of pcrud: ints, money ``"4.50"``, booleans ``"t"``, timestamps, null.
 
-    The tables are those of the latest release's classes; ``classes`` are those of the release that is served, None for
-    the same. ``filling`` writes the fresh state when the file is new, and ``report`` hears how far it is. The fresh
-    state is a file beside ``path``, or the one named by ``fresh``, which many may use at once: it is only read, and
-    copied when something is written for the first time. Many threads may read at once; there is one writer at a time.
-    Rows without another order come in the physical order of PostgreSQL as seen there: by id, those that were updated or
-    added since the fresh state after them (``move-fleshed-009``).
+    ``contents`` writes the fresh state if its file doesn't exist yet, and ``report`` gets the progress. The file is
+    ``fresh``, which sandboxes may share, or a file next to ``path``. It is never changed: the first write copies it to
+    ``path``. Tables have the columns of the latest release; ``classes`` are those of the imitated release.
+
+    Threads may read concurrently; there is one writer at a time. Without an ORDER BY, rows come in PostgreSQL's
+    physical order: by id, followed by rows updated or added since the fresh state (``move-fleshed-009``).
 
     Raises:
-        ConfigurationError: the file is there, but no sandbox made it; what making the file raises.
+        ConfigurationError: the file isn't a sandbox's database, or the dataset is invalid.
+        DiskError: the disk is full, or another process is creating the file.
     """
 
     def __init__(
         self,
-        filling: Filling,
+        contents: Contents,
         path: Path | None = None,
         fresh: Path | None = None,
-        report: Steps | None = None,
+        report: Progress | None = None,
         classes: IdlClasses | None = None,
     ) -> None:
         self.classes = classes or idl_classes()
@@ -171,16 +168,17 @@ class Store:
         self._pool_lock = threading.Lock()
         self._local = threading.local()
         try:
-            self._make(filling, report, lasting=bool(path or fresh))
+            self._make(contents, report, lasting=bool(path or fresh))
         except BaseException:
             if self._folder:
                 self._folder.cleanup()
             raise
-        self._writer = None if self._is_fresh else self._connect(self.path)
+        unchanged = not self.path.exists() or self.path.samefile(self._fresh_path)
+        self._writer = None if unchanged else self._connect(self.path)
         self.replica: Replica | None = None
-        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+        self.orgs  # noqa: B018 - org_walk can't read them while a query runs
 
-    def _make(self, filling: Filling, report: Steps | None, *, lasting: bool) -> None:
+    def _make(self, contents: Contents, report: Progress | None, *, lasting: bool) -> None:
         if not self._fresh_path.exists():
             if self.path.exists() and self.path.stat().st_size:
                 raise ConfigurationError(
@@ -189,30 +187,21 @@ class Store:
                     code="not-a-sandbox",
                     values={"path": self.path},
                 )
-            fresh_file.make(self._fresh_path, filling, report, lasting=lasting)
+            fresh_file.make(self._fresh_path, contents, report, lasting=lasting)
         if self._folder is None and not self.path.exists():
-            # Whoever looks for the file finds it; both are one until something is written.
+            # Users expect the file they named. A hard link is enough until the first write replaces it with a copy.
             try:
                 self.path.hardlink_to(self._fresh_path)
-            except OSError:  # not every file system has that
+            except OSError:  # not supported by every file system
                 fresh_file.clone(self._fresh_path, self.path)
 
-    @property
-    def _is_fresh(self) -> bool:
-        """Whether nothing has been written since the file was made."""
-        return not self.path.exists() or self.path.samefile(self._fresh_path)
-
     def add_replica(self, delay: float) -> None:
-        """Have a copy for plain reads, which is ``delay`` seconds behind."""
+        """Serve plain reads from a replica that lags ``delay`` seconds behind."""
         path = self.path.with_name(self.path.name + ".replica")
-        self.replica = Replica(path, delay, self._connect, self._latest)
-
-    def _latest(self) -> sqlite3.Connection:
-        """A connection that sees everything written."""
-        return self._writer or self.read()
+        self.replica = Replica(path, delay, self._connect, lambda: self._writer or self.read())
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        # Nobody ever writes into the fresh state, so reading it takes no locks, and leaves nothing beside it.
+        # The fresh state never changes. As "immutable", SQLite reads it without locks or journal files.
         address = f"{path.absolute().as_uri()}{'?immutable=1' if path == self._fresh_path else ''}"
         connection = sqlite3.connect(address, isolation_level=None, check_same_thread=False, timeout=30, uri=True)
         connection.execute("PRAGMA synchronous = OFF")
@@ -224,7 +213,7 @@ class Store:
         return connection
 
     def _org_walk(self, walk: str, org_unit: int, depth: int | None) -> str:
-        """The org units around one, as a JSON list for SQL; ``depth`` is that of the ancestor to begin at."""
+        """Return org units as a JSON list for SQL; ``depth`` moves the start to the ancestor at that depth."""
         orgs = self.orgs
         if walk == "ancestor_at_depth":
             found = orgs.ancestor_at_depth(org_unit, depth or 0)
@@ -239,7 +228,7 @@ class Store:
         return json.dumps(walks[walk](start))
 
     def read(self) -> sqlite3.Connection:
-        """This thread's connection for reading; inside a transaction of this thread, the one that writes."""
+        """Return this thread's connection for reading: inside its own transaction, the writer's."""
         writer = self._writer
         if writer is not None and getattr(self._local, "writing", False):
             return writer
@@ -254,7 +243,7 @@ class Store:
         return connection
 
     def release(self) -> None:
-        """Give this thread's connection back, at the thread's end."""
+        """Return this thread's connection to the pool when the thread ends."""
         connection = getattr(self._local, "reader", None)
         if connection is not None:
             self._local.reader = None
@@ -263,8 +252,7 @@ class Store:
                     self._pool.append(connection)
 
     def _begin_writing(self) -> sqlite3.Connection:
-        """The connection that writes, into a copy of the fresh state where nothing has been written yet."""
-        if self._writer is None:
+        if self._writer is None:  # the first write: copy the fresh state
             fresh_file.clone(self._fresh_path, self.path)
             writer = self._connect(self.path)
             writer.execute("PRAGMA journal_mode = WAL")
@@ -275,7 +263,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write; all is undone if an exception leaves the block. A block inside another belongs to the outer one."""
+        """Write in a transaction, rolled back if an exception leaves the block. Nested blocks join the outer one."""
         with self._write_lock:
             writer = self._begin_writing()
             if self._transaction_depth == 0:
@@ -287,7 +275,9 @@ class Store:
             except BaseException:
                 if self._transaction_depth == 1:
                     writer.execute("ROLLBACK")
-                    self._keep_drawn(writer)
+                    # In PostgreSQL, a rollback doesn't return values to a sequence.
+                    drawn = list(self._drawn.items())
+                    writer.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?)", drawn)
                 raise
             else:
                 if self._transaction_depth == 1:
@@ -300,12 +290,8 @@ class Store:
                 if self._transaction_depth == 0:
                     self._drawn.clear()
 
-    def _keep_drawn(self, writer: sqlite3.Connection) -> None:
-        """Write again what sequences have given: PostgreSQL doesn't take that back either."""
-        writer.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?)", list(self._drawn.items()))
-
     def reset(self) -> None:
-        """Put everything back to the fresh state."""
+        """Restore the fresh state."""
         if self._refill is not None:
             self.refill(self._refill)
             return
@@ -316,9 +302,9 @@ class Store:
                 self.replica.catch_up()
 
     def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
-        """Write other data in place of all there is; what ``fill`` writes is the fresh state from then on.
+        """Replace all data; what ``fill`` writes is the fresh state from now on.
 
-        Much quicker than another database for data that are small.
+        For small datasets this is much faster than creating another database.
         """
         with self.transaction() as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -327,14 +313,14 @@ class Store:
                     connection.execute(f'DELETE FROM "{name}"')
             fill(connection)
         self._refill = fill
-        for name in ("orgs", "profiles"):  # read anew when they are next needed
+        for name in ("orgs", "profiles"):  # drop the cached trees
             self.__dict__.pop(name, None)
-        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+        self.orgs  # noqa: B018 - org_walk can't read them while a query runs
         if self.replica is not None:
             self.replica.catch_up()
 
     def close(self) -> None:
-        """Close the database, and delete it where it is a temporary one."""
+        """Close the database, and delete it if it is temporary."""
         for connection in self._all:
             connection.close()
         if self._folder:
@@ -342,31 +328,31 @@ class Store:
 
     @cached_property
     def orgs(self) -> OrgTree:
-        """The org units."""
+        """The org unit tree."""
         connection = self.read()
         parents = connection.execute("SELECT id, parent_ou FROM aou ORDER BY id").fetchall()
         depths = connection.execute("SELECT aou.id, aout.depth FROM aou JOIN aout ON aout.id = aou.ou_type").fetchall()
         return OrgTree(parents, dict(depths))
 
     @cached_property
-    def profiles(self) -> ProfileTree:
-        """The permission profiles."""
-        return ProfileTree(self.read().execute("SELECT id, parent FROM pgt ORDER BY id").fetchall())
+    def profiles(self) -> Tree:
+        """The tree of permission profiles (``pgt``)."""
+        return Tree(self.read().execute("SELECT id, parent FROM pgt ORDER BY id").fetchall())
 
     def rows(self, class_id: str, where: Mapping[str, Any] | None = None, order_by: str | None = None) -> list[Row]:
-        """The rows whose fields have the values given (a list: one of them; None: null).
+        """Return rows by field values (a list: any of them; None: null), as in :func:`where_clause`.
 
-        ``order_by`` is a list of fields as in SQL (``"family_name, id DESC"``).
+        ``order_by`` is SQL (``"family_name, id DESC"``).
 
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
-        conditions, parameters = where_clause(known, where or {})
-        names = ", ".join(f'"{item.name}"' for item in known.columns)
-        order = order_by or f'_position, "{known.primary}"'
+        idl_class = idl_classes()[class_id]
+        conditions, parameters = where_clause(idl_class, where or {})
+        names = ", ".join(f'"{item.name}"' for item in idl_class.columns)
+        order = order_by or f'_position, "{idl_class.primary}"'
         statement = f"SELECT {names} FROM {class_id}{conditions} ORDER BY {order}"
-        columns = [(item.name, TO_WIRE[item.kind]) for item in known.columns]
+        columns = [(item.name, TO_WIRE[item.kind]) for item in idl_class.columns]
         found = [
             {
                 name: value if convert is None or value is None else convert(value)
@@ -374,49 +360,45 @@ class Store:
             }
             for values in self.read().execute(statement, parameters)
         ]
-        unstored = self.classes[class_id].unstored
-        return [{**row, **dict.fromkeys(unstored, hash_of(row[known.primary]))} for row in found] if unstored else found
+        if unstored := self.classes[class_id].unstored:
+            found = [{**row, **dict.fromkeys(unstored, hash_of(row[idl_class.primary]))} for row in found]
+        return found
 
     def row(self, class_id: str, key: Any) -> Row | None:
-        """The row with that primary key, or None."""
+        """Return the row with a primary key, or None."""
         found = self.rows(class_id, {idl_classes()[class_id].primary: key})
         return found[0] if found else None
 
     def insert(self, class_id: str, values: Mapping[str, Any]) -> int:
-        """Add a row and return its id, the next of the class's sequence where none is given.
+        """Insert a row and return its id; without an id in ``values``, the next one of the class's sequence.
 
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
+        idl_class = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = stored_values(known, values)
-            if stored.get(known.primary) is None:
-                stored[known.primary] = self.next_value(known.sequence or known.table)
+            stored = stored_values(idl_class, values)
+            if stored.get(idl_class.primary) is None:
+                stored[idl_class.primary] = self.next_value(idl_class.sequence or idl_class.table)
             stored["_position"] = self.next_value(POSITIONS)
             names = ", ".join(f'"{name}"' for name in stored)
             marks = ", ".join("?" * len(stored))
-            connection.execute(
-                f"INSERT INTO {class_id} ({names}) VALUES ({marks})",
-                list(stored.values()),
-            )
-            return int(stored[known.primary])
+            connection.execute(f"INSERT INTO {class_id} ({names}) VALUES ({marks})", list(stored.values()))
+            return int(stored[idl_class.primary])
 
     def update(self, class_id: str, key: Any, changes: Mapping[str, Any]) -> None:
-        """Change fields of one row, which then comes last where no order is asked for.
+        """Change fields of one row; without an ORDER BY it comes last from now on.
 
         Raises:
             BadValueError: a value doesn't fit its field.
         """
-        known = idl_classes()[class_id]
+        idl_class = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = stored_values(known, changes)
+            stored = stored_values(idl_class, changes)
             stored["_position"] = self.next_value(POSITIONS)
             names = ", ".join(f'"{name}" = ?' for name in stored)
-            connection.execute(
-                f'UPDATE {class_id} SET {names} WHERE "{known.primary}" = ?',
-                [*stored.values(), key],
-            )
+            statement = f'UPDATE {class_id} SET {names} WHERE "{idl_class.primary}" = ?'
+            connection.execute(statement, [*stored.values(), key])
 
     def delete(self, class_id: str, key: Any) -> None:
         """Delete one row."""
@@ -425,7 +407,7 @@ class Store:
             connection.execute(statement, [key])
 
     def next_value(self, sequence: str) -> int:
-        """Draw from a sequence, by its name in PostgreSQL (``actor.usr_usrgroup_seq``)."""
+        """Return the next value of a sequence, named as in PostgreSQL (``actor.usr_usrgroup_seq``)."""
         with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO sequences VALUES (?, 2) ON CONFLICT (name) DO UPDATE SET next = next + 1", [sequence]
@@ -435,19 +417,15 @@ class Store:
             return int(following) - 1
 
     def password(self, user_id: int) -> str | None:
-        """The password of an account, None where it has none."""
-        row = (
-            self.read()
-            .execute(
-                "SELECT password FROM passwords WHERE usr = :id UNION ALL "
-                "SELECT password FROM default_passwords WHERE above < :id LIMIT 1",
-                {"id": user_id},
-            )
-            .fetchone()
+        """Return a user's password, or None."""
+        statement = (
+            "SELECT password FROM passwords WHERE usr = :id UNION ALL "
+            "SELECT password FROM default_passwords WHERE above < :id LIMIT 1"
         )
+        row = self.read().execute(statement, {"id": user_id}).fetchone()
         return row[0] if row else None
 
     def set_password(self, user_id: int, password: str) -> None:
-        """Give an account another password."""
+        """Change a user's password."""
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO passwords VALUES (?, ?)", [user_id, password])

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 class Tree:
-    """A tree of ids. Every walk begins or ends with the id itself; an unknown id has no ancestors and no descendants.
+    """A tree of ids, built from pairs of id and parent id (None at the root).
 
-    ``parents`` are pairs of id and parent's id (None at the root).
+    Walks include the id they start from. An unknown id has no ancestors and no descendants.
     """
 
     def __init__(self, parents: Iterable[tuple[int, int | None]]) -> None:
@@ -17,29 +17,22 @@ class Tree:
         for node, parent in self._parent.items():
             self._children.setdefault(parent, []).append(node)
 
-    def __contains__(self, node: object) -> bool:
-        return node in self._parent
-
     @property
     def ids(self) -> tuple[int, ...]:
-        """Every id of the tree."""
+        """All ids of the tree."""
         return tuple(self._parent)
 
     @property
     def root(self) -> int:
-        """The id of the root (the first where there are several)."""
+        """The root's id; the first one if there are several roots."""
         return self._children[None][0]
 
-    def parent(self, node: int) -> int | None:
-        """The id above, None at the root or for an unknown id."""
-        return self._parent.get(node)
-
     def children(self, node: int) -> tuple[int, ...]:
-        """The ids directly below, in the order of the rows."""
+        """Return the ids directly below, in the order of the rows."""
         return tuple(self._children.get(node, ()))
 
     def upwards(self, node: int | None) -> list[int]:
-        """The id itself and its ancestors, nearest first."""
+        """Return the id and its ancestors, nearest first."""
         path: list[int] = []
         while node is not None and node in self._parent and node not in path:
             path.append(node)
@@ -47,11 +40,11 @@ class Tree:
         return path
 
     def ancestors(self, node: int | None) -> list[int]:
-        """The ancestors and the id itself, the root first (``actor.org_unit_ancestors``)."""
+        """Return the ancestors, root first, and the id (``actor.org_unit_ancestors``)."""
         return self.upwards(node)[::-1]
 
     def descendants(self, node: int | None) -> list[int]:
-        """The id itself and everything below it, parents before their children."""
+        """Return the id and everything below, parents before their children."""
         if node is None or node not in self._parent:
             return []
         found = [node]
@@ -60,7 +53,7 @@ class Tree:
         return found
 
     def full_path(self, node: int | None) -> list[int]:
-        """Ancestors, the id itself, and descendants (``actor.org_unit_full_path``)."""
+        """Return ancestors, the id, and descendants (``actor.org_unit_full_path``)."""
         return self.ancestors(node) + self.descendants(node)[1:]
 
 
@@ -72,17 +65,13 @@ class OrgTree(Tree):
         self._depths = depths
 
     def depth(self, org_unit: int) -> int | None:
-        """The depth of the org unit's type, None for an unknown org unit."""
+        """Return the depth of the org unit's type; None for an unknown org unit."""
         return self._depths.get(org_unit)
 
     def ancestor_at_depth(self, org_unit: int | None, depth: int) -> int | None:
-        """The org unit's ancestor whose type has that depth (``actor.org_unit_ancestor_at_depth``), or None."""
+        """Return the ancestor whose type has the depth (``actor.org_unit_ancestor_at_depth``), or None."""
         return next((node for node in self.upwards(org_unit) if self._depths[node] == depth), None)
 
     def descendants_of_depth(self, org_unit: int | None, depth: int) -> list[int]:
-        """Everything at and below that ancestor (``actor.org_unit_descendants`` with a depth)."""
+        """Return the ancestor at a depth and everything below (``actor.org_unit_descendants`` with a depth)."""
         return self.descendants(self.ancestor_at_depth(org_unit, depth))
-
-
-class ProfileTree(Tree):
-    """The permission profiles (``pgt``)."""

@@ -1,7 +1,8 @@
-"""Values between the wire and the database: money as cents, booleans as 0 and 1, timestamps in UTC.
+"""Convert values between wire and database, and register PostgreSQL's functions in SQLite.
 
-Timestamps are texts that sort as PostgreSQL compares what it stores: ``-infinity``, ``/0044-03-15…`` (B.C.),
-``2026-11-24…``, ``Y020220-05-05…`` (beyond the year 9999), ``infinity``.
+The database stores money as cents, booleans as 0 and 1, and timestamps as text in UTC that sorts as PostgreSQL
+sorts timestamps: ``-infinity``, ``/0044-03-15…`` (B.C.), ``2026-11-24…``, ``Y020220-05-05…`` (after 9999),
+``infinity``.
 """
 
 from __future__ import annotations
@@ -20,31 +21,28 @@ from hashlib import md5
 from typing import Any
 
 _TRUE, _FALSE = ("t", "true", "y", "yes", "on", "1"), ("f", "false", "n", "no", "off", "0")
-_UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800} | {
-    "month": 2_592_000,
-    "mon": 2_592_000,
-    "year": 31_104_000,
-}
+_UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_UNITS |= {"month": 2_592_000, "mon": 2_592_000, "year": 31_104_000}
 _TIMESTAMP = re.compile(
     r"(\d{4,6})(-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?( BC)?$"
 )
 _INFINITIES = ("infinity", "-infinity")
-_LAST_YEAR = 294_276  # PostgreSQL's
-_CALENDAR = 400  # years after which the calendar repeats
+_LAST_YEAR = 294_276  # in PostgreSQL
+_CALENDAR = 400  # the calendar repeats after so many years
 
 
 class BadValueError(ValueError):
-    """A value that PostgreSQL would not take for the column's type."""
+    """A value that PostgreSQL would reject for the column's type."""
 
 
 def now() -> datetime:
-    """The current time, aware, in whole seconds."""
+    """Return the current time, aware and in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def timestamp_text(moment: datetime) -> str:
-    """Write a moment as pcrud does: ``2026-11-24T22:24:11+0000``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+def timestamp_text(time: datetime) -> str:
+    """Format a time as pcrud does: ``2026-11-24T22:24:11+0000``."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
 
 
 def _integer(value: Any) -> int:
@@ -59,7 +57,7 @@ def _integer(value: Any) -> int:
 
 
 def cents(value: Any) -> int:
-    """Read an amount, text or number, as a whole number of cents."""
+    """Convert an amount (text or number) to cents, rounding half up."""
     try:
         return int((Decimal(str(value).strip()) * 100).quantize(Decimal(1), ROUND_HALF_UP))
     except (InvalidOperation, ValueError):
@@ -67,7 +65,7 @@ def cents(value: Any) -> int:
 
 
 def amount_text(value: int) -> str:
-    """Write a whole number of cents as an amount with two places.
+    """Format cents as an amount with two decimal places.
 
     >>> amount_text(-325)
     '-3.25'
@@ -97,42 +95,28 @@ def _timestamp(value: Any) -> str:
     digits, date, minutes, seconds, zone, before_christ = match.groups()
     year = 1 - int(digits) if before_christ else int(digits)
     offset = "+0000" if zone in (None, "Z") else zone.replace(":", "").ljust(5, "0")
-    # Python has no year 0, nor one of five digits.
-    like = 2000 + year % _CALENDAR
+    # Python's datetime has no year 0 and no years after 9999: parse with a year that has the same calendar.
+    same_calendar = 2000 + year % _CALENDAR
+    normalized = f"{same_calendar}{date}T{minutes or '00:00'}{seconds or ':00'}{offset}"
     try:
-        moment = datetime.strptime(
-            f"{like}{date}T{minutes or '00:00'}{seconds or ':00'}{offset}", "%Y-%m-%dT%H:%M:%S%z"
-        )
+        written = timestamp_text(datetime.strptime(normalized, "%Y-%m-%dT%H:%M:%S%z"))
     except ValueError:
         raise BadValueError("not a timestamp") from None
-    written = timestamp_text(moment)
-    year += int(written[:4]) - like
+    year += int(written[:4]) - same_calendar
     if year < 1:
         return f"/{1 - year:04d}{written[4:]}"
     return f"{year:04d}{written[4:]}" if year <= 9999 else f"Y{year:06d}{written[4:]}"
 
 
-def _date(value: Any) -> str:
-    return _timestamp(value).partition("T")[0]
-
-
-def _sent_time(stored: str) -> str:
-    """A timestamp as pcrud and the Perl methods send it, most of them as they are stored.
-
-    The database's driver reads years of four digits: what is left of a longer one makes month 0 and day 0.
-    """
-    return stored if "0" <= stored < ":" else _sent_odd_time(stored, "1970-01-01T00:00:00+0000")
-
-
-def _sent_date(stored: str) -> str:
-    return stored if "0" <= stored < ":" else _sent_odd_time(stored, "1970-01-01")
-
-
-def _sent_odd_time(stored: str, infinity: str) -> str:
+def _sent_time(stored: str, infinity: str) -> str:
+    """Convert a timestamp or date to the form that pcrud and the Perl methods send."""
+    if "0" <= stored < ":":  # an ordinary year
+        return stored
     if stored in _INFINITIES:
         return infinity
     if stored.startswith("/"):
         return stored[1:]
+    # The database driver reads only four digits of the year; the rest makes month 0 and day 0.
     year = str(int(stored[1:7]))[:4]
     return f"{int(year) - 1:04d}-11-30{stored[13:]}"
 
@@ -144,14 +128,14 @@ def _text(value: Any) -> str:
 
 
 def hash_of(key: int) -> str:
-    """What a column holds that is no longer used for what it was: always the same for a key."""
+    """Return a placeholder for a column that isn't stored (``au.passwd``), always the same for a key."""
     return md5(str(key).encode(), usedforsecurity=False).hexdigest()
 
 
 def interval_seconds(text: str) -> int | None:
-    """The length of an interval such as ``14 days`` or ``1 day 02:00:00``; None if it isn't one.
+    """Return the seconds of an interval like ``14 days`` or ``1 day 02:00:00``; None if ``text`` isn't one.
 
-    A month counts 30 days, as when PostgreSQL compares intervals.
+    A month counts as 30 days, as when PostgreSQL compares intervals.
     """
     rest, total = text.strip(), 0
     clock = re.search(r"(?:^|\s)(-?)(\d+):(\d\d)(?::(\d\d))?$", rest)
@@ -175,14 +159,14 @@ _TO_STORAGE: dict[str, Callable[[Any], Any]] = {
     "money": cents,
     "bool": _boolean,
     "timestamp": _timestamp,
-    "date": _date,
+    "date": lambda value: _timestamp(value).partition("T")[0],
     "text": _text,
     "interval": _text,
 }
 
 
 def to_storage(kind: str, value: Any) -> Any:
-    """Turn a wire value into what the database keeps for a field of this kind; null stays null.
+    """Convert a wire value to the database value for a field's kind; null stays null.
 
     Raises:
         BadValueError: the value doesn't fit the kind.
@@ -190,27 +174,19 @@ def to_storage(kind: str, value: Any) -> Any:
     return None if value is None else _TO_STORAGE[kind](value)
 
 
-def _amount(value: int | str) -> str:
-    return value if isinstance(value, str) else amount_text(value)
-
-
-def _boolean_text(value: int) -> str:
-    return "t" if value else "f"
-
-
 TO_WIRE: dict[str, Callable[[Any], Any] | None] = {
     "integer": None,
-    "money": _amount,
-    "bool": _boolean_text,
-    "timestamp": _sent_time,
-    "date": _sent_date,
+    "money": lambda value: value if isinstance(value, str) else amount_text(value),
+    "bool": lambda value: "t" if value else "f",
+    "timestamp": lambda stored: _sent_time(stored, "1970-01-01T00:00:00+0000"),
+    "date": lambda stored: _sent_time(stored, "1970-01-01"),
     "text": None,
     "interval": None,
 }
 
 
 def to_wire(kind: str, value: Any) -> Any:
-    """Turn what the database keeps into the wire value that pcrud gives."""
+    """Convert a database value to the wire value that pcrud sends."""
     convert = TO_WIRE[kind]
     return value if convert is None or value is None else convert(value)
 
@@ -231,12 +207,12 @@ _POSIX = {
 
 
 def lower(text: str) -> str:
-    """The text in small letters, A to Z only."""
+    """Lowercase A to Z only, as PostgreSQL does in the C locale."""
     return text.translate(_TO_LOWER)
 
 
 def upper(text: str) -> str:
-    """The text in capital letters, a to z only."""
+    """Uppercase a to z only."""
     return text.translate(_TO_UPPER)
 
 
@@ -260,51 +236,25 @@ def _like_pattern(pattern: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=256)
-def _similar_pattern(pattern: str) -> re.Pattern[str]:
-    parts = [{"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$"}.get(item, item) for item in pattern]
-    return re.compile("".join(parts), re.DOTALL)
-
-
-@lru_cache(maxsize=256)
 def _regex(pattern: str, flags: int) -> re.Pattern[str]:
     for name, meaning in _POSIX.items():
         pattern = pattern.replace(name, meaning)
     return re.compile(pattern, flags | re.ASCII)
 
 
-def _like(value: str | None, pattern: str | None) -> bool | None:
-    return None if value is None or pattern is None else bool(_like_pattern(pattern).fullmatch(value))
-
-
-def _ilike(value: str | None, pattern: str | None) -> bool | None:
-    if value is None or pattern is None:
-        return None
-    return bool(_like_pattern(lower(pattern)).fullmatch(lower(value)))
-
-
-def _regex_match(flags: int) -> Callable[[str | None, str | None], bool | None]:
-    def match(value: str | None, pattern: str | None) -> bool | None:
-        return None if value is None or pattern is None else bool(_regex(pattern, flags).search(value))
-
-    return match
-
-
-def _similar(value: str | None, pattern: str | None) -> bool | None:
-    return None if value is None or pattern is None else bool(_similar_pattern(pattern).fullmatch(value))
-
-
-def _starts(value: str | None, prefix: str | None) -> bool | None:
-    return None if value is None or prefix is None else value.startswith(prefix)
+def _similar(value: str, pattern: str) -> bool:
+    parts = [{"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$"}.get(item, item) for item in pattern]
+    return bool(re.compile("".join(parts), re.DOTALL).fullmatch(value))
 
 
 def squash(value: str) -> str:
-    """Take accents, case and punctuation off a name (``evergreen.unaccent_and_squash``)."""
+    """Remove accents, case and punctuation (``evergreen.unaccent_and_squash``)."""
     plain = "".join(part for part in unicodedata.normalize("NFKD", value) if not unicodedata.combining(part))
     return re.sub(r"[\W_]+", "", plain.lower())
 
 
 def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Null for null, as most of PostgreSQL's functions give it."""
+    """Return null for a null argument, like PostgreSQL's STRICT functions."""
 
     def call(*given: Any) -> Any:
         return None if None in given else function(*given)
@@ -312,13 +262,9 @@ def _strict(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _left(value: str, count: str) -> str:
-    return value[: int(count)]
-
-
 def _right(value: str, count: str) -> str:
     number = int(count)
-    return value[-number:] if number > 0 else value[-number:] if number < 0 else ""
+    return value[-number:] if number else ""
 
 
 def _rounding(function: Callable[[Decimal], Any]) -> Callable[[Any, int, int], Any]:
@@ -331,12 +277,12 @@ def _rounding(function: Callable[[Decimal], Any]) -> Callable[[Any, int, int], A
 
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
-    "pg_like": (2, _like),
-    "pg_ilike": (2, _ilike),
-    "pg_regex": (2, _regex_match(0)),
-    "pg_iregex": (2, _regex_match(re.IGNORECASE)),
-    "pg_similar": (2, _similar),
-    "pg_starts": (2, _starts),
+    "pg_like": (2, _strict(lambda text, pattern: bool(_like_pattern(pattern).fullmatch(text)))),
+    "pg_ilike": (2, _strict(lambda text, pattern: bool(_like_pattern(lower(pattern)).fullmatch(lower(text))))),
+    "pg_regex": (2, _strict(lambda text, pattern: bool(_regex(pattern, 0).search(text)))),
+    "pg_iregex": (2, _strict(lambda text, pattern: bool(_regex(pattern, re.IGNORECASE).search(text)))),
+    "pg_similar": (2, _strict(_similar)),
+    "pg_starts": (2, _strict(str.startswith)),
     "pg_interval": (1, _strict(interval_seconds)),
     "pg_lower": (1, _strict(lower)),
     "pg_upper": (1, _strict(upper)),
@@ -351,7 +297,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "pg_character_length": (1, _strict(len)),
     "pg_octet_length": (1, _strict(lambda text: len(text.encode()))),
     "pg_bit_length": (1, _strict(lambda text: 8 * len(text.encode()))),
-    "pg_left": (2, _strict(_left)),
+    "pg_left": (2, _strict(lambda text, count: text[: int(count)])),
     "pg_right": (2, _strict(_right)),
     "pg_replace": (3, _strict(lambda text, old, new: text.replace(old, new) if old else text)),
     "pg_btrim": (-1, _strict(lambda text, characters=" ": text.strip(characters))),
@@ -380,7 +326,7 @@ class _StringAggregate:
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """Teach a connection PostgreSQL's functions."""
+    """Register PostgreSQL's functions with a connection."""
     for name, (arguments, function) in _FUNCTIONS.items():
         connection.create_function(name, arguments, function, deterministic=True)
     connection.create_aggregate("string_agg_sorted", 2, _StringAggregate)  # type: ignore[arg-type]  # takes two texts

@@ -1,7 +1,7 @@
-"""Which rows of a class an account may see: permacrud's rules as an SQL condition.
+"""Permacrud's rules as an SQL condition: which rows of a class an account may see.
 
-The real service puts the same condition into its SQL, with a function call for each row
-(``generatePcrudVisibilityConditions``); here the org units that count are worked out beforehand.
+The real service builds the same condition with a function call for each row (``generatePcrudVisibilityConditions``).
+The sandbox computes the org units once per account instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTHING, EVERYTHING = "0", "1"
 
 
 class Visibility:
-    """What one account sees; ``user_id`` None is somebody without a session (``ANONYMOUS``)."""
+    """Builds conditions for one account; ``user_id`` is None without a session (``ANONYMOUS``)."""
 
     def __init__(self, store: Store, user_id: int | None) -> None:
         self._store = store
@@ -29,13 +29,13 @@ class Visibility:
         self._superuser = bool(row and row[0])
 
     def condition(self, frame: Frame, core: Source) -> str:
-        """The condition on rows of ``core``, with brackets.
+        """Return the condition on rows of ``core``, in parentheses.
 
         Raises:
-            QueryError: a context field's name is ambiguous among the classes joined, which is an error there too.
+            QueryError: a context field's name is ambiguous among the joined classes, as in the real service.
         """
-        known = core.known
-        rule = known.retrieve
+        idl_class = core.idl_class
+        rule = idl_class.retrieve
         if rule is None:
             return NOTHING
         if not rule.permissions:
@@ -47,7 +47,7 @@ class Visibility:
             parts.append(EVERYTHING if self._store.orgs.root in self._allowed(rule) else NOTHING)
         else:
             parts += [self._local(frame, core, name, rule) for name in rule.context_fields]
-        parts += [self._linked(known, core, context, rule) for context in rule.contexts]
+        parts += [self._linked(idl_class, core, context, rule) for context in rule.contexts]
         return f"({' OR '.join(parts) or NOTHING})"
 
     def _allowed(self, rule: Retrieve) -> set[int]:
@@ -61,24 +61,24 @@ class Visibility:
             return EVERYTHING
         allowed = self._allowed(rule)
         if allowed.issuperset(self._store.orgs.ids):
-            # With its plus: no index helps to find them all.
+            # The unary plus keeps SQLite from using an index, which is slower when every row matches.
             return f"+{column} IS NOT NULL"
         return f"{column} IN ({', '.join(map(str, sorted(allowed)))})"
 
     def _local(self, frame: Frame, core: Source, name: str, rule: Retrieve) -> str:
-        owners = [source for source in frame.sources if any(item.name == name for item in source.known.columns)]
+        owners = [source for source in frame.sources if any(item.name == name for item in source.idl_class.columns)]
         if len(owners) > 1:
             raise QueryError(f"column {name} is ambiguous")
         return self._at(f"{core.quoted}.{quoted(name)}", rule)
 
-    def _linked(self, known: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
-        link = known.links[context.link]
-        joined, place = f"{link.class_id} AS context0", "context0"
+    def _linked(self, idl_class: StoredClass, core: Source, context: PermissionContext, rule: Retrieve) -> str:
+        link = idl_class.links[context.link]
+        joined, alias = f"{link.class_id} AS context0", "context0"
         current = self._store.classes[link.class_id]
         for step, name in enumerate(context.jump, 1):
             jump = current.links[name]
-            joined += f" JOIN {jump.class_id} AS context{step} ON context{step}.{jump.key} = {place}.{name}"
-            place, current = f"context{step}", self._store.classes[jump.class_id]
-        tests = " OR ".join(self._at(f"{place}.{quoted(name)}", rule) for name in context.fields)
+            joined += f" JOIN {jump.class_id} AS context{step} ON context{step}.{jump.key} = {alias}.{name}"
+            alias, current = f"context{step}", self._store.classes[jump.class_id]
+        tests = " OR ".join(self._at(f"{alias}.{quoted(name)}", rule) for name in context.fields)
         here = f"{core.quoted}.{quoted(link.field)}"
         return f"EXISTS (SELECT 1 FROM {joined} WHERE context0.{quoted(link.key)} = {here} AND ({tests}))"

@@ -1,4 +1,4 @@
-"""Two pages that look and behave like the staff clients' patron summary, to see the panel in."""
+"""Two pages that look and behave like the staff clients' patron summary, to try the panel in."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""Two small pages in the manner of the staff clients' patron pages, to see and test the panel in.
+"""Serve small imitations of the staff clients' patron pages, to try and test the panel in.
 
-They have the elements, addresses, cookie and order of events of the real ones (written for this, none of it copied);
-what they show comes from the sandbox's gateway.
+The pages have the same elements, addresses, cookie and order of events as the real ones, but no code in common. Their
+data come from the sandbox's gateway.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StaffClients:
-    """Both clients of one ``release`` (``"3.12"``, ``"3.15.8"``).
+    """How both staff clients of a ``release`` (``"3.12"``, ``"3.15.8"``) look.
 
     >>> StaffClients("3.13").summary_is_list, StaffClients("3.14").summary_is_list
     (False, True)
@@ -36,22 +36,22 @@ class StaffClients:
 
     @property
     def summary_is_list(self) -> bool:
-        """Whether Angular's patron summary is a definition list; it was rows."""
+        """Whether Angular's patron summary is a definition list; before, it was rows."""
         return self._has("3.14.0")
 
     @property
     def grid_is_table(self) -> bool:
-        """Whether Angular's grids are tables; they were made of ``div``."""
+        """Whether Angular's grids are tables; before, they were ``div`` elements."""
         return self._has("3.13.0")
 
     @property
     def group_row_goes(self) -> bool:
-        """Whether AngularJS takes its row *Group Fines* away where it doesn't apply; it only hid it."""
+        """Whether AngularJS removes an empty *Group Fines* row; before, it only hid the row."""
         return self._has("3.15.9", "3.16.3", "3.17.0")
 
     @property
     def colours(self) -> bool:
-        """Whether the clients have colours by name, and dark ones."""
+        """Whether the clients have named color variables and a dark mode."""
         return self._has("3.14.0")
 
     def _has(self, *since: str) -> bool:
@@ -63,26 +63,22 @@ _ONE_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer
 _BY_SERVER = {"date", "server"}
 
 
-@cache
-def _unavailable() -> bytes:
-    return files(__package__).joinpath("templates", "unavailable.html").read_bytes()
-
-
 class Forwarder:
-    """Hands requests on to the server at ``url``; only its host and port count."""
+    """A reverse proxy for the server at ``url``; the path of ``url`` is ignored."""
 
     def __init__(self, url: str) -> None:
         self._address = urlsplit(url).netloc
 
     def forward(self, request: Request) -> ForwardedAnswer:
-        """The server's answer; 503 in HTML, as Apache gives it, where there is none."""
+        """Return the server's response, or Apache's 503 page if the server can't be reached."""
         connection = HTTPConnection(self._address, timeout=TIMEOUT)
         try:
             connection.request(request.command, request.target, request.body or None, self._headers(request))
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, HTTPException):
-            return ForwardedAnswer(503, "text/html; charset=iso-8859-1", _unavailable())
+            page = files(__package__).joinpath("templates", "unavailable.html").read_bytes()
+            return ForwardedAnswer(503, "text/html; charset=iso-8859-1", page)
         finally:
             connection.close()
         headers = {name: value for name, value in answer.headers.items() if name.lower() not in _ONE_HOP | _BY_SERVER}
@@ -92,19 +88,16 @@ class Forwarder:
     @staticmethod
     def _headers(request: Request) -> dict[str, str]:
         passed_on = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
-        former = passed_on.pop("x-forwarded-for", "")
+        forwarded_for = passed_on.pop("x-forwarded-for", "")
         return passed_on | {
-            "x-forwarded-for": f"{former}, {request.peer}" if former else request.peer,
+            "x-forwarded-for": f"{forwarded_for}, {request.peer}" if forwarded_for else request.peer,
             "x-forwarded-host": request.headers.get("host", ""),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request: ``target`` is path and query as sent, ``peer`` the address of whoever asks.
-
-    The names of ``headers`` are in small letters.
-    """
+    """An HTTP request: ``target`` is path and query, ``peer`` the client's address; header names are lowercase."""
 
     command: str
     target: str
@@ -114,13 +107,13 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, as sent."""
+        """The path, not decoded."""
         return self.target.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedAnswer:
-    """An answer; ``content_type`` none: there's no body."""
+    """An HTTP response; without a body if ``content_type`` is None."""
 
     status: int
     content_type: str | None
@@ -138,13 +131,16 @@ _CLIENTS = [
 
 
 def page(request: Request, clients: StaffClients) -> ForwardedAnswer | None:
-    """The page or asset at an address of the staff ``clients``, in the client's language; none if there is none."""
+    """Return the page or asset of the staff ``clients`` at the requested path, in the request's language, or None."""
     path = request.path
     if path in ("/", "/eg2/", "/eg/staff/"):
         return ForwardedAnswer(302, None, b"", {"Location": "/eg2/en-US/staff/login"})
     if path.startswith(_STATIC):
         name = path.removeprefix(_STATIC)
-        return _file(name) if re.fullmatch(r"[a-z]+\.(css|js)", name) else None
+        source = files(__package__).joinpath("static", name)
+        if not re.fullmatch(r"[a-z]+\.(css|js)", name) or not source.is_file():
+            return None
+        return _answer(source.read_bytes(), _TYPES[name.rpartition(".")[2]])
     template = next((name for pattern, name in _CLIENTS if pattern.fullmatch(path)), None)
     if template == "angular.html" and not clients.summary_is_list:
         template = "angular_rows.html"
@@ -152,14 +148,14 @@ def page(request: Request, clients: StaffClients) -> ForwardedAnswer | None:
 
 
 def _language(request: Request) -> Language:
-    """As the real ones: Angular's is in the address, AngularJS's in a cookie."""
+    """Return the language, which Angular has in the path and AngularJS in a cookie."""
     in_address = re.match(r"/eg2/([A-Za-z]{2}-[A-Za-z]{2})/", request.path)
     in_cookie = re.search(r"(?:^|; )eg_locale=([\w-]+)", request.headers.get("cookie", ""))
     return Language(first_known(found[1] for found in (in_address, in_cookie) if found) or "en-US")
 
 
 def _page(name: str, language: Language, clients: StaffClients) -> ForwardedAnswer:
-    # Another name each time, as with each build of the Angular client: nobody can rely on it.
+    # Random, because the real name changes with each build of the Angular client: the panel mustn't depend on it.
     scope = f"ng-c{secrets.randbelow(10**10)}"
     with use_language(language):
         text = (
@@ -171,15 +167,10 @@ def _page(name: str, language: Language, clients: StaffClients) -> ForwardedAnsw
 
 
 def _texts(language: Language) -> Markup:
-    """The texts of the catalogue for an element of JSON: there nothing is escaped, and none may end the element."""
+    """Return the catalog's texts for a JSON script element, with ``<`` escaped so that no text can end the element."""
     from markupsafe import Markup
 
     return Markup(texts_for_scripts(language.tag).decode().replace("<", "\\u003c"))  # noqa: S704
-
-
-def _file(name: str) -> ForwardedAnswer | None:
-    source = files(__package__).joinpath("static", name)
-    return _answer(source.read_bytes(), _TYPES[name.rpartition(".")[2]]) if source.is_file() else None
 
 
 def _answer(body: bytes, content_type: str) -> ForwardedAnswer:
@@ -188,7 +179,7 @@ def _answer(body: bytes, content_type: str) -> ForwardedAnswer:
 
 @cache
 def environment() -> Environment:
-    """The desk's own templates: the sandbox stands apart from everything that it is used to test."""
+    """Return the template environment; separate from the web room's, which the sandbox is used to test."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from evergreen_groups.language import install_texts
@@ -206,21 +197,18 @@ def environment() -> Environment:
 
 
 SERVICE = "/evergreen-groups/"
-CLIENTS = {
-    "Angular": "/eg2/en-US/staff/circ/patron/{}/checkout",
-    "AngularJS": "/eg/staff/circ/patron/{}/checkout",
-}
+CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron/{}/checkout", "AngularJS": "/eg/staff/circ/patron/{}/checkout"}
 
 
 class DemoDesk:
-    """The pages of a release's ``clients``, and the way from them to the service at ``service_url``."""
+    """Serves the pages of a release's ``clients`` and proxies to the service at ``service_url``."""
 
     def __init__(self, service_url: str, clients: StaffClients) -> None:
         self._service = Forwarder(service_url)
         self._clients = clients
 
     def answer(self, request: Request) -> ForwardedAnswer | None:
-        """Answer a request for a page, or hand it on to the service; none if it's for neither."""
+        """Return a page, or the service's response; None if the path belongs to neither."""
         if request.path.startswith(SERVICE):
             return self._service.forward(request)
         return page(request, self._clients) if request.command in ("GET", "HEAD") else None

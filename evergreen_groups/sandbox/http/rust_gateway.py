@@ -1,7 +1,8 @@
-"""The gateway that is written in Rust, as its source has it: nobody recorded one yet.
+"""Imitate the gateway written in Rust, after its source: no traffic of one has been recorded yet.
 
-It is ``http-gateway.rs`` of kcls/evergreen-universe-rs (June 2026), which a proxy gives the address of the other one.
-:data:`FACTS` says what is otherwise, and where that was read. The classes' short form (``format=hash``) isn't made.
+The source is ``http-gateway.rs`` of kcls/evergreen-universe-rs (June 2026). Sites put this gateway behind a proxy, at
+the address of Apache's gateway. :data:`FACTS` lists the differences and where the source shows them. The compact form
+of objects (``format=hash``) isn't implemented.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ FACTS: Mapping[str, str] = {
     "pcrud sends a second failure behind the first, so the worker is behind from then on": "OpenSRF, osrfAppRunMethod",
     "a worker ends after 1,000 requests, and another one begins": "mptc, DEFAULT_MAX_WORKER_REQUESTS",
 }
-"""What differs from Apache's gateway, each with the function or constant that says so."""
+"""Differences from Apache's gateway, each with the function or constant in the source that shows it."""
 
 CUT_OFF = 300.0
-"""After so many seconds without a message the gateway takes what has come for the whole answer."""
+"""Seconds without a message after which the gateway takes the messages so far as the complete response."""
 
 _CONTENT_TYPE = "text/json"
 WORKER_REQUESTS = 1000
-"""So many requests a worker serves, unless ``EG_HTTP_GATEWAY_MAX_REQUESTS`` says otherwise."""
+"""Requests per worker, unless ``EG_HTTP_GATEWAY_MAX_REQUESTS`` overrides it."""
 _FIRST_WORKERS = 5
 _TRAILING = "open-ils.pcrud"
 _FAILED, _COMPLETE = object(), object()
 
 Dispatch = Callable[[str, str, list[Any]], list[Any]]
-"""Calls a method of a service and returns its results; raises Failure."""
+"""Calls a method (service, name, parameters) and returns its results; raises Failure."""
 
 
 class _BadRequestError(Exception):
-    """What can't be understood; the client is told no more than of any other failure."""
+    """An invalid request; the client gets the same response as for any other failure."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Call:
     service: str
     method: str
     parameters: list[Any]
 
 
 class _Worker:
-    """One of the gateway's threads, with its own place on the bus: messages that nobody fetched stay there."""
+    """One of the gateway's threads, with its own queue on the bus; unread messages stay for the next request."""
 
     def __init__(self) -> None:
         self.messages: SimpleQueue[object] = SimpleQueue()
@@ -69,10 +70,10 @@ class _Worker:
 
 
 class RustGateway:
-    """Answers requests as that gateway does. Safe to share between threads.
+    """Responds to requests like the Rust gateway. Safe to share between threads.
 
-    ``classes`` are those that its IDL has. ``cut_off`` stands for its 300 seconds, ``worker_requests`` for its 1,000
-    requests. ``slow`` are methods that are silent for so many seconds: before their only result, or amid several.
+    ``classes`` are the ids of the IDL's classes. ``cut_off`` replaces the 300 seconds and ``worker_requests`` the 1,000
+    requests of the real one. ``slow`` maps methods to seconds of silence, before an only result or between several.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class RustGateway:
         self.restart()
 
     def restart(self) -> None:
-        """Begin with new workers, as after ``systemctl restart``: what the former ones hold is gone with them."""
+        """Replace all workers, as ``systemctl restart`` does; their unread messages are lost."""
         with self._lock:
             self._workers = [_Worker() for _ in range(_FIRST_WORKERS)]
             for timer in self._late:
@@ -102,27 +103,27 @@ class RustGateway:
             self._late = []
 
     def answer(self, command: str, query: bytes, body: bytes) -> bytes:
-        """The whole HTTP answer to a request, after which the connection ends."""
+        """Return the complete HTTP response to a request, after which the connection is closed."""
         status, payload = HTTPStatus.BAD_REQUEST, []
-        understood = "GET"
+        parsed_command = "GET"  # an invalid request gets 400 whatever its HTTP method
         try:
             request = _parsed(body or query, self._classes)
-            understood = command
+            parsed_command = command
             found = self._relay(request)
             if found is not None:
                 status, payload = HTTPStatus.OK, found
         except _BadRequestError:
             pass
-        if understood not in ("GET", "POST", "HEAD"):
+        if parsed_command not in ("GET", "POST", "HEAD"):
             return b"HTTP/1.1 405 Method Not Allowed\r\n"
         data = json.dumps({"status": int(status), "payload": payload}, ensure_ascii=False, separators=(",", ":"))
         content = data.encode("utf-8", "replace")
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {_CONTENT_TYPE}\r\n"
         head += f"Content-Length: {len(content)}\r\n\r\n"
-        return head.encode() + (b"" if understood == "HEAD" else content)
+        return head.encode() + (b"" if parsed_command == "HEAD" else content)
 
-    def _relay(self, request: _Asked) -> list[Any] | None:
-        """What came, None for a failure; a worker doesn't look which request a message belongs to."""
+    def _relay(self, request: _Call) -> list[Any] | None:
+        """Return the results, or None for a failure. Workers don't check which request a message belongs to."""
         worker = self._idle()
         try:
             self._send(worker, request)
@@ -138,9 +139,13 @@ class RustGateway:
                     return replies
                 replies.append(message)
         finally:
-            self._done(worker)
+            with self._lock:
+                worker.busy = False
+                worker.requests += 1
+                if worker.requests >= self._worker_requests and worker in self._workers:
+                    self._workers[self._workers.index(worker)] = _Worker()
 
-    def _send(self, worker: _Worker, request: _Asked) -> None:
+    def _send(self, worker: _Worker, request: _Call) -> None:
         results: list[Any] = []
         try:
             results = self._dispatch(request.service, request.method, request.parameters)
@@ -149,7 +154,7 @@ class RustGateway:
             ending = [_FAILED, *_after_a_failure(request, failure)]
         messages = [*results, *ending]
         silence = self._slow.get(request.method)
-        # A result that is the only one comes in one message with its end.
+        # A service sends an only result together with the end of the response, so nothing comes before the silence.
         at_once = len(messages) if silence is None else len(results) // 2
         _put(worker, messages[:at_once])
         if silence is not None:
@@ -160,7 +165,7 @@ class RustGateway:
             later.start()
 
     def _idle(self) -> _Worker:
-        """The first that is idle: one after the other, requests come to the same one."""
+        """Return the first idle worker, so sequential requests share one."""
         with self._lock:
             worker = next((worker for worker in self._workers if not worker.busy), None)
             if worker is None:
@@ -169,35 +174,28 @@ class RustGateway:
             worker.busy = True
             return worker
 
-    def _done(self, worker: _Worker) -> None:
-        with self._lock:
-            worker.busy = False
-            worker.requests += 1
-            if worker.requests >= self._worker_requests and worker in self._workers:
-                self._workers[self._workers.index(worker)] = _Worker()
-
 
 def _put(worker: _Worker, messages: list[object]) -> None:
     for message in messages:
         worker.messages.put(message)
 
 
-def _after_a_failure(request: _Asked, failure: Failure) -> list[object]:
-    """What a service sends behind the failure, which Apache's gateway doesn't wait for."""
+def _after_a_failure(request: _Call, failure: Failure) -> list[object]:
+    """Return the messages a service sends after a failure; Apache's gateway never reads them."""
     if request.service != _TRAILING or failure.status == HTTPStatus.NOT_FOUND:
         return []
     streamed = ".search." in request.method and not request.method.endswith(".atomic")
     return [_COMPLETE, _FAILED] if streamed else [_FAILED]
 
 
-def _parsed(form: bytes, classes: Container[str]) -> _Asked:
+def _parsed(form: bytes, classes: Container[str]) -> _Call:
     fields = parse_qsl(form.split(b"#", 1)[0].decode("ascii", "replace"), keep_blank_values=True, errors="replace")
     last = dict(fields)
     try:
         given = [json.loads(value, parse_constant=_refuse) for name, value in fields if name == "param"]
         if not _all_known(given, classes):
             raise _BadRequestError
-        return _Asked(last["service"], last["method"], given)
+        return _Call(last["service"], last["method"], given)
     except (ValueError, KeyError, RecursionError):
         raise _BadRequestError from None
 
@@ -207,7 +205,7 @@ def _refuse(name: str) -> Any:
 
 
 def _all_known(value: Any, classes: Container[str]) -> bool:
-    """Whether each object in a value is of one of the classes."""
+    """Return whether all objects in a value belong to known classes."""
     if isinstance(value, list):
         return all(_all_known(item, classes) for item in value)
     if not isinstance(value, dict):

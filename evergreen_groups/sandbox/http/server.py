@@ -1,4 +1,4 @@
-"""The sandbox's web server: the gateway, the IDL file, ``POST /sandbox/reset``, and the demo desk where it's wanted."""
+"""The sandbox's web server: the gateway, the IDL file, ``POST /sandbox/reset``, and the demo desk if enabled."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ _NAMESPACES = {
 
 
 def fm_idl(classes: IdlClasses, class_ids: Sequence[str] = ()) -> bytes:
-    """Write the IDL of these classes (of all where none is named); unknown ones are left out (``idl-005``)."""
+    """Return the IDL of some classes, by default of all; unknown ids are ignored (``idl-005``)."""
     root = etree.Element(f"{{{_BASE}}}IDL", nsmap=_NAMESPACES)
-    for known in classes.values():
-        if not class_ids or known.id in class_ids:
-            _add_class(root, known)
+    for idl_class in classes.values():
+        if not class_ids or idl_class.id in class_ids:
+            _add_class(root, idl_class)
     etree.cleanup_namespaces(root, top_nsmap=_NAMESPACES)
     return etree.tostring(root)
 
 
-def _add_class(root: etree._Element, known: StoredClass) -> None:
-    node = etree.SubElement(root, f"{{{_BASE}}}class", id=known.id, controller=" ".join(known.controllers))
-    node.set(f"{{{_OBJECTS}}}fieldmapper", known.fieldmapper)
-    node.set(f"{{{_PERSIST}}}tablename", known.table)
+def _add_class(root: etree._Element, idl_class: StoredClass) -> None:
+    node = etree.SubElement(root, f"{{{_BASE}}}class", id=idl_class.id, controller=" ".join(idl_class.controllers))
+    node.set(f"{{{_OBJECTS}}}fieldmapper", idl_class.fieldmapper)
+    node.set(f"{{{_PERSIST}}}tablename", idl_class.table)
     fields = etree.SubElement(node, f"{{{_BASE}}}fields")
-    fields.set(f"{{{_PERSIST}}}primary", known.primary)
-    fields.set(f"{{{_PERSIST}}}sequence", known.sequence or "")
-    for item in known.fields:
+    fields.set(f"{{{_PERSIST}}}primary", idl_class.primary)
+    fields.set(f"{{{_PERSIST}}}sequence", idl_class.sequence or "")
+    for item in idl_class.fields:
         field = etree.SubElement(fields, f"{{{_BASE}}}field", name=item.name)
         if item.virtual:
             field.set(f"{{{_PERSIST}}}virtual", "true")
@@ -68,11 +68,11 @@ def _add_class(root: etree._Element, known: StoredClass) -> None:
         if item.translated:
             field.set(f"{{{_PERSIST}}}i18n", "true")
     links = etree.SubElement(node, f"{{{_BASE}}}links")
-    for link in known.links.values():
+    for link in idl_class.links.values():
         attributes = {"field": link.field, "reltype": link.reltype, "key": link.key, "map": link.map}
         etree.SubElement(links, f"{{{_BASE}}}link", {**attributes, "class": link.class_id})
-    if known.retrieve is not None:
-        _add_retrieve(node, known.retrieve)
+    if idl_class.retrieve is not None:
+        _add_retrieve(node, idl_class.retrieve)
 
 
 def _add_retrieve(node: etree._Element, rule: Retrieve) -> None:
@@ -104,7 +104,7 @@ log = logging.getLogger(__name__)
 
 
 def parse_form(data: bytes) -> list[tuple[str, str]]:
-    """Read form fields as the gateway does: ``%xx`` is decoded, ``+`` is not, a nameless field ends it."""
+    """Parse form fields like the gateway: ``%xx`` is decoded, ``+`` isn't, and an empty name ends the form."""
     pairs: list[tuple[str, str]] = []
     first, *others = data.split(b"&")
     for part in (first, *filter(None, others)):
@@ -120,12 +120,12 @@ def _unescape(text: bytes) -> str:
     return plain.split(b"\0")[0].decode("utf-8", "replace")
 
 
-class _HangUp(Exception):  # noqa: N818 - what the gateway does, not an error of ours
-    """The gateway's process ends without an answer (``errors-047``)."""
+class _HangUp(Exception):  # noqa: N818 - the gateway's behavior, not an error here
+    """The gateway closes the connection without a response (``errors-047``)."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a client."""
+    """Handles the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server_version = "evergreen-groups-sandbox"
@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
             elif parts.path == RESET and self.command == "POST":
                 self.server.reset()
                 self._send(200, "text/plain", b"reset\n")
-            elif not self._at_the_desk(body):
+            elif not self._serve_desk(body):
                 self._send(404, "text/html; charset=iso-8859-1", _NOT_FOUND)
         except _HangUp:
             self.close_connection = True
@@ -166,8 +166,8 @@ class Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(parts)
 
-    def _at_the_desk(self, body: bytes) -> bool:
-        """Answer as the demo desk; false where there is none, or nothing at that address."""
+    def _serve_desk(self, body: bytes) -> bool:
+        """Respond as the demo desk; False if it isn't enabled, or has nothing at this path."""
         if self.server.desk is None:
             return False
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -180,7 +180,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _gateway(self, query: bytes, body: bytes) -> None:
         if self.server.rust is not None:
-            self._rust(self.server.rust, query, body)
+            if "Transfer-Encoding" in self.headers:
+                raise _HangUp
+            self.wfile.write(self.server.rust.answer(self.command, query, body))
+            self.wfile.flush()
+            self.close_connection = True
             return
         in_body = self.command == "POST"
         usable = not in_body or 0 < len(body) <= GREATEST_BODY
@@ -194,18 +198,17 @@ class Handler(BaseHTTPRequestHandler):
         given = self._parameters(first.get("input_format", written_form).lower(), texts)
         locale = first.get("locale") or self.headers.get("X-OpenSRF-Language") or self.headers.get("Accept-Language")
         level = int(match[0]) if (match := re.match(r"\d+", first.get("api_level", "1"))) else 1
-        payload, status, debug = self._call(first["service"], first["method"], given, locale, level)
+        payload: list[Any] = []
+        status, debug = 200, None
+        try:
+            language = (locale or "en-US").split(",")[0]
+            payload = self.server.results(first["service"], first["method"], given, language, level)
+        except Failure as failure:
+            status, debug = failure.status, failure.debug
         if written_form == "xml":
             self._send(200, "application/xml", xml_answer(payload, status, debug).encode("utf-8", "replace"))
         else:
             self._send(200, "text/plain", json_answer(payload, status, debug).encode("ascii"))
-
-    def _rust(self, gateway: RustGateway, query: bytes, body: bytes) -> None:
-        if "Transfer-Encoding" in self.headers:
-            raise _HangUp
-        self.wfile.write(gateway.answer(self.command, query, body))
-        self.wfile.flush()
-        self.close_connection = True
 
     @staticmethod
     def _parameters(written_form: str, texts: list[str]) -> list[Any]:
@@ -214,14 +217,6 @@ class Handler(BaseHTTPRequestHandler):
         if written_form == "xml":
             return [parse_xml(text) for text in texts]
         raise _HangUp
-
-    def _call(
-        self, service: str, method: str, given: list[Any], locale: str | None, level: int
-    ) -> tuple[list[Any], int, str | None]:
-        try:
-            return self.server.results(service, method, given, (locale or "en-US").split(",")[0], level), 200, None
-        except Failure as failure:
-            return [], failure.status, failure.debug
 
     def _idl(self, query: bytes) -> None:
         document = fm_idl(self.server.store.classes, [value for name, value in parse_form(query) if name == "class"])
@@ -245,14 +240,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: request lines may hold patron data."""
+        """Log nothing: request lines may contain patron data."""
 
 
 class SandboxServer(ThreadingHTTPServer):
-    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
+    """Serves a :class:`Store`; ``port`` 0 picks a free one.
 
-    ``differences`` are those of the release that it is to be, ``ils_version`` is what it calls itself. Where ``rust``
-    is set, it answers as that gateway.
+    ``differences`` describe the imitated release, and ``ils_version`` is the version it reports. Set ``rust`` to
+    imitate the Rust gateway, and ``desk`` to serve the demo desk.
     """
 
     daemon_threads = True
@@ -278,13 +273,13 @@ class SandboxServer(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
 
     def server_bind(self) -> None:
-        """Bind without asking a name server for the host's full name."""
+        """Bind without a DNS lookup of the host's full name, which can take seconds."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 
     @property
     def url(self) -> str:
-        """The gateway's root, such as ``http://127.0.0.1:8080``."""
+        """The base URL, for example ``http://127.0.0.1:8080``."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
@@ -301,7 +296,7 @@ class SandboxServer(ThreadingHTTPServer):
         """Call a method of a service and return its results.
 
         Raises:
-            Failure: there is no such method, or it failed.
+            Failure: the method doesn't exist, or it failed.
         """
         context = CallContext(
             self.store,
@@ -316,29 +311,29 @@ class SandboxServer(ThreadingHTTPServer):
             return dispatch(context, service, given, level)
         except Failure as failure:
             if failure.status == HTTPStatus.NOT_FOUND:
-                # Which bus it is, whoever asks finds out with a service that no site has.
-                asked_for_bus = service not in registry.PERL_PACKAGES and service not in registry.C_SERVICES
-                level = logging.INFO if asked_for_bus else logging.WARNING
+                # Clients call a service that no site has, to find out the bus: that isn't worth a warning.
+                probes_bus = service not in registry.PERL_PACKAGES and service not in registry.C_SERVICES
+                level = logging.INFO if probes_bus else logging.WARNING
                 log.log(level, "refused %s %s: not offered here", service, method)
             raise
-        except Exception as error:  # a bug of ours: the client still gets what a service that breaks down would send
+        except Exception as error:  # a bug in the sandbox: respond like a service that crashes
             log.exception("%s %s broke down", service, method)
             raise Failure(500, f"osrfMethodException :  *** Call to [{method}] failed") from error
 
     def reset(self) -> None:
-        """Put the data back to the fresh state and end all sessions."""
+        """Restore the fresh data and end all sessions."""
         self.store.reset()
         self.sessions.clear()
         if self.rust is not None:
             self.rust.restart()
 
     def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
-        """Serve other data from now on (:meth:`Store.refill`); all sessions end."""
+        """Replace the data (:meth:`Store.refill`) and end all sessions."""
         self.store.refill(fill)
         self.sessions.clear()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection, and give back the thread's database connection at its end."""
+        """Serve one connection, then return the thread's database connection to the pool."""
         self._connections.add(request)
         try:
             super().process_request_thread(request, client_address)
@@ -347,11 +342,11 @@ class SandboxServer(ThreadingHTTPServer):
             self.store.release()
 
     def handle_error(self, *_: Any) -> None:
-        """Log what went wrong; clients that hang up are nothing to speak of."""
+        """Log at debug level only: clients that hang up are normal."""
         log.debug("connection ended early", exc_info=True)
 
     def close_connections(self) -> None:
-        """Hang up on the clients that are still connected; what would come late doesn't come."""
+        """Close all client connections, and cancel delayed messages of the Rust gateway."""
         for connection in list(self._connections):
             self.shutdown_request(connection)
         if self.rust is not None:

@@ -1,4 +1,4 @@
-"""JSON and XML as OpenSRF's parser and printers read and write them."""
+"""Parse and print JSON and XML like OpenSRF."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ODD_ESCAPE = re.compile(r'\\([^"\\/bfnrtu])', re.DOTALL)
 
 
 def _number(text: str) -> int | float:
-    """A number as Perl prints it: 15 digits, no decimal point where there is nothing behind it (``errors-061``).
+    """Convert a number as Perl prints it: 15 digits, without a decimal point if it is whole (``errors-061``).
 
-    A negative zero stays one: C services send it back as it came.
+    Negative zero stays negative, because C services return it unchanged.
     """
     value = float(f"{float(text):.15g}")
     if not value and text.startswith("-"):
@@ -55,29 +55,26 @@ def _tidy_token(token: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Read a parameter as the gateway does; what isn't JSON is null (``errors-012``).
+    """Parse a JSON parameter like the gateway; invalid JSON is null (``errors-012``).
 
-    It is a little more lenient than the standard (control characters in strings, ``+5``, ``.5``, ``007``), and
-    stricter on keys that come twice and on null characters.
+    The gateway is more lenient than the standard (control characters in strings, ``+5``, ``.5``, ``007``), but rejects
+    duplicate keys and null characters.
     """
     try:
-        return _cleaned(_decoded(text))
+        try:
+            value = _DECODER.decode(text)
+        except ValueError:
+            value = _DECODER.decode("".join(map(_tidy_token, _TOKEN.findall(text))))
+        return _cleaned(value)
     except (ValueError, RecursionError):
         return None
 
 
-def _decoded(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except ValueError:
-        return _DECODER.decode("".join(map(_tidy_token, _TOKEN.findall(text))))
-
-
 def _cleaned(value: Any) -> Any:
-    """Put null for objects with a class and nothing in them.
+    """Replace empty objects of a class with null.
 
     Raises:
-        ValueError: a text holds a null character.
+        ValueError: a string contains a null character.
     """
     if isinstance(value, dict):
         if value == {"__c": ""}:
@@ -91,13 +88,12 @@ def _cleaned(value: Any) -> Any:
 
 
 def write_json(value: Any) -> str:
-    """Write a value as the gateway does: without blanks, in pure ASCII."""
-    # The real one sends pure ASCII too, letters beyond it as escapes (pcrud-039).
+    """Serialize a value like the gateway: without spaces, and with non-ASCII characters escaped (``pcrud-039``)."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
 def parse_xml(text: str) -> Any:
-    """Read a parameter in the gateway's XML form; anything else is null (``errors-038``)."""
+    """Parse a parameter in the gateway's XML form; anything else is null (``errors-038``)."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
         return _from_element(etree.fromstring(text.encode(), parser))
@@ -125,7 +121,7 @@ def _from_element(node: etree._Element) -> Any:
 
 
 def write_xml(value: Any) -> str:
-    """Write one value in the gateway's XML form (``errors-037`` to ``errors-043``)."""
+    """Serialize a value in the gateway's XML form (``errors-037`` to ``errors-043``)."""
     return "".join(_xml_parts(value, ""))
 
 
@@ -155,13 +151,13 @@ def _xml_scalar(value: Any, hint: str) -> str:
 
 
 def json_answer(payload: list[Any], status: int, debug: str | None = None) -> str:
-    """The gateway's whole answer in JSON."""
+    """Return the body of a JSON response."""
     middle = "" if debug is None else f',"debug": {write_json(debug)}'
     return f'{{"payload":{write_json(payload)}{middle},"status":{status}}}'
 
 
 def xml_answer(payload: list[Any], status: int, debug: str | None = None) -> str:
-    """The gateway's whole answer in XML; the debug text stands there in quotation marks (``errors-045``)."""
+    """Return the body of an XML response, where the debug text is in quotation marks (``errors-045``)."""
     items = "".join(map(write_xml, payload))
     middle = "" if debug is None else f'<debug>"{debug}"</debug>'
     return f'<response xmlns="{_NAMESPACE}"><payload>{items}</payload>{middle}<status>{status}</status></response>'

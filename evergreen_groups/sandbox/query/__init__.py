@@ -1,4 +1,4 @@
-"""Evergreen's JSON queries, turned into SQL as ``cstore`` and ``pcrud`` do."""
+"""Translate Evergreen's JSON queries to SQL, like ``cstore`` and ``pcrud``."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Functions in queries: transforms of a column, and calls that stand in place of a value."""
+"""Functions in queries: transforms of a column, and calls in place of a value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from evergreen_groups.sandbox.query.frames import (
     MalformedError,
     QueryError,
     Source,
-    number_text,
     quoted_value,
     text_literal,
 )
@@ -22,13 +21,8 @@ _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse"
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
 _TIMES = ("now", "transaction_timestamp", "statement_timestamp")
 _VOLATILE = ("clock_timestamp",)
-_SAFE = {*_TIMES, "date", "abs", "round", "ceil", "ceiling", "floor"} | {
-    "left",
-    "right",
-    "replace",
-    "unaccent_and_squash",
-    "int4",
-}
+_NUMBER_CALLS = {"abs", "round", "ceil", "ceiling", "floor"}
+_SAFE = {*_TIMES, *_NUMBER_CALLS, "date", "left", "right", "replace", "unaccent_and_squash", "int4"}
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every", "regr_avgx")
 _OF_TWO = ("string_agg", "regr_avgx")
 _ORG_TREES = {
@@ -41,20 +35,20 @@ _ORG_TREES = {
 
 
 def is_org_tree_call(name: object) -> bool:
-    """Whether a transform yields the org units around one: it makes rows, not a value."""
+    """Return whether a transform walks the org tree, which yields rows instead of a value."""
     return name in _ORG_TREES
 
 
 def is_true(value: Any) -> bool:
-    """What the service takes for true: JSON's true, the text ``true``, and 1."""
+    """Return whether the service reads a value as true: JSON's true, the text ``true``, or 1."""
     return value is True or (isinstance(value, str) and value.lower() == "true") or (value == 1 and value is not False)
 
 
 def field_transform(source: Source, name: str, node: Any) -> Expression:
-    """A column, put through the function that ``node`` names under ``transform``.
+    """Apply the function that ``node`` names as its ``transform`` to a column.
 
     Raises:
-        QueryError: no such column, or a function that pcrud doesn't let through or that doesn't take the type.
+        QueryError: the column is unknown, pcrud doesn't allow the function, or the function doesn't take the type.
     """
     column = source.column(name)
     function = node.get("transform") if isinstance(node, dict) else None
@@ -77,7 +71,7 @@ def field_transform(source: Source, name: str, node: Any) -> Expression:
 
 
 def _is_safe(function: str) -> bool:
-    """Whether the service lets a function's name through to the database; of these it knows those known here."""
+    """Return whether pcrud allows a function; allowed functions that the sandbox lacks count as forbidden."""
     name = function.removeprefix("evergreen.").removeprefix("pg_catalog.")
     return function in _AGGREGATES or function in _ORG_TREES or name in _SAFE or name in _TEXT_CALLS | _LENGTHS
 
@@ -85,7 +79,7 @@ def _is_safe(function: str) -> bool:
 def _parameter(value: Any) -> str | None:
     if value is None or isinstance(value, bool | list | dict):
         return None
-    return value if isinstance(value, str) else number_text(value)
+    return str(value)
 
 
 def _aggregate(function: str, column: Expression, distinct: bool, parameters: Sequence[str | None]) -> Expression:
@@ -94,7 +88,7 @@ def _aggregate(function: str, column: Expression, distinct: bool, parameters: Se
     kind = _aggregate_kind(function, column.kind)
     word = "DISTINCT " if distinct else ""
     if function == "regr_avgx":
-        # The average of what isn't the column, for each row in which the column isn't null.
+        # regr_avgx(y, x) averages x where both are non-null; here y is the column and x a constant.
         constant = quoted_value(parameters[0] or "", "numeric")
         return Expression(f"avg(CASE WHEN {column.sql} IS NOT NULL THEN {constant} END)", kind, aggregate=True)
     if function == "string_agg":
@@ -139,7 +133,7 @@ def _plain(function: str, column: Expression, parameters: Sequence[str | None]) 
         return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
     if name == "int4" and column.kind == "bool" and not parameters:
         return Expression(f"+{column.sql}", "integer", columns=column.columns)
-    if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in NUMBERS:
+    if name in _NUMBER_CALLS and column.kind in NUMBERS:
         return _number_call(name, column, parameters)
     raise QueryError(f"no function {function} for {column.kind}")
 
@@ -165,12 +159,12 @@ def _number_call(name: str, column: Expression, parameters: Sequence[str | None]
 
 
 def value_call(node: Sequence[Any], kind: str, *, volatile: bool) -> str:
-    """A call in place of a value, ``["lower", "ABC"]`` or ``["now"]``, as a literal for something of ``kind``.
+    """Evaluate a call in place of a value, ``["lower", "ABC"]`` or ``["now"]``, and return an SQL literal of ``kind``.
 
-    With ``volatile``, functions may be named that give another value each time.
+    ``volatile`` allows functions that return another value each time.
 
     Raises:
-        QueryError: a function that isn't known here, or a result of another type.
+        QueryError: the function isn't supported, or returns another type.
     """
     if not node or not isinstance(node[0], str) or not (_is_safe(node[0]) or (volatile and node[0] in _VOLATILE)):
         raise MalformedError("a function's name was expected")

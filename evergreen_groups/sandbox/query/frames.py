@@ -1,4 +1,4 @@
-"""What the parts of a query share: SQL expressions with their types, and the classes in scope."""
+"""SQL expressions with their types, the classes in scope, and literals."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from evergreen_groups.sandbox.database import BadValueError, interval_seconds, n
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import IdlClasses, StoredClass, StoredField
 
+# Columns that are bigint in PostgreSQL. Larger literals than the column's type are an error there.
 _BIG = {
     ("mbts", "id"),
     ("mobts", "id"),
@@ -31,23 +32,23 @@ _FAMILIES = (NUMBERS, ("timestamp", "date"), ("bool",), ("text",), ("interval",)
 
 
 class QueryError(Exception):
-    """A query that the real service refuses, or that PostgreSQL does: status 500."""
+    """A query that the real service or PostgreSQL rejects: status 500."""
 
 
 class MalformedError(QueryError):
-    """A query that the service itself can't make SQL of; the rest of the refusals are the database's."""
+    """A query that the service can't translate; PostgreSQL rejects other invalid queries."""
 
 
 class UnjoinableError(MalformedError):
-    """A join that the real service can't build; pcrud then goes on without any join."""
+    """A join that the real service can't build; pcrud then ignores all joins."""
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A piece of SQL with the kind of its value.
+    """SQL for a value of a ``kind``.
 
-    ``kind`` is a field's kind, ``bigint``, ``numeric`` (a number that isn't money) or ``bool``. Money is a number of
-    cents. ``columns`` are those of the query's own classes outside of aggregates, as pairs of alias and field.
+    ``kind`` is a field's kind, ``bigint``, ``numeric`` (a number that isn't money) or ``bool``. Money is in cents.
+    ``columns`` are pairs of alias and field for the columns used outside of aggregates.
     """
 
     sql: str
@@ -61,7 +62,7 @@ class Source:
     """A class in a FROM clause under its alias."""
 
     alias: str
-    known: StoredClass
+    idl_class: StoredClass
 
     @property
     def quoted(self) -> str:
@@ -69,36 +70,36 @@ class Source:
         return quoted(self.alias)
 
     def column(self, name: str) -> Expression:
-        """A field as an expression.
+        """Return a field as an expression.
 
         Raises:
-            QueryError: the class hasn't such a column.
+            QueryError: the class has no such column.
         """
-        item = self.known.by_name.get(name)
+        item = self.idl_class.by_name.get(name)
         if item is None or (item.virtual and not item.hidden):
-            raise QueryError(f"{self.known.id} has no column {name}")
+            raise QueryError(f"{self.idl_class.id} has no column {name}")
         columns = frozenset({(self.alias, name)})
         if item.hidden:
-            hashed = f"pg_md5(CAST({self.quoted}.{quoted(self.known.primary)} AS TEXT))"
+            hashed = f"pg_md5(CAST({self.quoted}.{quoted(self.idl_class.primary)} AS TEXT))"
             return Expression("'*'" if item.virtual else hashed, "text", columns=columns)
-        return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.known.id, item), columns=columns)
+        return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.idl_class.id, item), columns=columns)
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Quote a name as an SQL identifier, cut to 63 characters like PostgreSQL's."""
     return '"' + name[:63].replace('"', '""') + '"'
 
 
 def kind_of(class_id: str, item: StoredField) -> str:
-    """The kind of a field in queries, where 64-bit columns count apart."""
+    """Return a field's kind in queries, where 64-bit columns are ``bigint``."""
     return "bigint" if (class_id, item.name) in _BIG else item.kind
 
 
 @dataclass
 class Frame:
-    """The classes of one SELECT; those of the queries around it are reached over ``outer``.
+    """The scope of one SELECT: its aliased classes in ``sources``, and the enclosing query's scope in ``outer``.
 
-    ``classes`` are all there are. With ``volatile``, functions may be named that give another value each time.
+    ``volatile`` allows functions that return another value each time.
     """
 
     classes: IdlClasses
@@ -107,29 +108,29 @@ class Frame:
     sources: list[Source] = field(default_factory=list)
 
     def add(self, alias: str | None, class_id: object) -> Source:
-        """Bring a class into scope.
+        """Add a class to the scope.
 
         Raises:
-            QueryError: there is no such class, or the alias is taken.
+            QueryError: the class is unknown, or the alias is taken.
         """
-        known = self.classes.get(class_id) if isinstance(class_id, str) else None
-        if known is None:
+        idl_class = self.classes.get(class_id) if isinstance(class_id, str) else None
+        if idl_class is None:
             raise MalformedError(f"no class {class_id}")
-        source = Source(alias or known.id, known)
+        source = Source(alias or idl_class.id, idl_class)
         if self.here(source.alias) is not None:
             raise MalformedError(f"alias {source.alias} twice")
         self.sources.append(source)
         return source
 
     def here(self, alias: str) -> Source | None:
-        """The class of an alias in this SELECT alone."""
+        """Look up an alias in this SELECT only."""
         return next((source for source in self.sources if source.alias == alias), None)
 
     def find(self, alias: str) -> Source:
-        """The class of an alias in this SELECT or one around it.
+        """Look up an alias in this SELECT, then in enclosing ones.
 
         Raises:
-            QueryError: there is none.
+            QueryError: the alias is unknown.
         """
         frame: Frame | None = self
         while frame is not None:
@@ -140,15 +141,15 @@ class Frame:
         raise MalformedError(f"no alias {alias}")
 
     def own(self, expression: Expression) -> frozenset[tuple[str, str]]:
-        """Those of an expression's columns that belong to this SELECT."""
+        """Return an expression's columns that belong to this SELECT."""
         return frozenset(column for column in expression.columns if self.here(column[0]) is not None)
 
 
 def check_comparable(left: str, right: str) -> None:
-    """Refuse what PostgreSQL has no operator for.
+    """Check that PostgreSQL has comparison operators for two kinds.
 
     Raises:
-        QueryError: the two kinds can't be compared.
+        QueryError: it has none.
     """
     if not any(left in family and right in family for family in _FAMILIES):
         raise QueryError(f"{left} with {right}")
@@ -160,42 +161,30 @@ _BOOLEANS = {"true": 1, "yes": 1, "on": 1, "1": 1, "false": 0, "no": 0, "off": 0
 
 
 def text_literal(value: str) -> str:
-    """A text as an SQL literal."""
+    """Quote a text as an SQL literal."""
     if "\0" in value:
         raise QueryError("a null character")
     return "'" + value.replace("'", "''") + "'"
 
 
-def number_text(value: int | float) -> str:
-    """A JSON number as text."""
-    return str(value)
-
-
 def _scaled(number: Decimal, kind: str) -> str:
-    """A number for comparison: money counts in cents, and amounts between two cents stay between them."""
+    """Format a number for comparison; money in cents, keeping fractions of a cent."""
     scaled = number * 100 if kind == "money" else number
     return str(int(scaled)) if scaled == scaled.to_integral_value() else repr(float(scaled))
 
 
-def raw_number(value: int | float, kind: str) -> str:
-    """A number written into the SQL without quotation marks; it is compared by value with any number.
-
-    Raises:
-        QueryError: the other side isn't a number.
-    """
-    if kind not in ("integer", "bigint", "money", "numeric"):
-        raise QueryError(f"a number for {kind}")
-    return _scaled(Decimal(str(value)), kind)
-
-
 def quoted_value(text: str, kind: str) -> str:
-    """A value written in quotation marks: PostgreSQL reads it as the other side's type.
+    """Convert a quoted literal as PostgreSQL does: to the type of the other operand.
 
     Raises:
-        QueryError: it can't be read as that type.
+        QueryError: the text isn't a valid value of the kind.
     """
     if kind in _RANGES:
-        return _quoted_integer(text, _RANGES[kind])
+        if not re.fullmatch(r"\s*[-+]?\d+\s*", text, re.ASCII):
+            raise QueryError("not an integer")
+        if not -_RANGES[kind] <= int(text) < _RANGES[kind]:
+            raise QueryError("integer out of range")
+        return str(int(text))
     return _READERS.get(kind, text_literal)(text)
 
 
@@ -207,14 +196,6 @@ def _quoted_number(text: str, kind: str) -> str:
     if not number.is_finite():  # NaN is greater than every number in PostgreSQL
         return "-9e999" if number == Decimal("-Infinity") else "9e999"
     return _scaled(number, kind)
-
-
-def _quoted_integer(text: str, limit: int) -> str:
-    if not re.fullmatch(r"\s*[-+]?\d+\s*", text, re.ASCII):
-        raise QueryError("not an integer")
-    if not -limit <= int(text) < limit:
-        raise QueryError("integer out of range")
-    return str(int(text))
 
 
 def _quoted_interval(text: str) -> str:
@@ -237,10 +218,10 @@ def _quoted_time(text: str, kind: str) -> str:
     if word in _SPECIAL_TIMES:
         return text_literal(_SPECIAL_TIMES[word])
     if word in ("now", "today"):
-        moment = timestamp_text(now())
-        return text_literal(
-            moment[:10] if kind == "date" else f"{moment[:10]}T00:00:00+0000" if word == "today" else moment
-        )
+        time = timestamp_text(now())
+        if kind == "date":
+            return text_literal(time[:10])
+        return text_literal(f"{time[:10]}T00:00:00+0000" if word == "today" else time)
     try:
         return text_literal(to_storage(kind, text))
     except BadValueError:
@@ -258,17 +239,17 @@ _READERS: dict[str, Callable[[str], str]] = {
 
 
 def field_value(value: Any, field_kind: str, kind: str) -> str | None:
-    """A scalar of a query as a literal to compare with something of ``kind``; None for null and booleans.
+    """Return a scalar of a query as a literal to compare with a value of ``kind``; None for null and booleans.
 
-    The service writes a JSON number bare when the field it stands beside (``field_kind``) is an integer in the
-    database, and everything else in quotation marks; it has no text for JSON's true and false (``pcrud-011``).
+    The service writes JSON numbers without quotes if the compared field (``field_kind``) is an integer, and quotes
+    everything else; it writes nothing for JSON's true and false (``pcrud-011``).
     """
     if value is None or isinstance(value, bool):
         return None
-    if isinstance(value, int | float):
-        if field_kind in _RANGES:
-            return raw_number(value, kind)
-        return quoted_value(number_text(value), kind)
-    if isinstance(value, str):
-        return quoted_value(value, kind)
+    if isinstance(value, int | float) and field_kind in _RANGES:
+        if kind not in NUMBERS:
+            raise QueryError(f"a number for {kind}")
+        return _scaled(Decimal(str(value)), kind)
+    if isinstance(value, int | float | str):
+        return quoted_value(str(value), kind)
     raise MalformedError("a scalar was expected")

@@ -1,4 +1,8 @@
-"""Conditions: hashes and lists of fields, ``-and``, ``-or``, ``-not``, ``-exists`` and ``+alias`` (``searchWHERE``)."""
+"""Translate conditions (``searchWHERE``), joins, ORDER BY, and whole queries.
+
+A condition is a hash or list of fields, ``-and``, ``-or``, ``-not``, ``-exists`` and ``+alias``. The parts are in one
+module because they are recursive: conditions have subqueries, and queries and joins have conditions.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +47,15 @@ _PATTERNS = {
 
 
 def predicate(frame: Frame, source: Source, name: str, node: Any) -> Expression:
-    """The condition that ``node`` puts on a field.
+    """Translate the condition ``node`` on a field.
 
     Raises:
-        QueryError: as the real service or its database would refuse it.
+        QueryError: the real service or PostgreSQL would reject the condition.
     """
-    item = source.known.by_name.get(name)
+    item = source.idl_class.by_name.get(name)
     if item is None:
-        raise MalformedError(f"no field {name} in {source.known.id}")
-    field_kind = kind_of(source.known.id, item)
+        raise MalformedError(f"no field {name} in {source.idl_class.id}")
+    field_kind = kind_of(source.idl_class.id, item)
     if isinstance(node, list):
         return _in(frame, source, name, node, negated=False)
     if isinstance(node, dict):
@@ -81,13 +85,12 @@ def _operator(frame: Frame, source: Source, name: str, operator: str, operand: A
 
 
 def _field_kind(source: Source, name: str) -> str:
-    return kind_of(source.known.id, source.known.by_name[name])
+    return kind_of(source.idl_class.id, source.idl_class.by_name[name])
 
 
 def _check_operator(word: str) -> None:
-    if any(character.isspace() for character in word) and word not in ("similar to", *_DISTINCT):
-        raise MalformedError(f"no operator {word}")
-    if ";" in word:
+    has_space = any(character.isspace() for character in word)
+    if ";" in word or (has_space and word not in ("similar to", *_DISTINCT)):
         raise MalformedError(f"no operator {word}")
 
 
@@ -98,7 +101,7 @@ def _operand_kind(left: Expression, word: str) -> str:
 
 
 def _compare(left: Expression, word: str, right: str | None) -> Expression:
-    """A comparison with a literal, or with null where there is none."""
+    """Compare with a literal, or with null if ``right`` is None."""
     if right is None:
         sql = f"{left.sql} IS {'' if word == '=' else 'NOT '}NULL"
     elif word in _PATTERNS:
@@ -114,7 +117,7 @@ def _compare(left: Expression, word: str, right: str | None) -> Expression:
 
 
 def _compared(expression: Expression) -> str:
-    """An expression as it is compared: intervals by their length in seconds."""
+    """Return the SQL to compare an expression by; intervals compare by their length in seconds."""
     return f"pg_interval({expression.sql})" if expression.kind == "interval" else expression.sql
 
 
@@ -171,7 +174,7 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
 
 
 def _number(value: Any, field_kind: str, kind: str) -> str:
-    """A number to calculate with, in its own unit whatever it meets."""
+    """Return a number to calculate with; money isn't converted to cents."""
     literal = field_value(value, field_kind, "numeric" if kind == "money" else kind)
     if literal is None:
         raise MalformedError("null can't be calculated with")
@@ -179,13 +182,13 @@ def _number(value: Any, field_kind: str, kind: str) -> str:
 
 
 def _calculated(left: Expression, word: str, right: Expression) -> Expression:
-    """A number, and no condition, which another may be compared with."""
+    """Calculate with two numbers; the result is a number, for an enclosing comparison."""
     if left.kind not in NUMBERS or right.kind not in NUMBERS:
         raise QueryError(f"{left.kind} {word} {right.kind}")
     whole = ("integer", "bigint")
     if word == "&" and (left.kind not in whole or right.kind not in (*whole, "numeric")):
         raise QueryError(f"{left.kind} {word} {right.kind}")
-    sides = [f"({it.sql}) / 100.0" if it.kind == "money" else f"({it.sql})" for it in (left, right)]
+    sides = [f"({side.sql}) / 100.0" if side.kind == "money" else f"({side.sql})" for side in (left, right)]
     kind = left.kind if word == "&" else "numeric"
     columns = left.columns | right.columns
     return Expression(f"({sides[0]} {word} {sides[1]})", kind, left.aggregate or right.aggregate, columns)
@@ -202,12 +205,12 @@ def _compare_expressions(left: Expression, word: str, right: Expression) -> Expr
 
 
 def condition(frame: Frame, source: Source, node: Any, joiner: str = "AND") -> Expression:
-    """A condition on a class; its parts are joined by ``joiner``, those of nested lists and their hashes too.
+    """Translate a condition on a class; ``joiner`` also applies to nested lists and the hashes in them.
 
-    A single ``{"+alias": "field"}`` is the field itself, so that it can stand as a value.
+    A single ``{"+alias": "field"}`` gives the field itself, to be used as a value.
 
     Raises:
-        QueryError: as the real service or its database would refuse it.
+        QueryError: the real service or PostgreSQL would reject the condition.
     """
     if isinstance(node, list) and node:
         parts = [_in_brackets(condition(frame, source, item, joiner)) for item in node]
@@ -219,10 +222,10 @@ def condition(frame: Frame, source: Source, node: Any, joiner: str = "AND") -> E
 
 
 def boolean(expression: Expression) -> Expression:
-    """Insist on something true or false.
+    """Return the expression if it is a boolean.
 
     Raises:
-        QueryError: the expression is of another type.
+        QueryError: the expression has another type.
     """
     if expression.kind != "bool":
         raise QueryError("not true or false")
@@ -263,7 +266,7 @@ def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
 
 def _of_alias(source: Source, frame: Frame, value: Any) -> Expression:
     if isinstance(value, str):
-        if value not in source.known.by_name:
+        if value not in source.idl_class.by_name:
             raise MalformedError(f"no field {value}")
         return source.column(value)
     return _in_brackets(condition(frame, source, value))
@@ -273,11 +276,11 @@ _TYPES = {"left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}
 
 
 def joins(frame: Frame, left: Source, node: Any) -> str:
-    """The JOIN clauses for what ``node`` joins to a class; the classes come into the frame's scope.
+    """Return the JOIN clauses of ``node`` and add the joined classes to the frame.
 
     Raises:
         UnjoinableError: the real service can't build the join.
-        QueryError: its database refuses it.
+        QueryError: PostgreSQL would reject the join.
     """
     if isinstance(node, str | dict):
         node = [node]
@@ -308,31 +311,27 @@ def _join(frame: Frame, left: Source, alias: str, options: Any) -> str:
     given = options.get("filter") if isinstance(options, dict) else None
     if given is not None:
         word = "OR" if (_text(options, "filter_op") or "").lower() == "or" else "AND"
-        on = f"{on} {word} {_filter(frame, right, given)}"
+        try:
+            on = f"{on} {word} {boolean(condition(frame, right, given)).sql}"
+        except MalformedError as problem:
+            raise UnjoinableError(str(problem)) from problem
     word = _TYPES.get((_text(options, "type") or "").lower(), "JOIN")
     below = options.get("join") if isinstance(options, dict) else None
     further = joins(frame, right, below) if below is not None else ""
-    return f" {word} {right.known.id} AS {right.quoted} ON ({on}){further}"
-
-
-def _filter(frame: Frame, right: Source, node: Any) -> str:
-    try:
-        return boolean(condition(frame, right, node)).sql
-    except MalformedError as problem:
-        raise UnjoinableError(str(problem)) from problem
+    return f" {word} {right.idl_class.id} AS {right.quoted} ON ({on}){further}"
 
 
 def _keys(left: Source, right: Source, key: str | None, field: str | None) -> tuple[str, str]:
-    """The left class's and the right class's field to join by."""
+    """Return the fields to join by: the left class's and the right class's."""
     if key is not None and field is not None:
         return key, field
     if field is not None:
-        link = right.known.links.get(field)
-        if link and link.reltype != "has_many" and link.class_id == left.known.id:
+        link = right.idl_class.links.get(field)
+        if link and link.reltype != "has_many" and link.class_id == left.idl_class.id:
             return link.key, field
     elif key is not None:
-        link = left.known.links.get(key)
-        if link and link.reltype != "has_many" and link.class_id == right.known.id:
+        link = left.idl_class.links.get(key)
+        if link and link.reltype != "has_many" and link.class_id == right.idl_class.id:
             return key, link.key
     else:
         return _linked(left, right)
@@ -340,11 +339,11 @@ def _keys(left: Source, right: Source, key: str | None, field: str | None) -> tu
 
 
 def _linked(left: Source, right: Source) -> tuple[str, str]:
-    for link in left.known.links.values():
-        if link.class_id == right.known.id and link.reltype != "has_many":
+    for link in left.idl_class.links.values():
+        if link.class_id == right.idl_class.id and link.reltype != "has_many":
             return link.field, link.key
-    for link in right.known.links.values():
-        if link.class_id == left.known.id and link.reltype != "has_many":
+    for link in right.idl_class.links.values():
+        if link.class_id == left.idl_class.id and link.reltype != "has_many":
             return link.key, link.field
     raise UnjoinableError("no link to join by")
 
@@ -358,18 +357,21 @@ _TERM = re.compile(
 
 def _term(source: Source | None, expression: Expression, direction: str | None, nulls: str | None = None) -> str:
     descending = (direction or "").lower().startswith("d")
-    if source is not None and expression.sql == source.column(source.known.primary).sql:
-        return f"{expression.sql} {'DESC' if descending else 'ASC'}"  # never null; so SQLite can walk its index
-    # The recorded database sorts by code point (pcrud-027), as SQLite does: no collation is named.
-    place = nulls or ("first" if descending else "last")
-    return f"{expression.sql} {'DESC' if descending else 'ASC'} NULLS {place.upper()}"
+    if source is not None and expression.sql == source.column(source.idl_class.primary).sql:
+        # A primary key is never null. Without NULLS FIRST/LAST, SQLite can use its index.
+        return f"{expression.sql} {'DESC' if descending else 'ASC'}"
+    # The recorded database sorts by code point (pcrud-027), like SQLite, so no COLLATE is needed.
+    nulls = nulls or ("first" if descending else "last")
+    return f"{expression.sql} {'DESC' if descending else 'ASC'} NULLS {nulls.upper()}"
 
 
 def from_list(frame: Frame, node: list[Any]) -> list[str]:
-    """Terms from ``[{"class", "field", "direction", "transform", "compare"}]`` (``buildOrderByFromArray``).
+    """Return ORDER BY terms for ``[{"class", "field", "direction", "transform", "compare"}]``.
+
+    Source: ``buildOrderByFromArray``.
 
     Raises:
-        QueryError: an entry without class or field, or a field that doesn't exist.
+        QueryError: an entry lacks class or field, or the field doesn't exist.
     """
     terms = []
     for entry in node:
@@ -393,17 +395,17 @@ def from_list(frame: Frame, node: list[Any]) -> list[str]:
 
 
 def from_fields(frame: Frame, source: Source, node: dict[str, Any], selected: Sequence[str]) -> list[str]:
-    """Terms from ``{field: direction}`` or ``{field: {"direction", "transform"}}`` of a search.
+    """Return ORDER BY terms of a search for ``{field: direction}`` or ``{field: {"direction", "transform"}}``.
 
-    ``selected`` are the columns selected of the search's own class. What isn't a field of the class is passed over.
+    ``selected`` are the selected columns of the search's class.
 
     Raises:
-        QueryError: a direction that isn't one, or a name that is ambiguous.
+        QueryError: a direction is invalid, or a name is ambiguous.
     """
     terms = []
     for name, how in node.items():
-        item = source.known.by_name.get(name)
-        # pcrud drops what it doesn't know here, as in select (pcrud-154), where a WHERE is refused (pcrud-152).
+        item = source.idl_class.by_name.get(name)
+        # pcrud ignores unknown names here, as in select (pcrud-154); in WHERE it rejects them (pcrud-152).
         if item is None or item.virtual:
             continue
         if isinstance(how, dict):
@@ -415,10 +417,10 @@ def from_fields(frame: Frame, source: Source, node: dict[str, Any], selected: Se
 
 
 def in_subquery(frame: Frame, source: Source, node: dict[str, Any], aliases: Sequence[str]) -> list[str]:
-    """The same of a subquery, where every name must be a field; a bare one is a column of the result first.
+    """Return ORDER BY terms of a subquery, where a name refers to a result column before a field.
 
     Raises:
-        QueryError: a field that doesn't exist, or a name that is ambiguous.
+        QueryError: a field doesn't exist, or a name is ambiguous.
     """
     terms = []
     for name, how in node.items():
@@ -451,13 +453,12 @@ def _direction(value: Any) -> str:
 
 
 def from_text(frame: Frame, text: str, selected: Sequence[str]) -> list[str]:
-    """Terms from SQL text such as ``"family_name, id DESC"``, which pcrud passes on as it is.
+    """Return ORDER BY terms for SQL text like ``"family_name, id DESC"``, which pcrud passes to PostgreSQL unchanged.
 
-    ``selected`` are the columns selected of the search's own class: a bare name is one of them first, and a number is
-    one of their places.
+    A bare name refers to a column in ``selected`` first; a number is a position in ``selected``.
 
     Raises:
-        QueryError: a column that doesn't exist, or SQL that isn't understood here.
+        QueryError: a column doesn't exist, or the SQL isn't supported.
     """
     terms = []
     source: Source | None
@@ -482,15 +483,11 @@ def _owner(frame: Frame, alias: str | None, name: str, selected: Sequence[str]) 
     if alias is not None:
         found = [source for source in frame.sources if source.alias == alias]
     else:
-        found = [source for source in frame.sources if _has(source, name)]
+        fields = ((source, source.idl_class.by_name.get(name)) for source in frame.sources)
+        found = [source for source, item in fields if item is not None and (item.hidden or not item.virtual)]
     if len(found) != 1:
         raise QueryError(f"column {name} isn't there, or ambiguous")
     return found[0]
-
-
-def _has(source: Source, name: str) -> bool:
-    item = source.known.by_name.get(name)
-    return item is not None and (item.hidden or not item.virtual)
 
 
 _COMBINERS = ("union", "intersect", "except")
@@ -498,7 +495,10 @@ _COMBINERS = ("union", "intersect", "except")
 
 @dataclass
 class _Columns:
-    """The SELECT list as it grows. ``grouped`` are the columns that no aggregate was announced for."""
+    """The SELECT list under construction.
+
+    ``announced`` is set once a column is marked ``aggregate``; ``grouped`` are the positions of columns that aren't.
+    """
 
     parts: list[str] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
@@ -518,10 +518,10 @@ class _Columns:
 
 
 def subquery(outer: Frame, node: Any) -> tuple[str, list[str]]:
-    """The SQL of a query and the kinds of its columns.
+    """Return the SQL of a query and the kinds of its columns.
 
     Raises:
-        QueryError: as the real service or its database would refuse it.
+        QueryError: the real service or PostgreSQL would reject the query.
     """
     if not isinstance(node, dict):
         raise MalformedError("a query is a hash")
@@ -530,7 +530,7 @@ def subquery(outer: Frame, node: Any) -> tuple[str, list[str]]:
     frame = Frame(outer.classes, outer, outer.volatile)
     core, join_sql = _from(frame, node.get("from"))
     columns = _select(frame, core, node.get("select"))
-    sql = f"{', '.join(columns.parts)} FROM {core.known.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"
+    sql = f"{', '.join(columns.parts)} FROM {core.idl_class.id} AS {core.quoted}{join_sql}{''.join(columns.org_trees)}"
     if node.get("where") is not None:
         where = boolean(condition(frame, core, node["where"]))
         if where.aggregate:
@@ -572,7 +572,7 @@ def _from(frame: Frame, node: Any) -> tuple[Source, str]:
 
 
 def _select(frame: Frame, core: Source, node: Any) -> _Columns:
-    everything = [item.name for item in core.known.columns]
+    everything = [item.name for item in core.idl_class.columns]
     if node is None:
         node = {core.alias: everything}
     if not isinstance(node, dict):
@@ -592,7 +592,7 @@ def _select(frame: Frame, core: Source, node: Any) -> _Columns:
 
 def _select_one(columns: _Columns, source: Source, entry: Any) -> None:
     name = entry.get("column") if isinstance(entry, dict) else entry
-    item = source.known.by_name.get(name) if isinstance(name, str) else None
+    item = source.idl_class.by_name.get(name) if isinstance(name, str) else None
     if item is None or item.virtual:
         raise MalformedError("a selected column isn't defined")
     if not isinstance(entry, dict):
@@ -609,7 +609,7 @@ def _select_one(columns: _Columns, source: Source, entry: Any) -> None:
 
 
 def _org_tree(columns: _Columns, source: Source, entry: dict[str, Any]) -> Expression:
-    """A transform of an org unit's id into the org units around it: a join with the closed tree."""
+    """Translate a walk through the org tree to a join with the SQL function ``org_walk``."""
     given = entry.get("params") or []
     walk = str(entry["transform"]).removeprefix("actor.org_unit_")
     depth = str(given[0]) if len(given) == 1 else None
@@ -632,7 +632,11 @@ def _org_tree(columns: _Columns, source: Source, entry: dict[str, Any]) -> Expre
 
 
 def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | None) -> str:
-    """Add GROUP BY and HAVING, and refuse columns that stand neither in an aggregate nor in the group."""
+    """Add GROUP BY and HAVING.
+
+    Raises:
+        QueryError: a column is neither aggregated nor in GROUP BY.
+    """
     any_aggregate = having is not None or any(item.aggregate for item in columns.expressions)
     positions = columns.grouped if columns.announced else []
     if any(columns.expressions[position - 1].aggregate for position in positions):
@@ -641,7 +645,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
         within = frozenset[tuple[str, str]]().union(
             *(columns.expressions[position - 1].columns for position in positions)
         )
-        keys = {source.alias for source in frame.sources if (source.alias, source.known.primary) in within}
+        keys = {source.alias for source in frame.sources if (source.alias, source.idl_class.primary) in within}
         plain = [frame.own(item) for index, item in enumerate(columns.expressions, 1) if index not in positions]
         plain += [frame.own(having)] if having is not None else []
         if any(alias not in keys and (alias, name) not in within for used in plain for alias, name in used):
@@ -651,6 +655,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
         return f"SELECT {sql} HAVING {having.sql}" if having is not None else f"SELECT {sql}"
     if having is None:
         return f"SELECT {sql}"
+    # SQLite before 3.39 rejects HAVING without GROUP BY, so an outer query filters the single row.
     names = ", ".join(quoted(f"column {index}") for index in range(len(columns.parts)))
     head = ", ".join(f"{item.sql} AS {quoted(f'column {index}')}" for index, item in enumerate(columns.expressions))
     rest = sql[len(", ".join(columns.parts)) :]
@@ -676,7 +681,7 @@ def _order(frame: Frame, node: Any, aliases: list[str]) -> str:
 
 
 def number(value: Any) -> int | None:
-    """LIMIT and OFFSET as C's ``atoi`` reads them: digits at the beginning, else 0; None where nothing is given."""
+    """Parse LIMIT or OFFSET like C's ``atoi``: leading digits, else 0; None if not given."""
     if value is None or isinstance(value, bool | list | dict):
         return None
     match = re.match(r"\s*[-+]?\d+", str(value))

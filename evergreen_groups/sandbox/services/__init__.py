@@ -1,4 +1,4 @@
-"""The OpenSRF services that the sandbox offers, method by method."""
+"""The OpenSRF services and methods that the sandbox implements."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""Methods that bill and take money: ``open-ils.circ.money.*``, after ``OpenILS/Application/Circ/Money.pm``.
+"""Methods for bills: ``open-ils.circ.money.*``, after ``OpenILS/Application/Circ/Money.pm``.
 
-What the database's triggers do there is done here in Python: the summary of a transaction (``mbts``) is kept up.
+Evergreen's database triggers update a transaction's summary (``mbts``); here Python code does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SERVICE = "open-ils.circ"
 
 
 def transaction_org(store: Store, transaction_id: int) -> int | None:
-    """The library of a transaction: where the item went out, or the billing location."""
+    """Return the circulating library or the billing location of a transaction."""
     loan = store.row("circ", transaction_id)
     if loan is not None:
         return int(loan["circ_lib"])
@@ -36,14 +36,14 @@ def transaction_org(store: Store, transaction_id: int) -> int | None:
 
 
 def set_finish(store: Store, transaction_id: int, finish: str | None) -> None:
-    """Close a transaction, or open it again."""
+    """Close a transaction, or reopen it if ``finish`` is None."""
     class_id = "circ" if store.row("circ", transaction_id) else "mg"
     for kind in (class_id, "mbts"):
         store.update(kind, transaction_id, {"xact_finish": finish})
 
 
 def close_if_paid(context: CallContext, transaction_id: int) -> None:
-    """Close a transaction on which nothing is owed, unless the item is still out; open one on which something is.
+    """Close a transaction with a zero balance, unless the item is still out; reopen one with a balance.
 
     Source: ``AppUtils::check_open_xact``.
     """
@@ -62,7 +62,7 @@ def close_if_paid(context: CallContext, transaction_id: int) -> None:
 def add_to_summary(
     store: Store, transaction_id: int, changes: Mapping[str, Any], *, owed: Decimal, paid: Decimal
 ) -> None:
-    """Add to what is owed and paid on a transaction, and note the last billing or payment."""
+    """Add amounts to a transaction's summary; ``changes`` has the fields about the last billing or payment."""
     summary = store.row("mbts", transaction_id) or {}
     amounts = {
         "total_owed": Decimal(summary["total_owed"] or 0) + owed,
@@ -74,27 +74,27 @@ def add_to_summary(
 
 @method(SERVICE, "open-ils.circ.money.grocery.create")
 def create_grocery(context: CallContext, token: Any = None, sent: Any = None) -> int:
-    """Begin a transaction for anything but a loan; with nothing owed on it yet it is closed at once."""
+    """Create a transaction without a loan; it is closed until it gets a billing."""
     session = context.sessions.find(token)
     if session is None:
         raise EventAnswer(perl_event("NO_SESSION"))
     values = argument_of(context.classes, "mg", sent)
-    place = values["billing_location"]
-    if place is not None and _integer(place) is None:
+    location = values["billing_location"]
+    if location is not None and _integer(location) is None:
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
-    if not allowed(context.store, session.user_id, "CREATE_TRANSACTION", _integer(place)):
-        raise permission_failure("CREATE_TRANSACTION", place)
+    if not allowed(context.store, session.user_id, "CREATE_TRANSACTION", _integer(location)):
+        raise permission_failure("CREATE_TRANSACTION", location)
     with context.store.transaction():
         editor = Editor(context, token)
         try:
             transaction_id = editor.create("mg", {**values, "id": None})
         except EventAnswer:
-            # The real service goes on with the 0 that it got for an id.
+            # The real service continues with 0 as the new row's id.
             raise not_found(editor.classes, "mbt", "0") from None
         grocery = editor.retrieve("mg", transaction_id)
-        shared = ("id", "usr", "xact_start", "xact_finish")
-        summary = dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
-        editor.store.insert("mbts", {**summary, **{n: grocery[n] for n in shared}, "xact_type": "grocery"})
+        summary = {name: grocery[name] for name in ("id", "usr", "xact_start", "xact_finish")}
+        summary |= dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
+        editor.store.insert("mbts", {**summary, "xact_type": "grocery"})
         close_if_paid(context, transaction_id)
         return transaction_id
 
@@ -108,7 +108,7 @@ def _integer(value: Any) -> int | None:
 
 @method(SERVICE, "open-ils.circ.money.billing.create")
 def create_billing(context: CallContext, token: Any = None, sent: Any = None) -> int:
-    """Add a billing to a transaction, and recalculate the patron's penalties for the transaction's library."""
+    """Add a billing to a transaction, and recalculate the patron's penalties at the transaction's library."""
     with context.store.transaction():
         editor = Editor(context, token)
         editor.require("CREATE_BILL")
@@ -134,7 +134,7 @@ def create_billing(context: CallContext, token: Any = None, sent: Any = None) ->
 
 @method(SERVICE, "open-ils.circ.money.grocery.retrieve")
 def grocery(context: CallContext, token: Any = None, transaction_id: Any = None) -> dict[str, Any]:
-    """One grocery transaction."""
+    """Return one grocery transaction."""
     editor = Editor(context, token)
     editor.require("VIEW_TRANSACTION")
     return context.classes.wire_object("mg", editor.retrieve("mg", transaction_id))

@@ -1,7 +1,7 @@
-"""A method's hands on the database, after Evergreen's ``OpenILS/Utils/CStoreEditor.pm``.
+"""Access to the database for methods, after Evergreen's ``OpenILS/Utils/CStoreEditor.pm``.
 
-The editor knows who asks. What can't be found, written or allowed becomes an event with the payload that the real
-one has.
+An editor acts for one caller. Missing rows, failed writes and missing permissions raise events with the same payload
+as in Evergreen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from evergreen_groups.sandbox.database import (
     to_wire,
     values_fit,
 )
-from evergreen_groups.sandbox.query import Frame, QueryError, Source, run_search
+from evergreen_groups.sandbox.query import Frame, QueryError, run_search
 from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.registry import (
     CallContext,
@@ -45,10 +45,10 @@ _LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
 
 
 class Editor:
-    """The database as one caller may use it.
+    """The database on behalf of the session of a token.
 
     Raises:
-        Event: NO_SESSION, when the token is nobody's.
+        EventAnswer: NO_SESSION.
     """
 
     def __init__(self, context: CallContext, token: Any) -> None:
@@ -59,109 +59,115 @@ class Editor:
         self.user_id = self.session.user_id
 
     def allowed(self, permission: str, org_unit: Any = None) -> bool:
-        """Whether the caller has a permission at an org unit; at its own work org unit where none is given.
+        """Return whether the caller has a permission at an org unit, by default at the session's work org unit.
 
         Raises:
-            Die: the org unit is a text but no number, so that the database can't be asked.
+            Die: the org unit is text but not a number, so the real service's query fails.
         """
-        place = org_unit if is_true(org_unit) else self.session.work_org
-        if isinstance(place, bool | list | dict):
+        org = org_unit if is_true(org_unit) else self.session.work_org
+        if isinstance(org, bool | list | dict):
             return permissions.allowed(self.store, self.user_id, permission, None)
         try:
-            return permissions.allowed(self.store, self.user_id, permission, int(text(place)))
+            return permissions.allowed(self.store, self.user_id, permission, int(text(org)))
         except ValueError:
             raise Die("Can't use an undefined value as an ARRAY reference.") from None
 
     def require(self, permission: str, org_unit: Any = None) -> None:
-        """Insist on a permission.
+        """Raise unless the caller has a permission (:meth:`allowed`).
 
         Raises:
-            Event: PERM_FAILURE with the place as text (``errors-057``).
+            EventAnswer: PERM_FAILURE with the org unit as text (``errors-057``).
         """
         if not self.allowed(permission, org_unit):
-            place = org_unit if is_true(org_unit) else self.session.work_org
-            raise permission_failure(permission, place if isinstance(place, bool | list | dict) else text(place))
+            org = org_unit if is_true(org_unit) else self.session.work_org
+            raise permission_failure(permission, org if isinstance(org, bool | list | dict) else text(org))
 
     def retrieve(self, class_id: str, key: Any, *, sent: Any = ...) -> Row:
-        """The row with a primary key (:func:`retrieve`)."""
+        """Call :func:`retrieve`."""
         return retrieve(self.store, class_id, key, sent=sent)
 
     def search(self, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
-        """The rows that fulfil a condition (:func:`search`)."""
+        """Call :func:`search`."""
         return search(self.store, class_id, where)
 
     def create(self, class_id: str, sent: Mapping[str, Any]) -> int:
-        """Insert an object as it was sent (values by field name, flags with them) and return its id.
+        """Insert an object (values by field name, flags included) and return its id.
 
         Raises:
-            Event: DATABASE_UPDATE_FAILED.
-            Die: it refers to something that isn't there.
+            EventAnswer: DATABASE_UPDATE_FAILED.
+            Die: a referenced row doesn't exist.
         """
-        known = self.classes[class_id]
-        values = {item.name: _sql_value(self.classes, item, sent.get(item.name)) for item in known.columns}
+        idl_class = self.classes[class_id]
+        values = {item.name: _sql_value(self.classes, item, sent.get(item.name)) for item in idl_class.columns}
         defaults = DEFAULTS.get(class_id, {})
         values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
-        failure = self._failure(known, sent, "INSERT error", 500)
-        if not values_fit(known, values):
+        failure = self._failure(idl_class, sent, "INSERT error", 500)
+        if not values_fit(idl_class, values):
             raise failure
-        if values[known.primary] is None:
-            values[known.primary] = self.store.next_value(known.sequence or known.table)
-        if self.store.row(class_id, values[known.primary]) is not None or not rows_hold(self.store, known, values):
+        if values[idl_class.primary] is None:
+            values[idl_class.primary] = self.store.next_value(idl_class.sequence or idl_class.table)
+        if self.store.row(class_id, values[idl_class.primary]) is not None or not rows_hold(
+            self.store, idl_class, values
+        ):
             raise failure
         new_id = self.store.insert(class_id, values)
         check_references(self.store, class_id, values)
         return new_id
 
     def update(self, class_id: str, sent: Mapping[str, Any]) -> None:
-        """Write every field of an object as it was sent; users get a new ``last_xact_id`` and time of update.
+        """Write every field of an object; users also get a new ``last_xact_id`` and ``last_update_time``.
 
         Raises:
-            Event: DATABASE_UPDATE_FAILED.
+            EventAnswer: DATABASE_UPDATE_FAILED.
         """
-        known, key = self._stored(class_id, sent)
+        idl_class, key = self._stored(class_id, sent)
         values = {
             item.name: _sql_value(self.classes, item, sent.get(item.name))
-            for item in known.columns
-            if item.name != known.primary
+            for item in idl_class.columns
+            if item.name != idl_class.primary
         }
         if class_id == "au":
-            # New with each write: by it a later one is told that its record is an old one (xact-collision-003).
+            # Changes with each write, so that a later write of an outdated record is rejected (xact-collision-003).
             values["last_xact_id"] = transaction_id(self.context)
             values["last_update_time"] = timestamp_text(self.context.clock())
-        failure = self._failure(known, sent, "Error in updating a row", 500)
-        if not values_fit(known, values) or not rows_hold(self.store, known, {**values, known.primary: key}):
+        failure = self._failure(idl_class, sent, "Error in updating a row", 500)
+        if not values_fit(idl_class, values) or not rows_hold(
+            self.store, idl_class, {**values, idl_class.primary: key}
+        ):
             raise failure
         self.store.update(class_id, key, values)
         check_references(self.store, class_id, values)
 
     def delete(self, class_id: str, sent: Mapping[str, Any]) -> None:
-        """Delete the row of an object.
+        """Delete an object's row.
 
         Raises:
-            Event: DATABASE_UPDATE_FAILED.
+            EventAnswer: DATABASE_UPDATE_FAILED.
         """
         _known, key = self._stored(class_id, sent)
         self.store.delete(class_id, key)
 
     def _stored(self, class_id: str, sent: Mapping[str, Any]) -> tuple[StoredClass, Any]:
-        """The class of an object and the key of its row, which has to be there."""
-        known = self.classes[class_id]
-        key = _key(self.classes, known, sent)
+        """Return an object's class, and the primary key of its row, which must exist."""
+        idl_class = self.classes[class_id]
+        value = _sql_value(self.classes, idl_class.by_name[idl_class.primary], sent.get(idl_class.primary))
+        key = value if isinstance(value, int) else None
         checked = releases.MISSING_ROWS_WRITTEN not in self.context.differences
         if key is None or (checked and self.store.row(class_id, key) is None):
-            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
-        return known, key
+            raise self._failure(idl_class, sent, "Invalid object or insufficient permissions", 400)
+        return idl_class, key
 
-    def _failure(self, known: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
-        payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
+    def _failure(self, idl_class: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
+        names = [*(item.name for item in idl_class.fields), *FLAGS]
+        payload = {"__c": idl_class.id, "__p": [sent.get(name) for name in names]}
         return EventAnswer(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
 
 
 def retrieve(store: Store, class_id: str, key: Any, *, sent: Any = ...) -> Row:
-    """The row with a primary key; ``sent`` is what the event shall have as its payload instead of the key.
+    """Return the row with a primary key; ``sent`` replaces the key as the payload of an event.
 
     Raises:
-        Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
+        EventAnswer: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for an invalid key.
     """
     classes = store.classes
     parsed = classes.parse_object(key)
@@ -178,15 +184,15 @@ def retrieve(store: Store, class_id: str, key: Any, *, sent: Any = ...) -> Row:
 
 
 def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
-    """The rows that fulfil a condition of Evergreen's JSON query, whoever may see them.
+    """Return the rows that meet a condition of Evergreen's JSON query language, without checking permissions.
 
-    None where the database can't make sense of it (``groups-044``).
+    None if the database rejects the condition (``groups-044``).
     """
-    known = store.classes[class_id]
+    idl_class = store.classes[class_id]
     try:
-        if all(_is_plain(value) for value in where.values()):
-            return None if _too_large(known, where) else store.rows(class_id, where)
-        found = run_search(Frame(store.classes), known, dict(where), {}, _everyone)
+        if all(isinstance(value, str | int | None) and not isinstance(value, bool) for value in where.values()):
+            return None if _too_large(idl_class, where) else store.rows(class_id, where)
+        found = run_search(Frame(store.classes), idl_class, dict(where), {}, lambda _frame, _source: "TRUE")
         rows = store.read().execute(found.sql).fetchall()
     except (BadValueError, QueryError, sqlite3.OperationalError):
         return None
@@ -194,36 +200,28 @@ def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] |
     return [{f.name: to_wire(f.kind, value) for f, value in zip(columns, row, strict=True)} for row in rows]
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
-
-
-def _too_large(known: StoredClass, where: Mapping[str, Any]) -> bool:
-    """Whether a text names a user by a number that PostgreSQL's integers don't reach."""
-    key = where.get(known.primary)
-    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
-
-
-def _everyone(frame: Frame, source: Source) -> str:  # noqa: ARG001 - the interface of a permission
-    return "TRUE"
+def _too_large(idl_class: StoredClass, where: Mapping[str, Any]) -> bool:
+    """Return whether a user id, given as text, exceeds PostgreSQL's integers."""
+    key = where.get(idl_class.primary)
+    return idl_class.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
 
 
 def not_found(classes: IdlClasses, class_id: str, payload: Any) -> EventAnswer:
-    """The event for a row that isn't there, named after its class (``ACTOR_USER_NOT_FOUND``)."""
+    """Return the event for a missing row, named after its class (``ACTOR_USER_NOT_FOUND``)."""
     name = classes[class_id].fieldmapper.replace("::", "_").upper()
     return EventAnswer(perl_event(f"{name}_NOT_FOUND", payload=payload))
 
 
 def transaction_id(context: CallContext) -> str:
-    """A new ``last_xact_id``: the time and two random numbers, as the database services make it."""
+    """Return a new ``last_xact_id``: the time and two random numbers, like the database services."""
     return f"{int(context.clock().timestamp())}.{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
 
 
 def object_argument(classes: IdlClasses, value: Any) -> tuple[str, dict[str, Any]]:
-    """A parameter that must be an object: its class and its values by field name.
+    """Decode a parameter that must be an object; returns its class id and its values by field name.
 
     Raises:
-        Die: it is none, so that Perl can't call a method on it.
+        Die: it isn't an object, and Perl can't call a method on it.
     """
     parsed = classes.parse_object(value)
     if parsed is None:
@@ -232,10 +230,10 @@ def object_argument(classes: IdlClasses, value: Any) -> tuple[str, dict[str, Any
 
 
 def argument_of(classes: IdlClasses, class_id: str, value: Any) -> dict[str, Any]:
-    """A parameter that must be an object of one class.
+    """Decode a parameter that must be an object of one class.
 
     Raises:
-        Die: it is none, or lacks the class's fields.
+        Die: it isn't an object of the class.
     """
     found, values = object_argument(classes, value)
     if found != class_id:
@@ -247,13 +245,8 @@ def _debug(message: str, status: int) -> str:
     return f"Exception: OpenSRF::DomainObject::oilsMethodException <{status}>  {message}\n"
 
 
-def _key(classes: IdlClasses, known: StoredClass, sent: Mapping[str, Any]) -> int | None:
-    value = _sql_value(classes, known.by_name[known.primary], sent.get(known.primary))
-    return value if isinstance(value, int) else None
-
-
 def _sql_value(classes: IdlClasses, item: StoredField, value: Any) -> Any:
-    """A value as it goes into the statement: of an object its key, of a number what C reads of it (``doUpdate``)."""
+    """Convert a field's value for an SQL statement: an object to its key, an integer like C's atoi (``doUpdate``)."""
     if isinstance(value, dict):
         parsed = classes.parse_object(value)
         value = parsed[1].get(classes[parsed[0]].primary) if parsed else None

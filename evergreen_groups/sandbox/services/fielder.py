@@ -1,6 +1,6 @@
-"""Flattened searches: a map of keys to paths over links becomes joins and fleshing, and objects become flat hashes.
+"""Flattened searches: a map from keys to paths over links becomes joins and fleshing, and objects become flat hashes.
 
-The rules are those of ``OpenILS/Application/Flattener.pm``.
+Follows ``OpenILS/Application/Flattener.pm``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLATTENER = "OpenILS/Application/Flattener.pm"
 
 @dataclass
 class MappedColumn:
-    """One key of the map: where it leads, and what it may be used for. ``alias`` is that of the last class joined."""
+    """The path of one key of the map, and the key's uses; ``alias`` is the last joined class's."""
 
     path: list[str]
     sort: bool
@@ -32,22 +32,23 @@ class MappedColumn:
 
 @dataclass
 class FlatMap:
-    """A map made ready: its columns, and the joins and fleshing that they need."""
+    """A parsed map: its columns by key, and the joins and fleshing they need."""
 
     classes: IdlClasses
-    known: StoredClass
+    idl_class: StoredClass
     columns: dict[str, MappedColumn]
     join: dict[str, Any] = field(default_factory=dict)
     flesh: int = 0
     flesh_fields: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, span: dict[str, Any]) -> dict[str, Any]:
-        """The options for pcrud; ``span`` holds ``sort``, ``limit`` and ``offset``."""
+        """Return options for pcrud; ``span`` has ``sort``, ``limit`` and ``offset``."""
         options: dict[str, Any] = {"join": self.join, "flesh": self.flesh, "flesh_fields": self.flesh_fields}
         options |= {name: span[name] for name in ("limit", "offset") if name in span}
         sort = span.get("sort")
         if sort:
-            options["order_by"] = [term for entry in _listed(sort) for term in self._term(entry)]
+            sort = sort if isinstance(sort, list) else [sort]
+            options["order_by"] = [term for entry in sort for term in self._term(entry)]
         return options
 
     def _term(self, entry: Any) -> list[dict[str, Any]]:
@@ -55,10 +56,10 @@ class FlatMap:
         column = self.columns.get(key)
         if column is None:
             return []
-        return [{"class": column.alias or self.known.id, "field": column.path[-1], "direction": direction}]
+        return [{"class": column.alias or self.idl_class.id, "field": column.path[-1], "direction": direction}]
 
     def condition(self, node: Any, *, in_expression: bool = False) -> Any:
-        """A filter with the map's keys put as the fields they lead to."""
+        """Return a filter with the map's keys replaced by the fields they lead to."""
         if isinstance(node, list):
             return [self.condition(item, in_expression=in_expression) for item in node]
         if not isinstance(node, dict):
@@ -78,31 +79,31 @@ class FlatMap:
         return expanded
 
     def flat(self, values: dict[str, Any]) -> dict[str, Any]:
-        """One object as a flat hash of the columns to display.
+        """Return an object as a flat hash of the columns to display.
 
         Raises:
-            Die: a path begins with something that isn't a field.
+            Die: a path doesn't start with a field.
         """
         for column in self.columns.values():
-            if column.display and column.path[0] not in self.known.by_name:
-                raise Die(f"No field by the name {column.path[0]} in Fieldmapper::{self.known.fieldmapper}!")
+            if column.display and column.path[0] not in self.idl_class.by_name:
+                raise Die(f"No field by the name {column.path[0]} in Fieldmapper::{self.idl_class.fieldmapper}!")
         return {
             key: _value(self.classes, values, column.path) for key, column in self.columns.items() if column.display
         }
 
 
 def flat_map(classes: IdlClasses, class_id: Any, given: Any) -> FlatMap:
-    """Make a map ready for a class.
+    """Parse a map for a class.
 
     Raises:
-        Die: no such class, or a path over something that isn't a link.
+        Die: the class is unknown, or a path uses a field that isn't a link.
     """
-    known = classes.get(class_id) if isinstance(class_id, str) else None
-    if known is None:
+    idl_class = classes.get(class_id) if isinstance(class_id, str) else None
+    if idl_class is None:
         raise Die(f'Can\'t call method "Identity" on an undefined value at {FLATTENER} line 64.')
     if not isinstance(given, dict):
         raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 300.")
-    prepared = FlatMap(classes, known, {key: _column(value) for key, value in given.items()})
+    prepared = FlatMap(classes, idl_class, {key: _column(value) for key, value in given.items()})
     counts: dict[str, dict[str, int]] = {}
     for column in prepared.columns.values():
         if column.display:
@@ -112,10 +113,6 @@ def flat_map(classes: IdlClasses, class_id: Any, given: Any) -> FlatMap:
     return prepared
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
 def _column(value: Any) -> MappedColumn:
     if isinstance(value, dict):
         sort, filtered, display = (bool(value.get(name)) for name in ("sort", "filter", "display"))
@@ -123,46 +120,46 @@ def _column(value: Any) -> MappedColumn:
     return MappedColumn(str(value).split("."), sort=True, filter=True, display=True)
 
 
-def _link(known: StoredClass | None, name: str) -> StoredLink:
-    link = known.links.get(name) if known else None
+def _link(idl_class: StoredClass | None, name: str) -> StoredLink:
+    link = idl_class.links.get(name) if idl_class else None
     if link is None:
         raise Die(f"Exception: OpenSRF::EX::ERROR no link '{name}'")
     return link
 
 
 def _add_fleshing(prepared: FlatMap, column: MappedColumn) -> None:
-    known: StoredClass | None = prepared.known
+    idl_class: StoredClass | None = prepared.idl_class
     for step in column.path[:-1]:
-        link = _link(known, step)
-        names = prepared.flesh_fields.setdefault(known.id if known else "", [])
+        link = _link(idl_class, step)
+        names = prepared.flesh_fields.setdefault(idl_class.id if idl_class else "", [])
         if step not in names:
             names.append(step)
-        known = prepared.classes.get(link.class_id)
+        idl_class = prepared.classes.get(link.class_id)
     prepared.flesh = max(prepared.flesh, len(column.path) - 1)
 
 
 def _add_joins(prepared: FlatMap, column: MappedColumn, counts: dict[str, dict[str, int]]) -> None:
-    known: StoredClass | None = prepared.known
-    level, trail, primary = prepared.join, "", prepared.known.primary
+    idl_class: StoredClass | None = prepared.idl_class
+    level, trail, primary = prepared.join, "", prepared.idl_class.primary
     for step in column.path[:-1]:
-        link = _link(known, step)
+        link = _link(idl_class, step)
         trail += f"__{step}"
         numbers = counts.setdefault(link.class_id, {})
         number = numbers.setdefault(trail, len(numbers) + 1)
         alias = column.alias = f"__{link.class_id}_{number}"
         key = step if link.reltype == "has_a" else primary
         join = level.setdefault(alias, {"type": "left", "class": link.class_id, "fkey": key, "field": link.key})
-        known = prepared.classes.get(link.class_id)
-        primary = known.primary if known else "id"
+        idl_class = prepared.classes.get(link.class_id)
+        primary = idl_class.primary if idl_class else "id"
         level = join.setdefault("join", {})
 
 
 def _fields(classes: IdlClasses, value: Any) -> dict[str, Any] | None:
-    """An object's values by field name, None for anything else."""
+    """Return an object's values by field name; None if it isn't an object."""
     if not isinstance(value, dict) or "__c" not in value:
         return None
-    known, values = classes[value["__c"]], value["__p"]
-    return {item.name: values[place] if place < len(values) else None for place, item in enumerate(known.fields)}
+    idl_class, values = classes[value["__c"]], value["__p"]
+    return {item.name: values[index] if index < len(values) else None for index, item in enumerate(idl_class.fields)}
 
 
 def _value(classes: IdlClasses, found: dict[str, Any], path: list[str]) -> Any:
@@ -191,27 +188,27 @@ def flattened_search(
     where: Any = None,
     span: Any = None,
 ) -> Iterator[dict[str, Any]]:
-    """Search a class's rows and send them as flat hashes, by a map of keys to paths (``fielder-001``)."""
+    """Search a class's rows and return them as flat hashes (``fielder-001``)."""
     session = context.session(token)
     prepared = flat_map(context.classes, class_id, given)
     if not isinstance(where, dict):
         raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 350.")
     options = prepared.options(span if isinstance(span, dict) else {})
-    if not prepared.known.in_pcrud:
+    if not prepared.idl_class.in_pcrud:
         raise Die(f"Method [open-ils.pcrud.search.{class_id}] not found for service open-ils.pcrud")
     reader = Reader(context, Visibility(context.store, session.user_id))
     try:
-        for found in reader.objects(prepared.known, prepared.condition(where), options):
+        for found in reader.objects(prepared.idl_class, prepared.condition(where), options):
             yield prepared.flat(found)
     except Failure as failure:
         raise Die(failure.debug) from failure
 
 
 def _check(query: Any, fields: Any, *, lists: bool) -> None:
-    """Refuse a query that is none, and functions, which this service lets nobody name.
+    """Check that a query is a hash and uses no functions.
 
     Raises:
-        Event: BAD_PARAMS.
+        EventAnswer: BAD_PARAMS.
     """
     note = ""
     if not query:
@@ -227,9 +224,9 @@ def _check(query: Any, fields: Any, *, lists: bool) -> None:
 
 
 def _has_function(node: Any, depth: int = 0, word: str | None = None, hashes: int = 0, *, lists: bool) -> bool:
-    """Whether a query names a function anywhere, or is ten levels deep (``_fielder_fetch_query_is_bad``).
+    """Return whether a query uses a function, or is ten levels deep (``_fielder_fetch_query_is_bad``).
 
-    ``word`` is the key that a node stands under, ``hashes`` how many fields and operators it stands below. With
+    ``word`` is the key of ``node`` in its parent, and ``hashes`` counts the fields and operators above ``node``. With
     ``lists``, a list below an operator counts as a function with its parameters.
     """
     if depth >= 10 or (isinstance(node, dict) and ("transform" in node or "params" in node)):
@@ -252,8 +249,8 @@ def _register_fields(class_id: str) -> None:
             _check(query, fields, lists=releases.FIELDER_LISTS not in context.differences)
         elif not query:
             return
-        known = context.classes[class_id]
-        names = fields or [item.name for item in known.columns]
+        idl_class = context.classes[class_id]
+        names = fields or [item.name for item in idl_class.columns]
         names = names if isinstance(names, list) else [names]
         select: dict[str, Any] = {"select": {class_id: names}, "from": class_id, "where": query}
         volatile = releases.FUNCTIONS_UNCHECKED in context.differences

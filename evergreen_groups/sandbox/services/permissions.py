@@ -1,7 +1,7 @@
-"""Who may do what where, by the rules of Evergreen's ``permission`` schema (``006.schema.permissions.sql``).
+"""Evergreen's permissions, after the ``permission`` schema (``006.schema.permissions.sql``).
 
-A permission is granted to a user or a profile (and all profiles below it) with a depth: it holds at every org unit
-below the ancestor of that depth of the user's home library or of one of the work org units.
+A permission is granted at a depth, to a user or to a profile and all profiles below. It covers the ancestor at that
+depth of the user's home library and of each work org unit, and everything below that ancestor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVERYTHING = "EVERYTHING"
 
 
 def _grants(store: Store, user_id: int, permission: str) -> list[int]:
-    """The depths of the grants that count for a permission, EVERYTHING's first (``permission.usr_perms``)."""
+    """Return the depths of the grants for a permission, EVERYTHING first (``permission.usr_perms``)."""
     row = store.read().execute("SELECT profile FROM au WHERE id = ?", [user_id]).fetchone()
     profiles = store.profiles.upwards(row[0]) if row else []
     marks = ", ".join("?" * len(profiles)) or "NULL"
@@ -32,13 +32,13 @@ def _grants(store: Store, user_id: int, permission: str) -> list[int]:
 
 
 def work_orgs(store: Store, user_id: int) -> list[int]:
-    """The org units a user works at (``permission.usr_work_ou_map``)."""
+    """Return a user's work org units (``permission.usr_work_ou_map``)."""
     found = store.read().execute("SELECT org_unit FROM work_orgs WHERE usr = ? ORDER BY org_unit", [user_id])
     return [org_unit for (org_unit,) in found]
 
 
 def orgs_where(store: Store, user_id: int, permission: str) -> set[int]:
-    """The org units at which a user has a permission (``permission.usr_has_perm`` of each)."""
+    """Return the org units where a user has a permission (``permission.usr_has_perm`` for each org unit)."""
     row = store.read().execute("SELECT active, super_user, home_ou FROM au WHERE id = ?", [user_id]).fetchone()
     if row is None or row[0] == 0:
         return set()
@@ -54,9 +54,9 @@ def orgs_where(store: Store, user_id: int, permission: str) -> set[int]:
 
 
 def allowed(store: Store, user_id: int, permission: str, org_unit: int | None) -> bool:
-    """Whether a user has a permission at an org unit (``permission.usr_has_perm``).
+    """Return whether a user has a permission at an org unit (``permission.usr_has_perm``).
 
-    A superuser is allowed everything, at org units that don't exist as well.
+    A superuser has every permission, even at org units that don't exist.
     """
     row = store.read().execute("SELECT active, super_user FROM au WHERE id = ?", [user_id]).fetchone()
     if row is None or row[0] == 0:
@@ -65,9 +65,9 @@ def allowed(store: Store, user_id: int, permission: str, org_unit: int | None) -
 
 
 def highest_orgs(store: Store, user_id: int, permission: str) -> list[int]:
-    """The topmost org units at which a user works with a permission (``permission.usr_has_perm_at``).
+    """Return the topmost org units where a user's work org units give a permission (``permission.usr_has_perm_at``).
 
-    The home library plays no part; a superuser has the root.
+    The home library is ignored; a superuser has the root.
     """
     row = store.read().execute("SELECT super_user FROM au WHERE id = ?", [user_id]).fetchone()
     if row is None:
@@ -87,9 +87,9 @@ def highest_orgs(store: Store, user_id: int, permission: str) -> list[int]:
 
 
 def ancestor_setting(store: Store, name: str, org_unit: int | None) -> dict[str, Any] | None:
-    """The setting as seen from an org unit: ``{"org": where it is set, "value": ...}``, None where it isn't set.
+    """Return the nearest value of a library setting as ``{"org": where it is set, "value": ...}``, or None.
 
-    Source: the SQL function ``actor.org_unit_ancestor_setting`` (``020.schema.functions.sql``); values are JSON.
+    Source: the SQL function ``actor.org_unit_ancestor_setting`` (``020.schema.functions.sql``).
     """
     set_at = {row["org_unit"]: row["value"] for row in store.rows("aous", {"name": name})}
     for nearest in store.orgs.upwards(org_unit):
@@ -99,6 +99,6 @@ def ancestor_setting(store: Store, name: str, org_unit: int | None) -> dict[str,
 
 
 def setting_value(store: Store, name: str, org_unit: int | None) -> Any:
-    """The value alone of :func:`ancestor_setting`, None where it isn't set."""
+    """Return only the value of :func:`ancestor_setting`, or None."""
     found = ancestor_setting(store, name, org_unit)
     return found["value"] if found else None

@@ -1,7 +1,9 @@
-"""The methods that the sandbox's services offer, and how a call is run.
+"""The registry of methods, and calling them.
 
-A module registers its methods with :func:`method`; :func:`dispatch` finds one and turns what it returns, yields or
-raises into payload items or a :class:`Failure`, as OpenSRF's C and Perl servers do.
+Modules register their methods with :func:`method`. :func:`dispatch` calls one and converts its results and exceptions
+to payload items or a :class:`Failure`, like OpenSRF's C and Perl servers.
+
+At the end are Perl's conversions of values, which methods use to treat odd parameters like Evergreen.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database import IdlClasses, Row, Store, now
-from evergreen_groups.sandbox.services import permissions, releases
+from evergreen_groups.sandbox.services import releases
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox.services.releases import Difference
@@ -59,7 +61,7 @@ _KNOWN = {
 
 
 def c_event(textcode: str, **fields: Any) -> dict[str, Any]:
-    """An event of a service written in C (``open-ils.auth``); ``fields`` such as ``payload`` are added to it."""
+    """Return an event of a C service (``open-ils.auth``); ``fields`` adds for example ``payload``."""
     number, description = _KNOWN[textcode]
     return {
         "ilsevent": number,
@@ -72,7 +74,7 @@ def c_event(textcode: str, **fields: Any) -> dict[str, Any]:
 
 
 def perl_event(textcode: str, **fields: Any) -> dict[str, Any]:
-    """An event of a service written in Perl; ``fields`` such as ``payload`` or ``ilsperm`` are added to it."""
+    """Return an event of a Perl service; ``fields`` adds for example ``payload`` or ``ilsperm``."""
     number, description = _KNOWN.get(textcode, ("", ""))
     return {
         "ilsevent": str(number),
@@ -85,8 +87,8 @@ def perl_event(textcode: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-class EventAnswer(Exception):  # noqa: N818 - an event need not be an error
-    """Raised by a method to answer with an event; ``hash`` is the event itself."""
+class EventAnswer(Exception):  # noqa: N818 - not every event is an error
+    """Raise in a method to return an event; ``hash`` is the event itself."""
 
     def __init__(self, event: dict[str, Any]) -> None:
         super().__init__(event["textcode"])
@@ -94,12 +96,12 @@ class EventAnswer(Exception):  # noqa: N818 - an event need not be an error
 
 
 def no_session() -> EventAnswer:
-    """The event for a token that no session has; it comes from the C service even through a Perl one."""
+    """Return the event for an unknown token; even in Perl services it comes from the C service."""
     return EventAnswer(c_event("NO_SESSION"))
 
 
 def permission_failure(permission: str, org_unit: Any) -> EventAnswer:
-    """The event for a permission that is missing at an org unit."""
+    """Return the event for a missing permission at an org unit."""
     return EventAnswer(perl_event("PERM_FAILURE", ilsperm=permission, ilspermloc=org_unit))
 
 
@@ -113,29 +115,28 @@ C_SERVICES = ("open-ils.auth", "open-ils.pcrud")
 
 
 @dataclass(eq=False)  # not frozen: a context manager sets the traceback of what passes through it
-class Failure(Exception):  # noqa: N818 - the body's status tells how it ended, not an error of ours
-    """A call that ended without a result: the body's ``status`` and ``debug`` text."""
+class Failure(Exception):  # noqa: N818 - part of the protocol
+    """A call without a result: ``status`` and ``debug`` of the response's body."""
 
     status: int
     debug: str
 
 
 class Die(Exception):  # noqa: N818 - named for what the Perl code does
-    """Raised by a method of a Perl service where the real one dies: status 500, with the text in ``debug``."""
+    """Raise in a Perl service's method where the real one dies: status 500, with the text in ``debug``."""
 
 
 def method_exception(text: str, status: int) -> Failure:
-    """A failure that a service itself reports."""
+    """Return a failure that the service itself reports."""
     return Failure(status, f"osrfMethodException : {text}")
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a method works with.
+    """The first parameter of every method: state and circumstances of a call.
 
-    ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
-    in the latest release, ``ils_version`` what the release calls itself. With ``sends_nulls`` the gateway sends the
-    nulls of a stream.
+    ``api_name`` is the method's name as called, ``locale`` the requested language, ``differences`` those from the
+    latest release, and ``ils_version`` the reported version. With ``sends_nulls``, nulls in a stream aren't dropped.
     """
 
     store: Store
@@ -153,10 +154,10 @@ class CallContext:
         return self.store.classes
 
     def session(self, token: Any) -> SandboxSession:
-        """The session of a token.
+        """Return the session of a token.
 
         Raises:
-            Event: NO_SESSION.
+            EventAnswer: NO_SESSION.
         """
         found = self.sessions.find(token)
         if found is None:
@@ -164,29 +165,11 @@ class CallContext:
         return found
 
     def requestor(self, session: SandboxSession) -> Row:
-        """The user of a session, fresh from the database."""
+        """Return the current row of the session's user."""
         row = self.store.row("au", session.user_id)
         if row is None:
             raise no_session()
         return row
-
-    def allowed(self, session: SandboxSession, permission: str, org_unit: Any = None) -> bool:
-        """Whether the session's user has a permission at an org unit (its work org unit where none is given)."""
-        place = session.work_org if org_unit is None else org_unit
-        try:
-            place = int(place)
-        except (TypeError, ValueError):
-            place = None
-        return permissions.allowed(self.store, session.user_id, permission, place)
-
-    def check(self, session: SandboxSession, permission: str, org_unit: Any = None) -> None:
-        """Insist on a permission.
-
-        Raises:
-            Event: PERM_FAILURE, which names the org unit as it was given (the work org unit as text, ``errors-057``).
-        """
-        if not self.allowed(session, permission, org_unit):
-            raise permission_failure(permission, str(session.work_org) if org_unit is None else org_unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +188,9 @@ def method(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a method of a service.
 
-    It is called with the :class:`CallContext` and the parameters of the call; those that the caller leaves out must
-    have defaults, those beyond the function's own are dropped. ``authoritative`` adds the name with ``.authoritative``.
-    A ``streaming`` function yields its results, and has an ``.atomic`` form that sends them as one list (unless
-    ``atomic`` is false).
+    The function gets the :class:`CallContext` and the call's parameters. Give all parameters defaults, because callers
+    may omit them; excess parameters are dropped. ``authoritative`` also registers the name with ``.authoritative``. A
+    ``streaming`` function yields its results; unless ``atomic`` is false, its ``.atomic`` form returns them as a list.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,7 +207,7 @@ def _parameters(function: Callable[..., Any], given: Sequence[Any]) -> Sequence[
     accepted = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in accepted):
         return given
-    # The real services pass over what is too much (errors-024).
+    # The real services ignore excess parameters (errors-024).
     return given[: len(accepted)]
 
 
@@ -241,38 +223,42 @@ def _results(found: _Method, context: CallContext, given: Sequence[Any]) -> Iter
 
 
 def _as_perl(item: Any) -> Any:
-    """A value whose numbers have been through Perl."""
+    """Convert the numbers in a value like Perl does."""
     if isinstance(item, dict):
         return {key: _as_perl(value) for key, value in item.items()}
     return [_as_perl(value) for value in item] if isinstance(item, list) else _shortened(item)
 
 
 def _shortened(item: Any) -> Any:
-    """A number as Perl prints it: nothing behind the point where there is nothing to say."""
+    """Convert a whole float to an integer, because Perl prints it without a decimal point."""
     return int(item) if isinstance(item, float) and item.is_integer() else item
 
 
 def dispatch(context: CallContext, service: str, given: Sequence[Any], level: int = 1) -> list[Any]:
     """Call the method ``context.api_name`` of a service and return the payload's items.
 
-    The Perl services drop nulls, the C services send them. A whole number that a Perl method returns becomes text on
-    its way (it is written into the log); what a stream or an ``.authoritative`` form sends stays as it is
-    (``groups-036``, ``groups-039``).
+    Perl services drop nulls, C services send them. An integer returned by a Perl method becomes text, because Perl logs
+    it; results of streams and ``.authoritative`` forms keep their type (``groups-036``, ``groups-039``).
 
     Raises:
-        Failure: no such service or method, or the call broke down.
+        Failure: the service or method doesn't exist, or the call failed.
     """
     name = context.api_name
-    if not _is_served(context, service):
+    known = service in PERL_PACKAGES or service in C_SERVICES
+    if not known or any(service in difference.services for difference in context.differences):
         if releases.SILENT_BUS in context.differences:
             return []
-        raise Failure(404, _no_service(context))
+        xmpp = releases.XMPP in context.differences
+        reason = "Internal Server Error : Transport Error" if xmpp else "osrfServiceException : Service Not Found"
+        raise Failure(404, reason)
     found = REGISTRY.get((service, name)) if _is_offered(context, name) else None
     if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
+    # Where the site has a replica, methods read from it, except for .authoritative forms.
+    replica = None if ".authoritative" in name else context.store.replica
     try:
-        with _reading(context):
+        with replica.serving() if replica else nullcontext():
             results = list(_results(found, context, given))
     except Failure as failure:
         if failure.status == HTTPStatus.REQUEST_TIMEOUT and releases.SILENT_BUS in context.differences:
@@ -285,74 +271,41 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
-    # A null leaves no trace in the payload (errors-059, settings-004), nor in the list of an .atomic form.
+    # Nulls are missing from the payload (errors-059, settings-004), and from the list of an .atomic form.
     with_nulls = context.sends_nulls and found.streaming and not found.atomic
     results = [_shortened(item) for item in results if item is not None or with_nulls]
     return [results] if found.atomic else results
 
 
-def _is_served(context: CallContext, service: str) -> bool:
-    known = service in PERL_PACKAGES or service in C_SERVICES
-    return known and not any(service in difference.services for difference in context.differences)
-
-
 def _is_offered(context: CallContext, name: str) -> bool:
-    """Whether the release has the method, if any has."""
+    """Return whether the release has a method, provided that some release does."""
     if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
         return False
     return all(name not in item.only or item in context.differences for item in releases.TABLE)
 
 
-def _no_service(context: CallContext) -> str:
-    if releases.XMPP in context.differences:
-        return "Internal Server Error : Transport Error"
-    return "osrfServiceException : Service Not Found"
-
-
-def _reading(context: CallContext) -> AbstractContextManager[None]:
-    """Where a method reads: a plain one from the copy of the database, where the site has one."""
-    replica = context.store.replica
-    if replica is None or ".authoritative" in context.api_name:
-        return nullcontext()
-    return replica.serving()
-
-
-def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
-    """Send back each parameter (``errors-058``)."""
+def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - signature of a method
+    """Return each parameter (``errors-058``)."""
     yield from map(_as_perl, given)
 
 
-def _echo_anything(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
-    """The same by the C services, which send back a null where there is none."""
+def _echo_in_c(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - signature of a method
+    """Return each parameter unchanged, or one null without parameters."""
     yield from given or (None,)
 
 
-def _server_time(context: CallContext) -> int:
-    """The server's time in seconds since 1970; the Perl services alone tell it."""
-    return int(context.clock().timestamp())
+def _use_authoritative(context: CallContext) -> str:
+    """Return Perl's true or false (releases-056; ``OpenILS/Application.pm``, use_authoritative)."""
+    return "1" if releases.REPLICA in context.differences else ""
 
 
 for _service in C_SERVICES:
-    method(_service, "opensrf.system.echo", streaming=True)(_echo_anything)
+    method(_service, "opensrf.system.echo", streaming=True)(_echo_in_c)
 for _service in PERL_PACKAGES:
     method(_service, "opensrf.system.echo", streaming=True)(_echo)
-    method(_service, "opensrf.system.time")(_server_time)
-
-
-def _register_versions() -> None:
-    def version(context: CallContext) -> str:
-        return context.ils_version
-
-    def use_authoritative(context: CallContext) -> str:
-        # Perl's truths, as they are sent (releases-056; ``OpenILS/Application.pm``, use_authoritative).
-        return "1" if releases.REPLICA in context.differences else ""
-
-    for service in PERL_PACKAGES:
-        method(service, "opensrf.open-ils.system.ils_version")(version)
-        method(service, "opensrf.open-ils.system.use_authoritative")(use_authoritative)
-
-
-_register_versions()
+    method(_service, "opensrf.system.time")(lambda context: int(context.clock().timestamp()))
+    method(_service, "opensrf.open-ils.system.ils_version")(lambda context: context.ils_version)
+    method(_service, "opensrf.open-ils.system.use_authoritative")(_use_authoritative)
 
 
 MODULES = (
@@ -368,11 +321,11 @@ MODULES = (
     "fielder",
     "pcrud",
 )
-"""The modules whose methods the sandbox offers; importing one registers its methods."""
+"""Modules with methods; importing one registers its methods."""
 
 
 def register() -> None:
-    """Register the methods of every service."""
+    """Register the methods of all services."""
     for name in MODULES:
         import_module(f"evergreen_groups.sandbox.services.{name}")
 
@@ -381,7 +334,7 @@ _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
 
 def is_true(value: Any) -> bool:
-    """Perl's truth: null, false, nought, ``""`` and ``"0"`` are false, all else is true.
+    """Return whether Perl treats a value as true: all but null, false, 0, ``""`` and ``"0"``.
 
     >>> [is_true(value) for value in ("f", "0", "0.0", [], None)]
     [True, False, True, True, False]
@@ -392,12 +345,12 @@ def is_true(value: Any) -> bool:
 
 
 def is_true_flag(value: Any) -> bool:
-    """The truth of a database's boolean (``AppUtils::is_true``): as in Perl, but ``"f"`` is false."""
+    """Return whether a database boolean is true (``AppUtils::is_true``): like Perl, but ``"f"`` is false."""
     return is_true(value) and str(value).lower() != "f"
 
 
 def number(value: Any) -> Decimal:
-    """The number at the beginning of a value; 0 where there is none.
+    """Return the number at the start of a value; 0 if there is none.
 
     >>> number("12abc"), number("abc"), number(None)
     (Decimal('12'), Decimal('0'), Decimal('0'))
@@ -407,7 +360,7 @@ def number(value: Any) -> Decimal:
 
 
 def text(value: Any) -> str:
-    """The text of a scalar: null is empty, true is 1, false is 0, numbers as short as they go."""
+    """Convert a value to text like Perl: null is empty, true is 1, false is 0, numbers are as short as possible."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -420,15 +373,15 @@ def text(value: Any) -> str:
 
 
 def as_compared(value: Any) -> Any:
-    """A value after ``eq`` or ``ne`` has looked at it: whole numbers have become text, all else is as before."""
+    """Return a value as Perl sends it after comparing it with ``eq`` or ``ne``: integers have become text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def items(value: Any) -> list[Any]:
-    """What a loop over a value meets: nothing for null, the items of a list.
+    """Return the items of a list, none for null.
 
     Raises:
-        Die: it is neither, as under ``use strict``.
+        Die: the value is neither, like a Perl loop under ``use strict``.
     """
     if value is None:
         return []

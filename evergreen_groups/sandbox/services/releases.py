@@ -1,8 +1,7 @@
-"""What differs between Evergreen's releases and between sites, as one table.
+"""Differences between Evergreen's releases, and between sites, in one table.
 
-The sandbox answers as the release of the exchanges it is compared with, unless it is told to behave otherwise. Each
-difference has the id of the exchange that shows it, or the file of Evergreen's source and the release where it was
-read.
+By default, the sandbox behaves like the release whose recorded traffic it is compared with. Each difference names its
+evidence: the id of a recorded exchange, or a file of Evergreen's source in a release.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LATEST_PATCHES = {"3.11": 7, "3.12": 10, "3.13": 11, "3.14": 12, "3.15": 14, "3.16": 10, "3.17": 4}
-"""The releases that it can be, each with the latest patch there was: what a number without one means."""
+"""The supported releases with the latest patch of each, which is the default."""
 CURRENT = "3.17"
 _FORM = re.compile(r"(\d+\.\d+)(?:\.(\d+))?", re.ASCII)
 
@@ -26,13 +25,13 @@ Numbers = tuple[int, ...]
 
 
 def release_numbers(release: str) -> Numbers:
-    """The three numbers of a release: of ``3.14.10`` its own, of ``3.14`` those of its latest patch.
+    """Parse a release; without a patch number, it means the latest patch.
 
     >>> release_numbers("3.14.3"), release_numbers("3.14")
     ((3, 14, 3), (3, 14, 12))
 
     Raises:
-        ConfigurationError: it is none that the sandbox can be.
+        ConfigurationError: the sandbox doesn't support the release.
     """
     match = _FORM.fullmatch(release)
     latest = LATEST_PATCHES.get(match[1]) if match else None
@@ -51,10 +50,10 @@ def _series(text: str) -> Numbers:
 
 
 def came_before(release: str, changed: tuple[str, ...]) -> bool:
-    """Whether a release came before a change, of which ``changed`` are the first releases with it; none: never.
+    """Return whether a release is older than a change; False if ``changed`` is empty.
 
-    The last of those is the first that had it from its beginning; older releases that were still cared for then may
-    have got it with a patch.
+    ``changed`` are the first releases with the change: the last one is a new series, those before it are patches of
+    series that were still maintained.
 
     >>> came_before("3.13.8", ("3.13.9", "3.14.4", "3.15.0")), came_before("3.13.9", ("3.13.9", "3.14.4", "3.15.0"))
     (True, False)
@@ -68,7 +67,7 @@ def came_before(release: str, changed: tuple[str, ...]) -> bool:
 
 
 def ils_version(release: str | None) -> str:
-    """What Evergreen says of its version; the latest was recorded from a build of its development.
+    """Return the version that Evergreen reports; for the latest release, what the recorded development build reports.
 
     >>> ils_version("3.12"), ils_version("3.17"), ils_version("3.17.2")
     ('3-12-10', 'HEAD', '3-17-2')
@@ -80,13 +79,16 @@ def ils_version(release: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is otherwise in older releases, or at some sites.
+    """One behavior that older releases or some sites have, and the latest release doesn't.
 
-    ``evidence`` is the id of an exchange that shows it, or a file of Evergreen's source with the release to read it in.
-    ``until`` are the first releases without it: the last of them from its beginning, those before it by a patch; none
-    where it depends on the ``site`` and not on the release. ``since`` are the first releases with it, in the same way;
-    none where it has always been so. ``services`` and ``absent``, the beginnings of names of methods, aren't there;
-    ``only`` are names of methods that are there with it alone. ``classes`` is what is otherwise in the IDL.
+    Attributes:
+        evidence: the id of a recorded exchange, or a file of Evergreen's source in a release.
+        until: the first releases without the behavior, as in :func:`came_before`; empty if it depends on the site.
+        since: the first releases with the behavior; empty if all older ones have it.
+        services: services that don't exist.
+        absent: prefixes of methods that don't exist.
+        only: methods that exist only together with the behavior.
+        classes: differences in the IDL.
     """
 
     name: str
@@ -100,33 +102,30 @@ class Difference:
 
     @property
     def site(self) -> bool:
-        """Whether it is the site's affair: its bus, its copies of the database."""
+        """Whether the behavior depends on the site: its message bus, its replicas, its settings."""
         return not self.until
 
     def holds_for(self, release: str) -> bool:
-        """Whether a release (``"3.12"``, ``"3.15.2"``) behaves so; never for what is the site's affair."""
+        """Return whether a release (``"3.12"``, ``"3.15.2"``) has the behavior; False if it depends on the site."""
         return not self.site and came_before(release, self.until) and not came_before(release, self.since)
 
 
 HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "3.12/releases-045", until=("3.14.0",))
-"""``limit`` and ``offset`` are the database's: rows met twice and hidden ones count, and are then left out.
+"""``limit`` and ``offset`` are applied by the database, so they count duplicate and hidden rows that are dropped later.
 
-Later a cursor is read until enough visible rows have come (``oils_sql.c`` of 3.14.0).
+Newer releases read a cursor until they have enough visible rows (``oils_sql.c`` of 3.14.0).
 """
 
 KEY_MUST_BE_SELECTED = Difference("key-must-be-selected", "3.12/releases-019", until=("3.16.0",))
-"""Each row is checked by itself: it is fetched again by its key, so that a ``select`` without it is status 500."""
+"""Each row is fetched again by its key to check permissions, so a ``select`` without the key fails with status 500."""
 
 NO_COUNT = Difference("no-count", "3.12/releases-059", until=("3.16.0",), absent=("open-ils.pcrud.count.",))
 """pcrud has no ``count``."""
 
 COPIES_UNSAID = Difference(
-    "copies-unsaid",
-    "3.11/releases-056",
-    until=("3.12.0",),
-    absent=("opensrf.open-ils.system.use_authoritative",),
+    "copies-unsaid", "3.11/releases-056", until=("3.12.0",), absent=("opensrf.open-ils.system.use_authoritative",)
 )
-"""No service says whether plain reads come from copies of the database."""
+"""No service reports whether plain reads come from replicas of the database."""
 
 NO_OVERDUE_COUNT = Difference(
     "no-overdue-count",
@@ -134,32 +133,32 @@ NO_OVERDUE_COUNT = Difference(
     until=("3.17.0",),
     absent=("open-ils.actor.usergroup.members.overdue_count",),
 )
-"""A group's overdue items aren't counted, nor said among a patron's vital statistics."""
+"""There is no count of a group's overdue items, neither as a method nor among a patron's vital statistics."""
 
 CARDS_STAY = Difference("cards-stay", "Actor.pm of 3.17.0", until=("3.17.0",))
-"""A card that is marked as deleted is written like one that is only marked as changed, or not at all."""
+"""Marking a card as deleted is ignored: it is updated if it is marked as changed too, else left alone."""
 
 GUARDIAN_NO_KEYWORD = Difference("guardian-no-keyword", "005.schema.actors.sql of 3.17.0", until=("3.17.0",))
-"""A patron's guardian isn't found among the words of the name."""
+"""A patron search by name doesn't find guardians."""
 
 MISSING_ROWS_WRITTEN = Difference("missing-rows-written", "3.12/penalty-apply-remove-012", until=("3.16.0",))
-"""Whoever changes or deletes a row that isn't there is told that it has been done (``oils_sql.c`` of 3.16.0)."""
+"""Updating or deleting a row that doesn't exist reports success (``oils_sql.c`` of 3.16.0)."""
 
 FUNCTIONS_UNCHECKED = Difference(
     "functions-unchecked", "oils_sql.c of 3.14.12", until=("3.14.12", "3.15.12", "3.16.6", "3.17.0")
 )
-"""A query may name any function of the database, those too that give another value each time."""
+"""A query may use any function of the database, including volatile ones."""
 
 FIELDER_LISTS = Difference("fielder-lists", "Fielder.pm of 3.14.12", until=("3.14.12", "3.15.12", "3.16.6", "3.17.0"))
-"""The fielder lets a list stand where it could be a function with its parameters."""
+"""The fielder accepts a list where newer releases suspect a function with its parameters."""
 
 FIELDER_UNCHECKED = Difference("fielder-unchecked", "Fielder.pm of 3.11.1", until=("3.11.1", "3.12.0"))
-"""The fielder lets anybody name functions, and takes no offence at a query that is none."""
+"""The fielder allows functions, and returns nothing for a missing query instead of an event."""
 
 SEARCH_UNCHECKED = Difference(
     "search-unchecked", "Storage/Publisher/actor.pm of 3.15.13", until=("3.15.13", "3.16.7", "3.17.1")
 )
-"""The patron search puts names of fields into its SQL as they come, so that an unknown one breaks it down."""
+"""The patron search puts field names into its SQL unchecked, so an unknown one fails."""
 
 ALWAYS_BY_PENALTIES = Difference(
     "always-by-penalties",
@@ -167,21 +166,21 @@ ALWAYS_BY_PENALTIES = Difference(
     since=("3.15.13", "3.16.7", "3.17.1"),
     until=("3.16.8", "3.17.2"),
 )
-"""The patron search sorts by the number of penalties first, asked for or not."""
+"""The patron search always sorts by the number of penalties first."""
 
 PHONES_OF_PATRONS_ALONE = Difference(
     "phones-of-patrons-alone", "Storage/Publisher/actor.pm of 3.15.0", until=("3.15.0",)
 )
-"""The patron search looks for telephone numbers among those of the record, not among the patron's settings."""
+"""The patron search finds phone numbers of the patron record only, not of the patron's settings."""
 
 NO_API_LOGINS = Difference("no-api-logins", "oils_auth.c of 3.15.0", until=("3.15.0",))
-"""There are no logins of the type ``api``, and no passwords for them."""
+"""There are no logins of the type ``api``."""
 
 ALL_USERS_LOG_IN = Difference("all-users-log-in", "950.data.seed-values.sql of 3.15.0", until=("3.15.0",))
-"""The stock profile *Users*, above all others, has OPAC_LOGIN and PERSISTENT_LOGIN; later *Patrons* and *Staff* do."""
+"""The stock root profile *Users* grants OPAC_LOGIN and PERSISTENT_LOGIN; in 3.15, *Patrons* and *Staff* do instead."""
 
 NO_SECOND_FACTOR = Difference("no-second-factor", "3.12/auth-001", until=("3.14.0",), services=("open-ils.auth_mfa",))
-"""There is no second factor: a login says nothing of being ``provisional``."""
+"""There is no second factor, so the event of a login has no ``provisional`` field."""
 
 NOTES_ARE_PENALTIES = Difference(
     "notes-are-penalties",
@@ -190,12 +189,11 @@ NOTES_ARE_PENALTIES = Difference(
     absent=("open-ils.actor.user.note.",),
     only=("open-ils.actor.user.penalty.note.update",),
 )
-"""Notes are set, changed and removed by the names of penalties alone."""
+"""Notes have no methods of their name, only those of penalties."""
 
 DELETED_IN_CREDIT = Difference("deleted-in-credit", "Actor.pm of 3.11.5", until=("3.11.5", "3.12.3", "3.13.0"))
-"""Deleted patrons are among those with a negative balance."""
+"""The list of patrons with a negative balance includes deleted ones."""
 
-_RENEWALS = StoredLink("renewals", "has_many", "parent_circ", "circ", "")  # of which there was no field
 
 FIELDS_OF_3_16 = Difference(
     "fields-of-3.16",
@@ -205,13 +203,12 @@ FIELDS_OF_3_16 = Difference(
         ClassChange("acp", absent=("in_house_use",)),
         ClassChange("aou", absent=("staff_catalog_visible",)),
         ClassChange("au", absent=("guardian_email",)),
-        ClassChange(
-            "circ", absent=("renewal",), links=(StoredLink("renewals", "has_many", "parent_circ", "circ", ""),)
-        ),
+        # The older IDL has a link for ``renewals``, but no field of that name.
+        ClassChange("circ", absent=("renewal",), links=(StoredLink("renewals", "has_many", "parent_circ", "circ"),)),
         ClassChange("pgt", absent=("temporary_perm_interval", "erenew")),
     ),
 )
-"""Fields that came with 3.16, so that those after them stand elsewhere in an object."""
+"""Fields added in 3.16 are missing, so later fields of an object have another index."""
 
 FIELDS_OF_3_15 = Difference(
     "fields-of-3.15",
@@ -219,34 +216,31 @@ FIELDS_OF_3_15 = Difference(
     until=("3.15.0",),
     classes=(ClassChange("acp", absent=("open_circulation",)),),
 )
-"""A field that came with 3.15."""
+"""A field added in 3.15 is missing."""
 
 FIELDS_OF_3_14 = Difference(
     "fields-of-3.14",
     "fm_IDL.xml of 3.14.0",
     until=("3.14.0",),
-    classes=(
-        ClassChange("auact", absent=("event_data",)),
-        ClassChange("pgt", absent=("mfa_allowed", "mfa_required")),
-    ),
+    classes=(ClassChange("auact", absent=("event_data",)), ClassChange("pgt", absent=("mfa_allowed", "mfa_required"))),
 )
-"""Fields that came with 3.14, those of the second factor among them."""
+"""Fields added in 3.14 are missing, including those for the second factor."""
 
 ONE_LAST_CAPTURED_HOLD = Difference(
     "one-last-captured-hold",
     "fm_IDL.xml of 3.13.9",
     until=("3.13.9", "3.14.4", "3.15.0"),
-    classes=(ClassChange("acp", links=(StoredLink("last_captured_hold", "has_a", "current_copy", "alhr", ""),)),),
+    classes=(ClassChange("acp", links=(StoredLink("last_captured_hold", "has_a", "current_copy", "alhr"),)),),
 )
-"""An item's last captured hold is a link of another kind."""
+"""An item's last captured hold is another type of link."""
 
 NOTHING_REQUIRED = Difference(
     "nothing-required",
     "fm_IDL.xml of 3.12.3",
     until=("3.12.3", "3.13.0"),
     classes=tuple(
-        ClassChange(known.id, optional=tuple(item.name for item in known.fields if item.required))
-        for known in idl_classes().values()
+        ClassChange(idl_class.id, optional=tuple(item.name for item in idl_class.fields if item.required))
+        for idl_class in idl_classes().values()
     ),
 )
 """No field is marked as required."""
@@ -257,7 +251,7 @@ ONESELF_HIDDEN = Difference(
     until=("3.15.0",),
     classes=tuple(ClassChange(class_id, owned=False) for class_id in ("au", "ac", "aua")),
 )
-"""Patrons don't see their own row, cards and addresses in pcrud."""
+"""Patrons can't see their own row, cards and addresses in pcrud."""
 
 PASSWORD_READ = Difference(
     "password-read",
@@ -265,36 +259,28 @@ PASSWORD_READ = Difference(
     until=("3.14.11", "3.15.6", "3.16.0"),
     classes=(ClassChange("au", columns=("passwd",)),),
 )
-"""A user's column ``passwd`` is read like any other, but by pcrud; there is no password in it any more, but a hash."""
+"""Except for pcrud, services return the column ``passwd`` of users; it has a hash, no longer the password."""
 
 XMPP = Difference("xmpp", "3.12/releases-060", until=("3.14.0",))
-"""The bus is XMPP: a service that isn't there is a transport error, not a service that wasn't found.
+"""The message bus is XMPP: for a missing service, calls fail with a transport error instead of "not found".
 
-A site may have either bus with any release. This is what the recorded servers of that time had.
+Either bus works with any release; these are the releases whose recorded servers used XMPP.
 """
 
 SILENT_BUS = Difference("silent-bus", "osrf_json_gateway.c of OpenSRF 3.3.1")
-"""Where a service isn't there, or doesn't answer in time, nothing is said of it: an empty answer with status 200."""
+"""A missing service or a timeout isn't reported: the response is empty, with status 200."""
 
 SECOND_FACTOR = Difference("second-factor", "MultiFactorAuth.pm of 3.14.0")
-"""Staff whose profile allows a second factor are asked for it: the login waits, though it looks like another."""
+"""Staff whose profile allows a second factor get a provisional token, in a response that looks like a full login."""
 
 REPLICA = Difference("replica", "releases-056")
-"""Plain reads go to a copy of the database that is behind; ``.authoritative`` forms and writes see the original."""
+"""Plain reads go to a replica that lags behind; writes and ``.authoritative`` forms use the primary."""
 
 TABLE = (
-    *(
-        HIDDEN_ROWS_COUNT,
-        KEY_MUST_BE_SELECTED,
-        NO_COUNT,
-        COPIES_UNSAID,
-        NO_OVERDUE_COUNT,
-        CARDS_STAY,
-        GUARDIAN_NO_KEYWORD,
-    ),
-    *(MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED, SEARCH_UNCHECKED),
-    *(ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, ALL_USERS_LOG_IN, NO_SECOND_FACTOR),
-    *(NOTES_ARE_PENALTIES, DELETED_IN_CREDIT),
+    *(HIDDEN_ROWS_COUNT, KEY_MUST_BE_SELECTED, NO_COUNT, COPIES_UNSAID, NO_OVERDUE_COUNT, CARDS_STAY),
+    *(GUARDIAN_NO_KEYWORD, MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED),
+    *(SEARCH_UNCHECKED, ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, ALL_USERS_LOG_IN),
+    *(NO_SECOND_FACTOR, NOTES_ARE_PENALTIES, DELETED_IN_CREDIT),
     *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, ONE_LAST_CAPTURED_HOLD, NOTHING_REQUIRED),
     *(ONESELF_HIDDEN, PASSWORD_READ),
     *(XMPP, SILENT_BUS, SECOND_FACTOR, REPLICA),
@@ -304,10 +290,10 @@ TABLE = (
 def differences(
     release: str | None, names: Iterable[str], bus: Literal["redis", "xmpp"] | None = None
 ) -> frozenset[Difference]:
-    """Those that a release has (None: the latest) on a bus (None: that of its time), and those named besides.
+    """Return a release's differences from the latest, plus those in ``names``; ``bus`` overrides the release's bus.
 
     Raises:
-        ConfigurationError: there is no difference of that name, or the sandbox can't be that release.
+        ConfigurationError: a name is unknown, or the sandbox doesn't support the release.
     """
     known = {difference.name: difference for difference in TABLE}
     wanted = list(names)
@@ -326,5 +312,5 @@ def differences(
 
 
 def classes_of(found: Iterable[Difference]) -> IdlClasses:
-    """The classes of the IDL with these differences."""
+    """Return the IDL's classes with these differences."""
     return idl_classes().changed(change for difference in found for change in difference.classes)

@@ -1,4 +1,4 @@
-"""Login sessions: tokens that run out when they aren't used."""
+"""Login sessions: tokens that expire when they aren't used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class SandboxSession:
-    """One login. ``authtime`` is the idle time in seconds after which it ends.
+    """One login; it ends after ``authtime`` seconds without use.
 
-    ``work_org`` is the workstation's org unit, the home library where there is no workstation (``au.ws_ou``). ``user``
-    is the user's row as it was at the login. A session with ``extension`` seconds lasts for its authtime and is
-    only prolonged by those when it is used near its end (logins of the type ``persist``).
+    ``work_org`` is the org unit of the workstation, or the home library without one (``au.ws_ou``). ``user`` is the
+    user's row at the time of the login. With ``extension``, use doesn't restart ``authtime``: it only makes sure that
+    the session lasts so many more seconds (logins of the type ``persist``).
     """
 
     user_id: int
@@ -29,7 +29,7 @@ class SandboxSession:
 
 
 class Sessions:
-    """The open sessions by token; ``cache`` keeps what a login needs between two calls, and failed attempts."""
+    """The open sessions by token; ``cache`` has seeds of logins in progress, and counts of failed attempts."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class Sessions:
         user: Mapping[str, Any] | None = None,
         extension: int | None = None,
     ) -> str:
-        """Begin a session and return its token."""
+        """Open a session and return its token."""
         token = secrets.token_hex(16)
         expires = self._clock() + timedelta(seconds=authtime)
         with self._lock:
@@ -55,24 +55,24 @@ class Sessions:
         return token
 
     def find(self, token: object, *, prolong: bool = True) -> SandboxSession | None:
-        """The session of a token, its idle time begun anew; None where there is none or it has run out."""
-        moment = self._clock()
+        """Return the session of a token and restart its idle timeout; None if it doesn't exist or has expired."""
+        now = self._clock()
         with self._lock:
             session = self._open.get(token) if isinstance(token, str) else None
-            if session is None or session.expires <= moment:
+            if session is None or session.expires <= now:
                 return None
             if prolong and session.extension is None:
-                session.expires = moment + timedelta(seconds=session.authtime)
+                session.expires = now + timedelta(seconds=session.authtime)
             elif prolong and session.extension is not None:
-                session.expires = max(session.expires, moment + timedelta(seconds=session.extension))
+                session.expires = max(session.expires, now + timedelta(seconds=session.extension))
             return session
 
     def remaining(self, session: SandboxSession) -> int:
-        """How many seconds a session has left if it isn't used."""
+        """Return the seconds until a session expires."""
         return round((session.expires - self._clock()).total_seconds())
 
     def close(self, token: object) -> None:
-        """End a session, if there is one."""
+        """End the session of a token, if it exists."""
         with self._lock:
             if isinstance(token, str):
                 self._open.pop(token, None)
@@ -85,7 +85,7 @@ class Sessions:
 
 
 class Cache:
-    """Values by key, each for so many seconds."""
+    """Values by kind and key, each with an expiry time."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -93,26 +93,24 @@ class Cache:
         self._entries: dict[tuple[str, str], tuple[datetime, Any]] = {}
 
     def put(self, kind: str, key: str, value: Any, seconds: int) -> None:
-        """Keep a value; the same key's earlier one is replaced."""
-        moment = self._clock()
+        """Store a value for some seconds; it replaces an earlier one."""
+        now = self._clock()
         with self._lock:
-            self._entries = {name: entry for name, entry in self._entries.items() if entry[0] > moment}
-            self._entries[kind, key] = (moment + timedelta(seconds=seconds), value)
+            self._entries = {name: entry for name, entry in self._entries.items() if entry[0] > now}
+            self._entries[kind, key] = (now + timedelta(seconds=seconds), value)
 
     def get(self, kind: str, key: str) -> Any:
-        """The value, or None where there is none or its time is over."""
+        """Return the value, or None if it is missing or has expired."""
         with self._lock:
             until, value = self._entries.get((kind, key), (None, None))
         return value if until is not None and until > self._clock() else None
 
-    def pop(self, kind: str, key: str) -> Any:
-        """The value, which is forgotten."""
-        value = self.get(kind, key)
+    def remove(self, kind: str, key: str) -> None:
+        """Remove a value, if present."""
         with self._lock:
             self._entries.pop((kind, key), None)
-        return value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all values."""
         with self._lock:
             self._entries.clear()

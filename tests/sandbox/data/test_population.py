@@ -1,4 +1,4 @@
-"""The large population: always the same, whatever was interrupted, with the spread that is promised."""
+"""The large population: reproducible even after interruptions, with the documented distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evergreen_groups.errors import DiskError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.data.dataset import LARGE
-from evergreen_groups.sandbox.data.population import FirstNumbers, portions
+from evergreen_groups.sandbox.data.population import FirstNumbers, batches
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.database import schema as fresh_file
 
@@ -34,19 +34,19 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def number(connection: sqlite3.Connection, statement: str) -> int:
-    """The one number that a statement gives."""
+    """Return a statement's only number."""
     return int(connection.execute(statement).fetchone()[0])
 
 
 @pytest.mark.long
-def test_as_many_as_asked_for_on_top_of_the_families(connection: sqlite3.Connection) -> None:
+def test_the_requested_number_is_added_to_the_families(connection: sqlite3.Connection) -> None:
     assert number(connection, "SELECT count(*) FROM au WHERE id > 100000") == PATRONS
     assert number(connection, "SELECT count(DISTINCT barcode) FROM ac WHERE id > 100000") == PATRONS
     assert connection.execute("SELECT usrname FROM au WHERE id = 2").fetchone() == ("consortium_staff",)
 
 
 @pytest.mark.long
-def test_most_are_alone_the_others_in_families_of_two_to_eight_but_for_a_giant_group(
+def test_most_are_alone_others_in_families_of_two_to_eight_or_a_giant_group(
     connection: sqlite3.Connection,
 ) -> None:
     sizes = Counter(
@@ -60,7 +60,7 @@ def test_most_are_alone_the_others_in_families_of_two_to_eight_but_for_a_giant_g
 
 
 @pytest.mark.long
-def test_ids_come_in_clumps(connection: sqlite3.Connection) -> None:
+def test_ids_have_gaps(connection: sqlite3.Connection) -> None:
     ids = [row[0] for row in connection.execute("SELECT id FROM au WHERE id > 100000 ORDER BY id")]
     gaps = [after - before for before, after in pairwise(ids) if after - before > 1]
     assert 10 < len(gaps) < PATRONS / 100
@@ -81,7 +81,7 @@ def test_a_quarter_owes_with_a_long_tail(connection: sqlite3.Connection) -> None
 
 
 @pytest.mark.long
-def test_exactly_as_many_groups_are_listed_as_is_usual_and_some_of_them_owe_much(
+def test_the_default_number_of_groups_is_listed_and_some_owe_much(
     connection: sqlite3.Connection,
 ) -> None:
     totals = [total for _, _, total in connection.execute(LISTED)]
@@ -90,31 +90,31 @@ def test_exactly_as_many_groups_are_listed_as_is_usual_and_some_of_them_owe_much
 
 
 @pytest.mark.parametrize("listed", [0, 100])
-def test_as_many_groups_are_listed_as_asked_for(listed: int) -> None:
+def test_the_requested_number_of_groups_is_listed(listed: int) -> None:
     with Sandbox(patrons=2_500, listed_groups=listed) as running:
         assert len(running._store.read().execute(LISTED).fetchall()) == listed
 
 
-def test_more_listed_groups_than_there_are_families_are_refused() -> None:
+def test_more_listed_groups_than_families_are_rejected() -> None:
     with pytest.raises(ValueError, match="too many listed groups"):
         Sandbox(patrons=2_500, listed_groups=101)
 
 
 @pytest.mark.parametrize("patrons", [1, 9_999, 10_001, 200_000, 3_000_000])
-def test_portions_sum_up_to_the_whole_and_their_numbers_never_meet(patrons: int) -> None:
+def test_batches_sum_up_and_their_ids_never_overlap(patrons: int) -> None:
     listed = patrons // 50
-    cut = list(portions(patrons, listed, FirstNumbers(100_001, 1_000_001, 1)))
-    assert sum(portion.patrons for portion in cut) == patrons
-    assert sum(portion.listed for portion in cut) == listed
-    assert all(0 <= portion.listed <= portion.patrons / 12 for portion in cut)
-    starts = [portion.first.patron for portion in cut]
-    assert all(after - before >= 3 * max(portion.patrons for portion in cut) for before, after in pairwise(starts))
+    cut = list(batches(patrons, listed, FirstNumbers(100_001, 1_000_001, 1)))
+    assert sum(batch.patrons for batch in cut) == patrons
+    assert sum(batch.listed for batch in cut) == listed
+    assert all(0 <= batch.listed <= batch.patrons / 12 for batch in cut)
+    starts = [batch.first.patron for batch in cut]
+    assert all(after - before >= 3 * max(batch.patrons for batch in cut) for before, after in pairwise(starts))
 
 
-def test_the_listed_giants_are_as_large_in_a_small_population_as_in_a_large_one() -> None:
+def test_listed_giants_have_the_same_size_in_any_population() -> None:
     def giants(patrons: int) -> list[int]:
-        cut = portions(patrons, 4_250, FirstNumbers(1, 1, 1))
-        return [portion.giant for portion in cut if portion.giant_listed]
+        cut = batches(patrons, 4_250, FirstNumbers(1, 1, 1))
+        return [batch.giant for batch in cut if batch.giant_listed]
 
     assert giants(200_000) == giants(3_000_000) == [400, 150]
 
@@ -136,13 +136,13 @@ def test_the_audit_has_something_to_find(connection: sqlite3.Connection) -> None
 
 
 @pytest.mark.long
-def test_patrons_live_at_every_library_that_may_have_users(connection: sqlite3.Connection) -> None:
+def test_every_library_that_may_have_users_has_patrons(connection: sqlite3.Connection) -> None:
     homes = {row[0] for row in connection.execute("SELECT DISTINCT home_ou FROM au WHERE id > 100000")}
     assert homes == {11, 12, 21, 22, 23}
 
 
 @pytest.mark.long
-def test_summaries_agree_with_themselves(connection: sqlite3.Connection) -> None:
+def test_summaries_are_consistent(connection: sqlite3.Connection) -> None:
     assert number(connection, "SELECT count(*) FROM mbts WHERE balance_owed <> total_owed - total_paid") == 0
     known = "SELECT id FROM mg UNION ALL SELECT id FROM circ"
     assert number(connection, f"SELECT count(*) FROM ({known})") == number(connection, "SELECT count(*) FROM mbts")
@@ -152,7 +152,7 @@ def test_summaries_agree_with_themselves(connection: sqlite3.Connection) -> None
 
 
 def everything(store: Store) -> list[object]:
-    """All that a population is made of."""
+    """Return all rows that make up a population."""
     return [store.rows(class_id) for class_id in ("au", "ac", "aua", "mbts", "mg", "circ", "ausp")]
 
 
@@ -165,7 +165,7 @@ def test_the_same_size_gives_the_same_people() -> None:
 
 
 @pytest.mark.long
-def test_whoever_was_interrupted_goes_on_and_makes_the_same_file(tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_and_makes_the_same_file(tmp_path: Path) -> None:
     contents = Contents(None, PATRONS)
     interrupted, whole = tmp_path / "interrupted.db", tmp_path / "whole.db"
     done: list[int] = []
@@ -179,7 +179,7 @@ def test_whoever_was_interrupted_goes_on_and_makes_the_same_file(tmp_path: Path)
         fresh_file.make(interrupted, contents, stop, lasting=True)
     assert not interrupted.exists()
     again: list[int] = []
-    # another process, which knows nothing of the first
+    # like another process, which knows nothing of the first
     fresh_file.make(interrupted, Contents(None, PATRONS), lambda step, _steps: again.append(step), lasting=True)
     assert (done, again) == ([0, 1, 2], [2, 3])
     fresh_file.make(whole, contents, lasting=True)
@@ -192,7 +192,7 @@ def test_whoever_was_interrupted_goes_on_and_makes_the_same_file(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["interrupted.db", "whole.db"]
 
 
-def test_what_was_left_of_others_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_partial_file_with_other_contents_is_discarded(tmp_path: Path) -> None:
     def stop(step: int, _steps: int) -> None:
         if step == 2:
             raise KeyboardInterrupt
@@ -206,14 +206,14 @@ def test_what_was_left_of_others_is_not_gone_on_with(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_who_has_no_room_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_noticed_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10_000})())
     with pytest.raises(DiskError, match="No space left on device"):
         Sandbox(patrons=500, prepared=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_do_not_make_the_same_file_at_once(tmp_path: Path) -> None:
+def test_two_processes_cannot_make_the_same_file(tmp_path: Path) -> None:
     def another(step: int, _steps: int) -> None:
         if step == 1:
             with pytest.raises(DiskError, match="database is locked"):
@@ -223,7 +223,7 @@ def test_two_do_not_make_the_same_file_at_once(tmp_path: Path) -> None:
         assert sandbox.barcodes
 
 
-def test_a_prepared_file_serves_several_who_write_and_reset(tmp_path: Path) -> None:
+def test_sandboxes_that_share_a_prepared_file_can_write_and_reset(tmp_path: Path) -> None:
     with Sandbox(patrons=200, prepared=tmp_path) as one:
         (file,) = tmp_path.glob("*.db")
         as_made = file.read_bytes()
@@ -250,7 +250,7 @@ def test_files_of_an_earlier_release_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_large_one_has_ten_systems_with_sixty_branches_and_accounts_of_theirs() -> None:
+def test_a_large_population_has_ten_systems_with_sixty_branches_and_accounts() -> None:
     with Sandbox(patrons=LARGE, listed_groups=200) as running:
         connection = running._store.read()
         kinds = dict(connection.execute("SELECT ou_type, count(*) FROM aou GROUP BY ou_type"))
@@ -263,7 +263,7 @@ def test_a_large_one_has_ten_systems_with_sixty_branches_and_accounts_of_theirs(
         assert running.report_account[0] == "consortium_staff"
 
 
-def test_new_numbers_go_on_after_the_population() -> None:
+def test_new_ids_follow_the_population() -> None:
     with Sandbox(patrons=500) as running:
         store = running._store
         (highest,) = store.read().execute("SELECT max(usrgroup) FROM au").fetchone()

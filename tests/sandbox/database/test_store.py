@@ -27,7 +27,7 @@ def store() -> Iterator[Store]:
     opened.close()
 
 
-def test_rows_come_in_the_wires_types(store: Store) -> None:
+def test_rows_have_wire_types(store: Store) -> None:
     row = store.row("mbts", store.rows("mbts")[0]["id"])
     assert row is not None
     assert row["balance_owed"] == "4.90"
@@ -46,7 +46,7 @@ def test_updated_rows_come_last(store: Store) -> None:
         store.update("au", 1002, {"usrgroup": "abc"})
 
 
-def test_inserted_rows_draw_their_id_and_share_a_sequence(store: Store) -> None:
+def test_inserted_rows_get_ids_from_a_shared_sequence(store: Store) -> None:
     penalty = store.insert("ausp", {"usr": 1001, "standing_penalty": 20, "org_unit": 1})
     message = store.insert("aum", {"usr": 1001, "message": "x", "sending_lib": 11})
     assert message == penalty + 1
@@ -54,7 +54,7 @@ def test_inserted_rows_draw_their_id_and_share_a_sequence(store: Store) -> None:
     assert store.row("ausp", penalty) is None
 
 
-def test_a_failed_transaction_leaves_nothing_but_the_drawn_numbers(store: Store) -> None:
+def test_a_failed_transaction_only_leaves_gaps_in_sequences(store: Store) -> None:
     before = store.next_value("actor.usr_usrgroup_seq")
 
     def fail() -> None:
@@ -69,7 +69,7 @@ def test_a_failed_transaction_leaves_nothing_but_the_drawn_numbers(store: Store)
     assert store.next_value("actor.usr_usrgroup_seq") == before + 2
 
 
-def test_reset_brings_back_the_fresh_state(store: Store) -> None:
+def test_reset_restores_the_fresh_state(store: Store) -> None:
     fresh = {class_id: store.rows(class_id) for class_id in ("au", "mous", "ausp")}
     group = store.next_value("actor.usr_usrgroup_seq")
     store.update("au", 1001, {"usrgroup": group})
@@ -102,7 +102,7 @@ def test_a_database_file_keeps_the_state_and_is_private(tmp_path: Path) -> None:
         ({"au": [{"id": "x"}]}, "au"),
     ],
 )
-def test_a_bad_dataset_says_what_is_wrong(tmp_path: Path, content: Any, words: str) -> None:
+def test_an_invalid_dataset_is_an_error_with_a_reason(tmp_path: Path, content: Any, words: str) -> None:
     path = tmp_path / "people.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(ConfigurationError, match=words):
@@ -110,7 +110,7 @@ def test_a_bad_dataset_says_what_is_wrong(tmp_path: Path, content: Any, words: s
     assert [item.name for item in tmp_path.iterdir()] == ["people.json"]
 
 
-def test_a_missing_dataset_says_so(tmp_path: Path) -> None:
+def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         Sandbox(dataset=tmp_path / "nowhere.json")
 
@@ -137,7 +137,7 @@ def test_permissions_by_depth_and_work_org(
     assert permissions.allowed(store, user, permission, None) == (user == 1)
 
 
-def test_an_inactive_superuser_may_nothing(store: Store) -> None:
+def test_an_inactive_superuser_has_no_permissions(store: Store) -> None:
     store.update("au", 1, {"active": "f"})
     assert not permissions.allowed(store, 1, "VIEW_USER", 1)
     assert permissions.orgs_where(store, 1, "VIEW_USER") == set()
@@ -153,7 +153,7 @@ def test_the_org_tree(store: Store) -> None:
     assert orgs.descendants(99) == orgs.ancestors(99) == []
 
 
-def test_a_file_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "letters.txt"
     path.write_text("Dear library,")
     with pytest.raises(ConfigurationError, match="isn't a sandbox's database"):

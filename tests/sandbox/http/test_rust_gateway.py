@@ -1,4 +1,4 @@
-"""The sandbox as the gateway that is written in Rust: what its source says, over raw HTTP."""
+"""The sandbox as the Rust gateway: what its source says, over raw HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def caller(running: Sandbox) -> Caller:
 
 
 def send(caller: Caller, service: str, method: str, *values: object) -> tuple[int, Any]:
-    """The status of HTTP and the payload, which are what the answer has."""
+    """Return the HTTP status and the payload."""
     status, content_type, body = caller.send("POST", GATEWAY, caller.form(service, method, *map(json.dumps, values)))
     answer = json.loads(body)
     assert (content_type, answer["status"], set(answer)) == ("text/json", status, {"status", "payload"})
@@ -62,14 +62,14 @@ def test_every_failure_looks_the_same(caller: Caller, form: bytes) -> None:
     assert (status, content_type, json.loads(body)) == (400, "text/json", {"status": 400, "payload": []})
 
 
-def test_forms_are_those_of_browsers_and_the_last_of_two_counts(caller: Caller) -> None:
+def test_forms_are_decoded_like_browsers_and_the_last_value_counts(caller: Caller) -> None:
     form = b"service=nowhere&service=open-ils.actor&method=opensrf.system.echo&param=%22a+b%22&timeout=1&format=xml"
     assert json.loads(caller.send("POST", GATEWAY, form)[2])["payload"] == ["a b"]
     assert json.loads(caller.send("GET", f"{GATEWAY}?{form.decode()}")[2])["payload"] == ["a b"]
     assert caller.send("HEAD", f"{GATEWAY}?{form.decode()}") == (200, "text/json", b"")
 
 
-def test_other_methods_are_carried_out_and_end_in_the_middle(caller: Caller) -> None:
+def test_other_http_methods_are_executed_and_end_early(caller: Caller) -> None:
     with socket.create_connection(("127.0.0.1", int(caller.address.rpartition(":")[2]))) as connection:
         connection.sendall(f"PUT {GATEWAY}?service={ACTOR}&method={ECHO} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         assert connection.makefile("rb").read() == b"HTTP/1.1 405 Method Not Allowed\r\n"
@@ -80,7 +80,7 @@ def ask_again(connection: HTTPConnection, form: Any) -> None:
     connection.getresponse()
 
 
-def test_the_connection_ends_unannounced_and_chunks_get_no_answer(caller: Caller) -> None:
+def test_the_connection_closes_unannounced_and_chunks_get_no_response(caller: Caller) -> None:
     form = caller.form(ACTOR, ECHO, "1")
     connection = HTTPConnection(caller.address)
     connection.request("POST", GATEWAY, form)
@@ -94,19 +94,19 @@ def test_the_connection_ends_unannounced_and_chunks_get_no_answer(caller: Caller
     connection.close()
 
 
-def test_a_silent_method_is_cut_off_and_the_rest_goes_to_another_request() -> None:
+def test_a_silent_method_is_cut_off_and_another_request_gets_the_rest() -> None:
     with Sandbox(gateway="rust", cut_off=0.2, slow={ECHO: 600.0}) as sandbox:
         caller = Caller(sandbox.url)
         assert send(caller, ACTOR, ECHO, 1, 2, 3, 4) == (200, [1, 2])
         assert sandbox._server.rust is not None
         (silence,) = sandbox._server.rust._late
         silence.cancel()
-        silence.function(*silence.args)  # what it does at its end
-        # The rest has come to the same worker, and ends whatever it waits for.
+        silence.function(*silence.args)  # what it does when it ends
+        # The rest has arrived at the same worker, and ends whatever that worker waits for.
         assert send(caller, ACTOR, ECHO, 5, 6, 7, 8) == (200, [3, 4])
 
 
-def test_what_pcrud_sends_behind_a_failure_goes_to_the_next_requests(caller: Caller, running: Sandbox) -> None:
+def test_messages_after_a_pcrud_failure_go_to_later_requests(caller: Caller, running: Sandbox) -> None:
     assert send(caller, PCRUD, ORGS, "nobody's", {"id": 1}) == (400, [])
     assert send(caller, ACTOR, ECHO, "first") == (400, [])
     assert send(caller, ACTOR, ECHO, "second") == (200, ["first"])

@@ -44,14 +44,14 @@ def echo(caller: Caller, *texts: str, service: str = ACTOR) -> list[object]:
         ('{"__c":"au","__p":[1]}', {"__c": "au", "__p": [1]}),
     ],
 )
-def test_parameters_are_read_as_the_gateways_parser_reads_them(caller: Caller, text: str, value: object) -> None:
+def test_parameters_are_parsed_like_in_the_gateway(caller: Caller, text: str, value: object) -> None:
     assert echo(caller, text) == [value]
 
 
 @pytest.mark.parametrize(
     "text", ["", "nul", "abc", '{"a":', '{"a":1,"a":2}', "[1,]", "5 5", '"\\u0000"', "NaN", "--5", '{"__c":"au"}']
 )
-def test_what_is_no_json_is_null(caller: Caller, text: str) -> None:
+def test_invalid_json_is_null(caller: Caller, text: str) -> None:
     assert echo(caller, text, service="open-ils.auth") == [None]
 
 
@@ -60,7 +60,7 @@ def test_perl_services_drop_nulls_and_c_services_send_them(caller: Caller) -> No
     assert echo(caller, "1", "null", "2", service="open-ils.pcrud") == [1, None, 2]
 
 
-def test_c_services_send_a_negative_zero_back_as_it_came(caller: Caller) -> None:
+def test_c_services_keep_a_negative_zero(caller: Caller) -> None:
     for service, answer in (("open-ils.pcrud", b"[-0.0,[-0.0],1000]"), (ACTOR, b"[0,[0],1000]")):
         _, _, body = caller.send("POST", GATEWAY, caller.form(service, ECHO, "-0.0", "[-0.0]", "1000.0"))
         assert body == b'{"payload":' + answer + b',"status":200}'
@@ -110,7 +110,7 @@ def test_unknown_services_and_methods(caller: Caller, service: str, method: str,
     assert caller.body(service, method) == {"payload": [], "debug": debug, "status": 404}
 
 
-def test_what_is_refused_is_logged_without_parameters(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+def test_rejections_are_logged_without_parameters(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         caller.body(ACTOR, "open-ils.actor.nosuch", "a secret")
     assert "open-ils.actor.nosuch" in caplog.text
@@ -155,7 +155,7 @@ def test_a_chunked_body(caller: Caller) -> None:
     connection.close()
 
 
-def test_the_idl_is_narrowed_and_validated(caller: Caller) -> None:
+def test_the_idl_can_be_filtered_and_cached(caller: Caller) -> None:
     status, content_type, body = caller.send("GET", "/reports/fm_IDL.xml?class=ac&class=zzz&class=mous")
     assert (status, content_type) == (200, "application/xml; charset=utf-8")
     ids = [node.get("id") for node in etree.fromstring(body)]
@@ -179,7 +179,7 @@ def test_a_reset_ends_sessions(caller: Caller) -> None:
     assert caller.body("open-ils.pcrud", "open-ils.pcrud.count.au", token, {"id": 1})["status"] == 401
 
 
-def test_what_whoever_starts_one_needs_to_know(sandbox: Sandbox) -> None:
+def test_report_account_and_barcodes(sandbox: Sandbox) -> None:
     assert sandbox.report_account[0] == "consortium_staff"
     assert sandbox.barcodes
 

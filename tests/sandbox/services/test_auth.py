@@ -1,4 +1,4 @@
-"""open-ils.auth of the sandbox: who may log in how, and how long a session lasts."""
+"""open-ils.auth of the sandbox: who may log in and how, and how long a session lasts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def auth(caller: Caller, name: str, *values: Any) -> Any:
-    """The one result of a call, None where there is none."""
+    """Return the only result of a call, or None."""
     answer = caller.body("open-ils.auth", f"open-ils.auth.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -62,7 +62,7 @@ def test_logins(caller: Caller, arguments: dict[str, Any], seconds: int) -> None
         ({"username": "harbor_desk", "password": "sandbox", "workstation": "NOWHERE"}, "WORKSTATION_NOT_FOUND"),
     ],
 )
-def test_refusals(caller: Caller, arguments: dict[str, Any], textcode: str) -> None:
+def test_failed_logins(caller: Caller, arguments: dict[str, Any], textcode: str) -> None:
     event = auth(caller, "login", arguments)
     assert event["textcode"] == textcode
     assert isinstance(event["ilsevent"], int)
@@ -70,13 +70,13 @@ def test_refusals(caller: Caller, arguments: dict[str, Any], textcode: str) -> N
 
 
 @pytest.mark.parametrize("arguments", [{}, None, [], "harbor_desk", {"password": "sandbox"}])
-def test_without_a_name_the_call_itself_fails(caller: Caller, arguments: Any) -> None:
+def test_a_login_without_a_name_is_a_failure(caller: Caller, arguments: Any) -> None:
     answer = caller.body("open-ils.auth", "open-ils.auth.login", arguments)
     assert (answer["payload"], answer["status"]) == ([], 404)
     assert answer["debug"].startswith("osrfMethodException : username/barcode and password required")
 
 
-def test_too_many_failures_block_the_right_password_too(caller: Caller) -> None:
+def test_too_many_failures_block_the_right_password(caller: Caller) -> None:
     for _ in range(10):
         auth(caller, "login", {"username": "north_manager", "password": "guess"})
     right = {"username": "north_manager", "password": "sandbox"}
@@ -98,7 +98,7 @@ def test_the_workstation_decides_the_work_org_unit(caller: Caller) -> None:
     assert (session_user(caller, there)["ws_ou"], session_user(caller, there)["wsid"]) == ("21", "2")
 
 
-def test_a_session_ends_with_its_deletion(caller: Caller) -> None:
+def test_deleting_a_session_ends_it(caller: Caller) -> None:
     token = caller.token("harbor_desk")
     assert auth(caller, "session.reset_timeout", token)["payload"] == 7200
     assert auth(caller, "session.retrieve", token, 1)["authtime"] == 7200
@@ -113,7 +113,7 @@ def hashed(text: str) -> str:
     return md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def test_the_older_pair_hashes_the_seed_with_the_password(caller: Caller) -> None:
+def test_the_older_login_hashes_seed_and_password(caller: Caller) -> None:
     seed = auth(caller, "authenticate.init", "harbor_desk")
     assert seed == auth(caller, "authenticate.init.username", "harbor_desk")
     answer = {"username": "harbor_desk", "password": hashed(seed + hashed("sandbox")), "type": "staff"}
@@ -125,7 +125,7 @@ def test_the_older_pair_hashes_the_seed_with_the_password(caller: Caller) -> Non
     assert auth(caller, "authenticate.complete", wrong)["textcode"] == "LOGIN_FAILED"
 
 
-def test_the_older_pair_gives_strangers_a_seed_as_well(caller: Caller) -> None:
+def test_the_older_login_gives_unknown_users_a_seed(caller: Caller) -> None:
     assert auth(caller, "authenticate.init", "nobody") == "x"
     refused = auth(caller, "authenticate.complete", {"username": "nobody", "password": "0", "type": "staff"})
     assert refused["textcode"] == "LOGIN_FAILED"
@@ -142,7 +142,7 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-def test_an_idle_session_runs_out_a_used_one_goes_on() -> None:
+def test_only_idle_sessions_expire() -> None:
     clock = Clock()
     sessions = Sessions(clock)
     token = sessions.open(7, 11, None, 420)
@@ -155,7 +155,7 @@ def test_an_idle_session_runs_out_a_used_one_goes_on() -> None:
     assert sessions.find(token) is None
 
 
-def test_a_persistent_session_is_prolonged_near_its_end_only() -> None:
+def test_a_persistent_session_is_only_extended_near_its_end() -> None:
     clock = Clock()
     sessions = Sessions(clock)
     token = sessions.open(7, 11, None, 10_000, extension=600)

@@ -1,4 +1,4 @@
-"""Groups in the sandbox: who belongs to one, what they owe, new groups, and what is checked for whom."""
+"""Groups in the sandbox: members, their debts, new groups, and permission checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor, None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -37,7 +37,7 @@ def test_credits_count_and_paid_up_members_are_listed(caller: Caller) -> None:
     assert {"usr": 1040, "balance_owed": "0.00"} in actor(caller, "admin", BALANCES, 1011)
 
 
-def test_balances_agree_with_the_summaries_that_pcrud_gives(caller: Caller) -> None:
+def test_balances_agree_with_pcruds_summaries(caller: Caller) -> None:
     for group in range(1001, 1016):
         members = actor(caller, "admin", MEMBERS, group)
         rows = caller.pcrud("admin", "search.mous.atomic", {"usr": members})["payload"][0]
@@ -63,13 +63,13 @@ def test_odd_group_numbers(caller: Caller, group: Any, members: list[int] | None
     assert actor(caller, "admin", "usergroup.members.overdue_count", group) == "0"
 
 
-def test_the_permission_counts_at_the_callers_library_only(caller: Caller) -> None:
+def test_the_permission_is_checked_at_the_callers_library_only(caller: Caller) -> None:
     assert actor(caller, "harbor_desk", MEMBERS, 1009) == [1036, 1037, 1038]
     denied = actor(caller, "20000000001001", MEMBERS, 1001)
     assert (denied["ilsevent"], denied["ilsperm"], denied["ilspermloc"]) == ("5000", "VIEW_USER", "11")
 
 
-def test_numbers_come_as_text_but_not_from_the_authoritative_form(caller: Caller) -> None:
+def test_numbers_are_text_except_in_the_authoritative_form(caller: Caller) -> None:
     assert actor(caller, "admin", "usergroup.members.overdue_count", 1001) == "0"
     assert actor(caller, "admin", "usergroup.members.overdue_count.authoritative", 1001) == 0
     assert actor(caller, "admin", "usergroup.new", 1002) == "1100"
@@ -80,7 +80,7 @@ def patron(caller: Caller, user_id: int) -> tuple[int, str, str]:
     return values[46], values[35], values[33]
 
 
-def test_a_new_group_is_empty_but_for_its_user(caller: Caller) -> None:
+def test_a_new_group_has_only_its_user(caller: Caller) -> None:
     before = patron(caller, 1002)
     number = int(actor(caller, "admin", "usergroup.new", 1002, True))
     assert actor(caller, "admin", MEMBERS, number) == [1002]
@@ -98,7 +98,7 @@ def test_any_true_leader_makes_a_lead(caller: Caller, leader: Any, lead: str) ->
     assert patron(caller, 1005)[1] == lead
 
 
-def test_a_lead_stays_one_and_moved_members_come_last(caller: Caller) -> None:
+def test_a_lead_stays_lead_and_moved_members_come_last(caller: Caller) -> None:
     actor(caller, "admin", "usergroup.new", 1001, False)
     assert patron(caller, 1001)[1] == "t"
     number = int(actor(caller, "admin", "usergroup.new", 1007))

@@ -1,4 +1,4 @@
-"""The sandbox as an older release: what differs, where the table has it from, and from which release to which."""
+"""The sandbox as an older release: the differences, their evidence, and the releases that have them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CallerOf = Callable[[str], Caller]
 
 @pytest.fixture(scope="module")
 def caller_of() -> Iterator[CallerOf]:
-    """A caller of a release's sandbox, one for all tests that only read."""
+    """Return a caller of a release's sandbox, shared by tests that only read."""
     with sandboxes() as found:
         yield cache(lambda release: Caller(found(release).url))
 
 
 @pytest.fixture
 def older() -> Iterator[Caller]:
-    """A caller of a sandbox of 3.12 that may be written to."""
+    """A caller of a 3.12 sandbox that tests may write to."""
     with Sandbox(release="3.12") as sandbox:
         yield Caller(sandbox.url)
 
@@ -52,19 +52,19 @@ def classes(release: str) -> IdlClasses:
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor; None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
 
 
 def sent(class_id: str, **values: Any) -> dict[str, Any]:
-    """An object as a client of 3.12 sends it."""
+    """Return an object as a client of 3.12 sends it."""
     return classes("3.12").wire_object(class_id, values)
 
 
 def shape(idl: bytes) -> dict[str, tuple[list[Any], set[Any]]]:
-    """Fields in order and links of each class."""
+    """Return each class's fields in order, and its links."""
     return {
         node.get("id"): (
             [tuple(field.get(name) for name in FIELD) for field in node.iter("{*}field")],
@@ -75,7 +75,7 @@ def shape(idl: bytes) -> dict[str, tuple[list[Any], set[Any]]]:
 
 
 @pytest.mark.parametrize("difference", releases.TABLE, ids=lambda difference: difference.name)
-def test_each_difference_says_where_it_is_from(difference: Difference) -> None:
+def test_each_difference_has_evidence(difference: Difference) -> None:
     source = SOURCE.fullmatch(difference.evidence)
     if source is None:
         assert difference.evidence in exchanges() or (difference.site and " of OpenSRF " in difference.evidence)
@@ -83,7 +83,7 @@ def test_each_difference_says_where_it_is_from(difference: Difference) -> None:
         assert difference.site or source[1] in (*difference.until, *difference.since)
 
 
-def test_names_are_there_once() -> None:
+def test_names_are_unique() -> None:
     assert len(TABLE) == len(releases.TABLE)
 
 
@@ -100,7 +100,7 @@ def test_names_are_there_once() -> None:
         ("replica", [], ["3.11", "3.17"]),
     ],
 )
-def test_a_difference_holds_for_the_releases_before_it_went(name: str, having: list[str], without: list[str]) -> None:
+def test_a_difference_applies_to_releases_before_the_change(name: str, having: list[str], without: list[str]) -> None:
     assert {release: TABLE[name].holds_for(release) for release in (*having, *without)} == {
         **dict.fromkeys(having, True),
         **dict.fromkeys(without, False),
@@ -108,7 +108,7 @@ def test_a_difference_holds_for_the_releases_before_it_went(name: str, having: l
 
 
 @pytest.mark.parametrize("release", ["3.10", "3.18", "3.17.5", "3.12.11", "4", "3", "main", "", "3.12.", "3.1٢"])
-def test_another_release_is_refused_in_one_line(release: str) -> None:
+def test_an_unknown_release_is_an_error_of_one_line(release: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Sandbox(release=release)
     assert caught.value.code == "release-unknown"
@@ -123,11 +123,11 @@ def test_the_latest_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("release", "version"), [(None, "HEAD"), ("3.17", "HEAD"), ("3.12", "3-12-10"), ("3.14.3", "3-14-3")]
 )
-def test_a_release_says_its_name(release: str | None, version: str) -> None:
+def test_a_release_reports_its_version(release: str | None, version: str) -> None:
     assert release_numbers.ils_version(release) == version
 
 
-def test_the_bus_is_that_of_the_time_unless_it_is_named() -> None:
+def test_the_bus_depends_on_the_release_by_default() -> None:
     def xmpp(release: str | None, bus: Any = None) -> bool:
         return releases.XMPP in releases.differences(release, (), bus)
 
@@ -143,7 +143,7 @@ def test_the_idl_is_that_of_the_release() -> None:
         assert served[class_id] == recorded[class_id], class_id
 
 
-def test_fields_came_one_after_the_other() -> None:
+def test_fields_were_added_release_by_release() -> None:
     counts = {
         release: [len(classes(release)[name].fields) for name in ("au", "pgt", "acp")]
         for release in (*("3.13", "3.14", "3.15", "3.16"),)
@@ -153,7 +153,7 @@ def test_fields_came_one_after_the_other() -> None:
     assert [[one - of for one, of in zip(found, latest, strict=True)] for found in counts.values()] == steps
 
 
-def test_a_field_that_came_later_isn_t_asked_for(caller_of: CallerOf) -> None:
+def test_newer_fields_are_not_requested(caller_of: CallerOf) -> None:
     caller = caller_of("3.12")
     assert caller.refused("admin", "au", {"guardian_email": None})
     assert not caller_of("3.17").refused("admin", "au", {"guardian_email": None})
@@ -163,7 +163,7 @@ def test_a_field_that_came_later_isn_t_asked_for(caller_of: CallerOf) -> None:
     assert "guardian_email" not in names
 
 
-def test_limit_and_offset_are_the_databases_until_3_14(caller_of: CallerOf) -> None:
+def test_the_database_applies_limit_and_offset_before_3_14(caller_of: CallerOf) -> None:
     twice = {"order_by": {"au": "id"}, "join": {"mbts": {"fkey": "id", "field": "usr", "type": "left"}}}
     cards = {"order_by": {"au": "id"}, "join": {"ac": {"fkey": "id", "field": "usr"}}}
     everybody = caller_of("3.17").ids("admin", "au", {"id": {">": 1000}}, twice)
@@ -171,11 +171,11 @@ def test_limit_and_offset_are_the_databases_until_3_14(caller_of: CallerOf) -> N
         caller = caller_of(release)
         assert caller.ids("admin", "au", {"id": {">": 1000}}, twice) == everybody
         assert caller.refused("admin", "au", {"usrgroup": 1006}, {"limit": -1}) is refused
-    # Whoever has two transactions comes twice, and counts twice in the older one.
+    # Patrons with two transactions are found twice, and count twice in the older release.
     limited = {**twice, "limit": len(everybody)}
     assert caller_of("3.15").ids("admin", "au", {"id": {">": 1000}}, limited) == everybody
     assert len(caller_of("3.12").ids("admin", "au", {"id": {">": 1000}}, limited)) < len(everybody)
-    # Where classes are joined, names of fields may be ambiguous; nobody's rows are checked in the SQL before 3.16.
+    # Where classes are joined, field names may be ambiguous. Before 3.16, the SQL doesn't check permissions.
     assert caller_of("3.15").ids("north_manager", "au", {"usrgroup": 1006}, {**cards, "limit": 1}) != []
 
 
@@ -191,7 +191,7 @@ def test_hidden_rows_don_t_count_from_3_14_on(caller_of: CallerOf) -> None:
 LIMITED = {"order_by": {"au": "id"}, "limit": 12}
 
 
-def test_a_hash_stands_where_passwords_were(caller_of: CallerOf) -> None:
+def test_the_password_column_has_a_hash(caller_of: CallerOf) -> None:
     place = classes("3.12")["au"].positions["passwd"]
     caller = caller_of("3.12")
     found = [actor(caller, "admin", "user.retrieve", user)["__p"][place] for user in (1012, 1013, 1012)]
@@ -208,7 +208,7 @@ def test_patrons_don_t_see_themselves(caller_of: CallerOf) -> None:
     assert caller_of("3.15").ids("20000000001001", "au", {"usrgroup": 1001}) == [1001]
 
 
-def test_logins_say_nothing_of_a_second_factor(caller_of: CallerOf) -> None:
+def test_logins_have_no_provisional_field(caller_of: CallerOf) -> None:
     login = {"username": "admin", "password": "sandbox", "type": "staff"}
     keys = {}
     for release in ("3.13", "3.14"):
@@ -219,7 +219,7 @@ def test_logins_say_nothing_of_a_second_factor(caller_of: CallerOf) -> None:
     assert keys == {"3.13": (["authtime", "authtoken"], 404), "3.14": (["authtime", "authtoken", "provisional"], 200)}
 
 
-def test_a_silent_bus_says_nothing_of_what_isn_t_there() -> None:
+def test_a_silent_bus_reports_no_missing_service() -> None:
     with Sandbox(release="3.12", differences=["silent-bus"]) as sandbox:
         caller = Caller(sandbox.url)
         nothing = {"payload": [], "status": 200}
@@ -229,7 +229,7 @@ def test_a_silent_bus_says_nothing_of_what_isn_t_there() -> None:
             gateway.call("open-ils.nowhere", "open-ils.nowhere.there")
 
 
-def test_a_second_factor_that_staff_owe() -> None:
+def test_a_second_factor_required_of_staff() -> None:
     families = dataset.read(None)
     for row in families["pgt"]:
         row["mfa_allowed"] = "t" if row["name"] == "Everyone" else "f"
@@ -242,7 +242,7 @@ def test_a_second_factor_that_staff_owe() -> None:
         return {name: answer["payload"][0]["payload"].get("provisional") for name, answer in answers.items()}
 
     with Sandbox(differences=["second-factor"]) as sandbox:
-        assert provisional(sandbox) == {"staff": None, "elsewhere": 0, "patron": 0}  # nobody's profile allows one
+        assert provisional(sandbox) == {"staff": None, "elsewhere": 0, "patron": 0}  # no profile allows one
         sandbox.load(families)
         assert provisional(sandbox) == {"staff": 1, "elsewhere": 0, "patron": 0}
         with gateway_of(sandbox.url, "north_manager") as gateway, pytest.raises(LoginRefusedError) as caught:
@@ -250,14 +250,14 @@ def test_a_second_factor_that_staff_owe() -> None:
         assert caught.value.code == "second-factor"
 
 
-def test_nobody_logs_in_to_the_api(caller_of: CallerOf) -> None:
+def test_there_are_no_api_logins(caller_of: CallerOf) -> None:
     login = {"username": "admin", "password": "sandbox", "type": "api"}
     for release in ("3.14", "3.15"):
         (event,) = caller_of(release).body("open-ils.auth", LOGIN, login)["payload"]
         assert event["textcode"] == "LOGIN_FAILED"
 
 
-def test_vital_statistics_are_the_patrons_own(caller_of: CallerOf) -> None:
+def test_vital_statistics_have_no_group(caller_of: CallerOf) -> None:
     found = {
         release: actor(caller_of(release), "admin", "user.opac.vital_stats", 1013)["checkouts"]
         for release in ("3.16", "3.17")
@@ -266,14 +266,14 @@ def test_vital_statistics_are_the_patrons_own(caller_of: CallerOf) -> None:
     assert found["3.16"] == {name: value for name, value in found["3.17"].items() if name != "group"}
 
 
-def test_what_isn_t_there_is_removed_all_the_same(older: Caller) -> None:
+def test_removing_a_missing_row_succeeds(older: Caller) -> None:
     gone = {"id": 999_999, "usr": 1013, "standing_penalty": 25, "org_unit": 1}
     assert actor(older, "admin", "user.penalty.remove", sent("ausp", **gone)) == "1"
     nameless = actor(older, "admin", "user.penalty.remove", sent("ausp", **{**gone, "id": None}))
     assert nameless["textcode"] == "DATABASE_UPDATE_FAILED"
 
 
-def test_a_patron_is_written_in_the_releases_own_order(older: Caller) -> None:
+def test_a_patron_is_written_in_the_releases_field_order(older: Caller) -> None:
     known = classes("3.12")
     read = known.parse_object(actor(older, "admin", "user.fleshed.retrieve", 1052, []))
     assert read is not None
@@ -309,7 +309,7 @@ def test_a_card_marked_as_deleted_stays(older: Caller) -> None:
         ("usergroup.members.overdue_count.authoritative", ["3.17"]),
     ],
 )
-def test_methods_came_and_went(caller_of: CallerOf, method: str, there: list[str]) -> None:
+def test_methods_added_and_removed(caller_of: CallerOf, method: str, there: list[str]) -> None:
     found = []
     for release in ("3.12", "3.13", "3.14", "3.17"):
         answer = caller_of(release).body("open-ils.actor", f"open-ils.actor.{method}", "no token")
@@ -318,7 +318,7 @@ def test_methods_came_and_went(caller_of: CallerOf, method: str, there: list[str
     assert found == there
 
 
-def test_a_function_that_gives_another_value_each_time(caller_of: CallerOf) -> None:
+def test_volatile_functions(caller_of: CallerOf) -> None:
     where = {"expire_date": {">": ["clock_timestamp"]}, "id": 1013}
     assert [caller_of(release).refused("admin", "au", where) for release in ("3.13", "3.14", "3.17")] == [
         False,
@@ -332,7 +332,7 @@ def fielded(caller: Caller, query: Any) -> Any:
     return caller.body("open-ils.fielder", "open-ils.fielder.aou.atomic", {"query": query, "fields": ["id"]})["payload"]
 
 
-def test_the_fielder_takes_less_and_less(caller_of: CallerOf) -> None:
+def test_the_fielder_became_stricter(caller_of: CallerOf) -> None:
     with ExitStack() as stack:
         first = Caller(stack.enter_context(Sandbox(release="3.11.0")).url)
         assert fielded(first, {"id": {"=": {"transform": "abs", "value": 1}}}) == [[{"id": 1}]]
@@ -354,7 +354,7 @@ def searched(caller: Caller, wanted: dict[str, Any], sort: Any = ("family_name A
     return answer["payload"][0] if answer["status"] == 200 and answer["payload"] else answer["status"]
 
 
-def test_an_unknown_field_broke_the_patron_search_down(caller_of: CallerOf) -> None:
+def test_an_unknown_field_made_the_patron_search_fail(caller_of: CallerOf) -> None:
     by_name = {"family_name": {"value": "a", "group": 0}}
     for release, broken in (("3.14", True), ("3.17", False)):
         caller = caller_of(release)
@@ -366,7 +366,7 @@ def test_an_unknown_field_broke_the_patron_search_down(caller_of: CallerOf) -> N
 
 
 @pytest.mark.long
-def test_some_patches_sorted_by_penalties_whatever_was_asked() -> None:
+def test_some_patches_always_sorted_by_penalties() -> None:
     everybody, orders = {"usrname": {"value": "2", "group": 0}}, []
     for release in ("3.16.6", "3.16.7", "3.16.8"):
         with Sandbox(release=release) as sandbox:

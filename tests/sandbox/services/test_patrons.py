@@ -21,7 +21,7 @@ def answer_of(caller: Caller, account: str, name: str, *values: Any) -> dict[str
 
 
 def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor, None where there is none."""
+    """Return the only result of a call to open-ils.actor, or None."""
     answer = answer_of(caller, account, name, *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -38,12 +38,12 @@ def fetched(caller: Caller, user_id: int) -> dict[str, Any]:
 
 
 def updated(caller: Caller, user_id: int, account: str = "admin", **changes: Any) -> Any:
-    """What patron.update answers when a patron as read is sent back with changes, marked as changed."""
+    """Return the result of patron.update for a patron sent back with changes, marked as changed."""
     sent = closed("au", {**fetched(caller, user_id), "ischanged": 1, **changes})
     return actor(caller, account, "patron.update", sent)
 
 
-def test_a_fleshed_patron_holds_objects(caller: Caller) -> None:
+def test_a_fleshed_patron_has_objects(caller: Caller) -> None:
     user = opened(actor(caller, "admin", "user.fleshed.retrieve_by_barcode", "20000000001013", 1))
     assert opened(user["card"])["barcode"] == "20000000001013"
     assert opened(user["home_ou"])["shortname"] == "MILL"
@@ -71,7 +71,7 @@ def test_penalties_are_those_around_the_callers_library(caller: Caller) -> None:
         ("user.hold_requests.count", 1036, "VIEW_HOLD"),
     ],
 )
-def test_what_is_checked_at_the_patrons_library(caller: Caller, name: str, parameter: Any, permission: str) -> None:
+def test_permissions_checked_at_the_patrons_library(caller: Caller, name: str, parameter: Any, permission: str) -> None:
     denied = actor(caller, "harbor_desk", name, parameter)
     assert (denied["textcode"], denied["ilsperm"], denied["ilspermloc"]) == ("PERM_FAILURE", permission, "22")
 
@@ -80,7 +80,7 @@ def test_by_id_the_callers_own_library_is_enough(caller: Caller) -> None:
     assert opened(actor(caller, "harbor_desk", "user.fleshed.retrieve", 1036, ["card"]))["home_ou"] == 22
 
 
-def test_barcodes_are_exact_and_the_event_tells_which(caller: Caller) -> None:
+def test_barcodes_match_exactly_and_the_event_has_the_barcode(caller: Caller) -> None:
     missing = actor(caller, "admin", "user.fleshed.retrieve_by_barcode", "2000000000100")
     assert (missing["textcode"], missing["payload"]) == ("ACTOR_CARD_NOT_FOUND", {"barcode": "2000000000100"})
     assert actor(caller, "admin", "user.retrieve_id_by_barcode_or_username", "20000000001031") == "1031"
@@ -132,7 +132,7 @@ def test_the_patron_search(caller: Caller, search: Any, ids: list[str] | None) -
     assert found == ids
 
 
-def test_the_patron_search_goes_by_library_order_and_state(caller: Caller) -> None:
+def test_the_patron_search_by_library_order_and_state(caller: Caller) -> None:
     def found(account: str, *rest: Any) -> Any:
         return actor(caller, account, "patron.search.advanced", family("o"), *rest)
 
@@ -144,7 +144,7 @@ def test_the_patron_search_goes_by_library_order_and_state(caller: Caller) -> No
     assert "1006" in found("admin", 50, None, 1)
 
 
-def test_accents_matter_until_the_setting_says_no(caller: Caller) -> None:
+def test_accents_matter_unless_a_setting_says_no(caller: Caller) -> None:
     assert actor(caller, "admin", "patron.search.advanced", family("nguyen"), 50, ["id"], None, 1) == []
     assert len(actor(caller, "admin", "patron.search.advanced", family("nguyễn"), 50, ["id"], None, 1)) == 4
 
@@ -154,7 +154,7 @@ def stored(caller: Caller, user_id: int) -> dict[str, Any]:
     return opened(row)
 
 
-def test_a_move_changes_the_group_and_the_marks_of_writing_alone(caller: Caller) -> None:
+def test_a_move_only_changes_the_group_and_the_write_marks(caller: Caller) -> None:
     before = stored(caller, 1008)
     answer = opened(updated(caller, 1008, usrgroup=1003))
     after = stored(caller, 1008)
@@ -164,12 +164,12 @@ def test_a_move_changes_the_group_and_the_marks_of_writing_alone(caller: Caller)
     assert opened(answer["card"])["id"] == before["card"]
 
 
-def test_without_the_mark_nothing_is_written(caller: Caller) -> None:
+def test_without_the_changed_flag_nothing_is_written(caller: Caller) -> None:
     for mark in (None, 0, "", "0", False):
         assert opened(updated(caller, 1008, usrgroup=1003, ischanged=mark))["usrgroup"] == 1002
 
 
-def test_a_main_address_among_the_addresses_is_a_mark(caller: Caller) -> None:
+def test_a_main_address_marks_the_patron_as_changed(caller: Caller) -> None:
     address = closed(
         "aua", {"id": -1, "street1": "1 New Lane", "city": "X", "post_code": "1", "country": "USA", "isnew": 1}
     )
@@ -189,7 +189,7 @@ def test_an_older_object_collides(caller: Caller) -> None:
 @pytest.mark.parametrize(
     ("sent", "kept"), [("1003", 1003), ("abc", 0), (" 1004x", 1004), (-5, -5), (6.9, 6), (None, None), (2**31, None)]
 )
-def test_odd_groups_are_read_as_c_reads_numbers(caller: Caller, sent: Any, kept: int | None) -> None:
+def test_odd_groups_are_parsed_like_in_c(caller: Caller, sent: Any, kept: int | None) -> None:
     answer = updated(caller, 1008, usrgroup=sent)
     if kept is None:
         assert answer["textcode"] == "DATABASE_UPDATE_FAILED"
@@ -201,12 +201,12 @@ def test_odd_groups_are_read_as_c_reads_numbers(caller: Caller, sent: Any, kept:
     "sent",
     [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})],
 )
-def test_what_is_no_known_patron_breaks_the_call(caller: Caller, sent: Any) -> None:
+def test_an_invalid_patron_makes_the_call_fail(caller: Caller, sent: Any) -> None:
     answer = answer_of(caller, "admin", "patron.update", sent)
     assert (answer["payload"], answer["status"]) == ([], 500)
 
 
-def test_a_home_library_that_is_not_there_fails_at_the_commit(caller: Caller) -> None:
+def test_an_unknown_home_library_fails_at_the_commit(caller: Caller) -> None:
     sent = closed("au", {**fetched(caller, 1008), "ischanged": 1, "home_ou": 999})
     assert answer_of(caller, "admin", "patron.update", sent)["status"] == 500
     assert stored(caller, 1008)["home_ou"] == 12
@@ -223,7 +223,7 @@ def test_a_home_library_that_is_not_there_fails_at_the_commit(caller: Caller) ->
         ("20000000001001", 1001, {"usrgroup": 1002}, "UPDATE_USER"),
     ],
 )
-def test_who_may_not_write(
+def test_missing_permissions_to_write(
     caller: Caller, account: str, user_id: int, changes: dict[str, Any], permission: str
 ) -> None:
     before = stored(caller, user_id)
@@ -232,7 +232,7 @@ def test_who_may_not_write(
     assert stored(caller, user_id) == before
 
 
-def test_a_password_sent_along_is_the_new_one(caller: Caller) -> None:
+def test_a_password_in_the_record_is_set(caller: Caller) -> None:
     updated(caller, 1008, passwd="another")
     login = {"barcode": "20000000001008", "password": "another", "type": "opac"}
     assert caller.body("open-ils.auth", "open-ils.auth.login", login)["payload"][0]["textcode"] == "SUCCESS"
@@ -242,7 +242,7 @@ def cards_of(caller: Caller, user_id: int) -> dict[str, dict[str, Any]]:
     return {opened(card)["barcode"]: opened(card) for card in fetched(caller, user_id)["cards"]}
 
 
-def test_cards_are_added_changed_and_deleted_by_their_marks(caller: Caller) -> None:
+def test_cards_are_created_changed_and_deleted_by_their_flags(caller: Caller) -> None:
     (old,) = cards_of(caller, 1008).values()
     new = {"id": -1, "barcode": "NEW-1008", "isnew": 1}
     updated(caller, 1008, cards=[closed("ac", {**old, "active": "f", "ischanged": 1}), closed("ac", new)], card=-1)
@@ -255,7 +255,7 @@ def test_cards_are_added_changed_and_deleted_by_their_marks(caller: Caller) -> N
     assert list(cards_of(caller, 1008)) == ["NEW-1008"]
 
 
-def test_a_barcode_is_somebodys_once_only(caller: Caller) -> None:
+def test_a_barcode_is_unique(caller: Caller) -> None:
     taken = closed("ac", {"id": -1, "barcode": "20000000001001", "isnew": 1})
     refused = updated(caller, 1008, cards=[taken], usrgroup=1003)
     assert refused["textcode"] == "DATABASE_UPDATE_FAILED"

@@ -1,4 +1,4 @@
-"""open-ils.pcrud of the sandbox: who sees what, fleshing, the forms of its methods; and flattened searches."""
+"""open-ils.pcrud of the sandbox: visibility, fleshing, forms of methods; and flattened searches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(caller: Caller, account: str, class_id: str, where: Any, options: Any =
     return [values(item) for item in answer["payload"][0]]
 
 
-def test_hidden_rows_are_left_out_of_everything(caller: Caller) -> None:
+def test_hidden_rows_are_never_returned(caller: Caller) -> None:
     everyone = caller.ids("admin", "au", FAMILY)
     assert len(everyone) == 3
     seen = [row["id"] for row in rows(caller, "north_manager", "au", FAMILY) if row["home_ou"] == 12]
@@ -57,19 +57,19 @@ def test_subqueries_are_not_filtered(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("token", ["badtoken", "", None, 5, {"a": 1}])
-def test_a_bad_token_is_refused_before_the_query_is_read(caller: Caller, token: Any) -> None:
+def test_a_bad_token_is_rejected_before_the_query_is_parsed(caller: Caller, token: Any) -> None:
     for method in ("search.au.atomic", "id_list.au", "count.aou", "retrieve.au"):
         assert caller.body("open-ils.pcrud", f"open-ils.pcrud.{method}", token, {"nosuch": 1})["status"] == 401
 
 
-def test_anybody_may_read_org_units(caller: Caller) -> None:
+def test_anyone_may_read_org_units(caller: Caller) -> None:
     def count(class_id: str) -> Any:
         return caller.body("open-ils.pcrud", f"open-ils.pcrud.count.{class_id}", "ANONYMOUS", {"id": 1})["payload"]
 
     assert (count("aou"), count("au"), count("pgt")) == ([1], [0], [0])
 
 
-def test_the_forms_of_the_methods(caller: Caller) -> None:
+def test_forms_of_methods(caller: Caller) -> None:
     assert caller.pcrud("admin", "search.ac", {"id": [1, 2]})["payload"] == [
         {"__c": "ac", "__p": ["t", "90000000000001", 1, 1]},
         {"__c": "ac", "__p": ["t", "90000000000002", 2, 2]},
@@ -85,7 +85,7 @@ def test_the_forms_of_the_methods(caller: Caller) -> None:
         assert caller.pcrud("admin", method)["status"] == 404
 
 
-def test_a_selection_ends_with_the_last_column_selected(caller: Caller) -> None:
+def test_rows_end_with_the_last_selected_column(caller: Caller) -> None:
     (answer,) = caller.pcrud("admin", "search.ac.atomic", {"id": 1}, {"select": {"ac": ["barcode", "nosuch"]}})[
         "payload"
     ]
@@ -108,7 +108,7 @@ def test_fleshing(caller: Caller) -> None:
     assert values(values(penalty)["standing_penalty"])["name"] == "PATRON_EXCEEDS_FINES"
 
 
-def test_fleshed_rows_are_filtered_as_well(caller: Caller) -> None:
+def test_permissions_apply_to_fleshed_rows(caller: Caller) -> None:
     def users(account: str, org_unit: int) -> int:
         options = {"flesh": 1, "flesh_fields": {"aou": ["users", "settings"]}}
         (answer,) = caller.pcrud(account, "retrieve.aou", org_unit, options)["payload"]
@@ -135,7 +135,7 @@ def test_a_flattened_search_follows_links_in_filter_and_result(caller: Caller) -
     assert flat(mapping, {"id": []})["status"] == 500
 
 
-def test_objects_there_and_back() -> None:
+def test_objects_round_trip() -> None:
     row = {item.name: None for item in idl_classes()["ac"].fields} | {"barcode": "0815", "id": 3}
     parsed = idl_classes().parse_object(idl_classes().wire_object("ac", row))
     assert parsed == ("ac", {**row, "isnew": None, "ischanged": None, "isdeleted": None})

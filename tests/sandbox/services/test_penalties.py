@@ -1,4 +1,4 @@
-"""Penalties and bills in the sandbox: what the thresholds ask for, set by staff, and after money has moved."""
+"""Penalties and bills in the sandbox: set by thresholds, by staff, and after billings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def store() -> Iterator[Store]:
 
 
 def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int]) -> None:
-    """One patron (1001) who owes so many cents by library, and fines thresholds by (org unit, profile)."""
+    """Add one patron (1001) who owes some cents by library, and fines thresholds by (org unit, profile)."""
     store.reset()
     store.update("au", 1001, {"profile": profile})
     with store.transaction() as connection:
@@ -66,7 +66,7 @@ def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[t
 def expected(
     profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
 ) -> list[tuple[int, int]]:
-    """The rule, read plainly: the nearest threshold; the fines above and below its org unit; at it is over it."""
+    """Apply the rule simply: the nearest threshold, the fines above and below its org unit; reaching it is enough."""
     for org_unit in UPWARDS[context]:
         for group in PROFILES_UPWARDS[profile]:
             if (org_unit, group) in thresholds:
@@ -101,7 +101,7 @@ def test_the_nearest_threshold_decides(
     assert len(store.rows("ausp", {"usr": 1001})) == len(held)
 
 
-def test_stale_rows_go_at_the_thresholds_org_unit_only(store: Store) -> None:
+def test_stale_rows_are_only_removed_at_the_thresholds_org_unit(store: Store) -> None:
     set_up(store, 11, {11: 100}, {(2, 1): 500, (1, 1): 5000})
     for org_unit in (1, 2, 2, 11):
         store.insert("ausp", {"usr": 1001, "org_unit": org_unit, "standing_penalty": 1})
@@ -111,7 +111,7 @@ def test_stale_rows_go_at_the_thresholds_org_unit_only(store: Store) -> None:
     assert sorted(left) == [(1, 1), (2, 25), (11, 1)]
 
 
-def test_a_library_may_have_a_penalty_of_its_own(store: Store) -> None:
+def test_a_library_may_have_a_custom_penalty(store: Store) -> None:
     set_up(store, 11, {11: 900}, {(1, 1): 500})
     store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North"})
     store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": "101"})
@@ -129,7 +129,7 @@ def loan(**changes: Any) -> dict[str, Any]:
     return {**usual, "xact_start": "2026-10-01T10:00:00+0000", **changes}
 
 
-def test_loans_by_kind_and_the_counts_they_are_held_against(store: Store) -> None:
+def test_checkouts_by_kind_and_their_thresholds(store: Store) -> None:
     set_up(store, 11, {}, {})
     late = {"due_date": "2026-01-01T23:59:59+0000"}
     ids = [
@@ -188,12 +188,12 @@ def test_a_penalty_by_staff_with_a_note(caller: Caller) -> None:
     assert call(caller, "harbor_desk", APPLY, penalty)["ilsperm"] == "UPDATE_USER"
 
 
-def test_what_a_penalty_needs(caller: Caller) -> None:
+def test_requirements_of_a_penalty(caller: Caller) -> None:
     unknown = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=999, org_unit=11))
     assert (unknown["textcode"], unknown["payload"]) == ("CONFIG_STANDING_PENALTY_NOT_FOUND", 999)
     nowhere = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25))
     assert nowhere["textcode"] == "DATABASE_UPDATE_FAILED"
-    # the number that the failed row drew is gone, as from any sequence of PostgreSQL
+    # The failed row used up its number, as with any sequence of PostgreSQL.
     assert call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25, org_unit=11)) == "9102"
 
 
@@ -202,7 +202,7 @@ def summary(caller: Caller, transaction: str) -> dict[str, Any]:
     return {item.name: value for item, value in zip(idl_classes()["mbts"].fields, row["__p"], strict=False)}
 
 
-def test_a_bill_opens_the_transaction_and_sets_the_penalty(caller: Caller) -> None:
+def test_a_bill_reopens_the_transaction_and_sets_the_penalty(caller: Caller) -> None:
     grocery = closed("mg", usr=1002, billing_location=12, note="wet book")
     transaction = call(caller, "admin", "open-ils.circ.money.grocery.create", grocery)
     assert summary(caller, transaction)["xact_finish"] is not None
@@ -227,7 +227,7 @@ def test_a_bill_opens_the_transaction_and_sets_the_penalty(caller: Caller) -> No
         ({"btype": None}, "DATABASE_UPDATE_FAILED"),
     ],
 )
-def test_bills_that_are_refused(caller: Caller, changes: dict[str, Any], textcode: str) -> None:
+def test_rejected_bills(caller: Caller, changes: dict[str, Any], textcode: str) -> None:
     bill = closed("mb", **{"xact": 70001, "amount": "1.00", "billing_type": "Misc", "btype": 101, **changes})
     before = summary(caller, "70001")
     assert call(caller, "admin", "open-ils.circ.money.billing.create", bill)["textcode"] == textcode

@@ -1,4 +1,4 @@
-"""What differs between releases and sites: the sandbox as another release, and with a copy of its database."""
+"""Differences between releases and between sites: the sandbox as another release, and with a replica."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ids(gateway: Gateway, after: int, limit: int) -> list[int]:
     return gateway.pcrud.id_list("au", {"id": {">": after}}, order_by="id", limit=limit)
 
 
-def test_what_there_isn_t_is_refused() -> None:
+def test_unknown_names_are_rejected() -> None:
     with pytest.raises(
         ConfigurationError, match="no such difference: fax; there are these differences: hidden-rows-count"
     ):
@@ -47,7 +47,7 @@ def test_what_there_isn_t_is_refused() -> None:
         releases.differences("three", [])
 
 
-def test_hidden_rows_count_against_the_limit(house: ExitStack) -> None:
+def test_hidden_rows_count_toward_the_limit(house: ExitStack) -> None:
     latest = gateway(house, "north_manager")
     seen = set(ids(latest, 1000, 1000))
     everybody = gateway(house, "admin", differences=["hidden-rows-count"])
@@ -58,16 +58,16 @@ def test_hidden_rows_count_against_the_limit(house: ExitStack) -> None:
     assert page == [id for id in there if id >= before and id in seen and id < before + 10]
     assert len(page) < 10
     assert hidden not in page
-    assert ids(older, before, 1) == []  # "is there more?" comes back empty although there is
+    assert ids(older, before, 1) == []  # "is there more?" comes back empty although there is more
     assert ids(latest, before, 1) != []
     assert len(ids(everybody, 1000, 10)) == 10
 
 
-def test_a_select_without_the_key_is_refused_where_there_is_a_row(house: ExitStack) -> None:
+def test_a_select_without_the_key_fails_if_a_row_matches(house: ExitStack) -> None:
     older = gateway(house, "admin", differences=["key-must-be-selected"])
 
     def search(class_id: str, where: object, *names: str) -> list[object]:
-        """As a program would ask that doesn't know of it: our own searches always name the key."""
+        """Search like a program that doesn't know of the difference: the product always selects the key."""
         options = {"select": {class_id: names}}
         found: list[object] = older.call(
             "open-ils.pcrud", f"open-ils.pcrud.search.{class_id}.atomic", TOKEN, where, options
@@ -78,11 +78,11 @@ def test_a_select_without_the_key_is_refused_where_there_is_a_row(house: ExitSta
         search("au", {"usrgroup": 1001}, "usrgroup")
     assert search("au", {"usrgroup": 1001}, "id", "usrgroup")
     assert search("au", {"usrgroup": -7}, "usrgroup") == []
-    assert search("aou", {"id": 1}, "shortname")  # anybody may see those
+    assert search("aou", {"id": 1}, "shortname")  # anyone may see those
     assert older.pcrud.search("au", {"usrgroup": 1001}, select=("usrgroup",))
 
 
-def test_methods_that_came_later_are_absent(house: ExitStack) -> None:
+def test_newer_methods_are_absent(house: ExitStack) -> None:
     older = gateway(house, "admin", release="3.12")
     with pytest.raises(MethodNotFoundError):
         older.pcrud.count("au", {"usrgroup": 1001})
@@ -104,7 +104,7 @@ def renamed(gateway: Gateway) -> None:
 
 
 def names(gateway: Gateway) -> tuple[str, str, str]:
-    """A patron's name: by pcrud, by a plain read, and by one of the original."""
+    """Return a patron's name: by pcrud, by a plain read, and by an authoritative read."""
     (by_pcrud,) = gateway.pcrud.search("au", {"id": 1052})
     reads = (
         gateway.decode(gateway.call("open-ils.actor", f"open-ils.actor.user.retrieve{form}", TOKEN, 1052).value)
@@ -114,7 +114,7 @@ def names(gateway: Gateway) -> tuple[str, str, str]:
     return by_pcrud.first_given_name, plain, original
 
 
-def test_plain_reads_are_behind_where_there_is_a_copy(house: ExitStack) -> None:
+def test_plain_reads_lag_behind_with_a_replica(house: ExitStack) -> None:
     sandbox = house.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
     gateway = house.enter_context(gateway_of(sandbox.url, "admin"))
     (before, _, _) = names(gateway)
@@ -128,12 +128,12 @@ def test_plain_reads_are_behind_where_there_is_a_copy(house: ExitStack) -> None:
 
 
 @pytest.mark.parametrize(("differences", "answer"), [([], ""), (["replica"], "1")])
-def test_a_site_says_whether_it_has_a_copy(house: ExitStack, differences: list[str], answer: str) -> None:
+def test_a_site_reports_whether_it_has_a_replica(house: ExitStack, differences: list[str], answer: str) -> None:
     asked = gateway(house, "admin", differences=differences)
     assert asked.call("open-ils.actor", "opensrf.open-ils.system.use_authoritative").value == answer
 
 
-def test_a_copy_catches_up_by_itself(house: ExitStack) -> None:
+def test_a_replica_catches_up_by_itself(house: ExitStack) -> None:
     gateway_ = gateway(house, "admin", differences=["replica"], replica_delay=0.0)
     renamed(gateway_)
     assert names(gateway_) == ("Renée",) * 3

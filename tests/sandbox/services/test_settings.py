@@ -1,4 +1,4 @@
-"""Library settings, org units, profiles and permissions as the sandbox tells them."""
+"""Library settings, org units, profiles and permissions in the sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def caller(sandbox: Sandbox) -> Caller:
 
 
 def actor(caller: Caller, name: str, *values: Any) -> Any:
-    """The one result of a call to open-ils.actor without a session, None where there is none."""
+    """Return the only result of a call to open-ils.actor without a session, or None."""
     answer = caller.body("open-ils.actor", f"open-ils.actor.{name}", *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0] if answer["payload"] else None
@@ -29,7 +29,7 @@ def values(wire: Any) -> dict[str, Any]:
     return parsed[1]
 
 
-def test_a_setting_is_looked_for_upwards(caller: Caller) -> None:
+def test_settings_are_inherited(caller: Caller) -> None:
     assert actor(caller, "ou_setting.ancestor_default", 23, "circ.obscure_dob") == {"org": 1, "value": False}
     assert actor(caller, "ou_setting.ancestor_default", 23, "no.such.setting") is None
     assert actor(caller, "ou_setting.ancestor_default", 999, "circ.obscure_dob") is None
@@ -66,7 +66,7 @@ def test_the_org_tree_is_ordered_by_name(caller: Caller) -> None:
     assert shape(actor(caller, "groups.tree.retrieve"), "name")["Everyone"][0] == {"Library staff": []}
 
 
-def test_parts_of_the_tree_come_as_text(caller: Caller) -> None:
+def test_parts_of_the_tree_have_text_values(caller: Caller) -> None:
     valley = actor(caller, "org_tree.descendants.retrieve", 3)
     assert (values(valley)["id"], values(valley)["opac_visible"]) == ("3", "1")
     assert actor(caller, "org_tree.descendants.retrieve", 23, 1) == valley
@@ -76,7 +76,7 @@ def test_parts_of_the_tree_come_as_text(caller: Caller) -> None:
     assert actor(caller, "org_unit.retrieve", None, 999)["textcode"] == "ACTOR_ORG_UNIT_NOT_FOUND"
 
 
-def test_thresholds_stream_and_their_event_stands_in_the_list(caller: Caller) -> None:
+def test_thresholds_stream_and_an_event_is_an_item(caller: Caller) -> None:
     name = "open-ils.actor.grp_penalty_threshold.ranged.retrieve"
     streamed = caller.body("open-ils.actor", name, caller.token("harbor_desk"), 11)["payload"]
     assert [values(row)["id"] for row in streamed] == [1, 2, 3]
@@ -84,7 +84,7 @@ def test_thresholds_stream_and_their_event_stands_in_the_list(caller: Caller) ->
     assert (denied["ilsperm"], denied["ilspermloc"]) == ("VIEW_GROUP_PENALTY_THRESHOLD", "22")
 
 
-def test_permissions_that_are_missing(caller: Caller) -> None:
+def test_missing_permissions(caller: Caller) -> None:
     token = caller.token("harbor_desk")
     wanted = ["VIEW_USER", "UPDATE_USER", "STAFF_LOGIN", "NO_SUCH_PERMISSION"]
     assert actor(caller, "user.perm.check", token, 4, 11, wanted) == ["UPDATE_USER", "NO_SUCH_PERMISSION"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
-from support.affairs import ELM, bill, lend
+from support.bills_and_items import ELM, bill, lend
 from support.desk_page import GROUP, DeskClerk
 from support.recorded_nights import record_nights
 from support.schemas import strict

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from support.affairs import family_of_six
+from support.bills_and_items import family_of_six
 from support.desk_browser import Desk, Gate, chromium
 from support.desk_page import GROUP
 from support.gateways import gateway_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from flask import Flask
-from support.affairs import ELM, bill
+from support.bills_and_items import ELM, bill
 from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
 from support.recorded_nights import record_nights

@@ -1,4 +1,4 @@
-"""``open-ils.actor``: patrons, groups, fines, penalties, permissions, settings."""
+"""The service ``open-ils.actor``: patrons, groups, fines, penalties, permissions, settings."""
 
 import lazy_loader
 

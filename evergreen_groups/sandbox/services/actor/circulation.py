@@ -1,4 +1,4 @@
-"""Methods about what a patron has out, and the summary that the public catalog shows."""
+"""Methods for a patron's transactions and checkouts, and for the public catalog's summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVICE = "open-ils.actor"
 
 @method(SERVICE, "open-ils.actor.user.fines.summary", authoritative=True)
 def fines_summary(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, Any] | None:
-    """The ``mous`` of a patron; None for one without an open transaction, and so nothing in the payload."""
+    """Return a patron's ``mous``; None, and so an empty payload, without open transactions."""
     editor = Editor(context, token)
     key = as_compared(user_id)
     if text(user_id) != str(editor.user_id):
@@ -38,7 +38,7 @@ def fines_summary(context: CallContext, token: Any = None, user_id: Any = None) 
 
 
 def _transactions(context: CallContext, token: Any, user_id: Any, xact_type: Any, *, balance: bool) -> list[Row]:
-    """A patron's open transactions, newest first: those with a balance, or all that were charged for."""
+    """Return a patron's open transactions: those with a balance, or all with charges."""
     editor = Editor(context, token)
     user = editor.retrieve("au", user_id)
     if number(user_id) != editor.user_id:
@@ -88,14 +88,14 @@ _register(".have_balance", balance=True)
 def balance_total(
     context: CallContext, token: Any = None, user_id: Any = None, xact_type: Any = None, options: Any = None
 ) -> float:
-    """What a patron owes on open transactions, as a floating-point number."""
+    """Return the total balance of a patron's open transactions, as a float."""
     rows = _page(_transactions(context, token, user_id, xact_type, balance=True), options)
     return float(sum((Decimal(row["balance_owed"]) for row in rows), Decimal(0)))
 
 
 @method(SERVICE, "open-ils.actor.user.transaction.retrieve", authoritative=True)
 def transaction(context: CallContext, token: Any = None, transaction_id: Any = None) -> dict[str, Any]:
-    """The summary (``mbts``) of one transaction."""
+    """Return the summary (``mbts``) of one transaction."""
     editor = Editor(context, token)
     row = editor.retrieve(
         "mbts", transaction_id, sent=[transaction_id, {"flesh": 1, "flesh_fields": {"mbts": ["usr"]}}]
@@ -109,7 +109,7 @@ def transaction(context: CallContext, token: Any = None, transaction_id: Any = N
 def negative_balance(
     context: CallContext, token: Any = None, org_unit: Any = None, options: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Patrons of these home libraries whose open transactions sum to less than nothing, by id."""
+    """Yield patrons whose open transactions have a negative total, in order of id."""
     editor = Editor(context, token)
     editor.require("VIEW_USER", org_unit)
     wanted = options if isinstance(options, dict) else {}
@@ -127,16 +127,19 @@ def negative_balance(
 
 
 def _homes(editor: Editor, org_unit: Any, *, below: bool) -> set[int] | None:
-    """The home libraries asked for, None for all of them."""
+    """Return the requested home libraries, or None for all."""
     if not below and not is_true(org_unit):
         return None
     given = org_unit if isinstance(org_unit, list) else [org_unit] if is_true(org_unit) else []
-    tops = {int(number(one)) for one in given}
+    tops = {int(number(value)) for value in given}
     return {org for top in tops for org in editor.store.orgs.descendants(top)} if below else tops
 
 
 def _last_activity(rows: list[Row]) -> str | None:
-    """The last billing's time, the last payment's if that was in a later year: Perl compares the numbers."""
+    """Return the time of the last billing, or of the last payment if that was in a later year.
+
+    Perl compares the two timestamps as numbers, which stop at the first hyphen.
+    """
     billed = max((row["last_billing_ts"] for row in rows if row["last_billing_ts"]), default=None)
     paid = max((row["last_payment_ts"] for row in rows if row["last_payment_ts"]), default=None)
     return paid if number(paid) > number(billed) else billed
@@ -155,9 +158,10 @@ _NAMES = ("first_given_name", "second_given_name", "family_name", "alias", "usrn
 
 
 def _circulations(context: CallContext, token: Any, user_id: Any) -> dict[str, list[int]] | None:
-    """What is out, by kind; None where the caller may not see it.
+    """Return the ids of open circulations by kind; None without permission to see them.
 
-    The denial leaves no event: asking for a friend's leave afterwards wipes it out (``patrons-083``).
+    There is no event then: Evergreen checks afterwards whether the patron shares with the caller as a friend, and loses
+    the event (``patrons-083``).
     """
     editor = Editor(context, token)
     if text(user_id) == str(editor.user_id):
@@ -170,32 +174,29 @@ def _circulations(context: CallContext, token: Any, user_id: Any) -> dict[str, l
 
 @method(SERVICE, "open-ils.actor.user.checked_out", authoritative=True)
 def checked_out(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, list[str]] | None:
-    """The ids of a patron's open circulations by kind, as text."""
+    """Return the ids of a patron's open circulations by kind, as text."""
     found = _circulations(context, token, user_id)
     return None if found is None else {kind: [str(row_id) for row_id in ids] for kind, ids in found.items()}
 
 
 @method(SERVICE, "open-ils.actor.user.checked_out.count", authoritative=True)
 def checked_out_count(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, int] | None:
-    """How many of each kind; ``total`` only for a patron who has something out (``patrons-082``)."""
+    """Return the number of open circulations by kind; ``total`` is missing without any (``patrons-082``)."""
     found = _circulations(context, token, user_id)
     if found is None:
         return None
     counts = {kind: len(ids) for kind, ids in found.items()}
-    if _has_items(context, text(user_id)):
+    key = text(user_id)
+    if key.isdecimal() and context.store.rows("circ", {"usr": key, "checkin_time": None}):
         counts["total"] = sum(counts.values())
     return counts
-
-
-def _has_items(context: CallContext, user_id: str) -> bool:
-    return user_id.isdecimal() and bool(context.store.rows("circ", {"usr": user_id, "checkin_time": None}))
 
 
 @method(SERVICE, "open-ils.actor.user.hold_requests.count", authoritative=True)
 def hold_requests_count(
     context: CallContext, token: Any = None, user_id: Any = None, org_unit: Any = None
 ) -> dict[str, int]:
-    """How many holds a patron has; the sandbox keeps none."""
+    """Return a patron's number of holds, always zero: the sandbox has none."""
     editor = Editor(context, token)
     if user_id is not None and text(user_id) != str(editor.user_id):
         try:
@@ -226,10 +227,9 @@ def _group_overdue(editor: Editor, group: int) -> Any:
 
 @method(SERVICE, "open-ils.actor.user.opac.vital_stats", authoritative=True)
 def vital_stats(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, Any]:
-    """Name, fines, items out, holds and unread messages of a patron, or of the caller.
+    """Return name, fines, checkouts, holds and unread messages of a patron, by default of the caller.
 
-    The group's overdue count may be an event inside the answer: it needs VIEW_USER, which a patron hasn't
-    (``patrons-074``).
+    The group's overdue count is an event if the caller lacks VIEW_USER, as patrons do (``patrons-074``).
     """
     editor = Editor(context, token)
     wanted = user_id if is_true(user_id) else editor.user_id

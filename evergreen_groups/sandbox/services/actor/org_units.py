@@ -1,12 +1,12 @@
-"""Methods about org units and profiles, after ``OpenILS/Application/Actor.pm``.
+"""Methods for org units, profiles and library settings, after ``OpenILS/Application/Actor.pm``.
 
-Most need no session. Those that go through ``open-ils.storage`` write numbers as text and true as 1
-(``settings-034``).
+Most need no session. Methods that use ``open-ils.storage`` return numbers as text and true as 1 (``settings-034``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.services import (
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox.database import Row, Store, Tree
 
 SERVICE = "open-ils.actor"
-# The classes of open-ils.storage are older than the IDL, and know nothing of this field.
+# The classes of open-ils.storage are older than the IDL, and don't have this field.
 _UNKNOWN_TO_STORAGE = "staff_catalog_visible"
 
 
 def _tree(store: Store, class_id: str, tree: Tree) -> dict[str, Any]:
-    """A whole tree, the children of every node ordered by name; a leaf has an empty list of them."""
+    """Return a whole tree of wire objects, with children ordered by name; a leaf has an empty list."""
     rows = {row["id"]: row for row in store.rows(class_id)}
 
     def branch(node: int) -> dict[str, Any]:
@@ -47,38 +47,38 @@ def _tree(store: Store, class_id: str, tree: Tree) -> dict[str, Any]:
 
 @method(SERVICE, "open-ils.actor.org_tree.retrieve")
 def org_tree(context: CallContext) -> dict[str, Any]:
-    """All org units as a tree."""
+    """Return all org units as a tree."""
     return _tree(context.store, "aou", context.store.orgs)
 
 
 @method(SERVICE, "open-ils.actor.groups.tree.retrieve")
 def profile_tree(context: CallContext) -> dict[str, Any]:
-    """All profiles as a tree."""
+    """Return all profiles as a tree."""
     return _tree(context.store, "pgt", context.store.profiles)
 
 
 @method(SERVICE, "open-ils.actor.groups.retrieve")
 def profiles(context: CallContext) -> list[dict[str, Any]]:
-    """All profiles as a list."""
+    """Return all profiles as a list."""
     return [context.classes.wire_object("pgt", row) for row in context.store.rows("pgt")]
 
 
 @method(SERVICE, "open-ils.actor.org_types.retrieve")
 def org_types(context: CallContext) -> list[dict[str, Any]]:
-    """All types of org units."""
+    """Return all org unit types."""
     return [context.classes.wire_object("aout", row) for row in context.store.rows("aout")]
 
 
 @method(SERVICE, "open-ils.actor.org_unit.retrieve")
 def org_unit(context: CallContext, token: Any = None, org_id: Any = None) -> dict[str, Any]:
-    """One org unit; a session is only needed where no id is given, for the caller's own work org unit."""
+    """Return one org unit; without an id, the session's work org unit."""
     key = org_id if is_true(org_id) else Editor(context, token).session.work_org
     return context.classes.wire_object("aou", retrieve(context.store, "aou", key))
 
 
 @method(SERVICE, "open-ils.actor.org_unit.retrieve_by_shortname")
 def org_unit_by_shortname(context: CallContext, shortname: Any = None) -> dict[str, Any]:
-    """The org unit with a short name, which may be written in small letters."""
+    """Return the org unit with a short name, ignoring case."""
     wanted = text(shortname).upper()
     found = context.store.rows("aou", {"shortname": wanted})
     if not found:
@@ -88,7 +88,7 @@ def org_unit_by_shortname(context: CallContext, shortname: Any = None) -> dict[s
 
 @method(SERVICE, "open-ils.actor.org_unit_list.search")
 def search_org_units(context: CallContext, field: Any = None, value: Any = None) -> list[dict[str, Any]]:
-    """The org units whose field has a value."""
+    """Return the org units whose field has a value."""
     known = context.classes["aou"].by_name.get(text(field))
     found = None if known is None or known.virtual else search(context.store, "aou", {known.name: value})
     if found is None:
@@ -96,18 +96,13 @@ def search_org_units(context: CallContext, field: Any = None, value: Any = None)
     return [context.classes.wire_object("aou", row) for row in found]
 
 
-def _storage_value(kind: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    return ("1" if value == "t" else "0") if kind == "bool" else str(value)
-
-
 def _storage_object(store: Store, row: Row, children: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """An org unit as ``open-ils.storage`` writes it."""
-    values: dict[str, Any] = {
-        item.name: None if item.name == _UNKNOWN_TO_STORAGE else _storage_value(item.kind, row[item.name])
-        for item in store.classes["aou"].columns
-    }
+    """Return an org unit as ``open-ils.storage`` writes it."""
+    values: dict[str, Any] = {}
+    for item in store.classes["aou"].columns:
+        value = row[item.name]
+        if value is not None and item.name != _UNKNOWN_TO_STORAGE:
+            values[item.name] = str(int(value == "t")) if item.kind == "bool" else str(value)
     return store.classes.wire_object("aou", values, {"children": children or None})
 
 
@@ -117,7 +112,7 @@ def _storage_rows(store: Store, org_units: Iterable[int]) -> list[Row]:
 
 
 def _build_tree(store: Store, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Hang org units below their parents, by type and name, and return the topmost (``AppUtils::build_org_tree``)."""
+    """Build a tree of org units ordered by type and name, and return its root (``AppUtils::build_org_tree``)."""
     ordered = sorted(rows, key=lambda row: (row["ou_type"], row["name"]))
     if not ordered:
         return None
@@ -129,10 +124,10 @@ def _build_tree(store: Store, rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _org_id(value: Any) -> int | None:
-    """An org unit's id as the database reads it; None for null, 0 and ``""``.
+    """Convert an org unit's id like the database; None for null, 0 and ``""``.
 
     Raises:
-        Die: it is no number.
+        Die: the id isn't a number.
     """
     if not is_true(value):
         return None
@@ -152,23 +147,22 @@ def _descendants(store: Store, org_id: Any, depth: Any) -> dict[str, Any] | None
 
 @method(SERVICE, "open-ils.actor.org_tree.descendants.retrieve")
 def descendants(context: CallContext, org_id: Any = None, depth: Any = None) -> Any:
-    """An org unit with everything below it, or below its ancestor of that depth; lists give a list."""
+    """Return an org unit, or its ancestor at a depth, as a tree; for a list of ids, a list of trees."""
     if isinstance(org_id, list):
         depths = items(depth if is_true(depth) else None)
-        pairs = [(one, depths[index] if index < len(depths) else None) for index, one in enumerate(org_id)]
-        return [_descendants(context.store, one, level) for one, level in pairs]
+        return [_descendants(context.store, top, level) for top, level in zip_longest(org_id, depths[: len(org_id)])]
     return _descendants(context.store, org_id, depth)
 
 
 @method(SERVICE, "open-ils.actor.org_tree.ancestors.retrieve")
-def ancestors(context: CallContext, org_id: Any = None, depth: Any = None) -> dict[str, Any] | None:  # noqa: ARG001 - never looked at there either
-    """The root with the way down to an org unit."""
+def ancestors(context: CallContext, org_id: Any = None, depth: Any = None) -> dict[str, Any] | None:  # noqa: ARG001 - ignored by Evergreen too
+    """Return the path from the root down to an org unit, as a tree."""
     return _build_tree(context.store, _storage_rows(context.store, context.store.orgs.ancestors(_org_id(org_id))))
 
 
 @method(SERVICE, "open-ils.actor.org_unit.full_path.retrieve")
 def full_path(context: CallContext, token: Any = None, org_id: Any = None) -> list[dict[str, Any]]:
-    """An org unit with its ancestors and everything below it, by depth."""
+    """Return an org unit with its ancestors and descendants, ordered by depth."""
     editor = Editor(context, token)
     orgs = editor.store.orgs
     path = orgs.full_path(editor.session.work_org if org_id is None else _org_id(org_id))
@@ -180,17 +174,17 @@ def full_path(context: CallContext, token: Any = None, org_id: Any = None) -> li
 
 @method(SERVICE, "open-ils.actor.org_unit.ancestor_at_depth.retrieve")
 def ancestor_at_depth(context: CallContext, token: Any = None, org_id: Any = None, depth: Any = None) -> int | None:
-    """The id of the ancestor of a depth."""
+    """Return the id of the ancestor at a depth."""
     editor = Editor(context, token)
     if isinstance(org_id, bool):
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
-    place = editor.session.work_org if org_id is None else _org_id(org_id)
-    return None if depth is None else editor.store.orgs.ancestor_at_depth(place, int(_org_id(depth) or 0))
+    org = editor.session.work_org if org_id is None else _org_id(org_id)
+    return None if depth is None else editor.store.orgs.ancestor_at_depth(org, int(_org_id(depth) or 0))
 
 
 @method(SERVICE, "open-ils.actor.session.home_lib")
 def home_library(context: CallContext, token: Any = None) -> str | None:
-    """The short name of the caller's home library; None without a session."""
+    """Return the short name of the caller's home library; None without a session."""
     session = context.sessions.find(token)
     if session is None:
         return None
@@ -198,37 +192,29 @@ def home_library(context: CallContext, token: Any = None) -> str | None:
     return str(row["shortname"]) if row else None
 
 
-# The only settings that take a permission to see are those about card payments (950.data.seed-values.sql).
+# Only settings for card payments require a permission (950.data.seed-values.sql).
 _GUARDED, _GUARD = "credit.processor", "VIEW_CREDIT_CARD_PROCESSING"
 
 
-def _place(org_id: Any) -> int | None:
-    """The org unit's id, None for null.
+def _setting(context: CallContext, org_id: Any, name: Any, token: Any) -> dict[str, Any] | None:
+    """Return a setting's nearest value and where it is set; None if it isn't set or visible.
 
     Raises:
-        ValueError: it is no number; true isn't one.
+        ValueError: the org unit's id isn't a number; true isn't one.
     """
-    return None if org_id is None else int("true" if isinstance(org_id, bool) else text(org_id))
-
-
-def _visible(context: CallContext, name: str, org_id: Any, token: Any) -> bool:
-    if not name.startswith(_GUARDED):
-        return True
-    try:
-        return Editor(context, token).allowed(_GUARD, org_id)
-    except EventAnswer:
-        return False
-
-
-def _setting(context: CallContext, org_id: Any, name: Any, token: Any) -> dict[str, Any] | None:
-    if not _visible(context, text(name), org_id, token):
-        return None
-    return ancestor_setting(context.store, text(name), _place(org_id))
+    if text(name).startswith(_GUARDED):
+        try:
+            if not Editor(context, token).allowed(_GUARD, org_id):
+                return None
+        except EventAnswer:
+            return None
+    org_unit = None if org_id is None else int("true" if isinstance(org_id, bool) else text(org_id))
+    return ancestor_setting(context.store, text(name), org_unit)
 
 
 @method(SERVICE, "open-ils.actor.ou_setting.ancestor_default")
 def setting(context: CallContext, org_id: Any = None, name: Any = None, token: Any = None) -> dict[str, Any] | None:
-    """The nearest value of a setting and where it is set; None where it isn't, or the caller may not see it."""
+    """Return a setting's nearest value and where it is set; None if it isn't set or visible."""
     if not isinstance(name, list) and not context.store.rows("aous", {"name": text(name)}):
         return None
     if isinstance(name, list) and not name:
@@ -241,7 +227,7 @@ def setting(context: CallContext, org_id: Any = None, name: Any = None, token: A
 
 @method(SERVICE, "open-ils.actor.ou_setting.ancestor_default.batch")
 def settings(context: CallContext, org_id: Any = None, names: Any = None, token: Any = None) -> dict[str, Any]:
-    """The same for a list of settings, null for those that aren't set."""
+    """Return the nearest values of several settings, null for those not set."""
     found: dict[str, Any] = {}
     for name in items(names):
         try:
@@ -253,22 +239,22 @@ def settings(context: CallContext, org_id: Any = None, names: Any = None, token:
 
 @method(SERVICE, "open-ils.actor.grp_penalty_threshold.ranged.retrieve", streaming=True)
 def thresholds(context: CallContext, token: Any = None, org_id: Any = None) -> Iterator[dict[str, Any]]:
-    """The penalty thresholds set at an org unit and its ancestors, by id."""
+    """Yield the penalty thresholds set at an org unit and its ancestors, in order of id."""
     editor = Editor(context, token)
     editor.require("VIEW_GROUP_PENALTY_THRESHOLD", org_id)
     orgs = editor.store.orgs
     given = org_id if isinstance(org_id, list) else [org_id] if is_true(org_id) and not isinstance(org_id, bool) else []
-    places = {place for one in given for place in orgs.ancestors(int(number(one)))}
-    for row in editor.store.rows("pgpt", {"org_unit": sorted(places)}, order_by="id"):
+    org_units = {org_unit for value in given for org_unit in orgs.ancestors(int(number(value)))}
+    for row in editor.store.rows("pgpt", {"org_unit": sorted(org_units)}, order_by="id"):
         yield context.classes.wire_object("pgpt", row)
 
 
 @method(SERVICE, "open-ils.actor.settings.value_for_all_orgs", streaming=True)
 def value_for_all_orgs(context: CallContext, token: Any = None, name: Any = None) -> Iterator[dict[str, Any]]:
-    """The value of a setting as seen from each org unit, null where it isn't set.
+    """Yield a setting's nearest value for each org unit, null if it isn't set.
 
-    The real one knows the types of all settings (``explanation-008``); here a setting is one of org units where it is
-    set somewhere, and so are those that name a penalty of a library's own.
+    Evergreen knows the types of all settings (``explanation-008``). The sandbox treats a setting as a library setting
+    if it is set anywhere, or names a custom penalty.
     """
     requestor = Editor(context, token) if is_true(token) else None
     known = text(name).startswith(OVERRIDE) or bool(context.store.rows("aous", {"name": text(name)}))

@@ -1,4 +1,4 @@
-"""Methods that read patrons, after ``OpenILS/Application/Actor.pm``."""
+"""Methods for patrons and their groups, after ``OpenILS/Application/Actor.pm``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BY_BARCODE = (
 )
 BY_ID = (*BY_BARCODE, "groups")
 _NOT_A_LIST = "Can't use an undefined value as an ARRAY reference at OpenILS/Application/Actor.pm."
-_APART = ("standing_penalties", "notes", "usr_activity")
+_FLESHED_SEPARATELY = ("standing_penalties", "notes", "usr_activity")
 
 
 def _addresses(classes: IdlClasses, fleshed: dict[str, Any]) -> list[Any]:
-    """The addresses of a patron, with billing and mailing addresses that belong to somebody else."""
+    """Return a patron's addresses, plus billing and mailing addresses that belong to other patrons."""
 
     def id_of(address: dict[str, Any]) -> int:
         return int(address["__p"][classes["aua"].positions["id"]])
@@ -44,21 +44,13 @@ def _addresses(classes: IdlClasses, fleshed: dict[str, Any]) -> list[Any]:
     return found
 
 
-def _penalties(editor: Editor, user_id: Any) -> list[dict[str, Any]]:
-    """The penalties in force at the org units around the caller's work org unit."""
-    nearby = set(editor.store.orgs.full_path(editor.session.work_org))
-    rows = [row for row in in_force(editor.search("ausp", {"usr": user_id}) or []) if row["org_unit"] in nearby]
-    fields = ("standing_penalty", "usr_message")
-    return [editor.classes.wire_object("ausp", row, flesh(editor.store, "ausp", row, fields)) for row in rows]
-
-
 def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, Any]:
-    """A user with linked objects in place (``new_flesh_user``).
+    """Return a user with linked objects (``new_flesh_user``).
 
     Raises:
-        Event: ACTOR_USER_NOT_FOUND.
+        EventAnswer: ACTOR_USER_NOT_FOUND.
     """
-    plain = [name for name in fields if name not in _APART]
+    plain = [name for name in fields if name not in _FLESHED_SEPARATELY]
     sent = [user_id, {"flesh": 1, "flesh_fields": {"au": plain}}]
     if None in plain:
         raise not_found(editor.classes, "au", sent)
@@ -67,17 +59,23 @@ def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, A
     if "addresses" in fleshed:
         fleshed["addresses"] = _addresses(editor.classes, fleshed)
     if "standing_penalties" in fields:
-        fleshed["standing_penalties"] = _penalties(editor, user_id)
+        # Only those that apply at, above or below the caller's work org unit.
+        nearby = set(editor.store.orgs.full_path(editor.session.work_org))
+        rows = [row for row in in_force(editor.search("ausp", {"usr": user_id}) or []) if row["org_unit"] in nearby]
+        links = ("standing_penalty", "usr_message")
+        fleshed["standing_penalties"] = [
+            editor.classes.wire_object("ausp", row, flesh(editor.store, "ausp", row, links)) for row in rows
+        ]
     for name in ("notes", "usr_activity"):
         if name in fields:
             fleshed[name] = []
-    fleshed["passwd"] = None  # whatever the release reads there (3.12/patrons-034)
+    fleshed["passwd"] = None  # also in releases that read the column (3.12/patrons-034)
     return editor.classes.wire_object("au", user, fleshed)
 
 
 @method(SERVICE, "open-ils.actor.user.retrieve", authoritative=True)
 def retrieve(context: CallContext, token: Any = None, user_id: Any = None) -> dict[str, Any]:
-    """A user as the database has it."""
+    """Return a user without linked objects."""
     editor = Editor(context, token)
     user = editor.retrieve("au", user_id)
     editor.require("VIEW_USER", user["home_ou"])
@@ -88,9 +86,10 @@ def retrieve(context: CallContext, token: Any = None, user_id: Any = None) -> di
 def retrieve_fleshed(
     context: CallContext, token: Any = None, user_id: Any = None, fields: Any = None
 ) -> dict[str, Any]:
-    """A user with the fields named fleshed, or the usual ones.
+    """Return a user with some fields fleshed, or with the usual ones.
 
-    The permission is checked at the caller's own work org unit, and not at all for oneself (``patrons-045``).
+    The permission is checked at the caller's work org unit, and not at all for the caller's own record
+    (``patrons-045``).
     """
     editor = Editor(context, token)
     if number(user_id) != editor.user_id:
@@ -102,9 +101,9 @@ def retrieve_fleshed(
 def retrieve_by_barcode(
     context: CallContext, token: Any = None, barcode: Any = None, flesh_home_library: Any = None
 ) -> dict[str, Any]:
-    """The fleshed user of a barcode, letter by letter, whatever the state of card and user.
+    """Return the fleshed user of a barcode (matched exactly), even if card or user are inactive or deleted.
 
-    VIEW_USER is needed at the patron's home library, even for oneself (``patrons-029``).
+    VIEW_USER is required at the patron's home library, even for the caller's own record (``patrons-029``).
     """
     editor = Editor(context, token)
     cards = editor.search("ac", {"barcode": barcode})
@@ -121,7 +120,7 @@ def retrieve_by_barcode(
 
 @method(SERVICE, "open-ils.actor.user.retrieve_id_by_barcode_or_username")
 def retrieve_id(context: CallContext, token: Any = None, barcode: Any = None, username: Any = None) -> int:
-    """The id of the user with a barcode, a user name, or both; deleted ones as well (``patrons-052``)."""
+    """Return the id of the user with a barcode, a user name, or both, even if deleted (``patrons-052``)."""
     editor = Editor(context, token)
     by_barcode = _by_barcode(editor, barcode) if is_true(barcode) else None
     by_username: Row | None = None
@@ -152,15 +151,17 @@ GROUP_SEQUENCE = "actor.usr_usrgroup_seq"
 
 
 def _members(editor: Editor, group: Any) -> list[int] | None:
-    """The ids of a group's members, deleted ones left out; None for what can't be a group's number."""
-    # A group that nobody is in gives an empty list (groups-041), what is no number nothing at all (groups-044).
+    """Return the ids of a group's members who aren't deleted.
+
+    An empty group gives an empty list (``groups-041``), an invalid group number gives None (``groups-044``).
+    """
     found = editor.search("au", {"usrgroup": group, "deleted": "f"})
     return None if found is None else [row["id"] for row in found]
 
 
 @method(SERVICE, "open-ils.actor.usergroup.members.retrieve", authoritative=True)
 def members(context: CallContext, token: Any = None, group: Any = None) -> list[int] | None:
-    """The ids of the members of a group, or of several given as a list."""
+    """Return the ids of the members of a group, or of a list of groups."""
     editor = Editor(context, token)
     editor.require("VIEW_USER")
     return _members(editor, group)
@@ -168,7 +169,7 @@ def members(context: CallContext, token: Any = None, group: Any = None) -> list[
 
 @method(SERVICE, "open-ils.actor.usergroup.members.balance_owed", authoritative=True)
 def balances_owed(context: CallContext, token: Any = None, group: Any = None) -> list[Row]:
-    """What each member owes on open transactions; members without one are left out (``groups-002``)."""
+    """Return each member's balance of open transactions; members without any are missing (``groups-002``)."""
     editor = Editor(context, token)
     editor.require("VIEW_USER")
     return [
@@ -180,23 +181,23 @@ def balances_owed(context: CallContext, token: Any = None, group: Any = None) ->
 
 @method(SERVICE, "open-ils.actor.usergroup.members.overdue_count", authoritative=True)
 def overdue_count(context: CallContext, token: Any = None, group: Any = None) -> int:
-    """How many overdue items the members have out together."""
+    """Return the total number of the members' overdue items."""
     editor = Editor(context, token)
     editor.require("VIEW_USER")
     return group_overdue_count(editor, group)
 
 
 def group_overdue_count(editor: Editor, group: Any) -> int:
-    """The same for a caller whose permission has been checked."""
+    """Return the total number of the members' overdue items, without checking permissions."""
     loans = (open_circulations(editor.store, member) for member in _members(editor, group) or [])
     return sum(len(found["overdue"]) for found in loans)
 
 
 @method(SERVICE, "open-ils.actor.usergroup.new")
 def new_group(context: CallContext, token: Any = None, user_id: Any = None, leader: Any = None) -> int:
-    """Move a user into a new group and return its number; any true ``leader`` makes the user its lead.
+    """Move a user to a new group and return its number; a true ``leader`` makes the user the lead.
 
-    The permission isn't checked at the user's home library (``usergroup-new-008``).
+    The permission is checked at the caller's work org unit, not at the user's home library (``usergroup-new-008``).
     """
     with context.store.transaction():
         editor = Editor(context, token)
@@ -216,7 +217,7 @@ def new_group(context: CallContext, token: Any = None, user_id: Any = None, lead
 
 @method(SERVICE, "open-ils.actor.address.members")
 def address_members(context: CallContext, token: Any = None, address_id: Any = None) -> list[str]:
-    """The ids of those who use an address, with its owner."""
+    """Return the ids of the patrons who use an address, including the owner."""
     editor = Editor(context, token)
     editor.require("VIEW_USER")
     address = editor.retrieve("aua", address_id)

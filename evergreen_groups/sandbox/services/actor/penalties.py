@@ -1,4 +1,7 @@
-"""Methods that recalculate, set and remove penalties, after ``OpenILS/Application/Actor.pm``."""
+"""Methods that recalculate, apply and remove penalties, after ``OpenILS/Application/Actor.pm``.
+
+Recalculation follows the SQL function ``actor.calculate_system_penalties``.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +30,22 @@ INFINITY_AS_SENT = "1970-01-01T00:00:00+0000"
 _STOPPED = {"LOST": "lost", "CLAIMSRETURNED": "claims_returned", "LONGOVERDUE": "long_overdue"}
 
 
-def _by_the_day(interval: str) -> bool:
-    """Whether a fine interval is a day or more, in PostgreSQL's spelling (``1 day``, ``01:00:00``)."""
-    if re.search(r"day|mon|year|week", interval):
-        return True
-    match = _HOURS.match(interval)
-    return match is not None and int(match[1]) >= 24
-
-
 def _is_overdue(row: Row) -> bool:
-    moment = timestamp_text(now())
-    if _by_the_day(row["fine_interval"] or ""):
-        moment = f"{moment[:10]}T00:00:00+0000"
-    return due_before(row, moment)
+    time, interval = timestamp_text(now()), row["fine_interval"] or ""
+    # Daily loans aren't overdue before the next day. Intervals are in PostgreSQL's format (1 day, 24:00:00).
+    hours = _HOURS.match(interval)
+    if re.search(r"day|mon|year|week", interval) or (hours and int(hours[1]) >= 24):
+        time = f"{time[:10]}T00:00:00+0000"
+    return due_before(row, time)
 
 
-def due_before(row: Row, moment: str) -> bool:
-    """Whether a circulation is due before a moment. The database compares the infinity that is sent as 1970."""
-    return bool(row["due_date"] != INFINITY_AS_SENT and row["due_date"] < moment)
+def due_before(row: Row, time: str) -> bool:
+    """Return whether a circulation is due before a time; rows have 1970 where the database has infinity."""
+    return bool(row["due_date"] != INFINITY_AS_SENT and row["due_date"] < time)
 
 
 def open_circulations(store: Store, user_id: int) -> dict[str, list[int]]:
-    """The ids of a patron's circulations that haven't been checked in, by kind (:data:`KINDS`)."""
+    """Return the ids of a patron's circulations that aren't checked in, by kind (:data:`KINDS`)."""
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for row in store.rows("circ", {"usr": user_id, "checkin_time": None}):
         kind = _STOPPED.get(row["stop_fines"])
@@ -67,7 +64,7 @@ OVERRIDE = "circ.custom_penalty_override."
 
 @dataclass(frozen=True, slots=True)
 class AppliedThreshold:
-    """The threshold that applies to a patron: the row's org unit, its amount or count, and the penalty it sets."""
+    """The threshold that applies to a patron: where it is set, its amount or count, and its penalty's id."""
 
     org_unit: int
     limit: Decimal
@@ -76,10 +73,9 @@ class AppliedThreshold:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One of the stock penalties: its name, its id in ``csp``, and what is held against the threshold.
+    """A stock penalty: its name, its id in ``csp``, and the measure compared with the threshold.
 
-    ``counted`` measures are compared with the threshold as a whole number; ``above_zero`` thresholds of nought
-    count for nothing.
+    ``counted`` rules round the threshold to a whole number; ``above_zero`` rules ignore a threshold of zero.
     """
 
     name: str
@@ -89,18 +85,18 @@ class Rule:
     above_zero: bool = False
 
     def reached(self, store: Store, user_id: int, threshold: AppliedThreshold) -> bool:
-        """Whether the patron is at or over the threshold."""
+        """Return whether the patron is at or over the threshold."""
         measured = self.measure(store, user_id, store.orgs.full_path(threshold.org_unit))
         limit = threshold.limit.quantize(Decimal(1), ROUND_HALF_UP) if self.counted else threshold.limit
         if measured is None or (self.above_zero and limit <= 0):
             return False
-        # At the threshold already: 10.00 owed at one of 10.00 keeps the penalty (penalties-update-015).
+        # Being exactly at the threshold is enough: owing 10.00 at 10.00 keeps the penalty (penalties-update-015).
         return measured >= limit
 
 
 def _open_fines(store: Store, user_id: int, org_units: Sequence[int]) -> Decimal | None:
-    """What is owed on the open transactions at these org units; None where there is none."""
-    # By where it was billed, not by home library (fines-elsewhere-008).
+    """Return the balance of the open transactions at some org units; None without any."""
+    # The billing location counts, not the home library (fines-elsewhere-008).
     groceries = store.rows("mg", {"usr": user_id, "xact_finish": None, "billing_location": org_units})
     loans = store.rows("circ", {"usr": user_id, "xact_finish": None, "circ_lib": org_units})
     transactions = [row["id"] for row in (*groceries, *loans)]
@@ -113,13 +109,9 @@ def _loans(store: Store, user_id: int, org_units: Sequence[int]) -> list[Row]:
 
 
 def _overdue(store: Store, user_id: int, org_units: Sequence[int]) -> Decimal:
-    moment = timestamp_text(now())
-    late = [
-        row
-        for row in _loans(store, user_id, org_units)
-        if due_before(row, moment) and row["stop_fines"] in (None, "MAXFINES")
-    ]
-    return Decimal(len(late))
+    time = timestamp_text(now())
+    loans = _loans(store, user_id, org_units)
+    return Decimal(sum(due_before(row, time) and row["stop_fines"] in (None, "MAXFINES") for row in loans))
 
 
 def _is_true(value: object) -> bool:
@@ -160,12 +152,12 @@ _IN_COLLECTIONS = Rule("PATRON_IN_COLLECTIONS", 30, _open_fines, counted=False)
 
 
 def _threshold(store: Store, rule: Rule, profile: int, context_org: int | None) -> AppliedThreshold | None:
-    """The nearest threshold: up the profile tree at each org unit, then up the org tree."""
-    # A custom penalty has thresholds of its own; those of the stock one don't count for it (settings-019).
+    """Find the nearest threshold: at each org unit, search up the profile tree, then go up the org tree."""
+    # A custom penalty only has its own thresholds; those of the stock penalty don't apply to it (settings-019).
     override = setting_value(store, OVERRIDE + rule.name, context_org)
     penalty = rule.penalty if override is None else int(str(override).strip('"'))
     limits = {(row["org_unit"], row["grp"]): row["threshold"] for row in store.rows("pgpt", {"penalty": penalty})}
-    # Where it is found decides where the row stands, so the two methods may leave one each (penalties-update-005).
+    # The penalty is set at the threshold's org unit, so the two methods can set one each (penalties-update-005).
     for org_unit in store.orgs.upwards(context_org):
         for ancestor in store.profiles.upwards(profile):
             if (org_unit, ancestor) in limits:
@@ -174,14 +166,13 @@ def _threshold(store: Store, rule: Rule, profile: int, context_org: int | None) 
 
 
 def in_force(rows: Iterable[Row]) -> list[Row]:
-    """Those of the ``ausp`` rows that haven't been archived."""
-    moment = timestamp_text(now())
-    # The database compares the infinity that is sent as 1970.
-    return [row for row in rows if row["stop_date"] in (None, "", INFINITY_AS_SENT) or row["stop_date"] > moment]
+    """Return the ``ausp`` rows that aren't archived."""
+    time = timestamp_text(now())
+    return [row for row in rows if row["stop_date"] in (None, "", INFINITY_AS_SENT) or row["stop_date"] > time]
 
 
 def active_penalties(store: Store, user_id: int) -> list[Row]:
-    """The patron's ``ausp`` rows that haven't been archived."""
+    """Return a patron's ``ausp`` rows that aren't archived."""
     return in_force(store.rows("ausp", {"usr": user_id}))
 
 
@@ -191,7 +182,10 @@ def _of_rule(rows: Iterable[Row], rule: Rule, penalty: int, org_units: Iterable[
 
 
 def _out_of_collections(store: Store, user: Row, context_org: int | None, rows: Iterable[Row]) -> list[Row]:
-    """The in-collections penalties of a patron who has paid down to the threshold; staff set them, this ends them."""
+    """Return the in-collections penalties to remove because the patron has paid down to the threshold.
+
+    Recalculation never sets this penalty; staff do.
+    """
     threshold = _threshold(store, _IN_COLLECTIONS, user["profile"], context_org)
     if threshold is None:
         return []
@@ -202,12 +196,12 @@ def _out_of_collections(store: Store, user: Row, context_org: int | None, rows: 
     if kind is None or kind["org_depth"] is None:
         return _of_rule(rows, _IN_COLLECTIONS, threshold.penalty, [threshold.org_unit])
     upwards = store.orgs.upwards(context_org)
-    places = [org for org in upwards if (store.orgs.depth(org) or 0) >= kind["org_depth"]]
-    return _of_rule(rows, _IN_COLLECTIONS, threshold.penalty, places)
+    org_units = [org for org in upwards if (store.orgs.depth(org) or 0) >= kind["org_depth"]]
+    return _of_rule(rows, _IN_COLLECTIONS, threshold.penalty, org_units)
 
 
 def calculate(store: Store, user_id: int, context_org: int | None) -> tuple[list[Row], list[tuple[int, int]]]:
-    """The rows that the rules have a say about, and the (org unit, penalty) pairs that there should be."""
+    """Return the rows that the rules control, and the (org unit, penalty) pairs that should exist."""
     user = store.row("au", user_id)
     if user is None:
         return [], []
@@ -218,7 +212,7 @@ def calculate(store: Store, user_id: int, context_org: int | None) -> tuple[list
         threshold = _threshold(store, rule, user["profile"], context_org)
         if threshold is None:
             continue
-        # At that one org unit: a stale row elsewhere stays (penalties-update-010, penalties-update-017).
+        # Only at the threshold's org unit: stale rows elsewhere stay (penalties-update-010, penalties-update-017).
         present += _of_rule(rows, rule, threshold.penalty, [threshold.org_unit])
         if rule.reached(store, user_id, threshold):
             wanted.append((threshold.org_unit, threshold.penalty))
@@ -226,7 +220,7 @@ def calculate(store: Store, user_id: int, context_org: int | None) -> tuple[list
 
 
 def _only(store: Store, names: Sequence[object], context_org: int | None) -> set[int]:
-    """The penalties meant by a list of ids and names, those that replace them at this org unit with them."""
+    """Return the ids of penalties given by id or name, plus the custom penalties that override them at an org unit."""
     texts = [str(name) for name in names if name is not None]
     chosen = {int(text) for text in texts if text.isdecimal()}
     named = [text for text in texts if not text.isdecimal() and text]
@@ -238,9 +232,9 @@ def _only(store: Store, names: Sequence[object], context_org: int | None) -> set
 
 
 def recalculate(store: Store, user_id: int, context_org: int | None, only: Sequence[object] = ()) -> None:
-    """Set the penalties that are missing and remove those that no longer hold, as seen from an org unit.
+    """Add missing penalties and remove obsolete ones, with the thresholds of an org unit.
 
-    ``only`` limits it to penalties given by id or name. Runs in the caller's transaction.
+    ``only`` restricts this to some penalties, by id or name. Runs in the caller's transaction.
     """
     present, wanted = calculate(store, user_id, context_org)
     if only:
@@ -249,16 +243,14 @@ def recalculate(store: Store, user_id: int, context_org: int | None, only: Seque
         wanted = [pair for pair in wanted if pair[1] in chosen]
     stale = {row["id"]: row for row in present}
     for org_unit, penalty in wanted:
-        standing = next(
-            (r for r in stale.values() if (r["org_unit"], r["standing_penalty"]) == (org_unit, penalty)), None
-        )
-        if standing is not None:
-            del stale[standing["id"]]
+        pair = (org_unit, penalty)
+        existing = next((row for row in stale.values() if (row["org_unit"], row["standing_penalty"]) == pair), None)
+        if existing is not None:
+            del stale[existing["id"]]
             continue
         values = {"usr": user_id, "org_unit": org_unit, "standing_penalty": penalty}
         store.insert("ausp", {**values, "set_date": timestamp_text(now())})
-    # Those that staff set as well: of these kinds the ILS keeps none that no threshold asks for
-    # (penalties-update-012).
+    # This also removes penalties of these kinds that staff applied manually (penalties-update-012).
     for row_id in stale:
         store.delete("ausp", row_id)
 
@@ -277,29 +269,20 @@ def _update(context: CallContext, token: Any, user_id: Any, only: tuple[Any, ...
 
 @method(SERVICE, "open-ils.actor.user.penalties.update")
 def update(context: CallContext, token: Any = None, user_id: Any = None, *only: Any) -> int:
-    """Recalculate a user's penalties as seen from the caller's work org unit."""
+    """Recalculate a user's penalties with the thresholds of the caller's work org unit."""
     return _update(context, token, user_id, only, at_home=False)
 
 
 @method(SERVICE, "open-ils.actor.user.penalties.update_at_home")
 def update_at_home(context: CallContext, token: Any = None, user_id: Any = None, *only: Any) -> int:
-    """Recalculate a user's penalties as seen from the user's home library."""
+    """Recalculate a user's penalties with the thresholds of the user's home library."""
     return _update(context, token, user_id, only, at_home=True)
-
-
-def _message(editor: Editor, user_id: Any, message: dict[str, Any]) -> int | None:
-    """The id of the note that goes with a penalty; None for one without title and text."""
-    if not any(is_true(message.get(name)) for name in ("title", "message")):
-        return None
-    values = {name: message.get(name) for name in ("title", "message", "pub")}
-    sent = {"create_date": "now", "usr": user_id, "sending_lib": str(editor.session.work_org)}
-    return editor.create("aum", {**values, **sent})
 
 
 @method(SERVICE, "open-ils.actor.user.penalty.apply")
 @method(SERVICE, "open-ils.actor.user.note.apply")
 def apply(context: CallContext, token: Any = None, sent: Any = None, message: Any = None) -> int:
-    """Set a penalty as staff do, with a note where there is one, and return the row's id; twice makes two rows."""
+    """Apply a penalty manually, with an optional note, and return the row's id; applying it twice adds two rows."""
     with context.store.transaction():
         editor = Editor(context, token)
         penalty = argument_of(editor.classes, "ausp", sent)
@@ -309,9 +292,10 @@ def apply(context: CallContext, token: Any = None, sent: Any = None, message: An
         note = message if is_true(message) else {}
         if not isinstance(note, dict):
             raise Die("Not a HASH reference at OpenILS/Application/Actor.pm.")
-        note_id = _message(editor, penalty["usr"], note)
-        if note_id is not None:
-            penalty["usr_message"] = note_id
+        if any(is_true(note.get(name)) for name in ("title", "message")):
+            values = {name: note.get(name) for name in ("title", "message", "pub")}
+            sender = {"create_date": "now", "usr": penalty["usr"], "sending_lib": str(editor.session.work_org)}
+            penalty["usr_message"] = editor.create("aum", {**values, **sender})
         penalty["staff"] = editor.user_id
         return editor.create("ausp", penalty)
 
@@ -319,7 +303,7 @@ def apply(context: CallContext, token: Any = None, sent: Any = None, message: An
 @method(SERVICE, "open-ils.actor.user.penalty.remove")
 @method(SERVICE, "open-ils.actor.user.note.remove")
 def remove(context: CallContext, token: Any = None, sent: Any = None) -> int:
-    """Delete the row of a penalty; the permission is checked for the user that the object names."""
+    """Delete a penalty's row; the permission is checked for the user in the object, not the user in the row."""
     with context.store.transaction():
         editor = Editor(context, token)
         penalty = argument_of(editor.classes, "ausp", sent)
@@ -332,7 +316,7 @@ def remove(context: CallContext, token: Any = None, sent: Any = None) -> int:
 @method(SERVICE, "open-ils.actor.user.penalty.modify")
 @method(SERVICE, "open-ils.actor.user.note.modify")
 def modify(context: CallContext, token: Any = None, sent: Any = None, message: Any = None) -> int:
-    """Change a penalty and its note, or add them where they are marked as new."""
+    """Update a penalty and its note; objects marked as new are created."""
     with context.store.transaction():
         editor = Editor(context, token)
         penalty = argument_of(editor.classes, "ausp", sent)
@@ -353,7 +337,7 @@ def modify(context: CallContext, token: Any = None, sent: Any = None, message: A
 @method(SERVICE, "open-ils.actor.user.note.note.update")
 @method(SERVICE, "open-ils.actor.user.penalty.note.update")
 def update_note(context: CallContext, token: Any = None, penalty_ids: Any = None, note: Any = None) -> int:
-    """Put another text into the notes of these penalties."""
+    """Replace the text of the notes of some penalties."""
     if not isinstance(penalty_ids, list):
         raise Die("Can't use that value as an ARRAY reference.")
     with context.store.transaction():

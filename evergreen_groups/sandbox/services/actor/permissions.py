@@ -1,4 +1,4 @@
-"""Methods that say who may do what where, after ``OpenILS/Application/Actor.pm``."""
+"""Methods that check permissions, after ``OpenILS/Application/Actor.pm``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SERVICE = "open-ils.actor"
 
 
 def _session(context: CallContext, token: Any) -> SandboxSession:
-    """The caller's session; these methods make an event of their own where there is none."""
+    """Return the caller's session; without one, these methods raise a Perl event instead of the C service's."""
     session = context.sessions.find(token)
     if session is None:
         raise EventAnswer(perl_event("NO_SESSION"))
@@ -34,19 +34,19 @@ def _session(context: CallContext, token: Any) -> SandboxSession:
 
 
 def _lacks(context: CallContext, user_id: Any, org_unit: Any, permission: Any) -> bool:
-    """Whether a user is without a permission at an org unit; nobody is without one that has no name.
+    """Return whether a user lacks a permission at an org unit; an empty permission is never lacking.
 
     Raises:
-        Die: user or org unit is no number, or there is no such user, so that nothing comes back from the database.
+        Die: the id of user or org unit isn't a number, so the real service's query fails.
     """
     if not is_true(permission):
         return False
     try:
         user = 0 if user_id is None else int(text(user_id))
-        place = None if org_unit is None else int(text(org_unit))
+        org_id = None if org_unit is None else int(text(org_unit))
     except ValueError:
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.") from None
-    return not permissions.allowed(context.store, user, text(permission), place)
+    return not permissions.allowed(context.store, user, text(permission), org_id)
 
 
 def _require_view(context: CallContext, session: SandboxSession, org_unit: Any) -> None:
@@ -55,7 +55,7 @@ def _require_view(context: CallContext, session: SandboxSession, org_unit: Any) 
 
 
 def _target(context: CallContext, session: SandboxSession, user_id: Any) -> Row:
-    """The user asked about: the caller, or one at whose home library the caller may look at permissions."""
+    """Return the user in question, and check VIEW_PERMISSION at the home library unless it is the caller."""
     if user_id is None or text(user_id) == str(session.user_id):
         return context.requestor(session)
     user = context.store.row("au", user_id)
@@ -69,7 +69,7 @@ def _target(context: CallContext, session: SandboxSession, user_id: Any) -> Row:
 def missing(
     context: CallContext, token: Any = None, user_id: Any = None, org_unit: Any = None, names: Any = None
 ) -> list[Any]:
-    """Those of the permissions that a user does *not* have at an org unit (``auth-057``)."""
+    """Return the permissions that a user does *not* have at an org unit (``auth-057``)."""
     session = _session(context, token)
     if text(user_id) != str(session.user_id):
         _require_view(context, session, org_unit)
@@ -80,7 +80,7 @@ def missing(
 def missing_at(
     context: CallContext, token: Any = None, user_id: Any = None, org_units: Any = None, names: Any = None
 ) -> list[list[Any]]:
-    """Pairs of org unit and permission that a user does *not* have."""
+    """Return pairs of org unit and permission that a user does *not* have."""
     session = _session(context, token)
     _target(context, session, user_id)
     return [
@@ -92,7 +92,7 @@ def missing_at(
 
 
 def _highest(context: CallContext, user_id: Any, start: int, permission: Any) -> int:
-    """The topmost org unit on the way up from ``start`` at which the permission holds, -1 if not even there."""
+    """Return the last org unit on the way up from ``start`` before the permission is lacking; -1 without any."""
     highest = -1
     for org_unit in context.store.orgs.upwards(start):
         if _lacks(context, user_id, org_unit, permission):
@@ -103,7 +103,10 @@ def _highest(context: CallContext, user_id: Any, start: int, permission: Any) ->
 
 @method(SERVICE, "open-ils.actor.user.perm.highest_org")
 def highest_org(context: CallContext, token: Any = None, user_id: Any = None, permission: Any = None) -> int:
-    """The topmost org unit above a user's library (for oneself the work org unit) at which a permission holds."""
+    """Return the topmost org unit where a permission holds, going up from the user's home library.
+
+    For the caller, the search starts at the work org unit.
+    """
     editor = Editor(context, token)
     if text(user_id) == str(editor.user_id):
         return _highest(context, user_id, editor.session.work_org, permission)
@@ -114,7 +117,7 @@ def highest_org(context: CallContext, token: Any = None, user_id: Any = None, pe
 
 @method(SERVICE, "open-ils.actor.user.perm.highest_org.batch")
 def highest_orgs(context: CallContext, token: Any = None, user_id: Any = None, names: Any = None) -> list[int]:
-    """The same for a list of permissions, from the user's home library upwards."""
+    """Return the topmost org unit for each of several permissions, going up from the user's home library."""
     session = _session(context, token)
     target = _target(context, session, user_id)
     if not isinstance(names, list | dict):
@@ -132,7 +135,7 @@ def _checked(context: CallContext, token: Any, user_id: Any) -> Editor:
 
 @method(SERVICE, "open-ils.actor.user.has_work_perm_at", authoritative=True)
 def work_orgs(context: CallContext, token: Any = None, permission: Any = None, user_id: Any = None) -> list[int]:
-    """The topmost org units at which a user works with a permission; the home library plays no part."""
+    """Return the topmost org units where work org units give a permission; the home library is ignored."""
     editor = _checked(context, token, user_id)
     if isinstance(permission, list | dict):
         return []
@@ -144,6 +147,6 @@ def work_orgs(context: CallContext, token: Any = None, permission: Any = None, u
 def work_orgs_of_all(
     context: CallContext, token: Any = None, names: Any = None, user_id: Any = None
 ) -> dict[str, list[int]]:
-    """The same for a list of permissions; always the caller's own, whoever is asked about."""
+    """Return the topmost org units by permission, always for the caller: Evergreen ignores the user's id."""
     editor = _checked(context, token, user_id)
     return {text(name): permissions.highest_orgs(editor.store, editor.user_id, text(name)) for name in items(names)}

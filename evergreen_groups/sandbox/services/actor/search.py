@@ -1,4 +1,4 @@
-"""Methods that find patrons, after ``OpenILS/Application/Actor.pm``."""
+"""Methods that find patrons, after ``OpenILS/Application/Actor.pm`` and ``Storage/Publisher/actor.pm``."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _KEYWORDS = (
 _PHONES = ("day_phone", "evening_phone", "other_phone")
 _PHONE_SETTINGS = ("opac.default_phone", "opac.default_sms_notify")
 _ASCII_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-# Whose regular expression is a beginning, and the same by the database's own LIKE.
+# Texts that mean the same as a regular expression and as a prefix for LIKE.
 _PLAIN = re.compile(r"[A-Za-z0-9 '-]+")
 _META = re.compile(r"([_%|*+\[\]()])")
 _BIRTH_PARTS = {"dob_year": (0, 4), "dob_month": (5, 7), "dob_day": (8, 10)}
 
 
 def _pattern(value: Any, *, anchored: bool = True) -> Callable[[Any], bool]:
-    """A test of a field by a regular expression; most of its signs are taken literally.
+    """Return a test of a field by a regular expression, with most special characters taken literally.
 
     Raises:
-        Die: it is none that the database could read.
+        Die: the regular expression is invalid.
     """
     cleaned = _META.sub(r"\\\1", text(value)).lower()
     try:
@@ -58,8 +58,8 @@ def _pattern(value: Any, *, anchored: bool = True) -> Callable[[Any], bool]:
 
 
 def _prefix(value: Any) -> Callable[[Any], bool]:
-    beginning = squash(text(value))
-    return lambda field: field is not None and squash(str(field)).startswith(beginning)
+    prefix = squash(text(value))
+    return lambda field: field is not None and squash(str(field)).startswith(prefix)
 
 
 def _value(search: Mapping[str, Any], name: str) -> str:
@@ -74,27 +74,25 @@ def _of_group(search: Mapping[str, Any], group: str) -> Iterator[tuple[str, Any]
 
 
 class PatronSearch:
-    """One search, by the settings of the org unit it is done from."""
+    """The tests that a patron must pass; settings of the work org unit choose how names are compared."""
 
     def __init__(self, context: CallContext, search: Mapping[str, Any], work_org: int) -> None:
         self._store = store = context.store
         self._differences = context.differences
         setting = setting_value(store, DIACRITICS_SETTING, work_org)
         self._matcher = _prefix if setting is True or setting == 1 else _pattern
-        self.beginnings = dict(self._beginnings(search)) if self._matcher is _pattern else {}
+        # A name search can use the database's index if it is a plain prefix.
+        self.prefixes = {
+            name: text(value)
+            for name, value in _of_group(search, "0")
+            if self._matcher is _pattern and name in _NAMES and _PLAIN.fullmatch(text(value))
+        }
         self.tests: list[Test] = [
             *self._user_tests(search),
             *self._birth_tests(search),
             *self._address_tests(search),
             *self._named_tests(search),
         ]
-
-    @staticmethod
-    def _beginnings(search: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Names with their beginnings, as far as the database can look for them before they are tested."""
-        for name, value in _of_group(search, "0"):
-            if name in _NAMES and _PLAIN.fullmatch(text(value)):
-                yield name, text(value)
 
     def _user_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         for name, value in _of_group(search, "0"):
@@ -111,7 +109,7 @@ class PatronSearch:
             if name not in _BIRTH_PARTS and releases.SEARCH_UNCHECKED in self._differences:
                 raise Die(_BROKEN)
             if name in _BIRTH_PARTS:
-                yield _birth_test(slice(*_BIRTH_PARTS[name]), _pattern(value, anchored=False))
+                yield _birth_test(slice(*_BIRTH_PARTS[name]), _pattern(value, anchored=False))  # YYYY-MM-DD
 
     def _address_tests(self, search: Mapping[str, Any]) -> Iterator[Test]:
         known, given = self._store.classes["aua"].by_name, list(_of_group(search, "1"))
@@ -128,19 +126,16 @@ class PatronSearch:
             profiles = set(self._store.profiles.descendants(int(number(profile))))
             yield lambda row: row["profile"] in profiles
         if card := _value(search, "card"):
-            yield self._card_test(card)
+            statement = "SELECT DISTINCT usr FROM ac WHERE substr(lower(barcode), 1, ?) = ?"
+            found = {usr for (usr,) in self._store.read().execute(statement, [len(card), card.lower()])}
+            yield lambda row: row["id"] in found
         if ident := _value(search, "ident"):
             yield _any_field(("ident_value", "ident_value2"), _pattern(ident))
         if phone := _value(search, "phone"):
             yield self._phone_test(phone)
         if name := _value(search, "name"):
-            former = releases.GUARDIAN_NO_KEYWORD in self._differences
-            yield _keyword_test(name, [one for one in _KEYWORDS if not (former and one == "guardian")])
-
-    def _card_test(self, barcode: str) -> Test:
-        statement = "SELECT DISTINCT usr FROM ac WHERE substr(lower(barcode), 1, ?) = ?"
-        found = {usr for (usr,) in self._store.read().execute(statement, [len(barcode), barcode.lower()])}
-        return lambda row: row["id"] in found
+            without_guardian = releases.GUARDIAN_NO_KEYWORD in self._differences
+            yield _keyword_test(name, [field for field in _KEYWORDS if not (without_guardian and field == "guardian")])
 
     def _phone_test(self, phone: str) -> Test:
         digits_only = phone.isdecimal()
@@ -154,7 +149,7 @@ class PatronSearch:
 
         def test(row: Row) -> bool:
             numbers = [row[name] for name in _PHONES if row[name] is not None]
-            return row["id"] in with_setting or any(fits(_digits(one) if digits_only else one) for one in numbers)
+            return row["id"] in with_setting or any(fits(_digits(value) if digits_only else value) for value in numbers)
 
         return test
 
@@ -172,37 +167,34 @@ def _birth_test(part: slice, fits: Callable[[Any], bool]) -> Test:
 
 
 def _keyword_test(words: str, fields: Iterable[str]) -> Test:
-    """Every word is the beginning of a word of the name, as it is or squashed.
+    """Return a test that every word is a prefix of a word in the fields, or of a squashed field.
 
-    The database knows small letters of ASCII only, so that ``ñ`` doesn't find ``Ñ``; ``n`` finds both.
+    The database lowercases ASCII only, so ``ñ`` doesn't find ``Ñ``; ``n`` finds both.
     """
     wanted = re.sub(r"[^\w\s.\-']", "", words).lower().split()
 
     def test(row: Row) -> bool:
         names = [str(row[name]) for name in fields if row[name]]
         present = [*re.split(r"[\s\-]+", " ".join(names).translate(_ASCII_SMALL)), *map(squash, names)]
-        return all(any(word.startswith(one) for word in present) for one in wanted)
+        return all(any(word.startswith(prefix) for word in present) for prefix in wanted)
 
     return test
 
 
-def _sorted_by(rows: list[Row], name: str, *, descending: bool) -> list[Row]:
-    return sorted(rows, key=lambda row: (row[name] is None, str(row[name]).lower()), reverse=descending)
-
-
 def _ordered(context: CallContext, rows: list[Row], sort: list[str]) -> list[Row]:
-    """The rows by several fields, each as small letters; nulls come last, and first where it is descending."""
+    """Sort rows by several fields, ignoring case; nulls come last in ascending and first in descending order."""
     store, known = context.store, context.classes["au"]
     by_penalties = "penalties" in sort or releases.ALWAYS_BY_PENALTIES in context.differences
     fields = [entry.split(" ") for entry in sort if entry != "penalties"]
-    sound = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
-    if releases.SEARCH_UNCHECKED in context.differences and not sound:
+    valid = "penalties" not in sort[1:] and all(name in known.by_name for name, *_ in fields)
+    if releases.SEARCH_UNCHECKED in context.differences and not valid:
         raise Die(_BROKEN)
     for name, *direction in reversed([entry for entry in fields if entry and entry[0] in known.by_name]):
         if known.by_name[name].virtual:
             raise Die(_BROKEN)
         descending = bool(direction) and direction[0].lower().startswith("d")
-        rows = _sorted_by(rows, name, descending=descending)
+        keys = {row["id"]: (row[name] is None, str(row[name]).lower()) for row in rows}
+        rows = sorted(rows, key=lambda row: keys[row["id"]], reverse=descending)
     if by_penalties:
         counts = {row["id"]: len(active_penalties(store, row["id"])) for row in rows}
         rows = sorted(rows, key=lambda row: -counts[row["id"]])
@@ -218,20 +210,20 @@ def _sort_fields(sort: Any) -> list[str]:
     return [*(text(entry) for entry in wanted), "id"]
 
 
-def _patrons(store: Store, org_units: list[int], beginnings: Mapping[str, str], *, inactive: bool) -> Iterator[Row]:
-    """The patrons of these home libraries, one after the other: a large library system has too many to hold at once.
+def _patrons(store: Store, org_units: list[int], prefixes: Mapping[str, str], *, inactive: bool) -> Iterator[Row]:
+    """Yield the patrons of some home libraries whose names or preferred names start with ``prefixes``, ignoring case.
 
-    Their names, or those they prefer, begin with ``beginnings``, in capitals or small letters.
+    A generator, because a large system has too many patrons to hold in memory.
     """
     columns = [(item.name, TO_WIRE[item.kind]) for item in store.classes["au"].columns]
     names = ", ".join(f'"{name}"' for name, _ in columns)
     marks = ", ".join("?" * len(org_units)) or "NULL"
     state = "" if inactive else " AND active"
-    named = "".join(f" AND ({name} LIKE ? OR pref_{name} LIKE ?)" for name in beginnings)
+    named = "".join(f" AND ({name} LIKE ? OR pref_{name} LIKE ?)" for name in prefixes)
     statement = (
         f"SELECT {names} FROM au WHERE NOT deleted AND +home_ou IN ({marks}){state}{named} ORDER BY _position, id"
     )
-    parameters = [f"{beginning}%" for beginning in beginnings.values() for _ in range(2)]
+    parameters = [f"{prefix}%" for prefix in prefixes.values() for _ in range(2)]
     for values in store.read().execute(statement, [*org_units, *parameters]):
         yield {
             name: value if convert is None or value is None else convert(value)
@@ -250,10 +242,10 @@ def find_patrons(
     limit: Any = None,
     offset: Any = None,
 ) -> list[int] | None:
-    """The ids of the patrons that fit, of an org unit and below; None where the search asks for nothing known.
+    """Return the ids of matching patrons at an org unit and below; None if the search has no known criteria.
 
     Raises:
-        Die: the search is one that the database refuses.
+        Die: the database rejects the search.
     """
     store = context.store
     wanted = PatronSearch(context, search, work_org)
@@ -261,10 +253,8 @@ def find_patrons(
     if not tests:
         return None
     top = int(text(top_org)) if text(top_org).isdecimal() and is_true(top_org) else work_org
-    places = store.orgs.descendants(top)
-    rows = [
-        row for row in _patrons(store, places, wanted.beginnings, inactive=inactive) if all(test(row) for test in tests)
-    ]
+    candidates = _patrons(store, store.orgs.descendants(top), wanted.prefixes, inactive=inactive)
+    rows = [row for row in candidates if all(test(row) for test in tests)]
     begin = int(number(offset))
     count = int(number(limit)) if is_true(limit) else 1000
     if count < 0 or begin < 0:
@@ -277,7 +267,7 @@ _SQUASHED = re.compile(rf"[\s{re.escape(string.punctuation)}]")
 
 
 def squash(text: str) -> str:
-    """The text as PostgreSQL's function ``evergreen.unaccent_and_squash`` leaves it.
+    """Normalize a text like PostgreSQL's function ``evergreen.unaccent_and_squash``.
 
     >>> squash("O'Brien-Ñandú Łukasz")
     'obriennandulukasz'
@@ -291,7 +281,7 @@ _DEPTH_SETTING = "circ.patron_edit.duplicate_patron_check_depth"
 
 
 def _asks(search: Any) -> bool:
-    """Whether a search holds anything to look for.
+    """Return whether a search has any criteria.
 
     Raises:
         Die: an entry isn't a hash.
@@ -305,7 +295,7 @@ def _asks(search: Any) -> bool:
 
 
 class _Search(NamedTuple):
-    """The parameters of the search methods, in their order; ``fields`` is for the fleshed form."""
+    """The parameters of the search methods, in order; ``fields`` is for the fleshed form."""
 
     token: Any = None
     wanted: Any = None
@@ -317,18 +307,18 @@ class _Search(NamedTuple):
     offset: Any = None
 
     def run(self, editor: Editor) -> list[int] | None:
-        """The ids of those who fit; None where the search asks for nothing known."""
+        """Return the ids of matching patrons; None if the search has no known criteria."""
         editor.require("VIEW_USER")
         work_org = editor.session.work_org
-        place = self.org_unit
-        if place is None:
+        top_org = self.org_unit
+        if top_org is None:
             depth = setting_value(editor.store, _DEPTH_SETTING, work_org)
-            place = None if depth is None else editor.store.orgs.ancestor_at_depth(work_org, int(depth))
+            top_org = None if depth is None else editor.store.orgs.ancestor_at_depth(work_org, int(depth))
         return find_patrons(
             editor.context,
             self.wanted,
             work_org=work_org,
-            top_org=place,
+            top_org=top_org,
             sort=self.sort,
             inactive=is_true(self.inactive),
             limit=self.limit,
@@ -338,7 +328,10 @@ class _Search(NamedTuple):
 
 @method(SERVICE, "open-ils.actor.patron.search.advanced")
 def search(context: CallContext, *given: Any) -> list[str] | None:
-    """The ids, as text, of the patrons that fit (``patrons-085``); an empty search finds nobody, session or not."""
+    """Return the ids of matching patrons as text (``patrons-085``).
+
+    An empty search returns an empty list before the session is checked.
+    """
     call = _Search(*given[: len(_Search._fields)])
     if not _asks(call.wanted):
         return []
@@ -348,7 +341,7 @@ def search(context: CallContext, *given: Any) -> list[str] | None:
 
 @method(SERVICE, "open-ils.actor.patron.search.advanced.fleshed", streaming=True)
 def search_fleshed(context: CallContext, *given: Any) -> Iterator[dict[str, Any]]:
-    """The same as a stream of users with these fields fleshed."""
+    """Yield the matching patrons, with some fields fleshed."""
     call = _Search(*given[: len(_Search._fields)])
     if not _asks(call.wanted):
         return
@@ -361,7 +354,10 @@ def search_fleshed(context: CallContext, *given: Any) -> Iterator[dict[str, Any]
 def barcodes(
     context: CallContext, token: Any = None, org_unit: Any = None, kind: Any = None, barcode: Any = None
 ) -> list[Any] | None:
-    """Who or what has a barcode; the sandbox knows patrons' only. An event stands for a patron who may not be seen."""
+    """Return the patrons with a barcode; an event replaces a patron whom the caller may not see.
+
+    Evergreen also finds items, serials and booking resources; the sandbox has none.
+    """
     editor = Editor(context, token)
     editor.require("STAFF_LOGIN", org_unit)
     if "actor" not in text(kind):

@@ -1,8 +1,7 @@
-"""``open-ils.actor.patron.update``: writing a whole patron, after ``update_patron`` in ``Actor.pm``.
+"""``open-ils.actor.patron.update``: update a whole patron, after ``update_patron`` in ``Actor.pm``.
 
-Only a user marked as changed is written, and only if nobody else has written it since it was read. Cards and
-addresses that hang on it are added, changed or deleted by their own marks; penalties, notes and settings are not
-looked at.
+A user is only written if it is marked as changed and hasn't been written since it was read. Linked cards and addresses
+are created, updated or deleted according to their own flags. Linked penalties, notes and settings are ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evergreen_groups.sandbox.database import IdlClasses, Row, timestamp_text
+from evergreen_groups.sandbox.database import Row, timestamp_text
 from evergreen_groups.sandbox.services import (
     CallContext,
     Die,
@@ -35,7 +34,7 @@ INVALID_ADDRESS = 29
 
 
 def _stored(editor: Editor, user_id: Any, accessor: str) -> Row:
-    """The row of a user who must exist; Perl dies at the ``accessor`` it calls on nothing."""
+    """Return a user's row; if there is none, Perl dies calling the ``accessor`` on an undefined value."""
     try:
         return editor.retrieve("au", user_id)
     except EventAnswer:
@@ -43,7 +42,7 @@ def _stored(editor: Editor, user_id: Any, accessor: str) -> Row:
 
 
 def _require_profile(editor: Editor, profile: Any, home: Any) -> None:
-    """Insist on the application permission of a profile, or that of the nearest profile above that has one."""
+    """Require the application permission of a profile, inherited from the nearest ancestor that has one."""
     key, permission = profile, None
     while permission is None:
         try:
@@ -57,7 +56,7 @@ def _require_profile(editor: Editor, profile: Any, home: Any) -> None:
 
 
 def _require_group(editor: Editor, class_id: str, patron: Mapping[str, Any]) -> None:
-    """Insist that the caller may edit users of the profile that is stored, and of the one that is sent."""
+    """Require permission to edit users with the stored profile, and with the new one."""
     if not is_true(patron["isnew"]):
         stored = _stored(editor, patron.get("id"), "id")
         is_self = stored["id"] == editor.user_id
@@ -70,36 +69,29 @@ def _require_group(editor: Editor, class_id: str, patron: Mapping[str, Any]) -> 
     _require_profile(editor, patron["profile"], patron["home_ou"])
 
 
-def _unflesh(classes: IdlClasses, patron: dict[str, Any]) -> None:
-    for name in ("card", "billing_address", "mailing_address"):
-        if isinstance(patron[name], dict | list):
-            linked, values = object_argument(classes, patron[name])
-            patron[name] = values[classes[linked].primary]
-
-
 def _require_for_changes(editor: Editor, patron: dict[str, Any], stored: Row) -> None:
-    """The permissions for barring and for another picture; a password sent along is set here."""
+    """Require the permissions for barring and for changing the photo; also change the password if one was sent."""
     if is_true_flag(stored["barred"]) != is_true_flag(patron["barred"]):
         editor.require("UNBAR_PATRON" if is_true_flag(stored["barred"]) else "BAR_PATRON", patron["home_ou"])
     if text(stored["photo_url"]) != text(patron["photo_url"]):
         editor.require("UPDATE_USER_PHOTO_URL", patron["home_ou"])
-    # What stands there becomes the password: hence null in every record that is written back.
+    # Any value becomes the new password, so records are always sent to clients without one.
     if is_true(patron["passwd"]):
         editor.store.set_password(stored["id"], text(patron["passwd"]))
         patron["passwd"] = ""
 
 
 def write_user(editor: Editor, patron: dict[str, Any]) -> None:
-    """Write the user's own row, if nobody has since it was read, and go on with what the database then has.
+    """Write the user's row unless it was written since it was read, and reload ``patron`` from the database.
 
     Raises:
-        Event: PERM_FAILURE, XACT_COLLISION or DATABASE_UPDATE_FAILED.
+        EventAnswer: PERM_FAILURE, XACT_COLLISION or DATABASE_UPDATE_FAILED.
     """
     editor.require("UPDATE_USER", patron["home_ou"])
     if not is_true(patron["ident_type"]):
         patron["ident_type"] = patron["ident_value"] = None
     last = _stored(editor, patron["id"], "last_xact_id")["last_xact_id"]
-    # Null is refused as well, once the row has one (xact-collision-004).
+    # Null is a collision too if the row has a last_xact_id (xact-collision-004).
     if is_true(last) and last != text(patron["last_xact_id"]):
         raise EventAnswer(perl_event("XACT_COLLISION"))
     editor.update("au", patron)
@@ -107,7 +99,7 @@ def write_user(editor: Editor, patron: dict[str, Any]) -> None:
 
 
 def _update_address_penalty(editor: Editor, patron: Mapping[str, Any]) -> None:
-    """Set or remove the penalty for invalid addresses."""
+    """Add or remove the penalty for invalid addresses."""
     if isinstance(patron["home_ou"], dict | list):
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
     nearby = editor.store.orgs.full_path(int(number(patron["home_ou"])))
@@ -123,29 +115,32 @@ def _update_address_penalty(editor: Editor, patron: Mapping[str, Any]) -> None:
     if invalid and not held and setting_value(editor.store, "circ.patron_invalid_address_apply_penalty", home):
         kind = editor.retrieve("csp", INVALID_ADDRESS)
         depth = kind["org_depth"]
-        place = home if depth is None else editor.store.orgs.ancestor_at_depth(home, depth)
-        values = {"usr": patron["id"], "org_unit": home if place is None else place}
+        org_unit = home if depth is None else editor.store.orgs.ancestor_at_depth(home, depth)
+        values = {"usr": patron["id"], "org_unit": home if org_unit is None else org_unit}
         editor.create("ausp", {**values, "standing_penalty": INVALID_ADDRESS})
 
 
 @method("open-ils.actor", "open-ils.actor.patron.update")
 def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> dict[str, Any]:
-    """Write a patron and send it back, fleshed, as it is then (``move-fleshed-002``)."""
+    """Update a patron and return the fleshed result (``move-fleshed-002``)."""
     with context.store.transaction():
         editor = Editor(context, token)
         class_id, patron = object_argument(editor.classes, sent)
-        # The permission of the profile first (move-no-permission-002), then UPDATE_USER, each at the home library
+        # First the profile's permission (move-no-permission-002), then UPDATE_USER, both at the home library
         # (move-no-permission-004).
         _require_group(editor, class_id, patron)
         if is_true(patron["isnew"]):
             raise Die("The sandbox doesn't register new patrons.")
-        _unflesh(editor.classes, patron)
+        for name in ("card", *_MAIN_ADDRESSES):  # clients may send linked objects instead of ids
+            if isinstance(patron[name], dict | list):
+                linked, values = object_argument(editor.classes, patron[name])
+                patron[name] = values[editor.classes[linked].primary]
         stored = _stored(editor, patron["id"], "expire_date")
         _require_for_changes(editor, patron, stored)
         update_addresses(editor, patron, write_user)
         update_cards(editor, patron)
-        # Not marked, the answer is as good and nothing is written (patron-update-odd-014); deleted patrons are written
-        # like others (deleted-user-002), and isdeleted is passed over (patron-update-odd-024).
+        # Without the flag, nothing is written and the response looks the same (patron-update-odd-014). Deleted patrons
+        # can be updated (deleted-user-002), and isdeleted is ignored (patron-update-odd-024).
         if is_true(patron["ischanged"]):
             write_user(editor, patron)
         end_bad_contact_penalties(editor, stored, patron)
@@ -165,9 +160,9 @@ _MAIN_ADDRESSES = ("billing_address", "mailing_address")
 def update_addresses(
     editor: Editor, patron: dict[str, Any], write_user: Callable[[Editor, dict[str, Any]], None]
 ) -> None:
-    """Add, change and delete the addresses that are marked so.
+    """Create, update and delete addresses according to their flags.
 
-    A billing or mailing address among them marks the patron as changed, whatever the patron's own mark says.
+    If one of them is the billing or mailing address, the patron gets marked as changed.
     """
     for sent in items(patron["addresses"]):
         if not isinstance(sent, dict | list):
@@ -204,7 +199,7 @@ def _delete_card(editor: Editor, card: Mapping[str, Any]) -> None:
 
 
 def update_cards(editor: Editor, patron: dict[str, Any]) -> None:
-    """Add, change and delete the cards that are marked so; a new main card marks the patron as changed."""
+    """Create, update and delete cards according to their flags; a new primary card marks the patron as changed."""
     for sent in items(patron["cards"]):
         card = {**argument_of(editor.classes, "ac", sent), "usr": patron["id"]}
         if is_true(card["isnew"]):
@@ -220,7 +215,7 @@ def update_cards(editor: Editor, patron: dict[str, Any]) -> None:
 
 
 def end_bad_contact_penalties(editor: Editor, stored: Row, patron: Mapping[str, Any]) -> None:
-    """Archive the penalties for an e-mail address or telephone number that has been changed."""
+    """Archive the penalties for invalid contact data that has been changed."""
     changed = [name for field, name in _CONTACTS.items() if text(stored[field]) != text(patron[field])]
     if not changed:
         return

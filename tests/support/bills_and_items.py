@@ -1,4 +1,4 @@
-"""Bills and items of the sandbox's patrons, as a library has them: what the built-in families owe is for one thing."""
+"""Bills and items as varied as in a real library; the sandbox's built-in families owe for one thing only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bill(
     library: int = HARBOR,
     since: str = _SINCE,
 ) -> int:
-    """A bill that staff made; gives its id."""
+    """Add a manual bill and return its id."""
     with sandbox._store.transaction():
         id = sandbox._store.insert("mg", {"usr": patron, "billing_location": library, "xact_start": since})
         _summary(sandbox, id, patron, "grocery", kind, billed, paid, since)
@@ -38,7 +38,7 @@ def lend(
     billed: str = "0.00",
     paid: str = "0.00",
 ) -> int:
-    """An item that somebody has out, or brought back, with what was billed for it; gives the circulation's id."""
+    """Add a circulation, out or returned, with its billings, and return its id."""
     values = {
         "usr": patron,
         "circ_lib": library,
@@ -61,7 +61,10 @@ def lend(
 def billing(
     sandbox: Sandbox, transaction: int, amount: str, kind: str, number: int, *, voided: bool = False, adjusted: str = ""
 ) -> None:
-    """One billing of a transaction whose sums are there; ``number`` is the type's, ``adjusted`` an adjustment."""
+    """Add a billing to a transaction without changing its sums.
+
+    ``number`` is the billing type's id, ``adjusted`` an adjustment.
+    """
     store = sandbox._store
     with store.transaction():
         values = {"billing_ts": _SINCE, "create_date": _SINCE, "voided": "t" if voided else "f", "note": None}
@@ -93,7 +96,7 @@ def _summary(
 
 
 def family_of_six(sandbox: Sandbox) -> None:
-    """The family of patron 1001, with as much as six have: bills of several kinds, items out, overdue and lost."""
+    """Give the six members of patron 1001's family bills of several kinds, and items out, overdue and lost."""
     for place, patron in enumerate(range(1001, 1007)):
         lend(sandbox, patron, f"2039-01-{10 + place}", copy=9002)
         lend(sandbox, patron, f"2039-01-{10 + place}", copy=9003)

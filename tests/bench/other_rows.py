@@ -1,4 +1,4 @@
-"""The rows of benches that have a measure of their own: the audit's, the service's, and that of writing."""
+"""The rows of benches with their own measures: the audit, the service, and writing."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from statistics import median
 from typing import Any
 
 from . import audit, output, service
-from .places import Account, Place
 from .rows import Row, Spread
+from .sites import Account, Site
 
 AUDIT_TIMES, AUDIT_MB = 1.5, 120
 AUDIT_SECONDS = {True: 10, False: 30}
-"""Of a superuser, and of others, on the real population that the goal was set for."""
+"""For a superuser, and for others, on the real population that the goal was set for."""
 CLIENTS = (1, 50, 200)
 ADDED_MS, THROUGHPUT = 5, 0.95
 FORMAT_MB = {"html": 250}
-"""Of the others, as much as of the audit."""
+"""The limit for the other formats, and for the audit."""
 
 
-def audits(place: Place, account: Account, pairs: int) -> Iterator[Row]:
-    """What the audit costs beside its own bare questions, written as JSON."""
-    for found in audit.rows(place.url, account.name, account.password, pairs, formats=("json",)):
+def audits(site: Site, account: Account, pairs: int) -> Iterator[Row]:
+    """Yield rows on the audit's overhead compared with its bare queries, written as JSON."""
+    for found in audit.rows(site.url, account.name, account.password, pairs, formats=("json",)):
         ours, floor = Spread(tuple(found["ours_seconds"])), Spread(tuple(found["floor_seconds"]))
         ratio = median(mine / other for mine, other in zip(ours.values, floor.values, strict=True))
         yield Row(
@@ -40,10 +40,10 @@ def audits(place: Place, account: Account, pairs: int) -> Iterator[Row]:
         )
 
 
-def services(place: Place, account: Account, pairs: int) -> Iterator[Row]:
-    """What a service before the gateway bears, beside the gateway itself: each thing that changes nothing."""
+def services(site: Site, account: Account, pairs: int) -> Iterator[Row]:
+    """Yield rows on the service's throughput compared with the gateway's, for each task that changes nothing."""
     with redirect_stdout(sys.stderr):
-        rows = service.rows(place.url, account.name, account.password, pairs, clients=CLIENTS)
+        rows = service.rows(site.url, account.name, account.password, pairs, clients=CLIENTS)
     return map(_of_service, rows)
 
 
@@ -68,7 +68,7 @@ def _of_service(found: dict[str, Any]) -> Row:
 
 
 def writings() -> Iterator[Row]:
-    """What writing costs in each format, beside reading what is written; in seconds of the processor."""
+    """Yield rows on the cost of writing each format, compared with reading, in CPU seconds."""
     for found in output.rows(details=("sums",), wanted=output.FORMATS):
         most = FORMAT_MB.get(found["what"], AUDIT_MB)
         yield Row(

@@ -1,4 +1,4 @@
-"""Where it is measured: an Evergreen that is named, or a sandbox in a process of its own."""
+"""The sites to measure: a named Evergreen, or a sandbox in another process."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ with Sandbox(**options, prepared=Path(sys.argv[2]) if sys.argv[2:] else None) as
 
 
 LARGE = 100_000
-"""So many patrons take long to make."""
+"""From this number of patrons on, generating them takes long."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody to log in as; ``sees_all`` says that no patron is hidden from them."""
+    """A login; ``sees_all`` says that no patron is hidden."""
 
     name: str
     password: str
@@ -42,10 +42,10 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A gateway with accounts; ``size`` says how many patrons there are, ``release`` which Evergreen it is.
+class Site:
+    """A gateway with accounts; ``size`` is the number of patrons, ``release`` the Evergreen release.
 
-    ``directory`` is where programs that are measured may keep things: the IDL, state, output.
+    ``directory`` is for the files of measured programs: the IDL, state, output.
     """
 
     url: str
@@ -56,11 +56,11 @@ class Place:
 
     @property
     def idl(self) -> Path:
-        """The file in which the floor keeps the order of fields."""
+        """The file where the floor caches the order of fields."""
         return self.directory / "fields.json"
 
     def environ(self, account: Account) -> dict[str, str]:
-        """The environment for a program of ours or the floor's: with the password, and nothing of the user's own."""
+        """Return the environment of a measured program, with the password, but without the user's own settings."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_GROUPS_")}
         home = str(self.directory)
         places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"), home)
@@ -69,8 +69,8 @@ class Place:
 
 
 @contextlib.contextmanager
-def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Place]:
-    """The Evergreen at an address, with accounts by their passwords."""
+def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Site]:
+    """Return the Evergreen at a URL, with accounts by their passwords."""
     with tempfile.TemporaryDirectory(prefix="evergreen-groups-bench-") as directory:
         yield _place(url.rstrip("/"), passwords, Path(directory))
 
@@ -78,8 +78,8 @@ def evergreen(url: str, passwords: dict[str, str]) -> Iterator[Place]:
 @contextlib.contextmanager
 def sandbox(
     names: tuple[str, ...], patrons: int, prepared: Path, *, listed_groups: int | None = None
-) -> Iterator[Place]:
-    """A sandbox of so many patrons, with those of its accounts that are named; a large one is kept in ``prepared``."""
+) -> Iterator[Site]:
+    """Start a sandbox with so many patrons and some of its accounts; a large one is cached in ``prepared``."""
     command = [sys.executable, "-c", SANDBOX, json.dumps({"patrons": patrons, "listed_groups": listed_groups})]
     if patrons >= LARGE:
         prepared.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def sandbox(
             process.terminate()
 
 
-def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
+def _place(url: str, passwords: dict[str, str], directory: Path) -> Site:
     positions = positions_of(url, directory / "fields.json")
     accounts, highest, release = [], 0, ""
     for name, password in passwords.items():
@@ -106,9 +106,9 @@ def _place(url: str, passwords: dict[str, str], directory: Path) -> Place:
             libraries = start(bare, pool).libraries
         accounts.append(Account(name, password, sees_all=not libraries))
         order = [{"class": "au", "field": "id", "direction": "desc"}]
-        # None where the last patron is hidden: before 3.16 hidden rows count against the limit.
+        # None if the last patron is hidden: before 3.16, hidden rows count toward the limit.
         last = bare.search("au", ("id",), {"id": {">": 0}}, order_by=order, limit=1)
         highest = max(highest, *(id for (id,) in last), 0)
         release = str(bare.call("open-ils.actor", "opensrf.open-ils.system.ils_version"))
         bare.call("open-ils.auth", "open-ils.auth.session.delete", bare.token)
-    return Place(url, tuple(accounts), f"patrons' ids up to {highest:,}", release, directory)
+    return Site(url, tuple(accounts), f"patrons' ids up to {highest:,}", release, directory)

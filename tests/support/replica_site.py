@@ -1,7 +1,7 @@
-"""A site whose plain reads come from a copy that is behind, for tests that were written for others.
+"""A site whose plain reads come from a lagging replica, for tests written for other sites.
 
-The copy knows nothing of what has been changed by way of the gateway. What a test itself puts into the sandbox is
-copied at once, and so is everything when ``admin`` looks, which is how tests look at what has become of a change.
+The replica doesn't see changes made through the gateway. What a test writes to the sandbox itself is replicated at
+once, and so is everything before calls of ``admin``, which tests use to look at the results.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from evergreen_groups.gateway import Credentials, Gateway, Result
 from evergreen_groups.sandbox import Sandbox
 
 _SERVING = "process_request_thread"
-"""What the sandbox calls the threads in which it answers."""
+"""The name of the sandbox's threads that serve requests."""
 
 
-def copied_at_once(sandbox: Sandbox) -> Sandbox:
-    """The sandbox, which copies whatever is written otherwise than by way of its gateway."""
+def replicated_at_once(sandbox: Sandbox) -> Sandbox:
+    """Return a sandbox that replicates at once whatever isn't written through its gateway."""
     store = sandbox._store
     transaction = store.transaction
 
     @contextmanager
-    def copied_transaction() -> Iterator[Connection]:
+    def replicated_transaction() -> Iterator[Connection]:
         with transaction() as connection:
             yield connection
         if _SERVING not in threading.current_thread().name and not store._transaction_depth:
             sandbox.catch_up()
 
-    store.transaction = copied_transaction  # type: ignore[method-assign]
+    store.transaction = replicated_transaction  # type: ignore[method-assign]
     return sandbox
 
 
 class Looking(Gateway):
-    """The superuser's gateway, for which the copy catches up before each call."""
+    """The superuser's gateway, which updates the replica before each call."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         super().__init__(sandbox.url, credentials=Credentials(username="admin", password=PASSWORD))
         self._sandbox = sandbox
 
     def call(self, service: str, method: str, *params: object, **options: Any) -> Result:
-        """Call a method of what is there now."""
+        """Call a method on current data."""
         self._sandbox.catch_up()
         return super().call(service, method, *params, **options)
