@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import openpyxl
 import pytest
 from support.pages import PAGES
 from support.repository import REPOSITORY
@@ -101,7 +102,7 @@ class Copy:
         for node in ast.parse("".join(lines)).body:
             named = (
                 [node.name]
-                if isinstance(node, ast.ClassDef)
+                if isinstance(node, ast.ClassDef | ast.FunctionDef)
                 else [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
             )
             if name in named:
@@ -157,9 +158,9 @@ from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import load
+from evergreen_groups.settings import reading
 
-settings = load.load(Path("config.toml"), {})
+settings = reading.load(Path("config.toml"), {})
 print(settings.report.format, settings.report.formats)
 with Sandbox() as sandbox:
     username, password = sandbox.report_account
@@ -193,4 +194,25 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     page = copy.command("audit", "--format", "html")
     assert page.count(f'<section class="kind" aria-labelledby="{kind}">') == 1
     assert page.count(reason) == 1
-    assert f"9. {heading}" in copy.command("audit", "--help")
+    assert f". {heading}\n" in copy.command("audit", "--help")
+
+
+@pytest.mark.long
+def test_the_example_of_a_column(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    assert len(copy.put(section("Example: a column of the spreadsheet"))) == 1
+    copy.command("report", "--output", "today.xlsx")
+    header, *rows = openpyxl.load_workbook(tmp_path / "today.xlsx")["Members"].iter_rows(values_only=True)
+    names = {(row[header.index("Name")], row[header.index("Family name")]) for row in rows}
+    assert ("van der Meer, Marijke", "van der Meer") in names
+
+
+@pytest.mark.long
+def test_the_example_of_a_setting(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    assert len(copy.put(section("Example: a setting"))) == 1
+    (tmp_path / "config.toml").write_text('[desk]\nhelp_phone = "555-0123"\n')
+    shown = copy.run("-m", "evergreen_groups", "--config", "config.toml", "config", "show")
+    assert 'help_phone = "555-0123"' in shown
+    assert "The help desk's phone number." in copy.run("-m", "evergreen_groups.settings.reference")
+    assert 'help_phone = "555-0100"' in copy.run("-m", "evergreen_groups.settings.toml")

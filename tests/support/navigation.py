@@ -34,6 +34,7 @@ NAVIGATION = {
         "Commands <cli>",
         "settings",
         "errors",
+        "glossary",
     ),
     "For programmers": (
         "python",
@@ -44,6 +45,7 @@ NAVIGATION = {
     "To work on it": (
         "architecture",
         "contributing",
+        "Tests and checks <testing>",
         "translating",
         "releases",
         "changelog",
