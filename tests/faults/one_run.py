@@ -78,10 +78,8 @@ class Runner:
         clean = clean_runs[subject]
         injections = tuple(self._injections(chance, clean.exchanges))
         world = self.world
-        world.seconds, world.grace = (0.04, 0.06) if any(it.kind.late for it in injections) else (20.0, 5.0)
         world.hit.clear()
         judgement = subject.run(world, clean, list(injections), chance)
-        world.seconds, world.grace = 20.0, 5.0
         verdict = Verdict(seed, subject, injections, tuple(world.hit), judgement)
         if clean.is_answered and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
             judgement.add(Ending.NOT_REPEATED, "; ".join(detail for _, detail in judgement.found))
