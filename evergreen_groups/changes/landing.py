@@ -1,12 +1,12 @@
-"""Whether a change that was sent has come in, told by the patron's record alone.
+"""Infer from a patron's record whether a change that was sent has taken effect.
 
-A request whose answer was lost isn't lost itself. It may wait in Apache, which gives a slow one 300 seconds, in a proxy
-before it, or in the bus for a free child of the service; none of them drops it because nobody waits for the answer any
-more. So for ``LANDS_WITHIN`` and the gateway's own timeout it counts as on its way.
+A lost answer doesn't mean a lost request. The request may wait in Apache (which gives a slow one 300 seconds), in a
+proxy, or on the bus until a service process is free, and none of these drops it when the client gives up. So a request
+counts as open for the gateway's timeout plus ``LANDS_WITHIN``.
 
-``patron.update`` is protected meanwhile: the ILS compares ``last_xact_id`` with the record's, so it comes in once or
-not at all, and not any more once somebody else has written the record (``xact-collision-003``). ``usergroup.new`` goes
-by nothing: it makes a new group whatever has happened since.
+``patron.update`` is protected during that time: Evergreen compares the request's ``last_xact_id`` with the record's. So
+the request takes effect at most once, and never after another write to the record (``xact-collision-003``).
+``usergroup.new`` checks nothing and always makes a new group.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import GatewayError
     from evergreen_groups.gateway import Gateway, Record
 
-# The database writes the first three itself. The search words it makes of the names each time, by its release's rule:
-# those of a patron who wasn't written since an upgrade change with any move (3.16/move-fleshed-004).
+# The database sets the first three on each write. It also rebuilds the search words of names by its current version's
+# rules, so the first write after an upgrade may change them (3.16/move-fleshed-004).
 _ALWAYS_CHANGE = {"last_xact_id", "last_update_time", "name_kw_tsvector", "passwd"}
 
 
 def is_older(record: Record, other: Record) -> bool:
-    """Whether a state of a record is from before another one, as far as the time of its writing tells (in seconds)."""
+    """Return whether ``record`` was written before ``other``, as far as ``last_update_time`` (in seconds) can tell."""
     written, later = record.last_update_time, other.last_update_time
     differs = record.last_xact_id != other.last_xact_id
     return differs and written is not None and later is not None and bool(written < later)
 
 
 def value_of(record: Record | None, field_name: str) -> int | None:
-    """The number in a field that a step changes, None for a patron whom the account can't see."""
+    """Return the number in a field that a step changes, or None for a hidden patron."""
     if record is None:
         return None
     value = record[field_name]
@@ -91,16 +91,16 @@ def _decoded(record: Record, name: str, value: object) -> object:
 
 
 def digest_but(record: Record, changed: str) -> str:
-    """Return a digest of these fields: equal for two states that differ in nothing else, and revealing nothing."""
+    """Return a digest of the fields that a change of ``changed`` must not touch. It reveals no patron data."""
     text = json.dumps(sorted((name, str(value)) for name, _sent, value in fields_but(record, changed)))
     return sha256(text.encode()).hexdigest()
 
 
 LANDS_WITHIN = timedelta(minutes=15)
-"""How long after the gateway's timeout a request may still come in: three of Apache's 300 seconds."""
+"""How long after the gateway's timeout a request may still arrive: three times Apache's 300 seconds."""
 
 CLOCKS_DIFFER_BY = timedelta(minutes=2)
-"""How far this machine's clock and the ILS's may be apart."""
+"""The largest accepted difference between this machine's clock and Evergreen's."""
 
 _MOST_SUSPECTS = 20
 
@@ -109,9 +109,9 @@ _MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 
 @dataclass(frozen=True, slots=True)
 class SentChange:
-    """A change of one field of one patron that went out: see :class:`JournalStep`.
+    """A change of one field of one patron that was sent. See :class:`JournalStep` for the fields.
 
-    ``seen`` is the group in which the patron was found while it was on its way, where that wasn't ``before``.
+    ``seen`` is a group other than ``before`` in which the patron was found while the request was open.
     """
 
     patron: int
@@ -123,27 +123,27 @@ class SentChange:
 
     @property
     def protected(self) -> bool:
-        """Whether the ILS takes it only for the record that it was made from."""
+        """Whether Evergreen rejects the request if the record has been written since the request was made."""
         return self.after is not None and bool(self.sending.last_xact_id)
 
     def means(self, field: str, before: int, after: int | None) -> bool:
-        """Whether another request may be sent for the same: the ILS takes the two of them once at most."""
+        """Return whether a repeat of the request for this change is safe: Evergreen accepts only one of the two."""
         return self.protected and (self.field, self.before, self.after) == (field, before, after)
 
     def may_land(self, now: datetime) -> bool:
-        """Whether the request may still come in.
+        """Return whether the request may still reach Evergreen.
 
-        A clock that was set back puts it into the future. Nobody knows then when it was sent, so it stays open.
-        Recovery restarts this time if the clock was wrong by more than a day.
+        If the clock was set back, the request appears to be from the future, and its age is unknown. The request stays
+        open, and recovery restarts the wait if the clock was wrong by more than a day.
         """
         return now < self.sending.until
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What is known of a sent change: ``SENDING`` as long as it may come in, otherwise how it ended.
+    """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state.
 
-    ``value`` is what the field has now where it was done, or where somebody else has changed it meanwhile.
+    ``value`` is the field's value now, if the change is done or another user has changed the field.
     """
 
     state: StepState
@@ -154,22 +154,22 @@ class Landing:
 def new_sending(
     gateway: Gateway, now: datetime, *, last_xact_id: str | None = None, other_fields: str | None = None
 ) -> Sending:
-    """A request that goes out now."""
+    """Describe a request that goes out now."""
     until = now + timedelta(seconds=gateway.timeout) + LANDS_WITHIN
     return Sending(now, until, last_xact_id or None, other_fields)
 
 
 def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> Sending:
-    """A request that goes out now and is made from a record."""
+    """Describe a request that goes out now and is made from ``record``."""
     return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
 
 
 def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Landing:
-    """Tell what became of a change by the record as it is now (``at``).
+    """Infer the outcome of a sent change from the patron's current record, read at the time ``at``.
 
     Raises:
-        GatewayError: who else is in the patron's group can't be read.
-        DataError: what came isn't the members of a group.
+        GatewayError: the members of the patron's group can't be read.
+        DataError: the answer isn't a list of the group's members.
     """
     now = value_of(record, change.field)
     if record is None or now is None:
@@ -198,7 +198,7 @@ def _as_meant(change: SentChange, record: Record, now: int, at: datetime) -> Lan
 
 
 def _alone(change: SentChange, record: Record, now: int, at: datetime) -> Landing:
-    """A patron who was to get a group of their own is alone in another group than before."""
+    """Judge a patron who was to get a new group and is now alone in a group other than before."""
     if _by_somebody_else(change, record, at):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
@@ -219,12 +219,13 @@ def _elsewhere(change: SentChange, now: int, at: datetime) -> Landing:
 
 
 def _by_somebody_else(change: SentChange, record: Record, at: datetime) -> bool:
-    """Whether the record was written again by somebody else: later than the change can have come in, or otherwise.
+    """Return whether another user has written the record since.
 
-    What somebody else writes within that time and with nothing else changed looks like ours in every field.
+    True if the last write is too late to be the change, or if other fields differ. Another write within that time that
+    changes no other field can't be told from ours.
     """
     sending, written = change.sending, record.last_update_time
-    # The ILS's clock may be far ahead of ours, but nothing is written later than now.
+    # Evergreen's clock may be far ahead of ours, so cap the time of writing at the present.
     if written is not None and min(written, at) > sending.until + CLOCKS_DIFFER_BY:
         return True
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
@@ -242,10 +243,10 @@ def _uncertain(change: SentChange, now: int) -> StepReason:
 
 
 def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
-    """Return whether a late copy of a request for a new group has moved the patron on, to yet another new group.
+    """Return whether a late duplicate of a request for a new group has moved the patron to a second new group.
 
-    Nothing protects ``usergroup.new`` from a network that sends it twice. The patron is alone in the second group, and
-    nobody else has written the record.
+    Nothing protects ``usergroup.new`` from a network that delivers it twice. In that case the patron is alone in the
+    second group, and no other user has written the record.
     """
     if step.sending is None:
         return False
@@ -254,30 +255,32 @@ def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: date
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
-    """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
+    """Return whether a patron is the only member of a group. Counts hidden members, ignores deleted ones."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
     ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
     others = {id for id in ids if id is not None} - {patron}
     if None in ids:
         raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
-    # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
+    # Cross-check with a query. With another group's member list, this run would claim another user's move or disown
+    # its own.
     if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
         _refuse_unless_behind(gateway, patron, group, others)
     return not others
 
 
 def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set[int]) -> None:
-    """Refuse a list of the ``others`` (ids) in a patron's group that a query contradicts, unless a copy of the database
-    is behind: then each record says where its patron is.
+    """Refuse a member list that contradicts a query, unless a lagging replica explains the difference.
+
+    ``others`` are the ids in the list besides the patron. The members' records on the primary decide.
 
     Raises:
-        DataError: it isn't, or not everybody can be seen whom it is about.
+        DataError: the list is wrong, or some of the patrons in question are hidden.
     """
     suspects = others
     if gateway.reads_copies and not others:
         where = _others_in(group, patron)
         suspects = frozenset(gateway.pcrud.id_list("au", where, limit=_MOST_SUSPECTS))
-        if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # somebody else, who is hidden
+        if holds(gateway, {"-exists": beyond(len(suspects), "au", where, "id")}):  # a hidden member
             raise members_not_asked_for()
     records = [read_patron(gateway, id) for id in sorted(suspects)[:_MOST_SUSPECTS] if gateway.reads_copies]
     here = [value_of(record, GROUP) == group and not record.deleted for record in records if record is not None]
@@ -290,9 +293,9 @@ def _others_in(group: int, patron: int) -> dict[str, Any]:
 
 
 def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> Landing:
-    """The same for a recalculation: whether other penalties are in force than when it was sent.
+    """Infer the outcome of a recalculation: done if the penalties in force differ from those before it was sent.
 
-    Who changed them can't be told, and there is nothing to take back.
+    Someone else may have changed them. That makes no difference, because a recalculation can't be undone.
     """
     now = set_by_ils(penalties.in_force)
     former = change.sending.other_fields
@@ -306,27 +309,27 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
 _NOES = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
 
 
-class UnclearAnswer(Exception):  # noqa: N818 - nobody is told of it: the record is read back instead
-    """A write was answered with neither yes nor no."""
+class UnclearAnswer(Exception):  # noqa: N818 - control flow, never shown: the record is read back instead
+    """The answer to a write says neither yes nor no."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What an update's answer says of the record as it was written: the mark of this very write, and the value."""
+    """The ``last_xact_id`` of a write and the field's new value, from the answer to an update."""
 
     last_xact_id: str
     value: int
 
 
 def is_no(error: GatewayError) -> bool:
-    """Whether an error says that nothing was written.
+    """Return whether an error proves that nothing was written.
 
-    Of events that's a closed list: those that ``OpenILS/Application/Actor.pm`` (``update_patron``,
-    ``update_penalties``) and ``Actor/UserGroups.pm`` (``reset_group``) give before they commit. Any other may come
-    after: ``update_patron`` reads the patron again when it has committed, and gives the event of that, such as
+    The list of events is closed: ``OpenILS/Application/Actor.pm`` (``update_patron``, ``update_penalties``) and
+    ``Actor/UserGroups.pm`` (``reset_group``) return these before they commit. Any other event may come after the
+    commit: ``update_patron`` then reads the patron again, and returns that read's event, for example
     ``DATABASE_QUERY_FAILED`` or ``ACTOR_USER_NOT_FOUND``.
 
-    A login that is refused is one that was to renew the session, which had ended before anything was done.
+    A refused login also proves it: the session had ended before the write, and the login was to renew it.
     """
     if isinstance(error, LoginRefusedError | RequestTooLargeError):
         return True
@@ -334,18 +337,18 @@ def is_no(error: GatewayError) -> bool:
 
 
 def never_left(error: GatewayError) -> bool:
-    """Whether the request hasn't left this machine.
+    """Return whether the request never left this machine.
 
-    What the gateway says of a missing service it may also say of one that is stopped in the middle of its work.
+    A missing service doesn't count: the gateway also reports one if the service was stopped in the middle of its work.
     """
     return isinstance(error, TransportError) and not (error.sent or isinstance(error, ServiceNotFoundError))
 
 
 def group_number(answer: Any) -> int:
-    """The number of a new group, which comes as a text (``usergroup-new-001``).
+    """Read the number of a new group, which Evergreen sends as a string (``usergroup-new-001``).
 
     Raises:
-        UnclearAnswer: it's something else.
+        UnclearAnswer: the answer is something else.
     """
     number = whole_number(answer)
     if number is None or number < 0:
@@ -354,10 +357,10 @@ def group_number(answer: Any) -> int:
 
 
 def written(answer: Any, record: Record, field: str) -> Written:
-    """What the patron that an update gives back says of the write (``xact-collision-002``).
+    """Read the patron record in the answer to an update (``xact-collision-002``).
 
     Raises:
-        UnclearAnswer: it's something else, or the record as it was before.
+        UnclearAnswer: the answer is something else, or the record from before the update.
     """
     positions = record._class.positions
     try:
@@ -372,5 +375,5 @@ def written(answer: Any, record: Record, field: str) -> Written:
 
 
 def _number(value: Any) -> int:
-    """The number of a group, or 1 and 0 for yes and no."""
+    """Convert a wire value to the number of a group, or a truth value to 1 or 0."""
     return int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value)

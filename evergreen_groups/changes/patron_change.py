@@ -1,4 +1,4 @@
-"""One change of a patron on its way: fetched fresh, checked, written down, sent, read back, compared."""
+"""Apply one change to a patron: fetch the record, check, journal, send, read back, and compare."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ _TRIED = Message("tries: {count}")
 
 
 class PatronChange(Generic[StepT]):
-    """One step of a plan that is being applied.
+    """One step of a plan while it is being applied.
 
-    ``waits_for`` is an earlier change of the same patron that doesn't go together with this one. ``earlier`` is a
-    request for this very change, by an earlier run, that may still come in.
+    ``waits_for`` is an open request for the same patron that rules out sending this one. ``earlier`` is an earlier
+    run's open request for this very change.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class PatronChange(Generic[StepT]):
         self._journaled = journaled
         self._waits_for = waits_for
         self._earlier = earlier
-        self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
-        self._base: Record | None = None  # what the latest request was made from
+        self._sent: SentChange | None = None  # the latest request that may have reached Evergreen
+        self._base: Record | None = None  # the record that the latest request was made from
         self._last_reason = NO_REASON
 
     def apply(self) -> StepOutcome[StepT]:
-        """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
+        """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
         if self._waits_for is not None:
             return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
         try:
@@ -94,14 +94,14 @@ class PatronChange(Generic[StepT]):
         except (GatewayError, DataError) as error:
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
-            # What came of it can't be found out now: the step stays open and the next run recovers it.
+            # The outcome can't be read now. Leave the step open for the next run to recover.
             reason = unreadable(error)
             self._journaled.record(StepState.SENDING, reason=reason)
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
 
     def _try(self) -> StepOutcome[StepT] | None:
-        """One try; None where it has to be tried again."""
+        """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
         landing = Landing(StepState.NOT_DONE) if self._sent is None else self._judged(self._sent, before)
         if landing.state in (StepState.DONE, StepState.FAILED):
@@ -120,7 +120,7 @@ class PatronChange(Generic[StepT]):
         return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
 
     def _send(self, before: Record, change: SentChange) -> StepOutcome[StepT] | None:
-        """Send the change and find out what came of it; None where it has to be tried again."""
+        """Send the change and determine its outcome. Return None if the step has to be tried again."""
         # The journal has closed the earlier run's step by now, so this one answers for both requests.
         former, self._sent, self._earlier = self._sent or self._earlier, change, None
         try:
@@ -144,11 +144,11 @@ class PatronChange(Generic[StepT]):
         return self._cleared_up(change)
 
     def _answer(self, before: Record) -> Written | int:
-        """Send the change; gives what says yes: the record as it was written, or the new group's number.
+        """Send the change. Return the record as written, or the number of the new group.
 
         Raises:
-            UnclearAnswer: it says something else.
-            GatewayError: no answer, or one that says no.
+            UnclearAnswer: the answer doesn't confirm the change.
+            GatewayError: there is no answer, or Evergreen refuses.
         """
         if self._step.after is None:
             return group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value)
@@ -156,14 +156,14 @@ class PatronChange(Generic[StepT]):
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
         yes = written(answer, before, self._step.field)
-        if yes.value != self._step.after:  # somebody else has written it since
+        if yes.value != self._step.after:  # the record has been written again since
             raise UnclearAnswer
         return yes
 
     def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
-        """The record has been written since it was read: by somebody else, or by a copy of this very request.
+        """Handle a record that was written after it was read, by another user or by a duplicate of this request.
 
-        A network that sends a request twice may have the second one's answer come back.
+        A network that delivers a request twice may return the answer to the second one.
         """
         landing = self._look_up(change)
         if landing.state is StepState.DONE:
@@ -173,10 +173,11 @@ class PatronChange(Generic[StepT]):
         return None
 
     def _cleared_up(self, change: SentChange) -> StepOutcome[StepT] | None:
-        """Find out by the record what an unclear answer didn't tell; None where it may be sent again.
+        """Read the record to resolve an unclear answer. Return None if the change may be sent again.
 
-        Whatever the answer was: a service that fails after it has written answers 500, a bus that loses the answer
-        404, and a gateway that has waited too long with nothing.
+        The status code doesn't help: a service that fails after writing answers 500, a bus that loses the answer 404,
+        and a
+        gateway that times out nothing at all.
         """
         landing = self._look_up(change)
         if landing.state in (StepState.DONE, StepState.FAILED):
@@ -189,17 +190,17 @@ class PatronChange(Generic[StepT]):
         return None
 
     def _look_up(self, change: SentChange) -> Landing:
-        """What the record says of a change."""
+        """Read the patron's record and infer the outcome of a change."""
         return self._judged(change, read_patron(self._gateway, change.patron))
 
     def _judged(self, change: SentChange, record: Record | None) -> Landing:
-        """The same for a record that was read: one from before the change says nothing about it."""
+        """Infer the outcome of a change from a record. A record from before the change proves nothing."""
         if record is not None and self._base is not None and is_older(record, self._base):
             return Landing(StepState.SENDING, reason=OLD_COPY)
         return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
-        """Why the plan no longer holds for this patron, None where it does."""
+        """Return why the step no longer applies to this patron, or None if it does."""
         if record is None:
             return HIDDEN_MEANWHILE
         if record.deleted:
@@ -212,15 +213,15 @@ class PatronChange(Generic[StepT]):
         return None
 
     def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
-        """Hold the record against what it was, after a clear yes."""
+        """Compare the record with its state before a confirmed change."""
         if isinstance(answer, int):
             return self._removed(before, change, answer)
         return self._updated(before, answer.last_xact_id)
 
     def _updated(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
-        """The one field changed, and no other.
+        """Verify that an update changed only the one field.
 
-        ``last_xact_id`` is the mark of the write. Whatever is read back, the change was done.
+        ``last_xact_id`` identifies our write. The change counts as done whatever is read back.
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
@@ -237,7 +238,7 @@ class PatronChange(Generic[StepT]):
         return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
     def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
-        """The same for a new group. No mark tells this write from others, and its number is the record's to say."""
+        """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
             return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
@@ -250,21 +251,21 @@ class PatronChange(Generic[StepT]):
         return self._open(landing)
 
     def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
-        """Name whatever has changed beside the one field."""
+        """End the step as done and report any other fields that changed."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
         reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
-        """Somebody else has made the change since it was planned. Theirs is not ours to take back."""
+        """End the step as unchanged: another user made the change, so an undo must not revert it."""
         return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
 
     def _landed(self, landing: Landing) -> StepOutcome[StepT]:
         return self._ended(landing.state, value=landing.value, reason=landing.reason)
 
     def _open(self, landing: Landing) -> StepOutcome[StepT]:
-        """Leave the step for the next run."""
+        """Leave the step open for the next run."""
         if landing.state is not StepState.SENDING:
             return self._landed(landing)
         self._journaled.record(StepState.SENDING, value=landing.value, reason=landing.reason)
@@ -284,7 +285,7 @@ class PatronChange(Generic[StepT]):
 
 
 def _waits(change: SentChange, now: datetime) -> StepReason:
-    if not change.may_land(now):  # it couldn't be read, or the account can't see the patron
+    if not change.may_land(now):  # the record couldn't be read, or the patron is hidden
         text = Message("what became of an earlier change of this patron isn't known yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = change.sending.until

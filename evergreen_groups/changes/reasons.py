@@ -1,4 +1,4 @@
-"""Why a step is as it is: the journal's sentence, and what a page for a clerk makes one of its own from."""
+"""Reasons for the state of a step: the sentence for the journal, and a code for pages with their own wording."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ _MOMENTS = ("until",)
 
 
 class StepReason(str):
-    """The journal's sentence about a step, empty where there is nothing to say.
+    """The journal's sentence about a step; empty if there is nothing to say.
 
-    ``code`` names the case for whoever makes words of their own of it, and ``values`` are what it is about: numbers of
-    groups, a moment (ISO 8601), the name of an event or of fields, and nothing of a patron. The code is empty in what
-    releases before this one wrote. ``texts`` are the texts of the catalogue that the sentence is made of, each with
-    some of the values.
-
+    ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
+    ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
+    data. ``texts`` are the messages, as in the catalogs, that make up the sentence.
     >>> reason = StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7)
     >>> reason.followed_by(Message("tries: {count}"), count=3)
     'moved meanwhile, to group 7; tries: 3'
@@ -44,7 +42,7 @@ class StepReason(str):
     values: Mapping[str, object]
 
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
-        """Make it of its texts, or of one."""
+        """Make a reason from one text or several."""
         given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
         made = super().__new__(cls, _BETWEEN.join(_messages(given, values)))
         made.texts, made.code, made.values = given, code, values
@@ -52,15 +50,15 @@ class StepReason(str):
 
     @property
     def messages(self) -> list[Message]:
-        """The texts with their values, to be translated where they are shown."""
+        """The texts with their values, for translation where they are shown."""
         return _messages(self.texts, self.values)
 
     def followed_by(self, text: str, **values: object) -> StepReason:
-        """The same with more behind it."""
+        """Return the reason with another text after it."""
         return StepReason((*self.texts, text), self.code, **{**self.values, **values})
 
     def preceded_by(self, *texts: str, **values: object) -> StepReason:
-        """The same with more before it."""
+        """Return the reason with more texts before it."""
         return StepReason((*texts, *self.texts), self.code, **{**self.values, **values})
 
 
@@ -72,7 +70,7 @@ def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Messag
 def _message(text: str, values: Mapping[str, object]) -> Message:
     try:
         return Message(text, values=values)
-    except (LookupError, ValueError):  # braces in what an ILS has said, or in what an earlier release wrote
+    except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
         return Message(text)
 
 
@@ -123,7 +121,7 @@ FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done
 
 
 def may_come_in(until: datetime) -> StepReason:
-    """A request may still come in until then."""
+    """Return the reason for an open step: the request may still arrive until then."""
     return StepReason(
         Message("it may still come in until {until:time}, and the next run looks again"),
         "not-certain",
@@ -132,17 +130,17 @@ def may_come_in(until: datetime) -> StepReason:
 
 
 def no_clear_answer(until: datetime) -> StepReason:
-    """The same after an answer that was neither yes nor no."""
+    """Return the reason for an open step whose answer said neither yes nor no."""
     return may_come_in(until).preceded_by(Message("no clear answer came and nothing was changed so far"))
 
 
 def unreadable(error: EvergreenGroupsError) -> StepReason:
-    """What came of a request that was sent isn't known: the error came before that could be looked up."""
+    """Return the reason for an open step whose outcome couldn't be read because of ``error``."""
     return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
 
 
 def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
-    """Why the ILS refused something; ``library``, or else ``org_unit``, says where a permission is missing."""
+    """Return why Evergreen refused. Name ``library``, or else ``org_unit``, as the place of a missing permission."""
     match error:
         case PermissionDeniedError():
             return _lacking(error.permission, library, org_unit)

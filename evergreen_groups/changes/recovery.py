@@ -1,4 +1,4 @@
-"""Finding out what became of changes that were being sent when their run ended, or that had no clear answer."""
+"""Find the outcome of changes that an interrupted run left open, or that got no clear answer."""
 
 from __future__ import annotations
 
@@ -40,17 +40,16 @@ if TYPE_CHECKING:
     from evergreen_groups.state import State
 
 STOPPING = (TransportError, NoSessionError, LoginRefusedError)
-"""Errors after which whatever is left would only fail in the same way."""
+"""Errors that would also hit every later step."""
 
 _LONGEST_AHEAD = timedelta(days=1)
 
 
 def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
-    """Look up what is open of these patrons (ids), by reading only, write into the journal what became of it, and give
-    that.
+    """Determine the outcomes of these patrons' open steps by reading only, journal them, and return the ended steps.
 
-    What may still come in stays open, and so does what is about a patron whom the account can't see: nothing can be
-    concluded about them, and whoever acts next may see them.
+    Steps that may still take effect stay open. So do steps of hidden patrons, because nothing can be concluded about
+    them. A later run under another account may see them.
 
     Raises:
         GatewayError: the ILS can't be reached, or the session has ended.
@@ -72,7 +71,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
 
 
 def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> Landing | None:
-    """What became of one step; None where that can't be read now."""
+    """Return the outcome of one step, or None if it can't be read now."""
     change = sent_change(journal, step)
     try:
         if step.field == PENALTIES:
@@ -86,9 +85,10 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
 
 
 def _sent_by_a_right_clock(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
-    """Restart the time during which a request may come in, if a wrong clock dated it more than a day ahead.
+    """Restart a request's wait for arrival if a wrong clock dated it more than a day ahead.
 
-    It went out before now, so counting from now is safe if now is right: Evergreen's clock has to agree.
+    The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
+    Evergreen's clock has to agree.
     """
     sending, now = step.sending, journal.now()
     if sending is None or sending.at - now <= _LONGEST_AHEAD or not _agrees_with_ils(gateway, now):
@@ -109,7 +109,7 @@ def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
 
 
 def sent_change(journal: Journal, step: JournalStep) -> SentChange:
-    """An open step as the request that it was; an older release wrote down no more than when it went out."""
+    """Return an open step's request. Steps from older releases have no record of one, only a time."""
     sending = step.sending
     if sending is None:
         at = journal.last_touched(step.id)
@@ -118,29 +118,29 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
 
 
 def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
-    """Why the ILS refused something; a missing permission with the library that it is missing at."""
+    """Return why Evergreen refused. Names the library at which a permission is missing."""
     if isinstance(error, PermissionDeniedError):
         return refused(error, library_name(gateway, error.org_unit), error.org_unit)
     return refused(error)
 
 
 def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
-    """The permission that was missing, where an error says that one was."""
+    """Return the missing permission that an error reports, or None."""
     if isinstance(error, PermissionDeniedError) and error.permission:
         return Refusal(error.permission, error.org_unit)
     return None
 
 
-_AT_ONCE = 0.5  # seconds; it takes a millisecond or two
+_AT_ONCE = 0.5  # seconds; a query normally takes a millisecond or two
 COPIED_WITHIN = timedelta(minutes=15)
-"""How far behind a copy may be; one that is further behind has stopped, and its site has other troubles."""
+"""The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentlyChanged:
-    """The ``patrons`` (ids) of the last changes; of those ``recalculated``, penalties may be others by now.
+    """Patrons (ids) with recent changes. Of those in ``recalculated``, the penalties may have changed.
 
-    None: it isn't known, so anybody may be one of them.
+    None means unknown: it may be any patron.
     """
 
     patrons: frozenset[int] | None = frozenset()
@@ -151,14 +151,14 @@ ANYBODY = RecentlyChanged(None, None)
 
 
 def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
-    """Whom the journal in ``state`` names; nobody at a site whose plain reads don't come from copies.
+    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica.
 
     Raises:
         StateError: the journal can't be read.
     """
     if not gateway.reads_copies or not state.database.is_there:
         return RecentlyChanged()
-    from sqlalchemy import select  # takes long to import
+    from sqlalchemy import select  # slow to import
 
     from evergreen_groups.state import schema
 
@@ -174,7 +174,10 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
 
 
 def recently_changed_at_once(gateway: Gateway, state: State) -> RecentlyChanged:
-    """Whom the journal names, or anybody where it can't be read at once: nobody waits for a server that hangs."""
+    """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
+
+    A database server that hangs must not hold up the reader.
+    """
     if not gateway.reads_copies:
         return RecentlyChanged()
     found = [ANYBODY]
@@ -183,7 +186,7 @@ def recently_changed_at_once(gateway: Gateway, state: State) -> RecentlyChanged:
         with suppress(EvergreenGroupsError):
             found.append(recently_changed(gateway, state))
 
-    if state.database.path is not None:  # a file's readers wait for nobody
+    if state.database.path is not None:  # SQLite: readers never wait
         read()
     else:
         reading = threading.Thread(target=read, name="state", daemon=True)
