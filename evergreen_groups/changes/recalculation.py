@@ -141,9 +141,8 @@ class PatronRecalculation:
     def _send(self) -> bool:
         """Request the recalculation, and return whether the answer confirms it.
 
-        Name the penalty. Without a name, Evergreen recalculates all penalties and removes blocks that staff set,
-        as
-        a block of the kind that a library uses in place of the standard one for overdue items
+        Name the penalty. Without a name, Evergreen recalculates all penalties and may remove a block that staff set,
+        for example one of the kind that a library uses in place of the standard penalty for overdue items
         (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's commit
         20a752e24f (3.11).
 

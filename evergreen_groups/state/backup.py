@@ -1,6 +1,7 @@
-"""Backups: one SQLite file with all that is kept, whatever engine keeps it, from which either can be filled.
+"""Backups of the state database, as one SQLite file whatever the engine.
 
-A backup is taken while others read and write. It is also how everything moves from a file to a server, or back.
+A backup can be made while others read and write, and can fill either engine. So it is also the way to move from SQLite
+to PostgreSQL or back.
 """
 
 from __future__ import annotations
@@ -45,22 +46,22 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database, Transactions
 
-_AT_ONCE = 100  # mails may be large
+_AT_ONCE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
 _PASSING = (leases,)
-"""Who holds what isn't part of a backup."""
+"""Tables to leave out of backups: who holds which lease now."""
 
 
 def back_up(database: Database, target: Path) -> int:
-    """Write everything into a new file, readable by its owner alone; says how many rows.
+    """Write all data to a new file with mode 0600, and return the number of rows.
 
     Raises:
-        ConfigurationError: there is such a file already, or it can't be written.
+        ConfigurationError: the file exists, or can't be written.
         StateError: the database can't be read.
     """
     with _new_file(target) as temporary:
         if database.path is not None:
-            with database.reading() as connection:  # opened and of this release, before a copy is made of its pages
+            with database.reading() as connection:  # checks the schema version before its pages are copied
                 rows = _count(connection)
             _copy_pages(database.path, temporary)
             return rows
@@ -80,13 +81,13 @@ def back_up(database: Database, target: Path) -> int:
 
 
 def restore(database: Database, source: Path) -> int:
-    """Fill a database that has nothing in it yet from a backup, all or nothing; says how many rows.
+    """Fill an empty database from a backup, all or nothing, and return the number of rows.
 
-    A backup of an earlier release is brought up to date in a copy.
+    Upgrade the backup of an earlier release in a copy.
 
     Raises:
         ConfigurationError: the backup can't be read.
-        StateError: it isn't one, or is damaged; or something is in the database already.
+        StateError: the file isn't a backup, or is damaged, or the database isn't empty.
     """
     with _copy_of(source) as copy:
         engine = sqlite_engine(copy, _WAIT)
@@ -114,7 +115,7 @@ def _count(connection: Connection) -> int:
 
 
 def _copy_rows(source: Connection, target: Connection) -> int:
-    """Copy every row; a change may undo a later one's number no more than an earlier one's, so ids are in order."""
+    """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
         rows = source.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*table.primary_key.columns))
         for portion in rows.mappings().partitions():
@@ -126,7 +127,7 @@ def _copy_rows(source: Connection, target: Connection) -> int:
 
 
 def _copy_pages(source: Path, target: Path) -> None:
-    """SQLite's own backup: one state of the file, whatever is written meanwhile."""
+    """Copy a file with SQLite's backup API, which gets a consistent state even while others write."""
     with (
         refusals.errors_named(str(source)),
         closing(sqlite3.connect(source, timeout=_WAIT)) as database,
@@ -137,20 +138,20 @@ def _copy_pages(source: Path, target: Path) -> None:
 
 
 def _in_one_file(path: Path) -> None:
-    """Have nothing beside a backup when it is opened, wherever it is carried."""
+    """Turn off WAL, so that the backup is a single file wherever it is copied."""
     with refusals.errors_named(str(path)), closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")
 
 
 @contextmanager
 def _new_file(target: Path) -> Iterator[Path]:
-    """A file that gets its name when it is whole and on disk."""
+    """Yield a path to write to. Rename the file to ``target`` once it is complete and on disk."""
     try:
         with unfinished_directory(target) as directory:
             if os.path.lexists(target):
                 raise _there_already(target)
             temporary = directory / "backup.sqlite3"
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # so from the start
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # 0600 from the start
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -176,7 +177,7 @@ def _there_already(target: Path) -> ConfigurationError:
 
 @contextmanager
 def _copy_of(source: Path) -> Iterator[Path]:
-    """A copy of a backup to work on, so that nothing is changed in it; it is gone afterwards."""
+    """Yield a temporary copy of a backup, so that an upgrade doesn't change the backup."""
     handle, name = mkstemp(prefix="evergreen-groups-")
     os.close(handle)
     try:
@@ -203,7 +204,7 @@ def _copy_of(source: Path) -> Iterator[Path]:
 
 
 def _refuse_another_file(engine: Engine, source: Path) -> None:
-    """A file that is empty, or another program's, would be made a database of ours with nothing in it."""
+    """Refuse a file without a schema version, which the upgrade would turn into an empty database."""
     with engine.connect() as connection:
         if version_of(connection.execution_options(**{READS: True})) is None:
             raise _no_backup(source)
@@ -235,7 +236,7 @@ _USED_WITHIN = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found in a database that is whole.
+    """The result of examining an intact database.
 
     ``size`` is in bytes. ``addresses`` are the gateways that it was used for in the last 30 days.
     """
@@ -248,15 +249,15 @@ class Examination:
 
     @property
     def since(self) -> datetime | None:
-        """When the oldest of what is kept was written; None where nothing is."""
+        """The time of the oldest record, None in an empty database."""
         return min((amount.since for amount in self.amounts if amount.since is not None), default=None)
 
 
 def examine(database: Database, *, thoroughly: bool = False) -> Examination:
-    """Look a database through, ``thoroughly`` with every index; nothing is changed.
+    """Check a database for damage without changing it. ``thoroughly`` checks every index too.
 
     Raises:
-        StateError: it is damaged, something in it contradicts something else, or it can't be used.
+        StateError: the database is damaged or inconsistent, or can't be used.
     """
     with database.reading() as connection:
         if connection.dialect.name == "sqlite":
@@ -295,7 +296,7 @@ def _damaged(where: str) -> StateError:
 
 
 def _read_everything(connection: Connection) -> None:
-    """Have the server read each row; a page that is damaged can't be."""
+    """Make the server read each row. Reading a damaged page fails."""
     for table in metadata.sorted_tables:
         for _row in connection.execution_options(yield_per=100).execute(table.select()):
             pass
@@ -313,13 +314,13 @@ def _size(connection: Connection) -> int:
 
 
 VERSION = 1
-"""The version of the lines' form."""
+"""The version of the export format."""
 
 
 def export(transactions: Transactions, stream: TextIO) -> int:
-    """Write a line for each row, ``{"table": …, …}``, in one state of everything; says how many.
+    """Write one consistent state as a line of JSON per row, ``{"table": …, …}``, and return the number of rows.
 
-    The first line is ``{"version": 1}``. Moments are ISO 8601 in UTC, amounts texts, mails in base64.
+    The first line is ``{"version": 1}``. Times are ISO 8601 in UTC, amounts are strings, and mails are in base64.
 
     Raises:
         StateError: the database can't be read.
@@ -327,7 +328,7 @@ def export(transactions: Transactions, stream: TextIO) -> int:
     """
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)
-    # What goes wrong with the stream goes wrong here, and isn't taken for the database's.
+    # Print outside the reading block, so that an error of the stream isn't reported as the database's.
     with closing(_rows(transactions)) as rows:
         for row in rows:
             print(json.dumps(row), file=stream)
@@ -336,7 +337,7 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 
 
 def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
-    """Each row with the name of its table."""
+    """Yield each row, with the name of its table."""
     with transactions.reading() as connection:
         for table in metadata.sorted_tables:
             if table is leases:

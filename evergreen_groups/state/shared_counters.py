@@ -1,4 +1,4 @@
-"""The Redis or Valkey where several servers count together: its address, and whether it can be used."""
+"""A Redis or Valkey server where several machines share their rate-limit counters: its address and a check."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SECONDS_TO_ANSWER = 1.0
 
 
 def counter_store(url: str, password: str | None) -> RedisStorage:
-    """The store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``); nothing is connected yet.
+    """Return the store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``), without connecting yet.
 
     Raises:
-        ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
+        ConfigurationError: the address is malformed or contains a password, or the client library isn't installed.
     """
     scheme, found, rest = url.partition("://")
     if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
@@ -42,7 +42,7 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
             socket_connect_timeout=_SECONDS_TO_ANSWER,
             password=password or "",
         )
-        # An option that there isn't would only be noticed by each request.
+        # Make a connection object now, so that an unknown option in the address fails here and not in each request.
         store.storage.connection_pool.make_connection()
     except NotInstalledError as error:
         raise _not_installed() from error
@@ -52,16 +52,16 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
 
 
 def refuse_unusable_counters(url: str, password: str | None) -> None:
-    """See that the store at an address answers, and takes the password; nothing is counted.
+    """Verify that the store answers and accepts the password, without counting anything.
 
     Raises:
-        ConfigurationError: as for :func:`counter_store`, or it refuses the user or the password.
-        StateError: it can't be reached.
+        ConfigurationError: see :func:`counter_store`; or the store refuses the user or the password.
+        StateError: the store can't be reached.
     """
     store = counter_store(url, password)
     from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
-    # Of what the errors say the kind alone is told: the rest may have the user in it.
+    # Report only the kind of an error: its text may contain the user name.
     try:
         store.storage.ping()
     except (AuthenticationError, AuthorizationError, NoPermissionError):
@@ -85,7 +85,7 @@ def refuse_unusable_counters(url: str, password: str | None) -> None:
 
 
 def where_counters_are(url: str) -> str:
-    """The host and port of an address, for messages: there may be a user in the rest."""
+    """Return the host and port of an address, for messages. The rest may contain a user name."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
