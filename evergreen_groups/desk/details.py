@@ -1,4 +1,4 @@
-"""Group Member Details: every member of a group with fines, items out and standing."""
+"""Group Member Details: each member's fines, items out, and penalties."""
 
 from __future__ import annotations
 
@@ -50,16 +50,14 @@ _OwedAndOut = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, Ci
 
 @dataclass(frozen=True, slots=True)
 class GroupDetails:
-    """A group, and what stands beside its visible members by patron id.
+    """A group with details of its visible members, by patron id.
 
-    These are their ``accounts``, their ``circulations``, the ``penalties`` in force and the names of their
-    ``profiles``. ``circulations`` has None for a patron of whom the ILS doesn't say (VIEW_CIRCULATIONS is missing), and
-    counts that aren't complete for one who may have out more than the account sees.
-    Nothing was decided about a member whose limit the account may not see. ``limit`` is the one for everybody, None
-    where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from. ``names``
-    are those of visible accounts that have set penalties, and of others who were asked for, by id; ``user`` is whose
-    session it is. ``prospects`` says of the visible members about whom the rule and the ILS disagree what a
-    recalculation could change.
+    ``circulations`` has None for a member if Evergreen doesn't give the counts (VIEW_CIRCULATIONS is missing), and
+    incomplete counts for a member who may have more items out than the account sees. Members with a hidden limit have
+    no decision. ``limit`` is the common limit, None if limits differ. ``kinds`` are the kinds of penalties. ``names``
+    has the names of visible accounts that set penalties, and of other accounts the caller asked for, by id. ``gateway``
+    is the address of the gateway, ``user`` the session's account. ``prospects`` say what a recalculation could change
+    for members about whom the rule and Evergreen disagree.
     """
 
     gateway: str
@@ -76,13 +74,13 @@ class GroupDetails:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing about the group is hidden: no member, no limit, and nothing that one has out."""
+        """Whether nothing about the group is hidden: no member, no limit, and no item out."""
         decided = all(member.decision is not None for member in self.group.members)
         return decided and self.all_circulations.complete
 
     @property
     def all_circulations(self) -> CirculationCounts:
-        """Those of all members together: a lower bound if members, or something that one has out, are hidden."""
+        """The members' combined counts. A lower bound if members or items out are hidden."""
         known = [counts for counts in self.circulations.values() if counts is not None]
         together = CirculationCounts.sum_of(known)
         all_known = self.group.complete and len(known) == len(self.group.members)
@@ -90,28 +88,29 @@ class GroupDetails:
 
     @property
     def standing_totals(self) -> StandingTotals:
-        """How many members are over the limit or blocked."""
+        """The numbers of members who are over the limit or blocked."""
         return StandingTotals.of(self.group, [self.standing(member) for member in self.group.members])
 
     def standing(self, member: Member) -> Standing:
-        """A member's own fines against the rule, and the penalties that block them."""
+        """Compare a member's own fines with the rule, and list the penalties that block them."""
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
 
 class DetailsReader:
-    """Reads groups for showing, in a few calls however many members they have.
+    """Reads groups for display, with a number of calls that doesn't depend on the number of members.
 
-    With reference data and session known there are three: the members with their penalties and with who has set them,
-    then side by side what each owes and what each has out (of the latter two one for each 3,000 members). Without
-    ``exact`` numbers there is one more at the most. Where the first call has said that circulations are hidden from the
-    account, it finds out whose. Where members are hidden, it is needed for them: the call for what each has out says as
-    well whether it is them. (Where the account sees circulations, but none of anybody else's, nothing can say so there,
-    and it is asked apart.) Then none is left to find out whose circulations are hidden. Members of whom some are, or
-    may be, have at least as many items out as are visible.
+    With cached reference data and session it takes three calls: the members with their penalties and the accounts that
+    set them, then in parallel the members' fines and their items out (one call each per 3,000 members).
 
-    ``exact`` numbers cost a call that finds out whose circulations are hidden, where some are, and one more for each of
-    those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only. They are
-    read, and kept, where the rule and the ILS disagree about a member.
+    Without ``exact`` numbers it takes at most one more call. If the first call reports circulations that are hidden
+    from the account, the extra call finds out whose they are. If there are hidden members, the extra call is for
+    them: the call for items out then also checks the hidden members, so no call is left to find out whose
+    circulations are hidden. (An account that sees only its own circulations can't use that check and needs a separate
+    call.) Counts of members who have, or may have, hidden circulations are lower bounds.
+
+    With ``exact`` numbers, one call finds out whose circulations are hidden, if any are, and one more for each of these
+    members, up to six, gets the counts. Evergreen's own limits take another call if they count only the fines of some
+    libraries. They are read, and cached, when the rule and Evergreen disagree about a member.
     """
 
     def __init__(
@@ -121,19 +120,19 @@ class DetailsReader:
         reference: ReferenceData,
         recent: Callable[[], RecentlyChanged] = RecentlyChanged,
     ) -> None:
-        """``recent`` gives whom a program has changed so recently that a copy of the database may not have it."""
+        """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._policy = policy
         self._reference = reference
         self._recent = recent
 
     def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
-        """The group of the patron with this barcode, blanks in it ignored, on any card of theirs.
+        """Read the group of the patron with this barcode, on any of their cards. Blanks are ignored.
 
         Raises:
-            NotFoundError: no visible patron has it.
+            NotFoundError: no visible patron has this barcode.
             DataError: the group is too large to be a family.
-            PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
+            PermissionDeniedError: the account lacks VIEW_USER at its own library, so hidden members can't be counted.
         """
         owner = find_owner(self._gateway, arguments.text("barcode", barcode))
         found = None if owner is None else self._around(owner)
@@ -142,9 +141,9 @@ class DetailsReader:
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
     def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:
-        """The group of the patron with this id; raises what :meth:`of_barcode` does.
+        """Read the group of the patron with this id. Raises the errors of :meth:`of_barcode`.
 
-        ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
+        ``beside`` are ids of other patrons whose names to read too, members or not, at no extra cost.
         """
         found = self._around(arguments.whole("id", id), beside)
         if found is None:
@@ -152,10 +151,10 @@ class DetailsReader:
         return self._details(*found, exact=exact)
 
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
-        """The group with this number; raises what :meth:`of_barcode` does.
+        """Read the group with this number. Raises the errors of :meth:`of_barcode`.
 
         Raises:
-            NotFoundError: nobody is in it.
+            NotFoundError: the group is empty.
         """
         arguments.whole("number", number)
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
@@ -168,7 +167,7 @@ class DetailsReader:
     def _with_reference(
         self, search: Callable[[GroupViewer], Found], beside: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
-        """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
+        """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
         viewer = details_viewer(self._gateway, self._reference, beside, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
@@ -211,7 +210,7 @@ class DetailsReader:
         )
 
     def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:
-        """What the visible members owe who do, at least, the hidden members, and what visible ones have out."""
+        """Return the fines of visible members who owe any, the hidden members, and the visible members' items out."""
         homes = {row.id: row.home_library for row in found.rows}
         none_hidden = found.no_circulation_hidden
         if found.complete:
@@ -243,11 +242,11 @@ class DetailsReader:
     def _balances(
         self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]
     ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
-        """What the visible members owe who do, at least, and the hidden ones."""
+        """Return the fines of visible members who owe any, and the hidden members."""
         try:
             return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
-            # Whose they are may be known where the balances may not.
+            # The account may not read balances, but may still be able to identify hidden members.
             return self._own_fines(found), find_hidden_of_few(self._gateway, {found.group: found.ids}, lambda: ()).get(
                 found.group
             )
