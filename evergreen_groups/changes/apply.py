@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import FieldChange, Journal, JournalStep, Operator, Refusal, Sending
-    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.outcome_check import SentChange
     from evergreen_groups.changes.plans import StoredPlan
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
@@ -130,7 +130,7 @@ class _Course:
             change
             for change in self.under_way
             if change.patron == step.patron_id
-            and (change.may_land(now) if change.field != step.field else not self._is_same(change, step))
+            and (change.may_still_arrive(now) if change.field != step.field else not self._is_same(change, step))
         ]
         return max(waits, key=lambda change: change.sending.until, default=None)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.journal import StepState
-from evergreen_groups.changes.landing import (
-    Landing,
+from evergreen_groups.changes.outcome_check import (
     SentChange,
     UnclearAnswer,
+    Verdict,
     Written,
     fields_but,
     group_number,
@@ -103,16 +103,16 @@ class PatronChange(Generic[StepT]):
     def _try(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
-        landing = Landing(StepState.NOT_DONE) if self._sent is None else self._judged(self._sent, before)
-        if landing.state in (StepState.DONE, StepState.FAILED):
-            return self._landed(landing)
+        verdict = Verdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
+        if verdict.state in (StepState.DONE, StepState.FAILED):
+            return self._record_verdict(verdict)
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
-            if landing.state is StepState.SENDING:
-                return self._open(landing)
+            if verdict.state is StepState.SENDING:
+                return self._open(verdict)
             return self._ended(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
-            return self._found_so() if landing.state is StepState.NOT_DONE else self._open(landing)
+            return self._found_so() if verdict.state is StepState.NOT_DONE else self._open(verdict)
         sending = sending_of(before, self._step.field, self._gateway, self._journaled.now())
         self._journaled.record_sending(sending)
         self._base = before
@@ -165,9 +165,9 @@ class PatronChange(Generic[StepT]):
 
         A network that delivers a request twice may return the answer to the second one.
         """
-        landing = self._look_up(change)
-        if landing.state is StepState.DONE:
-            return self._landed(landing)
+        verdict = self._look_up(change)
+        if verdict.state is StepState.DONE:
+            return self._record_verdict(verdict)
         self._sent = former
         self._last_reason = CHANGED_BY_ANOTHER
         return None
@@ -179,24 +179,24 @@ class PatronChange(Generic[StepT]):
         and a
         gateway that times out nothing at all.
         """
-        landing = self._look_up(change)
-        if landing.state in (StepState.DONE, StepState.FAILED):
-            return self._landed(landing)
+        verdict = self._look_up(change)
+        if verdict.state in (StepState.DONE, StepState.FAILED):
+            return self._record_verdict(verdict)
         if not change.protected:
-            return self._open(landing)
-        if landing.state is StepState.NOT_DONE:
+            return self._open(verdict)
+        if verdict.state is StepState.NOT_DONE:
             self._sent = None
-        self._last_reason = landing.reason
+        self._last_reason = verdict.reason
         return None
 
-    def _look_up(self, change: SentChange) -> Landing:
+    def _look_up(self, change: SentChange) -> Verdict:
         """Read the patron's record and infer the outcome of a change."""
-        return self._judged(change, read_patron(self._gateway, change.patron))
+        return self._judge(change, read_patron(self._gateway, change.patron))
 
-    def _judged(self, change: SentChange, record: Record | None) -> Landing:
+    def _judge(self, change: SentChange, record: Record | None) -> Verdict:
         """Infer the outcome of a change from a record. A record from before the change proves nothing."""
         if record is not None and self._base is not None and is_older(record, self._base):
-            return Landing(StepState.SENDING, reason=OLD_COPY)
+            return Verdict(StepState.SENDING, reason=OLD_COPY)
         return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
@@ -225,7 +225,7 @@ class PatronChange(Generic[StepT]):
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._open(Verdict(StepState.SENDING, reason=HIDDEN_NOW))
         if after.last_xact_id == last_xact_id:
             return self._compared(before, after)
         if after.last_xact_id == before.last_xact_id:
@@ -241,14 +241,14 @@ class PatronChange(Generic[StepT]):
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._open(Verdict(StepState.SENDING, reason=HIDDEN_NOW))
         if value_of(after, GROUP) == answer != self._step.before:
             return self._compared(before, after)
-        landing = self._judged(change, after)
-        if landing.state is StepState.DONE:
+        verdict = self._judge(change, after)
+        if verdict.state is StepState.DONE:
             reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
-            return self._ended(StepState.DONE, value=landing.value, reason=reason)
-        return self._open(landing)
+            return self._ended(StepState.DONE, value=verdict.value, reason=reason)
+        return self._open(verdict)
 
     def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """End the step as done and report any other fields that changed."""
@@ -261,15 +261,15 @@ class PatronChange(Generic[StepT]):
         """End the step as unchanged: another user made the change, so an undo must not revert it."""
         return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
 
-    def _landed(self, landing: Landing) -> StepOutcome[StepT]:
-        return self._ended(landing.state, value=landing.value, reason=landing.reason)
+    def _record_verdict(self, verdict: Verdict) -> StepOutcome[StepT]:
+        return self._ended(verdict.state, value=verdict.value, reason=verdict.reason)
 
-    def _open(self, landing: Landing) -> StepOutcome[StepT]:
+    def _open(self, verdict: Verdict) -> StepOutcome[StepT]:
         """Leave the step open for the next run."""
-        if landing.state is not StepState.SENDING:
-            return self._landed(landing)
-        self._journaled.record(StepState.SENDING, value=landing.value, reason=landing.reason)
-        return StepOutcome(self._step, StepState.SENDING, landing.value, landing.reason, sent=self._sent)
+        if verdict.state is not StepState.SENDING:
+            return self._record_verdict(verdict)
+        self._journaled.record(StepState.SENDING, value=verdict.value, reason=verdict.reason)
+        return StepOutcome(self._step, StepState.SENDING, verdict.value, verdict.reason, sent=self._sent)
 
     def _ended(
         self,
@@ -285,7 +285,7 @@ class PatronChange(Generic[StepT]):
 
 
 def _waits(change: SentChange, now: datetime) -> StepReason:
-    if not change.may_land(now):  # the record couldn't be read, or the patron is hidden
+    if not change.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
         text = Message("what became of an earlier change of this patron isn't known yet; try again later")
         return StepReason(text, "waits-for-earlier")
     until = change.sending.until

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.landing import has_come_twice
+from evergreen_groups.changes.outcome_check import has_come_twice
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,

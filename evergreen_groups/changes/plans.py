@@ -21,7 +21,7 @@ from evergreen_groups.total import Total
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.outcome_check import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
 

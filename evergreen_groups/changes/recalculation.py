@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.apply import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.journal import PENALTIES, Operator, Sending, StepState
-from evergreen_groups.changes.landing import is_no, never_left, new_sending
+from evergreen_groups.changes.outcome_check import is_no, never_left, new_sending
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.reasons import (

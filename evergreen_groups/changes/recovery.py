@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import PENALTIES, JournalStep, Refusal, Sending, StepState
-from evergreen_groups.changes.landing import (
+from evergreen_groups.changes.outcome_check import (
+    ARRIVES_WITHIN,
     CLOCKS_DIFFER_BY,
-    LANDS_WITHIN,
     SentChange,
     judge,
     judge_penalties,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.landing import Landing
+    from evergreen_groups.changes.outcome_check import Verdict
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
@@ -58,19 +58,19 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     penalties = PenaltyReader(gateway)
     for found in journal.open_steps(gateway.url, patrons):
         step = _sent_by_a_right_clock(gateway, journal, found)
-        landing = _landing(gateway, journal, penalties, step)
-        if landing is None or landing.state is StepState.SENDING:
-            if landing is not None and (step is not found or landing.value not in (None, step.value)):
-                value = step.value if landing.value is None else landing.value
-                journal.record(step.id, landing.state, value=value, reason=landing.reason)
+        verdict = _verdict(gateway, journal, penalties, step)
+        if verdict is None or verdict.state is StepState.SENDING:
+            if verdict is not None and (step is not found or verdict.value not in (None, step.value)):
+                value = step.value if verdict.value is None else verdict.value
+                journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
             continue
-        reason = landing.reason or FOUND_DONE
-        journal.record(step.id, landing.state, value=landing.value, reason=reason)
-        ended.append(replace(step, state=landing.state, value=landing.value, reason=reason))
+        reason = verdict.reason or FOUND_DONE
+        journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
+        ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
     return ended
 
 
-def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> Landing | None:
+def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> Verdict | None:
     """Return the outcome of one step, or None if it can't be read now."""
     change = sent_change(journal, step)
     try:
@@ -113,7 +113,7 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
     sending = step.sending
     if sending is None:
         at = journal.last_touched(step.id)
-        sending = Sending(at, at + LANDS_WITHIN)
+        sending = Sending(at, at + ARRIVES_WITHIN)
     return SentChange(step.patron, step.field, step.before, step.after, sending, seen=step.value)
 
 

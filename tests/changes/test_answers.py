@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evergreen_groups.changes.landing import (
+from evergreen_groups.changes.outcome_check import (
     UnclearAnswer,
     Written,
     group_number,

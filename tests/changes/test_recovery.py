@@ -14,7 +14,7 @@ from support.gateways import client_of, gateway_of, why_not_undone
 from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, StepState
-from evergreen_groups.changes.landing import is_no, never_left
+from evergreen_groups.changes.outcome_check import is_no, never_left
 from evergreen_groups.changes.reasons import NO_TIME
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.client import Client

@@ -2,7 +2,7 @@
 
 A lost answer doesn't mean a lost request. The request may wait in Apache (which gives a slow one 300 seconds), in a
 proxy, or on the bus until a service process is free, and none of these drops it when the client gives up. So a request
-counts as open for the gateway's timeout plus ``LANDS_WITHIN``.
+counts as open for the gateway's timeout plus ``ARRIVES_WITHIN``.
 
 ``patron.update`` is protected during that time: Evergreen compares the request's ``last_xact_id`` with the record's. So
 the request takes effect at most once, and never after another write to the record (``xact-collision-003``).
@@ -96,7 +96,7 @@ def digest_but(record: Record, changed: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-LANDS_WITHIN = timedelta(minutes=15)
+ARRIVES_WITHIN = timedelta(minutes=15)
 """How long after the gateway's timeout a request may still arrive: three times Apache's 300 seconds."""
 
 CLOCKS_DIFFER_BY = timedelta(minutes=2)
@@ -130,7 +130,7 @@ class SentChange:
         """Return whether a repeat of the request for this change is safe: Evergreen accepts only one of the two."""
         return self.protected and (self.field, self.before, self.after) == (field, before, after)
 
-    def may_land(self, now: datetime) -> bool:
+    def may_still_arrive(self, now: datetime) -> bool:
         """Return whether the request may still reach Evergreen.
 
         If the clock was set back, the request appears to be from the future, and its age is unknown. The request stays
@@ -140,7 +140,7 @@ class SentChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class Verdict:
     """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state.
 
     ``value`` is the field's value now, if the change is done or another user has changed the field.
@@ -155,7 +155,7 @@ def new_sending(
     gateway: Gateway, now: datetime, *, last_xact_id: str | None = None, other_fields: str | None = None
 ) -> Sending:
     """Describe a request that goes out now."""
-    until = now + timedelta(seconds=gateway.timeout) + LANDS_WITHIN
+    until = now + timedelta(seconds=gateway.timeout) + ARRIVES_WITHIN
     return Sending(now, until, last_xact_id or None, other_fields)
 
 
@@ -164,7 +164,7 @@ def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> S
     return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
 
 
-def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Landing:
+def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Verdict:
     """Infer the outcome of a sent change from the patron's current record, read at the time ``at``.
 
     Raises:
@@ -173,7 +173,7 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datet
     """
     now = value_of(record, change.field)
     if record is None or now is None:
-        return Landing(StepState.SENDING, reason=HIDDEN_OPEN)
+        return Verdict(StepState.SENDING, reason=HIDDEN_OPEN)
     if now == change.before:
         return _unchanged(change, record, at)
     if now == change.after:
@@ -183,39 +183,39 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datet
     return _elsewhere(change, now, at)
 
 
-def _unchanged(change: SentChange, record: Record, at: datetime) -> Landing:
+def _unchanged(change: SentChange, record: Record, at: datetime) -> Verdict:
     if change.protected and record.last_xact_id != change.sending.last_xact_id:
-        return Landing(StepState.NOT_DONE, reason=REFUSED_FOR_ANOTHER)
-    if change.may_land(at):
-        return Landing(StepState.SENDING, reason=no_clear_answer(change.sending.until))
-    return Landing(StepState.NOT_DONE, reason=NEVER_CAME_IN)
+        return Verdict(StepState.NOT_DONE, reason=REFUSED_FOR_ANOTHER)
+    if change.may_still_arrive(at):
+        return Verdict(StepState.SENDING, reason=no_clear_answer(change.sending.until))
+    return Verdict(StepState.NOT_DONE, reason=NEVER_CAME_IN)
 
 
-def _as_meant(change: SentChange, record: Record, now: int, at: datetime) -> Landing:
+def _as_meant(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
     if _by_somebody_else(change, record, at):
-        return Landing(StepState.FAILED, reason=_uncertain(change, now))
-    return Landing(StepState.DONE, now)
+        return Verdict(StepState.FAILED, reason=_uncertain(change, now))
+    return Verdict(StepState.DONE, now)
 
 
-def _alone(change: SentChange, record: Record, now: int, at: datetime) -> Landing:
+def _alone(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
     """Judge a patron who was to get a new group and is now alone in a group other than before."""
     if _by_somebody_else(change, record, at):
-        return Landing(StepState.FAILED, reason=_uncertain(change, now))
+        return Verdict(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
         late = Message("it came in late, after somebody else had moved the patron to group {group}")
-        return Landing(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
-    return Landing(StepState.DONE, now)
+        return Verdict(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
+    return Verdict(StepState.DONE, now)
 
 
-def _elsewhere(change: SentChange, now: int, at: datetime) -> Landing:
+def _elsewhere(change: SentChange, now: int, at: datetime) -> Verdict:
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
         moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
-    if not change.protected and change.may_land(at):
-        return Landing(
+    if not change.protected and change.may_still_arrive(at):
+        return Verdict(
             StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)
         )
-    return Landing(StepState.FAILED, reason=moved)
+    return Verdict(StepState.FAILED, reason=moved)
 
 
 def _by_somebody_else(change: SentChange, record: Record, at: datetime) -> bool:
@@ -292,7 +292,7 @@ def _others_in(group: int, patron: int) -> dict[str, Any]:
     return {"usrgroup": group, "deleted": "f", "id": {"<>": patron}}
 
 
-def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> Landing:
+def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> Verdict:
     """Infer the outcome of a recalculation: done if the penalties in force differ from those before it was sent.
 
     Someone else may have changed them. That makes no difference, because a recalculation can't be undone.
@@ -300,10 +300,10 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
     now = set_by_ils(penalties.in_force)
     former = change.sending.other_fields
     if now != change.before if former is None else penalties.digest != former:
-        return Landing(StepState.DONE, now)
-    if change.may_land(at):
-        return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
-    return Landing(StepState.NOT_DONE, reason=NOTHING_CAME)
+        return Verdict(StepState.DONE, now)
+    if change.may_still_arrive(at):
+        return Verdict(StepState.SENDING, reason=may_come_in(change.sending.until))
+    return Verdict(StepState.NOT_DONE, reason=NOTHING_CAME)
 
 
 _NOES = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
