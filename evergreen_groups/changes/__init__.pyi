@@ -14,9 +14,9 @@ from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
 from .journal import Refusal as Refusal
-from .journal import Seat as Seat
 from .journal import StepState as StepState
-from .journal import current_seat as current_seat
+from .journal import TerminalUser as TerminalUser
+from .journal import current_terminal_user as current_terminal_user
 from .journal import is_change_id as is_change_id
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import GROUP as GROUP

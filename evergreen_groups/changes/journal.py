@@ -94,14 +94,14 @@ class Operator:
 
     For a change at a desk, ``staff`` is the id of the logged-in account (``au.id``), ``workstation`` the id of its
     workstation (``aws.id``), and ``approved_by`` the id of the supervisor who approved this change with their own
-    login. For a change from the command line, ``seat`` identifies the person at the terminal.
+    login. For a change from the command line, ``terminal_user`` identifies the person at the terminal.
     """
 
     account: str
     staff: int | None = None
     workstation: int | None = None
     approved_by: int | None = None
-    seat: Seat | None = None
+    terminal_user: TerminalUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ OPEN_AT_THE_SAME_PLACE = select(
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class TerminalUser:
     """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
 
     ``login_user`` is the user who logged in, if different (``sudo`` keeps it). ``terminal`` is the terminal's name,
@@ -212,29 +212,29 @@ class Seat:
     terminal: str | None = None
 
 
-def current_seat() -> Seat:
+def current_terminal_user() -> TerminalUser:
     """Identify the user and the terminal that started this program."""
     user, login_user = _user_name(), None
     with suppress(OSError):  # no login session, for example under systemd
         login_user = os.getlogin()
-    return Seat(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
+    return TerminalUser(user, socket.gethostname(), login_user if login_user != user else None, _terminal())
 
 
-def seat_columns(seat: Seat | None) -> dict[str, str | None]:
+def terminal_user_columns(terminal_user: TerminalUser | None) -> dict[str, str | None]:
     """Return the journal's column values for a terminal user; empty for None."""
-    if seat is None:
+    if terminal_user is None:
         return {}
     return {
-        "os_user": seat.user,
-        "login_user": seat.login_user,
-        "host": seat.host,
-        "terminal": seat.terminal,
+        "os_user": terminal_user.user,
+        "login_user": terminal_user.login_user,
+        "host": terminal_user.host,
+        "terminal": terminal_user.terminal,
     }
 
 
-def seat_in(row: Row[Any]) -> Seat | None:
+def read_terminal_user(row: Row[Any]) -> TerminalUser | None:
     """Read the terminal user from a row of the journal."""
-    return None if row.os_user is None else Seat(row.os_user, row.host, row.login_user, row.terminal)
+    return None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
 
 
 def _user_name() -> str:
@@ -295,7 +295,7 @@ class Journal:
                 "staff": operator.staff,
                 "workstation": operator.workstation,
                 "approved_by": operator.approved_by,
-                **seat_columns(operator.seat),
+                **terminal_user_columns(operator.terminal_user),
                 "at": now,
                 "action": action,
                 "undoes": undoes and change_number(undoes),
@@ -500,7 +500,9 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     return JournalEntry(
         f"{row.id}-{row.suffix}",
         row.gateway,
-        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), seat_in(row)),
+        Operator(
+            row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by), read_terminal_user(row)
+        ),
         row.at,
         row.action,
         None if row.undoes is None else f"{row.undoes}-{row.undone_suffix}",

@@ -162,14 +162,14 @@ class Invocation:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
-        from evergreen_groups.changes import Operator, current_seat
+        from evergreen_groups.changes import Operator, current_terminal_user
         from evergreen_groups.client import Client, adult_rule
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
         with self.state() as state, opened as (gateway, account):
             yield Client(
                 gateway,
-                account=Operator(account, seat=current_seat()),
+                account=Operator(account, terminal_user=current_terminal_user()),
                 policy=self.settings.policy,
                 state=state,
                 adults=adult_rule(self.settings.audit),
