@@ -38,4 +38,4 @@ from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
 from .recovery import RecentlyChanged as RecentlyChanged
 from .recovery import recently_changed as recently_changed
-from .recovery import recently_changed_at_once as recently_changed_at_once
+from .recovery import recently_changed_or_unknown as recently_changed_or_unknown

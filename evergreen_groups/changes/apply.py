@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from evergreen_groups.changes.journal import PENALTIES, StepState
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plans import GROUP, LEAD, PlannedStep, StepOutcome, StepT
-from evergreen_groups.changes.reasons import NO_REASON, STAYS_LAST, StepReason
-from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
+from evergreen_groups.changes.reasons import NO_REASON, WAITS_FOR_OTHERS, StepReason
+from evergreen_groups.changes.recovery import FATAL_ERRORS, recover, sent_change
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.groups import read_members, read_patron, require_visible
 from evergreen_groups.message import Message
@@ -64,12 +64,12 @@ class StepApplier:
             BusyError: another run still holds the lease.
             TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
         """
-        course = _Course(self._gateway)
+        run = _Run(self._gateway)
 
         def apply_step(position: int, journaled: JournaledStep) -> StepOutcome[StepT]:
             if position == 0 and begun is not None:
                 begun()
-            return course.apply(steps[position], journaled)
+            return run.apply(steps[position], journaled)
 
         patrons = {step.patron_id for step in steps}
         # Lease the groups' current members too. An open request for a new group is confirmed by finding its patron
@@ -78,7 +78,7 @@ class StepApplier:
             if before_first is not None:
                 before_first()
             open_ones = self._changes.open_changes(journal, patrons)
-            course.under_way = [change for change in open_ones if change.field != PENALTIES]
+            run.under_way = [change for change in open_ones if change.field != PENALTIES]
             return self._changes.apply(journal, action, steps, apply_step, undoes=undoes, also=also, progress=progress)
 
 
@@ -88,7 +88,7 @@ def groups_of(steps: Sequence[PlannedStep]) -> set[int]:
     return {step.before for step in moves} | {step.after for step in moves if step.after is not None}
 
 
-class _Course:
+class _Run:
     """The state of one run: which steps have to wait for others.
 
     ``under_way`` lists the requests that may still reach Evergreen.
@@ -97,26 +97,26 @@ class _Course:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.under_way: list[SentChange] = []
-        self._left_behind: set[tuple[int, int | None]] = set()
+        self._not_moved: set[tuple[int, int | None]] = set()
 
     def apply(self, step: StepT, journaled: JournaledStep) -> StepOutcome[StepT]:
         """Apply one step unless it has to wait."""
         way = (step.before, step.after)
-        if step.last and way in self._left_behind:
-            journaled.record(StepState.NOT_DONE, reason=STAYS_LAST)
-            return StepOutcome(step, StepState.NOT_DONE, reason=STAYS_LAST)
+        if step.last and way in self._not_moved:
+            journaled.record(StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
+            return StepOutcome(step, StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
         change = PatronChange(
             self._gateway,
             step,
             journaled,
             waits_for=self._waits_for(step, journaled.now()),
-            earlier=self._taken_over(step),
+            earlier=self._repeated(step),
         )
         outcome = change.apply()
         if outcome.sent is not None:
             self.under_way.append(outcome.sent)
         if step.field == GROUP and not outcome.state.is_as_planned:
-            self._left_behind.add(way)
+            self._not_moved.add(way)
         return outcome
 
     def _waits_for(self, step: PlannedStep, now: datetime) -> SentChange | None:
@@ -134,7 +134,7 @@ class _Course:
         ]
         return max(waits, key=lambda change: change.sending.until, default=None)
 
-    def _taken_over(self, step: PlannedStep) -> SentChange | None:
+    def _repeated(self, step: PlannedStep) -> SentChange | None:
         """Return an earlier run's open request for the same change. This step records the outcome of both."""
         same = (it for it in self.under_way if it.patron == step.patron_id and self._is_same(it, step))
         return next(same, None)
@@ -211,7 +211,7 @@ class JournaledChanges:
         open_steps = _journal(self._state.database).open_steps(self._gateway.url, patrons)
         ended: list[JournalStep] = []
         for patron in sorted({step.patron for step in open_steps}):
-            with suppress(BusyError), self._opened([patron], (), 0.0) as journal:
+            with suppress(BusyError), self._lease([patron], (), 0.0) as journal:
                 ended += recover(self._gateway, journal, [patron])
         return ended
 
@@ -221,7 +221,7 @@ class JournaledChanges:
 
     def wait(self, patrons: Collection[int], timeout: float) -> None:
         """Wait up to ``timeout`` seconds until no run is changing these patrons (ids)."""
-        with suppress(BusyError), self._opened(patrons, (), timeout):
+        with suppress(BusyError), self._lease(patrons, (), timeout):
             pass
 
     def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
@@ -238,7 +238,7 @@ class JournaledChanges:
             BusyError: another run is changing one of them.
             TransportError: the outcome of an interrupted run can't be looked up.
         """
-        with self._opened(patrons, groups, timeout) as journal:
+        with self._lease(patrons, groups, timeout) as journal:
             recover(self._gateway, journal, set(patrons))
             yield journal
 
@@ -265,12 +265,12 @@ class JournaledChanges:
             results.append(apply_step(position, JournaledStep(journal, step_id)))
             progress(doing, len(results), len(ids))
             error = results[-1].error
-            if isinstance(error, STOPPING):
+            if isinstance(error, FATAL_ERRORS):
                 return results, error
         return results, None
 
     @contextmanager
-    def _opened(self, patrons: Collection[int], groups: Collection[int], timeout: float) -> Iterator[Journal]:
+    def _lease(self, patrons: Collection[int], groups: Collection[int], timeout: float) -> Iterator[Journal]:
         with self._state.changing(self._gateway.url, patrons, groups, timeout) as lease:
             yield _journal(lease)
 
@@ -281,7 +281,7 @@ def _journal(transactions: Transactions) -> Journal:
     return Journal(transactions)
 
 
-_State = tuple[int, bool, bool]
+_PatronState = tuple[int, bool, bool]
 """A patron's group number, whether they are a group lead, and whether their record is deleted."""
 
 _MOST_NAMED = 10
@@ -289,7 +289,7 @@ _LEAD_NOW = Message("patron {patron} is a group lead now")
 _NO_LEAD_NOW = Message("patron {patron} is no group lead now")
 
 
-def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
+def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan if its patrons' groups or lead flags, or the members of its groups, have changed.
 
     Make one call for all patrons (one per patron where plain reads come from a replica) and one per group. Fines are
@@ -301,7 +301,7 @@ def refuse_what_no_longer_fits(gateway: Gateway, plan: StoredPlan) -> None:
     """
     if plan.is_recalculation:
         return
-    differences = list(dict.fromkeys([*_of_patrons(gateway, plan), *_of_groups(gateway, plan)]))
+    differences = list(dict.fromkeys([*_patron_differences(gateway, plan), *_group_differences(gateway, plan)]))
     if differences:
         raise PlanError(
             "the plan no longer fits: {differences}",
@@ -319,12 +319,12 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     Raises:
         PermissionDeniedError: a permission is missing. The error says which and where.
     """
-    for patron in sorted(plan.patrons - _read(gateway, plan.patrons).keys()):
+    for patron in sorted(plan.patrons - _read_states(gateway, plan.patrons).keys()):
         require_visible(gateway, patron)
 
 
-def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
-    now = _read_written(gateway, plan.patrons) if gateway.reads_copies else _read(gateway, plan.patrons)
+def _patron_differences(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
+    now = _read_primary_states(gateway, plan.patrons) if gateway.reads_copies else _read_states(gateway, plan.patrons)
     for step in plan.steps:
         if step.patron_id not in now:
             yield Message("patron {patron} can't be seen any more", values={"patron": step.patron_id})
@@ -338,18 +338,18 @@ def _of_patrons(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
             yield Message("patron {patron} has been deleted", values={"patron": step.patron_id})
 
 
-def _read(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+def _read_states(gateway: Gateway, patrons: Collection[int]) -> dict[int, _PatronState]:
     found = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
     return {id: (group, bool(lead), bool(deleted)) for batch in found for id, group, lead, deleted in batch}
 
 
-def _read_written(gateway: Gateway, patrons: Collection[int]) -> dict[int, _State]:
+def _read_primary_states(gateway: Gateway, patrons: Collection[int]) -> dict[int, _PatronState]:
     records = gateway.map(partial(read_patron, gateway), sorted(patrons))
     found = (record for record in records if record is not None)
     return {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in found}
 
 
-def _of_groups(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
+def _group_differences(gateway: Gateway, plan: StoredPlan) -> Iterator[Message]:
     now = read_members(gateway, [group.number for group in plan.groups])
     for group in plan.groups:
         if now[group.number] != frozenset(group.members):

@@ -75,19 +75,15 @@ def read_batch(path: Path) -> Batch:
     lines: list[BatchLine] = []
     problems: list[Message] = []
     for number, cells in filled:
-        line = BatchLine(number, *_three(cells))
-        found = [_of_line(line, problem) for problem in _problems(line)]
+        action, barcode, target = (*cells, "", "", "")[:3]
+        line = BatchLine(number, action.casefold(), barcode, target)
+        found = [_with_line(line, problem) for problem in _format_problems(line)]
         problems += found
         lines += () if found else (line,)
     return Batch(tuple(lines), tuple(problems))
 
 
-def _three(cells: list[str]) -> tuple[str, str, str]:
-    action, barcode, target = (*cells, "", "", "")[:3]
-    return action.casefold(), barcode, target
-
-
-def _problems(line: BatchLine) -> Iterator[Message]:
+def _format_problems(line: BatchLine) -> Iterator[Message]:
     if line.action not in ("move", "remove", "merge", "lead"):
         yield Message("the action must be move, remove, merge or lead")
         return
@@ -116,10 +112,10 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
     try:
         basis = planner.basis(sorted(named))
     except GatewayError:
-        _complain(batch.problems)  # report the problems already found
+        _raise_problems(batch.problems)  # report the problems already found
         raise
     cards = basis.cards
-    problems = [*batch.problems, *_not_usable(lines, basis)]
+    problems = [*batch.problems, *_patron_problems(lines, basis)]
     lines = [
         line
         for line in lines
@@ -132,22 +128,22 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
         try:
             line_steps, line_unchanged = _steps(basis, line)
         except PlanError as error:  # for example, a merge of a group with hidden members
-            problems.append(_of_line(line, error))
+            problems.append(_with_line(line, error))
             continue
-        unchanged.extend(_of_line(line, text) for text in line_unchanged)
+        unchanged.extend(_with_line(line, text) for text in line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
                 text = Message("its patron is changed by line {line} already", values={"line": earlier})
-                problems.append(_of_line(line, text))
+                problems.append(_with_line(line, text))
         steps.extend(line_steps)
     moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
         if line.action in ("move", "merge") and cards[line.target].member.id in moving:
             other = moving[cards[line.target].member.id]
             text = Message("its target is moved by line {line}; put that in a file of its own", values={"line": other})
-            problems.append(_of_line(line, text))
-    _complain(problems)
+            problems.append(_with_line(line, text))
+    _raise_problems(problems)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
@@ -156,18 +152,18 @@ def _target(line: BatchLine) -> tuple[str, ...]:
     return (line.target,) if line.action in ("move", "merge") else ()
 
 
-def _not_usable(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
+def _patron_problems(lines: Sequence[BatchLine], basis: PlanBasis) -> Iterator[Message]:
     """Yield the problems with the patrons that the lines name."""
     for line in lines:
         if line.barcode not in basis.cards:
-            yield _of_line(line, Message("no visible patron has this barcode"))
+            yield _with_line(line, Message("no visible patron has this barcode"))
         if basis.is_deleted(line.barcode):
-            yield _of_line(line, Message("the patron is deleted"))
+            yield _with_line(line, Message("the patron is deleted"))
         for target in _target(line):
             if target not in basis.cards:
-                yield _of_line(line, Message("no visible patron has the target's barcode"))
+                yield _with_line(line, Message("no visible patron has the target's barcode"))
             if basis.is_deleted(target):
-                yield _of_line(line, Message("the target is deleted"))
+                yield _with_line(line, Message("the target is deleted"))
 
 
 def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
@@ -178,18 +174,18 @@ def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
         case "move":
             return basis.moves([card], cards[line.target].member.patron.group)
         case "remove":
-            return basis.removals([card], lead=line.target == "lead")
+            return basis.removal_steps([card], lead=line.target == "lead")
         case "merge":
-            return basis.merging(card, cards[line.target])
+            return basis.merge_steps(card, cards[line.target])
         case _:
             return basis.leads(card, on=line.target != "off")
 
 
-def _complain(problems: Iterable[Message]) -> None:
+def _raise_problems(problems: Iterable[Message]) -> None:
     found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
     if found:
         raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
 
 
-def _of_line(line: BatchLine, text: object) -> Message:
+def _with_line(line: BatchLine, text: object) -> Message:
     return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -12,7 +12,7 @@ from evergreen_groups.changes.apply import (
     JournaledChanges,
     StepApplier,
     refuse_hidden_patrons,
-    refuse_what_no_longer_fits,
+    refuse_outdated,
 )
 from evergreen_groups.changes.journal import JournalEntry, JournalStep, Operator, StepState
 from evergreen_groups.changes.planner import Drafter, Planner
@@ -24,7 +24,7 @@ from evergreen_groups.changes.plans import (
     StoredPlan,
     expected_groups,
 )
-from evergreen_groups.changes.reasons import NOT_BEGUN
+from evergreen_groups.changes.reasons import NOT_STARTED
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
@@ -74,7 +74,7 @@ class Plan:
             timeout=timeout,
             progress=progress,
         )
-        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
+        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_STARTED) for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped, *entries)
 
 
@@ -189,7 +189,7 @@ class Moves:
 RECENT = timedelta(days=7)
 """How far back the list of a user's own changes goes."""
 
-MOST_OF_A_GROUP = 50
+MAX_GROUP_CHANGES = 50
 """How many changes the history of a group lists."""
 
 Visible = Callable[[Collection[int]], Collection[int]]
@@ -235,8 +235,8 @@ class ChangeReader:
         Raises:
             NotFoundError: the id is unknown, or the caller can see none of its patrons.
         """
-        entry = self._looked_up(self.entry(arguments.text("id", id)))
-        (seen,) = self._as_seen([entry], visible) or (None,)
+        entry = self._resolved(self.entry(arguments.text("id", id)))
+        (seen,) = self._visible_changes([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
         return seen
@@ -250,7 +250,7 @@ class ChangeReader:
         entry = self.entry(arguments.text("id", id))
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
-        entry, is_under_way = self._course_of(entry)
+        entry, is_under_way = self._current(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
 
     def wait(self, id: str, timeout: float) -> None:
@@ -267,11 +267,13 @@ class ChangeReader:
         """Return the caller's own changes of the last days, latest first."""
         journal = self._journal()
         entries = journal.entries_of(self._gateway.url, self._operator.staff or 0, journal.now() - RECENT)
-        return self._as_seen(entries, visible)
+        return self._visible_changes(entries, visible)
 
     def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
         """Return the latest changes to a group, latest first."""
-        return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP), visible)
+        return self._visible_changes(
+            self._journal().entries_about(self._gateway.url, group, MAX_GROUP_CHANGES), visible
+        )
 
     def entry(self, id: str) -> JournalEntry:
         """Return a journal entry of this gateway with all its steps.
@@ -292,7 +294,7 @@ class ChangeReader:
         """Return the ids of the entry's patrons whom later entries move."""
         return self._journal().moved_since(entry)
 
-    def _looked_up(self, entry: JournalEntry) -> JournalEntry:
+    def _resolved(self, entry: JournalEntry) -> JournalEntry:
         """Resolve an entry's open steps, except those that another run is working on."""
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
         if not open_ones:
@@ -300,14 +302,14 @@ class ChangeReader:
         JournaledChanges(self._gateway, self._state, self._operator).recover(open_ones)
         return self.entry(entry.id)
 
-    def _as_seen(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
+    def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
         visible = (visible_of or self._visible)({step.patron for entry in entries for step in entry.steps})
         found = []
         for read in entries:
             if not any(step.patron in visible for step in read.steps):
                 continue
-            entry, is_under_way = self._course_of(read)
+            entry, is_under_way = self._current(read)
             steps = tuple(step for step in entry.steps if step.patron in visible)
             found.append(
                 Change(
@@ -319,7 +321,7 @@ class ChangeReader:
             )
         return found
 
-    def _course_of(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
+    def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
         """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
         undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
         if not undecided:
@@ -415,7 +417,7 @@ class DeskChanges:
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
-        change = self._applied(stored, key)
+        change = self._applied_change(stored, key)
         if change is None:
             return self._apply(stored, key, timeout, begun, progress)
         if begun is None:
@@ -446,7 +448,7 @@ class DeskChanges:
         arguments.text("change", change)
         earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
-            return self._undone(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
         try:
             try:
                 entry, now, moved_since = self._to_undo(change)
@@ -455,9 +457,9 @@ class DeskChanges:
                 self.past.wait(change, timeout)
                 earlier = self._store().under_key(key, self._staff)
                 if earlier is not None:
-                    return self._undone(earlier, change, timeout if begun is None else 0.0)
+                    return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
                 entry, now, moved_since = self._to_undo(change)
-            stored = self._planner.undo_at_once(entry, self._staff, now, moved_since)
+            stored = self._planner.undo_without_preview(entry, self._staff, now, moved_since)
             self._store().add(stored)
             return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
@@ -465,7 +467,7 @@ class DeskChanges:
             earlier = self._store().under_key(key, self._staff)
             if earlier is None:
                 raise
-            return self._undone(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
 
     def may_undo(self, change: Change) -> bool:
         """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
@@ -508,21 +510,21 @@ class DeskChanges:
             )
         return self.past.entry(id), self._state.database.now(), self.past.moved_since(change.entry)
 
-    def _applied(self, stored: StoredPlan, key: str) -> str | None:
+    def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
         """Return the entry that applied a plan under this key, or None if the plan can still be applied."""
-        from evergreen_groups.changes.store import applied_before, expired, key_of_another
+        from evergreen_groups.changes.store import already_applied, expired, key_conflict
 
         if stored.key is not None and stored.key != key:
-            raise applied_before()
+            raise already_applied()
         if stored.key is not None:
             if stored.change is None:  # retention has deleted the entry since
-                raise applied_before()
+                raise already_applied()
             return stored.change
         under_key = self._store().under_key(key, self._staff)
         if under_key is not None and under_key.id != stored.id:
-            raise key_of_another()
+            raise key_conflict()
         if under_key is not None:  # applied after ``stored`` was read
-            return self._applied(under_key, key)
+            return self._applied_change(under_key, key)
         too_old = expired(stored, self._state.database.now())
         if too_old is not None:
             raise too_old
@@ -530,13 +532,13 @@ class DeskChanges:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _undone(self, earlier: StoredPlan, change: str, timeout: float) -> str:
-        from evergreen_groups.changes.store import applied_before, key_of_another
+    def _repeated_undo(self, earlier: StoredPlan, change: str, timeout: float) -> str:
+        from evergreen_groups.changes.store import already_applied, key_conflict
 
         if earlier.undoes != change:
-            raise key_of_another()
+            raise key_conflict()
         if earlier.change is None:
-            raise applied_before()
+            raise already_applied()
         self.past.wait(earlier.change, timeout)
         return earlier.change
 
@@ -553,12 +555,12 @@ class DeskChanges:
         def before_first() -> None:
             # Another request may have applied the plan while this one waited for the lease.
             again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied(again, key)
+            change = None if again is None else self._applied_change(again, key)
             if change is not None:
-                raise _AppliedMeanwhile(change)
+                raise _AlreadyApplied(change)
             if self._given.approved_by is not None:
                 refuse_hidden_patrons(self._gateway, stored)
-            refuse_what_no_longer_fits(self._gateway, stored)
+            refuse_outdated(self._gateway, stored)
 
         def claim(connection: Connection, change: str) -> None:
             self._store().claim(connection, stored, key, change)
@@ -570,12 +572,12 @@ class DeskChanges:
 
         try:
             self._run(stored, before_first, claim, report_begun, timeout, progress)
-        except _AppliedMeanwhile as meanwhile:
-            return meanwhile.change
+        except _AlreadyApplied as applied:
+            return applied.change
         except BusyError:
             # The first of two clicks may be applying this very plan. If so, return its change.
             again = self._store().find(stored.id, self._staff)
-            change = None if again is None else self._applied(again, key)
+            change = None if again is None else self._applied_change(again, key)
             if change is None:
                 raise
             return change
@@ -619,7 +621,7 @@ class DeskChanges:
         return PlanStore(database, self._gateway.url)
 
 
-class _AppliedMeanwhile(Exception):  # noqa: N818 - control flow, never shown: the other request's change is the result
+class _AlreadyApplied(Exception):  # noqa: N818 - control flow, never shown: the other request's change is the result
     """Another request has already applied the plan under the same key."""
 
     def __init__(self, change: str) -> None:

@@ -173,7 +173,7 @@ changes, steps = schema.changes, schema.steps
 # PostgreSQL would use the index, and each run would scan the whole journal.
 _IS_OPEN = steps.c.state == literal_column("'sending'")
 _mine, _earlier = steps.alias("mine"), steps.alias("earlier")
-_PLACE = ("gateway", "patron", "field")
+_STEP_KEY = ("gateway", "patron", "field")
 
 _undone = changes.alias("undone")
 _undone_suffix = _undone.c.suffix.label("undone_suffix")
@@ -185,7 +185,7 @@ ENTRY = ENTRIES.where(changes.c.id == bindparam("entry"), changes.c.suffix == bi
 STEPS_OF_ENTRY = select(steps).where(steps.c.change == bindparam("entry")).order_by(steps.c.id)
 OPEN_STEPS = select(steps).where(_IS_OPEN, steps.c.gateway == bindparam("of_gateway")).order_by(steps.c.id)
 UPDATE_STEP = update(steps).where(steps.c.id == bindparam("step"))
-OPEN_AT_THE_SAME_PLACE = select(
+SAME_OPEN_STEP = select(
     _earlier.c.id,
     *(_earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
     _mine.c.before.label("my_before"),
@@ -194,7 +194,7 @@ OPEN_AT_THE_SAME_PLACE = select(
     _mine.c.id == bindparam("step"),
     _earlier.c.id != bindparam("step"),
     literal_column("earlier.state") == literal_column("'sending'"),
-    *(_earlier.c[name] == _mine.c[name] for name in _PLACE),
+    *(_earlier.c[name] == _mine.c[name] for name in _STEP_KEY),
 )
 
 
@@ -451,7 +451,7 @@ class Journal:
 
 def _take_over(connection: Connection, step: int, at: datetime) -> None:
     """Close another open step for the same patron and field if it requests the same change."""
-    found = connection.execute(OPEN_AT_THE_SAME_PLACE, {"step": step}).one_or_none()
+    found = connection.execute(SAME_OPEN_STEP, {"step": step}).one_or_none()
     if found is None:
         return
     # A repeat is safe if Evergreen accepts only one of the two requests, or if a second one has no further effect.

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.changes.journal import Sending, StepState
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.changes.reasons import (
-    HIDDEN_OPEN,
-    NEVER_CAME_IN,
+    HIDDEN_WHILE_OPEN,
+    NEVER_ARRIVED,
+    NO_EFFECT,
     NO_REASON,
-    NOTHING_CAME,
-    REFUSED_FOR_ANOTHER,
+    OVERTAKEN,
     StepReason,
     may_come_in,
     no_clear_answer,
@@ -71,7 +71,7 @@ def value_of(record: Record | None, field_name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def fields_but(record: Record, changed: str) -> Iterator[tuple[str, object, object]]:
+def untouched_fields(record: Record, changed: str) -> Iterator[tuple[str, object, object]]:
     """Yield each field that a change of ``changed`` must not touch: its name, its value as sent, and its value decoded.
 
     Only decoded values can be compared: two gateways behind one address may send a number as text or as a number.
@@ -90,16 +90,16 @@ def _decoded(record: Record, name: str, value: object) -> object:
         return str(value)
 
 
-def digest_but(record: Record, changed: str) -> str:
+def digest_of_untouched(record: Record, changed: str) -> str:
     """Return a digest of the fields that a change of ``changed`` must not touch. It reveals no patron data."""
-    text = json.dumps(sorted((name, str(value)) for name, _sent, value in fields_but(record, changed)))
+    text = json.dumps(sorted((name, str(value)) for name, _sent, value in untouched_fields(record, changed)))
     return sha256(text.encode()).hexdigest()
 
 
 ARRIVES_WITHIN = timedelta(minutes=15)
 """How long after the gateway's timeout a request may still arrive: three times Apache's 300 seconds."""
 
-CLOCKS_DIFFER_BY = timedelta(minutes=2)
+MAX_CLOCK_SKEW = timedelta(minutes=2)
 """The largest accepted difference between this machine's clock and Evergreen's."""
 
 _MOST_SUSPECTS = 20
@@ -161,7 +161,7 @@ def new_sending(
 
 def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> Sending:
     """Describe a request that goes out now and is made from ``record``."""
-    return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
+    return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_of_untouched(record, field))
 
 
 def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Verdict:
@@ -173,41 +173,41 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datet
     """
     now = value_of(record, change.field)
     if record is None or now is None:
-        return Verdict(StepState.SENDING, reason=HIDDEN_OPEN)
+        return Verdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN)
     if now == change.before:
-        return _unchanged(change, record, at)
+        return _judge_unchanged(change, record, at)
     if now == change.after:
-        return _as_meant(change, record, now, at)
+        return _judge_as_planned(change, record, now, at)
     if change.after is None and _is_alone(gateway, change.patron, now):
-        return _alone(change, record, now, at)
-    return _elsewhere(change, now, at)
+        return _judge_alone(change, record, now, at)
+    return _judge_elsewhere(change, now, at)
 
 
-def _unchanged(change: SentChange, record: Record, at: datetime) -> Verdict:
+def _judge_unchanged(change: SentChange, record: Record, at: datetime) -> Verdict:
     if change.protected and record.last_xact_id != change.sending.last_xact_id:
-        return Verdict(StepState.NOT_DONE, reason=REFUSED_FOR_ANOTHER)
+        return Verdict(StepState.NOT_DONE, reason=OVERTAKEN)
     if change.may_still_arrive(at):
         return Verdict(StepState.SENDING, reason=no_clear_answer(change.sending.until))
-    return Verdict(StepState.NOT_DONE, reason=NEVER_CAME_IN)
+    return Verdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
 
 
-def _as_meant(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
-    if _by_somebody_else(change, record, at):
-        return Verdict(StepState.FAILED, reason=_uncertain(change, now))
+def _judge_as_planned(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
+    if _written_by_another(change, record, at):
+        return Verdict(StepState.FAILED, reason=_unclear_author(change, now))
     return Verdict(StepState.DONE, now)
 
 
-def _alone(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
+def _judge_alone(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
     """Judge a patron who was to get a new group and is now alone in a group other than before."""
-    if _by_somebody_else(change, record, at):
-        return Verdict(StepState.FAILED, reason=_uncertain(change, now))
+    if _written_by_another(change, record, at):
+        return Verdict(StepState.FAILED, reason=_unclear_author(change, now))
     if change.seen is not None:
         late = Message("it came in late, after somebody else had moved the patron to group {group}")
         return Verdict(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
     return Verdict(StepState.DONE, now)
 
 
-def _elsewhere(change: SentChange, now: int, at: datetime) -> Verdict:
+def _judge_elsewhere(change: SentChange, now: int, at: datetime) -> Verdict:
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
         moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
@@ -218,7 +218,7 @@ def _elsewhere(change: SentChange, now: int, at: datetime) -> Verdict:
     return Verdict(StepState.FAILED, reason=moved)
 
 
-def _by_somebody_else(change: SentChange, record: Record, at: datetime) -> bool:
+def _written_by_another(change: SentChange, record: Record, at: datetime) -> bool:
     """Return whether another user has written the record since.
 
     True if the last write is too late to be the change, or if other fields differ. Another write within that time that
@@ -226,12 +226,12 @@ def _by_somebody_else(change: SentChange, record: Record, at: datetime) -> bool:
     """
     sending, written = change.sending, record.last_update_time
     # Evergreen's clock may be far ahead of ours, so cap the time of writing at the present.
-    if written is not None and min(written, at) > sending.until + CLOCKS_DIFFER_BY:
+    if written is not None and min(written, at) > sending.until + MAX_CLOCK_SKEW:
         return True
-    return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
+    return sending.other_fields is not None and digest_of_untouched(record, change.field) != sending.other_fields
 
 
-def _uncertain(change: SentChange, now: int) -> StepReason:
+def _unclear_author(change: SentChange, now: int) -> StepReason:
     text = (
         Message("in group {value} now, but somebody else has written the record since, perhaps this very change")
         if change.field == GROUP
@@ -242,7 +242,7 @@ def _uncertain(change: SentChange, now: int) -> StepReason:
     return StepReason(text, "so-by-somebody", value=now)
 
 
-def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
+def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether a late duplicate of a request for a new group has moved the patron to a second new group.
 
     Nothing protects ``usergroup.new`` from a network that delivers it twice. In that case the patron is alone in the
@@ -251,7 +251,7 @@ def has_come_twice(gateway: Gateway, step: JournalStep, record: Record, at: date
     if step.sending is None:
         return False
     change = SentChange(step.patron, step.field, step.before, step.after, step.sending)
-    return not _by_somebody_else(change, record, at) and _is_alone(gateway, step.patron, int(record.usrgroup))
+    return not _written_by_another(change, record, at) and _is_alone(gateway, step.patron, int(record.usrgroup))
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
@@ -303,10 +303,10 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
         return Verdict(StepState.DONE, now)
     if change.may_still_arrive(at):
         return Verdict(StepState.SENDING, reason=may_come_in(change.sending.until))
-    return Verdict(StepState.NOT_DONE, reason=NOTHING_CAME)
+    return Verdict(StepState.NOT_DONE, reason=NO_EFFECT)
 
 
-_NOES = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
+_REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
 
 
 class UnclearAnswer(Exception):  # noqa: N818 - control flow, never shown: the record is read back instead
@@ -314,14 +314,14 @@ class UnclearAnswer(Exception):  # noqa: N818 - control flow, never shown: the r
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ConfirmedWrite:
     """The ``last_xact_id`` of a write and the field's new value, from the answer to an update."""
 
     last_xact_id: str
     value: int
 
 
-def is_no(error: GatewayError) -> bool:
+def is_refusal(error: GatewayError) -> bool:
     """Return whether an error proves that nothing was written.
 
     The list of events is closed: ``OpenILS/Application/Actor.pm`` (``update_patron``, ``update_penalties``) and
@@ -333,10 +333,10 @@ def is_no(error: GatewayError) -> bool:
     """
     if isinstance(error, LoginRefusedError | RequestTooLargeError):
         return True
-    return isinstance(error, EventError) and error.textcode in _NOES
+    return isinstance(error, EventError) and error.textcode in _REFUSALS
 
 
-def never_left(error: GatewayError) -> bool:
+def was_never_sent(error: GatewayError) -> bool:
     """Return whether the request never left this machine.
 
     A missing service doesn't count: the gateway also reports one if the service was stopped in the middle of its work.
@@ -344,7 +344,7 @@ def never_left(error: GatewayError) -> bool:
     return isinstance(error, TransportError) and not (error.sent or isinstance(error, ServiceNotFoundError))
 
 
-def group_number(answer: Any) -> int:
+def new_group_number(answer: Any) -> int:
     """Read the number of a new group, which Evergreen sends as a string (``usergroup-new-001``).
 
     Raises:
@@ -356,7 +356,7 @@ def group_number(answer: Any) -> int:
     return number
 
 
-def written(answer: Any, record: Record, field: str) -> Written:
+def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
     """Read the patron record in the answer to an update (``xact-collision-002``).
 
     Raises:
@@ -368,7 +368,7 @@ def written(answer: Any, record: Record, field: str) -> Written:
         mark, value = values[positions["last_xact_id"]], values[positions[field]]
         is_theirs = answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id)
         if is_theirs and isinstance(mark, str) and mark not in ("", record.last_xact_id):
-            return Written(mark, _number(value))
+            return ConfirmedWrite(mark, _number(value))
     except (TypeError, KeyError, IndexError, ValueError):
         pass
     raise UnclearAnswer

@@ -6,30 +6,30 @@ from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.journal import StepState
 from evergreen_groups.changes.outcome_check import (
+    ConfirmedWrite,
     SentChange,
     UnclearAnswer,
     Verdict,
-    Written,
-    fields_but,
-    group_number,
-    is_no,
+    confirmed_write,
     is_older,
+    is_refusal,
     judge,
-    never_left,
+    new_group_number,
     sending_of,
+    untouched_fields,
     value_of,
-    written,
+    was_never_sent,
 )
 from evergreen_groups.changes.plans import GROUP, SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.reasons import (
+    ALREADY_SET,
     CHANGED_BY_ANOTHER,
-    DELETED_MEANWHILE,
-    HIDDEN_MEANWHILE,
-    HIDDEN_NOW,
+    DELETED_SINCE,
+    HIDDEN_AFTER_SENDING,
     NO_CONNECTION,
+    NO_LONGER_VISIBLE,
     NO_REASON,
-    OLD_COPY,
-    SO_ALREADY,
+    STALE_READ,
     StepReason,
     unreadable,
 )
@@ -83,24 +83,24 @@ class PatronChange(Generic[StepT]):
     def apply(self) -> StepOutcome[StepT]:
         """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
         if self._waits_for is not None:
-            return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
+            return self._end(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journaled.now()))
         try:
             for _ in range(TRIES):
-                outcome = self._try()
+                outcome = self._try_once()
                 if outcome is not None:
                     return outcome
             if self._sent is not None:
-                return self._open(self._look_up(self._sent))
+                return self._leave_open(self._look_up(self._sent))
         except (GatewayError, DataError) as error:
             if self._sent is None:
-                return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+                return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # The outcome can't be read now. Leave the step open for the next run to recover.
             reason = unreadable(error)
             self._journaled.record(StepState.SENDING, reason=reason)
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
-        return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
+        return self._end(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
 
-    def _try(self) -> StepOutcome[StepT] | None:
+    def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
         verdict = Verdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
@@ -109,10 +109,13 @@ class PatronChange(Generic[StepT]):
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
             if verdict.state is StepState.SENDING:
-                return self._open(verdict)
-            return self._ended(StepState.NOT_DONE, reason=obstacle or NO_REASON)
+                return self._leave_open(verdict)
+            return self._end(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
-            return self._found_so() if verdict.state is StepState.NOT_DONE else self._open(verdict)
+            if verdict.state is not StepState.NOT_DONE:
+                return self._leave_open(verdict)
+            # Another user made the change, so the step must not count as ours: an undo must not revert it.
+            return self._end(StepState.UNCHANGED, value=self._step.after, reason=ALREADY_SET)
         sending = sending_of(before, self._step.field, self._gateway, self._journaled.now())
         self._journaled.record_sending(sending)
         self._base = before
@@ -124,26 +127,26 @@ class PatronChange(Generic[StepT]):
         # The journal has closed the earlier run's step by now, so this one answers for both requests.
         former, self._sent, self._earlier = self._sent or self._earlier, change, None
         try:
-            answer = self._answer(before)
+            answer = self._request(before)
         except CollisionError:
-            return self._collided(change, former)
+            return self._handle_collision(change, former)
         except GatewayError as error:
-            if is_no(error):
+            if is_refusal(error):
                 self._sent = former
                 if former is None:
-                    return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
-                return self._open(self._look_up(former))
-            if never_left(error):
+                    return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._leave_open(self._look_up(former))
+            if was_never_sent(error):
                 self._sent = former
                 self._last_reason = NO_CONNECTION
                 return None
         except UnclearAnswer:
             pass
         else:
-            return self._confirmed(before, change, answer)
-        return self._cleared_up(change)
+            return self._verify(before, change, answer)
+        return self._resolve_unclear(change)
 
-    def _answer(self, before: Record) -> Written | int:
+    def _request(self, before: Record) -> ConfirmedWrite | int:
         """Send the change. Return the record as written, or the number of the new group.
 
         Raises:
@@ -151,16 +154,18 @@ class PatronChange(Generic[StepT]):
             GatewayError: there is no answer, or Evergreen refuses.
         """
         if self._step.after is None:
-            return group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value)
+            return new_group_number(
+                self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            )
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
-        yes = written(answer, before, self._step.field)
+        yes = confirmed_write(answer, before, self._step.field)
         if yes.value != self._step.after:  # the record has been written again since
             raise UnclearAnswer
         return yes
 
-    def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
+    def _handle_collision(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
         """Handle a record that was written after it was read, by another user or by a duplicate of this request.
 
         A network that delivers a request twice may return the answer to the second one.
@@ -172,7 +177,7 @@ class PatronChange(Generic[StepT]):
         self._last_reason = CHANGED_BY_ANOTHER
         return None
 
-    def _cleared_up(self, change: SentChange) -> StepOutcome[StepT] | None:
+    def _resolve_unclear(self, change: SentChange) -> StepOutcome[StepT] | None:
         """Read the record to resolve an unclear answer. Return None if the change may be sent again.
 
         The status code doesn't help: a service that fails after writing answers 500, a bus that loses the answer 404,
@@ -183,7 +188,7 @@ class PatronChange(Generic[StepT]):
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._record_verdict(verdict)
         if not change.protected:
-            return self._open(verdict)
+            return self._leave_open(verdict)
         if verdict.state is StepState.NOT_DONE:
             self._sent = None
         self._last_reason = verdict.reason
@@ -196,15 +201,15 @@ class PatronChange(Generic[StepT]):
     def _judge(self, change: SentChange, record: Record | None) -> Verdict:
         """Infer the outcome of a change from a record. A record from before the change proves nothing."""
         if record is not None and self._base is not None and is_older(record, self._base):
-            return Verdict(StepState.SENDING, reason=OLD_COPY)
+            return Verdict(StepState.SENDING, reason=STALE_READ)
         return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
         """Return why the step no longer applies to this patron, or None if it does."""
         if record is None:
-            return HIDDEN_MEANWHILE
+            return NO_LONGER_VISIBLE
         if record.deleted:
-            return DELETED_MEANWHILE
+            return DELETED_SINCE
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             if self._step.field == GROUP:
@@ -212,66 +217,62 @@ class PatronChange(Generic[StepT]):
             return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
         return None
 
-    def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
+    def _verify(self, before: Record, change: SentChange, answer: ConfirmedWrite | int) -> StepOutcome[StepT]:
         """Compare the record with its state before a confirmed change."""
         if isinstance(answer, int):
-            return self._removed(before, change, answer)
-        return self._updated(before, answer.last_xact_id)
+            return self._verify_new_group(before, change, answer)
+        return self._verify_update(before, answer.last_xact_id)
 
-    def _updated(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
+    def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
         """Verify that an update changed only the one field.
 
         ``last_xact_id`` identifies our write. The change counts as done whatever is read back.
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._open(Verdict(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._leave_open(Verdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if after.last_xact_id == last_xact_id:
-            return self._compared(before, after)
+            return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
-            return self._ended(StepState.DONE, value=wanted, reason=OLD_COPY)
+            return self._end(StepState.DONE, value=wanted, reason=STALE_READ)
         now = value_of(after, self._step.field)
         if now == wanted:
-            return self._ended(StepState.DONE, value=now, reason=_CHANGED_AFTER)
+            return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
         reason = StepReason(_READ_BACK, "changed-again", value=now)
-        return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
+        return self._end(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
-    def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
+    def _verify_new_group(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._open(Verdict(StepState.SENDING, reason=HIDDEN_NOW))
+            return self._leave_open(Verdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if value_of(after, GROUP) == answer != self._step.before:
-            return self._compared(before, after)
+            return self._end_as_done(before, after)
         verdict = self._judge(change, after)
         if verdict.state is StepState.DONE:
             reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
-            return self._ended(StepState.DONE, value=verdict.value, reason=reason)
-        return self._open(verdict)
+            return self._end(StepState.DONE, value=verdict.value, reason=reason)
+        return self._leave_open(verdict)
 
-    def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
+    def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """End the step as done and report any other fields that changed."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
         reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
-        return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
-
-    def _found_so(self) -> StepOutcome[StepT]:
-        """End the step as unchanged: another user made the change, so an undo must not revert it."""
-        return self._ended(StepState.UNCHANGED, value=self._step.after, reason=SO_ALREADY)
+        return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _record_verdict(self, verdict: Verdict) -> StepOutcome[StepT]:
-        return self._ended(verdict.state, value=verdict.value, reason=verdict.reason)
+        return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
 
-    def _open(self, verdict: Verdict) -> StepOutcome[StepT]:
+    def _leave_open(self, verdict: Verdict) -> StepOutcome[StepT]:
         """Leave the step open for the next run."""
         if verdict.state is not StepState.SENDING:
             return self._record_verdict(verdict)
         self._journaled.record(StepState.SENDING, value=verdict.value, reason=verdict.reason)
         return StepOutcome(self._step, StepState.SENDING, verdict.value, verdict.reason, sent=self._sent)
 
-    def _ended(
+    def _end(
         self,
         state: StepState,
         *,
@@ -296,7 +297,7 @@ def _waits(change: SentChange, now: datetime) -> StepReason:
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
     """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
     old, new = (
-        {name: (sent, value) for name, sent, value in fields_but(record, changed)} for record in (before, after)
+        {name: (sent, value) for name, sent, value in untouched_fields(record, changed)} for record in (before, after)
     )
     absent = (None, None)
     for name in {**old, **new}:

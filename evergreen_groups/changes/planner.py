@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.outcome_check import has_come_twice
+from evergreen_groups.changes.outcome_check import has_late_duplicate
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -172,7 +172,7 @@ class PlanBasis:
                 steps.append(Step(entry.member, GROUP, group, entry.account))
         return steps, unchanged
 
-    def removals(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
+    def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
         """Return the steps that give patrons new groups, and a text for each patron who is already alone."""
         steps: list[Step] = []
         unchanged: list[str] = []
@@ -188,7 +188,7 @@ class PlanBasis:
                 steps.extend(self.leads(entry, on=True)[0])
         return steps, unchanged
 
-    def merging(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
+    def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
         """Return the steps that move a whole group into another, or a text if both are the same group.
 
         Raises:
@@ -264,7 +264,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class StepBack:
+class Reversal:
     """A step that can be undone by resetting a field of a patron (id) from ``now`` to ``before``."""
 
     patron: int
@@ -274,7 +274,7 @@ class StepBack:
 
 
 @dataclass(frozen=True, slots=True)
-class NoStepBack:
+class Irreversible:
     """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
 
     patron: int
@@ -286,7 +286,7 @@ class NoStepBack:
         return Message(self.text.text, values={**self.values, "name": name})
 
 
-def refuse_what_is_final(entry: JournalEntry) -> None:
+def refuse_irreversible(entry: JournalEntry) -> None:
     """Refuse to undo an entry that can't be undone as a whole.
 
     Raises:
@@ -310,7 +310,9 @@ def refuse_what_is_final(entry: JournalEntry) -> None:
         )
 
 
-def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], hidden: Sequence[Message]) -> None:
+def refuse_without_reversals(
+    entry: JournalEntry, found: Sequence[Reversal | Irreversible], hidden: Sequence[Message]
+) -> None:
     """Refuse to undo an entry if none of its steps can be undone.
 
     ``hidden`` holds at most one text, about the patrons whom the account can't see.
@@ -318,9 +320,9 @@ def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], 
     Raises:
         PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
-    if any(isinstance(step, StepBack) for step in found):
+    if any(isinstance(step, Reversal) for step in found):
         return
-    in_place = [step for step in found if isinstance(step, NoStepBack)]
+    in_place = [step for step in found if isinstance(step, Irreversible)]
     texts = {step.text.text for step in in_place}
     if _UNDONE.text in texts and not hidden and texts <= {_UNDONE.text, *(text.text for text in _NOT_DONE.values())}:
         raise PlanError("entry {entry} is already undone", code="already-undone", values={"entry": entry.id})
@@ -332,13 +334,13 @@ def refuse_nothing(entry: JournalEntry, found: Sequence[StepBack | NoStepBack], 
     )
 
 
-def steps_back(
-    entry: JournalEntry, records: Mapping[int, Record], is_late_copy: Callable[[JournalStep, Record], bool]
-) -> Iterator[StepBack | NoStepBack]:
+def reversals(
+    entry: JournalEntry, records: Mapping[int, Record], is_late_duplicate: Callable[[JournalStep, Record], bool]
+) -> Iterator[Reversal | Irreversible]:
     """Yield how to undo each step of the visible patrons, or why not, in reverse order.
 
     ``records`` are the visible patrons' records from the primary, by id. Steps of hidden patrons yield nothing, not
-    even an id, because the change may be another user's. ``is_late_copy`` returns whether a late duplicate of a
+    even an id, because the change may be another user's. ``is_late_duplicate`` returns whether a late duplicate of a
     step's request has moved its patron from the group that the step made to a second new one.
     """
     former = dict(records)
@@ -346,29 +348,29 @@ def steps_back(
         record = former.get(step.patron)
         if record is None:
             continue
-        found = _one_back(step, record, is_late_copy)
+        found = _reversal(step, record, is_late_duplicate)
         yield found
-        if isinstance(found, StepBack):  # the earlier steps apply to the record after this undo
+        if isinstance(found, Reversal):  # the earlier steps apply to the record after this undo
             value = found.before if found.field == GROUP else bool(found.before)
             former[step.patron] = record.replace(**{found.field: value})
 
 
-def _one_back(
-    step: JournalStep, record: Record, is_late_copy: Callable[[JournalStep, Record], bool]
-) -> StepBack | NoStepBack:
+def _reversal(
+    step: JournalStep, record: Record, is_late_duplicate: Callable[[JournalStep, Record], bool]
+) -> Reversal | Irreversible:
     if step.state is not StepState.DONE:
-        return NoStepBack(step.patron, _NOT_DONE[step.state])
+        return Irreversible(step.patron, _NOT_DONE[step.state])
     if record.deleted:
-        return NoStepBack(step.patron, _DELETED)
+        return Irreversible(step.patron, _DELETED)
     now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
     if now == step.before:
-        return NoStepBack(step.patron, _UNDONE)
+        return Irreversible(step.patron, _UNDONE)
     # Undo only if Evergreen still has the step's value. Any other value is a later change by another user.
-    if now == step.value or (step.field == GROUP and step.after is None and is_late_copy(step, record)):
-        return StepBack(step.patron, step.field, now, step.before)
+    if now == step.value or (step.field == GROUP and step.after is None and is_late_duplicate(step, record)):
+        return Reversal(step.patron, step.field, now, step.before)
     if step.field == GROUP:
-        return NoStepBack(step.patron, _IN_ANOTHER_GROUP, {"group": now})
-    return NoStepBack(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+        return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+    return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
 
 
 class Planner:
@@ -438,14 +440,14 @@ class Planner:
         patrons = arguments.references("patrons", patrons)
         basis = self.basis(patrons)
         found = basis.find(patrons)
-        return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
+        return basis.draft(Action.REMOVE, *basis.removal_steps(found, lead=lead), cards=found)
 
     def merge(self, source: PatronReference, to: PatronReference, *, active_cards: bool = False) -> Draft:
         """Plan to move everyone in the group of the patron ``source`` into the group of the patron ``to``."""
         basis = self.basis([source, to], active_cards=active_cards)
         basis.expect([source, to])
         source_card, target = basis.find([source])[0], basis.find([to])[0]
-        return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
+        return basis.draft(Action.MERGE, *basis.merge_steps(source_card, target), cards=[source_card, target])
 
     def lead(self, patrons: Several[PatronReference], *, off: bool = False) -> Draft:
         """Plan to make patrons group leads, or with ``off`` no longer leads. Raises the errors of :meth:`move`."""
@@ -475,39 +477,39 @@ class Planner:
                 to
                 undo.
         """
-        refuse_what_is_final(entry)
+        refuse_irreversible(entry)
         # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
         moves = [step for step in entry.steps if step.field == GROUP]
         groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records = self._as_written(visible)
+        records = self._primary_records(visible)
         members = {id: _with_state(visible[id], record) for id, record in records.items()}
-        found = self._steps_back(entry, records, now, moved_since)
+        found = self._reversals(entry, records, now, moved_since)
         hidden = _hidden(patrons - records.keys())
-        refuse_nothing(entry, found, hidden)
-        back = [step for step in found if isinstance(step, StepBack)]
-        late = {step.now for step in back if step.field == GROUP} - basis.groups.keys()
+        refuse_without_reversals(entry, found, hidden)
+        reversals = [step for step in found if isinstance(step, Reversal)]
+        late = {step.now for step in reversals if step.field == GROUP} - basis.groups.keys()
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late)
-        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in back]
-        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, StepBack)]
+        steps = [Step(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversals]
+        unchanged = [it.described(members[it.patron].name) for it in found if not isinstance(it, Reversal)]
         return basis.draft(Action.UNDO, steps, [*unchanged, *hidden])
 
-    def undo_at_once(
+    def undo_without_preview(
         self, entry: JournalEntry, staff: int, now: datetime, moved_since: Collection[int] = ()
     ) -> StoredPlan:
         """Plan the undo of a journal entry for a staff user (``au.id``), to be applied without a preview.
 
         Skip what only a preview needs: make one call per patron, and one per group that a patron returns to.
         """
-        refuse_what_is_final(entry)
+        refuse_irreversible(entry)
         patrons = list(dict.fromkeys(step.patron for step in entry.steps))
         found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
         records = {id: record for id, record in found if record is not None}
-        back = self._steps_back(entry, records, now, moved_since)
-        refuse_nothing(entry, back, _hidden(set(patrons) - records.keys()))
+        found_steps = self._reversals(entry, records, now, moved_since)
+        refuse_without_reversals(entry, found_steps, _hidden(set(patrons) - records.keys()))
         steps = [
             StoredStep(
                 step.patron,
@@ -516,23 +518,23 @@ class Planner:
                 step.before,
                 lead=bool(records[step.patron].master_account),
             )
-            for step in back
-            if isinstance(step, StepBack)
+            for step in found_steps
+            if isinstance(step, Reversal)
         ]
         joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
         members = read_members(self._gateway, joined)
         groups = [ExpectedGroup(group, tuple(sorted(members[group]))) for group in joined]
         return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id, now=now)
 
-    def _steps_back(
+    def _reversals(
         self, entry: JournalEntry, records: Mapping[int, Record], now: datetime, moved_since: Collection[int]
-    ) -> list[StepBack | NoStepBack]:
-        def is_late_copy(step: JournalStep, record: Record) -> bool:
-            return step.patron not in moved_since and has_come_twice(self._gateway, step, record, now)
+    ) -> list[Reversal | Irreversible]:
+        def is_late_duplicate(step: JournalStep, record: Record) -> bool:
+            return step.patron not in moved_since and has_late_duplicate(self._gateway, step, record, now)
 
-        return list(steps_back(entry, records, is_late_copy))
+        return list(reversals(entry, records, is_late_duplicate))
 
-    def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:
+    def _primary_records(self, patrons: Collection[int]) -> dict[int, Record]:
         """Read the records of visible patrons (ids) from the primary.
 
         A replica may not have the change that is to be undone.

@@ -20,8 +20,8 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_BETWEEN = "; "
-_MOMENTS = ("until",)
+_SEPARATOR = "; "
+_TIMES = ("until",)
 
 
 class StepReason(str):
@@ -44,7 +44,7 @@ class StepReason(str):
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
         """Make a reason from one text or several."""
         given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
-        made = super().__new__(cls, _BETWEEN.join(_messages(given, values)))
+        made = super().__new__(cls, _SEPARATOR.join(_messages(given, values)))
         made.texts, made.code, made.values = given, code, values
         return made
 
@@ -63,7 +63,7 @@ class StepReason(str):
 
 
 def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
-    shown = {name: _moment(value) if name in _MOMENTS else value for name, value in values.items()}
+    shown = {name: _time(value) if name in _TIMES else value for name, value in values.items()}
     return [_message(text, shown) for text in texts]
 
 
@@ -74,39 +74,39 @@ def _message(text: str, values: Mapping[str, object]) -> Message:
         return Message(text)
 
 
-def _moment(value: object) -> object:
+def _time(value: object) -> object:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 NO_REASON = StepReason()
-HIDDEN_MEANWHILE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
-DELETED_MEANWHILE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
+NO_LONGER_VISIBLE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
+DELETED_SINCE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
 NO_CONNECTION = StepReason(Message("the ILS could not be reached"), "ils-unreachable")
-NO_TIME = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
-NEVER_CAME_IN = StepReason(Message("it never came in"), "never-came-in")
-NOTHING_CAME = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
-REFUSED_FOR_ANOTHER = StepReason(
+TIMED_OUT = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
+NEVER_ARRIVED = StepReason(Message("it never came in"), "never-came-in")
+NO_EFFECT = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
+OVERTAKEN = StepReason(
     Message("somebody else changed the record first, so the ILS refuses this change"), "changed-meanwhile"
 )
 CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
 UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
-UNREADABLE_IN_TIME = StepReason(
+NOT_READ_IN_TIME = StepReason(
     Message(
         "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
     ),
     "not-certain",
 )
-OLD_COPY = StepReason(Message("what was read back is older than the change"), "not-certain")
-HIDDEN_NOW = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
-HIDDEN_OPEN = StepReason(
+STALE_READ = StepReason(Message("what was read back is older than the change"), "not-certain")
+HIDDEN_AFTER_SENDING = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
+HIDDEN_WHILE_OPEN = StepReason(
     Message("the account can't see this patron; whoever can looks again"),
     "not-certain-hidden",
 )
-SO_ALREADY = StepReason(Message("it was so already"), "so-already")
-STAYS_LAST = StepReason(
+ALREADY_SET = StepReason(Message("it was so already"), "so-already")
+WAITS_FOR_OTHERS = StepReason(
     Message("stays until everybody else of the group has moved; the same command carries on"), "stays-last"
 )
-NOT_BEGUN = StepReason(Message("not begun"), "not-begun")
+NOT_STARTED = StepReason(Message("not begun"), "not-begun")
 TAKEN_OVER = StepReason(
     Message("no clear answer came, and a later run sends the same change again"),
     "taken-over",
@@ -136,27 +136,27 @@ def no_clear_answer(until: datetime) -> StepReason:
 
 def unreadable(error: EvergreenGroupsError) -> StepReason:
     """Return the reason for an open step whose outcome couldn't be read because of ``error``."""
-    return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
+    return NOT_READ_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
 
 
 def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
     """Return why Evergreen refused. Name ``library``, or else ``org_unit``, as the place of a missing permission."""
     match error:
         case PermissionDeniedError():
-            return _lacking(error.permission, library, org_unit)
+            return _missing_permission(error.permission, library, org_unit)
         case NoSessionError() | LoginRefusedError():
             return StepReason(error.textcode, "session-ended")
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
-            return NO_TIME if isinstance(error, TimedOutError) else NO_CONNECTION
+            return TIMED_OUT if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:
             return StepReason(_FAILED, "ils-failed")
 
 
-def _lacking(permission: str, library: str, org_unit: int | None) -> StepReason:
+def _missing_permission(permission: str, library: str, org_unit: int | None) -> StepReason:
     if library:
         text = Message("the account lacks {permission} at {library}")
         return StepReason(text, "permission-missing", permission=permission, library=library)

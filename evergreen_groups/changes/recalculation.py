@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.apply import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.journal import PENALTIES, Operator, Sending, StepState
-from evergreen_groups.changes.outcome_check import is_no, never_left, new_sending
+from evergreen_groups.changes.outcome_check import is_refusal, new_sending, was_never_sent
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.reasons import (
     BLOCK_BY_STAFF,
     BLOCK_BY_STAFF_GONE,
-    HIDDEN_MEANWHILE,
+    NO_LONGER_VISIBLE,
     NO_REASON,
-    NOT_BEGUN,
-    OLD_COPY,
+    NOT_STARTED,
+    STALE_READ,
     StepReason,
     may_come_in,
     no_clear_answer,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
-_OTHERWISE = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
+_DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
     True: Message("own fines reach the ILS's threshold, or the block is from another library's threshold"),
     False: Message(
         "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing"
@@ -103,15 +103,15 @@ class PatronRecalculation:
         try:
             before = self._reader.read(self._patron)
         except (GatewayError, DataError) as failure:
-            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
+            return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
         if before is None:
             error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
-            return self._ended(StepState.NOT_DONE, reason=HIDDEN_MEANWHILE, error=error)
-        if self._would_harm(before):
-            return self._ended(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
-        return self._have_it_done(before)
+            return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=error)
+        if self._would_remove_staff_block(before):
+            return self._end(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
+        return self._send_and_check(before)
 
-    def _have_it_done(self, before: PatronPenalties) -> Attempt:
+    def _send_and_check(self, before: PatronPenalties) -> Attempt:
         """Send the request and determine its outcome."""
         sending = new_sending(self._gateway, self._journaled.now(), other_fields=before.digest)
         self._journaled.record_sending(sending)
@@ -121,8 +121,8 @@ class PatronRecalculation:
             if self._is_open:
                 refused = refusal(self._gateway, error)
                 reason = may_come_in(sending.until).preceded_by(*refused.texts, **refused.values)
-                return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._end(StepState.SENDING, reason=reason, error=error)
+            return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)
         except (GatewayError, DataError) as error:
@@ -130,10 +130,10 @@ class PatronRecalculation:
             self._journaled.record(StepState.SENDING, reason=reason)
             return Attempt(StepState.SENDING, reason=reason, error=error)
         if not clear and after.in_force == before.in_force:
-            return self._open(sending)
-        return self._compared(before, after)
+            return self._leave_open(sending)
+        return self._conclude(before, after)
 
-    def _would_harm(self, penalties: PatronPenalties) -> bool:
+    def _would_remove_staff_block(self, penalties: PatronPenalties) -> bool:
         """Return whether staff have set a block that a recalculation for fines may remove."""
         touched = self._kinds.for_fines_at(penalties.home_library)
         return any(row.staff is not None and row.kind in touched for row in penalties.in_force)
@@ -152,38 +152,38 @@ class PatronRecalculation:
         try:
             answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
         except GatewayError as error:
-            if is_no(error) or never_left(error):
+            if is_refusal(error) or was_never_sent(error):
                 raise
             return False
         return str(answer) == "1"
 
-    def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
+    def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
         """End the step with what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._ended(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
+            return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
         value = set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
-            return self._ended(StepState.DONE, reason=OLD_COPY, value=value)
+            return self._end(StepState.DONE, reason=STALE_READ, value=value)
         resolved = has_block is self._due
         reason = _CHANGES[had_block, has_block]
         if not resolved:
-            reason = reason.followed_by(_OTHERWISE[has_block])
-        return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
+            reason = reason.followed_by(_DISAGREEMENTS[has_block])
+        return self._end(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
         """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
         blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
-    def _open(self, sending: Sending) -> Attempt:
+    def _leave_open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Sending it again is harmless: two recalculations have the effect of one."""
         reason = no_clear_answer(sending.until)
         self._journaled.record(StepState.SENDING, reason=reason)
         return Attempt(StepState.SENDING, reason=reason)
 
-    def _ended(
+    def _end(
         self,
         state: StepState,
         *,
@@ -327,5 +327,5 @@ class Recalculator:
             attempts, stopped = self._changes.apply(
                 journal, _ACTION, steps, recalculate, also=also, doing=Message("recalculating"), progress=progress
             )
-        left = [Attempt(StepState.PLANNED, reason=NOT_BEGUN)] * (len(patrons) - len(attempts))
-        return [*attempts, *left], stopped
+        remaining = [Attempt(StepState.PLANNED, reason=NOT_STARTED)] * (len(patrons) - len(attempts))
+        return [*attempts, *remaining], stopped

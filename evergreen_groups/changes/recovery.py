@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.journal import PENALTIES, JournalStep, Refusal, Sending, StepState
 from evergreen_groups.changes.outcome_check import (
     ARRIVES_WITHIN,
-    CLOCKS_DIFFER_BY,
+    MAX_CLOCK_SKEW,
     SentChange,
     judge,
     judge_penalties,
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
-STOPPING = (TransportError, NoSessionError, LoginRefusedError)
+FATAL_ERRORS = (TransportError, NoSessionError, LoginRefusedError)
 """Errors that would also hit every later step."""
 
-_LONGEST_AHEAD = timedelta(days=1)
+_MAX_AHEAD = timedelta(days=1)
 
 
 def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
@@ -57,7 +57,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     ended: list[JournalStep] = []
     penalties = PenaltyReader(gateway)
     for found in journal.open_steps(gateway.url, patrons):
-        step = _sent_by_a_right_clock(gateway, journal, found)
+        step = _restart_if_misdated(gateway, journal, found)
         verdict = _verdict(gateway, journal, penalties, step)
         if verdict is None or verdict.state is StepState.SENDING:
             if verdict is not None and (step is not found or verdict.value not in (None, step.value)):
@@ -78,20 +78,20 @@ def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
             found = penalties.read(step.patron)
             return None if found is None else judge_penalties(change, found, journal.now())
         return judge(gateway, change, read_patron(gateway, step.patron), journal.now())
-    except STOPPING:
+    except FATAL_ERRORS:
         raise
     except (GatewayError, DataError):
         return None
 
 
-def _sent_by_a_right_clock(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
+def _restart_if_misdated(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
     """Restart a request's wait for arrival if a wrong clock dated it more than a day ahead.
 
     The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
     Evergreen's clock has to agree.
     """
     sending, now = step.sending, journal.now()
-    if sending is None or sending.at - now <= _LONGEST_AHEAD or not _agrees_with_ils(gateway, now):
+    if sending is None or sending.at - now <= _MAX_AHEAD or not _agrees_with_ils(gateway, now):
         return step
     restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
     journal.restart(step.id, restarted)
@@ -101,11 +101,11 @@ def _sent_by_a_right_clock(gateway: Gateway, journal: Journal, step: JournalStep
 def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
     try:
         seconds = float(gateway.call("open-ils.actor", "opensrf.system.time").value)
-    except STOPPING:
+    except FATAL_ERRORS:
         raise
     except (GatewayError, DataError, TypeError, ValueError, OverflowError):
         return False
-    return abs(seconds - now.timestamp()) <= CLOCKS_DIFFER_BY.total_seconds()
+    return abs(seconds - now.timestamp()) <= MAX_CLOCK_SKEW.total_seconds()
 
 
 def sent_change(journal: Journal, step: JournalStep) -> SentChange:
@@ -131,8 +131,8 @@ def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
     return None
 
 
-_AT_ONCE = 0.5  # seconds; a query normally takes a millisecond or two
-COPIED_WITHIN = timedelta(minutes=15)
+_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
+MAX_REPLICA_LAG = timedelta(minutes=15)
 """The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
 
 
@@ -147,7 +147,7 @@ class RecentlyChanged:
     recalculated: frozenset[int] | None = frozenset()
 
 
-ANYBODY = RecentlyChanged(None, None)
+UNKNOWN = RecentlyChanged(None, None)
 
 
 def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
@@ -164,7 +164,7 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
 
     steps = schema.steps
     query = select(steps.c.patron, steps.c.field).where(
-        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - COPIED_WITHIN
+        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - MAX_REPLICA_LAG
     )
     with state.database.reading() as connection:
         found = connection.execute(query).all()
@@ -173,14 +173,14 @@ def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
     )
 
 
-def recently_changed_at_once(gateway: Gateway, state: State) -> RecentlyChanged:
+def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
     """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
 
     A database server that hangs must not hold up the reader.
     """
     if not gateway.reads_copies:
         return RecentlyChanged()
-    found = [ANYBODY]
+    found = [UNKNOWN]
 
     def read() -> None:
         with suppress(EvergreenGroupsError):
@@ -191,5 +191,5 @@ def recently_changed_at_once(gateway: Gateway, state: State) -> RecentlyChanged:
     else:
         reading = threading.Thread(target=read, name="state", daemon=True)
         reading.start()
-        reading.join(_AT_ONCE)
+        reading.join(_TIMEOUT)
     return found[-1]

@@ -35,7 +35,7 @@ _CLAIM = update(plans).where(
     plans.c.id == bindparam("plan"), plans.c.change.is_(None), plans.c.idempotency_key.is_(None)
 )
 
-_LEFT_LYING = timedelta(days=1)
+_KEEP_UNUSED = timedelta(days=1)
 """How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
 
@@ -50,7 +50,7 @@ class PlanStore:
         """Store a new plan, and delete unused plans that expired long ago."""
         # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
         with self._transactions.writing(durable=False) as connection:
-            connection.execute(_REMOVE_OLD, {"before": plan.at - _LEFT_LYING})
+            connection.execute(_REMOVE_OLD, {"before": plan.at - _KEEP_UNUSED})
             connection.execute(
                 _NEW,
                 {
@@ -66,11 +66,11 @@ class PlanStore:
 
     def find(self, id: str, staff: int) -> StoredPlan | None:
         """Return a staff user's plan, or None if there is none or it belongs to another user."""
-        return self._one(_BY_ID, id, staff)
+        return self._find(_BY_ID, id, staff)
 
     def under_key(self, key: str, staff: int) -> StoredPlan | None:
         """Return the plan that a staff user has applied under an idempotency key."""
-        return self._one(_BY_KEY, key, staff)
+        return self._find(_BY_KEY, key, staff)
 
     def claim(self, connection: Connection, plan: StoredPlan, key: str, change: str) -> None:
         """Mark a plan as applied under this key, as part of a transaction.
@@ -82,18 +82,18 @@ class PlanStore:
             values = {"plan": plan.id, "idempotency_key": key, "change": change_number(change)}
             count = connection.execute(_CLAIM, values).rowcount
         except IntegrityError:
-            raise key_of_another() from None
+            raise key_conflict() from None
         if count != 1:
-            raise applied_before()
+            raise already_applied()
 
-    def _one(self, question: Select[Any], value: str, staff: int) -> StoredPlan | None:
+    def _find(self, question: Select[Any], value: str, staff: int) -> StoredPlan | None:
         values = {"value": value, "of_gateway": self._gateway, "of_staff": staff}
         with self._transactions.reading() as connection:
             row = connection.execute(question, values).one_or_none()
         return None if row is None else _plan(row)
 
 
-def key_of_another() -> PlanError:
+def key_conflict() -> PlanError:
     """Return the error for an idempotency key that belongs to another change."""
     return PlanError(
         "this idempotency key stands for another change",
@@ -102,7 +102,7 @@ def key_of_another() -> PlanError:
     )
 
 
-def applied_before() -> PlanError:
+def already_applied() -> PlanError:
     """Return the error for a second attempt to apply a plan."""
     return PlanError(
         "this plan has been applied before, under another key",

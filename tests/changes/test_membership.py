@@ -310,5 +310,5 @@ class TestDeleted:
         assert [step.patron_id for step in plan.draft.steps] == [1053]
         assert plan.draft.unchanged == ("Desrosiers, Mireille has been deleted since",)
         entry = client.moves.entry(change_id(client.moves, 1))
-        at_once = client.moves.planner.undo_at_once(entry, 1, datetime.now(UTC))
+        at_once = client.moves.planner.undo_without_preview(entry, 1, datetime.now(UTC))
         assert [step.patron_id for step in at_once.steps] == [1053]

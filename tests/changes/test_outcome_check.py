@@ -19,14 +19,14 @@ from evergreen_groups.changes.outcome_check import (
     ARRIVES_WITHIN,
     SentChange,
     Verdict,
-    digest_but,
+    digest_of_untouched,
     judge,
     judge_penalties,
     new_sending,
     sending_of,
 )
 from evergreen_groups.changes.penalties import PatronPenalties
-from evergreen_groups.changes.reasons import NOTHING_CAME, TAKEN_OVER, may_come_in
+from evergreen_groups.changes.reasons import NO_EFFECT, TAKEN_OVER, may_come_in
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
 from evergreen_groups.errors import (
     DataError,
@@ -74,7 +74,7 @@ def record(gateway: Gateway) -> Record:
 def change(
     record: Record, *, field: str = "usrgroup", after: int | None = OTHER, seen: int | None = None, **sending: object
 ) -> SentChange:
-    known = {"last_xact_id": "before", "other_fields": digest_but(record, field), **sending}
+    known = {"last_xact_id": "before", "other_fields": digest_of_untouched(record, field), **sending}
     before = HOME if field == "usrgroup" else 0
     return SentChange(PATRON, field, before, after, Sending(NOW, UNTIL, **known), seen)  # type: ignore[arg-type]
 
@@ -107,7 +107,7 @@ class TestTime:
             assert new_sending(slow, NOW) == Sending(NOW, until, None, None)
             assert new_sending(slow, NOW, last_xact_id="", other_fields="x") == Sending(NOW, until, None, "x")
             sending = sending_of(record, "usrgroup", slow, NOW)
-        assert sending == Sending(NOW, until, "before", digest_but(record, "usrgroup"))
+        assert sending == Sending(NOW, until, "before", digest_of_untouched(record, "usrgroup"))
         assert timedelta(minutes=15) == ARRIVES_WITHIN
 
     def test_the_words(self) -> None:
@@ -313,7 +313,7 @@ class TestPenalties:
         if done:
             assert verdict == Verdict(StepState.DONE, 2)
         elif late:
-            assert verdict == Verdict(StepState.NOT_DONE, reason=NOTHING_CAME)
+            assert verdict == Verdict(StepState.NOT_DONE, reason=NO_EFFECT)
         else:
             assert verdict == Verdict(StepState.SENDING, reason=may_come_in(UNTIL))
 
