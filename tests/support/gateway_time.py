@@ -10,7 +10,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("connection", "deadline", "retry", "sender")
+MODULES = ("call", "sender", "transport")
 """Those that look how long a call and all calls together have taken."""
 
 
