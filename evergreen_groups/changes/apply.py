@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 class StepApplier:
     """Apply plan steps at one gateway through the journal of ``changes``.
 
-    ``beside`` holds the ids of patrons who are already in the groups that the plan joins.
+    ``group_members`` has the ids of patrons who are already in the groups that the plan joins.
     """
 
-    def __init__(self, gateway: Gateway, changes: JournaledChanges, beside: Collection[int] = ()) -> None:
+    def __init__(self, gateway: Gateway, changes: JournaledChanges, group_members: Collection[int] = ()) -> None:
         self._gateway = gateway
         self._changes = changes
-        self._beside = beside
+        self._group_members = group_members
 
     def apply(
         self,
@@ -48,16 +48,16 @@ class StepApplier:
         steps: Sequence[StepT],
         *,
         undoes: str | None = None,
-        before_first: Callable[[], None] | None = None,
-        also: Callable[[Connection, str], None] | None = None,
-        begun: Callable[[], None] | None = None,
+        precheck: Callable[[], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
+        on_start: Callable[[], None] | None = None,
         timeout: float = 0.0,
         progress: Progress = silent,
     ) -> tuple[list[StepOutcome[StepT]], GatewayError | None]:
         """Apply the steps. Return the outcome of each step that started, and the error that stopped the run, if any.
 
-        ``before_first`` runs once the lease is held, before anything is written. It may raise to refuse the plan.
-        ``also`` runs in the transaction that adds the journal entry. ``begun`` runs after that transaction commits,
+        ``precheck`` runs once the lease is held, before anything is written. It may raise to refuse the plan.
+        ``in_transaction`` runs in the transaction that adds the journal entry. ``on_start`` runs after that commit,
         before the first step. ``timeout`` is how many seconds to wait for another run that holds the lease.
 
         Raises:
@@ -67,19 +67,21 @@ class StepApplier:
         run = _Run(self._gateway)
 
         def apply_step(position: int, journaled: JournaledStep) -> StepOutcome[StepT]:
-            if position == 0 and begun is not None:
-                begun()
+            if position == 0 and on_start is not None:
+                on_start()
             return run.apply(steps[position], journaled)
 
         patrons = {step.patron_id for step in steps}
         # Lease the groups' current members too. An open request for a new group is confirmed by finding its patron
         # alone in a group, so recover those requests before this plan adds anyone.
-        with self._changes.begin(patrons.union(self._beside), groups_of(steps), timeout) as journal:
-            if before_first is not None:
-                before_first()
+        with self._changes.begin(patrons.union(self._group_members), groups_of(steps), timeout) as journal:
+            if precheck is not None:
+                precheck()
             open_ones = self._changes.open_changes(journal, patrons)
             run.under_way = [change for change in open_ones if change.field != PENALTIES]
-            return self._changes.apply(journal, action, steps, apply_step, undoes=undoes, also=also, progress=progress)
+            return self._changes.apply(
+                journal, action, steps, apply_step, undoes=undoes, in_transaction=in_transaction, progress=progress
+            )
 
 
 def groups_of(steps: Sequence[PlannedStep]) -> set[int]:
@@ -250,16 +252,16 @@ class JournaledChanges:
         apply_step: Callable[[int, JournaledStep], Result],
         *,
         undoes: str | None = None,
-        also: Callable[[Connection, str], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
         doing: str = _CHANGING,
         progress: Progress = silent,
     ) -> tuple[list[Result], GatewayError | None]:
         """Journal the steps, apply them in order, and return the results and the error that stopped the run, if any.
 
         ``apply_step`` receives a step's position in ``steps`` and records the outcome itself. Steps after a stopping
-        error don't start and have no result. ``also`` is passed on to :meth:`Journal.begin`.
+        error don't start and have no result. ``in_transaction`` is passed on to :meth:`Journal.begin`.
         """
-        ids = journal.begin(self._gateway.url, self._operator, action, steps, undoes, also)
+        ids = journal.begin(self._gateway.url, self._operator, action, steps, undoes, in_transaction)
         results: list[Result] = []
         for position, step_id in enumerate(ids):
             results.append(apply_step(position, JournaledStep(journal, step_id)))

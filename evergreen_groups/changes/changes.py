@@ -64,13 +64,13 @@ class Plan:
         steps = self.draft.steps
         if not steps:
             return PlanOutcome(())
-        beside = [id for group in expected_groups(self.draft) for id in group.members]
+        group_members = [id for group in expected_groups(self.draft) for id in group.members]
         entries: list[str] = []
-        outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
+        outcomes, stopped = StepApplier(self._gateway, self._changes, group_members).apply(
             self.draft.action.value,
             steps,
             undoes=self._undoes,
-            also=lambda _connection, entry: entries.append(entry),
+            in_transaction=lambda _connection, entry: entries.append(entry),
             timeout=timeout,
             progress=progress,
         )
@@ -399,12 +399,12 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[str], None] | None = None,
+        on_start: Callable[[str], None] | None = None,
         progress: Progress = silent,
     ) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``begun`` is called with this id as soon as nothing can refuse the plan any more, before the first step, for
+        ``on_start`` is called with this id as soon as nothing can refuse the plan any more, before the first step, for
         callers that don't wait for the end. ``timeout`` is how many seconds to wait for another desk, or for an earlier
         request with the same key that is still running.
 
@@ -419,9 +419,9 @@ class DeskChanges:
         stored = self.find(arguments.text("plan", plan))
         change = self._applied_change(stored, key)
         if change is None:
-            return self._apply(stored, key, timeout, begun, progress)
-        if begun is None:
-            self.past.wait(change, timeout)
+            return self._apply(stored, key, timeout, on_start, progress)
+        if on_start is None:
+            self.history.wait(change, timeout)
         return change
 
     def find(self, plan: str) -> StoredPlan:
@@ -441,40 +441,40 @@ class DeskChanges:
         key: str,
         *,
         timeout: float = WAIT,
-        begun: Callable[[str], None] | None = None,
+        on_start: Callable[[str], None] | None = None,
         progress: Progress = silent,
     ) -> str:
         """Undo a change without showing the plan first. Works like :meth:`apply`, under a separate key."""
         arguments.text("change", change)
         earlier = self._store().under_key(arguments.text("key", key), self._staff)
         if earlier is not None:
-            return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
         try:
             try:
                 entry, now, moved_since = self._to_undo(change)
             except BusyError:
                 # Two identical requests may run at once. The first one holds the lease to resolve open steps, so wait.
-                self.past.wait(change, timeout)
+                self.history.wait(change, timeout)
                 earlier = self._store().under_key(key, self._staff)
                 if earlier is not None:
-                    return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
+                    return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
                 entry, now, moved_since = self._to_undo(change)
             stored = self._planner.undo_without_preview(entry, self._staff, now, moved_since)
             self._store().add(stored)
-            return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
+            return self.apply(stored.id, key, timeout=timeout, on_start=on_start, progress=progress)
         except (PlanError, BusyError):
             # Two identical requests may run at once. Each makes a plan, and only one of them can apply its plan.
             earlier = self._store().under_key(key, self._staff)
             if earlier is None:
                 raise
-            return self._repeated_undo(earlier, change, timeout if begun is None else 0.0)
+            return self._repeated_undo(earlier, change, timeout if on_start is None else 0.0)
 
     def may_undo(self, change: Change) -> bool:
         """Return whether the operator may undo a change now. Asks the ILS if another user made the change."""
         return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     @property
-    def past(self) -> ChangeReader:
+    def history(self) -> ChangeReader:
         """The changes made so far."""
         return ChangeReader(self._gateway, self._state, self._operator)
 
@@ -492,8 +492,8 @@ class DeskChanges:
         """Return a change that the operator may undo, the current time, and the patron ids that later changes move."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        is_own = self.past.entry(id).operator.staff == self._staff
-        change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
+        is_own = self.history.entry(id).operator.staff == self._staff
+        change = self.history.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
                 "change {change} is somebody else's",
@@ -508,7 +508,7 @@ class DeskChanges:
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.past.entry(id), self._state.database.now(), self.past.moved_since(change.entry)
+        return self.history.entry(id), self._state.database.now(), self.history.moved_since(change.entry)
 
     def _applied_change(self, stored: StoredPlan, key: str) -> str | None:
         """Return the entry that applied a plan under this key, or None if the plan can still be applied."""
@@ -539,7 +539,7 @@ class DeskChanges:
             raise key_conflict()
         if earlier.change is None:
             raise already_applied()
-        self.past.wait(earlier.change, timeout)
+        self.history.wait(earlier.change, timeout)
         return earlier.change
 
     def _apply(
@@ -547,12 +547,12 @@ class DeskChanges:
         stored: StoredPlan,
         key: str,
         timeout: float,
-        begun: Callable[[str], None] | None,
+        on_start: Callable[[str], None] | None,
         progress: Progress,
     ) -> str:
         entries: list[str] = []
 
-        def before_first() -> None:
+        def precheck() -> None:
             # Another request may have applied the plan while this one waited for the lease.
             again = self._store().find(stored.id, self._staff)
             change = None if again is None else self._applied_change(again, key)
@@ -566,12 +566,12 @@ class DeskChanges:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
-        def report_begun() -> None:
-            if begun is not None:
-                begun(entries[0])
+        def report_start() -> None:
+            if on_start is not None:
+                on_start(entries[0])
 
         try:
-            self._run(stored, before_first, claim, report_begun, timeout, progress)
+            self._run(stored, precheck, claim, report_start, timeout, progress)
         except _AlreadyApplied as applied:
             return applied.change
         except BusyError:
@@ -586,18 +586,18 @@ class DeskChanges:
     def _run(
         self,
         stored: StoredPlan,
-        before_first: Callable[[], None],
+        precheck: Callable[[], None],
         claim: Callable[[Connection, str], None],
-        begun: Callable[[], None],
+        on_start: Callable[[], None],
         timeout: float,
         progress: Progress,
     ) -> None:
         if stored.is_recalculation:
             Recalculator(self._gateway, self._state, self._operator).for_plan(
                 [(step.patron_id, step.due) for step in stored.steps],
-                before_first=before_first,
-                also=claim,
-                begun=begun,
+                precheck=precheck,
+                in_transaction=claim,
+                on_start=on_start,
                 timeout=timeout,
                 progress=progress,
             )
@@ -607,9 +607,9 @@ class DeskChanges:
             stored.action.value,
             stored.steps,
             undoes=stored.undoes,
-            before_first=before_first,
-            also=claim,
-            begun=begun,
+            precheck=precheck,
+            in_transaction=claim,
+            on_start=on_start,
             timeout=timeout,
             progress=progress,
         )

@@ -278,11 +278,11 @@ class Journal:
         action: str,
         planned: Sequence[FieldChange],
         undoes: str | None = None,
-        also: Callable[[Connection, str], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
     ) -> list[int]:
         """Record a plan before any of it is sent, and return the ids of its steps in order.
 
-        ``also`` adds writes to the same transaction. Its arguments are the connection and the new entry's id.
+        ``in_transaction`` adds writes to the same transaction. Its arguments are the connection and the new entry's id.
         """
         now = self.now()
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
@@ -302,8 +302,8 @@ class Journal:
                 "step_count": len(planned),
             }
             change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
-            if also is not None:
-                also(connection, f"{change}-{entry['suffix']}")
+            if in_transaction is not None:
+                in_transaction(connection, f"{change}-{entry['suffix']}")
             rows = [
                 {
                     **shared,

@@ -275,9 +275,9 @@ class Recalculator:
         self,
         patrons: Sequence[tuple[int, bool]],
         *,
-        before_first: Callable[[], None],
-        also: Callable[[Connection, str], None],
-        begun: Callable[[], None],
+        precheck: Callable[[], None],
+        in_transaction: Callable[[Connection, str], None],
+        on_start: Callable[[], None],
         timeout: float,
         progress: Progress,
     ) -> None:
@@ -285,7 +285,7 @@ class Recalculator:
 
         See :meth:`StepApplier.apply` for the other arguments and the errors.
         """
-        self._attempts(patrons, timeout, progress, before_first=before_first, also=also, begun=begun)
+        self._attempts(patrons, timeout, progress, precheck=precheck, in_transaction=in_transaction, on_start=on_start)
 
     def _attempts(
         self,
@@ -293,15 +293,15 @@ class Recalculator:
         timeout: float,
         progress: Progress,
         *,
-        before_first: Callable[[], None] | None = None,
-        also: Callable[[Connection, str], None] | None = None,
-        begun: Callable[[], None] | None = None,
+        precheck: Callable[[], None] | None = None,
+        in_transaction: Callable[[Connection, str], None] | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> tuple[list[Attempt], GatewayError | None]:
         """Return the attempts in order, and the error that stopped the run. ``patrons`` as in ``for_plan``."""
         concerned = {patron for patron, _due in patrons}
         with self._changes.begin(concerned, timeout=timeout) as journal:
-            if before_first is not None:
-                before_first()
+            if precheck is not None:
+                precheck()
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
             open_before = {it.patron for it in self._changes.open_changes(journal, concerned) if it.field == PENALTIES}
@@ -311,8 +311,8 @@ class Recalculator:
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
-                if position == 0 and begun is not None:
-                    begun()
+                if position == 0 and on_start is not None:
+                    on_start()
                 return PatronRecalculation(
                     self._gateway,
                     journaled,
@@ -325,7 +325,13 @@ class Recalculator:
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
-                journal, _ACTION, steps, recalculate, also=also, doing=Message("recalculating"), progress=progress
+                journal,
+                _ACTION,
+                steps,
+                recalculate,
+                in_transaction=in_transaction,
+                doing=Message("recalculating"),
+                progress=progress,
             )
         remaining = [Attempt(StepState.PLANNED, reason=NOT_STARTED)] * (len(patrons) - len(attempts))
         return [*attempts, *remaining], stopped

@@ -167,7 +167,7 @@ def apply_plan(client: Client, plan: str, key: str) -> Change:
         GatewayError: the ILS can't be reached; nothing has been sent.
     """
     id = client.plans.apply(plan, key)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def undo_change(client: Client, change: str, key: str) -> Change:
@@ -180,7 +180,7 @@ def undo_change(client: Client, change: str, key: str) -> Change:
         GatewayError: the ILS can't be reached; nothing has been sent.
     """
     id = client.plans.undo(change, key)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def change(client: Client, id: str) -> Change:
@@ -190,7 +190,7 @@ def change(client: Client, id: str) -> Change:
         NotFoundError: there is none, or the caller may see nobody whom it is about.
     """
     arguments.text("id", id)
-    return client.plans.past.change(id)
+    return client.plans.history.change(id)
 
 
 def own_change(client: Client, id: str) -> Change:
@@ -200,12 +200,12 @@ def own_change(client: Client, id: str) -> Change:
         NotFoundError: there is none, or it is somebody else's.
     """
     arguments.text("id", id)
-    return client.plans.past.own(id)
+    return client.plans.history.own(id)
 
 
 def recent_changes(client: Client) -> list[Change]:
     """The caller's own changes of the last days, the latest first."""
-    return client.plans.past.recent()
+    return client.plans.history.recent()
 
 
 def as_json(value: Document) -> dict[str, Any]:

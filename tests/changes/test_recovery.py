@@ -307,8 +307,8 @@ def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, t
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
         with pytest.raises(BusyError):
             mover.moves.plan_lead(CARD).apply()
-        seen = mover.plans.past.change(change_id(mover.moves, 1))
+        seen = mover.plans.history.change(change_id(mover.moves, 1))
         assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
-    seen = mover.plans.past.change(change_id(mover.moves, 1))  # whoever looks next finds out
+    seen = mover.plans.history.change(change_id(mover.moves, 1))  # whoever looks next finds out
     assert (seen.is_under_way, seen.is_done) == (False, True)
     assert mover.moves.open_steps() == []

@@ -145,14 +145,14 @@ def test_a_desks_plan_is_held_against_what_is_there_now(desk: DeskChanges, gatew
         desk.apply(outdated.id, "b")
     again = desk.apply(desk.propose(move(PATRON, to=OTHERS)).stored.id, "c")
     for change in (made, again):
-        assert [step.state for step in desk.past.change(change).entry.steps] == [StepState.DONE]
+        assert [step.state for step in desk.history.change(change).entry.steps] == [StepState.DONE]
 
 
 @pytest.mark.long
 def test_undo_at_a_desk_takes_back_what_the_copy_does_not_know(desk: DeskChanges) -> None:
     made = desk.apply(desk.propose(move(PATRON, ANOTHER, to=OTHERS)).stored.id, "a")
     undone = desk.undo(made, "b")
-    assert [step.state for step in desk.past.change(undone).entry.steps] == [StepState.DONE] * 2
+    assert [step.state for step in desk.history.change(undone).entry.steps] == [StepState.DONE] * 2
     proposed = desk.propose(PlanRequest(Action.UNDO, change=undone))
     assert [step.after for step in proposed.draft.steps] == [OTHER] * 2
 

@@ -144,8 +144,8 @@ class Clerk:
         assert self.answers.setdefault(key, answer) == answer
 
     def _look(self) -> None:
-        for change in self.desk.past.recent()[:3]:
-            self.desk.past.change(change.entry.id)
+        for change in self.desk.history.recent()[:3]:
+            self.desk.history.change(change.entry.id)
 
 
 class Sequences:
