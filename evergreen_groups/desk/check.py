@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import rows_put_right
-from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
     Group,
@@ -35,7 +35,7 @@ class GroupCheck:
     """The result of checking patrons of one group, with their penalties by patron id.
 
     ``checked`` are the patrons as members of ``group``, each with a decision. ``whole_group`` says that the check
-    covers all members. The group's combined fines are informational and don't block anyone. ``prospects`` say what a
+    covers all members. The group's combined fines are informational and don't block anyone. ``forecasts`` say what a
     recalculation could change for members about whom the rule and Evergreen disagree.
     """
 
@@ -45,7 +45,7 @@ class GroupCheck:
     penalties: Mapping[int, tuple[Penalty, ...]]
     kinds: PenaltyKinds
     whole_group: bool
-    prospects: Mapping[int, RecalculationProspect]
+    forecasts: Mapping[int, RecalculationForecast]
 
     @property
     def over_limit(self) -> bool | None:
@@ -69,8 +69,8 @@ class GroupCheck:
 
         If a member's limit is hidden, the rule's result is unknown, so report each block.
         """
-        standing, prospect = self.standing(member), self.prospects.get(member.id)
-        why = None if prospect is None else prospect.explain(member)
+        standing, forecast = self.standing(member), self.forecasts.get(member.id)
+        why = None if forecast is None else forecast.explain(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
             not_yet = Message("Over the limit, not yet blocked in Evergreen.")
             yield not_yet if why is None else Message("Over the limit, not blocked in Evergreen.")
@@ -143,7 +143,7 @@ class Checker:
             penalties={patron: tuple(found) for patron, found in penalties.items()},
             kinds=kinds,
             whole_group=all_members,
-            prospects=read_prospects(
+            forecasts=read_forecasts(
                 self._gateway,
                 lambda: limits if is_ils else Limits.read(self._gateway, ils, org_units, fines_penalties),
                 standings,

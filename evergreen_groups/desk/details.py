@@ -15,7 +15,7 @@ from evergreen_groups.desk.around import (
     read_visible_fines,
     with_penalties_now,
 )
-from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -56,7 +56,7 @@ class GroupDetails:
     incomplete counts for a member who may have more items out than the account sees. Members with a hidden limit have
     no decision. ``limit`` is the common limit, None if limits differ. ``kinds`` are the kinds of penalties. ``names``
     has the names of visible accounts that set penalties, and of other accounts the caller asked for, by id. ``gateway``
-    is the address of the gateway, ``user`` the session's account. ``prospects`` say what a recalculation could change
+    is the address of the gateway, ``user`` the session's account. ``forecasts`` say what a recalculation could change
     for members about whom the rule and Evergreen disagree.
     """
 
@@ -70,7 +70,7 @@ class GroupDetails:
     profiles: Mapping[int, str]
     names: Mapping[int, str]
     user: int
-    prospects: Mapping[int, RecalculationProspect]
+    forecasts: Mapping[int, RecalculationForecast]
 
     @property
     def complete(self) -> bool:
@@ -206,7 +206,7 @@ class DetailsReader:
             profiles={row.id: profiles.name(row.profile) for row in found.rows},
             names=found.names,
             user=reference.user(gateway),
-            prospects=read_prospects(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
+            forecasts=read_forecasts(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
         )
 
     def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:

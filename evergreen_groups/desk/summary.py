@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.around import plain_viewer, rows_put_right, with_penalties_now
-from evergreen_groups.desk.prospects import RecalculationProspect, read_prospects
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
@@ -51,11 +51,11 @@ Found = TypeVar("Found")
 class GroupSummary(Group):
     """A group with its visible members' standings by patron id.
 
-    ``prospects`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
+    ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
     """
 
     standings: Mapping[int, Standing] = field(default_factory=dict)
-    prospects: Mapping[int, RecalculationProspect] = field(default_factory=dict)
+    forecasts: Mapping[int, RecalculationForecast] = field(default_factory=dict)
 
     @property
     def standing_totals(self) -> StandingTotals:
@@ -246,7 +246,7 @@ class SummaryReader:
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
         people = [(member, standings[member.id]) for member in members]
-        prospects = read_prospects(self._gateway, lambda: self._reference.ils_limits(self._gateway), people, kinds)
+        forecasts = read_forecasts(self._gateway, lambda: self._reference.ils_limits(self._gateway), people, kinds)
         return GroupSummary(
             group.number,
             group.members,
@@ -254,7 +254,7 @@ class SummaryReader:
             group.hidden_fines,
             group.hidden_ids,
             standings=standings,
-            prospects=prospects,
+            forecasts=forecasts,
         )
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:

@@ -66,12 +66,12 @@ from .wording import describe_penalty as describe_penalty
 from .wording import describe_standing as describe_standing
 from .wording import explain_no_member_over_limit as explain_no_member_over_limit
 from .wording import explain_standing as explain_standing
+from .wording import forecast_document as forecast_document
 from .wording import hidden_members as hidden_members
 from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import penalty_cell as penalty_cell
 from .wording import penalty_document as penalty_document
-from .wording import prospect_document as prospect_document
 from .wording import standing_document as standing_document
 from .wording import title_of as title_of
 from .wording import yet_together as yet_together

@@ -261,7 +261,7 @@ def group_of(client: Client, patron: int) -> int:
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
     details = client.groups.of_user(patron, exact=False)
-    return tuple(id for id, prospect in details.prospects.items() if prospect.may_change)
+    return tuple(id for id, forecast in details.forecasts.items() if forecast.may_change)
 
 
 def _taken_back(changes: Iterable[Change]) -> set[str | None]:

@@ -159,7 +159,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
-        recalculable=any(prospect.may_change for prospect in details.prospects.values()),
+        recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
         trend=_trend(asked, details),
         with_statement=service.service().settings.statement.page,

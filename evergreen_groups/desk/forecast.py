@@ -34,7 +34,7 @@ class Obstacle(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class RecalculationProspect:
+class RecalculationForecast:
     """What a recalculation could change for one member: nothing if there is an ``obstacle``.
 
     ``limit`` is Evergreen's own threshold for the member, None if the account can't see it. ``decision`` compares the
@@ -82,13 +82,13 @@ _BILLS_HIDDEN = Message(
 )
 
 
-def read_prospects(
+def read_forecasts(
     gateway: Gateway,
     ils_limits: Callable[[], LimitFinder],
     people: Iterable[tuple[Member, Standing]],
     kinds: PenaltyKinds,
-) -> dict[int, RecalculationProspect]:
-    """Return the prospects of members about whom the rule and Evergreen disagree, by id.
+) -> dict[int, RecalculationForecast]:
+    """Return the forecasts of members about whom the rule and Evergreen disagree, by id.
 
     Call ``ils_limits`` for Evergreen's thresholds only if there are any. Read fines only if a threshold counts the
     fines of some libraries only.
@@ -103,7 +103,7 @@ def read_prospects(
     except (PermissionDeniedError, DataError):
         seen, decisions = {}, {}  # treat what couldn't be read as unknown
     return {
-        member.id: RecalculationProspect(
+        member.id: RecalculationForecast(
             _obstacle(member, standing, kinds, limit, decisions.get(member.id)), limit, decisions.get(member.id)
         )
         for member, standing in differing
