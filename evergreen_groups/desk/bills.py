@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import circulation_reader, plain_viewer, read_visible_fines
+from evergreen_groups.desk.readers import circulation_reader, member_viewer, read_visible_fines
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule, visible_around
 from evergreen_groups.ils import (
@@ -132,7 +132,7 @@ class BillsReader:
         arguments.whole("id", id)
         arguments.whole_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = visible_around(self._gateway, id, plain_viewer(self._gateway, self._reference, self._recent()))
+        found = visible_around(self._gateway, id, member_viewer(self._gateway, self._reference, self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
@@ -188,7 +188,7 @@ class BillsReader:
             gateway=gateway.url,
             at=datetime.now(UTC),
             group=found.group,
-            members=tuple(sorted(members, key=_as_listed)),
+            members=tuple(sorted(members, key=_list_order)),
             complete=found.complete,
             org_units=org_units,
         )
@@ -204,7 +204,7 @@ class BillsReader:
         return read_titles(self._gateway, copies)
 
 
-def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
+def _list_order(member: MemberBills) -> tuple[bool, str, int]:
     """Sort key of the member list: leads first, the others by name."""
     return not member.patron.group_lead, name_key(member.patron.name), member.patron.id
 

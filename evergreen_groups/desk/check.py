@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import rows_put_right
 from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
+from evergreen_groups.desk.readers import with_recalculated_rows
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import (
     Group,
@@ -109,20 +109,20 @@ class Checker:
             NotFoundError: no visible patron has this barcode.
             ConfigurationError: a limit names a profile or library that doesn't exist.
         """
-        nobody = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
-        return self._check(arguments.text("barcode", barcode), all_members, nobody)
+        not_found = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self._check(arguments.text("barcode", barcode), all_members, not_found)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or all members of their group. Raises the errors of :meth:`of_barcode`."""
-        nobody = not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._check(arguments.whole("id", id), all_members, nobody)
+        not_found = not_visible("no visible patron has this id", code="no-patron-with-id")
+        return self._check(arguments.whole("id", id), all_members, not_found)
 
-    def _check(self, reference: PatronReference, all_members: bool, nobody: NotFoundError) -> GroupCheck:
+    def _check(self, reference: PatronReference, all_members: bool, not_found: NotFoundError) -> GroupCheck:
         found = read_surroundings(self._gateway, self._reader, [reference])
         card = found.cards.get(reference)
         # A deleted record is treated as not found.
         if card is None or card.member.patron.deleted:
-            raise nobody
+            raise not_found
         member, number, org_units = card.member, card.member.patron.group, self._reader.org_units
         group = found.membership.groups[number]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
@@ -131,7 +131,7 @@ class Checker:
         checked = decided(self._gateway, limits, Group(number, checked), found.membership.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [member.id for member in checked]
-        rows = rows_put_right(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
+        rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())
         penalties = kinds.by_patron(rows, org_units, ids)
         standings = [(member, Standing.of(member, penalties[member.id], kinds)) for member in checked]
         ils = PolicySettings(limit="ils")

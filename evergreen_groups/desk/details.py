@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import (
+from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
+from evergreen_groups.desk.readers import (
     circulation_reader,
     details_viewer,
     read_visible_fines,
-    with_penalties_now,
+    with_primary_penalties,
 )
-from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-_OwedAndOut = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, CirculationCounts | None]]
+_FinesAndItems = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, CirculationCounts | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +180,10 @@ class DetailsReader:
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
-        found = with_penalties_now(gateway, org_units, found, self._recent())
+        found = with_primary_penalties(gateway, org_units, found, self._recent())
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: self._owed_and_out(found, counting, exact=exact),
+            lambda: self._fines_and_items(found, counting, exact=exact),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
@@ -209,7 +209,7 @@ class DetailsReader:
             forecasts=read_forecasts(gateway, lambda: reference.ils_limits(gateway), standings, kinds),
         )
 
-    def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:
+    def _fines_and_items(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _FinesAndItems:
         """Return the fines of visible members who owe any, the hidden members, and the visible members' items out."""
         homes = {row.id: row.home_library for row in found.rows}
         none_hidden = found.no_circulation_hidden
@@ -225,9 +225,9 @@ class DetailsReader:
             under_condition: dict[int, CirculationCounts | None] = {}
 
             def count_under(condition: dict[str, Any]) -> bool:
-                found_out = counting.count_under(condition, homes, none_hidden=none_hidden)
-                under_condition.update(found_out or {})
-                return found_out is not None
+                counts = counting.count_under(condition, homes, none_hidden=none_hidden)
+                under_condition.update(counts or {})
+                return counts is not None
 
             own_fines, hidden = self._balances(found, count_under)
             counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)

@@ -69,7 +69,7 @@ class EventHandler:
     def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
         """Handle an event, unless it was handled before. See :func:`evergreen_groups.hooks.interface.handle_event`."""
         trail = self._trail(self._state.database)
-        former = _former(trail, event)
+        former = _handled_before(trail, event)
         # Duplicates come from a proxy that retries, or from staff who reset the event.
         if former is not None:
             return former
@@ -81,19 +81,19 @@ class EventHandler:
                     )
                 )
             except BusyError as error:
-                _write_failure(trail, event, error)
+                _record_failure(trail, event, error)
                 raise
-            return self._handle_alone(self._trail(lease), event, recalculate)
+            return self._handle_leased(self._trail(lease), event, recalculate)
 
-    def _handle_alone(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
+    def _handle_leased(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
         """Handle an event under its lease, which no other server holds."""
-        former = _former(trail, event)  # another server may have handled it while this one waited
+        former = _handled_before(trail, event)  # another server may have handled it while this one waited
         if former is not None:
             return former
         try:
             blocked, recalculated, reason = self._work(event, recalculate)
         except EvergreenGroupsError as error:
-            _write_failure(trail, event, error)
+            _record_failure(trail, event, error)
             raise
         trail.write(
             event=event.id,
@@ -107,7 +107,6 @@ class EventHandler:
         return EventOutcome(event.id, event.patron_id, blocked, recalculated)
 
     def _trail(self, transactions: Transactions) -> AuditTrail:
-
         return AuditTrail(transactions, self._gateway.url)
 
     def _time_left(self, *, most: float | None = TIMEOUT) -> float:
@@ -139,7 +138,7 @@ class EventHandler:
         return decision.over_limit, attempt.state is StepState.DONE, str(attempt.reason)
 
 
-def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
+def _handled_before(trail: AuditTrail, event: Event) -> EventOutcome | None:
     """Return the outcome of an event that was handled before, or None."""
     entry = trail.done(event.id, event.hook, event.patron_id)
     if entry is None:
@@ -147,7 +146,7 @@ def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
     return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)
 
 
-def _write_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
+def _record_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
     trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
 
 

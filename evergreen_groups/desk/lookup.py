@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Patron, PatronAccount
 
 # Evergreen turns names into regular expressions and escapes only some characters (Publisher/actor.pm, patron_search).
-_SIGNS = re.compile(r"[\\^$?{}]")
+_REGEX_CHARACTERS = re.compile(r"[\\^$?{}]")
 
 MOST_FOUND = 20
 """How many patrons a name search shows. To find others, the clerk types more of the name."""
@@ -93,16 +93,16 @@ class PatronLookup:
         text = " ".join(arguments.text("text", text).split())
         if not spellings(text):
             return Lookup(LookupKind.NOBODY)
-        owner = self._owner(text)
+        owner = self._card_owner(text)
         if owner is not None:
             patron, active = owner
             if active:
                 return Lookup(LookupKind.CARD, patron)
-            if found := self._described([patron]):
+            if found := self._describe([patron]):
                 return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
-            return self._shortened(without_blanks(text))
-        return self._named(text)
+            return self._find_by_short_barcode(without_blanks(text))
+        return self._find_by_name(text)
 
     def named(self, text: str) -> Lookup:
         """Find up to ``MOST_FOUND`` patrons by the start of the last name, or of both names as in ``"Okonkwo, A"``.
@@ -111,7 +111,7 @@ class PatronLookup:
         """
         if "\0" in arguments.text("text", text):  # Evergreen would search without a name
             return Lookup(LookupKind.NOBODY)
-        return self._named(text)
+        return self._find_by_name(text)
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """Return the names of the patrons who are visible, including deleted ones. Makes one call."""
@@ -135,14 +135,14 @@ class PatronLookup:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(record.usrgroup)
 
-    def _owner(self, text: str) -> tuple[int, bool] | None:
+    def _card_owner(self, text: str) -> tuple[int, bool] | None:
         """Return the id of the card's patron, and whether the card is active."""
         card = find_card(self._gateway, text)
         if card is not None:
             return card.usr, bool(card.active)
         return read_owners(self._gateway, [text]).get(text) if self._gateway.reads_copies else None
 
-    def _shortened(self, text: str) -> Lookup:
+    def _find_by_short_barcode(self, text: str) -> Lookup:
         """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
         library = library_of(account_of_session(self._gateway))
         try:
@@ -153,33 +153,33 @@ class PatronLookup:
             return Lookup(LookupKind.NOBODY)
         with answer.understood(Message("a list of cards")):
             ids = [whole_number(row["id"]) for row in answer.value or []]
-        found = self._described(dict.fromkeys(id for id in ids if id is not None))
+        found = self._describe(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
             return Lookup(LookupKind.CARD, found[0].patron.id)
         return Lookup(LookupKind.SEVERAL if found else LookupKind.NOBODY, patrons=found)
 
-    def _named(self, text: str) -> Lookup:
+    def _find_by_name(self, text: str) -> Lookup:
         """Find patrons by the start of their names, with the staff client's search, which uses indexes."""
-        text = " ".join(_SIGNS.sub(" ", text).split())
+        text = " ".join(_REGEX_CHARACTERS.sub(" ", text).split())
         family, comma, first = (part.strip() for part in text.partition(","))
         if not family:
             return Lookup(LookupKind.NOBODY)
         wanted = {"family_name": {"value": family, "group": 0}}
         if comma and first:
             wanted["first_given_name"] = {"value": first, "group": 0}
-        found = self._searched(wanted)
+        found = self._search(wanted)
         words = text.split()
         if not found and not comma and len(words) > 1:  # as spoken, with the last name last
             first, family = words[0], " ".join(words[1:])
-            found = self._searched(
+            found = self._search(
                 {"family_name": {"value": family, "group": 0}, "first_given_name": {"value": first, "group": 0}}
             )
-        patrons = tuple(sorted(self._described(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
+        patrons = tuple(sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
         if not patrons:
             return Lookup(LookupKind.NOBODY)
         return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
 
-    def _searched(self, wanted: dict[str, dict[str, object]]) -> list[int]:
+    def _search(self, wanted: dict[str, dict[str, object]]) -> list[int]:
         sort = ["family_name ASC", "first_given_name ASC"]
         method = "open-ils.actor.patron.search.advanced"
         result = self._gateway.call("open-ils.actor", method, TOKEN, wanted, MOST_FOUND + 1, sort, 1, expect="optional")
@@ -189,7 +189,7 @@ class PatronLookup:
             raise result.unexpected(Message("a list of ids"))
         return [id for id in ids if id is not None]
 
-    def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
+    def _describe(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
         """Return the visible ones of these patrons, in the given order."""
         wanted = list(ids)
         if not wanted:
@@ -219,7 +219,7 @@ MOST_NEAR = 5
 """How many similar cards to return. If there are more, the barcodes are consecutive and none is more likely."""
 
 # Few: for an account of one library among many, Evergreen also scans all other libraries' cards, at up to 2 ms each.
-_LOOKED_AT = 25
+_SAMPLE_SIZE = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
             return None
         deleted = row.name
     near = [_near(card, patrons[card.usr][0]) for card in cards if not patrons[card.usr][1]]
-    others = _some_barcodes(gateway)
+    others = _latest_barcodes(gateway)
     length = usual_length(others)
     return UnknownBarcode(
         text,
@@ -294,11 +294,11 @@ def _near(card: Record, patron: PatronRow) -> NearCard:
     return NearCard(card.barcode, patron.name, bool(card.active))
 
 
-def _some_barcodes(gateway: Gateway) -> list[str]:
+def _latest_barcodes(gateway: Gateway) -> list[str]:
     """Return the barcodes of the latest cards that the account sees."""
     order = [{"class": "ac", "field": "id", "direction": "desc"}]
     cards = gateway.pcrud.search(
-        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_LOOKED_AT
+        "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_SAMPLE_SIZE
     )
     return [card.barcode for card in cards]
 

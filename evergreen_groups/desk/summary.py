@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.around import plain_viewer, rows_put_right, with_penalties_now
 from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
+from evergreen_groups.desk.readers import member_viewer, with_primary_penalties, with_recalculated_rows
 from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
@@ -153,10 +153,10 @@ class SummaryReader:
         """
         arguments.whole("id", id)
         self._gateway.idl("au", "mous")  # in one go
-        patron = self._record(id)
+        patron = self._read_record(id)
         if patron is None or patron.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._decided(patron, with_penalties=with_penalties)
+        return self._decide(patron, with_penalties=with_penalties)
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
         """Decide about the patron with this barcode, on any of their cards. Blanks are ignored."""
@@ -167,34 +167,34 @@ class SummaryReader:
         patron = None if card is None else card.usr
         if self._gateway.reads_copies:
             id = patron.id if isinstance(patron, Record) else find_owner(self._gateway, barcode)
-            patron = None if id is None else self._record(id)
+            patron = None if id is None else self._read_record(id)
         if not isinstance(patron, Record) or patron.deleted:
             raise _no_such_barcode()
-        return self._decided(patron, with_penalties=True)
+        return self._decide(patron, with_penalties=True)
 
     def is_deleted(self, id: int) -> bool:
         """Return whether this is the id of a visible, deleted patron."""
-        patron = self._record(id)
+        patron = self._read_record(id)
         return patron is not None and bool(patron.deleted)
 
-    def _record(self, id: int) -> Record | None:
+    def _read_record(self, id: int) -> Record | None:
         """Read a patron's record, deleted or not, from the primary if plain reads come from a replica."""
         if self._gateway.reads_copies and (record := read_patron(self._gateway, id)) is not None:
             return record
         found = self._gateway.pcrud.search("au", {"id": id}, select=_DECIDING, limit=1)
         return found[0] if found else None
 
-    def _decided(self, patron: Record, *, with_penalties: bool) -> PatronDecision:
+    def _decide(self, patron: Record, *, with_penalties: bool) -> PatronDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
         owed = self._own_fines(patron.id)
         own_fines = {} if owed is None else {patron.id: owed}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
-        standing = self._standing(patron, over_limit=decision.over_limit) if with_penalties else None
+        standing = self._read_standing(patron, over_limit=decision.over_limit) if with_penalties else None
         return PatronDecision(
             decision.over_limit, decision.own_balance, decision.limit, patron=patron.id, standing=standing
         )
 
-    def _standing(self, patron: Record, *, over_limit: bool) -> Standing | None:
+    def _read_standing(self, patron: Record, *, over_limit: bool) -> Standing | None:
         """Compare a patron's penalties with the rule's decision. None if the penalties are hidden."""
         gateway, reference, ids = self._gateway, self._reference, [patron.id]
         try:
@@ -204,7 +204,7 @@ class SummaryReader:
             if is_own and patron.home_ou not in reference.rights(gateway).at(VIEW_USER):
                 return None
             org_units = reference.org_units(gateway, {row.org_unit for row in read})
-            rows = rows_put_right(gateway, org_units, read, ids, self._recent())
+            rows = with_recalculated_rows(gateway, org_units, read, ids, self._recent())
             kinds = reference.penalty_kinds(gateway, {row.kind for row in rows})
         except PermissionDeniedError:
             return None
@@ -225,7 +225,7 @@ class SummaryReader:
     def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """Run a search with a viewer, and in parallel read the kinds of penalties."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        viewer = plain_viewer(self._gateway, self._reference, recent)
+        viewer = member_viewer(self._gateway, self._reference, recent)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
@@ -235,7 +235,7 @@ class SummaryReader:
 
     def _summary(self, found: VisiblePatrons, recent: RecentlyChanged) -> GroupSummary:
         org_units = self._reference.org_units(self._gateway, found.named_org_units)
-        found = with_penalties_now(self._gateway, org_units, found, recent)
+        found = with_primary_penalties(self._gateway, org_units, found, recent)
         kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
         patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)

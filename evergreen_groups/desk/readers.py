@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnits, PenaltyRow, ReferenceData
 
 
-def with_penalties_now(
+def with_primary_penalties(
     gateway: Gateway, org_units: OrgUnits, found: VisiblePatrons, recent: RecentlyChanged
 ) -> VisiblePatrons:
     """Return a group with the recently recalculated members' penalties from the primary database."""
-    return replace(found, penalties=tuple(rows_put_right(gateway, org_units, found.penalties, found.ids, recent)))
+    return replace(
+        found, penalties=tuple(with_recalculated_rows(gateway, org_units, found.penalties, found.ids, recent))
+    )
 
 
-def rows_put_right(
+def with_recalculated_rows(
     gateway: Gateway,
     org_units: OrgUnits,
     rows: Iterable[PenaltyRow],
@@ -58,7 +60,7 @@ def read_visible_fines(gateway: Gateway, user: int, patrons: Collection[int]) ->
     return fines
 
 
-def plain_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyChanged) -> GroupViewer:
+def member_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyChanged) -> GroupViewer:
     """Return a viewer that asks for the members only, with the session's account and permissions."""
     patrons_at = reference.rights(gateway).at(VIEW_USER)
     everywhere = reference.org_units(gateway).root.id in patrons_at
@@ -70,7 +72,7 @@ def details_viewer(
     gateway: Gateway, reference: ReferenceData, beside: Collection[int], recent: RecentlyChanged
 ) -> GroupViewer:
     """Return a viewer that asks for all that a desk shows of a group, and for the names of ``beside`` (ids)."""
-    plain = plain_viewer(gateway, reference, recent)
+    plain = member_viewer(gateway, reference, recent)
     counted_at = reference.rights(gateway).at(VIEW_CIRCULATIONS)
     hidden_at = frozenset(unit.id for unit in reference.org_units(gateway)) - counted_at
     circulations = HiddenCirculations(hidden_at, counted_at)
