@@ -140,12 +140,12 @@ class DetailsReader:
             return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
-    def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:
+    def of_user(self, id: int, *, names_of: Collection[int] = (), exact: bool = True) -> GroupDetails:
         """Read the group of the patron with this id. Raises the errors of :meth:`of_barcode`.
 
-        ``beside`` are ids of other patrons whose names to read too, members or not, at no extra cost.
+        ``names_of`` are ids of other patrons whose names to read too, members or not, at no extra cost.
         """
-        found = self._around(arguments.whole("id", id), beside)
+        found = self._around(arguments.whole("id", id), names_of)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found, exact=exact)
@@ -160,16 +160,16 @@ class DetailsReader:
         found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         return self._details(found, counting, exact=exact)
 
-    def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), beside)
+    def _around(self, id: int, names_of: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
+        found, counting = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer), names_of)
         return None if found is None else (found, counting)
 
     def _with_reference(
-        self, search: Callable[[GroupViewer], Found], beside: Collection[int] = ()
+        self, search: Callable[[GroupViewer], Found], names_of: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
         """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
-        viewer = details_viewer(self._gateway, self._reference, beside, self._recent())
+        viewer = details_viewer(self._gateway, self._reference, names_of, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),
             lambda: circulation_reader(self._gateway, self._reference),

@@ -69,9 +69,9 @@ def member_viewer(gateway: Gateway, reference: ReferenceData, recent: RecentlyCh
 
 
 def details_viewer(
-    gateway: Gateway, reference: ReferenceData, beside: Collection[int], recent: RecentlyChanged
+    gateway: Gateway, reference: ReferenceData, names_of: Collection[int], recent: RecentlyChanged
 ) -> GroupViewer:
-    """Return a viewer that asks for all that a desk shows of a group, and for the names of ``beside`` (ids)."""
+    """Return a viewer that asks for all that a desk shows of a group, and for the names of ``names_of`` (ids)."""
     plain = member_viewer(gateway, reference, recent)
     counted_at = reference.rights(gateway).at(VIEW_CIRCULATIONS)
     hidden_at = frozenset(unit.id for unit in reference.org_units(gateway)) - counted_at
@@ -80,7 +80,7 @@ def details_viewer(
         plain,
         circulations=circulations if may_ask_about(circulations) else None,
         with_staff=True,
-        beside=frozenset(beside),
+        beside=frozenset(names_of),
     )
 
 

@@ -135,7 +135,7 @@ def list_page(
     """The list, of those who fit ``within`` where that is given."""
     entry = None if change is None else changing.entry(asked.client, change)
     beside = changing.patrons_of([entry] if entry else [])
-    details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
+    details = asked.client.groups.of_user(asked.patron, names_of=beside, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
     outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
