@@ -219,7 +219,7 @@ class JournaledChanges:
 
     def is_under_way(self, patrons: Collection[int]) -> bool:
         """Return whether a run is changing any of these patrons (ids) now."""
-        return self._state.is_changing(self._gateway.url, patrons)
+        return self._state.is_being_changed(self._gateway.url, patrons)
 
     def wait(self, patrons: Collection[int], timeout: float) -> None:
         """Wait up to ``timeout`` seconds until no run is changing these patrons (ids)."""
@@ -273,7 +273,7 @@ class JournaledChanges:
 
     @contextmanager
     def _lease(self, patrons: Collection[int], groups: Collection[int], timeout: float) -> Iterator[Journal]:
-        with self._state.changing(self._gateway.url, patrons, groups, timeout) as lease:
+        with self._state.change_lease(self._gateway.url, patrons, groups, timeout) as lease:
             yield _journal(lease)
 
 

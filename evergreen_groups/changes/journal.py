@@ -261,7 +261,7 @@ _TEXTS = "texts"
 class Journal:
     """The journal in a database.
 
-    The lease of :meth:`State.changing` ensures that only one run at a time writes a patron's steps.
+    The lease of :meth:`State.change_lease` ensures that only one run at a time writes a patron's steps.
     """
 
     def __init__(self, transactions: Transactions) -> None:

@@ -58,6 +58,6 @@ def _change(state: State, entry: JournalEntry) -> Change:
     undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
     return Change(
         entry,
-        is_under_way=bool(undecided) and state.is_changing(entry.gateway, undecided),
+        is_under_way=bool(undecided) and state.is_being_changed(entry.gateway, undecided),
         is_own=entry.operator.staff is None,
     )

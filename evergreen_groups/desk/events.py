@@ -76,7 +76,7 @@ class EventHandler:
         with ExitStack() as stack:
             try:
                 lease = stack.enter_context(
-                    self._state.working_on(
+                    self._state.event_lease(
                         f"{self._gateway.url} {event.id} {event.hook} {event.patron_id}", self._time_left(most=None)
                     )
                 )

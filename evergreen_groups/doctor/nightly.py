@@ -72,7 +72,7 @@ _TWO_NIGHTS = timedelta(hours=50)
 
 def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The report is made every night, and the last one ended well."""
-    holder = subject.state.reporter()
+    holder = subject.state.report_holder()
     last = run_status.read(subject.state.database)
     if holder is not None and run_status.was_killed(last, holder):
         yield line.warning(

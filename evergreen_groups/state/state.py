@@ -60,7 +60,7 @@ class State:
         """
         _ = self.database
 
-    def changing(
+    def change_lease(
         self, gateway: str, patrons: Collection[int], groups: Collection[int] = (), timeout: float = 0.0
     ) -> AbstractContextManager[Lease]:
         """Hold the lease for changing these patrons (ids) and groups (numbers) at a gateway.
@@ -76,9 +76,9 @@ class State:
         from evergreen_groups.state.lease import lease
 
         # Callers read the journal under the lease: without it, another run's step in progress looks like a leftover.
-        return lease(database, self.directory, _changes(gateway, patrons, groups), timeout)
+        return lease(database, self.directory, _change_lease_name(gateway, patrons, groups), timeout)
 
-    def is_changing(self, gateway: str, patrons: Collection[int]) -> bool:
+    def is_being_changed(self, gateway: str, patrons: Collection[int]) -> bool:
         """Return whether any run holds the lease for changing one of these patrons (ids) at a gateway.
 
         Raises:
@@ -87,10 +87,10 @@ class State:
         database = self.database
         from evergreen_groups.state.lease import is_part_held
 
-        return is_part_held(database, self.directory, _changes(gateway, patrons))
+        return is_part_held(database, self.directory, _change_lease_name(gateway, patrons))
 
-    def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
-        """Hold the lease for the event that the key ``event`` identifies. Raises the errors of :meth:`changing`."""
+    def event_lease(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
+        """Hold the lease for the event that the key ``event`` identifies. Raises the errors of :meth:`change_lease`."""
         database = self.database
         from evergreen_groups.state.lease import LeaseName, lease
 
@@ -100,19 +100,19 @@ class State:
         )
         return lease(database, self.directory, name, timeout)
 
-    def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
-        """Hold the lease for making the report. Raises the errors of :meth:`changing`."""
+    def report_lease(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
+        """Hold the lease for making the report. Raises the errors of :meth:`change_lease`."""
         database = self.database
         from evergreen_groups.state.lease import lease
 
-        return lease(database, self.directory, _report(), timeout)
+        return lease(database, self.directory, _report_lease_name(), timeout)
 
-    def reporter(self) -> Holder | RemoteHolder | None:
+    def report_holder(self) -> Holder | RemoteHolder | None:
         """Return the report run in progress, or one that was killed (its process isn't ``alive``)."""
         database = self.database
         from evergreen_groups.state.lease import lease_holder
 
-        return lease_holder(database, self.directory, _report())
+        return lease_holder(database, self.directory, _report_lease_name())
 
     def close(self) -> None:
         """Close all connections."""
@@ -129,7 +129,7 @@ class State:
         self.close()
 
 
-def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
+def _change_lease_name(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
     parts = {f"patron {patron}" for patron in patrons} | {f"group {group}" for group in groups}
@@ -143,7 +143,7 @@ def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = (
     return name if len(parts) <= _MOST_APART else replace(name, parts=frozenset({_EVERYBODY}), shared="")
 
 
-def _report() -> LeaseName:
+def _report_lease_name() -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
     return LeaseName("report", REPORT_LOCK, Message("another run is making the report"))

@@ -302,7 +302,7 @@ def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, t
     mover.moves.plan_move([SECOND_CARD], to="20000000001001").apply()
     proxy.decide, proxy.refuse = lambda call: Fault.NONE, lambda call: None
     assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
-    with state_in(tmp_path / "state").changing(mover.gateway.url, [PATRON]):
+    with state_in(tmp_path / "state").change_lease(mover.gateway.url, [PATRON]):
         assert [step.patron for step in mover.moves.recover()] == [1053]
         assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
         with pytest.raises(BusyError):

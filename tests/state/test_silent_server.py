@@ -74,7 +74,7 @@ class TestFrozen:
     ) -> None:
         monkeypatch.setattr(engine, "_SECONDS_TO_ANSWER", 0.2)
         monkeypatch.setattr(engine, "_GRACE", 0.0)
-        with state.changing("https://ils.example.org", [7]) as lease:
+        with state.change_lease("https://ils.example.org", [7]) as lease:
             with (
                 cluster.frozen(),
                 pytest.raises(StateUnavailableError, match="no answer within"),
