@@ -23,10 +23,9 @@ from sqlalchemy import func, insert, select, text, union
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import system_reason
-from evergreen_groups.state import engine as refusals
-from evergreen_groups.state.database import make_tables, refuse_other_versions, version_of
-from evergreen_groups.state.engine import READS, sqlite_engine
-from evergreen_groups.state.files import directory_of, sync, unfinished_directory
+from evergreen_groups.state.database import ensure_current_schema, make_tables, version_of
+from evergreen_groups.state.engine import READS, RESTORE_ADVICE, database_errors, sqlite_engine
+from evergreen_groups.state.files import open_parent, sync, unfinished_directory
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
     changes,
@@ -46,9 +45,9 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database, Transactions
 
-_AT_ONCE = 100  # rows per batch: few, because mails may be large
+_BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
-_PASSING = (leases,)
+_NOT_BACKED_UP = (leases,)
 """Tables to leave out of backups: who holds which lease now."""
 
 
@@ -69,7 +68,7 @@ def back_up(database: Database, target: Path) -> int:
         try:
             with (
                 database.reading() as source,
-                refusals.errors_named(str(target)),
+                database_errors(str(target)),
                 engine.connect() as copy,
                 copy.begin(),
             ):
@@ -77,7 +76,7 @@ def back_up(database: Database, target: Path) -> int:
                 return _copy_rows(source, copy)
         finally:
             engine.dispose()
-            _in_one_file(temporary)
+            _turn_off_wal(temporary)
 
 
 def restore(database: Database, source: Path) -> int:
@@ -92,13 +91,13 @@ def restore(database: Database, source: Path) -> int:
     with _copy_of(source) as copy:
         engine = sqlite_engine(copy, _WAIT)
         try:
-            with refusals.errors_named(str(source)):
-                _refuse_another_file(engine, source)
-                refuse_other_versions(engine, str(source))
-            with refusals.errors_named(str(source)), engine.connect() as backup, backup.begin():
+            with database_errors(str(source)):
+                _require_schema(engine, source)
+                ensure_current_schema(engine, str(source))
+            with database_errors(str(source)), engine.connect() as backup, backup.begin():
                 _refuse_damage(backup, source)
                 with database.writing() as connection:
-                    _refuse_what_is_there(connection, database.where)
+                    _require_empty(connection, database.where)
                     rows = _copy_rows(backup, connection)
                     set_counters(connection, *metadata.sorted_tables)
                     return rows
@@ -107,7 +106,7 @@ def restore(database: Database, source: Path) -> int:
 
 
 def _tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table not in _PASSING]
+    return [table for table in metadata.sorted_tables if table not in _NOT_BACKED_UP]
 
 
 def _count(connection: Connection) -> int:
@@ -117,9 +116,11 @@ def _count(connection: Connection) -> int:
 def _copy_rows(source: Connection, target: Connection) -> int:
     """Copy every row. Order by id, because a change refers to the earlier change that it undoes."""
     for table in _tables():
-        rows = source.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*table.primary_key.columns))
-        for portion in rows.mappings().partitions():
-            target.execute(insert(table), [dict(row) for row in portion])
+        rows = source.execution_options(yield_per=_BATCH_SIZE).execute(
+            select(table).order_by(*table.primary_key.columns)
+        )
+        for batch in rows.mappings().partitions():
+            target.execute(insert(table), [dict(row) for row in batch])
     copied = _count(target)
     if copied != _count(source):
         raise StateError("not everything was copied", advice="try again", code="copy-incomplete")
@@ -129,17 +130,17 @@ def _copy_rows(source: Connection, target: Connection) -> int:
 def _copy_pages(source: Path, target: Path) -> None:
     """Copy a file with SQLite's backup API, which gets a consistent state even while others write."""
     with (
-        refusals.errors_named(str(source)),
+        database_errors(str(source)),
         closing(sqlite3.connect(source, timeout=_WAIT)) as database,
         closing(sqlite3.connect(target)) as copy,
     ):
         database.backup(copy)
-    _in_one_file(target)
+    _turn_off_wal(target)
 
 
-def _in_one_file(path: Path) -> None:
+def _turn_off_wal(path: Path) -> None:
     """Turn off WAL, so that the backup is a single file wherever it is copied."""
-    with refusals.errors_named(str(path)), closing(sqlite3.connect(path)) as database:
+    with database_errors(str(path)), closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")
 
 
@@ -149,17 +150,17 @@ def _new_file(target: Path) -> Iterator[Path]:
     try:
         with unfinished_directory(target) as directory:
             if os.path.lexists(target):
-                raise _there_already(target)
+                raise _exists_already(target)
             temporary = directory / "backup.sqlite3"
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # 0600 from the start
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.link(temporary, target)
-            with directory_of(target) as parent:
+            with open_parent(target) as parent:
                 sync(parent)
     except FileExistsError:
-        raise _there_already(target) from None
+        raise _exists_already(target) from None
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",
@@ -169,7 +170,7 @@ def _new_file(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _there_already(target: Path) -> ConfigurationError:
+def _exists_already(target: Path) -> ConfigurationError:
     return ConfigurationError(
         "{path} is there already", advice="name another file", code="backup-there", values={"path": target}
     )
@@ -189,28 +190,28 @@ def _copy_of(source: Path) -> Iterator[Path]:
                 values={"path": source},
             )
         with (
-            refusals.errors_named(str(source)),
+            database_errors(str(source)),
             closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
             closing(sqlite3.connect(name)) as copy,
         ):
             try:
                 backup.backup(copy)
             except sqlite3.DatabaseError as error:
-                raise _no_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
+                raise _not_a_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
         yield Path(name)
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):
             Path(name + ending).unlink(missing_ok=True)
 
 
-def _refuse_another_file(engine: Engine, source: Path) -> None:
+def _require_schema(engine: Engine, source: Path) -> None:
     """Refuse a file without a schema version, which the upgrade would turn into an empty database."""
     with engine.connect() as connection:
         if version_of(connection.execution_options(**{READS: True})) is None:
-            raise _no_backup(source)
+            raise _not_a_backup(source)
 
 
-def _no_backup(source: Path) -> StateError:
+def _not_a_backup(source: Path) -> StateError:
     return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
 
 
@@ -221,7 +222,7 @@ def _refuse_damage(backup: Connection, source: Path) -> None:
         )
 
 
-def _refuse_what_is_there(connection: Connection, where: str) -> None:
+def _require_empty(connection: Connection, where: str) -> None:
     if _count(connection):
         raise StateError(
             "something is kept in {where} already",
@@ -261,7 +262,7 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
     """
     with database.reading() as connection:
         if connection.dialect.name == "sqlite":
-            _look_through_the_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
+            _check_file(connection, database.where, "integrity_check" if thoroughly else "quick_check")
         else:
             _read_everything(connection)
         open_steps = connection.execute(
@@ -278,7 +279,7 @@ def _addresses(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(union(*queries)).scalars())
 
 
-def _look_through_the_file(connection: Connection, where: str, check: str) -> None:
+def _check_file(connection: Connection, where: str, check: str) -> None:
     verdict = connection.execute(text(f"PRAGMA {check}(1)")).scalar_one()
     if verdict != "ok":
         raise _damaged(where)
@@ -289,7 +290,7 @@ def _look_through_the_file(connection: Connection, where: str, check: str) -> No
 def _damaged(where: str) -> StateError:
     return StateError(
         "the database {where} is damaged",
-        advice=refusals.ANEW,
+        advice=RESTORE_ADVICE,
         code="database-not-whole",
         values={"where": where},
     )
@@ -343,7 +344,7 @@ def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
             if table is leases:
                 continue
             order = table.primary_key.columns
-            found = connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order))
+            found = connection.execution_options(yield_per=_BATCH_SIZE).execute(select(table).order_by(*order))
             for row in found.mappings():
                 yield {"table": table.name, **{name: _plain(value) for name, value in row.items()}}
 

@@ -16,21 +16,22 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
-from evergreen_groups.state import engine as refusals
 from evergreen_groups.state.engine import (
-    BESIDE,
-    HASTY,
+    COMPANION_SUFFIXES,
+    NOT_DURABLE,
     READS,
+    RESTORE_ADVICE,
+    CircuitBreaker,
     ServerClock,
-    Silence,
-    allow_minutes,
-    engine_of,
+    database_errors,
+    postgresql_engine,
     postgresql_url,
+    raise_timeouts,
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.files import hand_over, listed_directory, make_state_directory, names_in, sync
-from evergreen_groups.state.lock import lock_in_time
+from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, names_in, open_directory, sync
+from evergreen_groups.state.lock import try_lock
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 _BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
-_MINUTES = 10
+_UPGRADE_MINUTES = 10
 _LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
 
 
-def refuse_other_versions(engine: Engine, where: str) -> None:
+def ensure_current_schema(engine: Engine, where: str) -> None:
     """Ensure that a database is on this release's schema. Create or upgrade the schema if necessary.
 
     Raises:
@@ -56,10 +57,10 @@ def refuse_other_versions(engine: Engine, where: str) -> None:
     with engine.connect() as connection:
         version = version_of(connection.execution_options(**{READS: True}))
     if version != VERSION:
-        bring_up_to_date(engine, where)
+        upgrade_schema(engine, where)
 
 
-def refuse_a_later_schema(connection: Connection, where: str) -> None:
+def refuse_later_schema(connection: Connection, where: str) -> None:
     """Refuse to write if a later release upgraded the database while this program was running.
 
     Raises:
@@ -70,12 +71,12 @@ def refuse_a_later_schema(connection: Connection, where: str) -> None:
         raise _written_by_a_later_release(where, found)
 
 
-def bring_up_to_date(engine: Engine, where: str) -> None:
+def upgrade_schema(engine: Engine, where: str) -> None:
     """Create the schema or run the missing migrations, all or nothing, with other processes locked out."""
-    with refusals.errors_named(where), engine.connect() as connection, connection.begin():
+    with database_errors(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             # Another process's upgrade may take longer than the usual lock timeout. Wait for it, but not forever.
-            allow_minutes(connection, _MINUTES)
+            raise_timeouts(connection, _UPGRADE_MINUTES)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:
@@ -158,7 +159,7 @@ def _refuse_another_programs(connection: Connection, where: str) -> None:
         )
 
 
-def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
+def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
     """Create a SQLite file that ``fill`` fills, and put it in place when complete. Keep an existing file.
 
     ``wait`` is how many seconds to wait for another process that is creating the file. Never open an existing file
@@ -168,8 +169,8 @@ def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
         StateError: another process is still creating the file.
         OSError: the directory can't be used.
     """
-    with listed_directory(path.parent) as directory:
-        if not lock_in_time(directory, wait):
+    with open_directory(path.parent) as directory:
+        if not try_lock(directory, wait):
             raise StateError(
                 "the database {where} is just being made by another process",
                 advice="run again when that has ended",
@@ -179,10 +180,10 @@ def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
         if os.path.lexists(path):
             return
         prefix = f".{path.name}-"
-        with _nothing_left(directory, prefix):
+        with _clean_up_unfinished(directory, prefix):
             handle, temporary = mkstemp(dir=path.parent, prefix=prefix)  # 0600 from the start
             try:
-                hand_over(handle, directory)
+                give_to_directory_owner(handle, directory)
             finally:
                 os.close(handle)
             _fill(Path(temporary), fill, wait)
@@ -192,7 +193,7 @@ def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
 
 
 @contextmanager
-def _nothing_left(directory: int, prefix: str) -> Iterator[None]:
+def _clean_up_unfinished(directory: int, prefix: str) -> Iterator[None]:
     """Remove unfinished files before and after the block. They are created only under the lock, so none is in use."""
     _remove(directory, prefix)
     try:
@@ -218,7 +219,7 @@ def _fill(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
             connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         engine.dispose()
-    for ending in BESIDE:
+    for ending in COMPANION_SUFFIXES:
         if os.path.lexists(f"{path}{ending}"):
             raise OSError(f"{path.name}{ending} was left")
 
@@ -276,7 +277,7 @@ class Database:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
         self._wait = wait
-        self._silence = Silence()
+        self._breaker = CircuitBreaker()
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._clock = ServerClock()
@@ -311,7 +312,7 @@ class Database:
         if self._url is None:
             return datetime.now(UTC)
         if not self._clock.is_known:
-            with refusals.errors_named(self.where):
+            with database_errors(self.where):
                 self._opened()
         return self._clock.now()
 
@@ -324,7 +325,7 @@ class Database:
         """
         one_state = {} if self._url is None else {"isolation_level": "REPEATABLE READ"}  # SQLite's default does this
         with (
-            refusals.errors_named(self.where),
+            database_errors(self.where),
             self._opened().connect() as connection,
             connection.execution_options(**{READS: True}, **one_state).begin(),
         ):
@@ -338,13 +339,13 @@ class Database:
             StateError: the database can't be used, or a write violates a constraint.
         """
         with (
-            refusals.errors_named(self.where),
+            database_errors(self.where),
             self._opened().connect() as connection,
-            connection.execution_options(**{HASTY: not durable}).begin(),
+            connection.execution_options(**{NOT_DURABLE: not durable}).begin(),
         ):
             if not durable and self._url is not None:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-            refuse_a_later_schema(connection, self.where)
+            refuse_later_schema(connection, self.where)
             yield connection
 
     def empty_log(self) -> bool:
@@ -354,14 +355,14 @@ class Database:
         """
         if self._url is not None:
             return True
-        with refusals.errors_named(self.where), closing(self._opened().raw_connection()) as connection:
+        with database_errors(self.where), closing(self._opened().raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return bool(cursor.fetchall()[0][0] == 0)  # 1: busy
 
     def connect(self) -> Connection:
         """Return a dedicated connection for a lease. The caller closes it."""
-        with refusals.errors_named(self.where):
+        with database_errors(self.where):
             return self._opened().connect()
 
     def close(self) -> None:
@@ -372,12 +373,12 @@ class Database:
                 self._engine = None
 
     def _opened(self) -> Engine:
-        self._silence.refuse()
+        self._breaker.check()
         with self._lock:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
                 try:
-                    refuse_other_versions(engine, self.where)
+                    ensure_current_schema(engine, self.where)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -386,16 +387,16 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - the caller has checked
-        return engine_of(self._url, self._wait, self._silence, self._clock)
+        return postgresql_engine(self._url, self._wait, self._breaker, self._clock)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            make_whole(path, lambda engine: bring_up_to_date(engine, self.where), self._wait)
+            create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)
         if not refuse_another_users_database(path).st_size:  # only complete files get this name, so it was truncated
             raise StateError(
                 "the database {where} is empty, which it never is",
-                advice=refusals.ANEW,
+                advice=RESTORE_ADVICE,
                 code="database-cut-off",
                 values={"where": self.where},
             )

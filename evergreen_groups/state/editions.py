@@ -26,33 +26,31 @@ from typing import BinaryIO, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message
-from evergreen_groups.state.files import listed_directory, names_in, own_directory, sync, writing_in
+from evergreen_groups.state.files import names_in, open_directory, private_directory, sync, write_errors
 from evergreen_groups.state.lock import hold
 
 log = logging.getLogger("evergreen_groups.state")
 
-Moment = TypeVar("Moment", bound=date)  # datetime is a subclass
+DateT = TypeVar("DateT", bound=date)  # datetime is a subclass
 
-LONGEST_PAUSE = timedelta(days=3 * 365)
+MAX_GAP = timedelta(days=3 * 365)
 """A longer gap between two runs means that a clock was or is wrong, not that no report ran for years."""
 
 
-def believed_since(
-    times: Iterable[Moment], now: Moment, what: str, *, longest_pause: timedelta = LONGEST_PAUSE
-) -> Moment:
+def trusted_since(times: Iterable[DateT], now: DateT, what: str, *, max_gap: timedelta = MAX_GAP) -> DateT:
     """Return the earliest of ``times`` that ``now`` confirms. Don't delete anything older for its age.
 
     If the clock is decades ahead for one night, everything looks too old. So stop at a gap of more than
-    ``longest_pause``, and log an error that says ``what`` the times are of. Ignore times after ``now``.
+    ``max_gap``, and log an error that says ``what`` the times are of. Ignore times after ``now``.
 
-    >>> believed_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "of the reports")
     datetime.date(2099, 1, 1)
-    >>> believed_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "of the reports")
+    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "of the reports")
     datetime.date(2026, 8, 13)
     """
     since = now
     for time in sorted((time for time in times if time <= now), reverse=True):
-        if since - time > longest_pause:
+        if since - time > max_gap:
             log.error(
                 "nothing %s before %s is removed for its age: years lie between that and %s; was a clock wrong?",
                 what,
@@ -86,7 +84,7 @@ class Edition:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(name, flags, 0o600, dir_fd=self._descriptor), "wb")
 
-    def to_disk(self) -> None:
+    def sync_files(self) -> None:
         """Sync all files to disk, before any link points to the edition."""
         for name in names_in(self._descriptor):
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
@@ -109,45 +107,45 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
         BusyError: another process is writing an edition there.
         ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
-    with writing_in(directory):
+    with write_errors(directory):
         directory.mkdir(mode=0o700, exist_ok=True)
         with (
-            listed_directory(directory) as top,
-            own_directory(_STORE, top) as store,
+            open_directory(directory) as top,
+            private_directory(_STORE, top) as store,
             hold(
                 directory / _STORE / _LOCK,
                 Message("another run is writing to {directory}", values={"directory": directory}),
                 directory=store,
             ),
         ):
-            yield from _filled(directory, top, store, day, keep_days)
+            yield from _fill(directory, top, store, day, keep_days)
 
 
-def _filled(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
+def _fill(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
     for name in (LATEST, day.isoformat()):
-        _refuse_what_is_in_the_way(directory / name, top)
-    _sweep(top, store)
+        _require_link_or_nothing(directory / name, top)
+    _remove_unused(top, store)
     try:
         # A unique name for each run, so that a second run on the same day doesn't write into an edition being read.
         name = f"{day}.{secrets.token_hex(4)}"
-        with own_directory(name, store) as descriptor:
+        with private_directory(name, store) as descriptor:
             edition = Edition(name, descriptor)
             yield edition
-            edition.to_disk()
+            edition.sync_files()
         sync(store)
-        _point(store, top, day.isoformat(), f"{_STORE}/{name}")
+        _replace_link(store, top, day.isoformat(), f"{_STORE}/{name}")
     except BaseException:  # clean up after an interrupt too
         with suppress(OSError):
-            _sweep(top, store)
+            _remove_unused(top, store)
         raise
     # After the date's link, because this link leads through it.
-    _point(store, top, LATEST, day.isoformat())
+    _replace_link(store, top, LATEST, day.isoformat())
     if keep_days is not None:
-        _take_away_links(directory, top, day, keep_days)
-    _sweep(top, store)
+        _remove_old_links(directory, top, day, keep_days)
+    _remove_unused(top, store)
 
 
-def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
+def _require_link_or_nothing(link: Path, top: int) -> None:
     try:
         found = os.stat(link.name, dir_fd=top, follow_symlinks=False)
     except FileNotFoundError:
@@ -161,7 +159,7 @@ def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
         )
 
 
-def _point(store: int, top: int, link: str, target: str) -> None:
+def _replace_link(store: int, top: int, link: str, target: str) -> None:
     """Point a link to ``target`` in one step."""
     # Replace the link instead of deleting it first, so that readers always find one.
     os.symlink(target, _NEW_LINK, dir_fd=store)
@@ -169,13 +167,13 @@ def _point(store: int, top: int, link: str, target: str) -> None:
     sync(top)
 
 
-def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> None:
+def _remove_old_links(directory: Path, top: int, day: date, keep_days: int) -> None:
     """Remove the links of dates at least ``keep_days`` before ``day``, and nothing else in the directory.
 
     Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong.
     """
-    days = [date.fromisoformat(link) for link, _edition in _dated(top)]
-    since = believed_since(days, day, f"of {directory}")
+    days = [date.fromisoformat(link) for link, _edition in _date_links(top)]
+    since = trusted_since(days, day, f"of {directory}")
     for one in days:
         if since <= one <= day - timedelta(days=keep_days):
             os.unlink(one.isoformat(), dir_fd=top)
@@ -183,9 +181,9 @@ def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> No
             log.error("%s is of a day to come: a clock was wrong; remove it", directory / one.isoformat())
 
 
-def _sweep(top: int, store: int) -> None:
+def _remove_unused(top: int, store: int) -> None:
     """Remove editions without a date's link, and a new link that wasn't put in place."""
-    in_use = {edition for _link, edition in _dated(top)} | {_LOCK}
+    in_use = {edition for _link, edition in _date_links(top)} | {_LOCK}
     for name in names_in(store):
         if name in in_use:
             continue
@@ -195,7 +193,7 @@ def _sweep(top: int, store: int) -> None:
             os.unlink(name, dir_fd=store)
 
 
-def _dated(top: int) -> Iterator[tuple[str, str]]:
+def _date_links(top: int) -> Iterator[tuple[str, str]]:
     """Yield the name of each date's link that points into the store, with the name of its edition."""
     for name in names_in(top):
         try:

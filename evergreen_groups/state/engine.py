@@ -33,7 +33,7 @@ from evergreen_groups.errors import (
     StateUnavailableError,
 )
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, directory_of, refuse_beside, refuse_what_is_not_own
+from evergreen_groups.state.files import NO_ROOM, open_parent, require_own_companions, require_own_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-ANEW = Message("move the database away to begin a new one, or put a backup in its place")
+RESTORE_ADVICE = Message("move the database away to begin a new one, or put a backup in its place")
 _SQLITE_ADVICE = {
     sqlite3.SQLITE_FULL: Message("make room on the disk"),
     sqlite3.SQLITE_IOERR: Message("make room on the disk, or see whether it is failing"),
@@ -95,10 +95,10 @@ _CODES_BY_TEXT = {
 """Phrases in PostgreSQL's refusals of a connection, which carry no code, and the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
-_PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 """Codes and prefixes of codes of errors that may go away on a retry."""
 _LONGEST = 300
-_LOOK = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
+_DEFAULT_ADVICE = Message("see PostgreSQL's log; `evergreen-groups state check` looks everything through")
 
 
 class NoAnswerError(OSError):
@@ -106,7 +106,7 @@ class NoAnswerError(OSError):
 
 
 @contextmanager
-def errors_named(where: str) -> Iterator[None]:
+def database_errors(where: str) -> Iterator[None]:
     """Convert database errors in the block to a StateError about the database ``where``.
 
     Keep other code out of the block: its ValueErrors and OSErrors would be converted too.
@@ -119,7 +119,7 @@ def errors_named(where: str) -> Iterator[None]:
     except EvergreenGroupsError:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:  # a value of a row couldn't be decoded
-        raise broken(where) from error
+        raise corrupt_database(where) from error
     except IntegrityError as error:
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",
@@ -128,16 +128,16 @@ def errors_named(where: str) -> Iterator[None]:
             values={"where": where, "constraint": _constraint(error)},
         ) from error
     except (NoResultFound, MultipleResultsFound) as error:
-        raise broken(where) from error
+        raise corrupt_database(where) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise unusable(where, error) from error
+        raise unusable_database(where, error) from error
 
 
-def unusable(where: str, error: BaseException) -> StateError:
+def unusable_database(where: str, error: BaseException) -> StateError:
     """Return the error for a database that can't be used, temporarily or at all."""
     code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
     values = {"where": where, "reason": reason}
-    if code in _PASSING or (isinstance(code, str) and code[:2] in _PASSING):
+    if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
         return StateUnavailableError(
             "the database {where} can't be used ({reason})",
             advice=advice,
@@ -149,11 +149,11 @@ def unusable(where: str, error: BaseException) -> StateError:
     )
 
 
-def broken(where: str) -> StateError:
+def corrupt_database(where: str) -> StateError:
     """Return the error for a database with a value that this program never writes."""
     return StateError(
         "the database {where} holds something that was never written",
-        advice=ANEW,
+        advice=RESTORE_ADVICE,
         code="database-broken",
         values={"where": where},
     )
@@ -167,14 +167,14 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
         return code, system_reason(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return code, str(error), _SQLITE_ADVICE.get(code, ANEW)
+        return code, str(error), _SQLITE_ADVICE.get(code, RESTORE_ADVICE)
     state = getattr(error, "sqlstate", None) or ""
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     if not state:
         state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
-    return state, reason, next(advice, _LOOK)
+    return state, reason, next(advice, _DEFAULT_ADVICE)
 
 
 def _constraint(error: IntegrityError) -> str:
@@ -184,27 +184,27 @@ def _constraint(error: IntegrityError) -> str:
     return str(error.orig)  # SQLite names columns, not values
 
 
-BESIDE = ("-wal", "-shm", "-journal")
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite keeps next to a database.
 
 SQLite writes to any file with one of these names and deletes it, and hangs on a pipe."""
 READS = "evergreen_groups_reads"
 """Execution option for read-only transactions. On SQLite they don't lock out writers."""
-HASTY = "evergreen_groups_hasty"
+NOT_DURABLE = "evergreen_groups_not_durable"
 """Execution option for writes that a power cut may undo. On SQLite they don't wait for the disk.
 
 Later writes aren't durable before these are, because both go to the same log."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
-_ONE_WAIT = 0.5  # seconds
+_SQLITE_WAIT = 0.5  # seconds
 _SECONDS_TO_CONNECT = 6
 """Looking up the host takes five seconds if the first of two name servers is down."""
 _SECONDS_TO_PING = 2.0
 _SECONDS_TO_ANSWER = 30
 """The time limit for any statement. This program's statements take milliseconds."""
-_GRACE = 5
+_EXTRA_SECONDS = 5
 """The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
-_PAUSE = 5.0
+_OPEN_SECONDS = 5.0
 _TIME = "extract(epoch FROM clock_timestamp())::float8"
 _IS_NEW = "evergreen_groups_is_new"
 _SECRETS = ("password", "sslpassword")
@@ -216,7 +216,9 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
     def connect() -> sqlite3.Connection:
         refuse_another_users_database(path)
         # Keep SQLite's own wait short: it blocks signals, so a run couldn't stop at its deadline.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=min(wait, _ONE_WAIT), check_same_thread=False)
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=min(wait, _SQLITE_WAIT), check_same_thread=False
+        )
         try:
             # WAL lets others read during a write.
             connection.execute("PRAGMA journal_mode=WAL")
@@ -242,7 +244,7 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
     driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     # FULL makes each commit durable: a published report must survive a power cut, and a step must be on disk before
     # its request is sent.
-    driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(HASTY) else 'FULL'}")
+    driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(NOT_DURABLE) else 'FULL'}")
     ends = time.monotonic() + wait
     while True:
         try:
@@ -254,25 +256,25 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
             return
 
 
-class Silence:
+class CircuitBreaker:
     """A circuit breaker. After a missing answer, fail at once for some seconds, then let one caller try again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until: float | None = None
 
-    def begin(self) -> None:
+    def record_failure(self) -> None:
         """Record that the server didn't answer."""
         with self._lock:
-            self._until = time.monotonic() + _PAUSE
+            self._until = time.monotonic() + _OPEN_SECONDS
 
-    def end(self) -> None:
+    def record_success(self) -> None:
         """Record that the server answered."""
         if self._until is not None:
             with self._lock:
                 self._until = None
 
-    def refuse(self) -> None:
+    def check(self) -> None:
         """Raise NoAnswerError while the server counts as silent."""
         if self._until is None:
             return
@@ -281,14 +283,14 @@ class Silence:
             if self._until is not None:
                 if now < self._until:
                     raise NoAnswerError("the server didn't answer a moment ago")
-                self._until = now + _PAUSE
+                self._until = now + _OPEN_SECONDS
 
 
-def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
+def _postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
     """Return an engine for a server's database, which replaces connections that the server has closed.
 
     ``wait`` is how many seconds to wait for a lock on a table or row. Connection options in the address take
-    precedence. ``silence`` is told whether the server answers. Each new connection, and each check of a pooled
+    precedence. ``breaker`` is told whether the server answers. Each new connection, and each check of a pooled
     connection, also updates ``clock``.
     """
     ours = {
@@ -343,18 +345,18 @@ def postgresql_engine(url: URL, wait: float, silence: Silence, clock: ServerCloc
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", check)
-    _limit_waiting(engine, silence)
+    _time_out_silent_server(engine, breaker)
     return engine
 
 
-def allow_minutes(connection: Connection, minutes: int) -> None:
+def raise_timeouts(connection: Connection, minutes: int) -> None:
     """Raise the time limits for waiting and working in a transaction on a server."""
     for setting in ("lock_timeout", "statement_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
-    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _GRACE
+    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _EXTRA_SECONDS
 
 
-def _limit_waiting(engine: Engine, silence: Silence) -> None:
+def _time_out_silent_server(engine: Engine, breaker: CircuitBreaker) -> None:
     """Time out a server that is connected but silent. A frozen server process keeps connections open.
 
     The first query on a pooled connection only tests the connection, so it gets a shorter limit.
@@ -366,9 +368,9 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             try:
-                return super().wait(_answered_within(gen, self.deadline), *arguments, **options)
+                return super().wait(_with_deadline(gen, self.deadline), *arguments, **options)
             except NoAnswerError as error:
-                silence.begin()
+                breaker.record_failure()
                 self.close()
                 if self.deadline == _SECONDS_TO_PING:
                     raise  # the driver's own error would make the pool try another connection
@@ -378,26 +380,26 @@ def _limit_waiting(engine: Engine, silence: Silence) -> None:
         try:
             return WaitingConnection.connect(*arguments, **options)
         except psycopg.errors.ConnectionTimeout:
-            silence.begin()
+            breaker.record_failure()
             raise
         except psycopg.Error:
-            silence.end()  # a refusal is an answer
+            breaker.record_success()  # a refusal is an answer
             raise
 
-    def taken(connection: Any, _record: Any, _proxy: Any) -> None:
-        silence.end()
-        connection.deadline = _SECONDS_TO_ANSWER + _GRACE
+    def checked_out(connection: Any, _record: Any, _proxy: Any) -> None:
+        breaker.record_success()
+        connection.deadline = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
 
-    def returned(connection: Any, _record: Any) -> None:
+    def checked_in(connection: Any, _record: Any) -> None:
         if connection is not None:  # None: the connection broke
             connection.deadline = _SECONDS_TO_PING
 
     event.listen(engine, "do_connect", connect)
-    event.listen(engine, "checkout", taken)
-    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", checked_out)
+    event.listen(engine, "checkin", checked_in)
 
 
-def _answered_within(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
     """Pass on the driver's wait steps for a query. Raise NoAnswerError after so many seconds without an answer."""
     ends = time.monotonic() + seconds
     try:
@@ -443,14 +445,14 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def engine_of(url: URL, wait: float, silence: Silence, clock: ServerClock) -> Engine:
-    """Return an engine for a PostgreSQL database. See :func:`postgresql_engine` for the arguments.
+def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
+    """Return an engine for a PostgreSQL database. See :func:`_postgresql_engine` for the arguments.
 
     Raises:
         ConfigurationError: the PostgreSQL driver isn't installed.
     """
     try:
-        return postgresql_engine(url, wait, silence, clock)
+        return _postgresql_engine(url, wait, breaker, clock)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",
@@ -468,10 +470,10 @@ def refuse_another_users_database(path: Path) -> os.stat_result:
     Raises:
         OSError: one of the files isn't this user's own regular file. The error says why.
     """
-    with directory_of(path) as parent:
+    with open_parent(path) as parent:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-        refuse_what_is_not_own(found, parent)
-        refuse_beside(path.name, BESIDE, parent)
+        require_own_file(found, parent)
+        require_own_companions(path.name, COMPANION_SUFFIXES, parent)
         if stat.S_IMODE(found.st_mode) & _OTHERS:  # SQLite gives its companion files the same mode
             os.chmod(path.name, 0o600, dir_fd=parent)
     return found

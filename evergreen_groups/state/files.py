@@ -23,13 +23,13 @@ from evergreen_groups.message import Message, system_reason
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error codes for a full disk or an exceeded quota."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_REACHED = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH needs no read permission
+_PATH_ONLY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)  # O_PATH needs no read permission
 
 
 @contextmanager
-def directory_of(path: Path) -> Iterator[int]:
+def open_parent(path: Path) -> Iterator[int]:
     """Open the directory that ``path`` is in, even without permission to list it, and yield its descriptor."""
-    descriptor = os.open(path.parent, _REACHED)
+    descriptor = os.open(path.parent, _PATH_ONLY)
     try:
         yield descriptor
     finally:
@@ -37,7 +37,7 @@ def directory_of(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def listed_directory(path: Path) -> Iterator[int]:
+def open_directory(path: Path) -> Iterator[int]:
     """Open a directory for listing, following symbolic links, and yield its descriptor."""
     descriptor = os.open(path, _DIRECTORY)
     try:
@@ -70,7 +70,7 @@ def sync(directory: int) -> None:
 
 
 @contextmanager
-def own_directory(name: str, parent: int) -> Iterator[int]:
+def private_directory(name: str, parent: int) -> Iterator[int]:
     """Open the directory ``name`` in ``parent`` and yield its descriptor. Create it with mode 0700 if necessary.
 
     Raises:
@@ -81,10 +81,10 @@ def own_directory(name: str, parent: int) -> Iterator[int]:
     try:
         descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        raise _described(error) from error
+        raise _explain(error) from error
     try:
         found = os.fstat(descriptor)
-        _refuse_strangers(found, parent)
+        _refuse_other_owner(found, parent)
         if found.st_mode & stat.S_IWOTH:
             raise _refusal(Message("everybody can write to it"))
         yield descriptor
@@ -92,10 +92,10 @@ def own_directory(name: str, parent: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> int:
+def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> int:
     """Open the file ``name`` in ``parent``. With ``O_CREAT``, create it with mode 0600.
 
-    ``anybodys`` allows a file of another user, for files that are only read.
+    ``any_owner`` allows a file of another user, for files that are only read.
 
     Raises:
         OSError: it isn't this user's regular file, or has more than one name.
@@ -103,16 +103,16 @@ def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> i
     try:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
     except OSError as error:
-        raise _described(error) from error
+        raise _explain(error) from error
     try:
-        refuse_what_is_not_own(os.fstat(descriptor), parent, anybodys=anybodys)
+        require_own_file(os.fstat(descriptor), parent, any_owner=any_owner)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def hand_over(descriptor: int, parent: int) -> None:
+def give_to_directory_owner(descriptor: int, parent: int) -> None:
     """Give a new file to the owner of its directory if this process is root.
 
     The owner of a state directory couldn't use files that belong to root.
@@ -125,13 +125,13 @@ def hand_over(descriptor: int, parent: int) -> None:
 def is_own(name: str, parent: int) -> bool:
     """Return whether :func:`open_own` would open the file ``name`` in ``parent``, without opening it."""
     try:
-        refuse_what_is_not_own(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
+        require_own_file(os.stat(name, dir_fd=parent, follow_symlinks=False), parent)
     except OSError:
         return False
     return True
 
 
-def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
+def require_own_companions(name: str, endings: Iterable[str], parent: int) -> None:
     """Verify that the files next to ``name`` with these suffixes are this user's own. A missing file is fine.
 
     Raises:
@@ -139,7 +139,7 @@ def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
     """
     for ending in endings:
         try:
-            refuse_what_is_not_own(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
+            require_own_file(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -147,20 +147,20 @@ def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
             raise _refusal(Message("beside it is {file}: {reason}", values=values)) from error
 
 
-def refuse_what_is_not_own(found: os.stat_result, parent: int, *, anybodys: bool = False) -> None:
+def require_own_file(found: os.stat_result, parent: int, *, any_owner: bool = False) -> None:
     """Raise OSError unless this is a regular file of this user with only one name."""
     if stat.S_ISLNK(found.st_mode):
         raise _refusal(Message("it is a symbolic link"))
     if not stat.S_ISREG(found.st_mode):
         raise _refusal(Message("it is not a regular file"))
-    if anybodys:
+    if any_owner:
         return
-    _refuse_strangers(found, parent)
+    _refuse_other_owner(found, parent)
     if found.st_nlink > 1:
         raise _refusal(Message("it has another name as well"))
 
 
-def _refuse_strangers(found: os.stat_result, parent: int) -> None:
+def _refuse_other_owner(found: os.stat_result, parent: int) -> None:
     """Refuse another user's file. Root may work with files that belong to the owner of the directory."""
     user = os.geteuid()
     if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
@@ -171,12 +171,12 @@ def _refusal(reason: Message) -> OSError:
     return PermissionError(errno.EPERM, reason)
 
 
-def _described(error: OSError) -> OSError:
+def _explain(error: OSError) -> OSError:
     """Replace the error for a symbolic link with a readable one."""
     return _refusal(Message("it is a symbolic link")) if error.errno == errno.ELOOP else error
 
 
-_MAY_NOT = (
+_NO_PERMISSION = (
     Message("allow this user to write in the directory or name another file"),
     Message("allow this user to write in the directory or name another directory"),
 )
@@ -194,8 +194,8 @@ _ADVICE = {
         Message("part of the path is no directory: name another directory"),
     ),
     errno.EISDIR: (Message("name a file in it"), Message("name a directory in it")),
-    errno.EACCES: _MAY_NOT,
-    errno.EPERM: _MAY_NOT,
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
     errno.EROFS: (
         Message("name a file on a disk that can be written to"),
         Message("name a directory on a disk that can be written to"),
@@ -210,10 +210,10 @@ _ADVICE = {
     ),
     errno.ENAMETOOLONG: (Message("name it shorter"), Message("name it shorter")),
 }
-_ANOTHER = (Message("name another file"), Message("name another directory"))
+_DEFAULT_ADVICE = (Message("name another file"), Message("name another directory"))
 """Advice for an error while writing: a pair for a file and for a directory."""
 _UNFINISHED = ".part"
-_LONGEST_NAME = 255
+_MAX_NAME_BYTES = 255
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
@@ -245,8 +245,8 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(directory_of(path))
-            handle, temporary = _beside(path, directory)
+            directory = stack.enter_context(open_parent(path))
+            handle, temporary = _create_temporary(path, directory)
         except OSError as error:
             raise _cannot_write(path, error) from error
         try:
@@ -255,7 +255,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
                 stream.flush()
                 # Sync before renaming, because a power cut could leave an empty file that looks complete.
                 os.fsync(stream.fileno())
-                _move(temporary, path.name, directory)
+                _replace(temporary, path.name, directory)
         except BaseException as error:  # clean up after an interrupt too
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
@@ -264,7 +264,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
             raise
 
 
-def _beside(path: Path, directory: int) -> tuple[int, str]:
+def _create_temporary(path: Path, directory: int) -> tuple[int, str]:
     """Create the temporary file (mode 0600) in ``directory``. Keep it locked while it is being written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -273,7 +273,7 @@ def _beside(path: Path, directory: int) -> tuple[int, str]:
     # A name has at most 255 bytes, including the random letters and the suffix.
     prefix = f".{path.name[:100]}."
     _remove_abandoned(directory, prefix)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     while True:
         name = f"{prefix}{secrets.token_hex(6)}{_UNFINISHED}"
@@ -304,7 +304,7 @@ def _is_temporary(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and name.endswith(_UNFINISHED)
 
 
-def _move(temporary: str, name: str, directory: int) -> None:
+def _replace(temporary: str, name: str, directory: int) -> None:
     """Rename the finished file to its final name, and sync the directory."""
     # Both names are on the same disk, so the rename is atomic: readers see the old file or the new one.
     os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -312,7 +312,7 @@ def _move(temporary: str, name: str, directory: int) -> None:
 
 
 @contextmanager
-def writing_in(directory: Path) -> Iterator[None]:
+def write_errors(directory: Path) -> Iterator[None]:
     """Convert every OSError of a block that only writes in ``directory``, and add advice.
 
     Raises:
@@ -326,7 +326,7 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, _ANOTHER)[directory]
+    advice = _ADVICE.get(error.errno or 0, _DEFAULT_ADVICE)[directory]
     values = {"path": path, "reason": system_reason(error) if error.strerror else error}
     if error.errno in _DISK_ERRORS:
         return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
@@ -334,9 +334,9 @@ def _cannot_write(path: Path, error: OSError, *, directory: bool = False) -> Con
 
 
 _OPENED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_BEGINNING = ".evergreen-groups."
+_PREFIX = ".evergreen-groups."
 # Matches leftovers for any target: each night's backup has a different name.
-_OURS = re.compile(f"{re.escape(_BEGINNING)}[0-9a-f]{{12}}\\.part")
+_UNFINISHED_NAME = re.compile(f"{re.escape(_PREFIX)}[0-9a-f]{{12}}\\.part")
 
 
 @contextmanager
@@ -346,9 +346,9 @@ def unfinished_directory(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the directory can't be created.
     """
-    with directory_of(target) as parent:
+    with open_parent(target) as parent:
         _remove_unfinished(parent)
-        name, lock = _made(parent)
+        name, lock = _make_unfinished(parent)
         try:
             yield target.parent / name
         finally:
@@ -356,9 +356,9 @@ def unfinished_directory(target: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _made(parent: int) -> tuple[str, int]:
+def _make_unfinished(parent: int) -> tuple[str, int]:
     while True:
-        name = f"{_BEGINNING}{secrets.token_hex(6)}.part"
+        name = f"{_PREFIX}{secrets.token_hex(6)}.part"
         os.mkdir(name, 0o700, dir_fd=parent)
         lock = os.open(name, _OPENED, dir_fd=parent)
         with suppress(OSError):  # a disk without locks
@@ -371,7 +371,7 @@ def _made(parent: int) -> tuple[str, int]:
 def _remove_unfinished(parent: int) -> None:
     """Remove what killed processes of this user left behind."""
     with suppress(OSError):  # a directory that can't be listed can still be written to
-        for name in filter(_OURS.fullmatch, names_in(parent)):
+        for name in filter(_UNFINISHED_NAME.fullmatch, names_in(parent)):
             with suppress(OSError):
                 lock = os.open(name, _OPENED, dir_fd=parent)
                 try:
@@ -395,7 +395,7 @@ def private_file() -> BinaryIO:
         ConfigurationError: the file can't be created.
     """
     directory = temporary_directory()
-    with writing_in(directory):
+    with write_errors(directory):
         return cast("BinaryIO", TemporaryFile(dir=directory))
 
 

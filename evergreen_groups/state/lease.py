@@ -22,8 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message
-from evergreen_groups.state import engine as refusals
-from evergreen_groups.state.database import refuse_a_later_schema
+from evergreen_groups.state.database import refuse_later_schema
+from evergreen_groups.state.engine import database_errors
 from evergreen_groups.state.files import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
 from evergreen_groups.state.schema import leases
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database
 
-_LOCKS_AT_ONCE = 500
+_LOCK_BATCH = 500
 _HELD_KEYS = """
     SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
@@ -134,14 +134,14 @@ class Lease:
                 yield connection
             return
         with self._transaction() as connection:
-            refuse_a_later_schema(connection, self._database.where)
+            refuse_later_schema(connection, self._database.where)
             yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """Begin a transaction on the lease's connection."""
         assert self._connection is not None  # noqa: S101 - the callers have looked
-        with refusals.errors_named(self._database.where):
+        with database_errors(self._database.where):
             # SQLAlchemy would silently replace a broken connection with a new one, which doesn't hold the lock.
             if self._connection.invalidated or self._connection.closed:
                 raise self._lost()
@@ -176,7 +176,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
     with ExitStack() as stack:
         connection = stack.enter_context(database.connect())
         since = database.now()
-        with refusals.errors_named(database.where):
+        with database_errors(database.where):
             stack.callback(_release, connection)
             _acquire(connection, name, timeout)
             if not name.parts:
@@ -219,13 +219,13 @@ def _key(name: str) -> int:
 
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
-    """Take the locks in order, and hold each while waiting for the next. See :func:`lock_in_time`."""
+    """Take the locks in order, and hold each while waiting for the next. See :func:`try_lock`."""
     deadline, pause = time.monotonic() + timeout, _PAUSE
     shared, waiting = name.shared_keys, name.keys
     while True:
         with connection.begin():
             if all(connection.execute(_TRY_SHARED, {"key": key}).scalar_one() for key in shared):
-                shared, waiting = [], waiting[_taken(connection, waiting) :]
+                shared, waiting = [], waiting[_take_free(connection, waiting) :]
         if not waiting:
             return
         if time.monotonic() >= deadline:
@@ -234,10 +234,10 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _taken(connection: Connection, keys: Sequence[int]) -> int:
+def _take_free(connection: Connection, keys: Sequence[int]) -> int:
     """Take locks until one is busy. Return how many were taken."""
-    for start in range(0, len(keys), _LOCKS_AT_ONCE):
-        some = keys[start : start + _LOCKS_AT_ONCE]
+    for start in range(0, len(keys), _LOCK_BATCH):
+        some = keys[start : start + _LOCK_BATCH]
         # The recursion stops at the first busy lock, so the order is kept: none of the later locks is taken yet.
         got = connection.execute(
             text(
@@ -273,7 +273,7 @@ def _release(connection: Connection) -> None:
         with connection.begin():
             connection.execute(text("SELECT pg_advisory_unlock_all()"))
     except (SQLAlchemyError, OSError, EvergreenGroupsError):
-        _give_up(connection)
+        _invalidate(connection)
 
 
 def _remove_note(connection: Connection, name: LeaseName) -> None:
@@ -283,10 +283,10 @@ def _remove_note(connection: Connection, name: LeaseName) -> None:
         with connection.begin():
             connection.execute(delete(leases).where(leases.c.name == name.name))
     except (SQLAlchemyError, OSError, EvergreenGroupsError):
-        _give_up(connection)
+        _invalidate(connection)
 
 
-def _give_up(connection: Connection) -> None:
+def _invalidate(connection: Connection) -> None:
     with suppress(SQLAlchemyError):
         connection.invalidate()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, directory_of, hand_over, open_own
+from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_own, open_parent
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("the state directory must belong to the user who runs this")
@@ -89,7 +89,7 @@ def hold(
     descriptor = _descriptor(file, directory)
     try:
         try:
-            if not lock_in_time(descriptor, timeout, parts, shared):
+            if not try_lock(descriptor, timeout, parts, shared):
                 if parts:
                     raise BusyError("{doing}", code="others-changing", values={"doing": doing})
                 raise BusyError(
@@ -123,8 +123,8 @@ def holder_of(file: Path) -> Holder | None:
         ConfigurationError: the file can't be read.
     """
     try:
-        with directory_of(file) as parent:
-            descriptor = open_own(file.name, os.O_RDONLY, parent, anybodys=True)
+        with open_parent(file) as parent:
+            descriptor = open_own(file.name, os.O_RDONLY, parent, any_owner=True)
         try:
             return _noted(descriptor)
         finally:
@@ -163,8 +163,8 @@ def _descriptor(file: Path, directory: int | None = None) -> int:
     """
     try:
         # Never delete a lock file: a process that waits for a deleted file would get a lock that no one else sees.
-        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
-            return _opened(file.name, parent)
+        with nullcontext(directory) if directory is not None else open_parent(file) as parent:
+            return _open_or_create(file.name, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -187,16 +187,16 @@ def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
     return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
 
-def _opened(name: str, parent: int) -> int:
+def _open_or_create(name: str, parent: int) -> int:
     """Open the file, and create it if necessary."""
     with suppress(FileExistsError):
         made = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
-        hand_over(made, parent)
+        give_to_directory_owner(made, parent)
         return made
     return open_own(name, os.O_RDWR | os.O_CREAT, parent)
 
 
-def lock_in_time(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
+def try_lock(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
     """Try to lock an open file until ``timeout`` seconds have passed. The kernel's own wait has no limit.
 
     Take the parts in a fixed order, and hold each while waiting for the next. This prevents deadlocks, and ensures

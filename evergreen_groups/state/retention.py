@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.state")
 
-LONGEST_STEP = timedelta(days=7)
+MAX_ADVANCE = timedelta(days=7)
 """How far the trusted time may advance at once."""
-AT_ONCE = 500
+BATCH_SIZE = 500
 """The largest number of rows to delete in one transaction, to keep it short for others."""
 LIFE_OF_PLANS = timedelta(days=7)
 """How long to keep a plan, and with it the idempotency key for repeats of the request."""
@@ -56,8 +56,8 @@ class StoredKind:
 
     name: str
     table: Table
-    moment: ColumnElement[datetime]
-    may_go: ColumnElement[bool]
+    timestamp: ColumnElement[datetime]
+    deletable: ColumnElement[bool]
 
 
 _open = exists().where(steps.c.change == changes.c.id, steps.c.state == "sending")
@@ -70,12 +70,12 @@ KINDS = (
 """The kinds with a configurable lifetime. Waiting mails aren't among them: they expire with an error instead."""
 
 
-def believed_now(connection: Connection, now: datetime) -> datetime:
+def trusted_now(connection: Connection, now: datetime) -> datetime:
     """Return the trusted time, given the clock's ``now``."""
     former = connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
     if former is None:
         former = _latest(connection, now)
-    return now if former is None else min(now, former + LONGEST_STEP)
+    return now if former is None else min(now, former + MAX_ADVANCE)
 
 
 def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) -> dict[str, int]:
@@ -86,11 +86,11 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
     Raises:
         StateError: the database can't be used.
     """
-    believed = _move_on(transactions, now)
-    gone = {kind.name: _prune(transactions, kind, believed - timedelta(days=days[kind.name])) for kind in KINDS}
+    trusted = _advance_trusted_time(transactions, now)
+    gone = {kind.name: _prune(transactions, kind, trusted - timedelta(days=days[kind.name])) for kind in KINDS}
     with transactions.writing() as connection:
-        connection.execute(delete(plans).where(plans.c.at < believed - LIFE_OF_PLANS))
-        connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < believed - LIFE_OF_GROUPS_TO_KEEP))
+        connection.execute(delete(plans).where(plans.c.at < trusted - LIFE_OF_PLANS))
+        connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < trusted - LIFE_OF_GROUPS_TO_KEEP))
         connection.execute(delete(series).where(~exists().where(runs.c.series == series.c.id)))
     return gone
 
@@ -106,50 +106,55 @@ class StoredAmount:
 
 def stored_amounts(connection: Connection) -> list[StoredAmount]:
     """Return the amount of each kind, waiting mails included."""
-    kinds: list[tuple[str, Table, Any]] = [(kind.name, kind.table, kind.moment) for kind in KINDS]
+    kinds: list[tuple[str, Table, Any]] = [(kind.name, kind.table, kind.timestamp) for kind in KINDS]
     found = []
-    for name, table, moment in [*kinds, ("mails", mails, mails.c.written_at)]:
-        rows, since = connection.execute(select(func.count(), func.min(moment)).select_from(table)).one()
+    for name, table, timestamp in [*kinds, ("mails", mails, mails.c.written_at)]:
+        rows, since = connection.execute(select(func.count(), func.min(timestamp)).select_from(table)).one()
         found.append(StoredAmount(name, rows, since))
     return found
 
 
-def _move_on(transactions: Transactions, now: datetime) -> datetime:
+def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime:
     """Store the new trusted time, and log an error if the clock has jumped."""
     with transactions.writing() as connection:
-        believed = believed_now(connection, now)
+        trusted = trusted_now(connection, now)
         former = connection.execute(select(retention.c.believed_at)).scalar_one_or_none()
         connection.execute(delete(retention).where(retention.c.name == _CLOCK))
-        connection.execute(retention.insert().values(name=_CLOCK, believed_at=believed))
-    if believed < now - _TOLERANCE:
+        connection.execute(retention.insert().values(name=_CLOCK, believed_at=trusted))
+    if trusted < now - _TOLERANCE:
         log.error(
             "the clock says %s, more than a week after the last run: what is kept is looked at as on %s; "
             "where no run was missing, set the clock",
             f"{now:%Y-%m-%d}",
-            f"{believed:%Y-%m-%d}",
+            f"{trusted:%Y-%m-%d}",
         )
     elif former is not None and now < former - _TOLERANCE:
         log.error("the clock says %s, before the last run of %s: set it", f"{now:%Y-%m-%d}", f"{former:%Y-%m-%d}")
-    return believed
+    return trusted
 
 
 def _latest(connection: Connection, now: datetime) -> datetime | None:
     """Return the time of the latest record that isn't in the future."""
     found = [
-        connection.execute(select(func.max(kind.moment)).where(kind.moment <= now)).scalar_one_or_none()
+        connection.execute(select(func.max(kind.timestamp)).where(kind.timestamp <= now)).scalar_one_or_none()
         for kind in KINDS
     ]
-    return max((moment for moment in found if moment is not None), default=None)
+    return max((timestamp for timestamp in found if timestamp is not None), default=None)
 
 
 def _prune(transactions: Transactions, kind: StoredKind, before: datetime) -> int:
     gone = 0
     while True:
-        old = select(kind.table.c.id).where(kind.moment < before, kind.may_go).order_by(kind.moment).limit(AT_ONCE)
+        old = (
+            select(kind.table.c.id)
+            .where(kind.timestamp < before, kind.deletable)
+            .order_by(kind.timestamp)
+            .limit(BATCH_SIZE)
+        )
         with transactions.writing() as connection:
             removed = connection.execute(delete(kind.table).where(kind.table.c.id.in_(old))).rowcount
         gone += removed
-        if removed < AT_ONCE:
+        if removed < BATCH_SIZE:
             return gone
 
 
@@ -184,13 +189,13 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
         _remove_plans(connection, patron)
         _remove_groups_to_keep(connection, patron)
-        return Forgotten(gone, of_events, _leave_out(connection, patron))
+        return Forgotten(gone, of_events, _remove_from_run_groups(connection, patron))
 
 
 def _remove_plans(connection: Connection, patron: int) -> None:
     """Delete the plans that mention the patron, even if only as a member of a group."""
     found = connection.execute(select(plans.c.id, plans.c.content).where(plans.c.content.contains(str(patron)))).all()
-    named = [row.id for row in found if patron in set(_numbers(json.loads(row.content)))]
+    named = [row.id for row in found if patron in set(_integers(json.loads(row.content)))]
     connection.execute(delete(plans).where(plans.c.id.in_(named)))
 
 
@@ -204,16 +209,16 @@ def _remove_groups_to_keep(connection: Connection, patron: int) -> None:
             connection.execute(delete(groups_to_keep).where(*mine))
 
 
-def _numbers(value: object) -> Iterator[int]:
+def _integers(value: object) -> Iterator[int]:
     """Yield all integers in a JSON value. A group with the patron's number matches too, which deletes too much."""
     if isinstance(value, int) and not isinstance(value, bool):
         yield value
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(part)
+            yield from _integers(part)
 
 
-def _leave_out(connection: Connection, patron: int) -> int:
+def _remove_from_run_groups(connection: Connection, patron: int) -> int:
     """Remove the id from the member lists that the next report is compared with."""
     key = (run_groups.c.run, run_groups.c.number)
     found = connection.execute(

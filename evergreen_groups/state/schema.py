@@ -40,7 +40,7 @@ BIG = BigInteger().with_variant(Integer(), "sqlite")
 """A 64-bit integer. SQLite numbers rows automatically only if the type has exactly this name."""
 
 
-class Moment(TypeDecorator[datetime]):
+class Timestamp(TypeDecorator[datetime]):
     """An aware ``datetime``. In SQLite, UTC text of fixed width, so that it sorts by time."""
 
     impl = Text
@@ -56,17 +56,17 @@ class Moment(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a moment without its time zone")
-        moment = value.astimezone(UTC)
-        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
+        time = value.astimezone(UTC)
+        return time.isoformat(timespec="microseconds") if dialect.name == "sqlite" else time
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return the stored time in UTC."""
         if value is None:
             return None
-        moment = datetime.fromisoformat(value) if dialect.name == "sqlite" else value
-        if moment.tzinfo is None:
+        time = datetime.fromisoformat(value) if dialect.name == "sqlite" else value
+        if time.tzinfo is None:
             raise ValueError("a moment without its time zone")
-        return moment.astimezone(UTC)
+        return time.astimezone(UTC)
 
 
 class Amount(TypeDecorator[Decimal]):
@@ -110,7 +110,7 @@ changes = Table(
     Column("suffix", Text, nullable=False),
     Column("gateway", Text, nullable=False),
     Column("account", Text, nullable=False),
-    Column("at", Moment, nullable=False, index=True),
+    Column("at", Timestamp, nullable=False, index=True),
     Column("action", Text, nullable=False),
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
     Column("step_count", Integer, nullable=False),  # as planned; steps of forgotten patrons are deleted
@@ -141,10 +141,10 @@ steps = Table(
     Column("state", Text, nullable=False),
     Column("value", BIG),
     Column("reason", Text, nullable=False, server_default=""),
-    Column("touched_at", Moment, nullable=False),
+    Column("touched_at", Timestamp, nullable=False),
     # The step's latest request, with the facts that its outcome can be inferred from.
-    Column("sent_at", Moment),
-    Column("sent_until", Moment),
+    Column("sent_at", Timestamp),
+    Column("sent_until", Timestamp),
     Column("last_xact_id", Text),
     Column("other_fields", Text),
     # The missing permission that made Evergreen refuse the step: its name and org unit (aou.id).
@@ -181,8 +181,8 @@ plans = Table(
     Column("id", Text, primary_key=True),
     Column("gateway", Text, nullable=False),
     Column("staff", BIG, nullable=False),
-    Column("at", Moment, nullable=False, index=True),
-    Column("expires", Moment, nullable=False),
+    Column("at", Timestamp, nullable=False, index=True),
+    Column("expires", Timestamp, nullable=False),
     Column("action", Text, nullable=False),
     Column("content", Text, nullable=False),  # JSON: patron ids and group numbers
     Column("idempotency_key", Text),
@@ -196,7 +196,7 @@ groups_to_keep = Table(
     metadata,
     Column("gateway", Text, primary_key=True),
     Column("number", BIG, primary_key=True, autoincrement=False),
-    Column("at", Moment, nullable=False, index=True),
+    Column("at", Timestamp, nullable=False, index=True),
     Column("members", Text, nullable=False),  # JSON: a list of patron ids
 )
 """Decisions to keep groups that look accidental, with the members at the time of the decision."""
@@ -216,7 +216,7 @@ runs = Table(
     metadata,
     Column("id", BIG, primary_key=True),
     Column("series", BIG, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
-    Column("at", Moment, nullable=False, index=True),
+    Column("at", Timestamp, nullable=False, index=True),
     Column("hidden_libraries", Text, nullable=False),  # JSON: a list of short names
     Index("runs_series", "series", "id"),
     sqlite_autoincrement=True,
@@ -266,7 +266,7 @@ events = Table(
     metadata,
     Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False),
-    Column("at", Moment, nullable=False, index=True),
+    Column("at", Timestamp, nullable=False, index=True),
     Column("event", BIG, nullable=False),
     Column("hook", Text, nullable=False),
     Column("patron", BIG, nullable=False, index=True),
@@ -294,7 +294,7 @@ mails = Table(
     metadata,
     Column("id", BIG, primary_key=True),
     Column("message_id", Text, nullable=False, unique=True),
-    Column("written_at", Moment, nullable=False),
+    Column("written_at", Timestamp, nullable=False),
     Column("content", LargeBinary, nullable=False),  # in RFC 5322 format
     sqlite_autoincrement=True,
 )
@@ -305,8 +305,8 @@ run_status = Table(
     metadata,
     Column("job", Text, primary_key=True),
     Column("outcome", Text, nullable=False),
-    Column("started", Moment, nullable=False),
-    Column("finished", Moment, nullable=False),
+    Column("started", Timestamp, nullable=False),
+    Column("finished", Timestamp, nullable=False),
     Column("exit_code", Integer, nullable=False),
     Column("error", Text),
     Column("groups", Integer),
@@ -321,7 +321,7 @@ leases = Table(
     Column("name", Text, primary_key=True),
     Column("host", Text, nullable=False),
     Column("process", Integer, nullable=False),
-    Column("since", Moment, nullable=False),
+    Column("since", Timestamp, nullable=False),
 )
 """The holders of leases, for messages only. The database engine's own locks decide who holds a lease."""
 
@@ -329,7 +329,7 @@ retention = Table(
     "retention",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("believed_at", Moment, nullable=False),
+    Column("believed_at", Timestamp, nullable=False),
 )
 """The trusted time of the last deletion of old records."""
 

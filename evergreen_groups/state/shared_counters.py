@@ -51,7 +51,7 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
     return store
 
 
-def refuse_unusable_counters(url: str, password: str | None) -> None:
+def check_counter_store(url: str, password: str | None) -> None:
     """Verify that the store answers and accepts the password, without counting anything.
 
     Raises:
@@ -70,7 +70,7 @@ def refuse_unusable_counters(url: str, password: str | None) -> None:
             advice="look at url and password_file in [redis]",
             setting="redis.password_file",
             code="redis-login-refused",
-            values={"where": where_counters_are(url)},
+            values={"where": counter_host(url)},
         ) from None
     except (RedisError, OSError) as error:
         raise StateError(
@@ -78,13 +78,13 @@ def refuse_unusable_counters(url: str, password: str | None) -> None:
             advice="see whether it runs, and look at url in [redis]; until then each process counts by itself",
             setting="redis.url",
             code="redis-unusable",
-            values={"where": where_counters_are(url), "kind": type(error).__name__},
+            values={"where": counter_host(url), "kind": type(error).__name__},
         ) from None
     finally:
         store.storage.close()
 
 
-def where_counters_are(url: str) -> str:
+def counter_host(url: str) -> str:
     """Return the host and port of an address, for messages. The rest may contain a user name."""
     return urlsplit(url).netloc.rpartition("@")[2]
 

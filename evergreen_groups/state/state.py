@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
 
-_MOST_APART = 2_000
+_MAX_SEPARATE_LOCKS = 2_000
 """How many patrons and groups to lock one by one, limited by the size of the server's lock table.
 
 A larger change locks all patrons at once, and waits until no other change is under way."""
@@ -140,7 +140,7 @@ def _change_lease_name(gateway: str, patrons: Collection[int], groups: Collectio
         frozenset(parts or {"none"}),
         _EVERYBODY,
     )
-    return name if len(parts) <= _MOST_APART else replace(name, parts=frozenset({_EVERYBODY}), shared="")
+    return name if len(parts) <= _MAX_SEPARATE_LOCKS else replace(name, parts=frozenset({_EVERYBODY}), shared="")
 
 
 def _report_lease_name() -> LeaseName:

@@ -112,9 +112,9 @@ def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
 
 def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool, interactive: bool) -> None:
     """Write the secrets, each to its file, and then the configuration, each whole or not at all."""
-    from evergreen_groups.state import write_atomically, writing_in
+    from evergreen_groups.state import write_atomically, write_errors
 
-    with writing_in(target.parent):
+    with write_errors(target.parent):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not force:
         for file in secrets:
