@@ -1,10 +1,8 @@
 from .apply import recover_by_reading as recover_by_reading
-from .batch import Batch as Batch
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .changes import WAIT as WAIT
 from .changes import Change as Change
-from .changes import ChangeReader as ChangeReader
 from .changes import DeskChanges as DeskChanges
 from .changes import Moves as Moves
 from .changes import Plan as Plan
@@ -13,7 +11,6 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
-from .journal import Refusal as Refusal
 from .journal import StepState as StepState
 from .journal import TerminalUser as TerminalUser
 from .journal import current_terminal_user as current_terminal_user
@@ -30,7 +27,6 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
-from .plans import StoredPlan as StoredPlan
 from .reasons import StepReason as StepReason
 from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import delete, select
 
-from evergreen_groups.state import State, prune, schema, stored_amounts
-from evergreen_groups.state.retention import BATCH_SIZE, MAX_ADVANCE
+from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state.retention import BATCH_SIZE, MAX_ADVANCE, stored_amounts
 
 pytestmark = pytest.mark.long
 

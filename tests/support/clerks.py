@@ -31,9 +31,9 @@ from evergreen_groups.changes import (
     JournalEntry,
     PlanRequest,
     StepState,
-    StoredPlan,
     recover_by_reading,
 )
+from evergreen_groups.changes.plans import StoredPlan
 from evergreen_groups.errors import BusyError, DataError, GatewayError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
