@@ -105,6 +105,7 @@ class _Run:
         """Apply one step unless it has to wait."""
         way = (step.before, step.after)
         if step.last and way in self._not_moved:
+            # Another patron's move failed. Keep this one behind, so that the same command still finds the group.
             journaled.record(StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
             return StepOutcome(step, StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
         change = PatronChange(
@@ -213,6 +214,7 @@ class JournaledChanges:
         open_steps = _journal(self._state.database).open_steps(self._gateway.url, patrons)
         ended: list[JournalStep] = []
         for patron in sorted({step.patron for step in open_steps}):
+            # One lease per patron, so that a busy patron doesn't hold up the others.
             with suppress(BusyError), self._lease([patron], (), 0.0) as journal:
                 ended += recover(self._gateway, journal, [patron])
         return ended
@@ -303,6 +305,7 @@ def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     """
     if plan.is_recalculation:
         return
+    # A patron with several steps causes the same difference more than once.
     differences = list(dict.fromkeys([*_patron_differences(gateway, plan), *_group_differences(gateway, plan)]))
     if differences:
         raise PlanError(

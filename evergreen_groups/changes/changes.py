@@ -64,6 +64,7 @@ class Plan:
         steps = self.draft.steps
         if not steps:
             return PlanOutcome(())
+        # Recover these members' open steps too: see StepApplier.
         group_members = [id for group in expected_groups(self.draft) for id in group.members]
         entries: list[str] = []
         outcomes, stopped = StepApplier(self._gateway, self._changes, group_members).apply(

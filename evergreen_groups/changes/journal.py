@@ -321,8 +321,7 @@ class Journal:
         """Record that a step's request is about to go out. Durable once this returns.
 
         If an earlier run left a step open for the same change, close that step. This step now records the outcome of
-        both
-        requests.
+        both requests.
 
         Raises:
             StateError: a different change of the same field is open for this patron, so this one must not be sent.

@@ -103,15 +103,18 @@ class PatronChange(Generic[StepT]):
     def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
+        # An earlier try may have taken effect by now.
         verdict = Verdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._record_verdict(verdict)
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
+            # Nothing more can be sent, but the earlier try may still arrive.
             if verdict.state is StepState.SENDING:
                 return self._leave_open(verdict)
             return self._end(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
+            # Perhaps our own earlier try, but this read doesn't prove it.
             if verdict.state is not StepState.NOT_DONE:
                 return self._leave_open(verdict)
             # Another user made the change, so the step must not count as ours: an undo must not revert it.
@@ -158,6 +161,7 @@ class PatronChange(Generic[StepT]):
                 self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
             )
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        # Clear passwd: Evergreen would set any other value as the new password.
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
         yes = confirmed_write(answer, before, self._step.field)
@@ -181,15 +185,16 @@ class PatronChange(Generic[StepT]):
         """Read the record to resolve an unclear answer. Return None if the change may be sent again.
 
         The status code doesn't help: a service that fails after writing answers 500, a bus that loses the answer 404,
-        and a
-        gateway that times out nothing at all.
+        and a gateway that times out nothing at all.
         """
         verdict = self._look_up(change)
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._record_verdict(verdict)
         if not change.protected:
+            # A repeat could make a second group.
             return self._leave_open(verdict)
         if verdict.state is StepState.NOT_DONE:
+            # Evergreen would reject the request by now, so it no longer matters.
             self._sent = None
         self._last_reason = verdict.reason
         return None
@@ -226,7 +231,7 @@ class PatronChange(Generic[StepT]):
     def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
         """Verify that an update changed only the one field.
 
-        ``last_xact_id`` identifies our write. The change counts as done whatever is read back.
+        ``last_xact_id`` identifies our write. The change counts as done whatever value is read back.
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
@@ -234,6 +239,7 @@ class PatronChange(Generic[StepT]):
         if after.last_xact_id == last_xact_id:
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
+            # The answer has confirmed the write, so this read is outdated.
             return self._end(StepState.DONE, value=wanted, reason=STALE_READ)
         now = value_of(after, self._step.field)
         if now == wanted:

@@ -81,6 +81,7 @@ class PenaltyReader:
 
     def _of(self, patron: int, home_library: int) -> PatronPenalties:
         near = self._read_near(patron)
+        # Ask pcrud only if there are org units that the first call can't cover.
         everything_is_near = near is not None and all(unit.id in self._near for unit in self.org_units)
         rows = () if everything_is_near else tuple(rows_in_force(self._gateway, [patron]))
         if near is not None:

@@ -474,8 +474,7 @@ class Planner:
 
         Raises:
             PlanError: the entry is a recalculation of penalties, retention has deleted part of it, or nothing is left
-                to
-                undo.
+                to undo.
         """
         refuse_irreversible(entry)
         # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
@@ -485,6 +484,7 @@ class Planner:
         basis = self.basis(patrons, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
         records = self._primary_records(visible)
+        # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {id: _with_state(visible[id], record) for id, record in records.items()}
         found = self._reversals(entry, records, now, moved_since)
         hidden = _hidden(patrons - records.keys())

@@ -154,6 +154,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
     for number in left + joined:
+        # A group may both lose and gain members in one plan.
         arriving = (step.member for step in moves if step.after == number)
         staying = (member for member in groups[number].members if member.id not in leaving)
         found.append(PlannedGroup(groups[number], (*staying, *arriving)))
@@ -190,6 +191,7 @@ class PlanRequest:
             ArgumentError: a field has the wrong type.
         """
         self._refuse_other_types()
+        # A batch has several actions, so no single request can describe one.
         if self.action is Action.BATCH:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):

@@ -118,6 +118,7 @@ class PatronRecalculation:
         try:
             clear = self._send()
         except GatewayError as error:
+            # An earlier request may still run, so the step stays open even if this one was refused.
             if self._is_open:
                 refused = refusal(self._gateway, error)
                 reason = may_come_in(sending.until).preceded_by(*refused.texts, **refused.values)
@@ -129,6 +130,7 @@ class PatronRecalculation:
             reason = unreadable(error)
             self._journaled.record(StepState.SENDING, reason=reason)
             return Attempt(StepState.SENDING, reason=reason, error=error)
+        # Unchanged penalties prove nothing here: the request may still be on its way.
         if not clear and after.in_force == before.in_force:
             return self._leave_open(sending)
         return self._conclude(before, after)
@@ -160,6 +162,7 @@ class PatronRecalculation:
     def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
         """End the step with what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
+        # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
             return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
         value = set_by_ils(after.in_force)
@@ -243,8 +246,7 @@ class Recalculator:
         Raises:
             BusyError: another run is changing one of the patrons.
             TransportError: the outcome of an interrupted run can't be looked up, or the penalties can't be read.
-                Nothing
-                was sent.
+                Nothing was sent.
         """
         if not findings:
             return Recalculations(())
@@ -305,6 +307,7 @@ class Recalculator:
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
             open_before = {it.patron for it in self._changes.open_changes(journal, concerned) if it.field == PENALTIES}
+            # The journal stores how many penalties Evergreen had set as the value before.
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None

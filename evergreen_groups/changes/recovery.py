@@ -60,6 +60,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
         step = _restart_if_misdated(gateway, journal, found)
         verdict = _verdict(gateway, journal, penalties, step)
         if verdict is None or verdict.state is StepState.SENDING:
+            # Rewrite an open step only if there is something new: a restarted wait, or another group.
             if verdict is not None and (step is not found or verdict.value not in (None, step.value)):
                 value = step.value if verdict.value is None else verdict.value
                 journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
@@ -78,6 +79,7 @@ def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
             found = penalties.read(step.patron)
             return None if found is None else judge_penalties(change, found, journal.now())
         return judge(gateway, change, read_patron(gateway, step.patron), journal.now())
+    # An error about one patron must not stop the recovery of the others.
     except FATAL_ERRORS:
         raise
     except (GatewayError, DataError):

@@ -79,9 +79,10 @@ class PlanStore:
             PlanError: the plan has been applied before, or the key belongs to another plan.
         """
         try:
+            # The statement's conditions make this atomic: of two requests, only one updates the row.
             values = {"plan": plan.id, "idempotency_key": key, "change": change_number(change)}
             count = connection.execute(_CLAIM, values).rowcount
-        except IntegrityError:
+        except IntegrityError:  # the key is unique, and another plan has it
             raise key_conflict() from None
         if count != 1:
             raise already_applied()

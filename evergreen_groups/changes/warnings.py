@@ -110,6 +110,7 @@ def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWa
             known.adults.count((member.id for member in members), known.accounts)
             for members in (group.members_before, group.after)
         )
+        # Warn only if the plan adds adults, not about a group that already had too many.
         if group.number is not None and before < after > known.adults.most:
             values = {"group": group.number, "most": known.adults.most}
             yield PlanWarning.counted("several-adults", group.counted_after(after), values)
@@ -118,6 +119,7 @@ def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWa
 def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
     """Yield warnings about a group that is left without a lead, without members, or with a single member."""
     stays = [member for member in group.members if member.id not in leaving]
+    # A hidden member would stay, so only a complete group can end up empty.
     if not stays and group.complete and len(group.members) > 1:
         yield PlanWarning("group-left-empty", {"group": group.number})
     elif not stays and group.complete:

@@ -146,6 +146,7 @@ class BillsReader:
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference
+        # Load all classes in one request.
         gateway.idl("circ", "mobts", "mb", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]

@@ -168,7 +168,7 @@ class DetailsReader:
         self, search: Callable[[GroupViewer], Found], names_of: Collection[int] = ()
     ) -> tuple[Found, CirculationReader]:
         """Run a search with a viewer, and in parallel read the libraries' rules for counting items out."""
-        self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
+        self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one request
         viewer = details_viewer(self._gateway, self._reference, names_of, self._recent())
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),

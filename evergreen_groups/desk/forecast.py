@@ -115,6 +115,7 @@ def _obstacle(
     member: Member, standing: Standing, kinds: PenaltyKinds, limit: Limit | None, decision: Decision | None
 ) -> Obstacle | None:
     not_yet_blocked = standing.difference is StandingDifference.NOT_YET_BLOCKED
+    # The order matters: report the reason that holds whatever the threshold is.
     if any(penalty.by_staff for penalty in standing.blocks_for_fines):
         return Obstacle.SET_BY_STAFF
     if not_yet_blocked and not kinds.sets_block_for_fines_at(member.patron.home_library.id):

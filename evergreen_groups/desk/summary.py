@@ -152,7 +152,7 @@ class SummaryReader:
             NotFoundError: no visible patron has this id.
         """
         arguments.whole("id", id)
-        self._gateway.idl("au", "mous")  # in one go
+        self._gateway.idl("au", "mous")  # in one request
         patron = self._read_record(id)
         if patron is None or patron.deleted:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
@@ -224,7 +224,7 @@ class SummaryReader:
 
     def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """Run a search with a viewer, and in parallel read the kinds of penalties."""
-        self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
+        self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one request
         viewer = member_viewer(self._gateway, self._reference, recent)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: search(viewer),

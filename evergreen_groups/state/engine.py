@@ -229,6 +229,7 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
             raise
         return connection
 
+    # hide_parameters keeps patron data out of error messages.
     engine = create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
     )

@@ -101,6 +101,7 @@ def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> 
         OSError: it isn't this user's regular file, or has more than one name.
     """
     try:
+        # O_NONBLOCK: opening a pipe that someone put there must not hang.
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
     except OSError as error:
         raise _explain(error) from error
@@ -294,6 +295,7 @@ def _remove_abandoned(directory: int, prefix: str) -> None:
             with suppress(OSError):
                 handle = open_own(name, os.O_RDONLY, directory)
                 try:
+                    # A writer holds the lock, so a file that can be locked has been abandoned.
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(name, dir_fd=directory)
                 finally:

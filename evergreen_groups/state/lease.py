@@ -167,6 +167,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         ConfigurationError: the lock file can't be used.
     """
     if database.path is not None:
+        # File locks need numbers below 2**62.
         parts = [key >> 1 for key in name.keys] if name.parts else ()
         shared = [key >> 1 for key in name.shared_keys]
         file = make_state_directory(directory) / name.file

@@ -194,6 +194,7 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
 
 def _remove_plans(connection: Connection, patron: int) -> None:
     """Delete the plans that mention the patron, even if only as a member of a group."""
+    # Select candidates by substring, and parse only those: SQLite and PostgreSQL share no JSON operators.
     found = connection.execute(select(plans.c.id, plans.c.content).where(plans.c.content.contains(str(patron)))).all()
     named = [row.id for row in found if patron in set(_integers(json.loads(row.content)))]
     connection.execute(delete(plans).where(plans.c.id.in_(named)))
