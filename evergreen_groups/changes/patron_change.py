@@ -146,7 +146,11 @@ class PatronChange(Generic[StepT]):
         except UnclearAnswer:
             pass
         else:
-            return self._verify(before, change, answer)
+            if isinstance(answer, int):
+                outcome = self._verify_new_group(before, change, answer)
+            else:
+                outcome = self._verify_update(before, answer.last_xact_id)
+            return outcome
         return self._resolve_unclear(change)
 
     def _request(self, before: Record) -> ConfirmedWrite | int:
@@ -221,12 +225,6 @@ class PatronChange(Generic[StepT]):
                 return StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=now)
             return StepReason(Message("changed meanwhile"), "lead-changed-meanwhile")
         return None
-
-    def _verify(self, before: Record, change: SentChange, answer: ConfirmedWrite | int) -> StepOutcome[StepT]:
-        """Compare the record with its state before a confirmed change."""
-        if isinstance(answer, int):
-            return self._verify_new_group(before, change, answer)
-        return self._verify_update(before, answer.last_xact_id)
 
     def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
         """Verify that an update changed only the one field.

@@ -65,7 +65,7 @@ class Drafter:
         whom later changes move.
 
         Raises:
-            PlanError: the request can't be carried out.
+            PlanError: the request can't be planned.
         """
         match request.action:
             case Action.MOVE if request.target is not None:

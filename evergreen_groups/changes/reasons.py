@@ -63,7 +63,10 @@ class StepReason(str):
 
 
 def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
-    shown = {name: _time(value) if name in _TIMES else value for name, value in values.items()}
+    shown = dict(values)
+    for name in _TIMES:  # stored as text
+        if isinstance(time := shown.get(name), str):
+            shown[name] = datetime.fromisoformat(time)
     return [_message(text, shown) for text in texts]
 
 
@@ -72,10 +75,6 @@ def _message(text: str, values: Mapping[str, object]) -> Message:
         return Message(text, values=values)
     except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
         return Message(text)
-
-
-def _time(value: object) -> object:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 NO_REASON = StepReason()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.apply import JournaledChanges, JournaledStep, NewStep
-from evergreen_groups.changes.journal import PENALTIES, Operator, Sending, StepState
+from evergreen_groups.changes.journal import PENALTIES, Operator, StepState
 from evergreen_groups.changes.outcome_check import is_refusal, new_sending, was_never_sent
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.plans import Action
@@ -130,9 +130,12 @@ class PatronRecalculation:
             reason = unreadable(error)
             self._journaled.record(StepState.SENDING, reason=reason)
             return Attempt(StepState.SENDING, reason=reason, error=error)
-        # Unchanged penalties prove nothing here: the request may still be on its way.
         if not clear and after.in_force == before.in_force:
-            return self._leave_open(sending)
+            # The request may still be on its way. Leave the step open for the next run, which may safely send the
+            # request again: two recalculations have the effect of one.
+            reason = no_clear_answer(sending.until)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return Attempt(StepState.SENDING, reason=reason)
         return self._conclude(before, after)
 
     def _would_remove_staff_block(self, penalties: PatronPenalties) -> bool:
@@ -179,12 +182,6 @@ class PatronRecalculation:
         """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
         blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
-
-    def _leave_open(self, sending: Sending) -> Attempt:
-        """Leave the step for the next run. Sending it again is harmless: two recalculations have the effect of one."""
-        reason = no_clear_answer(sending.until)
-        self._journaled.record(StepState.SENDING, reason=reason)
-        return Attempt(StepState.SENDING, reason=reason)
 
     def _end(
         self,

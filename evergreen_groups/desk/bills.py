@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -243,14 +243,12 @@ def make_statement(group: GroupBills, patron: int, settings: StatementSettings) 
     doesn't reveal whether there are any.
     """
     today = group.at.astimezone().date()
-    members = tuple(_allowed(group, patron, settings, today))
+    members = tuple(
+        member
+        for member in group.members
+        if settings.adults or member.patron.id == patron or is_minor(member.account, today)
+    )
     return Statement(group, next(member.patron for member in members if member.patron.id == patron), members)
-
-
-def _allowed(group: GroupBills, patron: int, settings: StatementSettings, today: date) -> Iterator[MemberBills]:
-    for member in group.members:
-        if settings.adults or member.patron.id == patron or is_minor(member.account, today):
-            yield member
 
 
 def is_minor(account: PatronAccount, today: date) -> bool:

@@ -33,7 +33,7 @@ from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Patron, PatronAccount
 
 # Evergreen turns names into regular expressions and escapes only some characters (Publisher/actor.pm, patron_search).
@@ -271,7 +271,11 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
         if not is_deleted:
             return None
         deleted = row.name
-    near = [_near(card, patrons[card.usr][0]) for card in cards if not patrons[card.usr][1]]
+    near = []
+    for card in cards:
+        row, is_deleted = patrons[card.usr]
+        if not is_deleted:
+            near.append(NearCard(card.barcode, row.name, bool(card.active)))
     others = _latest_barcodes(gateway)
     length = usual_length(others)
     return UnknownBarcode(
@@ -288,10 +292,6 @@ def _patrons(gateway: Gateway, ids: set[int]) -> dict[int, tuple[PatronRow, bool
     read = gateway.pcrud.columns_by_values("au", (*PATRON_FIELDS, "deleted"), "id", sorted(ids))
     rows = ((PatronRow._make(values[:-1]), bool(values[-1])) for values in chain.from_iterable(read))
     return {row.id: (row, deleted) for row, deleted in rows}
-
-
-def _near(card: Record, patron: PatronRow) -> NearCard:
-    return NearCard(card.barcode, patron.name, bool(card.active))
 
 
 def _latest_barcodes(gateway: Gateway) -> list[str]:

@@ -12,7 +12,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.forecast import RecalculationForecast, read_forecasts
 from evergreen_groups.desk.readers import member_viewer, with_primary_penalties, with_recalculated_rows
-from evergreen_groups.errors import NotFoundError, PermissionDeniedError, not_visible
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
@@ -169,7 +169,7 @@ class SummaryReader:
             id = patron.id if isinstance(patron, Record) else find_owner(self._gateway, barcode)
             patron = None if id is None else self._read_record(id)
         if not isinstance(patron, Record) or patron.deleted:
-            raise _no_such_barcode()
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._decide(patron, with_penalties=True)
 
     def is_deleted(self, id: int) -> bool:
@@ -265,7 +265,3 @@ class SummaryReader:
             )
             return fines, None
         return read_whole_balances(self._gateway, found.group, found.ids)
-
-
-def _no_such_barcode() -> NotFoundError:
-    return not_visible("no visible patron has this barcode", code="no-patron-with-barcode")

@@ -76,7 +76,7 @@ def back_up(database: Database, target: Path) -> int:
                 return _copy_rows(source, copy)
         finally:
             engine.dispose()
-            _turn_off_wal(temporary)
+            _disable_wal(temporary)
 
 
 def restore(database: Database, source: Path) -> int:
@@ -135,10 +135,10 @@ def _copy_pages(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target)) as copy,
     ):
         database.backup(copy)
-    _turn_off_wal(target)
+    _disable_wal(target)
 
 
-def _turn_off_wal(path: Path) -> None:
+def _disable_wal(path: Path) -> None:
     """Turn off WAL, so that the backup is a single file wherever it is copied."""
     with database_errors(str(path)), closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")

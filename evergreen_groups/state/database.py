@@ -376,7 +376,10 @@ class Database:
         self._breaker.check()
         with self._lock:
             if self._engine is None:
-                engine = self._server() if self._url is not None else self._file()
+                if self._url is not None:
+                    engine = postgresql_engine(self._url, self._wait, self._breaker, self._clock)
+                else:
+                    engine = self._file_engine()
                 try:
                     ensure_current_schema(engine, self.where)
                 except BaseException:
@@ -385,11 +388,7 @@ class Database:
                 self._engine = engine
             return self._engine
 
-    def _server(self) -> Engine:
-        assert self._url is not None  # noqa: S101 - the caller has checked
-        return postgresql_engine(self._url, self._wait, self._breaker, self._clock)
-
-    def _file(self) -> Engine:
+    def _file_engine(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
             create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)

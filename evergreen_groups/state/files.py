@@ -256,7 +256,9 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
                 stream.flush()
                 # Sync before renaming, because a power cut could leave an empty file that looks complete.
                 os.fsync(stream.fileno())
-                _replace(temporary, path.name, directory)
+                # Both names are on the same disk, so the rename is atomic: readers see the old file or the new one.
+                os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                sync(directory)
         except BaseException as error:  # clean up after an interrupt too
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
@@ -290,7 +292,7 @@ def _remove_abandoned(directory: int, prefix: str) -> None:
     """Remove this user's temporary files that no process is writing any more, because it was killed."""
     with suppress(OSError):  # a directory that can't be listed can still be written to
         for name in names_in(directory):
-            if not _is_temporary(name, prefix) or not is_own(name, directory):
+            if not (name.startswith(prefix) and name.endswith(_UNFINISHED) and is_own(name, directory)):
                 continue
             with suppress(OSError):
                 handle = open_own(name, os.O_RDONLY, directory)
@@ -300,17 +302,6 @@ def _remove_abandoned(directory: int, prefix: str) -> None:
                     os.unlink(name, dir_fd=directory)
                 finally:
                     os.close(handle)
-
-
-def _is_temporary(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and name.endswith(_UNFINISHED)
-
-
-def _replace(temporary: str, name: str, directory: int) -> None:
-    """Rename the finished file to its final name, and sync the directory."""
-    # Both names are on the same disk, so the rename is atomic: readers see the old file or the new one.
-    os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    sync(directory)
 
 
 @contextmanager
