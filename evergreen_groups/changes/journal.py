@@ -47,10 +47,6 @@ def is_change_id(text: str) -> bool:
     return bool(_CHANGE_ID.fullmatch(text))
 
 
-def new_suffix() -> str:
-    return "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
-
-
 def change_number(id: str) -> int:
     """Return the number in a change's id."""
     return int(id.partition("-")[0])
@@ -154,7 +150,7 @@ class JournalStep:
 class JournalEntry:
     """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
 
-    ``missing_step_count`` is how many of its steps retention has deleted.
+    ``missing_step_count`` is how many of its steps have been deleted since, along with all data of their patrons.
     """
 
     id: str
@@ -289,7 +285,7 @@ class Journal:
         # One transaction for the whole plan: from half a plan, nothing could reconstruct the other steps.
         with self._transactions.writing() as connection:
             entry = {
-                "suffix": new_suffix(),
+                "suffix": "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6)),
                 "gateway": gateway,
                 "account": operator.account,
                 "staff": operator.staff,

@@ -290,7 +290,7 @@ def refuse_irreversible(entry: JournalEntry) -> None:
     """Refuse to undo an entry that can't be undone as a whole.
 
     Raises:
-        PlanError: the entry is a recalculation of penalties, or retention has deleted part of it.
+        PlanError: the entry is a recalculation of penalties, or some of its steps have been deleted.
     """
     if entry.missing_step_count:
         raise PlanError(
@@ -473,8 +473,8 @@ class Planner:
         move.
 
         Raises:
-            PlanError: the entry is a recalculation of penalties, retention has deleted part of it, or nothing is left
-                to undo.
+            PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is
+                left to undo.
         """
         refuse_irreversible(entry)
         # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
