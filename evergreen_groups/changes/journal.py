@@ -150,7 +150,7 @@ class JournalStep:
 class JournalEntry:
     """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
 
-    ``missing_step_count`` is how many of its steps have been deleted since, along with all data of their patrons.
+    ``missing_step_count`` is how many of its steps have been deleted since, because their patrons were forgotten.
     """
 
     id: str

@@ -140,7 +140,7 @@ class SentChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChangeVerdict:
     """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state.
 
     ``value`` is the field's value now, if the change is done or another user has changed the field.
@@ -164,7 +164,7 @@ def sending_of(record: Record, field: str, gateway: Gateway, now: datetime) -> S
     return new_sending(gateway, now, last_xact_id=record.last_xact_id, other_fields=digest_of_untouched(record, field))
 
 
-def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> Verdict:
+def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datetime) -> ChangeVerdict:
     """Infer the outcome of a sent change from the patron's current record, read at the time ``at``.
 
     Raises:
@@ -173,7 +173,7 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datet
     """
     now = value_of(record, change.field)
     if record is None or now is None:
-        return Verdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN)
+        return ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN)
     if now == change.before:
         return _judge_unchanged(change, record, at)
     if now == change.after:
@@ -183,39 +183,39 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None, at: datet
     return _judge_elsewhere(change, now, at)
 
 
-def _judge_unchanged(change: SentChange, record: Record, at: datetime) -> Verdict:
+def _judge_unchanged(change: SentChange, record: Record, at: datetime) -> ChangeVerdict:
     if change.protected and record.last_xact_id != change.sending.last_xact_id:
-        return Verdict(StepState.NOT_DONE, reason=OVERTAKEN)
+        return ChangeVerdict(StepState.NOT_DONE, reason=OVERTAKEN)
     if change.may_still_arrive(at):
-        return Verdict(StepState.SENDING, reason=no_clear_answer(change.sending.until))
-    return Verdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
+        return ChangeVerdict(StepState.SENDING, reason=no_clear_answer(change.sending.until))
+    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
 
 
-def _judge_as_planned(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
+def _judge_as_planned(change: SentChange, record: Record, now: int, at: datetime) -> ChangeVerdict:
     if _written_by_another(change, record, at):
-        return Verdict(StepState.FAILED, reason=_unclear_author(change, now))
-    return Verdict(StepState.DONE, now)
+        return ChangeVerdict(StepState.FAILED, reason=_unclear_author(change, now))
+    return ChangeVerdict(StepState.DONE, now)
 
 
-def _judge_alone(change: SentChange, record: Record, now: int, at: datetime) -> Verdict:
+def _judge_alone(change: SentChange, record: Record, now: int, at: datetime) -> ChangeVerdict:
     """Judge a patron who was to get a new group and is now alone in a group other than before."""
     if _written_by_another(change, record, at):
-        return Verdict(StepState.FAILED, reason=_unclear_author(change, now))
+        return ChangeVerdict(StepState.FAILED, reason=_unclear_author(change, now))
     if change.seen is not None:
         late = Message("it came in late, after somebody else had moved the patron to group {group}")
-        return Verdict(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
-    return Verdict(StepState.DONE, now)
+        return ChangeVerdict(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
+    return ChangeVerdict(StepState.DONE, now)
 
 
-def _judge_elsewhere(change: SentChange, now: int, at: datetime) -> Verdict:
+def _judge_elsewhere(change: SentChange, now: int, at: datetime) -> ChangeVerdict:
     moved = StepReason(Message("somebody else changed it"), "lead-changed-meanwhile")
     if change.field == GROUP:
         moved = StepReason(Message("somebody else moved the patron to group {group}"), "moved-meanwhile", group=now)
     if not change.protected and change.may_still_arrive(at):
-        return Verdict(
+        return ChangeVerdict(
             StepState.SENDING, now, may_come_in(change.sending.until).preceded_by(*moved.texts, **moved.values)
         )
-    return Verdict(StepState.FAILED, reason=moved)
+    return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
 def _written_by_another(change: SentChange, record: Record, at: datetime) -> bool:
@@ -292,7 +292,7 @@ def _others_in(group: int, patron: int) -> dict[str, Any]:
     return {"usrgroup": group, "deleted": "f", "id": {"<>": patron}}
 
 
-def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> Verdict:
+def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime) -> ChangeVerdict:
     """Infer the outcome of a recalculation: done if the penalties in force differ from those before it was sent.
 
     Someone else may have changed them. That makes no difference, because a recalculation can't be undone.
@@ -300,10 +300,10 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties, at: datetime
     now = set_by_ils(penalties.in_force)
     former = change.sending.other_fields
     if now != change.before if former is None else penalties.digest != former:
-        return Verdict(StepState.DONE, now)
+        return ChangeVerdict(StepState.DONE, now)
     if change.may_still_arrive(at):
-        return Verdict(StepState.SENDING, reason=may_come_in(change.sending.until))
-    return Verdict(StepState.NOT_DONE, reason=NO_EFFECT)
+        return ChangeVerdict(StepState.SENDING, reason=may_come_in(change.sending.until))
+    return ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
 
 
 _REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.journal import StepState
 from evergreen_groups.changes.outcome_check import (
+    ChangeVerdict,
     ConfirmedWrite,
     SentChange,
     UnclearAnswer,
-    Verdict,
     confirmed_write,
     is_older,
     is_refusal,
@@ -104,7 +104,7 @@ class PatronChange(Generic[StepT]):
         """Try once. Return None if the step has to be tried again."""
         before = read_patron(self._gateway, self._step.patron_id)
         # An earlier try may have taken effect by now.
-        verdict = Verdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
+        verdict = ChangeVerdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._record_verdict(verdict)
         obstacle = self._obstacle(before)
@@ -203,14 +203,14 @@ class PatronChange(Generic[StepT]):
         self._last_reason = verdict.reason
         return None
 
-    def _look_up(self, change: SentChange) -> Verdict:
+    def _look_up(self, change: SentChange) -> ChangeVerdict:
         """Read the patron's record and infer the outcome of a change."""
         return self._judge(change, read_patron(self._gateway, change.patron))
 
-    def _judge(self, change: SentChange, record: Record | None) -> Verdict:
+    def _judge(self, change: SentChange, record: Record | None) -> ChangeVerdict:
         """Infer the outcome of a change from a record. A record from before the change proves nothing."""
         if record is not None and self._base is not None and is_older(record, self._base):
-            return Verdict(StepState.SENDING, reason=STALE_READ)
+            return ChangeVerdict(StepState.SENDING, reason=STALE_READ)
         return judge(self._gateway, change, record, self._journaled.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
@@ -233,7 +233,7 @@ class PatronChange(Generic[StepT]):
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._leave_open(Verdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+            return self._leave_open(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if after.last_xact_id == last_xact_id:
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
@@ -250,7 +250,7 @@ class PatronChange(Generic[StepT]):
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._leave_open(Verdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
+            return self._leave_open(ChangeVerdict(StepState.SENDING, reason=HIDDEN_AFTER_SENDING))
         if value_of(after, GROUP) == answer != self._step.before:
             return self._end_as_done(before, after)
         verdict = self._judge(change, after)
@@ -266,10 +266,10 @@ class PatronChange(Generic[StepT]):
         reason = StepReason(Message("also changed: {fields}"), "also-changed", fields=fields) if effects else NO_REASON
         return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
-    def _record_verdict(self, verdict: Verdict) -> StepOutcome[StepT]:
+    def _record_verdict(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
         return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
 
-    def _leave_open(self, verdict: Verdict) -> StepOutcome[StepT]:
+    def _leave_open(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
         """Leave the step open for the next run."""
         if verdict.state is not StepState.SENDING:
             return self._record_verdict(verdict)

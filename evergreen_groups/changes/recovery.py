@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.outcome_check import Verdict
+    from evergreen_groups.changes.outcome_check import ChangeVerdict
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
@@ -71,7 +71,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     return ended
 
 
-def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> Verdict | None:
+def _verdict(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> ChangeVerdict | None:
     """Return the outcome of one step, or None if it can't be read now."""
     change = sent_change(journal, step)
     try:

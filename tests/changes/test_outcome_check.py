@@ -17,8 +17,8 @@ from evergreen_groups.changes.apply import NewStep
 from evergreen_groups.changes.journal import JournalStep, Sending
 from evergreen_groups.changes.outcome_check import (
     ARRIVES_WITHIN,
+    ChangeVerdict,
     SentChange,
-    Verdict,
     digest_of_untouched,
     judge,
     judge_penalties,
@@ -155,7 +155,7 @@ class TestJudge:
     @pytest.mark.parametrize("late", [False, True])
     def test_it_is_as_it_was_meant(self, gateway: Gateway, record: Record, late: bool) -> None:
         found = record.replace(usrgroup=OTHER, last_xact_id="ours", last_update_time=NOW + SECOND)
-        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == Verdict(
+        assert judge(gateway, change(record), found, NOW + (LATE if late else timedelta())) == ChangeVerdict(
             StepState.DONE, OTHER
         )
 
@@ -180,7 +180,7 @@ class TestJudge:
         self, gateway: Gateway, record: Record
     ) -> None:
         found = record.replace(usrgroup=OTHER, last_update_time=UNTIL + timedelta(hours=1))
-        assert judge(gateway, change(record), found, NOW + SECOND) == Verdict(StepState.DONE, OTHER)
+        assert judge(gateway, change(record), found, NOW + SECOND) == ChangeVerdict(StepState.DONE, OTHER)
 
     @pytest.mark.parametrize(
         ("field", "value", "words"),
@@ -311,15 +311,15 @@ class TestPenalties:
             self.sent(before, penalties.digest if known else None), penalties, NOW + (LATE if late else timedelta())
         )
         if done:
-            assert verdict == Verdict(StepState.DONE, 2)
+            assert verdict == ChangeVerdict(StepState.DONE, 2)
         elif late:
-            assert verdict == Verdict(StepState.NOT_DONE, reason=NO_EFFECT)
+            assert verdict == ChangeVerdict(StepState.NOT_DONE, reason=NO_EFFECT)
         else:
-            assert verdict == Verdict(StepState.SENDING, reason=may_come_in(UNTIL))
+            assert verdict == ChangeVerdict(StepState.SENDING, reason=may_come_in(UNTIL))
 
     def test_as_many_but_others(self) -> None:
         verdict = judge_penalties(self.sent(2, "of others"), PatronPenalties(11, self.ROWS), NOW)
-        assert verdict == Verdict(StepState.DONE, 2)
+        assert verdict == ChangeVerdict(StepState.DONE, 2)
 
 
 class TestRefusal:
